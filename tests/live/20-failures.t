@@ -1,0 +1,759 @@
+#!/usr/bin/env python3
+"""20-failures.t -- everything that can be refused or go wrong, seen from three sides.
+
+Every case looks at the error that the sender gets, at what is said on the wire, and at the reason word
+in the log of the edge (or the gateway).  Limits and time-outs are set so short that a case takes a
+second or two.  Partners are played by the test; the inner server is a real Prosody with the user bob.
+"""
+import os
+import re
+import ssl
+import sys
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from edge import Border, Edge, Gateway, Pki, binary, have_binary, partner     # noqa: E402
+from lab import Host, Lab, need_programs, self_signed                          # noqa: E402
+from tap import check, equal, note, run, skip_all, test, tests                 # noqa: E402
+from wire import DeafPort, Forwarder                                           # noqa: E402
+from xmpp import NS_DB, NS_TLS, Client, Closed, Peer, Stream, Timeout, body, child   # noqa: E402
+from xmpp import client_context, error, ids, local, message, offers, show      # noqa: E402
+
+# short enough to wait for; dialback before attempt, so that the cause is told apart
+LIMITS = {'connect-time': '300ms', 'attempt-time': '2s', 'dialback-time': '1s', 'hold-time': '500ms',
+          'partner-retry-first': '100ms', 'partner-retry-max': '200ms', 'close-time': '500ms',
+          'queue-stanzas': 20, 'queue-bytes': 40000,
+          'source-connections': 500, 'source-rate': 1000, 'source-burst': 1000}
+STRICT = dict(tls='required', sasl='required', dialback=False)
+DIALBACK = dict(tls='optional', sasl='not-supported', dialback=True)
+
+
+class World:
+    pass
+
+
+# ---- the scene ---------------------------------------------------------------------------------
+
+def bad_certificates(lab, pki):
+    return {'expired.example': pki.public.issue('expired.example', expired=True),
+            'wrongname.example': pki.public.issue('other-name.example'),
+            'untrusted.example': pki.unknown().issue('untrusted.example'),
+            'selfsigned.example': self_signed(lab, 'selfsigned.example')}
+
+
+def make_partners(w):
+    """The servers that bob tries to reach, each with a defect of its own; their policies."""
+    lab, pki = w.lab, w.pki
+    n = 100
+    policies = []
+
+    def place(domain, records=True, **policy):
+        nonlocal n
+        n += 1
+        if records:
+            w.outside.server(domain, lab.ip(n))
+        policies.append(partner(domain, **policy))
+        return lab.ip(n), 5269
+
+    w.bad = bad_certificates(lab, pki)
+    for domain, cert in w.bad.items():
+        Peer(lab, [domain], place(domain, **STRICT), cert=cert, ca=pki.public, tls='required')
+    Peer(lab, ['notls.example'], place('notls.example'), tls='off')
+    for how in ('invalid', 'silent', 'error'):
+        domain = 'db%s.example' % how
+        Peer(lab, [domain], place(domain, **DIALBACK), result=how, verify=how)
+    for domain in ('silent.example', 'full.example', 'heavy.example'):
+        Peer(lab, [domain], place(domain), silent=True)
+    DeafPort(lab, place('deaf.example'))
+    place('closed.example', **DIALBACK)
+    place('nxdomain.example', records=False, **DIALBACK)
+    place('noservice.example', records=False)
+    w.outside.no_service('noservice.example')
+    # a good partner, by certificate; two of its domains by dialback
+    w.raw_cert = pki.public.issue('raw.example')
+    w.raw = Peer(lab, ['raw.example'], place('raw.example'), cert=w.raw_cert, ca=pki.public, tls='required')
+    w.db = Peer(lab, ['db.example', 'db2.example'], place('db.example', **DIALBACK))
+    w.outside.server('db2.example', w.db.address[0])
+    policies.append(partner('db2.example', **DIALBACK))
+    policies.append(partner('strict.example', **STRICT))
+    policies.append(partner('nodialback.example', tls='optional', sasl='optional', dialback=False))
+    return policies
+
+
+def setup():
+    w = World()
+    w.lab = lab = Lab()
+    w.pki = pki = Pki(lab)
+    w.outside = lab.resolver('outside', lab.ip(2))
+    w.inside = lab.resolver('inside', lab.ip(3))
+    w.outside.server('corp.example', lab.ip(21))
+    w.inside.wildcard('example', lab.ip(41))
+    w.corp = lab.prosody('corp', lab.ip(51), w.inside.start(), [Host('corp.example', users=['bob'])])
+    w.policies = make_partners(w)
+    w.outside.start()
+    w.border = Border(lab, pki, w.outside, ['corp.example'], w.policies,
+                      [w.corp.s2s + (['corp.example'], 'optional')],
+                      edge_limits=LIMITS,
+                      gateway_limits=dict(LIMITS, **{'queue-stanzas': 1000, 'queue-bytes': '1M'}))
+    w.border.edge.gateways.append('fe02.corp.example')
+    w.edge, w.gateway = w.border.edge, w.border.gateway
+    w.corp_cert = w.edge.domains['corp.example']
+    w.next_ip = 23
+    lab.wait_ready(w.corp)
+    w.border.start()
+    w.bob = Client('bob@corp.example', w.corp)
+    return w
+
+
+def another_edge(w, **limits):
+    """An edge of its own for limits that would disturb the other tests; it has no gateway."""
+    n, w.next_ip = w.next_ip, w.next_ip + 1
+    more = dict(LIMITS, **{k.replace('_', '-'): v for k, v in limits.items()})
+    edge = Edge(w.lab, 'edge%d' % n, w.lab.ip(n), w.lab.ip(n + 100), w.pki, w.outside,
+                {'corp.example': w.corp_cert}, w.policies, limits=more)
+    return edge.start()
+
+
+# ---- what the tests do again and again ---------------------------------------------------------
+
+def fresh(w):
+    w.border.forget_logs()
+
+
+def said_well(found, condition, type):
+    """A stanza error in the words of the contract: condition, type, and a text without addresses."""
+    equal((found.condition, found.type), (condition, type), 'stanza error')
+    check(found.text, 'the error has no text')
+    check(not re.search(r'\d+\.\d+\.\d+\.\d+', found.text), 'an address in the text: ' + found.text)
+
+
+def bob_fails(w, domain, condition, type, why):
+    fresh(w)
+    id = 'b%d' % next(ids)
+    w.bob.message('x@' + domain, 'hello', id=id)
+    said_well(w.bob.wait_error(id), condition, type)
+    w.edge.wait_log(None, why=why, **({} if why == 'partner-unlisted' else {'remote': domain}))
+
+
+def call(w, edge=None, frm='raw.example', to='corp.example', source=None):
+    """A plain connection with our header sent and its features received."""
+    s = Stream.dial((edge or w.edge).external, source=source, name='call from ' + frm)
+    s.open(frm, to)
+    return s, s.features()
+
+
+def secure_call(w, edge=None, frm='raw.example', cert=None):
+    s, features = call(w, edge, frm)
+    check(child(features, 'starttls') is not None, 'no STARTTLS offered: ' + show(features))
+    s.send("<starttls xmlns='%s'/>" % NS_TLS)
+    s.wait('proceed')
+    s.handshake(client_context(cert), sni='corp.example')
+    s.open(frm, 'corp.example')
+    return s
+
+
+def trusted_call(w, edge=None):
+    """An authenticated stream of raw.example."""
+    s = secure_call(w, edge, cert=w.raw_cert)
+    features = s.features()
+    check(offers(features, 'EXTERNAL'), 'EXTERNAL is not offered: ' + show(features))
+    equal(local(s.external()), 'success', 'SASL outcome')
+    return s
+
+
+def ends_with(stream, condition, edge, why, seconds=5, **more):
+    """The stream ends with this stream error, and the log gives this reason."""
+    equal(stream.wait_end(seconds), condition, 'stream error')
+    edge.wait_log(None, why=why, **more)
+
+
+# ---- bob writes to somebody who cannot be reached ----------------------------------------------
+
+NOT_FOUND = ('remote-server-not-found', 'cancel')
+TIMEOUT = ('remote-server-timeout', 'wait')
+
+OUTGOING = [
+    ('is not on the list', 'unlisted.example', ('not-allowed', 'cancel'), 'partner-unlisted'),
+    ('does not exist in DNS', 'nxdomain.example', NOT_FOUND, 'dns-not-found'),
+    ('says with the SRV target "." that there is no service', 'noservice.example', NOT_FOUND,
+     'dns-no-service'),
+    ('refuses the connection', 'closed.example', NOT_FOUND, 'tcp-refused'),
+    ('does not answer the connection', 'deaf.example', TIMEOUT, 'tcp-timeout'),
+    ('accepts the connection and is silent', 'silent.example', TIMEOUT, 'attempt-timeout'),
+    ('shows an expired certificate', 'expired.example', TIMEOUT, 'cert-expired'),
+    ('shows a certificate for another name', 'wrongname.example', TIMEOUT, 'cert-name'),
+    ('shows a certificate of an unknown authority', 'untrusted.example', TIMEOUT, 'cert-untrusted'),
+    ('shows a self-signed certificate', 'selfsigned.example', TIMEOUT, 'cert-untrusted'),
+    ('has no TLS although it is required', 'notls.example', TIMEOUT, 'tls-not-offered'),
+    ('finds our dialback key invalid', 'dbinvalid.example', ('internal-server-error', 'wait'),
+     'dialback-invalid'),
+    ('does not answer our dialback key', 'dbsilent.example', TIMEOUT, 'dialback-timeout'),
+    ('answers our dialback key with an error', 'dberror.example', TIMEOUT, 'dialback-error'),
+]
+
+
+def outgoing(domain, how, why):
+    return lambda w: bob_fails(w, domain, how[0], how[1], why)
+
+
+for what, domain, how, why in OUTGOING:
+    function = outgoing(domain, how, why)
+    function.sentence = 'a message to a partner that %s comes back with the reason' % what
+    tests.append(function)
+
+
+@test
+def an_iq_is_bounced_and_an_error_is_not(w):
+    answer = w.bob.iq('x@closed.example', "<ping xmlns='urn:xmpp:ping'/>")
+    equal(error(answer)[:2], NOT_FOUND, 'iq error')
+    fresh(w)
+    w.bob.send("<message to='x@closed.example' type='error' id='e1'><body>no answer, please</body>"
+               "<error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
+    id = 'b%d' % next(ids)
+    w.bob.message('x@closed.example', 'after it', id=id)
+    w.bob.wait_error(id)
+    check(w.bob.stream.find(lambda s: s.get('id') == 'e1') is None, 'an error was answered with an error')
+
+
+# ---- partners that come in ---------------------------------------------------------------------
+
+@test
+def a_domain_that_is_not_listed_is_refused_with_an_explanation(w):
+    fresh(w)
+    s = Stream.dial(w.edge.external)
+    s.open('unlisted.example', 'corp.example')
+    ends_with(s, 'policy-violation', w.edge, 'partner-unlisted', remote='unlisted.example')
+
+
+@test
+def a_stream_to_an_unknown_inner_domain_is_refused(w):
+    fresh(w)
+    s = Stream.dial(w.edge.external)
+    s.open('raw.example', 'elsewhere.example')
+    ends_with(s, 'host-unknown', w.edge, 'domain-unknown|host-unknown')
+
+
+def bad_caller(domain, why):
+    def run_it(w):
+        fresh(w)
+        s = secure_call(w, frm=domain, cert=w.bad[domain])
+        ends_with(s, 'not-authorized', w.edge, why, remote=domain)
+    return run_it
+
+
+for domain, why in (('expired.example', 'cert-expired'), ('wrongname.example', 'cert-name'),
+                    ('untrusted.example', 'cert-untrusted'), ('selfsigned.example', 'cert-untrusted')):
+    function = bad_caller(domain, why)
+    function.sentence = 'a caller from %s is refused because of its certificate' % domain
+    tests.append(function)
+
+
+@test
+def a_caller_without_a_certificate_is_refused_where_one_is_required(w):
+    fresh(w)
+    ends_with(secure_call(w, frm='strict.example'), 'not-authorized', w.edge, 'cert-missing')
+
+
+@test
+def external_is_not_offered_for_a_certificate_of_somebody_else(w):
+    s = secure_call(w, frm='raw.example', cert=w.bad['expired.example'])
+    features = s.features()
+    check(not offers(features, 'EXTERNAL'), show(features))
+    s.close()
+
+
+@test
+def dialback_without_the_required_tls_is_refused(w):
+    fresh(w)
+    s, features = call(w)
+    check(child(child(features, 'starttls'), 'required') is not None, 'STARTTLS is not marked required')
+    s.send("<db:result from='raw.example' to='corp.example'>abcdef</db:result>")
+    answer = s.wait(lambda e: local(e) in ('result', 'error'), what='a refusal')
+    equal(error(answer).condition, 'policy-violation', 'condition')
+    w.edge.wait_log(None, why='tls-required')
+    s.close()
+
+
+@test
+def dialback_is_refused_where_it_is_switched_off(w):
+    fresh(w)
+    s, features = call(w, frm='nodialback.example')
+    check(child(features, 'dialback') is None, 'dialback is offered: ' + show(features))
+    equal(s.dialback(), 'error', 'dialback result')
+    check(b'policy-violation' in bytes(s.raw_in), 'no policy-violation')
+    w.edge.wait_log(None, why='dialback-off')
+    s.close()
+
+
+def dialback_outcome(w, domain, result, condition, why):
+    fresh(w)
+    s, _ = call(w, frm=domain)
+    equal(s.dialback(), result, 'dialback result')
+    if condition:
+        answer = [e for e in re.findall(r'<(?:remote|item|policy|internal)[\w-]+', s.raw_in.decode())]
+        check(any(condition in e for e in answer), 'no %s in %s' % (condition, s.raw_in.decode()[-400:]))
+    w.edge.wait_log(None, why=why)
+    s.close()
+
+
+@test
+def a_caller_whose_dialback_key_is_invalid_is_told_so(w):
+    dialback_outcome(w, 'dbinvalid.example', 'invalid', None, 'dialback-invalid')
+
+
+@test
+def a_caller_whose_authoritative_server_does_not_answer_is_told_so(w):
+    dialback_outcome(w, 'dbsilent.example', 'error', 'remote-server-timeout', 'dialback-timeout')
+
+
+@test
+def a_caller_whose_authoritative_server_refuses_connections_is_told_so(w):
+    dialback_outcome(w, 'closed.example', 'error', 'remote-connection-failed',
+                     'tcp-refused|dialback-unreachable')
+
+
+@test
+def a_caller_whose_domain_does_not_exist_is_told_so(w):
+    dialback_outcome(w, 'nxdomain.example', 'error', 'remote-server-not-found',
+                     'dns-not-found|dialback-unreachable')
+
+
+@test
+def a_dialback_key_of_our_own_is_verified_and_a_wrong_one_is_not(w):
+    s, _ = call(w, frm='db.example')
+    s.send("<db:verify from='db.example' to='corp.example' id='some-stream'>0123456789abcdef</db:verify>")
+    answer = s.wait(lambda e: e.tag == '{%s}verify' % NS_DB)
+    equal((answer.get('type'), answer.get('id')), ('invalid', 'some-stream'), 'answer')
+    s.close()
+
+
+@test
+def an_answer_to_dialback_that_nobody_asked_for_opens_nothing(w):
+    s, _ = call(w, frm='db.example')
+    s.send("<db:result from='db.example' to='corp.example' type='valid'/>")
+    s.send(message('x@db.example', 'bob@corp.example', 'forged'))
+    check(s.wait_end(), 'the stream lives on after a forged authorisation')
+    check(w.bob.stream.find(lambda e: body(e) == 'forged') is None, 'the forged message was delivered')
+
+
+@test
+def a_stanza_before_authentication_ends_the_stream(w):
+    fresh(w)
+    s, _ = call(w, frm='db.example')
+    s.send(message('x@db.example', 'bob@corp.example', 'too early'))
+    ends_with(s, 'not-authorized', w.edge, 'not-authorized')
+
+
+@test
+def a_stanza_from_a_domain_that_was_not_authorised_ends_the_stream(w):
+    fresh(w)
+    s = trusted_call(w)
+    s.send(message('x@db.example', 'bob@corp.example', 'not mine'))
+    ends_with(s, 'invalid-from', w.edge, 'invalid-from')
+
+
+@test
+def a_stanza_without_addresses_ends_the_stream(w):
+    fresh(w)
+    s = trusted_call(w)
+    s.send("<message from='x@raw.example' type='chat'><body>to whom?</body></message>")
+    ends_with(s, 'improper-addressing', w.edge, 'bad-address')
+
+
+@test
+def bytes_that_are_not_xml_end_the_stream(w):
+    fresh(w)
+    s = trusted_call(w)
+    s.send("<message from='x@raw.example' to='bob@corp.example'><body>no end</bod></message>")
+    ends_with(s, 'not-well-formed', w.edge, 'xml-malformed')
+
+
+@test
+def a_comment_ends_the_stream(w):
+    fresh(w)
+    s = trusted_call(w)
+    s.send("<message from='x@raw.example' to='bob@corp.example'><!-- hidden --><body>x</body></message>")
+    ends_with(s, 'restricted-xml', w.edge, 'xml-restricted')
+
+
+@test
+def a_document_type_ends_the_stream(w):
+    fresh(w)
+    s = Stream.dial(w.edge.external)
+    s.send("<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'b'>]><stream:stream>")
+    ends_with(s, 'restricted-xml', w.edge, 'xml-restricted')
+
+
+@test
+def an_undeclared_prefix_is_bounced_and_the_stream_lives_on(w):
+    s = trusted_call(w)
+    s.send("<message from='x@raw.example' to='bob@corp.example' type='chat' id='pfx'><foo:x/></message>")
+    s.send(message('x@raw.example', 'bob@corp.example', 'after the prefix'))
+    w.bob.wait_message('after the prefix')
+    said_well(w.raw.wait_error('pfx'), 'bad-request', 'modify')
+    s.close()
+
+
+@test
+def data_after_starttls_is_an_attack(w):
+    fresh(w)
+    s, _ = call(w)
+    s.send("<starttls xmlns='%s'/><message from='x@raw.example' to='bob@corp.example'/>" % NS_TLS)
+    try:
+        s.wait('proceed', 2)
+        s.handshake(client_context(w.raw_cert), sni='corp.example')
+        s.open('raw.example', 'corp.example')
+        s.features(2)
+        raise AssertionError('TLS went on as if nothing had happened')
+    except (Closed, Timeout, OSError, ssl.SSLError):
+        pass
+    w.edge.wait_log(None, why='tls-injection')
+
+
+@test
+def a_web_browser_is_sent_away(w):
+    fresh(w)
+    s = Stream.dial(w.edge.external)
+    s.send('GET / HTTP/1.1\r\nHost: corp.example\r\n\r\n')
+    s.wait_end(5)
+    w.edge.wait_log(None, why='not-xmpp|xml-malformed')
+
+
+# ---- the trunk: 23456 --------------------------------------------------------------------------
+
+def knock(w, cert):
+    """TLS to 23456 with this certificate and a header: how it ends."""
+    s = Stream.dial(w.edge.internal, name='trunk')
+    try:
+        s.handshake(client_context(cert), sni='edge01.corp.example')
+        s.open('fe01.corp.example', 'edge01.corp.example')
+        s.wait_end(5)
+    except (OSError, ssl.SSLError, Closed):
+        pass
+    check(b'<trunk' not in bytes(s.raw_in), 'the trunk was offered')
+    check(b'success' not in bytes(s.raw_in), 'SASL succeeded')
+
+
+@test
+def a_trunk_without_a_client_certificate_is_refused(w):
+    fresh(w)
+    knock(w, None)
+    w.edge.wait_log(None, why='cert-missing')
+
+
+@test
+def a_trunk_with_a_certificate_of_a_public_authority_is_refused(w):
+    fresh(w)
+    knock(w, w.pki.public.issue('fe01.corp.example'))
+    w.edge.wait_log(None, why='cert-untrusted')
+
+
+@test
+def a_trunk_with_an_expired_certificate_is_refused(w):
+    fresh(w)
+    knock(w, w.pki.internal.issue('fe01.corp.example', expired=True))
+    w.edge.wait_log(None, why='cert-expired')
+
+
+@test
+def a_trunk_with_a_name_that_is_not_configured_is_refused(w):
+    fresh(w)
+    knock(w, w.pki.internal.issue('intruder.corp.example'))
+    w.edge.wait_log(None, why='name-denied|cert-name')
+
+
+@test
+def a_trunk_in_plain_text_is_refused(w):
+    s = Stream.dial(w.edge.internal, name='trunk')
+    s.open('fe01.corp.example', 'edge01.corp.example')
+    s.wait_end(5)
+    check(b'features' not in bytes(s.raw_in), 'features in plain text on 23456')
+
+
+@test
+def a_gateway_may_not_speak_for_a_domain_that_is_not_configured(w):
+    fresh(w)
+    rogue = Gateway(w.lab, 'fe02', w.lab.ip(42), w.pki, [(w.edge.host,) + w.edge.internal],
+                    [w.corp.s2s + (['elsewhere.example'], 'optional')], limits=LIMITS)
+    rogue.start()
+    w.edge.wait_log(None, why='domain-not-yours')
+    rogue.wait_log(None, why='peer-stream-error|domain-not-yours')
+    rogue.terminate()
+
+
+@test
+def a_gateway_refuses_an_edge_with_another_name(w):
+    doubter = Gateway(w.lab, 'fe03', w.lab.ip(43), w.pki, [('edge99.corp.example',) + w.edge.internal],
+                      [w.corp.s2s + (['corp.example'], 'optional')], limits=LIMITS)
+    doubter.start()
+    doubter.wait_log(None, why='cert-name|name-denied')
+    doubter.terminate()
+
+
+@test
+def without_a_gateway_a_partner_gets_its_message_back_and_keeps_its_stream(w):
+    edge = another_edge(w)
+    s = trusted_call(w, edge)
+    for _ in range(2):
+        id = 'g%d' % next(ids)
+        s.send(message('x@raw.example', 'bob@corp.example', 'anybody there?', id=id))
+        said_well(w.raw.wait_error(id), 'remote-server-timeout', 'wait')
+    edge.wait_log(None, why='no-trunk')
+    check(not s.ended, 'the stream was closed')
+    s.close()
+    edge.terminate()
+
+
+@test
+def without_an_edge_an_inner_user_gets_the_message_back(w):
+    inner = Peer(w.lab, ['corp.example'], (w.lab.ip(54), 5269))
+    lonely = Gateway(w.lab, 'fe04', w.lab.ip(44), w.pki, [(w.edge.host, w.lab.ip(199), 23456)],
+                     [inner.address + (['corp.example'], 'optional')], limits=LIMITS)
+    lonely.start()
+    s = inner.dial(lonely.listen, 'raw.example')
+    s.send(message('bob@corp.example', 'x@raw.example', 'anybody there?', id='l1'))
+    said_well(inner.wait_error('l1'), 'remote-server-timeout', 'wait')
+    lonely.wait_log(None, why='no-trunk')
+    lonely.terminate()
+
+
+@test
+def the_gateway_accepts_only_the_domains_of_its_inner_servers(w):
+    fresh(w)
+    s = Stream.dial(w.gateway.listen)
+    s.open('raw.example', 'pa.example')
+    check(s.wait_end(5), 'no stream error')
+    w.gateway.wait_log(None, why='domain-unknown|domain-not-yours|partner-unlisted|host-unknown')
+
+
+@test
+def a_trunk_that_falls_silent_is_closed_by_both_sides_and_dialled_again(w):
+    edge = another_edge(w, trunk_ping='300ms', trunk_answer='700ms')
+    path = Forwarder(w.lab, (w.lab.ip(180), 23456), edge.internal)
+    gateway = Gateway(w.lab, 'fe01-silent', w.lab.ip(45), w.pki, [(edge.host,) + path.address],
+                      [w.corp.s2s + (['corp.example'], 'optional')], host='fe01.corp.example',
+                      limits=dict(LIMITS, **{'trunk-ping': '300ms', 'trunk-answer': '700ms',
+                                             'trunk-retry-first': '100ms', 'trunk-retry-max': '200ms'}))
+    gateway.start()
+    gateway.wait_trunk(edge)
+    path.freeze()
+    edge.wait_log(None, why='ping-timeout')
+    gateway.wait_log(None, why='ping-timeout')
+    gateway.forget_log()
+    path.freeze(False)
+    path.cut()
+    gateway.wait_trunk(edge, 10)
+    gateway.terminate()
+    edge.terminate()
+
+
+# ---- limits ------------------------------------------------------------------------------------
+
+def refused(edge, why, frm='raw.example', source=None, condition='resource-constraint'):
+    s = Stream.dial(edge.external, source=source)
+    try:
+        s.open(frm, 'corp.example')
+    except Closed:
+        pass
+    ends_with(s, condition, edge, why)
+
+
+@test
+def the_limit_of_connections_in_all_is_kept(w):
+    edge = another_edge(w, connections=3)
+    held = [call(w, edge)[0] for _ in range(3)]
+    refused(edge, 'limit-connections')
+    held.pop().close()
+    for _ in range(50):         # room again, as soon as the closed one is gone
+        try:
+            held.append(call(w, edge)[0])
+            break
+        except (Closed, OSError):
+            continue
+    equal(len(held), 3, 'connections after one was closed')
+    edge.terminate()
+
+
+@test
+def the_limit_of_connections_with_one_partner_is_kept(w):
+    edge = another_edge(w, partner_connections=2)
+    held = [call(w, edge)[0] for _ in range(2)]
+    refused(edge, 'limit-partner-connections')
+    held.append(call(w, edge, frm='db.example')[0])      # others are not concerned
+    edge.terminate()
+
+
+@test
+def the_limit_of_connections_from_one_source_is_kept(w):
+    edge = another_edge(w, source_connections=2)
+    held = [call(w, edge, source=w.lab.ip(190))[0] for _ in range(2)]
+    refused(edge, 'limit-source-connections', source=w.lab.ip(190))
+    held.append(call(w, edge, source=w.lab.ip(191))[0])
+    edge.terminate()
+
+
+@test
+def the_rate_of_new_connections_from_one_source_is_kept(w):
+    edge = another_edge(w, source_rate=1, source_burst=3)
+    for _ in range(3):
+        call(w, edge, source=w.lab.ip(190))[0].close()
+    refused(edge, 'limit-source-rate', source=w.lab.ip(190))
+    call(w, edge, source=w.lab.ip(191))[0].close()
+    edge.terminate()
+
+
+@test
+def the_limit_of_bytes_before_authentication_is_kept(w):
+    edge = another_edge(w, preauth_bytes=4096)
+    s, _ = call(w, edge)
+    s.send(' ' * 5000)
+    ends_with(s, 'policy-violation', edge, 'limit-preauth-bytes')
+    edge.terminate()
+
+
+@test
+def the_limit_of_elements_before_authentication_is_kept(w):
+    edge = another_edge(w, preauth_elements=5)
+    s, _ = call(w, edge, frm='db.example')
+    for i in range(8):
+        s.send("<db:verify from='db.example' to='corp.example' id='i%d'>0123</db:verify>" % i)
+    ends_with(s, 'policy-violation', edge, 'limit-preauth-elements')
+    edge.terminate()
+
+
+@test
+def the_time_before_authentication_is_kept(w):
+    edge = another_edge(w, preauth_time='1s')
+    silent = Stream.dial(edge.external)
+    s, _ = call(w, edge)
+    ends_with(s, 'connection-timeout', edge, 'setup-timeout')
+    silent.wait_end(5)
+    check(silent.ended, 'a caller that never said a word is still connected')
+    edge.terminate()
+
+
+@test
+def the_size_of_the_stream_header_is_kept(w):
+    edge = another_edge(w, header_bytes=1024)
+    s = Stream.dial(edge.external)
+    s.open('raw.example', 'corp.example', extra=" xmlns:%s='urn:x'" % ('x' * 2000))
+    ends_with(s, 'policy-violation', edge, 'header-too-big')
+    edge.terminate()
+
+
+@test
+def the_size_of_a_stanza_is_kept(w):
+    edge = another_edge(w, stanza_bytes=10000)
+    s = trusted_call(w, edge)
+    s.send(message('x@raw.example', 'bob@corp.example', 'x' * 12000, id='big'))
+    ends_with(s, 'policy-violation', edge, 'stanza-too-big')
+    edge.terminate()
+
+
+@test
+def the_number_of_attributes_is_kept(w):
+    edge = another_edge(w, stanza_attributes=16)
+    s = trusted_call(w, edge)
+    s.send("<message from='x@raw.example' to='bob@corp.example'><x xmlns='urn:x'%s/></message>"
+           % ''.join(" a%d='1'" % i for i in range(20)))
+    ends_with(s, 'policy-violation', edge, 'xml-limit')
+    edge.terminate()
+
+
+@test
+def the_depth_of_elements_is_kept(w):
+    edge = another_edge(w, stanza_depth=8)
+    s = trusted_call(w, edge)
+    s.send("<message from='x@raw.example' to='bob@corp.example'>%s%s</message>" % ('<x>' * 12, '</x>' * 12))
+    ends_with(s, 'policy-violation', edge, 'xml-limit')
+    edge.terminate()
+
+
+@test
+def a_stream_that_is_idle_for_too_long_is_closed(w):
+    edge = another_edge(w, inactivity_time='1s')
+    s = trusted_call(w, edge)
+    ends_with(s, 'connection-timeout', edge, 'idle')
+    edge.terminate()
+
+
+@test
+def the_number_of_pairs_on_a_stream_is_kept(w):
+    edge = another_edge(w, pairs=1)
+    s, _ = call(w, edge, frm='db.example')
+    equal(s.dialback(), 'valid', 'first pair')
+    equal(s.dialback(frm='db2.example'), 'error', 'second pair')
+    edge.wait_log(None, why='limit-pairs')
+    s.close()
+    edge.terminate()
+
+
+def count_errors(w, sent, seconds=8):
+    """How often which condition came back for these ids."""
+    counts = {}
+    for id in sent:
+        condition = w.bob.wait_error(id, seconds).condition
+        counts[condition] = counts.get(condition, 0) + 1
+    return counts
+
+
+@test
+def the_number_of_stanzas_that_wait_for_a_partner_is_kept(w):
+    fresh(w)
+    sent = ['q%d' % next(ids) for _ in range(30)]
+    for id in sent:
+        w.bob.message('x@full.example', 'wait', id=id)
+    equal(count_errors(w, sent), {'remote-server-timeout': 20, 'resource-constraint': 10}, 'errors')
+    w.edge.wait_log(None, why='limit-queue')
+
+
+@test
+def the_number_of_bytes_that_wait_for_a_partner_is_kept(w):
+    fresh(w)
+    sent = ['q%d' % next(ids) for _ in range(6)]
+    for id in sent:
+        w.bob.message('x@heavy.example', 'x' * 9500, id=id)
+    counts = count_errors(w, sent)
+    check(set(counts) == {'remote-server-timeout', 'resource-constraint'}, 'errors: %s' % counts)
+    check(counts['remote-server-timeout'] in (4, 5), 'errors: %s' % counts)     # the last may go over it
+    w.edge.wait_log(None, why='limit-queue')
+
+
+@test
+def the_memory_of_all_queues_is_kept(w):
+    edge = another_edge(w, memory='1M', queue_bytes='16M', queue_stanzas=10000, hold_time='3s')
+    s = trusted_call(w, edge)
+    sent = ['h%d' % next(ids) for _ in range(200)]
+    for id in sent:
+        s.send(message('x@raw.example', 'bob@corp.example', 'x' * 10000, id=id))
+    conditions = {}
+    for id in sent:
+        condition = w.raw.wait_error(id).condition
+        conditions[condition] = conditions.get(condition, 0) + 1
+    note('errors: %s' % conditions)
+    check(conditions.get('resource-constraint', 0) > 50, 'nothing was refused for want of memory')
+    edge.wait_log(None, why='limit-memory')
+    edge.terminate()
+
+
+@test
+def bob_can_still_talk_after_all_that(w):
+    s = trusted_call(w)
+    s.send(message('x@raw.example', 'bob@corp.example', 'still there?'))
+    w.bob.wait_message('still there?')
+    w.bob.message('x@raw.example', 'yes')
+    w.raw.wait_message('yes')
+
+
+@test
+def edge_and_gateway_end_in_order(w):
+    trouble = w.border.stop()
+    check(not trouble, '\n'.join(trouble))
+
+
+missing = need_programs('prosody', 'dnsmasq', 'openssl')
+if missing:
+    skip_all('not installed: ' + ' '.join(missing))
+if not have_binary():
+    skip_all('no program to test: ' + binary())
+note('testing ' + binary())
+run(setup)

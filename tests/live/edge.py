@@ -1,0 +1,339 @@
+"""edge.py -- xmppedge under test: configuration files, processes, log lines.
+
+    edge = Edge(lab, 'edge01', external=lab.ip(21), internal=lab.ip(31), ...)
+    edge.start()
+    edge.wait_log('s2s-in-refused', why='partner-unlisted')
+
+The program is the one that XMPPEDGE names, or the one in the top folder of the source.  Border makes
+the usual arrangement: certificates, secret, edges, gateways, and every gateway knows every edge.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from xml.sax.saxutils import quoteattr
+
+from lab import HarnessError, Process, read_text, wait_until
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TRUNK_PORT = 23456
+START = 15          # seconds; sanitized builds are slow to start
+
+
+def binary():
+    path = os.environ.get('XMPPEDGE') or os.path.join(HERE, '..', '..', 'xmppedge')
+    return os.path.abspath(path)
+
+
+def have_binary():
+    return os.access(binary(), os.X_OK)
+
+
+# ---- configuration -----------------------------------------------------------------------------
+
+def tag(name, attributes, inner=None):
+    """One element; attributes without a value are left out, '_' in names stands for '-'."""
+    text = '<' + name
+    for key, value in attributes.items():
+        if value is not None:
+            if isinstance(value, bool):
+                value = 'true' if value else 'false'
+            text += ' %s=%s' % (key.replace('_', '-'), quoteattr(str(value)))
+    return text + ('/>' if inner is None else '>' + inner + '</%s>' % name)
+
+
+def certificate(cert):
+    return tag('certificate', {'chain': cert.chain, 'key': cert.key})
+
+
+def partner(domain, *more, **settings):
+    """A <partner>; the default here is the common one: TLS required, certificate or dialback."""
+    common = {'type': 'federated', 'tls': 'required', 'sasl': 'optional', 'dialback': True}
+    settings = dict(common, **settings)
+    inner = ''.join(tag('domain', {'name': d}) for d in more)
+    return tag('partner', dict({'domain': domain}, **settings), inner or None)
+
+
+# ---- log ---------------------------------------------------------------------------------------
+
+FIELD = re.compile(r'([\w-]+)=("(?:[^"\\]|\\.)*"|\S*)')
+
+
+class Line:
+    """One line of the log: event, level and fields."""
+
+    def __init__(self, text):
+        self.text = text
+        words = text.split(None, 3)
+        self.level = words[1] if len(words) > 1 else ''
+        self.event = words[2] if len(words) > 2 else ''
+        self.fields = {k: v.strip('"') for k, v in FIELD.findall(text)}
+
+    def has(self, event, wanted):
+        return (event is None or re.fullmatch(event, self.event) is not None) and all(
+            re.fullmatch(str(v), self.fields.get(k, '')) for k, v in wanted.items())
+
+
+# ---- one process -------------------------------------------------------------------------------
+
+def listening(ip, port):
+    """Whether somebody listens there, without connecting: a connection would count for its limits."""
+    packed = '%02X%02X%02X%02X:%04X' % (*reversed([int(n) for n in ip.split('.')]), port)
+    every = '00000000:%04X' % port
+    for line in read_text('/proc/net/tcp').splitlines():
+        words = line.split()
+        if len(words) > 3 and words[1] in (packed, every) and words[3] == '0A':
+            return True
+    return False
+
+
+class Node:
+    """An edge or a gateway."""
+
+    def __init__(self, lab, name, resolver, limits=None, level='debug', extra=''):
+        self.lab = lab
+        self.name = name
+        self.resolver = resolver
+        self.limits = dict(limits or {})
+        self.level = level
+        self.extra = extra
+        self.process = None
+        self.mark = 0           # of the log: what was there before the test does not count
+        self.path = os.path.join(lab.dir, name + '.xml')
+        self.listens = []       # (ip, port) it must open
+
+    def common(self):
+        out = ''
+        if self.resolver:
+            out += tag('resolver', {'address': self.resolver.ip, 'port': self.resolver.port})
+        out += tag('log', {'level': self.level}) + tag('control', {'socket': self.control()})
+        if self.limits:
+            out += tag('limits', self.limits)
+        return out + self.extra
+
+    def control(self):
+        return os.path.join(self.lab.dir, self.name + '.sock')
+
+    def write(self):
+        """Write the configuration as it is described now."""
+        with open(self.path + '.new', 'w') as f:
+            f.write(self.xml())
+        os.rename(self.path + '.new', self.path)
+        return self.path
+
+    # -- life
+
+    def start(self, wait=True):
+        self.write()
+        if self.process in self.lab.processes:
+            self.lab.processes.remove(self.process)
+        self.process = Process(self.lab, self.name, [binary(), 'run', self.path])
+        if wait:
+            self.wait_listening()
+        return self
+
+    def wait_listening(self):
+        wait_until(lambda: all(listening(*a) for a in self.listens) or not self.process.running(),
+                   START, self.name + ' to listen')
+        if not self.process.running():
+            raise HarnessError('%s ended while starting (status %s):\n%s'
+                               % (self.name, self.process.popen.returncode, self.log_text()[-3000:]))
+
+    def reload(self):
+        self.process.signal(signal.SIGHUP)
+
+    def terminate(self, seconds=15):
+        """SIGTERM, wait; the exit status."""
+        self.process.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError('%s still runs %d s after SIGTERM' % (self.name, seconds))
+
+    def kill(self):
+        self.process.kill()
+
+    def running(self):
+        return self.process is not None and self.process.running()
+
+    def sanitizer_report(self):
+        """What a sanitizer printed, '' if nothing."""
+        text = self.log_text()
+        for word in ('ERROR: AddressSanitizer', 'runtime error:', 'ERROR: LeakSanitizer'):
+            at = text.find(word)
+            if at >= 0:
+                return text[max(0, at - 200):at + 3000]
+        return ''
+
+    # -- what it says
+
+    def log_text(self):
+        return read_text(self.process.log)
+
+    def forget_log(self):
+        """Only lines written from now on are looked at."""
+        self.mark = os.path.getsize(self.process.log)
+
+    def lines(self):
+        with open(self.process.log, errors='replace') as f:
+            f.seek(self.mark)
+            return [Line(text) for text in f.read().splitlines() if text]
+
+    def find_log(self, event=None, **wanted):
+        """The lines of an event with these fields; values are regular expressions."""
+        return [line for line in self.lines() if line.has(event, wanted)]
+
+    def wait_log(self, event=None, seconds=5, **wanted):
+        found = []
+
+        def look():
+            found[:] = self.find_log(event, **wanted)
+            return found
+        try:
+            wait_until(look, seconds, 'a log line')
+        except AssertionError:
+            near = [line.text for line in self.lines() if line.fields.get('why', 'none') != 'none']
+            raise AssertionError('%s: no log line %s %s within %g s; endings it named:\n%s'
+                                 % (self.name, event or '', wanted, seconds, '\n'.join(near[-8:])))
+        return found[0]
+
+    # -- commands
+
+    def command(self, *words, seconds=20):
+        """Run another command of the program: (status, what it printed)."""
+        done = subprocess.run((binary(),) + words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              stdin=subprocess.DEVNULL, timeout=seconds)
+        return done.returncode, done.stdout.decode(errors='replace')
+
+    def status(self):
+        return self.command('status', self.path)[1]
+
+    def status_json(self):
+        return json.loads(self.command('status', self.path, '--json')[1])
+
+
+class Edge(Node):
+    def __init__(self, lab, name, external, internal, pki, resolver, domains, partners=(),
+                 gateways=('fe01.corp.example',), trust=None, default=None, **more):
+        """domains: {inner domain: certificate towards partners}."""
+        super().__init__(lab, name, resolver, **more)
+        self.external = (external, 5269)
+        self.internal = (internal, TRUNK_PORT)
+        self.pki = pki
+        self.host = name + '.corp.example'
+        self.cert = pki.internal.issue(self.host)
+        self.domains = dict(domains)
+        self.partners = list(partners)
+        self.gateways = list(gateways)
+        self.trust = trust or pki.public
+        self.default = default
+        self.listens = [self.external, self.internal]
+
+    def xml(self):
+        inner = certificate(self.cert) + tag('trust', {'ca': self.pki.internal.crt})
+        inner += ''.join(tag('gateway', {'name': g}) for g in self.gateways)
+        body = tag('external', {'address': self.external[0], 'port': self.external[1]})
+        body += tag('internal', {'address': self.internal[0], 'port': self.internal[1]}, inner)
+        body += ''.join(tag('domain', {'name': d}, certificate(c)) for d, c in self.domains.items())
+        body += tag('trust', {'ca': self.trust.crt})
+        body += tag('dialback', {'secret_file': self.pki.secret})
+        body += tag('partners', {'default': self.default}, '\n'.join(self.partners))
+        return tag('xmppedge', {'role': 'edge', 'name': self.host}, body + self.common()) + '\n'
+
+
+class Gateway(Node):
+    def __init__(self, lab, name, listen, pki, edges, inner, host=None, **more):
+        """edges: [(name, ip, port)]; inner: [(ip, port, [domains], tls)]."""
+        super().__init__(lab, name, more.pop('resolver', None), **more)
+        self.listen = (listen, 5269)
+        self.pki = pki
+        self.host = host or name + '.corp.example'
+        self.cert = pki.internal.issue(self.host)
+        self.edges = list(edges)
+        self.inner = list(inner)
+        self.listens = [self.listen]
+
+    def xml(self):
+        body = ''.join(tag('edge', {'name': n, 'address': a, 'port': p}) for n, a, p in self.edges)
+        body += certificate(self.cert) + tag('trust', {'ca': self.pki.internal.crt})
+        body += tag('listen', {'address': self.listen[0], 'port': self.listen[1]})
+        for ip, port, domains, tls in self.inner:
+            # on loopback most servers connect from 127.0.0.1, whatever address they listen on
+            body += tag('inner', {'address': ip, 'port': port, 'tls': tls},
+                        ''.join(tag('domain', {'name': d}) for d in domains)
+                        + tag('source', {'address': '127.0.0.0/8'}))
+        body += tag('dialback', {'secret_file': self.pki.secret})
+        return tag('xmppedge', {'role': 'gateway', 'name': self.host}, body + self.common()) + '\n'
+
+    def wait_trunk(self, edge=None, seconds=START):
+        """The trunk to an edge (to any, if none is given) carries stanzas."""
+        wanted = {'name': re.escape(edge.host)} if edge else {}
+        return self.wait_log('trunk-up', seconds, **wanted)
+
+
+# ---- the usual arrangement ---------------------------------------------------------------------
+
+class Pki:
+    """The authorities of a test: one that everybody trusts, one for the trunk, one that nobody trusts."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.public = lab.authority('public')
+        self.internal = lab.authority('internal')
+        self.secret = lab.write('dialback.secret', 'not so secret, it is a test\n')
+        os.chmod(self.secret, 0o600)
+
+    def unknown(self):
+        if not hasattr(self, 'stranger'):
+            self.stranger = self.lab.authority('stranger')
+        return self.stranger
+
+
+class Border:
+    """n edges and m gateways between a partner side and inner servers."""
+
+    def __init__(self, lab, pki, outside, domains, partners, inner, edges=1, gateways=1,
+                 edge_limits=None, gateway_limits=None):
+        self.lab = lab
+        names = ['fe%02d.corp.example' % (i + 1) for i in range(gateways)]
+        certs = {d: pki.public.issue(d) for d in domains}
+        self.edges = [Edge(lab, 'edge%02d' % (i + 1), lab.ip(21 + i), lab.ip(31 + i), pki, outside, certs,
+                           partners, gateways=names, limits=edge_limits) for i in range(edges)]
+        targets = [(e.host,) + e.internal for e in self.edges]
+        self.gateways = [Gateway(lab, 'fe%02d' % (i + 1), lab.ip(41 + i), pki, targets, inner,
+                                 limits=gateway_limits) for i in range(gateways)]
+        self.edge = self.edges[0]
+        self.gateway = self.gateways[0]
+
+    def start(self):
+        for node in self.edges + self.gateways:
+            node.start(wait=False)
+        for node in self.edges + self.gateways:
+            node.wait_listening()
+        for gateway in self.gateways:
+            for edge in self.edges:
+                gateway.wait_trunk(edge)
+        return self
+
+    def forget_logs(self):
+        for node in self.edges + self.gateways:
+            if node.process:
+                node.forget_log()
+
+    def stop(self):
+        """End all; the sentences that say what was wrong with their ends."""
+        trouble = []
+        for node in self.gateways + self.edges:
+            if node.running():
+                try:
+                    status = node.terminate()
+                    if status != 0:
+                        trouble.append('%s ended with status %d' % (node.name, status))
+                except AssertionError as e:
+                    trouble.append(str(e))
+            report = node.sanitizer_report() if node.process else ''
+            if report:
+                trouble.append('%s: %s' % (node.name, report))
+        return trouble

@@ -1,0 +1,1251 @@
+/* CONFIG: what a file may say, what the program says when it may not, with the line; the look-ups; the
+ * example and the effective settings, which must parse; the port summary. */
+#define XMPPEDGE_NO_MAIN
+#include "../../xmppedge.c"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+/* ---- a directory with the files that configurations name ---- */
+
+static const char *const files[] = { "edge01.pem", "edge01.key", "internal-ca.pem", "corp.pem",
+    "corp.key", "common.pem", "common.key", "fe01.pem", "fe01.key", "ca.pem", "dialback.secret",
+    "echo.pem", "echo.key", "partners.pem", "partners.key" };
+
+struct world {
+    char          dir[64];
+    struct buf    messages;   /* of the last load */
+    struct config *c;         /* of the last load */
+};
+
+static struct world world;
+
+static const char *
+path_of(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", world.dir, name);
+    return path;
+}
+
+static void
+write_file(const char *name, struct xe_span text, unsigned mode)
+{
+    const char *path = path_of(name);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text.at, text.len), (ssize_t)text.len);
+    assert_int_equal(fchmod(fd, (mode_t)mode), 0);
+    close(fd);
+}
+
+static int
+make_world(void **state)
+{
+    size_t i;
+    (void)state;
+    strcpy(world.dir, "/tmp/test_config.XXXXXX");
+    if (mkdtemp(world.dir) == NULL)
+        return -1;
+    for (i = 0; i < sizeof files / sizeof *files; i++)
+        write_file(files[i], span_of("0123456789abcdef\n"), 0600);
+    return 0;
+}
+
+static int
+forget(void **state)
+{
+    (void)state;
+    config_free(world.c);
+    world.c = NULL;
+    buf_free(&world.messages);
+    return 0;
+}
+
+static int
+remove_world(void **state)
+{
+    size_t i;
+    for (i = 0; i < sizeof files / sizeof *files; i++)
+        unlink(path_of(files[i]));
+    unlink(path_of("x.xml"));
+    rmdir(world.dir);
+    return forget(state);
+}
+
+/* Load a text as a file; the messages are without the directory. */
+static const char *
+load(struct xe_span text)
+{
+    char dir[80];
+    char *hit;
+    forget(NULL);
+    write_file("x.xml", text, 0600);
+    world.c = config_load(path_of("x.xml"), &world.messages);
+    buf_text(&world.messages);
+    snprintf(dir, sizeof dir, "%s/", world.dir);
+    while (world.messages.bytes != NULL && (hit = strstr(world.messages.bytes, dir)) != NULL)
+        memmove(hit, hit + strlen(dir), strlen(hit + strlen(dir)) + 1);
+    return world.messages.bytes == NULL ? "" : world.messages.bytes;
+}
+
+#define TRUST_PARTNERS "<trust ca='ca.pem'/>"
+#define EDGE_HEAD \
+    "<xmppedge role='edge' name='edge01.corp.example'>" \
+    "<external address='203.0.113.10'/>" \
+    "<internal address='10.0.0.5'><certificate chain='edge01.pem' key='edge01.key'/>" \
+    "<trust ca='internal-ca.pem'/><gateway name='fe01.corp.example'/></internal>" \
+    "<certificate chain='common.pem' key='common.key'/>" \
+    "<dialback secret-file='dialback.secret'/>" TRUST_PARTNERS
+#define EDGE_DOMAIN "<domain name='corp.example'/>"
+#define PARTNER "<partner domain='fabrikam.example' sasl='optional'/>"
+#define GATEWAY_HEAD \
+    "<xmppedge role='gateway' name='fe01.corp.example'>" \
+    "<edge name='edge01.corp.example' address='10.0.0.5'/>" \
+    "<certificate chain='fe01.pem' key='fe01.key'/><trust ca='internal-ca.pem'/>" \
+    "<listen address='127.0.0.1'/>"
+#define INNER "<inner address='127.0.0.1' port='5270'><domain name='corp.example'/></inner>"
+
+/* An edge with `rest` in line 2. */
+static const char *
+load_edge(const char *rest)
+{
+    struct buf text = { 0 };
+    const char *said;
+    buf_puts(&text, EDGE_HEAD "\n");
+    buf_puts(&text, rest);
+    buf_puts(&text, "\n</xmppedge>\n");
+    said = load(buf_span(&text));
+    buf_free(&text);
+    return said;
+}
+
+/* The same with one partner that has these attributes, in line 2. */
+static const char *
+load_partner(const char *attributes)
+{
+    char text[1024];
+    snprintf(text, sizeof text, EDGE_DOMAIN "<partners><partner domain='p.example' %s/></partners>",
+        attributes);
+    return load_edge(text);
+}
+
+static const char *
+load_gateway(const char *rest)
+{
+    struct buf text = { 0 };
+    const char *said;
+    buf_puts(&text, GATEWAY_HEAD "\n");
+    buf_puts(&text, rest);
+    buf_puts(&text, "\n</xmppedge>\n");
+    said = load(buf_span(&text));
+    buf_free(&text);
+    return said;
+}
+
+static void
+assert_says(const char *said, const char *part)
+{
+    if (strstr(said, part) == NULL)
+        fail_msg("expected \"%s\" in:\n%s", part, said);
+}
+
+/* ---- reading ---- */
+
+static void
+a_small_edge_is_read_without_a_word(void **state)
+{
+    (void)state;
+    assert_string_equal(load_edge(EDGE_DOMAIN "<partners>" PARTNER "</partners>"), "");
+    assert_non_null(world.c);
+    assert_int_equal(world.c->role, CONFIG_EDGE);
+    assert_true(span_is(world.c->name, "edge01.corp.example"));
+    assert_int_equal(world.c->external.address.port, 5269);
+    assert_int_equal(world.c->internal.address.port, 23456);
+    assert_int_equal(world.c->internal.ngateways, 1);
+    assert_int_equal(world.c->ndomains, 1);
+    assert_int_equal(world.c->partners.count, 1);
+    assert_true(span_is(world.c->secret, "0123456789abcdef"));
+}
+
+static void
+a_small_gateway_is_read_without_a_word(void **state)
+{
+    (void)state;
+    assert_string_equal(load_gateway(INNER), "");
+    assert_non_null(world.c);
+    assert_int_equal(world.c->role, CONFIG_GATEWAY);
+    assert_int_equal(world.c->nedges, 1);
+    assert_int_equal(world.c->edges[0].host.address.port, 23456);
+    assert_true(world.c->edges[0].host.address.len > 0);
+    assert_string_equal(world.c->listen.certificate.chain, world.c->certificate.chain);
+    assert_null(world.c->secret.at);
+}
+
+static void
+every_limit_has_the_documented_default(void **state)
+{
+    const struct config_limits *m;
+    (void)state;
+    load_gateway(INNER);
+    assert_non_null(world.c);
+    m = &world.c->limits;
+    assert_int_equal(m->connections, 1000);
+    assert_int_equal(m->partner_connections, 20);
+    assert_int_equal(m->source_connections, 30);
+    assert_int_equal(m->source_rate, 10);
+    assert_int_equal(m->source_burst, 30);
+    assert_int_equal(m->preauth_bytes, 65536);
+    assert_int_equal(m->preauth_elements, 30);
+    assert_int_equal(m->preauth_ms, 60000);
+    assert_int_equal(m->stanza_bytes, 262144);
+    assert_int_equal(m->attributes, 64);
+    assert_int_equal(m->depth, 64);
+    assert_int_equal(m->header_bytes, 8192);
+    assert_int_equal(m->connect_ms, 10000);
+    assert_int_equal(m->attempt_ms, 30000);
+    assert_int_equal(m->dialback_ms, 30000);
+    assert_int_equal(m->inactivity_ms, 600000);
+    assert_int_equal(m->keepalive_ms, 300000);
+    assert_int_equal(m->queue_bytes, 1048576);
+    assert_int_equal(m->queue_stanzas, 1000);
+    assert_int_equal(m->hold_ms, 10000);
+    assert_int_equal(m->memory_bytes, 67108864);
+    assert_int_equal(m->drain_ms, 5000);
+    assert_int_equal(m->partner_retry_max_ms, 60000);
+    assert_int_equal(m->trunk_retry_first_ms, 1000);
+    assert_int_equal(m->trunk_retry_max_ms, 30000);
+}
+
+static void
+a_partner_has_the_defaults_of_new_csxmppallowedpartner(void **state)
+{
+    const struct config_partner *p;
+    (void)state;
+    load_partner("");
+    assert_non_null(world.c);
+    p = &world.c->partners.list[0];
+    assert_int_equal(p->type, CONFIG_PUBLIC_UNVERIFIED);
+    assert_int_equal(p->tls, POLICY_REQUIRED);
+    assert_int_equal(p->sasl, POLICY_REQUIRED);
+    assert_true(p->dialback);
+    assert_true(p->keepalive);
+    assert_int_equal(p->connection_limit, 20);
+    assert_null(p->proxy.name);
+    assert_null(p->description);
+    assert_int_equal(p->row->number, 1);
+}
+
+static void
+times_and_sizes_take_units(void **state)
+{
+    (void)state;
+    load_gateway(INNER "<limits attempt-time='45' hold-time='500ms' inactivity-time='10m' "
+        "drain-time='2s' keepalive-interval='1m' memory='1G' queue-bytes='2M' stanza-bytes='300000' "
+        "preauth-bytes='16KiB'/>");
+    assert_non_null(world.c);
+    assert_int_equal(world.c->limits.attempt_ms, 45000);
+    assert_int_equal(world.c->limits.hold_ms, 500);
+    assert_int_equal(world.c->limits.inactivity_ms, 600000);
+    assert_int_equal(world.c->limits.drain_ms, 2000);
+    assert_int_equal(world.c->limits.keepalive_ms, 60000);
+    assert_int_equal(world.c->limits.memory_bytes, (size_t)1 << 30);
+    assert_int_equal(world.c->limits.queue_bytes, 2 << 20);
+    assert_int_equal(world.c->limits.stanza_bytes, 300000);
+    assert_int_equal(world.c->limits.preauth_bytes, 16384);
+}
+
+static void
+numbers_outside_their_limits_are_refused_with_the_limits(void **state)
+{
+    static const char *const bad[] = { "0", "-1", "1.5", "", "5s", "99999999999999999999", "1000001" };
+    char text[256];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(text, sizeof text, INNER "<limits connections='%s'/>", bad[i]);
+        assert_says(load_gateway(text), "x.xml:2: <limits> connections: expected a number from 1 to "
+            "1000000, found \"");
+        assert_null(world.c);
+    }
+    assert_says(load_gateway(INNER "<limits attempt-time='9223372036854775807'/>"), "expected a time "
+        "such as 30s, 500ms or 10m, from 1s to 1h, found \"9223372036854775807\"");
+    assert_says(load_gateway(INNER "<limits stanza-bytes='9999'/>"), "from 10000 to 16M");
+}
+
+static void
+addresses_of_both_families_are_read_with_their_ports(void **state)
+{
+    struct sockaddr_in6 in6;
+    struct buf text = { 0 };
+    (void)state;
+    load(span_of("<xmppedge role='gateway' name='fe01.corp.example'>"
+        "<edge port='24000' address='2001:db8::5' name='edge01.corp.example'/>"
+        "<edge address='edge02.dmz.example' name='edge02.corp.example'/>"
+        "<certificate chain='fe01.pem' key='fe01.key'/><trust ca='internal-ca.pem'/>"
+        "<listen address='::1'/>" INNER "<resolver address='127.0.0.53'/>"
+        "<resolver address='::1' port='5353'/></xmppedge>"));
+    assert_non_null(world.c);
+    memcpy(&in6, &world.c->edges[0].host.address.sa, sizeof in6);
+    assert_int_equal(in6.sin6_family, AF_INET6);
+    assert_int_equal(ntohs(in6.sin6_port), 24000);
+    assert_int_equal(world.c->edges[1].host.address.len, 0);
+    assert_string_equal(world.c->edges[1].host.name, "edge02.dmz.example");
+    assert_int_equal(world.c->edges[1].host.address.port, 23456);
+    assert_int_equal(world.c->nresolvers, 2);
+    assert_int_equal(world.c->resolvers[1].address.port, 5353);
+    config_put_address(&text, &world.c->listen.address);
+    assert_true(span_is(buf_span(&text), "::1"));
+    buf_free(&text);
+}
+
+static void
+things_that_are_no_address_are_refused(void **state)
+{
+    static const char *const bad[] = { "300.1.1.1", "10.1", "corp.example", "10.0.0.5:5269", "", "::g",
+        "10.0.0.5/24" };
+    char text[256];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(text, sizeof text, INNER "<resolver address='%s'/>", bad[i]);
+        assert_says(load_gateway(text), "x.xml:2: <resolver> address: expected an IPv4 or IPv6 address, "
+            "found \"");
+    }
+    assert_says(load_gateway(INNER "<resolver address='127.0.0.1' port='65536'/>"),
+        "<resolver> port: expected a port from 1 to 65535, found \"65536\"");
+}
+
+static void
+a_proxy_is_a_host_with_a_port_or_without(void **state)
+{
+    static const struct { const char *text, *name; unsigned port; bool literal; } good[] = {
+        { "xmpp.p.example", "xmpp.p.example", 5269, false },
+        { "XMPP.P.example:15269", "xmpp.p.example", 15269, false },
+        { "192.0.2.1", "192.0.2.1", 5269, true },
+        { "192.0.2.1:5270", "192.0.2.1", 5270, true },
+        { "[2001:db8::1]", "2001:db8::1", 5269, true },
+        { "[2001:db8::1]:5270", "2001:db8::1", 5270, true },
+    };
+    static const char *const bad[] = { "", ":5269", "a:b", "a:0", "a:65536", "2001:db8::1", "[::1",
+        "[a.example]", "a b", "1.2.3", "-a.example" };
+    char text[128];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(text, sizeof text, "proxy='%s'", good[i].text);
+        load_partner(text);
+        assert_non_null(world.c);
+        assert_string_equal(world.c->partners.list[0].proxy.name, good[i].name);
+        assert_int_equal(world.c->partners.list[0].proxy.address.port, good[i].port);
+        assert_int_equal(world.c->partners.list[0].proxy.address.len > 0, good[i].literal);
+    }
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(text, sizeof text, "proxy='%s'", bad[i]);
+        assert_says(load_partner(text), "<partner> proxy: expected a host name or address");
+    }
+}
+
+static void
+domains_are_brought_to_lower_case_and_checked(void **state)
+{
+    static const char *const bad[] = { "", ".", "a..b", ".a", "-a.b", "a-.b", "a b", "a/b", "a@b", "[::g]",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example" };
+    char text[256];
+    size_t i;
+    (void)state;
+    load_edge("<domain name='Corp.EXAMPLE.'/>");
+    assert_non_null(world.c);
+    assert_true(span_is(world.c->domains[0].name, "corp.example"));
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(text, sizeof text, "<domain name='%s'/>", bad[i]);
+        assert_says(load_edge(text), "x.xml:2: <domain> name: expected a domain such as corp.example");
+    }
+}
+
+static void
+paths_start_at_the_directory_of_the_file(void **state)
+{
+    struct buf messages = { 0 };
+    char here[512];
+    struct config *c;
+    (void)state;
+    load_gateway(INNER "<log file='logs/x.log'/><control socket='c.sock'/>");
+    assert_non_null(world.c);
+    assert_string_equal(world.c->certificate.chain, path_of("fe01.pem"));
+    assert_string_equal(world.c->log.file, path_of("logs/x.log"));
+    assert_string_equal(world.c->control, path_of("c.sock"));
+    assert_non_null(getcwd(here, sizeof here));
+    assert_int_equal(chdir(world.dir), 0);
+    c = config_load("x.xml", &messages);
+    assert_int_equal(chdir(here), 0);
+    assert_non_null(c);
+    assert_string_equal(c->certificate.chain, path_of("fe01.pem"));
+    config_free(c);
+    buf_free(&messages);
+}
+
+static void
+an_absent_control_socket_is_named_after_the_node(void **state)
+{
+    (void)state;
+    load_gateway(INNER);
+    assert_string_equal(world.c->control, "/run/xmppedge/fe01.corp.example.sock");
+}
+
+static void
+entities_and_quotes_in_values_are_resolved(void **state)
+{
+    (void)state;
+    load_partner("sasl='optional' description='A &amp; B &lt;&#67;&#x44;&gt; \"&apos;&quot;'");
+    assert_non_null(world.c);
+    assert_string_equal(world.c->partners.list[0].description, "A & B <CD> \"'\"");
+}
+
+static void
+comments_declaration_and_byte_order_mark_are_fine(void **state)
+{
+    (void)state;
+    assert_string_equal(load(span_of("\xef\xbb\xbf<?xml version='1.0' encoding='UTF-8'?>\n"
+        "<!-- a <comment> & more -->\n" GATEWAY_HEAD "<!-- x\ny -->" INNER "</xmppedge>\n<!-- end -->\n")),
+        "");
+    assert_non_null(world.c);
+}
+
+/* ---- errors and their lines ---- */
+
+static void
+the_wrong_line_is_never_named(void **state)
+{
+    (void)state;
+    assert_says(load(span_of("<?xml version='1.0'?>\n<!-- one\n two <external/> -->\n\n"
+        "<xmppedge\n  role='gateway'\n  name='fe01.corp.example'\n  colour='red'>\n"
+        "<edge name='e.example'\n      address='10.0.0.5'\n      port='x'/>\n"
+        "<certificate chain='fe01.pem' key='fe01.key'/><trust ca='internal-ca.pem'/>\n"
+        "<listen address='127.0.0.1'/>\n<!-- <bad/> -->" INNER "\n<bad a='>'/>\n</xmppedge>")),
+        "x.xml:8: <xmppedge>: expected role, name, found the unknown attribute colour\n"
+        "x.xml:11: <edge> port: expected a port from 1 to 65535, found \"x\"\n"
+        "x.xml:15: <xmppedge>: expected ");
+    assert_says(world.messages.bytes, "found the unknown element <bad>");
+    assert_null(world.c);
+}
+
+static void
+all_errors_are_told_in_the_order_of_lines(void **state)
+{
+    const char *said = load(span_of("<xmppedge role='edge' name='x y'>\n<external/>\n"
+        "<domain name='a.example' gatewy='b'/>\n<partners default='maybe'>\n<partner tls='maybe'/>\n"
+        "<partner domain='q.example' tls='not-supported' dialback='false'/>\n</partners>\n</xmppedge>"));
+    (void)state;
+    assert_null(world.c);
+    assert_says(said, "x.xml:1: <xmppedge> name: expected a domain");
+    assert_says(said, "x.xml:1: <xmppedge>: expected a <internal> in it, found none\n");
+    assert_says(said, "x.xml:1: <xmppedge>: expected a <dialback> in it, found none\n");
+    assert_says(said, "x.xml:2: <external> address: expected an IPv4 or IPv6 address, found nothing\n");
+    assert_says(said, "x.xml:3: <domain>: expected name, gateway, found the unknown attribute gatewy\n");
+    assert_says(said, "x.xml:4: <partners> default: expected deny or allow, found \"maybe\"\n");
+    assert_says(said, "x.xml:5: <partner> domain: expected a domain");
+    assert_says(said, "x.xml:5: <partner> tls: expected required, optional or not-supported, found "
+        "\"maybe\"\n");
+    assert_says(said, "x.xml:6: q.example: tls=\"not-supported\" sasl=\"required\" dialback=\"false\" is "
+        "row 6 of the negotiation settings, which is invalid: no method is left");
+    assert_true(strstr(said, "x.xml:2:") > strstr(said, "x.xml:1:"));
+    assert_true(strstr(said, "x.xml:6:") > strstr(said, "x.xml:5:"));
+}
+
+static void
+xml_that_is_not_well_formed_is_refused_with_its_line(void **state)
+{
+    static const struct { const char *text, *said; } bad[] = {
+        { "", "x.xml:1: expected <xmppedge>, found an empty file" },
+        { "  \n", "x.xml:2: expected <xmppedge>, found an empty file" },
+        { "hello", "x.xml:1: expected an element or a comment, found text" },
+        { "\n<a>", "x.xml:2: expected </a> for the element that begins here, found the end of the file" },
+        { "<a>\n<b>\n</a>", "x.xml:3: expected </b> for the element of line 2, found </a>" },
+        { "<a>\n</a>\n<a/>", "x.xml:3: expected the end of the file after the first element" },
+        { "<a>\nx</a>", "x.xml:2: expected an element or a comment, found text" },
+        { "<a\nb/>", "x.xml:2: expected = after b in <a>" },
+        { "<a b=c/>", "x.xml:1: expected the value of b in quotes" },
+        { "<a b='1'c='2'/>", "x.xml:1: expected a space before the next attribute of <a>" },
+        { "<a b='1'\n b='2'/>", "x.xml:2: expected b once in <a>, found it again" },
+        { "<a b='\n<'/>", "x.xml:2: expected &lt; or the closing quote of b, found <" },
+        { "<a b='\n", "x.xml:1: expected the closing quote of b, found the end of the file" },
+        { "<a b='&nbsp;'/>", "x.xml:1: expected &amp; for an ampersand" },
+        { "<a b='&#0;'/>", "x.xml:1: expected &amp; for an ampersand" },
+        { "<a b='&#xd800;'/>", "x.xml:1: expected &amp; for an ampersand" },
+        { "<a b='&amp'/>", "x.xml:1: expected &amp; for an ampersand" },
+        { "<a b='", "x.xml:1: expected the closing quote of b" },
+        { "<a", "x.xml:1: expected > to end <a, found the end of the file" },
+        { "<", "x.xml:1: expected the name of an element after <" },
+        { "</a>", "x.xml:1: expected <xmppedge>, found an end tag" },
+        { "<a>\n<!-- x -- y --></a>", "x.xml:2: expected --> to end the comment, found -- within it" },
+        { "<a>\n<!-- x", "x.xml:2: expected --> to end the comment that begins here" },
+        { "<!DOCTYPE a>\n<a/>", "x.xml:1: expected an element; document types" },
+        { "<a><![CDATA[x]]></a>", "x.xml:1: expected an element; document types" },
+        { "<a>\n<?php x?></a>", "x.xml:2: expected an element; document types" },
+        { "<a>\n\xff</a>", "x.xml:2: expected UTF-8 text, found other bytes" },
+        { "<a><a><a><a><a><a><a><a><a>", "x.xml:1: expected fewer elements within each other" },
+        { "<config/>", "x.xml:1: expected <xmppedge>, found <config>" },
+        { "<xmppedge/>", "x.xml:1: <xmppedge> role: expected edge or gateway, found nothing" },
+        { "<xmppedge\nrole='proxy'/>", "x.xml:2: <xmppedge> role: expected edge or gateway, found proxy" },
+    };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_says(load(span_of(bad[i].text)), bad[i].said);
+        assert_null(world.c);
+    }
+    assert_says(load(span_make("<a>\n\0</a>", 9)), "x.xml:2: expected UTF-8 text");
+}
+
+static void
+every_beginning_of_a_good_file_is_refused_without_harm(void **state)
+{
+    static const char text[] = GATEWAY_HEAD INNER "<!-- & --></xmppedge>";
+    size_t len;
+    (void)state;
+    for (len = 0; len + 1 < sizeof text; len++) {
+        assert_says(load(span_make(text, len)), "x.xml:1: expected ");
+        assert_null(world.c);
+    }
+}
+
+static void
+a_file_that_is_not_there_is_named(void **state)
+{
+    struct buf messages = { 0 };
+    (void)state;
+    assert_null(config_load("/nonexistent/x.xml", &messages));
+    assert_says(buf_text(&messages), "/nonexistent/x.xml: expected a file that can be read: No such file");
+    buf_clear(&messages);
+    assert_null(config_load(world.dir, &messages));
+    assert_says(buf_text(&messages), "Is a directory");
+    buf_free(&messages);
+}
+
+static void
+missing_files_are_named_with_the_line_that_names_them(void **state)
+{
+    const char *said = load(span_of("<xmppedge role='gateway' name='fe01.corp.example'>"
+        "<edge name='edge01.corp.example' address='10.0.0.5'/>\n"
+        "<certificate chain='fe01.pem'\n key='nokey'/><trust ca='.'/>\n"
+        "<listen address='127.0.0.1'/>" INNER "</xmppedge>"));
+    (void)state;
+    assert_says(said, "x.xml:3: <certificate> key: expected a file that can be read, found nokey: No such "
+        "file or directory\n");
+    assert_says(said, "x.xml:3: <trust> ca: expected a file, found the directory ");
+}
+
+static void
+an_element_that_may_be_there_once_is_refused_twice(void **state)
+{
+    (void)state;
+    assert_says(load_gateway(INNER "\n<log/>\n<tls/>\n<log/>"), "x.xml:5: <xmppedge>: expected only one "
+        "<log>, found another; the first is in line 3\n");
+}
+
+static void
+an_element_of_the_other_role_is_told_apart_from_an_unknown_one(void **state)
+{
+    (void)state;
+    assert_says(load_gateway(INNER "<partners/>"), "found the element <partners>, which only role=\"edge\" "
+        "has\n");
+    assert_says(load_gateway(INNER "<partner/>"), "found the unknown element <partner>\n");
+}
+
+static void
+a_flood_of_errors_is_cut_and_counted(void **state)
+{
+    struct buf text = { 0 };
+    int i;
+    (void)state;
+    buf_puts(&text, INNER);
+    for (i = 0; i < 300; i++)
+        buf_puts(&text, "<bad/>\n");
+    assert_says(load_gateway(buf_text(&text)), "x.xml: 100 more messages are left out\n");
+    assert_null(world.c);
+    buf_free(&text);
+}
+
+/* ---- settings that contradict each other ---- */
+
+static void
+the_five_invalid_rows_are_refused_and_the_seven_doubtful_ones_warned_about(void **state)
+{
+    static const char *const words[] = { "required", "optional", "not-supported" };
+    unsigned i;
+    (void)state;
+    for (i = 0; i < 18; i++) {
+        const struct policy_row *row =
+            policy_row((enum policy_level)(i % 3), (enum policy_level)(i / 3 % 3), i / 9 == 0);
+        char text[128];
+        const char *said;
+        snprintf(text, sizeof text, "tls='%s' sasl='%s' dialback='%s'", words[i % 3], words[i / 3 % 3],
+            i / 9 == 0 ? "true" : "false");
+        said = load_partner(text);
+        assert_int_equal(world.c == NULL, row->verdict == POLICY_INVALID);
+        if (row->verdict == POLICY_VALID) {
+            assert_string_equal(said, "");
+            continue;
+        }
+        snprintf(text, sizeof text, "is row %u of the negotiation settings, which is %s: ", row->number,
+            policy_verdict_name(row->verdict));
+        assert_says(said, text);
+        assert_says(said, row->why);
+        assert_says(said, row->verdict == POLICY_DOUBTFUL ? "warning: x.xml:2: p.example: tls="
+            : "x.xml:2: p.example: tls=");
+    }
+}
+
+static void
+two_partners_cannot_share_a_domain(void **state)
+{
+    (void)state;
+    assert_says(load_edge(EDGE_DOMAIN "<partners>" PARTNER "\n<partner domain='b.example' sasl='optional'>"
+        "\n<domain name='Fabrikam.example'/></partner></partners>"),
+        "x.xml:4: expected fabrikam.example as a partner domain once, found it again\n");
+    assert_null(world.c);
+}
+
+static void
+a_partner_cannot_have_one_of_our_domains(void **state)
+{
+    (void)state;
+    assert_says(load_edge(EDGE_DOMAIN "<partners>\n<partner domain='corp.example' sasl='optional'/>"
+        "</partners>"), "x.xml:3: expected the domain of a partner, found corp.example, which is one of "
+        "ours\n");
+    assert_says(load_edge("<echo domain='e.example'/><partners>\n<partner domain='e.example' "
+        "sasl='optional'/></partners>"), "found e.example, which is one of ours\n");
+}
+
+static void
+an_edge_needs_a_domain_or_an_echo(void **state)
+{
+    (void)state;
+    assert_says(load_edge(""), "x.xml:1: expected at least one <domain> or an <echo>, found neither\n");
+    load_edge("<echo domain='echo.corp.example'/>");
+    assert_non_null(world.c);
+}
+
+static void
+a_domain_cannot_be_bound_to_an_unknown_gateway(void **state)
+{
+    (void)state;
+    assert_says(load_edge("<domain name='corp.example' gateway='fe02.corp.example'/>"),
+        "corp.example: expected one of the gateways of <internal>, found fe02.corp.example\n");
+    load_edge("<domain name='corp.example' gateway='fe01.corp.example'/>");
+    assert_non_null(world.c);
+    assert_true(span_is(world.c->domains[0].gateway, "fe01.corp.example"));
+}
+
+static void
+repeated_domains_gateways_and_edges_are_refused(void **state)
+{
+    (void)state;
+    assert_says(load_edge(EDGE_DOMAIN "\n" EDGE_DOMAIN), "x.xml:3: expected corp.example as an inner domain "
+        "once, found it again\n");
+    assert_says(load_gateway(INNER "\n<inner address='127.0.0.2'><domain name='corp.example'/></inner>"),
+        "x.xml:3: expected corp.example as an inner domain once, found it again\n");
+    assert_says(load_gateway(INNER "\n<edge name='edge01.corp.example' address='10.0.0.6'/>"),
+        "x.xml:3: expected the edge edge01.corp.example once, found it again\n");
+}
+
+static void
+the_two_addresses_of_an_edge_are_compared(void **state)
+{
+    static const char head[] = "<xmppedge role='edge' name='e.example'>" EDGE_DOMAIN
+        "<certificate chain='common.pem' key='common.key'/><dialback secret-file='dialback.secret'/>"
+        TRUST_PARTNERS "<external address='%s'/><internal address='%s' port='%s'><certificate "
+        "chain='edge01.pem' key='edge01.key'/><trust ca='ca.pem'/><gateway name='g.example'/></internal>"
+        "</xmppedge>";
+    char text[1024];
+    (void)state;
+    snprintf(text, sizeof text, head, "10.0.0.5", "10.0.0.5", "23456");
+    assert_says(load(span_of(text)), "warning: x.xml:1: the internal address is the external one");
+    assert_non_null(world.c);
+    snprintf(text, sizeof text, head, "10.0.0.5", "10.0.0.5", "5269");
+    assert_says(load(span_of(text)), "expected another port or address than that of <external>");
+    assert_null(world.c);
+    snprintf(text, sizeof text, head, "0.0.0.0", "10.0.0.5", "5269");
+    assert_says(load(span_of(text)), "expected another port or address than that of <external>");
+    snprintf(text, sizeof text, head, "0.0.0.0", "10.0.0.5", "23456");
+    assert_says(load(span_of(text)), "row 2 of the port table names one");
+    assert_non_null(world.c);
+    snprintf(text, sizeof text, head, "10.0.0.6", "::", "23456");
+    assert_says(load(span_of(text)), "the port for gateways is open on every address");
+}
+
+static void
+a_gateway_is_kept_from_talking_to_itself(void **state)
+{
+    (void)state;
+    assert_says(load_gateway("<inner address='127.0.0.1'><domain name='corp.example'/></inner>"),
+        "x.xml:2: expected the address and port of the inner server, found those of <listen>");
+    assert_null(world.c);
+}
+
+static void
+a_short_secret_is_refused_and_an_open_one_warned_about(void **state)
+{
+    (void)state;
+    write_file("dialback.secret", span_of("0123456789abcde\r\n"), 0600);
+    assert_says(load_edge(EDGE_DOMAIN), "x.xml:1: <dialback> secret-file: expected 16 to 4096 bytes in ");
+    assert_null(world.c);
+    write_file("dialback.secret", span_of("0123456789abcdef"), 0644);
+    assert_says(load_edge(EDGE_DOMAIN), "warning: x.xml:1: every user of this machine can read the dialback "
+        "secret in ");
+    assert_non_null(world.c);
+    write_file("dialback.secret", span_of("0123456789abcdef\n"), 0600);
+}
+
+static void
+a_private_key_that_all_can_read_is_warned_about(void **state)
+{
+    (void)state;
+    write_file("edge01.key", span_of("x"), 0644);
+    assert_says(load_edge(EDGE_DOMAIN), "warning: x.xml:1: every user of this machine can read the private "
+        "key in ");
+    write_file("edge01.key", span_of("x"), 0600);
+}
+
+static void
+a_control_socket_must_fit_its_address(void **state)
+{
+    char text[512], path[200];
+    (void)state;
+    memset(path, 'a', sizeof path);
+    path[sizeof path - 1] = '\0';
+    snprintf(text, sizeof text, INNER "<control socket='/%s'/>", path);
+    assert_says(load_gateway(text), "<control> socket: expected a path of at most ");
+    assert_null(world.c);
+}
+
+static void
+a_user_must_exist(void **state)
+{
+    (void)state;
+    assert_says(load_gateway(INNER "\n<run user='no-such-user-here'/>"), "x.xml:3: <run> user: expected a "
+        "user of this machine, found no-such-user-here\n");
+    load_gateway(INNER "<run user='root'/>");
+    assert_non_null(world.c);
+}
+
+static void
+settings_without_effect_are_warned_about(void **state)
+{
+    (void)state;
+    assert_says(load_gateway(INNER "<tls keylog='true'/>"), "warning: x.xml:2: keylog is allowed");
+    assert_says(load_gateway(INNER "<tls keylog-file='k'/>"), "keylog-file has no effect");
+    assert_says(load_gateway(INNER "<limits connect-time='40s'/>"), "connect-time is above attempt-time");
+    assert_says(load_partner("sasl='optional' proxy-direct-tls='true'"), "no effect without a proxy");
+    assert_says(load_partner("sasl='optional' connection-limit='1001'"), "connection-limit is above");
+    assert_says(load_edge(EDGE_DOMAIN), "nobody can connect");
+    assert_non_null(world.c);
+    assert_says(load_gateway(INNER "<limits queue-bytes='20000'/>"), "could never be sent");
+    assert_null(world.c);
+    assert_says(load_partner("tls='not-supported' sasl='not-supported' proxy='a' proxy-direct-tls='true'"),
+        "beside proxy-direct-tls=\"true\", found tls=\"not-supported\"");
+    assert_null(world.c);
+}
+
+static void
+a_domain_without_a_certificate_is_warned_about(void **state)
+{
+    (void)state;
+    assert_says(load(span_of("<xmppedge role='edge' name='e.example'><external address='192.0.2.1'/>"
+        "<internal address='10.0.0.5'><certificate chain='edge01.pem' key='edge01.key'/><trust ca='ca.pem'/>"
+        "<gateway name='g.example'/></internal><dialback secret-file='dialback.secret'/>"
+        EDGE_DOMAIN "<partners>" PARTNER "</partners></xmppedge>")), "corp.example: there is no "
+        "certificate for it");
+    assert_says(world.messages.bytes, "there is no <trust> for partners");
+    assert_non_null(world.c);
+    assert_null(config_certificate_for(world.c, span_of("corp.example")));
+}
+
+static void
+an_echo_is_a_domain_of_its_own(void **state)
+{
+    (void)state;
+    assert_says(load_edge(EDGE_DOMAIN "\n<echo domain='corp.example'/>"),
+        "x.xml:3: expected an <echo> domain of its own, found the inner domain corp.example\n");
+    assert_says(load_gateway(INNER "\n<echo domain='corp.example'/>"),
+        "x.xml:2: expected another domain than that of <echo>, found corp.example\n");
+    assert_null(world.c);
+}
+
+static void
+a_secret_that_is_no_plain_small_file_is_refused(void **state)
+{
+    struct buf text = { 0 };
+    (void)state;
+    while (buf_len(&text) <= CONFIG_SECRET_MAX)
+        buf_puts(&text, "0123456789");
+    write_file("dialback.secret", buf_span(&text), 0600);
+    assert_says(load_edge(EDGE_DOMAIN), "<dialback> secret-file: expected a plain file of at most 4096 ");
+    assert_null(world.c);
+    write_file("dialback.secret", span_of("0123456789abcdef\n"), 0600);
+    assert_says(load_gateway(INNER "<dialback secret-file='/dev/null'/>"), "expected a plain file");
+    buf_free(&text);
+}
+
+static void
+files_that_cannot_be_loaded_later_are_named_with_their_line(void **state)
+{
+    struct buf text = { 0 };
+    (void)state;
+    load_gateway("\n" INNER);
+    config_where(world.c, world.c->inner[0].line, &text);
+    assert_says(buf_text(&text), "x.xml:3: ");
+    buf_free(&text);
+}
+
+/* ---- look-ups ---- */
+
+static void
+a_partner_is_found_by_each_of_its_domains_and_by_nothing_else(void **state)
+{
+    const struct config_partner *p;
+    (void)state;
+    load_edge(EDGE_DOMAIN "<partners><partner domain='a.example' sasl='optional'><domain name='b.example'/>"
+        "</partner>" PARTNER "</partners>");
+    assert_non_null(world.c);
+    p = config_partner_for(world.c, span_of("b.example"));
+    assert_non_null(p);
+    assert_ptr_equal(p, config_partner_for(world.c, span_of("a.example")));
+    assert_true(span_is(p->domain.name, "a.example"));
+    assert_ptr_not_equal(p, config_partner_for(world.c, span_of("fabrikam.example")));
+    assert_null(config_partner_for(world.c, span_of("x.a.example")));
+    assert_null(config_partner_for(world.c, span_of("unlisted.example")));
+    assert_null(config_partner_for(world.c, span_of("")));
+    assert_null(config_partner_for(world.c, span_of("corp.example")));
+}
+
+static void
+allow_gives_the_default_partner_to_all_but_our_own_domains(void **state)
+{
+    const struct config_partner *p;
+    (void)state;
+    load_edge(EDGE_DOMAIN "<partners default='allow'><default sasl='optional' connection-limit='3'/>"
+        PARTNER "</partners>");
+    assert_non_null(world.c);
+    p = config_partner_for(world.c, span_of("unlisted.example"));
+    assert_non_null(p);
+    assert_int_equal(p->row->number, 7);
+    assert_int_equal(p->connection_limit, 3);
+    assert_null(p->domain.name.at);
+    assert_null(config_partner_for(world.c, span_of("corp.example")));
+    assert_int_equal(config_partner_for(world.c, span_of("fabrikam.example"))->connection_limit, 20);
+}
+
+static void
+a_default_partner_with_an_invalid_row_counts_only_when_it_is_used(void **state)
+{
+    (void)state;
+    assert_says(load_edge(EDGE_DOMAIN "<partners default='allow'>\n<default tls='not-supported' "
+        "dialback='false'/></partners>"), "x.xml:3: the default partner: tls=\"not-supported\"");
+    assert_null(world.c);
+    load_edge(EDGE_DOMAIN "<partners>" PARTNER "<default tls='not-supported' dialback='false'/></partners>");
+    assert_non_null(world.c);
+}
+
+static void
+inner_domains_are_found_on_their_side(void **state)
+{
+    (void)state;
+    load_edge(EDGE_DOMAIN "<echo domain='echo.corp.example'/>");
+    assert_ptr_equal(config_domain_for(world.c, span_of("corp.example")), &world.c->domains[0]);
+    assert_null(config_domain_for(world.c, span_of("echo.corp.example")));
+    assert_true(config_is_ours(world.c, span_of("echo.corp.example")));
+    assert_false(config_is_ours(world.c, span_of("fabrikam.example")));
+    assert_ptr_equal(config_certificate_for(world.c, span_of("corp.example")), &world.c->certificate);
+    load_gateway(INNER "<inner address='127.0.0.2'><domain name='a.example'/><domain name='b.example'/>"
+        "</inner>");
+    assert_ptr_equal(config_inner_for(world.c, span_of("b.example")), &world.c->inner[1]);
+    assert_ptr_equal(config_inner_for(world.c, span_of("corp.example")), &world.c->inner[0]);
+    assert_null(config_inner_for(world.c, span_of("fabrikam.example")));
+    assert_non_null(config_partner_for(world.c, span_of("fabrikam.example")));
+    assert_null(config_partner_for(world.c, span_of("a.example")));
+}
+
+static bool
+allowed(const char *address)
+{
+    struct config_address a = { 0 };
+    assert_true(config_parse_address(address, &a));
+    return config_source_allowed(world.c, (const struct sockaddr *)(const void *)&a.sa);
+}
+
+static void
+inner_servers_connect_from_their_own_address_unless_told_otherwise(void **state)
+{
+    (void)state;
+    load_gateway(INNER);
+    assert_true(allowed("127.0.0.1"));
+    assert_true(allowed("::ffff:127.0.0.1"));
+    assert_false(allowed("127.0.0.2"));
+    assert_false(allowed("::1"));
+    load_gateway("<inner address='10.1.2.3'><domain name='corp.example'/><source address='10.1.0.0/20'/>"
+        "<source address='2001:db8::/33'/></inner>");
+    assert_non_null(world.c);
+    assert_true(allowed("10.1.15.255"));
+    assert_false(allowed("10.1.16.0"));
+    assert_true(allowed("2001:db8:7fff::1"));
+    assert_false(allowed("2001:db8:8000::1"));
+    assert_says(load_gateway("<inner address='10.1.2.3'><domain name='corp.example'/>"
+        "<source address='10.1.0.0/33'/></inner>"), "<source> address: expected an IPv4 or IPv6 address, or "
+        "a network");
+}
+
+static void
+ten_thousand_partners_are_read_and_found(void **state)
+{
+    struct buf text = { 0 };
+    char line[128];
+    unsigned i;
+    (void)state;
+    text.max = 4 << 20;
+    buf_puts(&text, EDGE_HEAD EDGE_DOMAIN "<partners>\n");
+    for (i = 0; i < 10000; i++) {
+        snprintf(line, sizeof line, "<partner domain='p%u.example' sasl='optional'/>\n", i);
+        buf_puts(&text, line);
+    }
+    buf_puts(&text, "</partners></xmppedge>\n");
+    load(buf_span(&text));
+    assert_non_null(world.c);
+    assert_int_equal(config_partner_for(world.c, span_of("p9999.example"))->line, 10001);
+    assert_null(config_partner_for(world.c, span_of("p10000.example")));
+    buf_free(&text);
+}
+
+/* ---- what is printed ---- */
+
+/* The example names the authorities of the system, which a test must not need. */
+static struct xe_span
+localise(struct buf *text)
+{
+    char *hit = strstr((char *)(uintptr_t)buf_text(text), "/etc/ssl/certs/ca-certificates.crt");
+    if (hit != NULL) {
+        memcpy(hit, "ca.pem\"", 7);
+        memset(hit + 7, ' ', strlen("/etc/ssl/certs/ca-certificates.crt") - 7);
+        hit[strlen("/etc/ssl/certs/ca-certificates.crt")] = ' ';
+    }
+    return buf_span(text);
+}
+
+static void
+the_examples_parse_without_a_word(void **state)
+{
+    static const enum config_role roles[] = { CONFIG_EDGE, CONFIG_GATEWAY };
+    struct buf text = { 0 };
+    size_t i;
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        buf_clear(&text);
+        config_example(roles[i], &text);
+        assert_false(text.failed);
+        assert_string_equal(load(localise(&text)), "");
+        assert_non_null(world.c);
+        assert_int_equal(world.c->role, roles[i]);
+    }
+    buf_free(&text);
+}
+
+/* Take the comment marks that stand alone on their line away. */
+static void
+uncomment(struct buf *text)
+{
+    char *p = (char *)(uintptr_t)buf_text(text);
+    while ((p = strstr(p, "<!--\n")) != NULL)
+        memset(p, ' ', 4);
+    p = text->bytes + text->head;
+    while ((p = strstr(p, " -->\n")) != NULL) {
+        char *line = p;
+        while (line > text->bytes && line[-1] == ' ')
+            line--;
+        if (line == text->bytes || line[-1] == '\n')
+            memset(p, ' ', 4);
+        else
+            p += 4;
+    }
+}
+
+static void
+the_examples_parse_with_everything_that_is_commented_out(void **state)
+{
+    static const enum config_role roles[] = { CONFIG_EDGE, CONFIG_GATEWAY };
+    struct buf text = { 0 };
+    const char *said;
+    size_t i;
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        buf_clear(&text);
+        config_example(roles[i], &text);
+        localise(&text);
+        uncomment(&text);
+        said = load(buf_span(&text));
+        if (getpwnam("xmppedge") == NULL)
+            assert_says(said, "<run> user: expected a user of this machine, found xmppedge\n");
+        assert_null(strstr(said, "unknown"));
+        assert_true(said[0] == '\0' || strchr(said, '\n')[1] == '\0');
+    }
+    buf_free(&text);
+}
+
+static void
+every_row_of_the_table_is_in_an_example_and_explained(void **state)
+{
+    struct buf text = { 0 };
+    const char *examples;
+    size_t i;
+    (void)state;
+    config_example(CONFIG_EDGE, &text);
+    config_example(CONFIG_GATEWAY, &text);
+    examples = buf_text(&text);
+    for (i = 0; i < CONFIG_ROWS; i++) {
+        const struct config_row *row = &config_rows[i];
+        char mark[64];
+        assert_true(strlen(row->doc) > 3 && row->doc[strlen(row->doc) - 1] == '.');
+        snprintf(mark, sizeof mark, row->kind == CONFIG_ELEMENT ? "<!-- %s: " : " %s ",
+            row->kind == CONFIG_ELEMENT ? config_tag(row) : row->name);
+        assert_says(examples, mark);
+    }
+    buf_free(&text);
+}
+
+static void
+every_default_in_the_table_is_a_value_that_the_table_accepts(void **state)
+{
+    struct config_loader *l = calloc(1, sizeof *l);
+    size_t i;
+    (void)state;
+    l->c = calloc(1, sizeof *l->c);
+    l->directory = "/";
+    for (i = 0; i < CONFIG_ROWS; i++) {
+        union { char bytes[256]; int64_t whole; void *pointer; } place;
+        if (config_rows[i].def != NULL)
+            assert_true(config_store(l, &config_rows[i], config_rows[i].def, &place));
+        if (config_rows[i].kind != CONFIG_ELEMENT && config_rows[i].example != NULL)
+            assert_true(config_store(l, &config_rows[i], config_rows[i].example, &place));
+    }
+    config_release(&l->scratch);
+    config_free(l->c);
+    free(l);
+}
+
+static void
+the_effective_settings_give_the_same_configuration_again(void **state)
+{
+    static const char *const texts[] = {
+        EDGE_HEAD EDGE_DOMAIN "<echo domain='echo.corp.example'><certificate chain='echo.pem' "
+        "key='echo.key'/></echo><tls minimum='1.3' keylog='true' keylog-file='k &amp; l'/>"
+        "<partners default='allow'><default sasl='optional'/>" PARTNER
+        "<partner domain='a.example' sasl='not-supported' proxy='[2001:db8::1]:5270' "
+        "description='&lt;&quot;&amp;&#39;&#10;>' keepalive='false' connection-limit='7'>"
+        "<domain name='b.example'/></partner></partners>"
+        "<limits hold-time='1500ms' memory='100000K'/></xmppedge>",
+        GATEWAY_HEAD INNER "<inner address='::1' tls='required'><domain name='a.example'/><source "
+        "address='10.0.0.0/8'/></inner><log level='debug' format='json' file='x.log'/>"
+        "<resolver address='::1' port='5300'/></xmppedge>" };
+    struct buf first = { 0 }, second = { 0 };
+    size_t i;
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        buf_clear(&first);
+        buf_clear(&second);
+        load(span_of(texts[i]));
+        assert_non_null(world.c);
+        config_print_effective(world.c, &first);
+        load(buf_span(&first));
+        assert_non_null(world.c);
+        config_print_effective(world.c, &second);
+        assert_string_equal(strstr(buf_text(&first), "<xmppedge"), strstr(buf_text(&second), "<xmppedge"));
+    }
+    assert_says(buf_text(&second), "format=\"json\"");
+    buf_free(&first);
+    buf_free(&second);
+}
+
+static void
+the_effective_settings_carry_the_warnings(void **state)
+{
+    struct buf text = { 0 };
+    (void)state;
+    load_partner("");
+    config_print_effective(world.c, &text);
+    assert_says(buf_text(&text), "<!-- warning: ");
+    assert_says(buf_text(&text), "is row 1 of the negotiation settings, which is doubtful");
+    assert_says(buf_text(&text), "connection-limit=\"20\"");
+    assert_says(buf_text(&text), "inactivity-time=\"600s\"");
+    buf_free(&text);
+}
+
+static void
+the_secret_is_never_printed(void **state)
+{
+    struct buf text = { 0 };
+    (void)state;
+    load_edge(EDGE_DOMAIN);
+    config_print_effective(world.c, &text);
+    assert_null(strstr(buf_text(&text), "0123456789abcdef"));
+    buf_free(&text);
+}
+
+/* ---- the port summary ---- */
+
+static const char *
+ports(enum config_ports_format format, struct buf *text)
+{
+    buf_clear(text);
+    config_ports(world.c, format, text);
+    return buf_text(text);
+}
+
+static void
+the_port_table_of_an_edge_has_the_three_rows_of_the_document(void **state)
+{
+    struct buf text = { 0 };
+    (void)state;
+    load_edge(EDGE_DOMAIN);
+    assert_string_equal(ports(CONFIG_PORTS_TABLE, &text),
+        "row  protocol/port    source (IP)         destination (IP)    comment\n"
+        "1    XMPP/TCP/5269    any                 203.0.113.10        standard s2s port; federated XMPP "
+        "partners reach the Edge Server's XMPP proxy\n"
+        "2    XMPP/TCP/5269    203.0.113.10        any                 standard s2s port; the Edge Server's "
+        "XMPP proxy reaches federated XMPP partners\n"
+        "3    XMPP/MTLS/23456  any                 10.0.0.5            internal XMPP traffic from the XMPP "
+        "gateway on the Front End Server or Front End pool to the Edge Server\n");
+    buf_free(&text);
+}
+
+static void
+rules_of_an_edge_permit_three_rows_and_never_a_connection_to_the_lan(void **state)
+{
+    struct buf text = { 0 };
+    const char *said;
+    (void)state;
+    load_edge(EDGE_DOMAIN);
+    said = ports(CONFIG_PORTS_NFT, &text);
+    assert_says(said, "ip daddr 203.0.113.10 tcp dport 5269 ct state new accept comment \"row 1\"");
+    assert_says(said, "ip saddr 203.0.113.10 tcp dport 5269 ct state new accept comment \"row 2\"");
+    assert_says(said, "ip daddr 10.0.0.5 tcp dport 23456 ct state new accept comment \"row 3\"");
+    assert_says(said, "ip saddr 10.0.0.5 meta l4proto tcp ct state new drop comment \"never: edge to LAN\"");
+    assert_null(strstr(strstr(said, "chain output"), "23456"));
+    said = ports(CONFIG_PORTS_IPTABLES, &text);
+    assert_says(said, "iptables -A XMPPEDGE-IN -p tcp -d 10.0.0.5 --dport 23456 -m conntrack --ctstate NEW "
+        "-m comment --comment \"row 3\" -j ACCEPT\n");
+    assert_says(said, "iptables -A XMPPEDGE-OUT -p tcp -s 10.0.0.5 -m conntrack --ctstate NEW -m comment "
+        "--comment \"never: edge to LAN\" -j DROP\n");
+    assert_null(strstr(said, "XMPPEDGE-OUT -p tcp -d 10.0.0.5"));
+    buf_free(&text);
+}
+
+static void
+rules_of_a_gateway_mirror_row_3_and_refuse_the_edge(void **state)
+{
+    struct buf text = { 0 };
+    const char *said;
+    (void)state;
+    load_gateway(INNER);
+    said = ports(CONFIG_PORTS_NFT, &text);
+    assert_says(said, "ip saddr 10.0.0.5 meta l4proto tcp ct state new drop comment \"never: edge to LAN\"");
+    assert_says(said, "ip daddr 10.0.0.5 tcp dport 23456 ct state new accept comment \"row 3\"");
+    assert_says(said, "ip saddr 127.0.0.1 ip daddr 127.0.0.1 tcp dport 5269 ct state new accept comment "
+        "\"inner server\"");
+    assert_true(strstr(said, "never") < strstr(said, "accept comment"));
+    said = ports(CONFIG_PORTS_JSON, &text);
+    assert_says(said, "{\"row\":3,\"direction\":\"out\",\"protocol\":\"XMPP/MTLS\",\"port\":23456,"
+        "\"source\":\"this machine\",\"destination\":\"10.0.0.5\"");
+    buf_free(&text);
+}
+
+static void
+ipv6_rules_are_written_for_ipv6(void **state)
+{
+    struct buf text = { 0 };
+    (void)state;
+    load_gateway("<inner address='2001:db8::7'><domain name='corp.example'/></inner>");
+    assert_says(ports(CONFIG_PORTS_NFT, &text), "ip6 daddr 2001:db8::7 tcp dport 5269 ct state new accept");
+    assert_says(ports(CONFIG_PORTS_IPTABLES, &text), "ip6tables -A XMPPEDGE-OUT -p tcp -d 2001:db8::7 ");
+    assert_null(strstr(buf_text(&text), "\niptables -A XMPPEDGE-OUT -p tcp -d 2001:db8::7 "));
+    buf_free(&text);
+}
+
+static void
+a_static_route_to_another_port_is_noted_beside_the_rows(void **state)
+{
+    struct buf text = { 0 };
+    (void)state;
+    load_partner("sasl='optional' proxy='192.0.2.9:5270'");
+    assert_says(ports(CONFIG_PORTS_TABLE, &text), "# not in row 2: the static route of p.example goes to "
+        "192.0.2.9:5270\n");
+    buf_free(&text);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_teardown(name, forget)
+        TEST(a_small_edge_is_read_without_a_word),
+        TEST(a_small_gateway_is_read_without_a_word),
+        TEST(every_limit_has_the_documented_default),
+        TEST(a_partner_has_the_defaults_of_new_csxmppallowedpartner),
+        TEST(times_and_sizes_take_units),
+        TEST(numbers_outside_their_limits_are_refused_with_the_limits),
+        TEST(addresses_of_both_families_are_read_with_their_ports),
+        TEST(things_that_are_no_address_are_refused),
+        TEST(a_proxy_is_a_host_with_a_port_or_without),
+        TEST(domains_are_brought_to_lower_case_and_checked),
+        TEST(paths_start_at_the_directory_of_the_file),
+        TEST(an_absent_control_socket_is_named_after_the_node),
+        TEST(entities_and_quotes_in_values_are_resolved),
+        TEST(comments_declaration_and_byte_order_mark_are_fine),
+        TEST(the_wrong_line_is_never_named),
+        TEST(all_errors_are_told_in_the_order_of_lines),
+        TEST(xml_that_is_not_well_formed_is_refused_with_its_line),
+        TEST(every_beginning_of_a_good_file_is_refused_without_harm),
+        TEST(a_file_that_is_not_there_is_named),
+        TEST(missing_files_are_named_with_the_line_that_names_them),
+        TEST(an_element_that_may_be_there_once_is_refused_twice),
+        TEST(an_element_of_the_other_role_is_told_apart_from_an_unknown_one),
+        TEST(a_flood_of_errors_is_cut_and_counted),
+        TEST(the_five_invalid_rows_are_refused_and_the_seven_doubtful_ones_warned_about),
+        TEST(two_partners_cannot_share_a_domain),
+        TEST(a_partner_cannot_have_one_of_our_domains),
+        TEST(an_edge_needs_a_domain_or_an_echo),
+        TEST(a_domain_cannot_be_bound_to_an_unknown_gateway),
+        TEST(repeated_domains_gateways_and_edges_are_refused),
+        TEST(the_two_addresses_of_an_edge_are_compared),
+        TEST(a_gateway_is_kept_from_talking_to_itself),
+        TEST(a_short_secret_is_refused_and_an_open_one_warned_about),
+        TEST(a_private_key_that_all_can_read_is_warned_about),
+        TEST(a_control_socket_must_fit_its_address),
+        TEST(a_user_must_exist),
+        TEST(settings_without_effect_are_warned_about),
+        TEST(a_domain_without_a_certificate_is_warned_about),
+        TEST(an_echo_is_a_domain_of_its_own),
+        TEST(a_secret_that_is_no_plain_small_file_is_refused),
+        TEST(files_that_cannot_be_loaded_later_are_named_with_their_line),
+        TEST(a_partner_is_found_by_each_of_its_domains_and_by_nothing_else),
+        TEST(allow_gives_the_default_partner_to_all_but_our_own_domains),
+        TEST(a_default_partner_with_an_invalid_row_counts_only_when_it_is_used),
+        TEST(inner_domains_are_found_on_their_side),
+        TEST(inner_servers_connect_from_their_own_address_unless_told_otherwise),
+        TEST(ten_thousand_partners_are_read_and_found),
+        TEST(the_examples_parse_without_a_word),
+        TEST(the_examples_parse_with_everything_that_is_commented_out),
+        TEST(every_row_of_the_table_is_in_an_example_and_explained),
+        TEST(every_default_in_the_table_is_a_value_that_the_table_accepts),
+        TEST(the_effective_settings_give_the_same_configuration_again),
+        TEST(the_effective_settings_carry_the_warnings),
+        TEST(the_secret_is_never_printed),
+        TEST(the_port_table_of_an_edge_has_the_three_rows_of_the_document),
+        TEST(rules_of_an_edge_permit_three_rows_and_never_a_connection_to_the_lan),
+        TEST(rules_of_a_gateway_mirror_row_3_and_refuse_the_edge),
+        TEST(ipv6_rules_are_written_for_ipv6),
+        TEST(a_static_route_to_another_port_is_noted_beside_the_rows),
+    };
+    return cmocka_run_group_tests_name("config", tests, make_world, remove_world);
+}

@@ -1,0 +1,1382 @@
+/* test_tls.c -- [TLS]: handshakes over a socket pair, certificates good and bad, and what is kept of them.
+ *
+ * The certificates are made by the openssl command in a temporary directory when the test starts.
+ *
+ *   cc -std=c99 -fsanitize=address,undefined -o test_tls test_tls.c -lcmocka \
+ *      -lmbedtls -lmbedx509 -lmbedcrypto -lmxml -lcares && ./test_tls
+ *
+ * With the argument `idle` it prints the heap bytes of one idle session instead (build without
+ * sanitizers).
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/* Between TLS and the socket: lets a test cut every transfer into pieces. */
+static size_t test_piece;          /* most bytes of one send() or recv(); 0: no limit */
+static unsigned test_refuse;       /* of so many sends one is refused with EAGAIN; 0: none */
+static ssize_t test_send(int fd, const void *at, size_t n, int flags);
+static ssize_t test_recv(int fd, void *at, size_t n, int flags);
+#define send test_send
+#define recv test_recv
+#define XMPPEDGE_NO_MAIN
+#include "../../xmppedge.c"
+#undef send
+#undef recv
+
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static unsigned test_sends;
+
+static ssize_t
+test_send(int fd, const void *at, size_t n, int flags)
+{
+    if (test_refuse > 0 && ++test_sends % test_refuse == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return send(fd, at, test_piece > 0 && n > test_piece ? test_piece : n, flags);
+}
+
+static ssize_t
+test_recv(int fd, void *at, size_t n, int flags)
+{
+    return recv(fd, at, test_piece > 0 && n > test_piece ? test_piece : n, flags);
+}
+
+/* ---- certificates ---- */
+
+static const char make_certificates[] =
+    "set -e\n"
+    "cat > ca.cnf <<X\n"
+    "[ca]\ndefault_ca=d\n[d]\ndatabase=\\${ENV::DB}/index\nserial=\\${ENV::DB}/serial\n"
+    "crlnumber=\\${ENV::DB}/crlnumber\nnew_certs_dir=\\${ENV::DB}\ndefault_md=sha256\npolicy=p\n"
+    "unique_subject=no\nemail_in_dn=no\n[p]\ncommonName=supplied\norganizationName=optional\n"
+    "X\n"
+    "ca() {\n"   /* name */
+    "  mkdir db-$1; : > db-$1/index; echo 1000 > db-$1/serial; echo 01 > db-$1/crlnumber\n"
+    "  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $1.key \\\n"
+    "    -out $1.crt -days 3650 -subj /O=Test/CN=$1 -addext basicConstraints=critical,CA:TRUE \\\n"
+    "    -addext keyUsage=critical,keyCertSign,cRLSign\n"
+    "}\n"
+    "sign() {\n"   /* name ca cn extensions [start end] */
+    "  export DB=db-$2\n"
+    "  printf '%b\\n' \"$4\" > $1.ext\n"
+    "  openssl req -new -key $1.key -subj \"/CN=$3\" -out $1.csr\n"
+    "  openssl ca -batch -notext -config ca.cnf -cert $2.crt -keyfile $2.key -in $1.csr -out $1.crt \\\n"
+    "    -extfile $1.ext -startdate ${5:-20200101000000Z} -enddate ${6:-20480101000000Z}\n"
+    "}\n"
+    "leaf() {\n"   /* name ca cn san eku [start end] */
+    "  [ -f $1.key ] || openssl ecparam -name prime256v1 -genkey -noout -out $1.key\n"
+    "  san=; [ -z \"$4\" ] || san=\"\\nsubjectAltName=$4\"\n"
+    "  sign $1 $2 $3 \"basicConstraints=CA:FALSE\\nkeyUsage=digitalSignature\\nextendedKeyUsage=$5$san\" $6 $7\n"
+    "}\n"
+    "both=serverAuth,clientAuth\n"
+    "addr='otherName:1.3.6.1.5.5.7.8.5;UTF8:'\n"
+    "srv='otherName:1.3.6.1.5.5.7.8.7;IA5:'\n"
+    "ca ca; ca stranger-ca\n"
+    "leaf near ca near.example DNS:near.example $both\n"
+    "leaf second ca second.example DNS:second.example $both\n"
+    "leaf far ca far.example \"DNS:far.example,DNS:*.far.example,${srv}_xmpp-server.far.example,"
+        "email:a@far.example,${srv}_imap.far.example,${addr}far.example,IP:192.0.2.1\" $both\n"
+    "leaf nosan ca nosan.example '' $both\n"
+    "leaf serveronly ca serveronly.example DNS:serveronly.example serverAuth\n"
+    "leaf clientonly ca clientonly.example DNS:clientonly.example clientAuth\n"
+    "leaf codesign ca codesign.example DNS:codesign.example codeSigning\n"
+    "leaf expired ca expired.example DNS:expired.example $both 20200101000000Z 20200201000000Z\n"
+    "leaf future ca future.example DNS:future.example $both 20450101000000Z 20460101000000Z\n"
+    "leaf revoked ca revoked.example DNS:revoked.example $both\n"
+    "leaf stranger stranger-ca stranger.example DNS:stranger.example $both\n"
+    "leaf strange-expired stranger-ca x.example DNS:x.example serverAuth 20200101000000Z 20200201000000Z\n"
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout self.key \\\n"
+    "  -out self.crt -days 800 -subj /CN=self.example -addext subjectAltName=DNS:self.example\n"
+    "openssl genrsa -out rsa.key 2048; leaf rsa ca rsa.example DNS:rsa.example $both\n"
+    "openssl genrsa -out weak.key 1024; leaf weak ca weak.example DNS:weak.example $both\n"
+    "openssl ecparam -name secp384r1 -genkey -noout -out p384.key\n"
+    "leaf p384 ca p384.example DNS:p384.example $both\n"
+    "openssl ecparam -name prime256v1 -genkey -noout -out inter.key\n"
+    "sign inter ca Intermediate 'basicConstraints=critical,CA:TRUE\\nkeyUsage=keyCertSign'\n"
+    "mkdir db-inter; : > db-inter/index; echo 1000 > db-inter/serial\n"
+    "leaf deep inter deep.example DNS:deep.example $both\n"
+    "cat deep.crt inter.crt > deep-chain.crt; cat inter.crt deep.crt > deep-wrong-order.crt\n"
+    "many=DNS:n0.example; i=1; while [ $i -lt 300 ]; do many=$many,DNS:n$i.example; i=$((i+1)); done\n"
+    "leaf many ca many.example $many $both\n"
+    "export DB=db-ca\n"
+    "openssl ca -config ca.cnf -cert ca.crt -keyfile ca.key -revoke revoked.crt\n"
+    "openssl ca -config ca.cnf -cert ca.crt -keyfile ca.key -gencrl -crldays 3650 -out ca.crl\n"
+    "openssl ca -config ca.cnf -cert ca.crt -keyfile ca.key -gencrl \\\n"
+    "  -crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z -out stale.crl\n"
+    "{ echo '-----BEGIN CERTIFICATE-----'; echo bm90IGEgY2VydGlmaWNhdGU=;\n"
+    "  echo '-----END CERTIFICATE-----'; cat ca.crt stranger-ca.crt; } > bundle.crt\n"
+    "echo nothing > empty.crt\n";
+
+static char dir[] = "/tmp/test_tls.XXXXXX";
+static char home[1024];
+static struct tls_shared *shared;
+static char err[TLS_ERROR_MAX];
+static const struct tls_options plain_options;
+
+static int
+make_everything(void **state)
+{
+    FILE *script;
+    (void)state;
+    if (getcwd(home, sizeof home) == NULL || mkdtemp(dir) == NULL || chdir(dir) != 0)
+        return -1;
+    script = fopen("make.sh", "w");
+    if (script == NULL || fputs(make_certificates, script) < 0 || fclose(script) != 0)
+        return -1;
+    if (system("sh make.sh >make.log 2>&1") != 0) {
+        if (system("tail -20 make.log >&2") != 0)
+            return -1;
+        return -1;
+    }
+    shared = tls_shared_open(err);
+    return shared == NULL ? -1 : 0;
+}
+
+static int
+remove_everything(void **state)
+{
+    char command[64];
+    (void)state;
+    tls_shared_close(shared);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    return chdir(home) != 0 || system(command) != 0 ? -1 : 0;
+}
+
+static struct tls_identity *
+identity(const char *name)
+{
+    char chain[64];
+    char key[64];
+    struct tls_identity *id;
+    snprintf(chain, sizeof chain, "%s.crt", name);
+    snprintf(key, sizeof key, "%s.key", name);
+    if (strcmp(name, "deep") == 0)
+        snprintf(chain, sizeof chain, "deep-chain.crt");
+    id = tls_identity_load(shared, chain, key, err);
+    if (id == NULL)
+        fail_msg("%s", err);
+    return id;
+}
+
+/* ---- a pair of sessions ---- */
+
+struct pair {
+    struct tls_trust    *trust;
+    struct tls_profile  *profile[2];   /* client, server */
+    struct tls_identity *id[2];
+    struct tls          *tls[2];
+    int                  fd[2];
+    enum tls_result      result[2];
+    unsigned             again[2];     /* TLS_AGAIN answers */
+    const char          *sni;
+    const char          *crl;
+    const char          *ca;
+    const char *const   *alpn[2];
+    struct tls_options   options[2];
+    tls_choose          *choose;
+    void                *user;
+};
+
+static void
+pair_step(struct pair *p, int side)
+{
+    if (p->result[side] == TLS_DONE || p->result[side] >= TLS_CLOSED)
+        return;
+    p->result[side] = tls_handshake(p->tls[side]);
+    if (p->result[side] == TLS_AGAIN)
+        p->again[side]++;
+}
+
+static bool
+pair_is_settled(const struct pair *p)
+{
+    return (p->result[0] == TLS_DONE || p->result[0] >= TLS_CLOSED)
+        && (p->result[1] == TLS_DONE || p->result[1] >= TLS_CLOSED);
+}
+
+static void
+pair_prepare(struct pair *p, const char *client, const char *server)
+{
+    int side;
+    p->trust = tls_trust_load(shared, p->ca == NULL ? "ca.crt" : p->ca, p->crl, err);
+    assert_non_null(p->trust);
+    p->id[0] = client == NULL ? NULL : identity(client);
+    p->id[1] = server == NULL ? NULL : identity(server);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p->fd), 0);
+    for (side = 0; side < 2; side++) {
+        fcntl(p->fd[side], F_SETFL, O_NONBLOCK);
+        p->profile[side] = tls_profile_new(shared, side == 1, &p->options[side], p->trust,
+            p->alpn[side], err);
+        if (p->profile[side] == NULL)
+            fail_msg("%s", err);
+        p->tls[side] = tls_new(p->profile[side], p->id[side], side == 0 ? p->sni : NULL, p->fd[side],
+            p->choose, p->user);
+        assert_non_null(p->tls[side]);
+        p->result[side] = TLS_WANT_READ;
+    }
+    /* sessions, and what holds the other, keep what they need (a reload drops its references) */
+    for (side = 0; side < 2; side++) {
+        tls_profile_release(p->profile[side]);
+        tls_identity_release(p->id[side]);
+    }
+    tls_trust_release(p->trust);
+}
+
+static void
+pair_open(struct pair *p, const char *client, const char *server)
+{
+    int turn;
+    pair_prepare(p, client, server);
+    for (turn = 0; turn < 100000 && !pair_is_settled(p); turn++) {
+        pair_step(p, turn % 2);
+        if (p->result[turn % 2] >= TLS_CLOSED && p->fd[turn % 2] >= 0) {
+            close(p->fd[turn % 2]);
+            p->fd[turn % 2] = -1;
+        }
+    }
+    assert_true(pair_is_settled(p));
+}
+
+static void
+pair_close(struct pair *p)
+{
+    int side;
+    for (side = 0; side < 2; side++) {
+        tls_free(p->tls[side]);
+        if (p->fd[side] >= 0)
+            close(p->fd[side]);
+    }
+}
+
+static void
+assert_up(struct pair *p)
+{
+    int side;
+    for (side = 0; side < 2; side++)
+        if (p->result[side] != TLS_DONE)
+            fail_msg("side %d: %d %s", side, (int)p->result[side], tls_facts(p->tls[side])->error);
+}
+
+/* Write on one side, read on the other. */
+static void
+assert_carries(struct pair *p, int from, const char *text)
+{
+    char in[256];
+    size_t put;
+    size_t got;
+    assert_int_equal(tls_write(p->tls[from], text, strlen(text), &put), TLS_DONE);
+    assert_int_equal(put, strlen(text));
+    assert_int_equal(tls_read(p->tls[1 - from], in, sizeof in, &got), TLS_WANT_READ);
+    assert_int_equal(got, strlen(text));
+    assert_memory_equal(in, text, got);
+}
+
+static void
+a_handshake_runs_over_a_socket_pair_and_both_sides_see_a_certificate(void **state)
+{
+    struct pair p = { .sni = "far.example" };
+    const struct tls_facts *f;
+    (void)state;
+    pair_open(&p, "near", "far");
+    assert_up(&p);
+    f = tls_facts(p.tls[0]);
+    assert_string_equal(f->version, TLS_HAS_13 ? "TLSv1.3" : "TLSv1.2");
+    assert_non_null(strstr(f->ciphersuite, "GCM"));
+    assert_true(f->certificate);
+    assert_false(f->resumed);
+    assert_int_equal(f->chain, 0);
+    assert_int_equal(tls_why(f), XE_WHY_NONE);
+    assert_string_equal(f->subject, "CN=far.example");
+    assert_string_equal(f->issuer, "O=Test, CN=ca");
+    assert_string_equal(f->not_before, "2020-01-01T00:00:00Z");
+    assert_string_equal(f->not_after, "2048-01-01T00:00:00Z");
+    assert_string_equal(f->sni, "far.example");
+    assert_null(f->alpn);
+    assert_null(f->error);
+    assert_int_equal(f->alert, -1);
+    f = tls_facts(p.tls[1]);
+    assert_string_equal(f->sni, "far.example");
+    assert_string_equal(f->subject, "CN=near.example");
+    assert_int_equal(tls_why(f), XE_WHY_NONE);
+    assert_carries(&p, 0, "<stream:stream>");
+    assert_carries(&p, 1, "<stream:stream id='1'>");
+    assert_carries(&p, 0, "<a/>");
+    pair_close(&p);
+}
+
+static void
+names_of_all_three_kinds_are_found_and_others_are_not(void **state)
+{
+    struct pair p = { 0 };
+    const struct tls_facts *f;
+    (void)state;
+    pair_open(&p, "near", "far");
+    assert_up(&p);
+    f = tls_facts(p.tls[0]);
+    assert_int_equal(f->dns_count, 2);
+    assert_true(span_is(f->dns[0], "far.example"));
+    assert_true(span_is(f->dns[1], "*.far.example"));
+    assert_int_equal(f->srv_id_count, 2);
+    assert_true(span_is(f->srv_id[0], "_xmpp-server.far.example"));
+    assert_true(span_is(f->srv_id[1], "_imap.far.example"));
+    assert_int_equal(f->xmpp_addr_count, 1);
+    assert_true(span_is(f->xmpp_addr[0], "far.example"));
+    assert_null(f->sni);
+    pair_close(&p);
+}
+
+static void
+the_fingerprint_is_the_one_openssl_computes(void **state)
+{
+    char line[256] = "";
+    char plain[65];
+    size_t n = 0;
+    size_t i;
+    FILE *f;
+    struct tls_identity *id = identity("far");
+    (void)state;
+    f = popen("openssl x509 -in far.crt -noout -fingerprint -sha256", "r");
+    assert_non_null(f);
+    assert_non_null(fgets(line, sizeof line, f));
+    pclose(f);
+    for (i = strcspn(line, "=") + 1; line[i] != '\0' && n < 64; i++)
+        if (line[i] != ':')
+            plain[n++] = line[i] >= 'A' && line[i] <= 'F' ? (char)(line[i] + 32) : line[i];
+    plain[n] = '\0';
+    assert_string_equal(tls_identity_facts(id)->fingerprint, plain);
+    tls_identity_release(id);
+}
+
+static void
+an_identity_tells_its_own_names(void **state)
+{
+    struct tls_identity *id = identity("expired");
+    (void)state;
+    assert_int_equal(tls_identity_facts(id)->dns_count, 1);
+    assert_true(span_is(tls_identity_facts(id)->dns[0], "expired.example"));
+    assert_int_equal(tls_identity_facts(id)->chain, TLS_CHAIN_EXPIRED);
+    tls_identity_release(id);
+}
+
+static void
+names_beyond_the_ceiling_are_left_out_and_that_is_told(void **state)
+{
+    struct tls_identity *id = identity("many");
+    const struct tls_facts *f = tls_identity_facts(id);
+    (void)state;
+    assert_int_equal(f->dns_count, TLS_NAMES_MAX);
+    assert_true(span_is(f->dns[255], "n255.example"));
+    assert_int_equal(f->chain, TLS_CHAIN_NAMES_CUT);
+    assert_int_equal(tls_why(f), XE_WHY_NONE);
+    tls_identity_release(id);
+}
+
+/* The verdict is the same whether the certificate comes from a server or from a client. */
+static void
+the_verdict_on_a_certificate_does_not_end_the_handshake(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *crl;
+        unsigned client_sees;   /* TLS_CHAIN_* when the server shows it */
+        unsigned server_sees;   /* when the client shows it */
+        enum xe_why client_why, server_why;
+    } rows[] = {
+        { "near", NULL, 0, 0, XE_WHY_NONE, XE_WHY_NONE },
+        { "near", "ca.crl", 0, 0, XE_WHY_NONE, XE_WHY_NONE },
+        { "nosan", NULL, 0, 0, XE_WHY_NONE, XE_WHY_NONE },
+        { "rsa", NULL, 0, 0, XE_WHY_NONE, XE_WHY_NONE },
+        { "p384", NULL, 0, 0, XE_WHY_NONE, XE_WHY_NONE },
+        { "deep", NULL, 0, 0, XE_WHY_NONE, XE_WHY_NONE },
+        { "expired", NULL, TLS_CHAIN_EXPIRED, TLS_CHAIN_EXPIRED, XE_WHY_CERT_EXPIRED,
+            XE_WHY_CERT_EXPIRED },
+        { "future", NULL, TLS_CHAIN_NOT_YET, TLS_CHAIN_NOT_YET, XE_WHY_CERT_NOT_YET,
+            XE_WHY_CERT_NOT_YET },
+        { "revoked", "ca.crl", TLS_CHAIN_REVOKED, TLS_CHAIN_REVOKED, XE_WHY_CERT_REVOKED,
+            XE_WHY_CERT_REVOKED },
+        { "revoked", NULL, 0, 0, XE_WHY_NONE, XE_WHY_NONE },
+        { "stranger", NULL, TLS_CHAIN_UNTRUSTED, TLS_CHAIN_UNTRUSTED, XE_WHY_CERT_UNTRUSTED,
+            XE_WHY_CERT_UNTRUSTED },
+        { "self", NULL, TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED,
+            TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED, XE_WHY_CERT_UNTRUSTED, XE_WHY_CERT_UNTRUSTED },
+        { "serveronly", NULL, TLS_CHAIN_EKU_SERVER_ONLY, TLS_CHAIN_EKU_SERVER_ONLY, XE_WHY_NONE,
+            XE_WHY_NONE },
+        { "near", "stale.crl", TLS_CHAIN_CRL, TLS_CHAIN_CRL, XE_WHY_CERT_INVALID, XE_WHY_CERT_INVALID },
+        { "strange-expired", NULL, TLS_CHAIN_UNTRUSTED | TLS_CHAIN_EXPIRED | TLS_CHAIN_EKU_SERVER_ONLY,
+            TLS_CHAIN_UNTRUSTED | TLS_CHAIN_EXPIRED | TLS_CHAIN_EKU_SERVER_ONLY, XE_WHY_CERT_UNTRUSTED,
+            XE_WHY_CERT_UNTRUSTED } };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct pair p = { .crl = rows[i].crl, .sni = "anything.example" };
+        const struct tls_facts *client;
+        const struct tls_facts *server;
+        pair_open(&p, rows[i].name, rows[i].name);
+        if (p.result[0] != TLS_DONE || p.result[1] != TLS_DONE)
+            fail_msg("%s: %s; %s", rows[i].name, tls_facts(p.tls[0])->error,
+                tls_facts(p.tls[1])->error);
+        client = tls_facts(p.tls[0]);
+        server = tls_facts(p.tls[1]);
+        if (client->chain != rows[i].client_sees || server->chain != rows[i].server_sees
+            || tls_why(client) != rows[i].client_why || tls_why(server) != rows[i].server_why)
+            fail_msg("%s: client sees %#x %s, server sees %#x %s", rows[i].name,
+                (unsigned)client->chain, xe_why(tls_why(client))->word, (unsigned)server->chain,
+                xe_why(tls_why(server))->word);
+        assert_carries(&p, 0, "x");
+        pair_close(&p);
+    }
+}
+
+/* (In TLS 1.3 such a key cannot even sign.) */
+static void
+a_key_that_is_too_short_is_not_acceptable(void **state)
+{
+    struct pair p = { .options = { { .ciphersuites = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" },
+        { 0 } } };
+    (void)state;
+    pair_open(&p, "weak", "near");
+    assert_up(&p);
+    assert_int_equal(tls_facts(p.tls[1])->chain, TLS_CHAIN_WEAK);
+    assert_int_equal(tls_why(tls_facts(p.tls[1])), XE_WHY_CERT_INVALID);
+    pair_close(&p);
+}
+
+static void
+a_client_may_show_a_certificate_for_clients_but_not_one_for_neither_use(void **state)
+{
+    struct pair p = { 0 };
+    struct pair q = { 0 };
+    (void)state;
+    pair_open(&p, "clientonly", "far");
+    assert_up(&p);
+    assert_int_equal(tls_facts(p.tls[1])->chain, 0);
+    assert_int_equal(tls_why(tls_facts(p.tls[1])), XE_WHY_NONE);
+    pair_close(&p);
+    pair_open(&q, "codesign", "far");
+    assert_up(&q);
+    assert_int_equal(tls_facts(q.tls[1])->chain, TLS_CHAIN_USAGE);
+    assert_int_equal(tls_why(tls_facts(q.tls[1])), XE_WHY_CERT_INVALID);
+    pair_close(&q);
+}
+
+/* mbed TLS does not show such a certificate as a server; the operator should hear it beforehand. */
+static void
+an_identity_that_cannot_serve_is_marked(void **state)
+{
+    static const struct { const char *name; unsigned chain; } rows[] = {
+        { "near", 0 }, { "clientonly", TLS_CHAIN_USAGE }, { "codesign", TLS_CHAIN_USAGE },
+        { "serveronly", TLS_CHAIN_EKU_SERVER_ONLY }, { "future", TLS_CHAIN_NOT_YET } };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct tls_identity *id = identity(rows[i].name);
+        assert_int_equal(tls_identity_facts(id)->chain, rows[i].chain);
+        tls_identity_release(id);
+    }
+}
+
+/* ---- with another implementation ---- */
+
+/* Start `openssl s_server` on a socket in the file system and connect to it. */
+static pid_t
+openssl_server(const char *const *options, int *fd)
+{
+    struct sockaddr_un to = { .sun_family = AF_UNIX };
+    const char *argv[24] = { "openssl", "s_server", "-unix", "server.sock", "-quiet", "-unlink" };
+    size_t n = 6;
+    int tries;
+    pid_t pid;
+    while (*options != NULL)
+        argv[n++] = *options++;
+    pid = fork();
+    if (pid == 0) {
+        int null = open("/dev/null", O_RDWR);
+        dup2(null, 1);
+        dup2(null, 2);
+        execvp("openssl", (char *const *)(void *)argv);
+        _exit(127);
+    }
+    snprintf(to.sun_path, sizeof to.sun_path, "server.sock");
+    *fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    for (tries = 0; tries < 500; tries++) {
+        struct timespec pause = { 0, 10000000 };
+        if (connect(*fd, (struct sockaddr *)&to, sizeof to) == 0)
+            break;
+        nanosleep(&pause, NULL);
+    }
+    fcntl(*fd, F_SETFL, O_NONBLOCK);
+    return pid;
+}
+
+/* Repeat a call until it neither wants to compute nor to wait. */
+static enum tls_result
+settle(struct tls *t, int fd)
+{
+    enum tls_result r;
+    while ((r = tls_handshake(t)) == TLS_AGAIN || r == TLS_WANT_READ || r == TLS_WANT_WRITE) {
+        struct pollfd p = { fd, r == TLS_WANT_WRITE ? POLLOUT : POLLIN, 0 };
+        if (r != TLS_AGAIN && poll(&p, 1, 5000) != 1)
+            break;
+    }
+    return r;
+}
+
+/* What openssl says with -rev: every line reversed. */
+static void
+assert_reverses(struct tls *t, int fd)
+{
+    char in[64];
+    size_t put;
+    size_t have = 0;
+    assert_int_equal(tls_write(t, "stanza\n", 7, &put), TLS_DONE);
+    while (have < 7) {
+        struct pollfd p = { fd, POLLIN, 0 };
+        size_t got;
+        enum tls_result r = tls_read(t, in + have, sizeof in - have, &got);
+        have += got;
+        if (r != TLS_WANT_READ || (have < 7 && poll(&p, 1, 5000) != 1))
+            break;
+    }
+    assert_int_equal(have, 7);
+    assert_memory_equal(in, "aznats\n", 7);
+}
+
+static void
+openssl_is_understood_with_its_tickets_and_versions(void **state)
+{
+    static const struct { const char *chain, *key, *extra; unsigned sees; bool both; } rows[] = {
+        { "far.crt", "far.key", "-tls1_2", 0, true },
+        { "rsa.crt", "rsa.key", "-tls1_2", 0, true },
+        { "far.crt", "far.key", "-no_comp", 0, true },
+        { "deep-chain.crt", "deep.key", "-no_ticket", TLS_CHAIN_UNTRUSTED, true },   /* -cert shows one */
+        { "rsa.crt", "rsa.key", "-no_ticket", 0, true },
+        { "clientonly.crt", "clientonly.key", "-no_ticket", TLS_CHAIN_USAGE, true },
+        { "far.crt", "far.key", "-tls1_1", 0, false } };
+    struct tls_trust *trust = tls_trust_load(shared, "ca.crt", NULL, err);
+    struct tls_profile *profile = tls_profile_new(shared, false, &plain_options, trust, NULL, err);
+    struct tls_identity *near = identity("near");
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *const options[] = { "-cert", rows[i].chain, "-key", rows[i].key, rows[i].extra,
+            "-rev", "-verify", "5", "-CAfile", "ca.crt", NULL };
+        int fd;
+        pid_t pid = openssl_server(options, &fd);
+        struct tls *t = tls_new(profile, near, "far.example", fd, NULL, NULL);
+        enum tls_result r = settle(t, fd);
+        if ((r == TLS_DONE) != rows[i].both)
+            fail_msg("%s %s: %d %s", rows[i].chain, rows[i].extra, (int)r, tls_facts(t)->error);
+        if (r == TLS_DONE) {
+            if (tls_facts(t)->chain != rows[i].sees)
+                fail_msg("%s: sees %#x", rows[i].chain, (unsigned)tls_facts(t)->chain);
+            assert_reverses(t, fd);
+            assert_reverses(t, fd);
+            assert_int_equal(tls_close_notify(t), TLS_DONE);
+        } else {
+            assert_non_null(tls_facts(t)->error);
+        }
+        tls_free(t);
+        close(fd);
+        kill(pid, SIGTERM);
+        waitpid(pid, NULL, 0);
+    }
+    tls_profile_release(profile);
+    tls_trust_release(trust);
+    tls_identity_release(near);
+}
+
+static void
+openssl_clients_of_both_versions_are_served(void **state)
+{
+    static const struct { const char *chain, *extra; unsigned sees; } rows[] = {
+        { "near.crt", "-tls1_2", 0 }, { "rsa.crt", "-tls1_2", 0 }, { "near.crt", "-no_ticket", 0 },
+        { "rsa.crt", "-no_ticket", 0 }, { "serveronly.crt", "-no_ticket", TLS_CHAIN_EKU_SERVER_ONLY },
+        { "self.crt", "-tls1_2", TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED } };
+    struct tls_trust *trust = tls_trust_load(shared, "ca.crt", NULL, err);
+    struct tls_profile *profile = tls_profile_new(shared, true, &plain_options, trust, NULL, err);
+    struct tls_identity *ids[2] = { identity("far"), identity("rsa") };
+    struct sockaddr_un at = { .sun_family = AF_UNIX, .sun_path = "client.sock" };
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    size_t i;
+    (void)state;
+    assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    for (i = 0; i < 2 * sizeof rows / sizeof rows[0]; i++) {
+        const char *chain = rows[i / 2].chain;
+        char command[256];
+        char in[64];
+        size_t got = 0;
+        enum tls_result r;
+        struct tls *t;
+        FILE *client;
+        int fd;
+        snprintf(command, sizeof command, "(echo hello; sleep 0.3) | openssl s_client -unix client.sock "
+            "-servername far.example -quiet %s -cert %s -key %.*s.key >/dev/null 2>&1",
+            rows[i / 2].extra, chain, (int)strcspn(chain, "."), chain);
+        client = popen(command, "w");
+        fd = accept(listener, NULL, NULL);
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+        t = tls_new(profile, ids[i % 2], NULL, fd, NULL, NULL);
+        r = settle(t, fd);
+        if (r != TLS_DONE || tls_facts(t)->chain != rows[i / 2].sees)
+            fail_msg("%s %s: %d %#x %s", chain, rows[i / 2].extra, (int)r,
+                (unsigned)tls_facts(t)->chain, tls_facts(t)->error);
+        assert_string_equal(tls_facts(t)->sni, "far.example");
+        while (got == 0 && (r = tls_read(t, in, sizeof in, &got)) == TLS_WANT_READ && got == 0) {
+            struct pollfd p = { fd, POLLIN, 0 };
+            if (poll(&p, 1, 5000) != 1)
+                break;
+        }
+        assert_int_equal(got, 6);
+        assert_memory_equal(in, "hello\n", 6);
+        tls_close_notify(t);
+        tls_free(t);
+        close(fd);
+        pclose(client);
+    }
+    close(listener);
+    tls_profile_release(profile);
+    tls_trust_release(trust);
+    tls_identity_release(ids[0]);
+    tls_identity_release(ids[1]);
+}
+
+static void
+a_client_without_certificate_is_let_in_and_told_apart(void **state)
+{
+    struct pair p = { 0 };
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_up(&p);
+    assert_false(tls_facts(p.tls[1])->certificate);
+    assert_null(tls_facts(p.tls[1])->subject);
+    assert_int_equal(tls_why(tls_facts(p.tls[1])), XE_WHY_CERT_MISSING);
+    assert_int_equal(tls_why(tls_facts(p.tls[0])), XE_WHY_NONE);
+    assert_carries(&p, 0, "x");
+    pair_close(&p);
+}
+
+static void
+without_trust_every_chain_is_untrusted(void **state)
+{
+    struct tls_profile *profile = tls_profile_new(shared, false, &plain_options, NULL, NULL, err);
+    struct pair p = { 0 };
+    (void)state;
+    pair_prepare(&p, NULL, "far");
+    tls_free(p.tls[0]);
+    p.tls[0] = tls_new(profile, NULL, NULL, p.fd[0], NULL, NULL);
+    tls_profile_release(profile);
+    while (!pair_is_settled(&p)) {
+        pair_step(&p, 0);
+        pair_step(&p, 1);
+    }
+    assert_up(&p);
+    assert_int_equal(tls_why(tls_facts(p.tls[0])), XE_WHY_CERT_UNTRUSTED);
+    pair_close(&p);
+}
+
+static void
+a_self_signed_certificate_among_the_authorities_is_trusted(void **state)
+{
+    struct pair p = { .ca = "self.crt" };
+    (void)state;
+    pair_open(&p, NULL, "self");
+    assert_up(&p);
+    assert_int_equal(tls_facts(p.tls[0])->chain, TLS_CHAIN_SELF_SIGNED);
+    assert_int_equal(tls_why(tls_facts(p.tls[0])), XE_WHY_NONE);
+    pair_close(&p);
+}
+
+static struct tls_identity *
+choose_second(void *user, struct xe_span name)
+{
+    return span_is(name, "second.example") ? user : NULL;
+}
+
+static void
+the_server_name_selects_the_certificate(void **state)
+{
+    static const struct { const char *sni, *subject; } rows[] = {
+        { "second.example", "CN=second.example" }, { "far.example", "CN=far.example" },
+        { "unknown.example", "CN=far.example" }, { NULL, "CN=far.example" } };
+    struct tls_identity *second = identity("second");
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct pair p = { .sni = rows[i].sni, .choose = choose_second, .user = second };
+        pair_open(&p, "near", "far");
+        assert_up(&p);
+        assert_string_equal(tls_facts(p.tls[0])->subject, rows[i].subject);
+        assert_string_equal(tls_facts(p.tls[1])->subject, "CN=near.example");
+        if (rows[i].sni == NULL)
+            assert_null(tls_facts(p.tls[1])->sni);
+        else
+            assert_string_equal(tls_facts(p.tls[1])->sni, rows[i].sni);
+        pair_close(&p);
+    }
+    tls_identity_release(second);
+}
+
+static void
+one_profile_serves_several_identities(void **state)
+{
+    struct tls_identity *ids[3] = { identity("near"), identity("second"), NULL };
+    struct tls_profile *profile;
+    size_t i;
+    (void)state;
+    profile = tls_profile_new(shared, false, &plain_options, NULL, NULL, err);
+    for (i = 0; i < 6; i++) {
+        struct pair p = { 0 };
+        pair_prepare(&p, NULL, "far");
+        tls_free(p.tls[0]);
+        p.tls[0] = tls_new(profile, ids[i % 3], NULL, p.fd[0], NULL, NULL);
+        while (!pair_is_settled(&p)) {
+            pair_step(&p, 0);
+            pair_step(&p, 1);
+        }
+        assert_up(&p);
+        if (i % 3 == 2)
+            assert_false(tls_facts(p.tls[1])->certificate);
+        else
+            assert_string_equal(tls_facts(p.tls[1])->subject,
+                i % 3 == 0 ? "CN=near.example" : "CN=second.example");
+        pair_close(&p);
+    }
+    tls_profile_release(profile);
+    tls_identity_release(ids[0]);
+    tls_identity_release(ids[1]);
+}
+
+static void
+alpn_is_agreed_upon_when_both_name_it(void **state)
+{
+    static const char *const server[] = { "xmpp-server", NULL };
+    static const char *const other[] = { "xmpp-client", "xmpp-server", NULL };
+    static const char *const alien[] = { "h2", NULL };
+    struct pair both = { .alpn = { other, server } };
+    struct pair one = { .alpn = { NULL, server } };
+    struct pair none = { .alpn = { alien, server } };
+    (void)state;
+    pair_open(&both, NULL, "far");
+    assert_up(&both);
+    assert_string_equal(tls_facts(both.tls[0])->alpn, "xmpp-server");
+    assert_string_equal(tls_facts(both.tls[1])->alpn, "xmpp-server");
+    pair_close(&both);
+    pair_open(&one, NULL, "far");
+    assert_up(&one);
+    assert_null(tls_facts(one.tls[1])->alpn);
+    pair_close(&one);
+    pair_open(&none, NULL, "far");
+    assert_int_equal(none.result[0], TLS_FAILED);
+    assert_int_equal(none.result[1], TLS_FAILED);
+    assert_int_equal(tls_facts(none.tls[0])->alert, 120);
+    assert_string_equal(tls_facts(none.tls[0])->alert_name, "no_application_protocol");
+    assert_string_equal(tls_facts(none.tls[0])->error,
+        "the other side sent the TLS alert no_application_protocol (120)");
+    pair_close(&none);
+}
+
+static void
+a_version_or_ciphersuite_that_does_not_match_fails_with_a_reason(void **state)
+{
+    struct pair p = { .options = { { .ciphersuites = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" },
+        { .ciphersuites = "TLS-ECDHE-ECDSA-WITH-AES-256-GCM-SHA384" } } };
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_int_equal(p.result[0], TLS_FAILED);
+    assert_int_equal(p.result[1], TLS_FAILED);
+    assert_int_equal(tls_facts(p.tls[0])->alert, 40);
+    assert_string_equal(tls_facts(p.tls[0])->alert_name, "handshake_failure");
+    assert_non_null(tls_facts(p.tls[1])->error);
+    assert_int_equal(tls_facts(p.tls[1])->alert, -1);
+    assert_false(tls_facts(p.tls[1])->certificate);
+    assert_int_equal(tls_handshake(p.tls[1]), TLS_FAILED);
+    pair_close(&p);
+}
+
+static void
+the_configured_ciphersuite_is_used(void **state)
+{
+    struct pair p = { .options = { { .ciphersuites =
+        " TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,TLS_CHACHA20_POLY1305_SHA256 " }, { 0 } } };
+    struct pair old = { .options = { { .ciphersuites = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" },
+        { 0 } } };
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_up(&p);
+    assert_string_equal(tls_facts(p.tls[0])->ciphersuite, TLS_HAS_13 ? "TLS1-3-CHACHA20-POLY1305-SHA256"
+        : "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256");
+    pair_close(&p);
+    pair_open(&old, NULL, "far");
+    assert_up(&old);
+    assert_string_equal(tls_facts(old.tls[1])->version, "TLSv1.2");
+    assert_string_equal(tls_facts(old.tls[1])->ciphersuite, "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256");
+    pair_close(&old);
+}
+
+static void
+the_default_ciphersuites_are_aead_with_forward_secrecy(void **state)
+{
+    struct tls_profile *p = tls_profile_new(shared, true, &plain_options, NULL, NULL, err);
+    size_t i;
+    (void)state;
+    assert_non_null(p);
+    for (i = 0; p->suites[i] != 0; i++) {
+        const char *name = mbedtls_ssl_get_ciphersuite_name(p->suites[i]);
+        assert_true(strncmp(name, "TLS-ECDHE-", 10) == 0 || strncmp(name, "TLS1-3-", 7) == 0);
+        assert_true(strstr(name, "GCM") != NULL || strstr(name, "CHACHA20") != NULL);
+        assert_null(strstr(name, "PSK"));
+    }
+    assert_true(i >= 6);
+    tls_profile_release(p);
+}
+
+static void
+bad_options_are_refused_in_words(void **state)
+{
+    static const struct { struct tls_options o; const char *text; } rows[] = {
+        { { .min_version = "1.1" }, "unknown TLS version \"1.1\": 1.2 and 1.3 are known" },
+        { { .ciphersuites = "RUBBISH" }, "unknown ciphersuite \"RUBBISH\"" },
+        { { .ciphersuites = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, X" }, "unknown ciphersuite \"X\"" },
+        { { .ciphersuites = "" }, "no ciphersuite is left for the permitted TLS versions" },
+        { { .keylog_file = "/nowhere/keys" }, "key log /nowhere/keys: No such file or directory" } };
+    struct tls_options modern = { .min_version = "1.3" };
+    struct tls_profile *p;
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_null(tls_profile_new(shared, true, &rows[i].o, NULL, NULL, err));
+        assert_string_equal(err, rows[i].text);
+    }
+    p = tls_profile_new(shared, true, &modern, NULL, NULL, err);
+    if (!TLS_HAS_13)
+        assert_string_equal(err, "this build of mbed TLS has no TLS 1.3");
+    else
+        assert_non_null(p);
+    tls_profile_release(p);
+}
+
+static void
+files_that_do_not_do_are_refused_in_words(void **state)
+{
+    (void)state;
+    assert_null(tls_identity_load(shared, "none.crt", "near.key", err));
+    assert_string_equal(err, "certificate none.crt: No such file or directory");
+    assert_null(tls_identity_load(shared, "near.crt", "none.key", err));
+    assert_string_equal(err, "private key none.key: No such file or directory");
+    assert_null(tls_identity_load(shared, "near.crt", "far.key", err));
+    assert_string_equal(err, "the private key far.key does not belong to the certificate near.crt");
+    assert_null(tls_identity_load(shared, "deep-wrong-order.crt", "deep.key", err));
+    assert_string_equal(err,
+        "the certificate of the private key deep.key must come first in deep-wrong-order.crt");
+    assert_null(tls_identity_load(shared, "empty.crt", "near.key", err));
+    assert_non_null(strstr(err, "certificate empty.crt: "));
+    assert_null(tls_identity_load(shared, "near.crt", "near.crt", err));
+    assert_non_null(strstr(err, "private key near.crt: "));
+    assert_null(tls_identity_load(shared, "bundle.crt", "near.key", err));
+    assert_string_equal(err, "certificate bundle.crt: 1 of its entries cannot be read");
+    assert_null(tls_trust_load(shared, "none.crt", NULL, err));
+    assert_string_equal(err, "authorities none.crt: No such file or directory");
+    assert_null(tls_trust_load(shared, "empty.crt", NULL, err));
+    assert_non_null(strstr(err, "authorities empty.crt: "));
+    assert_null(tls_trust_load(shared, "ca.crt", "none.crl", err));
+    assert_string_equal(err, "revocation list none.crl: No such file or directory");
+    assert_null(tls_trust_load(shared, "ca.crt", "empty.crt", err));
+    assert_non_null(strstr(err, "revocation list empty.crt: "));
+}
+
+static void
+a_bundle_with_unreadable_entries_is_used_and_they_are_counted(void **state)
+{
+    struct tls_trust *t = tls_trust_load(shared, "bundle.crt", NULL, err);
+    (void)state;
+    assert_non_null(t);
+    assert_int_equal(t->loaded, 2);
+    assert_int_equal(t->skipped, 1);
+    tls_trust_release(t);
+}
+
+static void
+close_notify_and_a_cut_connection_are_told_apart(void **state)
+{
+    char in[64];
+    size_t got;
+    size_t put;
+    struct pair p = { 0 };
+    struct pair q = { 0 };
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_int_equal(tls_write(p.tls[0], "last words", 10, &put), TLS_DONE);
+    assert_int_equal(tls_close_notify(p.tls[0]), TLS_DONE);
+    assert_int_equal(tls_close_notify(p.tls[0]), TLS_DONE);
+    assert_int_equal(tls_read(p.tls[1], in, sizeof in, &got), TLS_CLOSED);
+    assert_int_equal(got, 10);
+    assert_int_equal(tls_read(p.tls[1], in, sizeof in, &got), TLS_CLOSED);
+    assert_int_equal(got, 0);
+    pair_close(&p);
+    pair_open(&q, NULL, "far");
+    assert_int_equal(tls_write(q.tls[0], "last words", 10, &put), TLS_DONE);
+    close(q.fd[0]);
+    q.fd[0] = -1;
+    assert_int_equal(tls_read(q.tls[1], in, sizeof in, &got), TLS_LOST);
+    assert_int_equal(got, 10);
+    assert_int_equal(tls_read(q.tls[1], in, sizeof in, &got), TLS_LOST);
+    assert_int_equal(tls_write(q.tls[1], "x", 1, &put), TLS_LOST);
+    assert_int_equal(tls_close_notify(q.tls[1]), TLS_DONE);
+    assert_string_equal(tls_facts(q.tls[1])->error,
+        "the connection was lost without a TLS close_notify");
+    pair_close(&q);
+}
+
+static void
+a_connection_lost_during_the_handshake_is_told(void **state)
+{
+    struct pair p = { .sni = "far.example" };
+    int side;
+    (void)state;
+    pair_prepare(&p, NULL, "far");
+    /* a ClientHello goes out and is answered, then the client is gone */
+    for (side = 0; side < 2; side++) {
+        while ((p.result[side] = tls_handshake(p.tls[side])) == TLS_AGAIN)
+            continue;
+        assert_int_equal(p.result[side], TLS_WANT_READ);
+    }
+    close(p.fd[0]);
+    p.fd[0] = -1;
+    while ((p.result[1] = tls_handshake(p.tls[1])) == TLS_AGAIN)
+        continue;
+    assert_int_equal(p.result[1], TLS_LOST);
+    assert_string_equal(tls_facts(p.tls[1])->error, "the connection was lost during the TLS handshake");
+    assert_string_equal(tls_facts(p.tls[1])->sni, "far.example");
+    pair_close(&p);
+}
+
+static void
+plain_text_instead_of_tls_fails_with_a_reason(void **state)
+{
+    struct pair p = { 0 };
+    (void)state;
+    pair_prepare(&p, NULL, "far");
+    assert_int_equal(write(p.fd[0], "<stream:stream to='far.example'>", 32), 32);
+    assert_int_equal(tls_handshake(p.tls[1]), TLS_FAILED);
+    assert_non_null(strstr(tls_facts(p.tls[1])->error, "-0x"));
+    assert_int_equal(tls_handshake(p.tls[1]), TLS_FAILED);
+    pair_close(&p);
+}
+
+static void
+damaged_records_end_the_session(void **state)
+{
+    struct pair p = { 0 };
+    char in[64];
+    unsigned char record[64];
+    size_t got;
+    size_t put;
+    ssize_t n;
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_int_equal(tls_write(p.tls[0], "abc", 3, &put), TLS_DONE);
+    n = read(p.fd[1], record, sizeof record);
+    assert_true(n > 10);
+    record[n - 1] ^= 1;
+    assert_int_equal(write(p.fd[0], record, (size_t)n), n);
+    assert_int_equal(tls_read(p.tls[1], in, sizeof in, &got), TLS_FAILED);
+    assert_int_equal(got, 0);
+    assert_non_null(tls_facts(p.tls[1])->error);
+    assert_int_equal(tls_write(p.tls[1], "x", 1, &put), TLS_FAILED);
+    pair_close(&p);
+}
+
+/* Both directions at once, patterns that show a lost or doubled byte. */
+static void
+assert_bulk(struct pair *p, size_t total, size_t chunk)
+{
+    size_t sent[2] = { 0, 0 };
+    size_t seen[2] = { 0, 0 };
+    size_t retry[2] = { 0, 0 };
+    char *out = malloc(chunk);
+    char in[5000];
+    unsigned long turn = 0;
+    while ((seen[0] < total || seen[1] < total) && ++turn < 100000000) {
+        int side = (int)(turn % 2);
+        size_t left = total - sent[side] < chunk ? total - sent[side] : chunk;
+        size_t put = 0;
+        size_t got = 0;
+        size_t i;
+        enum tls_result r;
+        /* after WANT_WRITE the same bytes come again, often with more behind them */
+        if (retry[side] > 0 && turn % 3 == 0)
+            left = retry[side];
+        for (i = 0; i < left; i++)
+            out[i] = (char)((sent[side] + i) * 31 + (sent[side] + i) / 251);
+        if (left > 0) {
+            r = tls_write(p->tls[side], out, left, &put);
+            assert_true(r == TLS_DONE || r == TLS_WANT_WRITE);
+            assert_true(r == TLS_DONE ? put > 0 && put <= left : put == 0);
+            retry[side] = r == TLS_DONE ? 0 : retry[side] > 0 ? retry[side] : left;
+            sent[side] += put;
+        }
+        r = tls_read(p->tls[side], in, 1 + turn % sizeof in, &got);
+        assert_true(r == TLS_DONE || r == TLS_WANT_READ);
+        if (r == TLS_WANT_READ)
+            assert_int_equal(tls_pending(p->tls[side]), 0);
+        for (i = 0; i < got; i++)
+            if (in[i] != (char)((seen[side] + i) * 31 + (seen[side] + i) / 251))
+                fail_msg("byte %zu of side %d is wrong", seen[side] + i, side);
+        seen[side] += got;
+    }
+    assert_int_equal(seen[0], total);
+    assert_int_equal(seen[1], total);
+    free(out);
+}
+
+static void
+big_transfers_arrive_whole_through_small_socket_buffers(void **state)
+{
+    struct pair p = { 0 };
+    int small = 1;   /* the system rounds it up to its minimum */
+    int side;
+    (void)state;
+    pair_prepare(&p, "near", "far");
+    for (side = 0; side < 2; side++) {
+        setsockopt(p.fd[side], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+        setsockopt(p.fd[side], SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    }
+    while (!pair_is_settled(&p)) {
+        pair_step(&p, 0);
+        pair_step(&p, 1);
+    }
+    assert_up(&p);
+    assert_bulk(&p, 3000000, 40000);
+    pair_close(&p);
+}
+
+static void
+one_byte_at_a_time_with_refusals_arrives_whole(void **state)
+{
+    struct pair p = { .sni = "far.example" };
+    (void)state;
+    test_piece = 1;
+    test_refuse = 3;
+    pair_open(&p, "near", "far");
+    assert_up(&p);
+    assert_bulk(&p, 40000, 20000);
+    while (tls_close_notify(p.tls[0]) == TLS_WANT_WRITE)
+        continue;
+    test_piece = 0;
+    test_refuse = 0;
+    {
+        char in[8];
+        size_t got;
+        assert_int_equal(tls_read(p.tls[1], in, sizeof in, &got), TLS_CLOSED);
+    }
+    pair_close(&p);
+}
+
+static void
+close_notify_behind_an_unfinished_record_is_sent_after_it(void **state)
+{
+    struct pair p = { 0 };
+    char out[100];
+    char in[200];
+    size_t put;
+    size_t got;
+    (void)state;
+    memset(out, 'x', sizeof out);
+    pair_open(&p, NULL, "far");
+    test_refuse = 1;
+    assert_int_equal(tls_write(p.tls[0], out, sizeof out, &put), TLS_WANT_WRITE);
+    assert_int_equal(tls_close_notify(p.tls[0]), TLS_WANT_WRITE);
+    test_refuse = 0;
+    assert_int_equal(tls_close_notify(p.tls[0]), TLS_DONE);
+    assert_int_equal(tls_read(p.tls[1], in, sizeof in, &got), TLS_CLOSED);
+    assert_int_equal(got, sizeof out);
+    pair_close(&p);
+}
+
+static void
+a_handshake_yields_between_its_expensive_steps(void **state)
+{
+    struct pair p = { 0 };
+    (void)state;
+    pair_open(&p, "rsa", "rsa");
+    assert_up(&p);
+    assert_true(p.again[0] + p.again[1] > 0);
+    pair_close(&p);
+}
+
+static void
+pending_tells_what_the_descriptor_does_not_show(void **state)
+{
+    struct pair p = { 0 };
+    char in[64];
+    size_t put;
+    size_t got;
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_int_equal(tls_write(p.tls[0], "0123456789", 10, &put), TLS_DONE);
+    assert_int_equal(tls_read(p.tls[1], in, 4, &got), TLS_DONE);
+    assert_int_equal(got, 4);
+    assert_int_equal(tls_pending(p.tls[1]), 6);
+    assert_int_equal(tls_read(p.tls[1], in, 64, &got), TLS_WANT_READ);
+    assert_int_equal(got, 6);
+    assert_int_equal(tls_pending(p.tls[1]), 0);
+    pair_close(&p);
+}
+
+static size_t
+count_lines(const char *file, const char *label, size_t secret)
+{
+    FILE *f = fopen(file, "r");
+    char line[512];
+    size_t count = 0;
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, label, strlen(label)) == 0 && line[strlen(label)] == ' ') {
+            assert_int_equal(strlen(line), strlen(label) + 1 + 64 + 1 + 2 * secret + 1);
+            count++;
+        }
+    fclose(f);
+    return count;
+}
+
+static void
+the_key_log_has_the_lines_wireshark_wants(void **state)
+{
+    struct pair p = { .options = { { .keylog_file = "keys" }, { 0 } } };
+    struct pair old = { .options = { { .keylog_file = "keys12",
+        .ciphersuites = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" }, { 0 } } };
+    struct stat st;
+    (void)state;
+    pair_open(&old, NULL, "far");
+    assert_up(&old);
+    pair_close(&old);
+    assert_int_equal(count_lines("keys12", "CLIENT_RANDOM", 48), 1);
+    pair_open(&p, NULL, "far");
+    assert_up(&p);
+    if (TLS_HAS_13) {
+        size_t n = strstr(tls_facts(p.tls[0])->ciphersuite, "SHA384") != NULL ? 48 : 32;
+        assert_int_equal(count_lines("keys", "CLIENT_HANDSHAKE_TRAFFIC_SECRET", n), 1);
+        assert_int_equal(count_lines("keys", "SERVER_HANDSHAKE_TRAFFIC_SECRET", n), 1);
+        assert_int_equal(count_lines("keys", "CLIENT_TRAFFIC_SECRET_0", n), 1);
+        assert_int_equal(count_lines("keys", "SERVER_TRAFFIC_SECRET_0", n), 1);
+    } else {
+        assert_int_equal(count_lines("keys", "CLIENT_RANDOM", 48), 1);
+    }
+    pair_close(&p);
+    assert_int_equal(stat("keys", &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+}
+
+static void
+random_bytes_come_in_any_amount(void **state)
+{
+    static unsigned char a[5000], b[5000];
+    (void)state;
+    assert_true(tls_random(shared, a, sizeof a));
+    assert_true(tls_random(shared, b, sizeof b));
+    assert_memory_not_equal(a, b, sizeof a);
+    assert_memory_not_equal(a + 4900, b + 4900, 100);
+}
+
+static void
+an_impossible_server_name_is_refused_before_connecting(void **state)
+{
+    struct tls_profile *p = tls_profile_new(shared, false, &plain_options, NULL, NULL, err);
+    char name[400];
+    (void)state;
+    memset(name, 'a', sizeof name);
+    name[399] = '\0';
+    assert_null(tls_new(p, NULL, name, -1, NULL, NULL));
+    tls_profile_release(p);
+}
+
+static void
+chain_bits_are_words_in_the_log(void **state)
+{
+    char out[128];
+    (void)state;
+    assert_string_equal(tls_chain_text(0, out), "");
+    assert_string_equal(tls_chain_text(TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED, out),
+        "untrusted,self-signed");
+    assert_string_equal(tls_chain_text(0x7ff, out), "expired,not-yet-valid,untrusted,revoked,weak,usage,"
+        "crl,other,self-signed,eku-server-only,names-cut");
+}
+
+/* ---- names in hostile certificates ---- */
+
+/* The raw SAN parser over every truncation and every single damaged byte of real extensions. */
+static void
+damaged_name_lists_are_survived(void **state)
+{
+    struct tls_identity *id = identity("far");
+    size_t len = id->chain.v3_ext.len;
+    size_t cut;
+    (void)state;
+    for (cut = 0; cut <= len; cut++) {
+        unsigned char *copy = malloc(cut + 1);   /* exact, so that the sanitizer sees a step beyond */
+        unsigned char *exact = realloc(copy, cut > 0 ? cut : 1);
+        struct xe_span names[8];
+        mbedtls_x509_crt crt;
+        bool more = false;
+        int kind;
+        memcpy(exact, id->chain.v3_ext.p, cut);
+        mbedtls_x509_crt_init(&crt);
+        crt.v3_ext.p = exact;
+        crt.v3_ext.len = cut;
+        for (kind = 0; kind < TLS_NAME_KINDS; kind++)
+            tls_names_of(&crt, (enum tls_name_kind)kind, names, 8, &more);
+        if (cut == len) {
+            size_t at;
+            int value;
+            for (at = 0; at < cut; at++)
+                for (value = 0; value < 256; value++) {
+                    unsigned char was = exact[at];
+                    exact[at] = (unsigned char)value;
+                    for (kind = 0; kind < TLS_NAME_KINDS; kind++)
+                        tls_names_of(&crt, (enum tls_name_kind)kind, names, 8, &more);
+                    exact[at] = was;
+                }
+        }
+        free(exact);
+    }
+    tls_identity_release(id);
+}
+
+static void
+names_with_nul_or_blanks_are_not_taken(void **state)
+{
+    (void)state;
+    assert_true(tls_name_is_clean(span_of("far.example"), true));
+    assert_false(tls_name_is_clean(span_make("far.example\0.evil", 17), true));
+    assert_false(tls_name_is_clean(span_of("far example"), true));
+    assert_false(tls_name_is_clean(span_of("b\xc3\xbc" "cher.example"), true));
+    assert_true(tls_name_is_clean(span_of("b\xc3\xbc" "cher.example"), false));
+    assert_false(tls_name_is_clean(span_of(""), true));
+}
+
+/* ---- memory ---- */
+
+static size_t
+heap_in_use(void)
+{
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    return mallinfo2().uordblks;
+#else
+    return 0;
+#endif
+}
+
+static int
+print_idle_bytes(void)
+{
+    enum { PAIRS = 100 };
+    static struct pair p[PAIRS];
+    struct tls_trust *trust;
+    struct tls_profile *profile[2];
+    struct tls_identity *id[2];
+    size_t before = 0, between, after;
+    int i, side;
+    if (make_everything(NULL) != 0)
+        return 1;
+    trust = tls_trust_load(shared, "ca.crt", NULL, err);
+    id[0] = tls_identity_load(shared, "near.crt", "near.key", err);
+    id[1] = tls_identity_load(shared, "far.crt", "far.key", err);
+    for (side = 0; side < 2; side++)
+        profile[side] = tls_profile_new(shared, side == 1, &plain_options, trust, NULL, err);
+    for (i = -1; i < PAIRS; i++) {   /* the first one warms up what is shared */
+        struct pair *q = &p[i < 0 ? 0 : i];
+        if (i == 0)
+            pair_close(q);
+        if (i <= 0)
+            before = heap_in_use();
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, q->fd) != 0)
+            return 1;
+        for (side = 0; side < 2; side++) {
+            fcntl(q->fd[side], F_SETFL, O_NONBLOCK);
+            q->tls[side] = tls_new(profile[side], id[side], side == 0 ? "far.example" : NULL, q->fd[side],
+                NULL, NULL);
+            q->result[side] = TLS_WANT_READ;
+        }
+        while (!pair_is_settled(q)) {
+            pair_step(q, 0);
+            pair_step(q, 1);
+        }
+    }
+    after = heap_in_use();
+    for (i = 0; i < PAIRS; i++) {
+        tls_free(p[i].tls[1]);
+        p[i].tls[1] = NULL;
+    }
+    between = heap_in_use();
+    printf("heap bytes of an idle session: %zu client, %zu server (struct tls %zu, mbedtls_ssl_context %zu)\n",
+        (between - before) / PAIRS, (after - between) / PAIRS, sizeof(struct tls),
+        sizeof(mbedtls_ssl_context));
+    for (i = 0; i < PAIRS; i++)
+        pair_close(&p[i]);
+    printf("left over: %zu\n", heap_in_use() - before);
+    for (side = 0; side < 2; side++) {
+        tls_profile_release(profile[side]);
+        tls_identity_release(id[side]);
+    }
+    tls_trust_release(trust);
+    return remove_everything(NULL);
+}
+
+int
+main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_handshake_runs_over_a_socket_pair_and_both_sides_see_a_certificate),
+        cmocka_unit_test(names_of_all_three_kinds_are_found_and_others_are_not),
+        cmocka_unit_test(the_fingerprint_is_the_one_openssl_computes),
+        cmocka_unit_test(an_identity_tells_its_own_names),
+        cmocka_unit_test(names_beyond_the_ceiling_are_left_out_and_that_is_told),
+        cmocka_unit_test(the_verdict_on_a_certificate_does_not_end_the_handshake),
+        cmocka_unit_test(a_key_that_is_too_short_is_not_acceptable),
+        cmocka_unit_test(a_client_may_show_a_certificate_for_clients_but_not_one_for_neither_use),
+        cmocka_unit_test(an_identity_that_cannot_serve_is_marked),
+        cmocka_unit_test(openssl_is_understood_with_its_tickets_and_versions),
+        cmocka_unit_test(openssl_clients_of_both_versions_are_served),
+        cmocka_unit_test(a_client_without_certificate_is_let_in_and_told_apart),
+        cmocka_unit_test(without_trust_every_chain_is_untrusted),
+        cmocka_unit_test(a_self_signed_certificate_among_the_authorities_is_trusted),
+        cmocka_unit_test(the_server_name_selects_the_certificate),
+        cmocka_unit_test(one_profile_serves_several_identities),
+        cmocka_unit_test(alpn_is_agreed_upon_when_both_name_it),
+        cmocka_unit_test(a_version_or_ciphersuite_that_does_not_match_fails_with_a_reason),
+        cmocka_unit_test(the_configured_ciphersuite_is_used),
+        cmocka_unit_test(the_default_ciphersuites_are_aead_with_forward_secrecy),
+        cmocka_unit_test(bad_options_are_refused_in_words),
+        cmocka_unit_test(files_that_do_not_do_are_refused_in_words),
+        cmocka_unit_test(a_bundle_with_unreadable_entries_is_used_and_they_are_counted),
+        cmocka_unit_test(close_notify_and_a_cut_connection_are_told_apart),
+        cmocka_unit_test(a_connection_lost_during_the_handshake_is_told),
+        cmocka_unit_test(plain_text_instead_of_tls_fails_with_a_reason),
+        cmocka_unit_test(damaged_records_end_the_session),
+        cmocka_unit_test(big_transfers_arrive_whole_through_small_socket_buffers),
+        cmocka_unit_test(one_byte_at_a_time_with_refusals_arrives_whole),
+        cmocka_unit_test(close_notify_behind_an_unfinished_record_is_sent_after_it),
+        cmocka_unit_test(a_handshake_yields_between_its_expensive_steps),
+        cmocka_unit_test(pending_tells_what_the_descriptor_does_not_show),
+        cmocka_unit_test(the_key_log_has_the_lines_wireshark_wants),
+        cmocka_unit_test(random_bytes_come_in_any_amount),
+        cmocka_unit_test(an_impossible_server_name_is_refused_before_connecting),
+        cmocka_unit_test(chain_bits_are_words_in_the_log),
+        cmocka_unit_test(damaged_name_lists_are_survived),
+        cmocka_unit_test(names_with_nul_or_blanks_are_not_taken),
+    };
+    if (argc > 1 && strcmp(argv[1], "idle") == 0)
+        return print_idle_bytes();
+    return cmocka_run_group_tests_name("tls", tests, make_everything, remove_everything);
+}

@@ -1,0 +1,453 @@
+/* test_xml_expat.c -- [XML] against libexpat, over documents made by a grammar and then damaged
+ *
+ * Three promises.  What the tokenizer passes (and does not mark as unbound), expat accepts, whatever
+ * separator the application uses.  What xmlout_stanza() writes, expat accepts on a fresh stream.  And it
+ * reads the same there: expanded names, attributes and text, but for jabber:client, which becomes
+ * jabber:server in the content chain, and xml:lang, which comes from the header.
+ *
+ * The number of documents is the first argument (20,000 by default), the seed the second: the same
+ * documents every time.
+ */
+#define XMPPEDGE_NO_MAIN
+#include "../../xmppedge.c"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <expat.h>
+#include "guard.h"
+
+#define FRESH "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'>"
+#define SEP '\001'
+
+static unsigned long documents = 20000;
+static uint64_t seed = 1;
+static struct guard guard;
+
+/* ---- documents ---- */
+
+/* xorshift64*: the same numbers everywhere */
+static unsigned
+dice(unsigned sides)
+{
+    seed ^= seed >> 12;
+    seed ^= seed << 25;
+    seed ^= seed >> 27;
+    return (unsigned)((seed * 0x2545f4914f6cdd1dull) >> 33) % sides;
+}
+
+#define PICK(list) list[dice(sizeof list / sizeof *list)]
+
+static const char *const headers[] = {
+    "<?xml version='1.0'?><stream:stream xmlns='jabber:server' "
+        "xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' "
+        "xml:lang='en' to='a' from='b'>",
+    "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'>",
+    "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
+        "xmlns:p=\"urn:it's\" xml:lang=\"d'e\">",
+    "<stream xmlns='http://etherx.jabber.org/streams' xmlns:s='jabber:server' xmlns:p='urn:h'>",
+    "<s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns:p='jabber:server' xmlns:q='urn:h'>",
+    "<x:stream xmlns:x='http://etherx.jabber.org/streams' xmlns='urn:odd&amp;x' xmlns:p='a b'>",
+};
+static const char *const prefixes[] = { "", "", "", "", "", "", "p:", "p:", "q:", "s:", "db:",
+    "stream:", "xml:", "u:", "xmlns:" };
+static const char *const names[] = { "message", "iq", "presence", "body", "x", "y", "forwarded", "a",
+    "\xc3\xa9", "_.-9", "message" };
+static const char *const uris[] = { "jabber:server", "jabber:client", "jabber:client", "urn:a",
+    "urn:b", "", "http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/", "a b",
+    "urn:&amp;", "u|v", "it's", "jabber:serve&#114;", "urn:\xc3\xa9", "urn:a\n" };
+static const char *const good_uris[] = { "jabber:server", "jabber:client", "urn:a", "urn:b", "it's",
+    "urn:xmpp:forward:0" };
+static const char *const attrs[] = { "to", "from", "id", "type", "xml:lang", "a", "b", "p:a", "q:a",
+    "s:a", "u:a", "xml:space", "db:a" };
+static const char *const values[] = { "a@b.example", "", "x", "1", "&lt;&amp;&#x41;", "\xc3\xa9", "a>b",
+    "\t\n ", "]]>", "{", "&quot;&apos;" };
+static const char *const texts[] = { "hello", " ", "\n", "&amp;", "&#65;&#x20AC;", "\xe2\x82\xac",
+    "]", "<![CDATA[x]]>", "<![CDATA[<&]]]>]]>", "<![CDATA[]]>", "]]&gt;", "'\"", "\r\n",
+    "a long text that has more than eight bytes and some more of them", "\xf0\x9f\x98\x80" };
+static const char *const rare[] = { "<!-- c -->", "<?pi?>", "&nbsp;", "]]>", "<", "&", "\x01", "\xff",
+    "<!DOCTYPE a>", "\xed\xa0\x80", "\xef\xbf\xbf", "<![CDATA[", "</", "/>" };
+
+/* Prefixes that are declared somewhere around, a bit for each. */
+static const char letters[] = "pqs";
+
+static unsigned
+scope_of(const char *header)
+{
+    unsigned scope = 0;
+    unsigned i;
+    for (i = 0; i < 3; i++) {
+        char text[] = "xmlns:?=";
+        text[6] = letters[i];
+        scope |= strstr(header, text) != NULL ? 1u << i : 0;
+    }
+    return scope;
+}
+
+/* Declare prefix number `which`, 3 for the default. */
+static void
+make_declaration(struct buf *b, unsigned which, bool wild)
+{
+    const char *uri = wild ? PICK(uris) : PICK(good_uris);
+    const char *quote = strchr(uri, '\'') != NULL || dice(4) == 0 ? "\"" : "'";
+    buf_puts(b, " xmlns");
+    if (which < 3) {
+        buf_putc(b, ':');
+        buf_putc(b, letters[which]);
+    }
+    buf_puts(b, dice(8) == 0 ? " = " : "=");
+    buf_puts(b, quote);
+    buf_puts(b, uri);
+    buf_puts(b, quote);
+}
+
+static void
+make_attribute(struct buf *b, const char *name)
+{
+    const char *quote = dice(3) == 0 ? "\"" : "'";
+    buf_puts(b, dice(8) == 0 ? "\n " : " ");
+    buf_puts(b, name);
+    buf_puts(b, dice(8) == 0 ? " = " : "=");
+    buf_puts(b, quote);
+    buf_puts(b, PICK(values));
+    buf_puts(b, quote);
+}
+
+/* Make an element.  A tame one uses prefixes that are in scope and each attribute once. */
+static void
+make_element(struct buf *b, int depth, bool wild, unsigned scope)
+{
+    char prefix[16] = "";
+    const char *name = dice(10) != 0 && depth == 0 ? names[dice(3)] : wild ? PICK(names)
+                                                                        : names[dice(8)];
+    unsigned declared = 0;
+    unsigned n;
+    for (n = 0; n < 4; n++)
+        declared |= dice(depth == 0 ? 4 : 7) == 0 ? 1u << n : 0;
+    scope |= declared & 7;
+    n = dice(9);
+    if (wild && dice(4) == 0)
+        strcpy(prefix, PICK(prefixes));
+    else if (n < 3 && (scope >> n & 1) != 0)
+        prefix[0] = letters[n], prefix[1] = ':';
+    buf_puts(b, "<");
+    buf_puts(b, prefix);
+    buf_puts(b, name);
+    for (n = 0; n < 4; n++)
+        if ((declared >> n & 1) != 0)
+            make_declaration(b, n, wild && dice(3) == 0);
+    if (wild && dice(4) == 0)
+        make_attribute(b, PICK(attrs));
+    for (n = dice(7); n < 7; n += 1 + dice(5))
+        make_attribute(b, attrs[n]);
+    if ((scope & 1) != 0 && dice(5) == 0)
+        make_attribute(b, "p:z");
+    if ((scope & 4) != 0 && dice(5) == 0)
+        make_attribute(b, "s:y");
+    if (dice(4) == 0) {
+        buf_puts(b, dice(3) == 0 ? " />" : "/>");
+        return;
+    }
+    buf_puts(b, ">");
+    for (n = dice(4); n > 0; n--) {
+        if (depth < 5 && dice(2) == 0)
+            make_element(b, depth + 1, wild, scope);
+        else if (wild && dice(60) == 0)
+            buf_puts(b, PICK(rare));
+        else
+            buf_puts(b, PICK(texts));
+    }
+    buf_puts(b, "</");
+    buf_puts(b, prefix);
+    buf_puts(b, name);
+    buf_puts(b, dice(8) == 0 ? " >" : ">");
+}
+
+/* Damage a few bytes. */
+static void
+damage(struct buf *b)
+{
+    static const char bytes[] = "<>&'\"/=: ]![-;#x\0\x80\xc3\xef\t\nap1";
+    unsigned n = 1 + dice(3);
+    while (n-- > 0 && buf_len(b) > 1) {
+        size_t at = dice((unsigned)buf_len(b));
+        char *p = b->bytes + b->head + at;
+        size_t left = buf_len(b) - at;
+        size_t len = 1 + dice(8);
+        switch (dice(4)) {
+        case 0:
+            *p = bytes[dice(sizeof bytes - 1)];
+            break;
+        case 1:                                             /* take some out */
+            len = len < left ? len : left;
+            memmove(p, p + len, left - len);
+            b->tail -= len;
+            break;
+        case 2:                                             /* double some */
+            len = len < left ? len : left;
+            if (buf_room(b, len) != NULL) {
+                p = b->bytes + b->head + at;
+                memmove(p + len, p, left);
+                b->tail += len;
+            }
+            break;
+        case 3:
+            *p = (char)dice(256);
+            break;
+        }
+    }
+}
+
+/* ---- what expat reads, as text ---- */
+
+struct canon {
+    struct buf     out;
+    bool           map;       /* put jabber:client and xml:lang right, as forwarding would */
+    struct xe_span lang;      /* of the header, as text; at == NULL for none */
+    int            depth;
+    int            chain;     /* depth of the innermost element of the content chain */
+    bool           text;      /* text is open */
+};
+
+static bool
+canon_is_client(const char *name)
+{
+    return strncmp(name, "jabber:client\001", 14) == 0;
+}
+
+static int
+compare_attrs(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void
+canon_start(void *user, const char *name, const char **atts)
+{
+    struct canon *c = user;
+    const char *lang = "http://www.w3.org/XML/1998/namespace\001lang";
+    bool content = canon_is_client(name) || strncmp(name, "jabber:server\001", 14) == 0;
+    bool has_lang = false;
+    size_t n = 0;
+    size_t i;
+    c->text = false;
+    if (c->depth++ == 0)
+        return;
+    if (content && c->chain == c->depth - 2)
+        c->chain++;
+    buf_puts(&c->out, "\n<");
+    if (c->map && canon_is_client(name) && c->chain == c->depth - 1) {
+        buf_puts(&c->out, "jabber:server");
+        name += 13;
+    }
+    buf_puts(&c->out, name);
+    while (atts[n] != NULL)
+        n += 2;
+    qsort(atts, n / 2, 2 * sizeof *atts, compare_attrs);
+    for (i = 0; i < n; i += 2)
+        has_lang = has_lang || strcmp(atts[i], lang) == 0;
+    for (i = 0; i < n || (!has_lang && i == n); i += 2) {
+        bool add = c->map && c->depth == 2 && c->lang.at != NULL && !has_lang
+                   && (i == n || strcmp(atts[i], lang) > 0);
+        if (add) {
+            buf_puts(&c->out, "\n @");
+            buf_puts(&c->out, lang);
+            buf_puts(&c->out, "=");
+            buf_put(&c->out, c->lang);
+            has_lang = true;
+        }
+        if (i == n)
+            break;
+        buf_puts(&c->out, "\n @");
+        buf_puts(&c->out, atts[i]);
+        buf_puts(&c->out, "=");
+        buf_puts(&c->out, atts[i + 1]);
+    }
+}
+
+static void
+canon_end(void *user, const char *name)
+{
+    struct canon *c = user;
+    (void)name;
+    c->text = false;
+    if (--c->depth == 0)
+        return;
+    if (c->chain > c->depth - 1)
+        c->chain = c->depth - 1;
+    buf_puts(&c->out, "\n>");
+}
+
+static void
+canon_text(void *user, const char *s, int len)
+{
+    struct canon *c = user;
+    if (c->depth < 2)
+        return;
+    if (!c->text)
+        buf_puts(&c->out, "\n'");
+    c->text = true;
+    buf_put(&c->out, span_make(s, (size_t)len));
+}
+
+/* Read header and element with expat; false when it does not like them. */
+static bool
+expat_reads(struct xe_span header, struct xe_span element, char separator, struct canon *c)
+{
+    XML_Parser p = XML_ParserCreateNS("UTF-8", separator);
+    bool ok;
+    if (c != NULL) {
+        XML_SetUserData(p, c);
+        XML_SetElementHandler(p, canon_start, canon_end);
+        XML_SetCharacterDataHandler(p, canon_text);
+    }
+    ok = XML_Parse(p, header.at, (int)header.len, 0) == XML_STATUS_OK
+      && XML_Parse(p, element.at, (int)element.len, 0) == XML_STATUS_OK;
+    XML_ParserFree(p);
+    return ok;
+}
+
+/* ---- the promises ---- */
+
+struct tally {
+    unsigned long elements, unbound, rewritten, written, bad, expat_takes_more;
+};
+
+static void
+check_element(const struct xe_xml *x, const struct xe_xml_event *e, struct xe_span header,
+              bool header_odd, struct tally *t)
+{
+    static const char separators[] = { SEP, '\n', ' ', '|', '!', '}' };
+    struct buf out = { 0 };
+    struct canon was = { { 0 }, true, { NULL, 0 }, 0, 0, false };
+    struct canon is = { { 0 }, false, { NULL, 0 }, 0, 0, false };
+    char lang[64];
+    bool header_read = !header_odd
+                       || expat_reads(header, span_make("", 0), SEP, NULL);
+    size_t i;
+    t->elements++;
+    if ((e->flags & XE_XML_UNBOUND) != 0) {
+        t->unbound++;
+        return;
+    }
+    if (xe_xml_stream_lang(x).at != NULL)
+        was.lang = span_make(lang, xe_xml_unescape(xe_xml_stream_lang(x), lang, sizeof lang));
+    if (xmlout_stanza(&out, x, e)) {
+        t->written++;
+        t->rewritten += (e->flags & XE_XML_REWRITE) != 0;
+    }
+    for (i = 0; i < sizeof separators; i++) {
+        if ((i == 0 || !header_odd) && header_read
+            && !expat_reads(header, e->raw, separators[i], i == 0 ? &was : NULL))
+            fail_msg("passed, but expat refuses with separator %d:\n%.*s\n%.*s", separators[i],
+                     (int)header.len, header.at, (int)e->raw.len, e->raw.at);
+        if (buf_len(&out) > 0
+            && !expat_reads(span_of(FRESH), buf_span(&out), separators[i], i == 0 ? &is : NULL))
+            fail_msg("written, but expat refuses with separator %d:\n%.*s\n%.*s\nwritten:\n%s",
+                     separators[i], (int)header.len, header.at, (int)e->raw.len, e->raw.at,
+                     buf_text(&out));
+    }
+    if (buf_len(&out) > 0 && header_read && !span_eq(buf_span(&was.out), buf_span(&is.out)))
+        fail_msg("written, but not the same:\n%.*s\n%.*s\nwritten:\n%s\nwas:%s\nis:%s",
+                 (int)header.len, header.at, (int)e->raw.len, e->raw.at, buf_text(&out),
+                 buf_text(&was.out), buf_text(&is.out));
+    buf_free(&out);
+    buf_free(&was.out);
+    buf_free(&is.out);
+}
+
+/* Read a document in pieces of `step` bytes; every verdict goes into a number that has to be the same
+ * for all pieces. */
+static uint64_t
+read_document(struct xe_span doc, size_t step, struct tally *t)
+{
+    static const struct xe_xml_limits limits = { 4096, 8192, 16, 16 };
+    struct xe_xml x;
+    struct xe_xml_event e;
+    struct xe_span header = { NULL, 0 };
+    bool odd = false;     /* the header itself has what applications disagree on; it stays here */
+    enum xe_xml_result r;
+    uint64_t sum = 0;
+    size_t from = 0;
+    size_t to = step < doc.len ? step : doc.len;
+    xe_xml_init(&x, &limits);
+    for (;;) {
+        size_t used;
+        const char *at = guard_put(&guard, doc.at + from, to - from);
+        r = xe_xml_next(&x, at, to - from, &used, &e);
+        from += used;
+        if (r == XE_XML_MORE && to < doc.len) {
+            to = doc.len - to < step ? doc.len : to + step;
+            continue;
+        }
+        sum = sum * 31 + (unsigned)r;
+        if (r == XE_XML_HEADER) {
+            header = span_make(doc.at, from);
+            odd = (e.flags & XE_XML_UNBOUND) != 0;
+        }
+        if (r == XE_XML_HEADER || r == XE_XML_ELEMENT)
+            sum = ((sum * 31 + e.flags) * 31 + e.raw.len) * 31 + e.inner.len * 64 + e.nattrs;
+        if (r == XE_XML_ELEMENT && t != NULL)
+            check_element(&x, &e, header, odd, t);
+        if (r == XE_XML_BAD || r == XE_XML_MORE || r == XE_XML_CLOSE)
+            break;
+    }
+    sum = sum * 31 + (unsigned)x.why;
+    if (t != NULL && r == XE_XML_BAD) {
+        t->bad++;
+        if (expat_reads(doc, span_make("", 0), SEP, NULL)) {
+            t->expat_takes_more++;
+            if (getenv("XML_SHOW_STRICT") != NULL)
+                printf("# %s: %.*s\n", xe_why(x.why)->word, (int)doc.len, doc.at);
+        }
+    }
+    xe_xml_free(&x);
+    return sum;
+}
+
+static void
+expat_accepts_what_is_passed_and_reads_what_is_written_the_same(void **state)
+{
+    struct tally t = { 0, 0, 0, 0, 0, 0 };
+    unsigned long i;
+    (void)state;
+    for (i = 0; i < documents; i++) {
+        struct buf doc = { 0 };
+        bool wild = dice(3) == 0;
+        const char *header = headers[dice(4)];
+        unsigned n;
+        uint64_t whole;
+        if (wild)
+            header = PICK(headers);
+        buf_puts(&doc, header);
+        for (n = 1 + dice(3); n > 0; n--) {
+            make_element(&doc, 0, wild, scope_of(header));
+            if (dice(3) == 0)
+                buf_puts(&doc, "\n");
+        }
+        if (dice(3) == 0)
+            damage(&doc);
+        whole = read_document(buf_span(&doc), buf_len(&doc), &t);
+        if (whole != read_document(buf_span(&doc), 1 + dice(3), NULL))
+            fail_msg("pieces are read in another way: %s", buf_text(&doc));
+        buf_free(&doc);
+    }
+    printf("# %lu documents: %lu elements, %lu written, %lu of them anew, %lu unbound; %lu refused,"
+           " of which expat would take %lu\n", documents, t.elements, t.written, t.rewritten,
+           t.unbound, t.bad, t.expat_takes_more);
+    assert_true(t.written > documents / 4 && t.rewritten > documents / 20);
+}
+
+int
+main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(expat_accepts_what_is_passed_and_reads_what_is_written_the_same),
+    };
+    if (argc > 1)
+        documents = strtoul(argv[1], NULL, 10);
+    if (argc > 2)
+        seed = strtoul(argv[2], NULL, 10) * 2 + 1;
+    guard = guard_make();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,17192 @@
+/* xmppedge.c -- the border of an XMPP organisation: server-to-server proxy and gateway
+ * (opening comment: written last)
+ */
+
+/* POSIX.1-2008 beside C99; -std=c99 hides it otherwise. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+
+/* For initgroups(), which POSIX forgot and everybody has. */
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+
+#include "xmppedge.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* ===========================================================================
+ * [BASE]  span_ text_    bytes that belong to somebody else, and text made of bytes
+ * calls:  (nothing)
+ *
+ * Two ways to hold bytes run through the whole file.  A span borrows them and never ends in NUL;
+ * a buf (next section) owns them.  `char *` is for literals and for libraries that insist.
+ * ======================================================================== */
+
+static struct xe_span
+span_make(const char *at, size_t len)
+{
+    return (struct xe_span){ at, len };
+}
+
+static struct xe_span
+span_of(const char *text)
+{
+    return span_make(text, text == NULL ? 0 : strlen(text));
+}
+
+static bool
+span_eq(struct xe_span a, struct xe_span b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+}
+
+static bool
+span_is(struct xe_span s, const char *text)
+{
+    return s.at != NULL && span_eq(s, span_of(text));
+}
+
+/* First place of `c` in `s`; s.len when it is not there. */
+static size_t
+span_find(struct xe_span s, char c)
+{
+    const char *hit = s.len == 0 ? NULL : memchr(s.at, c, s.len);
+    return hit == NULL ? s.len : (size_t)(hit - s.at);
+}
+
+/* ===========================================================================
+ * [BUF]   buf_           growable bytes with a ceiling
+ * calls:  BASE
+ *
+ *   bytes   .......consumed.......|======= content =======|..... room .....|
+ *           0                     head                    tail             cap
+ *
+ * buf_put() appends, buf_skip() takes from the front.  Growth doubles, the ceiling is part of the
+ * buffer, and a buffer that cannot take all takes nothing: `failed` then stays set until buf_clear(),
+ * so that a text can be put together first and checked once.
+ * ======================================================================== */
+
+struct buf {
+    char  *bytes;   /* owned, malloc'd, NULL while empty and never used */
+    size_t head;    /* first byte of the content */
+    size_t tail;    /* one past the last byte */
+    size_t cap;     /* bytes allocated */
+    size_t max;     /* ceiling of the content; 0 is BUF_MAX_DEFAULT */
+    bool   failed;  /* something did not fit */
+};
+
+#define BUF_MAX_DEFAULT ((size_t)1 << 20)  /* bytes; enough for any text we put together */
+#define BUF_CAP_FIRST   256                /* bytes of the first allocation */
+
+static size_t
+buf_len(const struct buf *b)
+{
+    return b->tail - b->head;
+}
+
+static struct xe_span
+buf_span(const struct buf *b)
+{
+    return span_make(b->bytes + b->head, buf_len(b));
+}
+
+static void
+buf_free(struct buf *b)
+{
+    free(b->bytes);
+    b->bytes = NULL;
+    b->head = b->tail = b->cap = 0;
+}
+
+static void
+buf_clear(struct buf *b)
+{
+    b->head = b->tail = 0;
+    b->failed = false;
+}
+
+/* Make room for `more` bytes at the tail and return the place; NULL when the ceiling or the memory
+ * is reached.  The caller adds to b->tail what it used. */
+static char *
+buf_room(struct buf *b, size_t more)
+{
+    size_t max = b->max == 0 ? BUF_MAX_DEFAULT : b->max;
+    size_t len = buf_len(b);
+    if (more > max - (len < max ? len : max)) {
+        b->failed = true;
+        return NULL;
+    }
+    if (more <= b->cap - b->tail)
+        return b->bytes + b->tail;
+    if (b->head >= len && more <= b->cap - len && b->head > 0) {
+        memcpy(b->bytes, b->bytes + b->head, len);
+    } else {
+        size_t cap = b->cap == 0 ? BUF_CAP_FIRST : b->cap;
+        char *bytes;
+        while (cap < len + more)
+            cap *= 2;
+        bytes = malloc(cap);
+        if (bytes == NULL) {
+            b->failed = true;
+            return NULL;
+        }
+        if (len > 0)
+            memcpy(bytes, b->bytes + b->head, len);
+        free(b->bytes);
+        b->bytes = bytes;
+        b->cap = cap;
+    }
+    b->head = 0;
+    b->tail = len;
+    return b->bytes + b->tail;
+}
+
+static bool
+buf_put(struct buf *b, struct xe_span s)
+{
+    char *room;
+    if (s.len == 0)
+        return !b->failed;
+    room = b->failed ? NULL : buf_room(b, s.len);
+    if (room == NULL)
+        return false;
+    memcpy(room, s.at, s.len);
+    b->tail += s.len;
+    return true;
+}
+
+static bool
+buf_puts(struct buf *b, const char *text)
+{
+    return buf_put(b, span_of(text));
+}
+
+static bool
+buf_putc(struct buf *b, char c)
+{
+    return buf_put(b, span_make(&c, 1));
+}
+
+static bool
+buf_putu(struct buf *b, uint64_t n)
+{
+    char digits[24];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + n % 10);
+        n /= 10;
+    } while (n > 0);
+    return buf_put(b, span_make(digits + at, sizeof digits - at));
+}
+
+/* Take `n` bytes from the front.  An emptied buffer starts again at its beginning. */
+static void
+buf_skip(struct buf *b, size_t n)
+{
+    b->head += n;
+    if (b->head == b->tail)
+        b->head = b->tail = 0;
+}
+
+/* End the content with a NUL that is not part of it, for libraries that want a C string.
+ * The text is valid until the next change; "" when it did not fit. */
+static const char *
+buf_text(struct buf *b)
+{
+    char *room = buf_room(b, 1);
+    if (room == NULL)
+        return "";
+    *room = '\0';
+    return b->bytes + b->head;
+}
+
+/* ===========================================================================
+ * [WHY]   xe_why         the one list of endings
+ * calls:  (nothing)
+ *
+ * The list itself is XE_WHY(X) in xmppedge.h.
+ * ======================================================================== */
+
+const struct xe_why_row *
+xe_why(enum xe_why why)
+{
+    static const struct xe_why_row rows[XE_WHY_COUNT] = {
+#define X(name, word, stream, stanza, type, text) { word, stream, stanza, type, text },
+        XE_WHY(X)
+#undef X
+    };
+    return &rows[(unsigned)why < XE_WHY_COUNT ? why : XE_WHY_INTERNAL];
+}
+
+/* ===========================================================================
+ * [JID]   jid_ xe_jid_   addresses, and domains in the form in which they are compared
+ * calls:  BASE
+ *
+ *   juliet@capulet.example/balcony        RFC 7622 3.1: cut at the first '/', then at the first '@'
+ *   local  domain          resource
+ *
+ * Domains decide who may speak for whom, so there is one normal form and it is the only thing that is
+ * compared: ASCII in lower case, no trailing dot (RFC 7622 3.2), labels of 1 to 63 bytes, 253 bytes in
+ * all (RFC 1035 2.3.4).  ASCII labels are letters, digits, '-' inside, and '_' (not a host name, but used).
+ * IP literals are allowed as RFC 7622 does; "[...]" is an IPv6 address.
+ *
+ * U-labels stay as they are: UTF-8, without characters that are controls, spaces, invisible, or that
+ * IDNA takes for a dot.  They are not mapped: a server that writes a domain in two Unicode forms has
+ * written two domains.  Upper case beyond ASCII is therefore never equal to its lower case.  A U-label
+ * and its A-label are different too: policy names the one that the partner uses.
+ * ======================================================================== */
+
+#define JID_PART_MAX   1023  /* bytes of each part, RFC 7622 3.2 to 3.4 */
+#define JID_LABEL_MAX  63    /* bytes, RFC 1035 2.3.4 */
+
+/* Normal form of a byte of a domain: itself or its lower case; 0 for a byte that needs thought. */
+static const char jid_fold[256] =
+    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+    "\0\0\0\0\0\0\0\0\0\0\0\0\0-.\0" "0123456789\0\0\0\0\0\0"
+    "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0_"
+    "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0";
+
+/* Decode the UTF-8 sequence at p (RFC 3629: shortest form, no surrogates).  Returns its length, 0 when
+ * the end comes first, -1 when it is none. */
+static int
+jid_utf8(const char *p, const char *end, uint32_t *out)
+{
+    unsigned char lead = (unsigned char)*p;
+    int len = lead < 0x80 ? 1 : lead < 0xc2 ? -1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3
+            : lead < 0xf5 ? 4 : -1;
+    uint32_t c;
+    int i;
+    if (len < 0)
+        return -1;
+    if (end - p < len)
+        return 0;
+    c = len == 1 ? lead : lead & (0x7fu >> len);
+    for (i = 1; i < len; i++) {
+        if (((unsigned char)p[i] & 0xc0) != 0x80)
+            return -1;
+        c = c << 6 | ((unsigned char)p[i] & 0x3f);
+    }
+    *out = c;
+    if (len == 3 && (c < 0x800 || (c >= 0xd800 && c < 0xe000)))
+        return -1;
+    return len == 4 && (c < 0x10000 || c > 0x10ffff) ? -1 : len;
+}
+
+/* May `c`, which is not ASCII, stand in a label?  Refused is what cannot be seen, what moves other
+ * text around, what IDNA separates labels with, private use and what is no character. */
+static bool
+jid_is_label_char(uint32_t c)
+{
+    static const struct { uint32_t from, to; } refused[] = {
+        { 0x80, 0xa0 }, { 0xad, 0xad }, { 0x34f, 0x34f }, { 0x61c, 0x61c }, { 0x115f, 0x1160 },
+        { 0x1680, 0x1680 }, { 0x17b4, 0x17b5 }, { 0x180b, 0x180f }, { 0x2000, 0x200b },
+        { 0x200e, 0x200f }, { 0x2028, 0x202f }, { 0x205f, 0x206f }, { 0x3000, 0x3000 },
+        { 0x3002, 0x3002 }, { 0x3164, 0x3164 }, { 0xe000, 0xf8ff }, { 0xfdd0, 0xfdef },
+        { 0xfe00, 0xfe0f }, { 0xfeff, 0xfeff }, { 0xff0e, 0xff0e }, { 0xff61, 0xff61 },
+        { 0xffa0, 0xffa0 }, { 0xfff0, 0xfffd }, { 0xe0000, 0x10ffff }
+    };
+    size_t i;
+    if ((c & 0xfffe) == 0xfffe)
+        return false;
+    for (i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (c >= refused[i].from && c <= refused[i].to)
+            return false;
+    return true;
+}
+
+/* An IPv6 address in brackets: its characters are checked, its sense is not. */
+static bool
+jid_ipv6_normal(struct xe_span in, char *out, size_t *len)
+{
+    size_t i;
+    if (in.len < 4 || in.len > 47 || in.at[in.len - 1] != ']')
+        return false;
+    for (i = 0; i < in.len; i++) {
+        char c = in.at[i];
+        char low = c == ':' || c == '[' || c == ']' ? c : jid_fold[(unsigned char)c];
+        if (low == 0 || low == '-' || low == '_' || (low >= 'g' && low <= 'z')
+            || (c == '[') != (i == 0) || (c == ']') != (i == in.len - 1))
+            return out[0] = '\0', false;
+        out[i] = low;
+    }
+    out[in.len] = '\0';
+    *len = in.len;
+    return true;
+}
+
+static bool
+jid_is_label(const char *label, size_t len)
+{
+    return len >= 1 && len <= JID_LABEL_MAX && label[0] != '-' && label[len - 1] != '-';
+}
+
+bool
+xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len)
+{
+    size_t label = 0;
+    size_t i = 0;
+    *len = 0;
+    out[0] = '\0';
+    if (in.len > 0 && in.at[0] == '[')
+        return jid_ipv6_normal(in, out, len);
+    if (in.len > 0 && in.at[in.len - 1] == '.')
+        in.len--;
+    if (in.len == 0 || in.len > XE_DOMAIN_MAX - 3)
+        return false;
+    while (i < in.len) {
+        char c = jid_fold[(unsigned char)in.at[i]];
+        uint32_t code = 0;
+        int n;
+        if (c == '.') {
+            if (!jid_is_label(out + label, i - label))
+                return out[0] = '\0', false;
+            label = i + 1;
+        }
+        if (c != 0) {
+            out[i++] = c;
+            continue;
+        }
+        n = jid_utf8(in.at + i, in.at + in.len, &code);
+        if (n < 2 || !jid_is_label_char(code))
+            return out[0] = '\0', false;
+        for (; n > 0; n--, i++)
+            out[i] = in.at[i];
+    }
+    if (!jid_is_label(out + label, i - label))
+        return out[0] = '\0', false;
+    out[i] = '\0';
+    *len = i;
+    return true;
+}
+
+/* RFC 7622 3.3.1: what no localpart may have; white space and controls besides. */
+static bool
+jid_is_local(struct xe_span local)
+{
+    static const char refused[] = "\"&'/:<>@";
+    size_t i;
+    for (i = 0; i < local.len; i++) {
+        unsigned char c = (unsigned char)local.at[i];
+        if (c <= 0x20 || c == 0x7f || (c < 0x41 && memchr(refused, c, sizeof refused - 1) != NULL))
+            return false;
+    }
+    return local.len <= JID_PART_MAX;
+}
+
+bool
+xe_jid_split(struct xe_span text, struct xe_jid *jid)
+{
+    size_t slash = span_find(text, '/');
+    struct xe_span bare = span_make(text.at, slash);
+    size_t at = span_find(bare, '@');
+    jid->local = jid->resource = span_make(NULL, 0);
+    jid->domain = bare;
+    if (slash < text.len) {
+        jid->resource = span_make(text.at + slash + 1, text.len - slash - 1);
+        if (jid->resource.len == 0 || jid->resource.len > JID_PART_MAX)
+            return false;
+    }
+    if (at < bare.len) {
+        jid->local = span_make(bare.at, at);
+        jid->domain = span_make(bare.at + at + 1, bare.len - at - 1);
+        if (at == 0 || !jid_is_local(jid->local))
+            return false;
+    }
+    if (jid->domain.len > 0 && jid->domain.at[jid->domain.len - 1] == '.')
+        jid->domain.len--;
+    return jid->domain.len > 0 && jid->domain.len <= JID_PART_MAX
+           && span_find(jid->domain, '@') == jid->domain.len;
+}
+
+/* ===========================================================================
+ * [XML]   xml_ xmlout_   XMPP's XML: the streaming tokenizer, and stanzas for another stream
+ * calls:  BASE BUF JID
+ *
+ * The tokenizer reads one direction of one stream and reports the stream header, complete first-level
+ * elements and the end of the stream.  It accepts the XML of RFC 6120 11 and nothing else, because what
+ * it passes is read again by servers with other parsers: what one of them would refuse, or read in
+ * another way, must stop here.
+ *
+ *            xml_gap            xml_open      xml_tag                   xml_text
+ *   GAP ---- '<' ----> LT ----> NAME ------> TAG -- '>' --> (header) --> GAP
+ *    ^                  |                   ^   |           (element) -> TEXT <--+
+ *    |                  |       ATTR -> EQ -+   +-- '/' --> SLASH        |   |   |
+ *    |                  |        -> VALUE                             '<'|   +---+ CDATA
+ *    |                  +-- '/' --> END --> END_SPACE -- '>' ------------+
+ *    +------------------------------ depth is 0 again: XE_XML_ELEMENT ---+
+ *
+ * Between calls only offsets are kept, counted from the '<' of the unfinished element.  A state is left
+ * in the middle of anything and taken up at the same byte, so no byte is looked at twice, except for
+ * the at most 16 bytes of a reference or a character that is not complete.  Every decision depends on the bytes
+ * so far and never on how they were cut: whole, byte by byte and cut anywhere give the same events.
+ *
+ * Namespaces are resolved as far as somebody needs it: names without prefix cost nothing.  Three flags
+ * tell what forwarding has to do (xe_xml_event.flags).  A prefix that is declared nowhere is not an
+ * error of the stream: ejabberd relays children with prefixes of its clients' streams.  The stanza is
+ * marked and the stream lives.
+ *
+ * Two things are looked up once per element and inherited as bits of the frame: what the default
+ * namespace is and whether it comes from outside of the content (header or root tag); and whether the
+ * element is in the content chain, that is, it and all elements around it are in jabber:server or
+ * jabber:client.  In the chain the two namespaces are the same thing (RFC 6120 4.8.3 lets every
+ * stream name its own); outside, as in a forwarded message (XEP-0297), they are data.
+ *
+ * The writer puts an element on another jabber:server stream.  It writes the root tag; the content is
+ * copied as it is, unless a flag says that it depends on the old stream or is written in a way that
+ * parsers treat differently: then xmlout_content() writes it anew.
+ * ======================================================================== */
+
+/* What a byte may be. */
+enum {
+    XML_IS_TEXT_STOP  = 1,  /* ends the quick run through text */
+    XML_IS_VALUE_STOP = 2,  /* ends the quick run through an attribute value */
+    XML_IS_NAME       = 4,  /* part of a name, colon not included */
+    XML_IS_START      = 8,  /* may begin a name */
+    XML_IS_SPACE      = 16, /* white space */
+    XML_IS_URI        = 32  /* may stand in a namespace name (RFC 3986, and what IRIs add) */
+};
+
+static const unsigned char xml_class[256] = {
+     3,  3,  3,  3,  3,  3,  3,  3,  3, 16, 16,  3,  3, 16,  3,  3,
+     3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,
+    16, 32,  2, 32, 32, 32,  3, 34, 32, 32, 32, 32, 32, 36, 36, 32,
+    36, 36, 36, 36, 36, 36, 36, 36, 36, 36, 32, 32,  3, 32,  1, 32,
+    32, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44,
+    44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 32,  0, 32,  0, 44,
+     0, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44,
+    44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44,  0,  0,  0, 32,  0,
+    /* 0x80 to 0xff: parts of UTF-8 sequences, looked at one by one */
+    35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
+    35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
+    35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
+    35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
+    35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
+    35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
+    35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
+    35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
+};
+
+enum xml_state {
+    XML_AT_START,      /* nothing read: an XML declaration may come */
+    XML_AT_DECL,       /* inside of it */
+    XML_AT_GAP,        /* before the header, or between elements */
+    XML_AT_LT,         /* after '<' */
+    XML_AT_NAME,       /* in the name of a start tag */
+    XML_AT_TAG,        /* in a start tag, after the name or an attribute */
+    XML_AT_ATTR,       /* in the name of an attribute */
+    XML_AT_EQ,         /* after it */
+    XML_AT_QUOTE,      /* after '=' */
+    XML_AT_VALUE,      /* in the value */
+    XML_AT_SLASH,      /* after the '/' of an empty element */
+    XML_AT_TEXT,
+    XML_AT_BANG,       /* after "<!" */
+    XML_AT_CDATA,
+    XML_AT_END,        /* after "</" */
+    XML_AT_END_SPACE,  /* after the name of an end tag */
+    XML_AT_CLOSED,     /* the stream has ended */
+    XML_AT_BAD
+};
+
+enum xml_step {
+    XML_GO,            /* x->state says what is next */
+    XML_WAIT,          /* the bytes are used up */
+    XML_DONE,          /* an event is complete: c->result */
+    XML_FAIL
+};
+
+/* xe_xml_mark.kind; x->tag has bit 1 << kind for every kind that the tag has. */
+enum { XML_ATTR_PLAIN, XML_ATTR_PREFIXED, XML_ATTR_XML, XML_ATTR_DEFAULT, XML_ATTR_DECL };
+#define XML_ATTRS_WITH_NS \
+    (1u << XML_ATTR_PREFIXED | 1u << XML_ATTR_DEFAULT | 1u << XML_ATTR_DECL)
+
+/* xe_xml_binding.kind: the first two are content namespaces. */
+enum {
+    XML_NS_SERVER,     /* jabber:server */
+    XML_NS_CLIENT,     /* jabber:client */
+    XML_NS_OTHER,
+    XML_NS_NONE,       /* xmlns='' or no default namespace at all */
+    XML_NS_ODD,        /* a name that parsers do not agree on */
+    XML_NS_UNBOUND,    /* a prefix that is declared nowhere */
+    XML_NS_MASK   = 7,
+    XML_NS_OUTER  = 8, /* in frames: the default comes from the header or the root tag */
+    XML_NS_CHAIN  = 16 /* in frames: this element and all around it are content */
+};
+
+#define XML_NAME_URI    "http://www.w3.org/XML/1998/namespace"
+#define XML_XMLNS_URI   "http://www.w3.org/2000/xmlns/"
+#define XML_LEN_MAX     0xffffu              /* bytes of a name or of a namespace name */
+#define XML_PREFIX_MAX  0xffu                /* bytes of a prefix */
+#define XML_REF_MAX     16                   /* bytes of a reference, '&' and ';' included */
+#define XML_SIZE_MAX    ((size_t)0x40000000) /* bytes of an element: offsets have 32 bits */
+#define XML_TAG_SLOT    XE_XML_ATTRS_MAX     /* attrs[] of the name of the tag itself */
+
+/* Where one call of xe_xml_next stands. */
+struct xml_cursor {
+    const char          *buf;     /* first byte of the unfinished element */
+    const char          *p;       /* next byte */
+    const char          *end;     /* one past the last byte that may be looked at */
+    struct xe_xml_event *event;   /* borrowed from the caller */
+    enum xe_xml_result   result;  /* with XML_DONE */
+    bool                 filled;  /* the event has the root tag */
+};
+
+static enum xml_step
+xml_fail(struct xe_xml *x, enum xe_why why)
+{
+    x->why = why;
+    x->state = XML_AT_BAD;
+    return XML_FAIL;
+}
+
+static inline uint32_t
+xml_place(const struct xml_cursor *c, const char *p)
+{
+    return (uint32_t)(p - c->buf);
+}
+
+static inline bool
+xml_is(char c, unsigned what)
+{
+    return (xml_class[(unsigned char)c] & what) != 0;
+}
+
+/* Is `s` the literal `text`?  Costs one comparison of lengths when it is not. */
+#define XML_SAME(s, text) \
+    ((s).len == sizeof (text) - 1 && memcmp((s).at, text, sizeof (text) - 1) == 0)
+
+/* ---- characters ---------------------------------------------------------------------------- */
+
+/* Eight bytes at a time.  Each term has the top bit of a byte set if the byte is not ASCII, is a
+ * control character, or is the one looked for.  A borrow can only come from a byte that counts and goes
+ * to those behind it, so the first one found is right.  Compilers make one load of xml_word(). */
+#define XML_ONES        ((uint64_t)0x0101010101010101)
+#define XML_TOPS        ((uint64_t)0x8080808080808080)
+#define XML_HAS(w, c)   (((w) ^ XML_ONES * (unsigned char)(c)) - XML_ONES)
+#define XML_PLAIN(w)    ((w) | ((w) - XML_ONES * 0x20))
+
+static inline uint64_t
+xml_word(const char *p)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint64_t)b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24
+         | (uint64_t)b[4] << 32 | (uint64_t)b[5] << 40 | (uint64_t)b[6] << 48 | (uint64_t)b[7] << 56;
+}
+
+/* Which byte has the lowest top bit of `hits`, which is not 0. */
+static inline size_t
+xml_first(uint64_t hits)
+{
+    return (size_t)(((((hits & (~hits + 1)) - 1) & XML_ONES) * XML_ONES) >> 56) - 1;
+}
+
+/* First byte of text that needs thought: < & > controls and all that is not ASCII. */
+static inline const char *
+xml_run_text(const char *p, const char *end)
+{
+    while (end - p >= 8) {
+        uint64_t w = xml_word(p);
+        /* '<' and '>' differ in one bit */
+        uint64_t hits = XML_TOPS & (XML_PLAIN(w) | XML_HAS(w, '&') | XML_HAS(w | XML_ONES * 2, '>'));
+        if (hits == 0) {
+            p += 8;
+            continue;
+        }
+        p += xml_first(hits);
+        if (xml_is(*p, XML_IS_TEXT_STOP))
+            return p;
+        p++;
+    }
+    while (p < end && !xml_is(*p, XML_IS_TEXT_STOP))
+        p++;
+    return p;
+}
+
+/* First byte of an attribute value that needs thought: both quotes, < & controls, not ASCII. */
+static inline const char *
+xml_run_value(const char *p, const char *end)
+{
+    while (end - p >= 8) {
+        uint64_t w = xml_word(p);
+        /* '&' and the apostrophe differ in one bit */
+        uint64_t hits = XML_TOPS & (XML_PLAIN(w) | XML_HAS(w | XML_ONES, '\'') | XML_HAS(w, '"')
+                                    | XML_HAS(w, '<'));
+        if (hits == 0) {
+            p += 8;
+            continue;
+        }
+        p += xml_first(hits);
+        if (xml_is(*p, XML_IS_VALUE_STOP))
+            return p;
+        p++;
+    }
+    while (p < end && !xml_is(*p, XML_IS_VALUE_STOP))
+        p++;
+    return p;
+}
+
+/* Is `c` a Char of XML 1.0?  Surrogates never get here as UTF-8, but they do as references. */
+static bool
+xml_is_char(uint32_t c)
+{
+    return c >= 0x20 ? c < 0xd800 || (c > 0xdfff && c < 0xfffe) || (c > 0xffff && c < 0x110000)
+                     : c == '\t' || c == '\n' || c == '\r';
+}
+
+/* Decode the UTF-8 sequence at p.  Returns its length, 0 when the end comes first, -1 when it is none. */
+static int
+xml_utf8(const char *p, const char *end, uint32_t *out)
+{
+    return jid_utf8(p, end, out);
+}
+
+/* The number of a character reference, between "&#" and ';'.  False when it is none. */
+static bool
+xml_ref_number(struct xe_span digits, uint32_t *out)
+{
+    uint32_t base = digits.len > 0 && digits.at[0] == 'x' ? 16 : 10;
+    size_t i = base == 16 ? 1 : 0;
+    uint32_t c = 0;
+    if (i == digits.len)
+        return false;
+    for (; i < digits.len; i++) {
+        char d = digits.at[i];
+        uint32_t v = d >= '0' && d <= '9' ? (uint32_t)(d - '0')
+                   : d >= 'a' && d <= 'f' ? (uint32_t)(d - 'a' + 10)
+                   : d >= 'A' && d <= 'F' ? (uint32_t)(d - 'A' + 10) : 99;
+        if (v >= base)
+            return false;
+        c = c > 0x110000 ? c : c * base + v;
+    }
+    *out = c;
+    return true;
+}
+
+/* The reference at p, which is '&'.  Returns its length and the character, 0 when the end comes first,
+ * -1 with the reason when it is not allowed: only the five entities of XML and characters are. */
+static int
+xml_ref(const char *p, const char *end, uint32_t *out, enum xe_why *why)
+{
+    static const struct { const char *name; uint32_t c; } entities[] = {
+        { "lt", '<' }, { "gt", '>' }, { "amp", '&' }, { "quot", '"' }, { "apos", '\'' }
+    };
+    size_t max = end - p < XML_REF_MAX ? (size_t)(end - p) : XML_REF_MAX;
+    size_t len = 1;
+    struct xe_span name;
+    size_t i;
+    *why = XE_WHY_XML_MALFORMED;
+    while (len < max && (xml_is(p[len], XML_IS_NAME) || (len == 1 && p[len] == '#')))
+        len++;
+    if (len == max) {
+        *why = XE_WHY_XML_RESTRICTED;
+        return max < XML_REF_MAX ? 0 : -1;
+    }
+    if (p[len] != ';')
+        return -1;
+    name = span_make(p + 1, len - 1);
+    if (name.len > 0 && name.at[0] == '#')
+        return xml_ref_number(span_make(name.at + 1, name.len - 1), out) && xml_is_char(*out)
+               ? (int)len + 1 : -1;
+    for (i = 0; i < sizeof entities / sizeof *entities; i++)
+        if (span_is(name, entities[i].name)) {
+            *out = entities[i].c;
+            return (int)len + 1;
+        }
+    if (name.len > 0 && xml_is(name.at[0], XML_IS_START))
+        *why = XE_WHY_XML_RESTRICTED;
+    return -1;
+}
+
+/* Pass what stands at *p and is legal in text and values alike: a reference or a sequence of UTF-8. */
+static enum xml_step
+xml_special(struct xe_xml *x, const char **p, const char *end)
+{
+    enum xe_why why = XE_WHY_XML_MALFORMED;
+    uint32_t c = 0;
+    int len;
+    if ((unsigned char)**p >= 0x80) {
+        len = xml_utf8(*p, end, &c);
+        if (len < 0)
+            return xml_fail(x, XE_WHY_XML_ENCODING);
+        if (len > 0 && !xml_is_char(c))
+            return xml_fail(x, why);
+    } else if (**p == '&') {
+        len = xml_ref(*p, end, &c, &why);
+        if (len < 0)
+            return xml_fail(x, why);
+    } else {
+        return xml_fail(x, why);
+    }
+    *p += len;
+    return len == 0 ? XML_WAIT : XML_GO;
+}
+
+/* ---- names --------------------------------------------------------------------------------- */
+
+/* Characters beyond ASCII that names may have in XML 1.0, fifth edition.  Older parsers (and expat)
+ * follow the fourth, which has less of them; elements that use any are not forwarded. */
+static bool
+xml_is_name_char(uint32_t c)
+{
+    static const struct { uint32_t from, to; } ranges[] = {
+        { 0xb7, 0xb7 }, { 0xc0, 0xd6 }, { 0xd8, 0xf6 }, { 0xf8, 0x37d }, { 0x37f, 0x1fff },
+        { 0x200c, 0x200d }, { 0x203f, 0x2040 }, { 0x2070, 0x218f }, { 0x2c00, 0x2fef },
+        { 0x3001, 0xd7ff }, { 0xf900, 0xfdcf }, { 0xfdf0, 0xfffd }, { 0x10000, 0xeffff }
+    };
+    size_t i;
+    for (i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (c <= ranges[i].to)
+            return c >= ranges[i].from;
+    return false;
+}
+
+/* First byte that is not an ASCII character of a name, four at a time. */
+static inline const char *
+xml_run_name(const char *p, const char *end)
+{
+    for (; end - p >= 4; p += 4) {
+        if (!xml_is(p[0], XML_IS_NAME))
+            return p;
+        if (!xml_is(p[1], XML_IS_NAME))
+            return p + 1;
+        if (!xml_is(p[2], XML_IS_NAME))
+            return p + 2;
+        if (!xml_is(p[3], XML_IS_NAME))
+            return p + 3;
+    }
+    while (p < end && xml_is(*p, XML_IS_NAME))
+        p++;
+    return p;
+}
+
+/* Read on in the name that began at x->mark; XML_GO when something else stands at c->p. */
+static enum xml_step
+xml_name(struct xe_xml *x, struct xml_cursor *c)
+{
+    const char *p = c->p;
+    for (;;) {
+        uint32_t code = 0;
+        int len;
+        p = xml_run_name(p, c->end);
+        c->p = p;
+        if (p == c->end)
+            return XML_WAIT;
+        if (*p == ':') {
+            if (x->colon != 0)
+                return xml_fail(x, XE_WHY_XML_MALFORMED);
+            x->colon = xml_place(c, p);
+            p++;
+            continue;
+        }
+        if ((unsigned char)*p < 0x80)
+            return XML_GO;
+        len = xml_utf8(p, c->end, &code);
+        if (len == 0)
+            return XML_WAIT;
+        if (len < 0)
+            return xml_fail(x, XE_WHY_XML_ENCODING);
+        if (!xml_is_name_char(code))
+            return xml_fail(x, XE_WHY_XML_MALFORMED);
+        x->flags |= XE_XML_UNBOUND;
+        p += len;
+    }
+}
+
+/* Does a name of Namespaces in XML, without colon, begin at p and not end at once? */
+static inline bool
+xml_is_start(const char *p, const char *end)
+{
+    return p < end && (xml_is(*p, XML_IS_START) || (unsigned char)*p >= 0x80);
+}
+
+/* The name from x->mark to c->p is complete: put it down. */
+static inline enum xml_step
+xml_name_end(struct xe_xml *x, struct xml_cursor *c, struct xe_xml_mark *m)
+{
+    const char *name = c->buf + x->mark;
+    size_t len = (size_t)(c->p - name);
+    size_t prefix = x->colon == 0 ? 0 : x->colon - x->mark;
+    if (!xml_is_start(name, c->p) || (x->colon != 0 && !xml_is_start(name + prefix + 1, c->p)))
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
+    if (len > XML_LEN_MAX || prefix > XML_PREFIX_MAX)
+        return xml_fail(x, XE_WHY_XML_LIMIT);
+    m->name = x->mark;
+    m->name_len = (uint16_t)len;
+    m->prefix_len = (uint8_t)prefix;
+    x->colon = 0;
+    return XML_GO;
+}
+
+static inline struct xe_span
+xml_mark_prefix(const char *buf, const struct xe_xml_mark *m)
+{
+    return span_make(buf + m->name, m->prefix_len);
+}
+
+static inline struct xe_span
+xml_mark_local(const char *buf, const struct xe_xml_mark *m)
+{
+    size_t skip = m->prefix_len == 0 ? 0 : (size_t)m->prefix_len + 1;
+    return span_make(buf + m->name + skip, m->name_len - skip);
+}
+
+static inline struct xe_span
+xml_mark_value(const char *buf, const struct xe_xml_mark *m)
+{
+    return span_make(buf + m->value, m->end - m->value);
+}
+
+/* ---- namespaces ---------------------------------------------------------------------------- */
+
+/* A namespace as a name sees it. */
+struct xml_ns {
+    struct xe_span uri;   /* at == NULL when the prefix is unbound */
+    unsigned       kind;  /* XML_NS_* */
+    unsigned       flags; /* for the event */
+};
+
+static uint8_t
+xml_ns_kind(struct xe_span uri)
+{
+    unsigned all = XML_IS_URI;
+    size_t i = 0;
+    if (uri.len == 0)
+        return XML_NS_NONE;
+    if (XML_SAME(uri, "jabber:server"))
+        return XML_NS_SERVER;
+    if (XML_SAME(uri, "jabber:client"))
+        return XML_NS_CLIENT;
+    /* References would have to be resolved to compare names, and expat refuses some characters that
+     * applications use as separators (CVE-2022-25236).  Nobody means well with either. */
+    for (; uri.len - i >= 4; i += 4)
+        all &= xml_class[(unsigned char)uri.at[i]] & xml_class[(unsigned char)uri.at[i + 1]]
+             & xml_class[(unsigned char)uri.at[i + 2]] & xml_class[(unsigned char)uri.at[i + 3]];
+    for (; i < uri.len; i++)
+        all &= xml_class[(unsigned char)uri.at[i]];
+    return all == 0 ? XML_NS_ODD : XML_NS_OTHER;
+}
+
+/* Bring the declaration `m` into scope (Namespaces in XML 3 for what may not be declared). */
+static bool
+xml_bind(struct xe_xml *x, const char *buf, const struct xe_xml_mark *m)
+{
+    struct xe_span prefix = m->kind == XML_ATTR_DECL ? xml_mark_local(buf, m) : span_make(buf, 0);
+    struct xe_span uri = xml_mark_value(buf, m);
+    struct xe_xml_binding *b = &x->ns[x->nns];
+    bool is_xml = XML_SAME(prefix, "xml");
+    if (is_xml != XML_SAME(uri, XML_NAME_URI) || XML_SAME(uri, XML_XMLNS_URI)
+        || XML_SAME(prefix, "xmlns") || (m->kind == XML_ATTR_DECL && uri.len == 0))
+        return xml_fail(x, XE_WHY_XML_MALFORMED), false;
+    if (is_xml)
+        return true;
+    if (x->nns == (x->stream == NULL ? XE_XML_STREAM_NS_MAX : XE_XML_NS_MAX)
+        || uri.len > XML_LEN_MAX || prefix.len > XML_PREFIX_MAX)
+        return xml_fail(x, XE_WHY_XML_LIMIT), false;
+    b->prefix = (uint32_t)(prefix.at - buf);
+    b->prefix_len = (uint8_t)prefix.len;
+    b->value = m->value;
+    b->value_len = (uint16_t)uri.len;
+    b->kind = xml_ns_kind(uri);
+    if (b->kind == XML_NS_ODD)
+        x->flags |= XE_XML_UNBOUND;
+    x->nns++;
+    return true;
+}
+
+static bool
+xml_bind_all(struct xe_xml *x, const char *buf)
+{
+    unsigned i;
+    for (i = 0; i < x->nattrs; i++)
+        if (x->attrs[i].kind >= XML_ATTR_DEFAULT && !xml_bind(x, buf, &x->attrs[i]))
+            return false;
+    return true;
+}
+
+/* Find `prefix` among `n` bindings, the last first; NULL when it is not there. */
+static const struct xe_xml_binding *
+xml_find(const struct xe_xml_binding *all, size_t n, const char *buf, struct xe_span prefix)
+{
+    while (n-- > 0)
+        if (all[n].prefix_len == prefix.len
+            && (prefix.len == 0 || memcmp(buf + all[n].prefix, prefix.at, prefix.len) == 0))
+            return &all[n];
+    return NULL;
+}
+
+/* Resolve a prefix ("" for the default namespace) with the first `n` bindings of the element and, if it
+ * is not there, with the header. */
+static struct xml_ns
+xml_resolve(const struct xe_xml *x, size_t n, const char *buf, struct xe_span prefix)
+{
+    const struct xe_xml_binding *b = xml_find(x->ns, n, buf, prefix);
+    struct xml_ns ns = { { NULL, 0 }, XML_NS_UNBOUND, XE_XML_UNBOUND };
+    if (b == NULL) {
+        if (span_is(prefix, "xml"))
+            return (struct xml_ns){ span_of(XML_NAME_URI), XML_NS_OTHER, 0 };
+        buf = x->stream;
+        b = xml_find(x->stream_ns, x->nstream, buf, prefix);
+        if (b == NULL)
+            return prefix.len > 0 ? ns : (struct xml_ns){ span_make("", 0), XML_NS_NONE, 0 };
+        if (prefix.len > 0)
+            ns.flags = XE_XML_STREAM_PREFIX | 1u << (b - x->stream_ns + XE_XML_USED_SHIFT);
+        else
+            ns.flags = 0;
+    } else {
+        ns.flags = 0;
+    }
+    if (b->kind == XML_NS_ODD)
+        ns.flags |= XE_XML_UNBOUND;
+    ns.kind = b->kind;
+    ns.uri = span_make(buf + b->value, b->value_len);
+    return ns;
+}
+
+/* Resolve the prefixed attributes of a tag; no two may have the same expanded name. */
+static bool
+xml_resolve_attrs(struct xe_xml *x, const char *buf)
+{
+    struct xe_span uris[XE_XML_ATTRS_MAX];
+    unsigned i;
+    unsigned j;
+    for (i = 0; i < x->nattrs; i++) {
+        const struct xe_xml_mark *m = &x->attrs[i];
+        struct xml_ns ns;
+        if (m->kind != XML_ATTR_PREFIXED)
+            continue;
+        ns = xml_resolve(x, x->nns, buf, xml_mark_prefix(buf, m));
+        x->flags |= ns.flags;
+        uris[i] = ns.uri;
+        for (j = 0; j < i; j++)
+            if (x->attrs[j].kind == XML_ATTR_PREFIXED && ns.uri.at != NULL && uris[j].at != NULL
+                && span_eq(xml_mark_local(buf, m), xml_mark_local(buf, &x->attrs[j]))
+                && span_eq(ns.uri, uris[j]))
+                return false;
+    }
+    return true;
+}
+
+/* ---- events -------------------------------------------------------------------------------- */
+
+/* Put the root tag that was just read into the event. */
+static void
+xml_event_root(const struct xe_xml *x, struct xml_cursor *c, struct xe_span uri)
+{
+    struct xe_xml_event *e = c->event;
+    const struct xe_xml_mark *m = x->attrs;
+    const struct xe_xml_mark *end = m + x->nattrs;
+    struct xe_xml_attr *a = e->attrs;
+    e->name = xml_mark_local(c->buf, &x->attrs[XML_TAG_SLOT]);
+    e->ns = uri;
+    for (; m < end; m++)
+        if (m->kind < XML_ATTR_DEFAULT) {
+            a->prefix = xml_mark_prefix(c->buf, m);
+            a->name = xml_mark_local(c->buf, m);
+            a->value = xml_mark_value(c->buf, m);
+            a->quote = c->buf[m->end];
+            a++;
+        }
+    e->nattrs = (unsigned)(a - e->attrs);
+    c->filled = true;
+}
+
+static struct xe_span
+xml_qname_prefix(struct xe_span *name)
+{
+    size_t colon = span_find(*name, ':');
+    struct xe_span prefix = span_make(name->at, colon < name->len ? colon : 0);
+    if (colon < name->len)
+        *name = span_make(name->at + colon + 1, name->len - colon - 1);
+    return prefix;
+}
+
+/* Is this attribute a namespace declaration? */
+static bool
+xml_attr_declares(const struct xe_xml_attr *a)
+{
+    return a->prefix.len == 0 ? span_is(a->name, "xmlns") : span_is(a->prefix, "xmlns");
+}
+
+/* Read a start tag again that has passed the tokenizer: p is at '<'.  Name and attributes go to e,
+ * declarations among them; the prefix of the name goes to *prefix.  Returns the place after '>'. */
+static const char *
+xml_split(const char *p, struct xe_xml_event *e, struct xe_span *prefix)
+{
+    const char *from = ++p;
+    e->nattrs = 0;
+    while (!xml_is(*p, XML_IS_SPACE) && *p != '/' && *p != '>')
+        p++;
+    e->name = span_make(from, (size_t)(p - from));
+    *prefix = xml_qname_prefix(&e->name);
+    for (;;) {
+        struct xe_xml_attr *a = &e->attrs[e->nattrs];
+        while (xml_is(*p, XML_IS_SPACE) || *p == '/')
+            p++;
+        if (*p == '>')
+            return p + 1;
+        from = p;
+        while (!xml_is(*p, XML_IS_SPACE) && *p != '=')
+            p++;
+        a->name = span_make(from, (size_t)(p - from));
+        a->prefix = xml_qname_prefix(&a->name);
+        while (*p != '"' && *p != '\'')
+            p++;
+        a->quote = *p;
+        from = ++p;
+        while (*p != a->quote)
+            p++;
+        a->value = span_make(from, (size_t)(p - from));
+        p++;
+        e->nattrs++;
+    }
+}
+
+/* The root tag went by in an earlier call: fetch it again, once per element. */
+static void
+xml_event_again(const struct xe_xml *x, struct xml_cursor *c)
+{
+    struct xe_xml_event *e = c->event;
+    struct xe_span prefix;
+    unsigned n = 0;
+    unsigned i;
+    xml_split(c->buf, e, &prefix);
+    e->ns = xml_resolve(x, x->root_nns, c->buf, prefix).uri;
+    for (i = 0; i < e->nattrs; i++)
+        if (!xml_attr_declares(&e->attrs[i]))
+            e->attrs[n++] = e->attrs[i];
+    e->nattrs = n;
+}
+
+/* A first-level element is complete at c->p; its content ends at `inner_end`. */
+static enum xml_step
+xml_element_end(struct xe_xml *x, struct xml_cursor *c, const char *inner_end)
+{
+    struct xe_xml_event *e = c->event;
+    if (!c->filled)
+        xml_event_again(x, c);
+    e->raw = span_make(c->buf, (size_t)(c->p - c->buf));
+    e->inner = span_make(c->buf + x->inner, (size_t)(inner_end - (c->buf + x->inner)));
+    e->flags = x->flags;
+    c->result = XE_XML_ELEMENT;
+    x->state = XML_AT_GAP;
+    return XML_DONE;
+}
+
+struct xe_span
+xe_xml_attr(const struct xe_xml_event *event, const char *name)
+{
+    size_t len = strlen(name);
+    unsigned i;
+    for (i = 0; i < event->nattrs; i++) {
+        const struct xe_xml_attr *a = &event->attrs[i];
+        if (a->prefix.len == 0 && a->name.len == len && memcmp(a->name.at, name, len) == 0)
+            return a->value;
+    }
+    return span_make(NULL, 0);
+}
+
+struct xe_span
+xe_xml_lang(const struct xe_xml_event *event)
+{
+    unsigned i;
+    for (i = 0; i < event->nattrs; i++) {
+        const struct xe_xml_attr *a = &event->attrs[i];
+        if (span_is(a->prefix, "xml") && span_is(a->name, "lang"))
+            return a->value;
+    }
+    return span_make(NULL, 0);
+}
+
+/* ---- the header ---------------------------------------------------------------------------- */
+
+static char *
+xml_keep(char *to, const char *text, struct xe_span s)
+{
+    size_t len = strlen(text);
+    memcpy(to, text, len);
+    if (s.len > 0)
+        memcpy(to + len, s.at, s.len);
+    return to + len + s.len;
+}
+
+/* Keep what later elements need of the header: its name, then " xml:lang='...'", then the declarations
+ * as they would be written on a tag. */
+static bool
+xml_header_keep(struct xe_xml *x, const struct xml_cursor *c)
+{
+    struct xe_span name = span_make(c->buf + x->attrs[XML_TAG_SLOT].name,
+                                    x->attrs[XML_TAG_SLOT].name_len);
+    struct xe_span lang = xe_xml_lang(c->event);
+    size_t size = name.len + (lang.at == NULL ? 0 : lang.len + sizeof " xml:lang=''");
+    char *p;
+    unsigned i;
+    for (i = 0; i < x->nns; i++)
+        size += sizeof " xmlns:=''" + x->ns[i].prefix_len + x->ns[i].value_len;
+    if (lang.len > XML_LEN_MAX / 2)
+        return xml_fail(x, XE_WHY_XML_LIMIT), false;
+    p = x->stream = malloc(size + 1);
+    if (p == NULL)
+        return xml_fail(x, XE_WHY_OUT_OF_MEMORY), false;
+    x->stream_name = (uint32_t)name.len;
+    p = xml_keep(p, "", name);
+    if (lang.at != NULL) {
+        x->has_lang = true;
+        p = xml_keep(p, " xml:lang=", span_make(lang.at - 1, lang.len + 2));
+        x->lang_len = (uint16_t)(p - x->stream - (ptrdiff_t)name.len);
+    }
+    for (i = 0; i < x->nns; i++) {
+        struct xe_xml_binding b = x->ns[i];
+        p = xml_keep(p, b.prefix_len == 0 ? " xmlns" : " xmlns:",
+                     span_make(c->buf + b.prefix, b.prefix_len));
+        b.prefix = (uint32_t)(p - x->stream - b.prefix_len);
+        p = xml_keep(p, "=", span_make(c->buf + b.value - 1, (size_t)b.value_len + 2));
+        b.value = (uint32_t)(p - x->stream - b.value_len - 1);
+        x->stream_ns[i] = b;
+        if (b.prefix_len == 0)
+            x->stream_kind = b.kind;
+    }
+    x->nstream = x->nns;
+    x->nns = 0;
+    return true;
+}
+
+static enum xml_step
+xml_header_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
+{
+    struct xe_xml_event *e = c->event;
+    if (empty)
+        return xml_fail(x, XE_WHY_NOT_XMPP);
+    x->stream_kind = XML_NS_NONE;
+    if (!xml_header_keep(x, c))
+        return XML_FAIL;
+    e->raw = span_make(c->buf, (size_t)(c->p - c->buf));
+    e->inner = span_make(c->p, 0);
+    e->flags = x->flags;
+    c->result = XE_XML_HEADER;
+    x->state = XML_AT_GAP;
+    return XML_DONE;
+}
+
+/* ---- start tags ---------------------------------------------------------------------------- */
+
+/* What forwarding the element as it stands would do to its namespace: does it need to be rewritten?
+ * `bits` are those of its frame, with the default namespace that it sees. */
+static bool
+xml_needs_rewrite(unsigned bits, unsigned kind, bool prefixed)
+{
+    if ((bits & XML_NS_CHAIN) != 0 && kind <= XML_NS_CLIENT)
+        return prefixed || (kind == XML_NS_CLIENT && (bits & XML_NS_OUTER) == 0);
+    return !prefixed && (bits & XML_NS_OUTER) != 0 && kind != XML_NS_SERVER;
+}
+
+/* A start tag is complete, c->p is after its '>'. */
+static enum xml_step
+xml_tag_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
+{
+    const struct xe_xml_mark *tag = &x->attrs[XML_TAG_SLOT];
+    bool root = x->depth == 0;
+    uint8_t outside = x->nns;
+    unsigned bits = root ? x->stream_kind | (unsigned)XML_NS_OUTER | XML_NS_CHAIN
+                         : x->frames[x->depth - 1].bits;
+    struct xml_ns ns = { { NULL, 0 }, 0, 0 };
+    if (x->depth >= x->limits.depth)
+        return xml_fail(x, XE_WHY_XML_LIMIT);
+    if ((x->tag & XML_ATTRS_WITH_NS) != 0) {
+        if (!xml_bind_all(x, c->buf))
+            return XML_FAIL;
+        if ((x->tag & 1u << XML_ATTR_PREFIXED) != 0 && !xml_resolve_attrs(x, c->buf))
+            return xml_fail(x, XE_WHY_XML_MALFORMED);
+        if ((x->tag & 1u << XML_ATTR_DEFAULT) != 0)
+            bits = (bits & XML_NS_CHAIN) | (root ? (unsigned)XML_NS_OUTER : 0)
+                 | xml_find(x->ns, x->nns, c->buf, span_make(NULL, 0))->kind;
+    }
+    ns.kind = bits & XML_NS_MASK;
+    if (root || tag->prefix_len > 0) {
+        ns = xml_resolve(x, x->nns, c->buf, xml_mark_prefix(c->buf, tag));
+        /* the name of a stanza is written without prefix */
+        x->flags |= root && ns.kind <= XML_NS_CLIENT ? 0 : ns.flags;
+    }
+    if (root) {
+        x->root_nns = x->nns;
+        x->inner = xml_place(c, c->p);
+        xml_event_root(x, c, ns.uri);
+        if (x->stream == NULL)
+            return xml_header_end(x, c, empty);
+    } else if (xml_needs_rewrite(bits, ns.kind, tag->prefix_len > 0)) {
+        x->flags |= ns.kind == XML_NS_ODD ? XE_XML_UNBOUND : XE_XML_REWRITE;
+    }
+    if (empty) {
+        x->nns = outside;
+        x->state = XML_AT_TEXT;
+        return root ? xml_element_end(x, c, c->p) : XML_GO;
+    }
+    if (ns.kind > XML_NS_CLIENT)
+        bits &= ~(unsigned)XML_NS_CHAIN;
+    x->frames[x->depth++] = (struct xe_xml_frame){ tag->name, tag->name_len, outside,
+                                                   (uint8_t)bits };
+    x->state = XML_AT_TEXT;
+    return XML_GO;
+}
+
+static inline uint8_t
+xml_attr_kind(const char *buf, const struct xe_xml_mark *m)
+{
+    const char *name = buf + m->name;
+    if (*name != 'x')
+        return m->prefix_len == 0 ? XML_ATTR_PLAIN : XML_ATTR_PREFIXED;
+    if (m->prefix_len == 0)
+        return m->name_len == 5 && memcmp(name, "xmlns", 5) == 0 ? XML_ATTR_DEFAULT
+                                                                  : XML_ATTR_PLAIN;
+    if (m->prefix_len == 5 && memcmp(name, "xmlns", 5) == 0)
+        return XML_ATTR_DECL;
+    return m->prefix_len == 3 && memcmp(name, "xml", 3) == 0 ? XML_ATTR_XML : XML_ATTR_PREFIXED;
+}
+
+/* The name of an attribute is complete: there may be no other with this name. */
+static enum xml_step
+xml_attr_end(struct xe_xml *x, struct xml_cursor *c)
+{
+    struct xe_xml_mark *m = &x->attrs[x->nattrs];
+    const char *buf = c->buf;
+    uint32_t bit;
+    unsigned i;
+    if (xml_name_end(x, c, m) != XML_GO)
+        return XML_FAIL;
+    /* names that differ in length or first letter mostly differ in this bit */
+    bit = (uint32_t)1 << (((unsigned char)buf[m->name] + 5u * m->name_len) & 31);
+    for (i = (x->seen & bit) != 0 ? 0 : x->nattrs; i < x->nattrs; i++)
+        if (x->attrs[i].name_len == m->name_len && buf[x->attrs[i].name] == buf[m->name]
+            && memcmp(buf + x->attrs[i].name, buf + m->name, m->name_len) == 0)
+            return xml_fail(x, XE_WHY_XML_MALFORMED);
+    x->seen |= bit;
+    m->kind = xml_attr_kind(buf, m);
+    x->tag |= (uint8_t)(1u << m->kind);
+    x->state = XML_AT_EQ;
+    return XML_GO;
+}
+
+static enum xml_step
+xml_value(struct xe_xml *x, struct xml_cursor *c)
+{
+    const char *p = c->p;
+    for (;;) {
+        enum xml_step step;
+        p = xml_run_value(p, c->end);
+        if (p == c->end)
+            break;
+        if (*p == (char)x->quote) {
+            x->attrs[x->nattrs++].end = xml_place(c, p);
+            x->spaced = false;
+            x->state = XML_AT_TAG;
+            c->p = p + 1;
+            return XML_GO;
+        }
+        if (*p == '"' || *p == '\'') {
+            p++;
+            continue;
+        }
+        step = xml_special(x, &p, c->end);
+        if (step == XML_FAIL)
+            return step;
+        if (step == XML_WAIT)
+            break;
+    }
+    c->p = p;
+    return XML_WAIT;
+}
+
+/* Between the name and the value of an attribute: '=' and the quote, with white space around. */
+static enum xml_step
+xml_equals(struct xe_xml *x, struct xml_cursor *c)
+{
+    for (; c->p < c->end; c->p++) {
+        char ch = *c->p;
+        if (xml_is(ch, XML_IS_SPACE))
+            continue;
+        if (x->state == XML_AT_EQ && ch == '=') {
+            x->state = XML_AT_QUOTE;
+        } else if (x->state == XML_AT_QUOTE && (ch == '\'' || ch == '"')) {
+            x->quote = (uint8_t)ch;
+            c->p++;
+            x->attrs[x->nattrs].value = xml_place(c, c->p);
+            x->state = XML_AT_VALUE;
+            return xml_value(x, c);
+        } else {
+            return xml_fail(x, XE_WHY_XML_MALFORMED);
+        }
+    }
+    return XML_WAIT;
+}
+
+static enum xml_step
+xml_attr(struct xe_xml *x, struct xml_cursor *c)
+{
+    enum xml_step step = xml_name(x, c);
+    if (step == XML_GO)
+        step = xml_attr_end(x, c);
+    if (step != XML_GO)
+        return step;
+    if (c->end - c->p < 2 || *c->p != '=' || !(c->p[1] == '\'' || c->p[1] == '"'))
+        return xml_equals(x, c);
+    /* the usual case of xml_equals() */
+    x->quote = (uint8_t)c->p[1];
+    c->p += 2;
+    x->attrs[x->nattrs].value = xml_place(c, c->p);
+    x->state = XML_AT_VALUE;
+    return xml_value(x, c);
+}
+
+/* After the name of the tag or after an attribute. */
+static enum xml_step
+xml_tag(struct xe_xml *x, struct xml_cursor *c)
+{
+    while (c->p < c->end) {
+        char ch = *c->p;
+        enum xml_step step;
+        if (xml_is(ch, XML_IS_SPACE)) {
+            x->spaced = true;
+            c->p++;
+            continue;
+        }
+        if (ch == '>') {
+            c->p++;
+            return xml_tag_end(x, c, false);
+        }
+        if (ch == '/') {
+            c->p++;
+            x->state = XML_AT_SLASH;
+            return XML_GO;
+        }
+        if (!x->spaced || !xml_is_start(c->p, c->end))
+            return xml_fail(x, XE_WHY_XML_MALFORMED);
+        if (x->nattrs >= x->limits.attrs)
+            return xml_fail(x, XE_WHY_XML_LIMIT);
+        x->mark = xml_place(c, c->p);
+        x->state = XML_AT_ATTR;
+        step = xml_attr(x, c);
+        if (step != XML_GO)
+            return step;
+    }
+    return XML_WAIT;
+}
+
+static enum xml_step
+xml_slash(struct xe_xml *x, struct xml_cursor *c)
+{
+    if (c->p == c->end)
+        return XML_WAIT;
+    if (*c->p != '>')
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
+    c->p++;
+    return xml_tag_end(x, c, true);
+}
+
+static enum xml_step
+xml_tag_name(struct xe_xml *x, struct xml_cursor *c)
+{
+    enum xml_step step = xml_name(x, c);
+    if (step != XML_GO)
+        return step;
+    if (xml_name_end(x, c, &x->attrs[XML_TAG_SLOT]) != XML_GO)
+        return XML_FAIL;
+    x->nattrs = 0;
+    x->tag = 0;
+    x->seen = 0;
+    x->spaced = false;
+    x->state = XML_AT_TAG;
+    return xml_tag(x, c);
+}
+
+/* ---- end tags and text --------------------------------------------------------------------- */
+
+/* An end tag is complete, c->p is after its '>'; x->mark is at its name. */
+static enum xml_step
+xml_end_done(struct xe_xml *x, struct xml_cursor *c)
+{
+    if (x->depth == 0) {
+        c->event->name = c->event->ns = span_make("", 0);
+        c->event->raw = span_make(c->buf, (size_t)(c->p - c->buf));
+        c->event->inner = span_make(c->p, 0);
+        c->event->flags = c->event->nattrs = 0;
+        c->result = XE_XML_CLOSE;
+        x->state = XML_AT_CLOSED;
+        return XML_DONE;
+    }
+    x->nns = x->frames[--x->depth].nns;
+    x->state = XML_AT_TEXT;
+    return x->depth > 0 ? XML_GO : xml_element_end(x, c, c->buf + x->mark - 2);
+}
+
+/* After "</": exactly the name of the innermost open element, or of the header. */
+static enum xml_step
+xml_end(struct xe_xml *x, struct xml_cursor *c)
+{
+    const struct xe_xml_frame *f = &x->frames[x->depth == 0 ? 0 : x->depth - 1];
+    struct xe_span name = x->depth > 0 ? span_make(c->buf + f->name, f->name_len)
+                                       : span_make(x->stream, x->stream_name);
+    size_t done = xml_place(c, c->p) - x->mark;
+    size_t left = name.len - done;
+    size_t have = (size_t)(c->end - c->p);
+    if (memcmp(c->p, name.at + done, have < left ? have : left) != 0)
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
+    c->p += have < left ? have : left;
+    if (c->p == c->end)
+        return XML_WAIT;
+    if (*c->p == '>') {
+        c->p++;
+        return xml_end_done(x, c);
+    }
+    if (!xml_is(*c->p, XML_IS_SPACE))
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
+    x->state = XML_AT_END_SPACE;
+    return XML_GO;
+}
+
+static enum xml_step
+xml_end_space(struct xe_xml *x, struct xml_cursor *c)
+{
+    while (c->p < c->end && xml_is(*c->p, XML_IS_SPACE))
+        c->p++;
+    if (c->p == c->end)
+        return XML_WAIT;
+    if (*c->p != '>')
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
+    c->p++;
+    return xml_end_done(x, c);
+}
+
+/* After '<'. */
+static enum xml_step
+xml_open(struct xe_xml *x, struct xml_cursor *c)
+{
+    char ch;
+    if (c->p == c->end)
+        return XML_WAIT;
+    ch = *c->p;
+    if (xml_is(ch, XML_IS_START) || (unsigned char)ch >= 0x80) {
+        x->mark = xml_place(c, c->p);
+        x->state = XML_AT_NAME;
+        return xml_tag_name(x, c);
+    }
+    if (ch == '?' || (ch == '!' && x->depth == 0))
+        return xml_fail(x, XE_WHY_XML_RESTRICTED);
+    if (ch == '!') {
+        c->p++;
+        x->state = XML_AT_BANG;
+        return XML_GO;
+    }
+    if (ch != '/' || x->stream == NULL)
+        return xml_fail(x, x->stream == NULL ? XE_WHY_NOT_XMPP : XE_WHY_XML_MALFORMED);
+    c->p++;
+    x->mark = xml_place(c, c->p);
+    x->state = XML_AT_END;
+    return xml_end(x, c);
+}
+
+static enum xml_step
+xml_text(struct xe_xml *x, struct xml_cursor *c)
+{
+    const char *p = c->p;
+    for (;;) {
+        enum xml_step step;
+        p = xml_run_text(p, c->end);
+        if (p == c->end)
+            break;
+        if (*p == '<') {
+            c->p = p + 1;
+            x->state = XML_AT_LT;
+            return xml_open(x, c);
+        }
+        if (*p == '>') {
+            /* text never stands within two bytes of the start, and markup does not end in ']' */
+            if (p[-1] == ']' && p[-2] == ']')
+                return xml_fail(x, XE_WHY_XML_MALFORMED);
+            p++;
+            continue;
+        }
+        step = xml_special(x, &p, c->end);
+        if (step == XML_FAIL)
+            return step;
+        if (step == XML_WAIT)
+            break;
+    }
+    c->p = p;
+    return XML_WAIT;
+}
+
+/* After "<!": a comment or a declaration is forbidden (RFC 6120 11.1), "[CDATA[" may follow. */
+static enum xml_step
+xml_bang(struct xe_xml *x, struct xml_cursor *c)
+{
+    static const char word[] = "[CDATA[";
+    if (c->p == c->end)
+        return XML_WAIT;
+    if (*c->p != '[')
+        return xml_fail(x, XE_WHY_XML_RESTRICTED);
+    if (c->end - c->p < (ptrdiff_t)sizeof word - 1)
+        return XML_WAIT;
+    if (memcmp(c->p, word, sizeof word - 1) != 0)
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
+    c->p += sizeof word - 1;
+    x->flags |= XE_XML_REWRITE;
+    x->state = XML_AT_CDATA;
+    return XML_GO;
+}
+
+static enum xml_step
+xml_cdata(struct xe_xml *x, struct xml_cursor *c)
+{
+    const char *p = c->p;
+    for (;;) {
+        p = xml_run_text(p, c->end);
+        if (p == c->end)
+            break;
+        if (*p == '>' && p[-1] == ']' && p[-2] == ']') {
+            c->p = p + 1;
+            x->state = XML_AT_TEXT;
+            return XML_GO;
+        }
+        if (*p == '<' || *p == '&' || *p == '>') {
+            p++;
+        } else {
+            enum xml_step step = xml_special(x, &p, c->end);
+            if (step == XML_FAIL)
+                return step;
+            if (step == XML_WAIT)
+                break;
+        }
+    }
+    c->p = p;
+    return XML_WAIT;
+}
+
+/* ---- between elements ---------------------------------------------------------------------- */
+
+/* Take ` name = "value"` from the front of *s; false when that is not what stands there. */
+static bool
+xml_decl_part(struct xe_span *s, const char *name, struct xe_span *value)
+{
+    struct xe_span r = *s;
+    size_t len = strlen(name);
+    size_t end;
+    while (r.len > 0 && xml_is(*r.at, XML_IS_SPACE))
+        r = span_make(r.at + 1, r.len - 1);
+    if (r.len == s->len || r.len < len || memcmp(r.at, name, len) != 0)
+        return false;
+    r = span_make(r.at + len, r.len - len);
+    while (r.len > 0 && xml_is(*r.at, XML_IS_SPACE))
+        r = span_make(r.at + 1, r.len - 1);
+    if (r.len == 0 || *r.at != '=')
+        return false;
+    do
+        r = span_make(r.at + 1, r.len - 1);
+    while (r.len > 0 && xml_is(*r.at, XML_IS_SPACE));
+    if (r.len == 0 || (*r.at != '"' && *r.at != '\''))
+        return false;
+    end = span_find(span_make(r.at + 1, r.len - 1), *r.at);
+    if (end == r.len - 1)
+        return false;
+    *value = span_make(r.at + 1, end);
+    *s = span_make(r.at + end + 2, r.len - end - 2);
+    return true;
+}
+
+static bool
+xml_is_utf8_name(struct xe_span s)
+{
+    static const char name[] = "utf-8";
+    size_t i;
+    for (i = 0; i < s.len && i < sizeof name - 1; i++)
+        if ((s.at[i] | 0x20) != (name[i] | 0x20))
+            return false;
+    return s.len == sizeof name - 1;
+}
+
+/* Judge the XML declaration; `s` is what stands between "<?xml" and "?>". */
+static enum xe_why
+xml_decl_verdict(struct xe_span s)
+{
+    struct xe_span value;
+    if (!xml_decl_part(&s, "version", &value) || !span_is(value, "1.0"))
+        return XE_WHY_XML_MALFORMED;
+    if (xml_decl_part(&s, "encoding", &value) && !xml_is_utf8_name(value))
+        return XE_WHY_XML_ENCODING;
+    if (xml_decl_part(&s, "standalone", &value) && !span_is(value, "yes") && !span_is(value, "no"))
+        return XE_WHY_XML_MALFORMED;
+    while (s.len > 0 && xml_is(*s.at, XML_IS_SPACE))
+        s = span_make(s.at + 1, s.len - 1);
+    return s.len == 0 ? XE_WHY_NONE : XE_WHY_XML_MALFORMED;
+}
+
+/* The very start: an XML declaration or something else. */
+static enum xml_step
+xml_start(struct xe_xml *x, struct xml_cursor *c)
+{
+    static const char word[] = "<?xml";
+    size_t have = (size_t)(c->end - c->buf);
+    c->p = c->buf;
+    if (have == 0 || (have == 1 && *c->buf == '<'))
+        return XML_WAIT;
+    if (*c->buf != '<' || c->buf[1] != '?') {
+        x->state = XML_AT_GAP;
+        return XML_GO;
+    }
+    if (have < sizeof word)
+        return XML_WAIT;
+    if (memcmp(c->buf, word, sizeof word - 1) != 0 || !xml_is(c->buf[5], XML_IS_SPACE))
+        return xml_fail(x, XE_WHY_XML_RESTRICTED);
+    c->p = c->buf + 5;
+    x->state = XML_AT_DECL;
+    return XML_GO;
+}
+
+static enum xml_step
+xml_decl(struct xe_xml *x, struct xml_cursor *c)
+{
+    struct xe_span rest = span_make(c->p, (size_t)(c->end - c->p));
+    size_t gt = span_find(rest, '>');
+    enum xe_why why;
+    c->p += gt;
+    if (gt == rest.len)
+        return XML_WAIT;
+    if (c->p[-1] != '?')
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
+    why = xml_decl_verdict(span_make(c->buf + 5, (size_t)(c->p - 1 - (c->buf + 5))));
+    if (why != XE_WHY_NONE)
+        return xml_fail(x, why);
+    c->p++;
+    x->before = xml_place(c, c->p);
+    c->buf = c->p;
+    x->state = XML_AT_GAP;
+    return XML_GO;
+}
+
+/* White space, then the '<' of the next element, which becomes the start of c->buf. */
+static enum xml_step
+xml_gap(struct xe_xml *x, struct xml_cursor *c)
+{
+    const char *p = c->buf;
+    while (p < c->end && xml_is(*p, XML_IS_SPACE))
+        p++;
+    x->whitespace += (uint64_t)(p - c->buf);
+    if (x->stream == NULL)
+        x->before = p - c->buf > (ptrdiff_t)XML_SIZE_MAX ? (uint32_t)XML_SIZE_MAX
+                  : x->before + xml_place(c, p);
+    c->buf = c->p = p;
+    if (x->stream == NULL && x->before >= x->limits.header)
+        return xml_fail(x, XE_WHY_HEADER_TOO_BIG);
+    if (p == c->end)
+        return XML_WAIT;
+    if (*p != '<')
+        return xml_fail(x, x->stream == NULL ? XE_WHY_NOT_XMPP : XE_WHY_XML_MALFORMED);
+    c->p++;
+    x->flags = 0;
+    x->nns = 0;
+    x->state = XML_AT_LT;
+    return XML_GO;
+}
+
+static enum xml_step
+xml_run(struct xe_xml *x, struct xml_cursor *c)
+{
+    enum xml_step step = XML_GO;
+    while (step == XML_GO)
+        switch ((enum xml_state)x->state) {
+        case XML_AT_START:     step = xml_start(x, c); break;
+        case XML_AT_DECL:      step = xml_decl(x, c); break;
+        case XML_AT_GAP:       return XML_GO;
+        case XML_AT_LT:        step = xml_open(x, c); break;
+        case XML_AT_NAME:      step = xml_tag_name(x, c); break;
+        case XML_AT_TAG:       step = xml_tag(x, c); break;
+        case XML_AT_ATTR:      step = xml_attr(x, c); break;
+        case XML_AT_EQ:
+        case XML_AT_QUOTE:     step = xml_equals(x, c); break;
+        case XML_AT_VALUE:     step = xml_value(x, c); break;
+        case XML_AT_SLASH:     step = xml_slash(x, c); break;
+        case XML_AT_TEXT:      step = xml_text(x, c); break;
+        case XML_AT_BANG:      step = xml_bang(x, c); break;
+        case XML_AT_CDATA:     step = xml_cdata(x, c); break;
+        case XML_AT_END:       step = xml_end(x, c); break;
+        case XML_AT_END_SPACE: step = xml_end_space(x, c); break;
+        case XML_AT_CLOSED:    return XML_WAIT;
+        case XML_AT_BAD:       return XML_FAIL;
+        }
+    return step;
+}
+
+/* ---- the public tokenizer ------------------------------------------------------------------ */
+
+void
+xe_xml_init(struct xe_xml *x, const struct xe_xml_limits *limits)
+{
+    struct xe_xml_limits *l = &x->limits;
+    x->stream = NULL;
+    *l = *limits;
+    if (l->header == 0 || l->header > XML_SIZE_MAX)
+        l->header = XML_SIZE_MAX;
+    if (l->element == 0 || l->element > XML_SIZE_MAX)
+        l->element = XML_SIZE_MAX;
+    if (l->depth == 0 || l->depth > XE_XML_DEPTH_MAX)
+        l->depth = XE_XML_DEPTH_MAX;
+    if (l->attrs == 0 || l->attrs > XE_XML_ATTRS_MAX)
+        l->attrs = XE_XML_ATTRS_MAX;
+    xe_xml_restart(x);
+}
+
+void
+xe_xml_free(struct xe_xml *x)
+{
+    free(x->stream);
+    x->stream = NULL;
+    x->state = XML_AT_CLOSED;
+}
+
+/* The tables need no clearing: their counts say how much of them is set. */
+void
+xe_xml_restart(struct xe_xml *x)
+{
+    xe_xml_free(x);
+    x->why = XE_WHY_NONE;
+    x->whitespace = 0;
+    x->state = XML_AT_START;
+    x->stream_name = x->before = x->at = x->mark = x->colon = x->inner = x->flags = x->seen = 0;
+    x->lang_len = 0;
+    x->has_lang = x->spaced = false;
+    x->quote = x->tag = x->depth = x->nns = x->nattrs = x->nstream = x->root_nns = 0;
+    x->stream_kind = XML_NS_NONE;
+}
+
+/* Bytes that what begins at c->buf may have. */
+static size_t
+xml_budget(const struct xe_xml *x)
+{
+    return x->stream == NULL ? x->limits.header - x->before : x->limits.element;
+}
+
+enum xe_xml_result
+xe_xml_next(struct xe_xml *x, const char *buf, size_t len, size_t *used,
+            struct xe_xml_event *event)
+{
+    struct xml_cursor c = { buf, buf, buf + len, event, XE_XML_MORE, false };
+    const char *last = c.end;
+    enum xml_step step = XML_GO;
+    *used = x->state == XML_AT_CLOSED ? len : 0;
+    if (x->state == XML_AT_CLOSED || len <= x->at)
+        return x->state == XML_AT_BAD ? XE_XML_BAD : XE_XML_MORE;
+    c.p += x->at;
+    while (step == XML_GO) {
+        size_t max;
+        c.end = last;
+        if (x->state == XML_AT_GAP && (step = xml_gap(x, &c)) != XML_GO)
+            break;
+        /* The end is cut off at the limit, so that what is found first does not depend on how much
+         * has come at once. */
+        max = xml_budget(x);
+        if ((size_t)(last - c.buf) > max)
+            c.end = c.buf + max;
+        step = xml_run(x, &c);
+    }
+    if (step == XML_WAIT && c.end < last)
+        step = xml_fail(x, x->stream == NULL ? XE_WHY_HEADER_TOO_BIG : XE_WHY_STANZA_TOO_BIG);
+    if (step == XML_FAIL)
+        return XE_XML_BAD;
+    x->at = step == XML_WAIT ? xml_place(&c, c.p) : 0;
+    *used = (size_t)((step == XML_WAIT ? c.buf : c.p) - buf);
+    return c.result;
+}
+
+struct xe_span
+xe_xml_stream_lang(const struct xe_xml *x)
+{
+    size_t frame = sizeof " xml:lang='" - 1;
+    if (x->stream == NULL || !x->has_lang)
+        return span_make(NULL, 0);
+    return span_make(x->stream + x->stream_name + frame, x->lang_len - frame - 1);
+}
+
+struct xe_span
+xe_xml_stream_ns(const struct xe_xml *x, const char *prefix)
+{
+    const struct xe_xml_binding *b = xml_find(x->stream_ns, x->nstream, x->stream, span_of(prefix));
+    return b == NULL ? span_make(NULL, 0) : span_make(x->stream + b->value, b->value_len);
+}
+
+/* ---- text, in and out ---------------------------------------------------------------------- */
+
+/* Write `c` as UTF-8; returns the bytes used. */
+static size_t
+xml_put_utf8(uint32_t c, char out[4])
+{
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    if (c < 0x800) {
+        out[0] = (char)(0xc0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 0x3f));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xe0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (c & 0x3f));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (c & 0x3f));
+    return 4;
+}
+
+size_t
+xe_xml_unescape(struct xe_span value, char *out, size_t max)
+{
+    const char *p = value.at;
+    const char *end = p + value.len;
+    size_t n = 0;
+    while (p < end) {
+        char bytes[4];
+        size_t len = 1;
+        uint32_t c = 0;
+        enum xe_why why;
+        int ref = *p == '&' ? xml_ref(p, end, &c, &why) : 0;
+        if (ref > 0) {
+            len = xml_put_utf8(c, bytes);
+            p += ref;
+        } else {
+            /* XML 1.0 2.11 and 3.3.3: the end of a line is one character, white space a space */
+            if (*p == '\r' && end - p > 1 && p[1] == '\n')
+                p++;
+            bytes[0] = xml_is(*p, XML_IS_SPACE) ? ' ' : *p;
+            p++;
+        }
+        if (len > max - n)
+            return SIZE_MAX;
+        memcpy(out + n, bytes, len);
+        n += len;
+    }
+    return n;
+}
+
+static size_t
+xml_unescape(struct xe_span value, char *out, size_t max)
+{
+    return xe_xml_unescape(value, out, max);
+}
+
+bool
+xe_xml_domain(struct xe_span value, char out[XE_DOMAIN_MAX], size_t *len)
+{
+    char text[4 * JID_PART_MAX];
+    struct xe_jid jid;
+    *len = 0;
+    out[0] = '\0';
+    if (span_find(value, '&') < value.len) {
+        size_t n = xe_xml_unescape(value, text, sizeof text);
+        value = n == SIZE_MAX ? span_make(NULL, 0) : span_make(text, n);
+    }
+    return value.at != NULL && xe_jid_split(value, &jid)
+           && xe_jid_domain_normal(jid.domain, out, len);
+}
+
+/* How `c` is written, NULL for as it is.  White space is kept from being normalised where a parser
+ * would do so. */
+static const char *
+xmlout_escape(char c, bool attr)
+{
+    switch (c) {
+    case '&':  return "&amp;";
+    case '<':  return "&lt;";
+    case '>':  return "&gt;";
+    case '"':  return "&quot;";
+    case '\'': return "&apos;";
+    case '\r': return "&#13;";
+    case '\n': return attr ? "&#10;" : NULL;
+    case '\t': return attr ? "&#9;" : NULL;
+    }
+    return NULL;
+}
+
+static bool
+xmlout_escaped(struct buf *out, struct xe_span s, bool attr)
+{
+    const char *p = s.at;
+    const char *end = p + s.len;
+    const char *from = p;
+    while (p < end) {
+        uint32_t c = 0;
+        int len = xml_utf8(p, end, &c);
+        const char *as = len == 1 ? xmlout_escape(*p, attr) : NULL;
+        if (len <= 0 || !xml_is_char(c)) {
+            as = "\xef\xbf\xbd";
+            len = 1;
+        }
+        if (as != NULL) {
+            buf_put(out, span_make(from, (size_t)(p - from)));
+            buf_puts(out, as);
+            from = p + len;
+        }
+        p += len;
+    }
+    buf_put(out, span_make(from, (size_t)(p - from)));
+    return !out->failed;
+}
+
+/* Append text of ours: & < > ' " escaped, U+FFFD in place of what is no legal XML. */
+static bool
+xmlout_text(struct buf *out, struct xe_span s)
+{
+    return xmlout_escaped(out, s, false);
+}
+
+/* Append ` name='value'`, escaped. */
+static bool
+xmlout_attr(struct buf *out, const char *name, struct xe_span value)
+{
+    buf_putc(out, ' ');
+    buf_puts(out, name);
+    buf_puts(out, "='");
+    xmlout_escaped(out, value, true);
+    return buf_putc(out, '\'');
+}
+
+/* ---- a stanza for another stream ----------------------------------------------------------- */
+
+static char *
+xmlout_copy(char *p, struct xe_span s)
+{
+    memcpy(p, s.at, s.len);
+    return p + s.len;
+}
+
+/* Write an attribute as it came, without white space around its '='. */
+static char *
+xmlout_same(char *p, const struct xe_xml_attr *a)
+{
+    const char *from = a->prefix.len > 0 ? a->prefix.at : a->name.at;
+    const char *name_end = a->name.at + a->name.len;
+    *p++ = ' ';
+    if (a->value.at == name_end + 2)
+        return xmlout_copy(p, span_make(from, (size_t)(a->value.at + a->value.len + 1 - from)));
+    p = xmlout_copy(p, span_make(from, (size_t)(name_end - from)));
+    *p++ = '=';
+    return xmlout_copy(p, span_make(a->value.at - 1, a->value.len + 2));
+}
+
+/* Attributes of stanzas in the order in which we write them. */
+enum { XMLOUT_FROM, XMLOUT_TO, XMLOUT_ID, XMLOUT_TYPE, XMLOUT_LANG, XMLOUT_OTHER };
+
+static unsigned
+xmlout_rank(const struct xe_xml_attr *a)
+{
+    const char *name = a->name.at;
+    if (a->prefix.len > 0)
+        return a->prefix.len == 3 && memcmp(a->prefix.at, "xml", 3) == 0 && a->name.len == 4
+               && memcmp(name, "lang", 4) == 0 ? XMLOUT_LANG : XMLOUT_OTHER;
+    if (a->name.len == 4)
+        return memcmp(name, "from", 4) == 0 ? XMLOUT_FROM
+             : memcmp(name, "type", 4) == 0 ? XMLOUT_TYPE : XMLOUT_OTHER;
+    if (a->name.len == 2)
+        return memcmp(name, "to", 2) == 0 ? XMLOUT_TO
+             : memcmp(name, "id", 2) == 0 ? XMLOUT_ID : XMLOUT_OTHER;
+    return XMLOUT_OTHER;
+}
+
+/* The attributes that are not in `slots`. */
+static char *
+xmlout_others(char *p, const struct xe_xml_event *e)
+{
+    unsigned i;
+    for (i = 0; i < e->nattrs; i++)
+        if (xmlout_rank(&e->attrs[i]) == XMLOUT_OTHER)
+            p = xmlout_same(p, &e->attrs[i]);
+    return p;
+}
+
+/* Declarations: the prefixes of the root tag itself, and those of the header that are used. */
+static char *
+xmlout_declarations(char *p, const struct xe_xml *x, const struct xe_xml_event *e)
+{
+    unsigned used = e->flags >> XE_XML_USED_SHIFT;
+    unsigned i;
+    for (i = 0; i < x->root_nns; i++) {
+        const struct xe_xml_binding *b = &x->ns[i];
+        if (b->prefix_len == 0)
+            continue;
+        p = xmlout_copy(p, span_of(" xmlns:"));
+        p = xmlout_copy(p, span_make(e->raw.at + b->prefix, b->prefix_len));
+        *p++ = '=';
+        p = xmlout_copy(p, span_make(e->raw.at + b->value - 1, (size_t)b->value_len + 2));
+    }
+    for (i = 0; used >> i != 0; i++)
+        if ((used >> i & 1) != 0) {
+            const struct xe_xml_binding *b = &x->stream_ns[i];
+            const char *from = x->stream + b->prefix - (sizeof " xmlns:" - 1);
+            const char *to = x->stream + b->value + b->value_len + 1;
+            p = xmlout_copy(p, span_make(from, (size_t)(to - from)));
+        }
+    return p;
+}
+
+/* Bytes that the header can add to a root tag. */
+static size_t
+xmlout_extra(const struct xe_xml *x, const struct xe_xml_event *e)
+{
+    unsigned used = e->flags >> XE_XML_USED_SHIFT;
+    size_t size = x->lang_len;
+    unsigned i;
+    for (i = 0; used >> i != 0; i++)
+        size += sizeof " xmlns:=''" + x->stream_ns[i].prefix_len + x->stream_ns[i].value_len;
+    return size;
+}
+
+/* Write the root tag up to, and not including, its '>'. */
+static char *
+xmlout_root(char *p, const struct xe_xml *x, const struct xe_xml_event *e)
+{
+    const struct xe_xml_attr *slots[XMLOUT_OTHER + 1] = { NULL };
+    unsigned i;
+    *p++ = '<';
+    p = xmlout_copy(p, e->name);
+    for (i = 0; i < e->nattrs; i++)
+        slots[xmlout_rank(&e->attrs[i])] = &e->attrs[i];
+    for (i = 0; i < XMLOUT_OTHER; i++)
+        if (slots[i] != NULL)
+            p = xmlout_same(p, slots[i]);
+    if (slots[XMLOUT_LANG] == NULL && x->has_lang)
+        p = xmlout_copy(p, span_make(x->stream + x->stream_name, x->lang_len));
+    if (slots[XMLOUT_OTHER] != NULL)
+        p = xmlout_others(p, e);
+    if (x->root_nns > 0 || (e->flags & XE_XML_STREAM_PREFIX) != 0)
+        p = xmlout_declarations(p, x, e);
+    return p;
+}
+
+/* An open element while content is rewritten. */
+struct xmlout_frame {
+    struct xe_span name;    /* as written */
+    struct xe_span in;      /* default namespace of its content in the source */
+    struct xe_span out;     /* and in what is written */
+    size_t         nns;     /* declarations in scope outside of it */
+    bool           chain;   /* it and all around it are content */
+};
+
+/* The rewriter: a walk over content that the tokenizer has passed. */
+struct xmlout {
+    struct buf                *out;    /* borrowed */
+    const struct xe_xml       *x;      /* borrowed */
+    const struct xe_xml_event *e;      /* borrowed: the stanza */
+    struct xe_xml_event        tag;    /* the tag at hand */
+    struct xe_span             names[XE_XML_NS_MAX];  /* prefixes declared inside the content */
+    struct xe_span             uris[XE_XML_NS_MAX];
+    size_t                     nns;
+    struct xmlout_frame        frames[XE_XML_DEPTH_MAX + 1]; /* the first is the stanza */
+    size_t                     depth;
+};
+
+/* Bring the declarations of a tag into scope; returns the default namespace of its content. */
+static struct xe_span
+xmlout_bind(struct xmlout *w, struct xe_span in)
+{
+    unsigned i;
+    for (i = 0; i < w->tag.nattrs; i++) {
+        const struct xe_xml_attr *a = &w->tag.attrs[i];
+        if (!xml_attr_declares(a))
+            continue;
+        if (a->prefix.len == 0) {
+            in = a->value;
+        } else if (w->nns < XE_XML_NS_MAX) {
+            w->names[w->nns] = a->name;
+            w->uris[w->nns++] = a->value;
+        }
+    }
+    return in;
+}
+
+static struct xe_span
+xmlout_lookup(const struct xmlout *w, struct xe_span prefix)
+{
+    size_t i = w->nns;
+    while (i-- > 0)
+        if (span_eq(w->names[i], prefix))
+            return w->uris[i];
+    return xml_resolve(w->x, w->x->root_nns, w->e->raw.at, prefix).uri;
+}
+
+/* Write a start tag anew.  No default declaration is copied: one is written where the namespace that
+ * an element without prefix needs is not the one it would inherit. */
+static const char *
+xmlout_tag(struct xmlout *w, const char *p)
+{
+    const struct xmlout_frame *up = &w->frames[w->depth];
+    struct xmlout_frame f = { { NULL, 0 }, up->in, up->out, w->nns, false };
+    struct xe_span prefix;
+    unsigned i;
+    p = xml_split(p, &w->tag, &prefix);
+    f.in = xmlout_bind(w, up->in);
+    f.chain = up->chain
+              && xml_ns_kind(prefix.len > 0 ? xmlout_lookup(w, prefix) : f.in) <= XML_NS_CLIENT;
+    f.name = f.chain || prefix.len == 0 ? w->tag.name
+           : span_make(prefix.at, prefix.len + 1 + w->tag.name.len);
+    f.out = f.chain ? span_of("jabber:server") : prefix.len > 0 ? up->out : f.in;
+    buf_putc(w->out, '<');
+    buf_put(w->out, f.name);
+    if (!span_eq(f.out, up->out)) {
+        const char *quote = span_find(f.out, '\'') < f.out.len ? "\"" : "'";
+        buf_puts(w->out, " xmlns=");
+        buf_puts(w->out, quote);
+        buf_put(w->out, f.out);
+        buf_puts(w->out, quote);
+    }
+    for (i = 0; i < w->tag.nattrs; i++) {
+        const struct xe_xml_attr *a = &w->tag.attrs[i];
+        char *room;
+        if (a->prefix.len == 0 && xml_attr_declares(a))
+            continue;
+        room = buf_room(w->out, a->prefix.len + a->name.len + a->value.len + 5);
+        if (room == NULL)
+            return p;
+        w->out->tail += (size_t)(xmlout_same(room, a) - room);
+    }
+    if (p[-2] == '/') {
+        buf_puts(w->out, "/>");
+        w->nns = f.nns;
+    } else {
+        buf_putc(w->out, '>');
+        w->frames[++w->depth] = f;
+    }
+    return p;
+}
+
+/* Write an end tag anew. */
+static const char *
+xmlout_end(struct xmlout *w, const char *p)
+{
+    buf_puts(w->out, "</");
+    buf_put(w->out, w->frames[w->depth].name);
+    buf_putc(w->out, '>');
+    w->nns = w->frames[w->depth--].nns;
+    while (*p != '>')
+        p++;
+    return p + 1;
+}
+
+/* Write the text of a CDATA section.  Only what must be is escaped: the rest is text already.  A ']'
+ * must, because the text behind the section may begin with "]>". */
+static const char *
+xmlout_cdata(struct xmlout *w, const char *p)
+{
+    const char *from = p += sizeof "<![CDATA[" - 1;
+    for (; p[0] != ']' || p[1] != ']' || p[2] != '>'; p++)
+        if (*p == '<' || *p == '&' || *p == '>' || *p == ']') {
+            buf_put(w->out, span_make(from, (size_t)(p - from)));
+            buf_puts(w->out, *p == ']' ? "&#93;" : xmlout_escape(*p, false));
+            from = p + 1;
+        }
+    buf_put(w->out, span_make(from, (size_t)(p - from)));
+    return p + 3;
+}
+
+/* Write the content of a stanza anew. */
+static void
+xmlout_content(struct buf *out, const struct xe_xml *x, const struct xe_xml_event *e)
+{
+    const char *p = e->inner.at;
+    const char *end = p + e->inner.len;
+    struct xmlout w;
+    w.out = out;
+    w.x = x;
+    w.e = e;
+    w.nns = w.depth = 0;
+    w.frames[0].in = xml_resolve(x, x->root_nns, e->raw.at, span_make("", 0)).uri;
+    w.frames[0].out = span_of("jabber:server");
+    w.frames[0].chain = true;
+    while (p < end && !out->failed) {
+        size_t text = span_find(span_make(p, (size_t)(end - p)), '<');
+        buf_put(out, span_make(p, text));
+        p += text;
+        if (p == end)
+            break;
+        p = p[1] == '/' ? xmlout_end(&w, p) : p[1] == '!' ? xmlout_cdata(&w, p)
+                                                          : xmlout_tag(&w, p);
+    }
+}
+
+/* Append a stanza as it has to read on another jabber:server stream: see the head of this section.  It
+ * must be the last event of x, in jabber:server or jabber:client, and not XE_XML_UNBOUND.
+ * False, and `out` as it was, when it does not fit. */
+static bool
+xmlout_stanza(struct buf *out, const struct xe_xml *x, const struct xe_xml_event *e)
+{
+    bool rewrite = (e->flags & XE_XML_REWRITE) != 0;
+    size_t before = buf_len(out);
+    bool failed = out->failed;
+    char *from;
+    char *p;
+    if (failed || (e->flags & XE_XML_UNBOUND) != 0 || xml_ns_kind(e->ns) > XML_NS_CLIENT)
+        return false;
+    /* each part is written at most as long as it was, but for what the header adds */
+    from = buf_room(out, e->raw.len + xmlout_extra(x, e));
+    if (from == NULL) {
+        out->failed = failed;
+        return false;
+    }
+    p = xmlout_root(from, x, e);
+    if (e->inner.len == 0) {
+        p = xmlout_copy(p, span_make("/>", 2));
+    } else {
+        *p++ = '>';
+        if (rewrite) {
+            out->tail += (size_t)(p - from);
+            xmlout_content(out, x, e);
+            from = p = buf_room(out, e->name.len + 3);
+        } else {
+            p = xmlout_copy(p, e->inner);
+        }
+        if (p != NULL) {
+            p = xmlout_copy(p, span_make("</", 2));
+            p = xmlout_copy(p, e->name);
+            *p++ = '>';
+        }
+    }
+    if (out->failed || p == NULL) {
+        out->tail = out->head + before;
+        out->failed = failed;
+        return false;
+    }
+    out->tail += (size_t)(p - from);
+    return true;
+}
+
+/* ===========================================================================
+ * [ELEM]  elem_          small elements as trees
+ * calls:  BASE BUF XML
+ *
+ * Features, SASL and dialback answers, errors and trunk offers are a few hundred bytes with a structure, so
+ * they are read as trees; stanzas never are.  Mini-XML makes the trees.  It is a tolerant parser without
+ * namespaces, so it only ever sees elements that the tokenizer has passed, and namespaces are resolved
+ * here, prefixes of the stream header included.
+ *
+ *   elem_parse() -> struct elem -- first --> struct elem -- next --> struct elem
+ *                                              | first
+ *                                              v
+ *
+ * Functions that look at a tree take NULL for "not there" and answer in kind, so that a path into a tree
+ * needs one check at its end.
+ * ======================================================================== */
+
+#include <mxml.h>
+
+#define ELEM_BYTES_MAX 65536  /* bytes of an element that is made a tree */
+#define ELEM_NODES_MAX 1024   /* elements in a tree */
+
+/* One element. */
+struct elem {
+    mxml_node_t   *node;    /* in the tree of the root, which owns it */
+    struct xe_span name;    /* local name; in the node */
+    struct xe_span prefix;  /* of its name; in the node */
+    struct xe_span ns;      /* in a node or in the tokenizer; at == NULL when it is not bound */
+    char          *text;    /* owned: all text directly in it; NULL for none */
+    size_t         text_len;
+    struct elem   *parent;
+    struct elem   *first;
+    struct elem   *last;
+    struct elem   *next;
+};
+
+#if MXML_MAJOR_VERSION >= 4
+/* Mini-XML 4.0.0 to 4.0.4 do not know &apos;. */
+static int
+elem_entity(void *user, const char *name)
+{
+    (void)user;
+    return strcmp(name, "apos") == 0 ? '\'' : mxmlEntityGetValue(name);
+}
+
+static void
+elem_quiet(void *user, const char *message)
+{
+    (void)user;
+    (void)message;
+}
+
+static mxml_node_t *
+elem_load(const char *text)
+{
+    mxml_options_t *options = mxmlOptionsNew();
+    mxml_node_t *top;
+    if (options == NULL)
+        return NULL;
+    mxmlOptionsSetTypeValue(options, MXML_TYPE_OPAQUE);
+    mxmlOptionsSetEntityCallback(options, elem_entity, NULL);
+    mxmlOptionsSetErrorCallback(options, elem_quiet, NULL);
+    top = mxmlLoadString(NULL, options, text);
+    mxmlOptionsDelete(options);
+    return top;
+}
+
+static bool
+elem_is_element(mxml_node_t *node)
+{
+    return mxmlGetType(node) == MXML_TYPE_ELEMENT;
+}
+#else
+static void
+elem_quiet(const char *message)
+{
+    (void)message;
+}
+
+static mxml_node_t *
+elem_load(const char *text)
+{
+    mxml_node_t *top;
+    mxmlSetErrorCallback(elem_quiet);
+    top = mxmlLoadString(NULL, text, MXML_OPAQUE_CALLBACK);
+    mxmlSetErrorCallback(NULL);
+    return top;
+}
+
+/* Mini-XML 3 shows a CDATA section as an element named "![CDATA[...". */
+static bool
+elem_is_element(mxml_node_t *node)
+{
+    return mxmlGetType(node) == MXML_ELEMENT && mxmlGetElement(node)[0] != '!';
+}
+#endif
+
+/* The namespace of `prefix` as `e` sees it. */
+static struct xe_span
+elem_resolve(const struct xe_xml *x, const struct elem *e, struct xe_span prefix)
+{
+    char key[sizeof "xmlns:" + XML_PREFIX_MAX];
+    if (span_is(prefix, "xml"))
+        return span_of(XML_NAME_URI);
+    if (prefix.len > XML_PREFIX_MAX)
+        return span_make(NULL, 0);
+    memcpy(key, "xmlns:", 6);
+    if (prefix.len > 0)
+        memcpy(key + 6, prefix.at, prefix.len);
+    key[prefix.len == 0 ? 5 : 6 + prefix.len] = '\0';
+    for (; e != NULL; e = e->parent) {
+        const char *value = mxmlElementGetAttr(e->node, key);
+        if (value != NULL)
+            return span_of(value);
+    }
+    key[6 + prefix.len] = '\0';
+    return xe_xml_stream_ns(x, key + 6);
+}
+
+/* Append the text of a node that is no element to `e`. */
+static bool
+elem_add_text(struct elem *e, mxml_node_t *node)
+{
+    const char *text = mxmlGetCDATA(node);
+    size_t len;
+    char *all;
+    if (text == NULL)
+        text = mxmlGetOpaque(node);
+    len = text == NULL ? 0 : strlen(text);
+    if (len == 0)
+        return true;
+    all = realloc(e->text, e->text_len + len);
+    if (all == NULL)
+        return false;
+    memcpy(all + e->text_len, text, len);
+    e->text = all;
+    e->text_len += len;
+    return true;
+}
+
+static struct elem *
+elem_new(const struct xe_xml *x, struct elem *parent, mxml_node_t *node)
+{
+    struct elem *e = calloc(1, sizeof *e);
+    if (e == NULL)
+        return NULL;
+    e->node = node;
+    e->parent = parent;
+    e->name = span_of(mxmlGetElement(node));
+    e->prefix = xml_qname_prefix(&e->name);
+    e->ns = elem_resolve(x, e, e->prefix);
+    if (e->ns.at == NULL && e->prefix.len == 0)
+        e->ns = span_make("", 0);
+    if (parent == NULL)
+        return e;
+    if (parent->last == NULL)
+        parent->first = e;
+    else
+        parent->last->next = e;
+    parent->last = e;
+    return e;
+}
+
+/* Free a tree; NULL is fine.  No recursion: children are freed before the node that held them. */
+static void
+elem_free(struct elem *e)
+{
+    mxml_node_t *top = e == NULL ? NULL : e->node;
+    while (e != NULL) {
+        struct elem *gone = e;
+        if (e->first != NULL) {
+            e = e->first;
+            continue;
+        }
+        e = e->parent;
+        if (e != NULL)
+            e->first = gone->next;
+        free(gone->text);
+        free(gone);
+    }
+    if (top != NULL)
+        mxmlDelete(top);
+}
+
+/* Hang the elements below `root` into the tree. */
+static bool
+elem_grow(const struct xe_xml *x, struct elem *root)
+{
+    struct elem *e = root;
+    mxml_node_t *node = mxmlGetFirstChild(root->node);
+    size_t n = 1;
+    while (e != NULL) {
+        if (node == NULL) {
+            node = e == root ? NULL : mxmlGetNextSibling(e->node);
+            e = e->parent;
+        } else if (!elem_is_element(node)) {
+            if (!elem_add_text(e, node))
+                return false;
+            node = mxmlGetNextSibling(node);
+        } else {
+            struct elem *child = n++ < ELEM_NODES_MAX ? elem_new(x, e, node) : NULL;
+            if (child == NULL)
+                return false;
+            e = child;
+            node = mxmlGetFirstChild(node);
+        }
+    }
+    return true;
+}
+
+/* Make a tree of the last event of x; NULL when it is too large or memory is short.  The tree may
+ * borrow namespace names from x: free it before x is restarted. */
+static struct elem *
+elem_parse(const struct xe_xml *x, const struct xe_xml_event *event)
+{
+    struct buf text = { .max = ELEM_BYTES_MAX };
+    mxml_node_t *top = NULL;
+    struct elem *root;
+    if (buf_put(&text, event->raw) && buf_putc(&text, '\0'))
+        top = elem_load(buf_span(&text).at);
+    buf_free(&text);
+    if (top == NULL)
+        return NULL;
+    root = elem_new(x, NULL, top);
+    if (root == NULL) {
+        mxmlDelete(top);
+    } else if (!elem_grow(x, root)) {
+        elem_free(root);
+        root = NULL;
+    }
+    return root;
+}
+
+static struct xe_span
+elem_name(const struct elem *e)
+{
+    return e == NULL ? span_make(NULL, 0) : e->name;
+}
+
+static const struct elem *
+elem_first(const struct elem *e)
+{
+    return e == NULL ? NULL : e->first;
+}
+
+static const struct elem *
+elem_next(const struct elem *e)
+{
+    return e == NULL ? NULL : e->next;
+}
+
+/* Is this <name xmlns='ns'>?  NULL stands for any namespace. */
+static bool
+elem_is(const struct elem *e, const char *name, const char *ns)
+{
+    return e != NULL && span_is(e->name, name) && (ns == NULL || span_is(e->ns, ns));
+}
+
+/* The first child <name xmlns='ns'>; NULL when there is none. */
+static const struct elem *
+elem_child(const struct elem *e, const char *name, const char *ns)
+{
+    const struct elem *c = elem_first(e);
+    while (c != NULL && !elem_is(c, name, ns))
+        c = c->next;
+    return c;
+}
+
+/* The value of an attribute without prefix, references resolved; at == NULL when there is none. */
+static struct xe_span
+elem_attr(const struct elem *e, const char *name)
+{
+    return span_of(e == NULL ? NULL : mxmlElementGetAttr(e->node, name));
+}
+
+/* All text directly in the element, references resolved; "" for none. */
+static struct xe_span
+elem_text(const struct elem *e)
+{
+    return e == NULL || e->text == NULL ? span_make("", 0) : span_make(e->text, e->text_len);
+}
+
+/* Name and version of the tree library; static. */
+static const char *
+elem_library_name(void)
+{
+#if MXML_MAJOR_VERSION >= 4
+    return "Mini-XML 4";
+#else
+    return "Mini-XML 3";
+#endif
+}
+
+/* ===========================================================================
+ * [PHASE] phase_ xe_element_ xe_phase_ xe_side_   what may be said when
+ * calls:  BASE XML
+ *
+ * An element is first put into one of the kinds of XE_KINDS; a stream is in one of the phases of
+ * XE_PHASES; one table says where the two lead.  Both ends of a stream move the same machine, so a
+ * capture of one stream and a running negotiation are judged by the same rows.
+ *
+ *   start -I header-> header -R header-> features -R features-> open <------ sasl-failure
+ *                       ^                                        | starttls        |
+ *     tls <- proceed - tls-asked <-------------------------------+ auth -> sasl-asked
+ *      | I header -> header                                      | db:result       | success
+ *                                                                v                 v
+ *                  authenticated <--- db:result valid ------- dialback        sasl-done
+ *                        ^                                                         | I header
+ *                        +- R features - auth-features <- R header - auth-header <-+
+ *
+ *   any: stream error or end tag -> closing -> ended
+ *
+ * Without version='1.0' there are no features: dialback follows the headers at once.  A stream that is
+ * authenticated may go on with dialback for more pairs (XEP-0220 2.6); a verify request is answered in
+ * every phase after the headers, since servers send it on streams that are not authenticated.
+ * ======================================================================== */
+
+#define PHASE_STREAMS "http://etherx.jabber.org/streams"
+#define PHASE_TLS     "urn:ietf:params:xml:ns:xmpp-tls"
+#define PHASE_SASL    "urn:ietf:params:xml:ns:xmpp-sasl"
+#define PHASE_DB      "jabber:server:dialback"
+
+/* Elements that are known by name and namespace; stanzas are not here, they come first. */
+struct phase_name {
+    const char           *ns;
+    const char           *name;
+    enum xe_element_kind  kind;
+    enum xe_element_kind  answer;  /* with a type attribute */
+};
+
+static const struct phase_name phase_names[] = {
+    { PHASE_STREAMS, "features",  XE_KIND_FEATURES,     XE_KIND_FEATURES },
+    { PHASE_STREAMS, "error",     XE_KIND_STREAM_ERROR, XE_KIND_STREAM_ERROR },
+    { PHASE_TLS,     "starttls",  XE_KIND_STARTTLS,     XE_KIND_STARTTLS },
+    { PHASE_TLS,     "proceed",   XE_KIND_PROCEED,      XE_KIND_PROCEED },
+    { PHASE_TLS,     "failure",   XE_KIND_TLS_FAILURE,  XE_KIND_TLS_FAILURE },
+    { PHASE_SASL,    "auth",      XE_KIND_AUTH,         XE_KIND_AUTH },
+    { PHASE_SASL,    "challenge", XE_KIND_CHALLENGE,    XE_KIND_CHALLENGE },
+    { PHASE_SASL,    "response",  XE_KIND_RESPONSE,     XE_KIND_RESPONSE },
+    { PHASE_SASL,    "success",   XE_KIND_SUCCESS,      XE_KIND_SUCCESS },
+    { PHASE_SASL,    "failure",   XE_KIND_SASL_FAILURE, XE_KIND_SASL_FAILURE },
+    { PHASE_SASL,    "abort",     XE_KIND_ABORT,        XE_KIND_ABORT },
+    { PHASE_DB,      "result",    XE_KIND_DB_RESULT,    XE_KIND_DB_RESULT_ANSWER },
+    { PHASE_DB,      "verify",    XE_KIND_DB_VERIFY,    XE_KIND_DB_VERIFY_ANSWER },
+    { "urn:xmpp:sm:3", "enable",  XE_KIND_SM_ENABLE,    XE_KIND_SM_ENABLE },
+    { "urn:xmpp:sm:3", "enabled", XE_KIND_SM_ENABLED,   XE_KIND_SM_ENABLED },
+    { "urn:xmpp:sm:3", "r",       XE_KIND_SM_R,         XE_KIND_SM_R },
+    { "urn:xmpp:sm:3", "a",       XE_KIND_SM_A,         XE_KIND_SM_A },
+    { "urn:xmpp:sm:3", "failed",  XE_KIND_SM_FAILED,    XE_KIND_SM_FAILED },
+    { "urn:xmpp:sm:3", "resume",  XE_KIND_SM_RESUME,    XE_KIND_SM_RESUME },
+    { "urn:xmpp:sm:3", "resumed", XE_KIND_SM_RESUMED,   XE_KIND_SM_RESUMED },
+    { "urn:xmppedge:trunk:0", "trunk", XE_KIND_TRUNK,   XE_KIND_TRUNK },
+    { "urn:xmpp:bidi", "bidi",    XE_KIND_BIDI,         XE_KIND_BIDI }
+};
+
+enum xe_element_kind
+xe_element_kind(const struct xe_xml_event *e)
+{
+    size_t i;
+    if (XML_SAME(e->ns, "jabber:server") || XML_SAME(e->ns, "jabber:client")) {
+        if (XML_SAME(e->name, "message"))
+            return XE_KIND_MESSAGE;
+        if (XML_SAME(e->name, "iq"))
+            return XE_KIND_IQ;
+        return XML_SAME(e->name, "presence") ? XE_KIND_PRESENCE : XE_KIND_UNKNOWN;
+    }
+    for (i = 0; i < sizeof phase_names / sizeof *phase_names; i++)
+        if (span_is(e->name, phase_names[i].name) && span_is(e->ns, phase_names[i].ns))
+            return xe_xml_attr(e, "type").at == NULL ? phase_names[i].kind : phase_names[i].answer;
+    return XE_KIND_UNKNOWN;
+}
+
+const char *
+xe_element_kind_name(enum xe_element_kind kind)
+{
+    static const char *const names[] = {
+#define X(name, word) word,
+        XE_KINDS(X)
+#undef X
+    };
+    return (unsigned)kind < sizeof names / sizeof *names ? names[kind] : "unknown";
+}
+
+const char *
+xe_phase_name(enum xe_phase phase)
+{
+    static const char *const names[] = {
+#define X(name, word) word,
+        XE_PHASES(X)
+#undef X
+    };
+    return (unsigned)phase < sizeof names / sizeof *names ? names[phase] : "unknown";
+}
+
+/* Who may say it. */
+enum { PHASE_BY_I = 1 << XE_SIDE_INITIATOR, PHASE_BY_R = 1 << XE_SIDE_RECEIVER, PHASE_BY_ANY = 3 };
+
+/* Sets of phases. */
+#define PHASE_IN(name)   (1u << XE_PHASE_##name)
+#define PHASE_NEGOTIATE  (PHASE_IN(FEATURES) | PHASE_IN(OPEN) | PHASE_IN(DIALBACK))
+#define PHASE_SPEAKING   (PHASE_NEGOTIATE | PHASE_IN(AUTHENTICATED))
+#define PHASE_ALIVE      (~(PHASE_IN(START) | PHASE_IN(ENDED)))
+#define PHASE_SAME       XE_PHASE_COUNT   /* as next: the phase does not change */
+
+/* One row: in one of these phases this side may say this, and that is where it leads. */
+struct phase_row {
+    unsigned              phases;
+    unsigned              sides;
+    enum xe_element_kind  kind;
+    enum xe_phase         next;     /* PHASE_SAME */
+    enum xe_phase         granted;  /* next when the answer is type='valid' */
+};
+
+#define PHASE_ROW(phases, side, kind, next) \
+    { phases, PHASE_BY_##side, XE_KIND_##kind, next, next }
+
+static const struct phase_row phase_rows[] = {
+    /* RFC 6120 4.2, 4.3: headers and features */
+    PHASE_ROW(PHASE_IN(START) | PHASE_IN(TLS), I, HEADER, XE_PHASE_HEADER),
+    PHASE_ROW(PHASE_IN(HEADER), R, HEADER, XE_PHASE_FEATURES),
+    PHASE_ROW(PHASE_IN(FEATURES), R, FEATURES, XE_PHASE_OPEN),
+    PHASE_ROW(PHASE_IN(SASL_DONE), I, HEADER, XE_PHASE_AUTH_HEADER),
+    PHASE_ROW(PHASE_IN(AUTH_HEADER), R, HEADER, XE_PHASE_AUTH_FEATURES),
+    PHASE_ROW(PHASE_IN(AUTH_FEATURES), R, FEATURES, XE_PHASE_AUTHENTICATED),
+    /* RFC 6120 5.4: STARTTLS */
+    PHASE_ROW(PHASE_IN(OPEN), I, STARTTLS, XE_PHASE_TLS_ASKED),
+    PHASE_ROW(PHASE_IN(TLS_ASKED), R, PROCEED, XE_PHASE_TLS),
+    PHASE_ROW(PHASE_IN(TLS_ASKED), R, TLS_FAILURE, XE_PHASE_CLOSING),
+    /* RFC 6120 6.4: SASL; XEP-0178: after a failure dialback may follow */
+    PHASE_ROW(PHASE_IN(OPEN) | PHASE_IN(DIALBACK), I, AUTH, XE_PHASE_SASL_ASKED),
+    PHASE_ROW(PHASE_IN(SASL_ASKED), R, CHALLENGE, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(SASL_ASKED), I, RESPONSE, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(SASL_ASKED), I, ABORT, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(SASL_ASKED), R, SUCCESS, XE_PHASE_SASL_DONE),
+    PHASE_ROW(PHASE_IN(SASL_ASKED), R, SASL_FAILURE, XE_PHASE_OPEN),
+    /* XEP-0220: dialback */
+    PHASE_ROW(PHASE_NEGOTIATE, I, DB_RESULT, XE_PHASE_DIALBACK),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), I, DB_RESULT, PHASE_SAME),
+    { PHASE_IN(DIALBACK), PHASE_BY_R, XE_KIND_DB_RESULT_ANSWER, XE_PHASE_OPEN,
+      XE_PHASE_AUTHENTICATED },
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), R, DB_RESULT_ANSWER, PHASE_SAME),
+    PHASE_ROW(PHASE_SPEAKING, I, DB_VERIFY, PHASE_SAME),
+    PHASE_ROW(PHASE_SPEAKING, R, DB_VERIFY_ANSWER, PHASE_SAME),
+    /* RFC 6120 9.2: stanzas go one way; XEP-0288 is announced, not seen here */
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), I, MESSAGE, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), I, PRESENCE, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), I, IQ, PHASE_SAME),
+    /* extensions */
+    PHASE_ROW(PHASE_IN(OPEN), I, BIDI, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), ANY, TRUNK, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), I, SM_ENABLE, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), R, SM_ENABLED, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), ANY, SM_R, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), ANY, SM_A, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), R, SM_FAILED, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), I, SM_RESUME, PHASE_SAME),
+    PHASE_ROW(PHASE_IN(AUTHENTICATED), R, SM_RESUMED, PHASE_SAME),
+    /* RFC 6120 4.4, 4.9: the end */
+    PHASE_ROW(PHASE_IN(CLOSING), ANY, CLOSE, XE_PHASE_ENDED),
+    PHASE_ROW(PHASE_IN(CLOSING), R, HEADER, PHASE_SAME),
+    PHASE_ROW(PHASE_ALIVE, ANY, STREAM_ERROR, XE_PHASE_CLOSING),
+    PHASE_ROW(PHASE_ALIVE, ANY, CLOSE, XE_PHASE_CLOSING)
+};
+
+/* What is wrong with an element that no row allows. */
+static struct xe_phase_step
+phase_refuse(enum xe_phase phase, enum xe_side side, enum xe_element_kind kind)
+{
+    bool stanza = kind == XE_KIND_MESSAGE || kind == XE_KIND_PRESENCE || kind == XE_KIND_IQ;
+    struct xe_phase_step step = { phase, XE_WHY_BAD_ELEMENT, "an element that has no place here" };
+    if (phase == XE_PHASE_CLOSING) {
+        /* what was on its way when the end was announced (RFC 6120 4.4) */
+        step.why = XE_WHY_NONE;
+        step.rule = "";
+    } else if (phase == XE_PHASE_TLS_ASKED && side == XE_SIDE_INITIATOR) {
+        step.why = XE_WHY_TLS_INJECTION;
+        step.rule = "RFC 6120 5.4.3.3: nothing is sent between starttls and the handshake";
+    } else if (stanza && phase == XE_PHASE_AUTHENTICATED) {
+        step.rule = "RFC 6120 9.2: stanzas go from the initiator to the receiver, but with XEP-0288";
+    } else if (stanza) {
+        step.why = XE_WHY_NOT_AUTHORIZED;
+        step.rule = "RFC 6120 8: stanzas are sent after authentication";
+    } else if (kind == XE_KIND_DB_RESULT_ANSWER || kind == XE_KIND_DB_VERIFY_ANSWER) {
+        step.why = XE_WHY_DIALBACK_INVALID;
+        step.rule = "XEP-0220 2.1: a dialback answer that nobody asked for";
+    } else if (phase == XE_PHASE_TLS || phase == XE_PHASE_SASL_DONE || phase == XE_PHASE_START) {
+        step.rule = "RFC 6120 4.3.3: a new stream header has to come first";
+    }
+    return step;
+}
+
+struct xe_phase_step
+xe_phase_next(enum xe_phase phase, enum xe_side side, enum xe_element_kind kind, bool valid)
+{
+    size_t i;
+    for (i = 0; i < sizeof phase_rows / sizeof *phase_rows; i++) {
+        const struct phase_row *r = &phase_rows[i];
+        if (r->kind == kind && (r->sides >> side & 1) != 0 && (r->phases >> phase & 1) != 0) {
+            enum xe_phase next = valid ? r->granted : r->next;
+            return (struct xe_phase_step){ next == PHASE_SAME ? phase : next, XE_WHY_NONE, "" };
+        }
+    }
+    return phase_refuse(phase, side, kind);
+}
+
+#ifndef XMPPEDGE_LANGUAGE_ONLY
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* ===========================================================================
+ * [MAP]   map_ list_     a hash table and a list whose links live inside their objects
+ * calls:  BASE
+ *
+ * Intrusive: the object embeds a map_node or a list_node, so that neither structure allocates per
+ * object and removal needs no search.  MAP_OWNER() finds the object from its node.
+ *
+ * Keys come from the network, so the hash is keyed (SipHash-1-3 with a random key per map): nobody
+ * outside can choose keys that collide.
+ * ======================================================================== */
+
+#define MAP_OWNER(node, type, member) ((type *)(void *)((char *)(node) - offsetof(type, member)))
+
+struct map_node {
+    struct map_node *next;   /* in the same bucket */
+    uint64_t         hash;
+    struct xe_span   key;    /* borrowed from the object */
+};
+
+struct map {
+    struct map_node **buckets;  /* owned; `mask`+1 of them; NULL while empty */
+    size_t            mask;
+    size_t            count;
+    uint64_t          seed[2];
+};
+
+struct list_node {
+    struct list_node *prev, *next;   /* NULL both: not in a list */
+};
+
+/* A ring through a head node; list_init() before use. */
+static void
+list_init(struct list_node *head)
+{
+    head->prev = head->next = head;
+}
+
+static bool
+list_empty(const struct list_node *head)
+{
+    return head->next == head;
+}
+
+static bool
+list_linked(const struct list_node *n)
+{
+    return n->next != NULL;
+}
+
+static void
+list_append(struct list_node *head, struct list_node *n)
+{
+    n->prev = head->prev;
+    n->next = head;
+    head->prev->next = n;
+    head->prev = n;
+}
+
+static void
+list_remove(struct list_node *n)
+{
+    if (!list_linked(n))
+        return;
+    n->prev->next = n->next;
+    n->next->prev = n->prev;
+    n->prev = n->next = NULL;
+}
+
+static uint64_t
+map_rotate(uint64_t x, int by)
+{
+    return x << by | x >> (64 - by);
+}
+
+static void
+map_sip_round(uint64_t v[4])
+{
+    v[0] += v[1]; v[1] = map_rotate(v[1], 13); v[1] ^= v[0]; v[0] = map_rotate(v[0], 32);
+    v[2] += v[3]; v[3] = map_rotate(v[3], 16); v[3] ^= v[2];
+    v[0] += v[3]; v[3] = map_rotate(v[3], 21); v[3] ^= v[0];
+    v[2] += v[1]; v[1] = map_rotate(v[1], 17); v[1] ^= v[2]; v[2] = map_rotate(v[2], 32);
+}
+
+/* SipHash-1-3 (Aumasson, Bernstein 2012), bytes gathered by shifts so that byte order and
+ * alignment do not matter. */
+static uint64_t
+map_hash(const struct map *m, struct xe_span key)
+{
+    uint64_t v[4] = { m->seed[0] ^ UINT64_C(0x736f6d6570736575), m->seed[1] ^ UINT64_C(0x646f72616e646f6d),
+        m->seed[0] ^ UINT64_C(0x6c7967656e657261), m->seed[1] ^ UINT64_C(0x7465646279746573) };
+    uint64_t word = 0;
+    size_t i;
+    for (i = 0; i < key.len; i++) {
+        word |= (uint64_t)(unsigned char)key.at[i] << (i % 8 * 8);
+        if (i % 8 == 7) {
+            v[3] ^= word;
+            map_sip_round(v);
+            v[0] ^= word;
+            word = 0;
+        }
+    }
+    word |= (uint64_t)key.len << 56;
+    v[3] ^= word;
+    map_sip_round(v);
+    v[0] ^= word;
+    v[2] ^= 0xff;
+    for (i = 0; i < 3; i++)
+        map_sip_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+static struct map_node *
+map_find(const struct map *m, struct xe_span key)
+{
+    uint64_t hash;
+    struct map_node *n;
+    if (m->buckets == NULL)
+        return NULL;
+    hash = map_hash(m, key);
+    for (n = m->buckets[hash & m->mask]; n != NULL; n = n->next)
+        if (n->hash == hash && span_eq(n->key, key))
+            return n;
+    return NULL;
+}
+
+static bool
+map_grow(struct map *m)
+{
+    size_t mask = m->buckets == NULL ? 15 : m->mask * 2 + 1;
+    struct map_node **buckets = calloc(mask + 1, sizeof *buckets);
+    size_t i;
+    if (buckets == NULL)
+        return false;
+    for (i = 0; m->buckets != NULL && i <= m->mask; i++) {
+        struct map_node *n = m->buckets[i];
+        while (n != NULL) {
+            struct map_node *next = n->next;
+            n->next = buckets[n->hash & mask];
+            buckets[n->hash & mask] = n;
+            n = next;
+        }
+    }
+    free(m->buckets);
+    m->buckets = buckets;
+    m->mask = mask;
+    return true;
+}
+
+/* Put a node whose key is not in the map yet.  False when memory is out. */
+static bool
+map_add(struct map *m, struct map_node *n, struct xe_span key)
+{
+    if ((m->buckets == NULL || m->count > m->mask) && !map_grow(m) && m->buckets == NULL)
+        return false;
+    n->key = key;
+    n->hash = map_hash(m, key);
+    n->next = m->buckets[n->hash & m->mask];
+    m->buckets[n->hash & m->mask] = n;
+    m->count++;
+    return true;
+}
+
+static void
+map_remove(struct map *m, struct map_node *n)
+{
+    struct map_node **at = &m->buckets[n->hash & m->mask];
+    while (*at != n)
+        at = &(*at)->next;
+    *at = n->next;
+    n->next = NULL;
+    m->count--;
+}
+
+static void
+map_free(struct map *m)
+{
+    free(m->buckets);
+    m->buckets = NULL;
+    m->mask = m->count = 0;
+}
+
+/* ===========================================================================
+ * [LOG]   log_           one line per event
+ * calls:  BASE BUF
+ *
+ *   2026-11-22T03:14:15.926Z warn  s2s-out-closed from=corp.example to=far.example why=tls-failed
+ *
+ * A line is begun with log_begin(), grows by key=value and is written by log_end().  Values that hold
+ * anything but plain printable ASCII are quoted and escaped, so that no byte from the network can
+ * forge a line or a field.  format="json" writes the same fields as one JSON object a line.
+ *
+ * The same event for the same subject is written LOG_BURST times in LOG_WINDOW_MS; what comes on top is
+ * counted and the count is told with the first line of the next window (suppressed=n): a flood of
+ * attempts cannot fill the disk.
+ * ======================================================================== */
+
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+
+#define LOG_LINE_MAX   2048  /* bytes of a line; longer values are cut and end in "..." */
+#define LOG_VALUE_MAX  512   /* bytes of a value */
+#define LOG_SLOTS      256   /* subjects remembered for the rate limit */
+#define LOG_BURST      20    /* lines of one event and subject in a window */
+#define LOG_WINDOW_MS  60000
+
+struct log_slot {
+    uint32_t tag;          /* hash of event and subject */
+    uint32_t written;      /* lines in this window */
+    uint32_t suppressed;   /* lines left out */
+    int64_t  window;       /* number of the window */
+};
+
+struct log {
+    enum log_level  level;      /* lines above it are not written */
+    bool            json;
+    int             fd;         /* where lines go; borrowed */
+    void          (*sink)(void *user, const char *line, size_t len);  /* instead of fd, if set */
+    void           *user;
+    struct buf      line;       /* the line being made */
+    bool            open;       /* between begin and end, and not suppressed */
+    struct log_slot slots[LOG_SLOTS];
+};
+
+static const char *
+log_level_name(enum log_level level)
+{
+    static const char *const names[] = { "error", "warn", "info", "debug" };
+    return names[level];
+}
+
+static bool
+log_wants(const struct log *l, enum log_level level)
+{
+    return l != NULL && level <= l->level;
+}
+
+static bool
+log_is_plain(unsigned char c)
+{
+    return c > 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '=';
+}
+
+static void
+log_put_escaped(struct buf *out, struct xe_span s)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t i;
+    for (i = 0; i < s.len && i < LOG_VALUE_MAX; i++) {
+        unsigned char c = (unsigned char)s.at[i];
+        if (c == '"' || c == '\\') {
+            buf_putc(out, '\\');
+            buf_putc(out, (char)c);
+        } else if (c < 0x20 || c >= 0x7f) {
+            buf_puts(out, "\\u00");
+            buf_putc(out, hex[c >> 4]);
+            buf_putc(out, hex[c & 15]);
+        } else {
+            buf_putc(out, (char)c);
+        }
+    }
+    if (i < s.len)
+        buf_puts(out, "...");
+}
+
+static void
+log_put_value(struct log *l, struct xe_span value)
+{
+    size_t i;
+    for (i = 0; i < value.len && log_is_plain((unsigned char)value.at[i]); i++)
+        continue;
+    if (!l->json && i == value.len && value.len > 0 && value.len <= LOG_VALUE_MAX) {
+        buf_put(&l->line, value);
+        return;
+    }
+    buf_putc(&l->line, '"');
+    log_put_escaped(&l->line, value);
+    buf_putc(&l->line, '"');
+}
+
+static void
+log_span(struct log *l, const char *key, struct xe_span value)
+{
+    if (!l->open || value.at == NULL)
+        return;
+    buf_puts(&l->line, l->json ? ",\"" : " ");
+    buf_puts(&l->line, key);
+    buf_puts(&l->line, l->json ? "\":" : "=");
+    log_put_value(l, value);
+}
+
+static void
+log_text(struct log *l, const char *key, const char *value)
+{
+    log_span(l, key, span_of(value));
+}
+
+static void
+log_int(struct log *l, const char *key, int64_t value)
+{
+    if (!l->open)
+        return;
+    buf_puts(&l->line, l->json ? ",\"" : " ");
+    buf_puts(&l->line, key);
+    buf_puts(&l->line, l->json ? "\":" : "=");
+    if (value < 0)
+        buf_putc(&l->line, '-');
+    buf_putu(&l->line, value < 0 ? (uint64_t)-(value + 1) + 1 : (uint64_t)value);
+}
+
+/* FNV-1a: picks a slot only, collisions merely share a budget. */
+static uint32_t
+log_tag(const char *event, struct xe_span subject)
+{
+    uint32_t h = 2166136261u;
+    size_t i;
+    for (; *event != '\0'; event++)
+        h = (h ^ (unsigned char)*event) * 16777619u;
+    for (i = 0; i < subject.len; i++)
+        h = (h ^ (unsigned char)subject.at[i]) * 16777619u;
+    return h;
+}
+
+/* Whether a line of this event and subject is within its budget; *suppressed receives what the last
+ * window left out. */
+static bool
+log_budget(struct log *l, const char *event, struct xe_span subject, int64_t now, uint32_t *suppressed)
+{
+    uint32_t tag = log_tag(event, subject);
+    struct log_slot *slot = &l->slots[tag % LOG_SLOTS];
+    int64_t window = now / LOG_WINDOW_MS;
+    *suppressed = 0;
+    if (slot->tag != tag || slot->window != window) {
+        *suppressed = slot->tag == tag ? slot->suppressed : 0;
+        *slot = (struct log_slot){ .tag = tag, .window = window };
+    }
+    if (slot->written >= LOG_BURST) {
+        slot->suppressed++;
+        return false;
+    }
+    slot->written++;
+    return true;
+}
+
+/* Begin a line.  `event` is a stable word.  `subject` (may be absent) is who it is about; it counts
+ * for the rate limit and is not written.  Returns false when the line is not wanted: the log_*()
+ * calls that follow then do nothing. */
+static bool
+log_begin(struct log *l, enum log_level level, const char *event, struct xe_span subject)
+{
+    struct timespec now;
+    struct tm utc;
+    char stamp[48];
+    uint32_t suppressed = 0;
+    if (l == NULL)
+        return false;
+    l->open = false;
+    if (!log_wants(l, level))
+        return false;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (level != LOG_DEBUG && subject.at != NULL
+        && !log_budget(l, event, subject, (int64_t)now.tv_sec * 1000, &suppressed))
+        return false;
+    l->open = true;
+    buf_clear(&l->line);
+    l->line.max = LOG_LINE_MAX;
+    gmtime_r(&now.tv_sec, &utc);
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
+    buf_puts(&l->line, l->json ? "{\"time\":\"" : "");
+    buf_puts(&l->line, stamp);
+    snprintf(stamp, sizeof stamp, ".%03ldZ", now.tv_nsec / 1000000);
+    buf_puts(&l->line, stamp);
+    if (l->json) {
+        buf_puts(&l->line, "\",\"level\":\"");
+        buf_puts(&l->line, log_level_name(level));
+        buf_puts(&l->line, "\",\"event\":\"");
+        buf_puts(&l->line, event);
+        buf_putc(&l->line, '"');
+    } else {
+        snprintf(stamp, sizeof stamp, " %-5s ", log_level_name(level));
+        buf_puts(&l->line, stamp);
+        buf_puts(&l->line, event);
+    }
+    if (suppressed > 0)
+        log_int(l, "suppressed", suppressed);
+    return true;
+}
+
+static void
+log_end(struct log *l)
+{
+    struct xe_span line;
+    if (l == NULL || !l->open)
+        return;
+    l->open = false;
+    l->line.max = LOG_LINE_MAX + 8;
+    l->line.failed = false;
+    buf_puts(&l->line, l->json ? "}\n" : "\n");
+    line = buf_span(&l->line);
+    if (l->sink != NULL) {
+        l->sink(l->user, line.at, line.len);
+        return;
+    }
+    while (line.len > 0) {
+        ssize_t n = write(l->fd, line.at, line.len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return;   /* nowhere to say it */
+        line.at += n;
+        line.len -= (size_t)n;
+    }
+}
+
+/* ===========================================================================
+ * [LOOP]  loop_ timer_   one thread, many sockets: readiness, timers, and work for later
+ * calls:  MAP
+ *
+ * One call of loop_step() is one turn, and a turn always has the same order:
+ *
+ *     wait -> ready() of sockets -> soon tasks of the turn before -> timers -> end tasks
+ *
+ *   ready   sockets that can be read or written, at most LOOP_EVENTS_MAX a turn; the rest is still
+ *           ready in the next one (level triggered), and nobody is served twice before everybody
+ *           was served once
+ *   soon    long work that gives way: a TLS handshake costs milliseconds, so its next step is a
+ *           soon task, and all sockets get their turn between two steps.  A turn spends about
+ *           LOOP_SOON_MS on them; what is left keeps its place for the next turn
+ *   timers  after the sockets: an answer that arrived in time wins against its time-out
+ *   end     tidying up: freeing what was closed in this turn, writing out what was collected.  A
+ *           task that an end task queues runs in the same phase
+ *
+ * Watches, timers and tasks are embedded in their owners; the loop never frees them and touches
+ * none after calling it, so each may be freed by its own callback -- once removed from the loop.
+ * Zero is the state of rest of all three: calloc() or `= { .fd = fd, .ready = f }` is the
+ * initialisation.
+ *
+ * Invariants: l->ready[w->turn - 1].watch == w for every watch that still has an event to come in
+ * this turn, so that removing a watch takes the event back; t->key <= t->due for every armed timer.
+ *
+ * epoll on Linux, poll elsewhere or with -DXMPPEDGE_POLL.  They differ in four functions.
+ * ======================================================================== */
+
+#include <limits.h>
+
+#if defined(__linux__) && !defined(XMPPEDGE_POLL)
+#define LOOP_EPOLL 1
+#include <sys/epoll.h>
+#else
+#define LOOP_EPOLL 0
+#endif
+
+#define LOOP_EVENTS_MAX 256   /* sockets served in a turn */
+#define LOOP_SOON_MS    5     /* ms of a turn after which no further soon task is begun */
+
+enum { LOOP_READ = 1, LOOP_WRITE = 2 };
+
+/* Interest in one file descriptor.  The owner sets fd and ready; the rest is the loop's. */
+struct loop_watch {
+    int       fd;        /* borrowed; remove the watch before closing it */
+    unsigned  events;    /* LOOP_READ | LOOP_WRITE that are watched; 0: not in the loop */
+    void    (*ready)(struct loop_watch *w, unsigned events);  /* hangup and error come as both */
+    size_t    turn;      /* place + 1 in loop.ready; 0: nothing to come in this turn */
+    size_t    slot;      /* place + 1 in loop.polled (poll only) */
+};
+
+/* A moment.  The owner sets fire; the rest is the loop's.  Armed timers form a pairing heap, whose
+ * nodes are the timers: arming one cannot fail. */
+struct timer {
+    int64_t       due;     /* ms on the clock of loop_now(): when to fire */
+    int64_t       key;     /* ms; the place in the heap: due, or an earlier due since put off */
+    void        (*fire)(struct timer *t);   /* called when it is not armed any more */
+    struct timer *child;   /* first of the timers below this one */
+    struct timer *next;    /* next of those below the same parent */
+    struct timer *prev;    /* the one before, or the parent of a first child; NULL for the root */
+    bool          armed;
+};
+
+/* Something to do once.  The owner sets run.  A task waits in one queue at a time. */
+struct loop_task {
+    void           (*run)(struct loop_task *t);
+    struct list_node node;   /* in loop.soon, loop.soon_now or loop.end */
+};
+
+struct loop_ready {
+    struct loop_watch *watch;   /* NULL: removed since the wait */
+    unsigned           events;  /* LOOP_READ | LOOP_WRITE, LOOP_BROKEN */
+};
+
+struct loop {
+    int64_t             now;         /* ms, monotonic; read once or twice a turn */
+    struct timer       *first;       /* root of the heap; NULL: no timer is armed */
+    struct list_node    soon;        /* loop_task of the next turn */
+    struct list_node    soon_now;    /* loop_task of this turn */
+    struct list_node    end;         /* loop_task of the end of this turn */
+    size_t              nready;      /* used part of `ready` */
+    bool                turning;     /* inside loop_step() */
+    bool                firing;      /* timers are being fired */
+    int                 epoll_fd;    /* owned; -1 with poll */
+    struct pollfd      *polled;      /* owned; what poll() is given (poll only) */
+    struct loop_watch **watches;     /* owned; who is behind polled[i] (poll only) */
+    size_t              npolled;     /* used part of both */
+    size_t              polled_cap;  /* allocated part of both */
+    size_t              polled_next; /* where the next turn begins to look, for fairness */
+    struct loop_ready   ready[LOOP_EVENTS_MAX];  /* what the last wait has found */
+};
+
+#define LOOP_BROKEN 4u   /* in loop_ready.events: hangup or error */
+
+/* ---- the four functions that know the system call ------------------------------------------- */
+
+#if LOOP_EPOLL
+
+static bool
+loop_wait_open(struct loop *l)
+{
+    l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    return l->epoll_fd >= 0;
+}
+
+static void
+loop_wait_close(struct loop *l)
+{
+    if (l->epoll_fd >= 0)
+        close(l->epoll_fd);
+    l->epoll_fd = -1;
+}
+
+static bool
+loop_wait_change(struct loop *l, struct loop_watch *w, unsigned events)
+{
+    struct epoll_event change;
+    int how = w->events == 0 ? EPOLL_CTL_ADD : events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
+    memset(&change, 0, sizeof change);
+    change.events = (events & LOOP_READ ? EPOLLIN : 0u) | (events & LOOP_WRITE ? EPOLLOUT : 0u);
+    change.data.ptr = w;
+    /* a descriptor that is gone already has left the set by itself */
+    return epoll_ctl(l->epoll_fd, how, w->fd, &change) == 0 || how == EPOLL_CTL_DEL;
+}
+
+/* Fill l->ready; false when the wait itself failed. */
+static bool
+loop_wait(struct loop *l, int wait_ms)
+{
+    struct epoll_event found[LOOP_EVENTS_MAX];
+    int n = epoll_wait(l->epoll_fd, found, LOOP_EVENTS_MAX, wait_ms);
+    int i;
+    for (i = 0; i < n; i++) {
+        l->ready[i].watch = found[i].data.ptr;
+        l->ready[i].events = (found[i].events & EPOLLIN ? (unsigned)LOOP_READ : 0u)
+            | (found[i].events & EPOLLOUT ? (unsigned)LOOP_WRITE : 0u)
+            | (found[i].events & (EPOLLHUP | EPOLLERR) ? LOOP_BROKEN : 0u);
+    }
+    l->nready = n < 0 ? 0 : (size_t)n;
+    return n >= 0 || errno == EINTR;
+}
+
+#else
+
+static bool
+loop_wait_open(struct loop *l)
+{
+    l->epoll_fd = -1;
+    return true;
+}
+
+static void
+loop_wait_close(struct loop *l)
+{
+    free(l->polled);
+    free(l->watches);
+    l->polled = NULL;
+    l->watches = NULL;
+    l->npolled = l->polled_cap = 0;
+}
+
+static bool
+loop_wait_grow(struct loop *l)
+{
+    size_t cap = l->polled_cap == 0 ? 64 : l->polled_cap * 2;
+    struct pollfd *polled = realloc(l->polled, cap * sizeof *polled);
+    struct loop_watch **watches;
+    if (polled == NULL)
+        return false;
+    l->polled = polled;
+    watches = realloc(l->watches, cap * sizeof *watches);
+    if (watches == NULL)
+        return false;
+    l->watches = watches;
+    l->polled_cap = cap;
+    return true;
+}
+
+static bool
+loop_wait_change(struct loop *l, struct loop_watch *w, unsigned events)
+{
+    size_t last = l->npolled - 1;
+    if (events == 0) {   /* the last one takes the place */
+        l->polled[w->slot - 1] = l->polled[last];
+        l->watches[w->slot - 1] = l->watches[last];
+        l->watches[w->slot - 1]->slot = w->slot;
+        l->npolled = last;
+        w->slot = 0;
+        return true;
+    }
+    if (w->slot == 0) {
+        if (l->npolled == l->polled_cap && !loop_wait_grow(l))
+            return false;
+        l->watches[l->npolled] = w;
+        l->polled[l->npolled] = (struct pollfd){ .fd = w->fd };
+        w->slot = ++l->npolled;
+    }
+    l->polled[w->slot - 1].events =
+        (short)((events & LOOP_READ ? POLLIN : 0) | (events & LOOP_WRITE ? POLLOUT : 0));
+    return true;
+}
+
+static bool
+loop_wait(struct loop *l, int wait_ms)
+{
+    int n = poll(l->polled, (nfds_t)l->npolled, wait_ms);
+    size_t at = l->polled_next;
+    size_t looked;
+    l->nready = 0;
+    for (looked = 0; n > 0 && looked < l->npolled && l->nready < LOOP_EVENTS_MAX; looked++, at++) {
+        int found;
+        at = at < l->npolled ? at : 0;
+        found = l->polled[at].revents;
+        if (found == 0)
+            continue;
+        l->ready[l->nready].watch = l->watches[at];
+        l->ready[l->nready++].events = (found & POLLIN ? (unsigned)LOOP_READ : 0u)
+            | (found & POLLOUT ? (unsigned)LOOP_WRITE : 0u)
+            | (found & (POLLHUP | POLLERR | POLLNVAL) ? LOOP_BROKEN : 0u);
+    }
+    l->polled_next = at;   /* behind the last one served */
+    return n >= 0 || errno == EINTR;
+}
+
+#endif
+
+/* ---- watches --------------------------------------------------------------------------------- */
+
+/* Watch for `events` from now on: adds, changes, removes (0).  Free when nothing changes.  Removing
+ * takes back an event that was still to come in this turn.  False when the system refuses; nothing
+ * has changed then.  Removing never fails. */
+static bool
+loop_watch_set(struct loop *l, struct loop_watch *w, unsigned events)
+{
+    if (w->events == events)
+        return true;
+    if (!loop_wait_change(l, w, events))
+        return false;
+    w->events = events;
+    if (events == 0 && w->turn != 0) {
+        l->ready[w->turn - 1].watch = NULL;
+        w->turn = 0;
+    }
+    return true;
+}
+
+static void
+loop_run_ready(struct loop *l)
+{
+    size_t i;
+    for (i = 0; i < l->nready; i++)
+        l->ready[i].watch->turn = i + 1;
+    for (i = 0; i < l->nready; i++) {
+        struct loop_watch *w = l->ready[i].watch;
+        unsigned events = l->ready[i].events;
+        if (w == NULL)
+            continue;
+        w->turn = 0;
+        /* what was watched at the wait may have been narrowed by an earlier callback */
+        events = events & LOOP_BROKEN ? LOOP_READ | LOOP_WRITE : events & w->events;
+        if (events != 0)
+            w->ready(w, events);
+    }
+    l->nready = 0;
+}
+
+/* ---- timers ---------------------------------------------------------------------------------- */
+
+static int64_t
+loop_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* The pairing heap (Fredman, Sedgewick, Sleator, Tarjan 1986): the later of two roots becomes the
+ * first child of the earlier one. */
+static struct timer *
+timer_join(struct timer *a, struct timer *b)
+{
+    struct timer *top, *below;
+    if (a == NULL || b == NULL)
+        return a == NULL ? b : a;
+    top = b->key < a->key ? b : a;
+    below = top == a ? b : a;
+    below->prev = top;
+    below->next = top->child;
+    if (below->next != NULL)
+        below->next->prev = below;
+    top->child = below;
+    return top;
+}
+
+/* Make one heap of the children: join them in pairs, then the pairs from the last to the first. */
+static struct timer *
+timer_join_children(struct timer *child)
+{
+    struct timer *pairs = NULL;
+    struct timer *all = NULL;
+    while (child != NULL) {
+        struct timer *a = child;
+        struct timer *b = a->next;
+        child = b == NULL ? NULL : b->next;
+        a->next = a->prev = NULL;
+        if (b != NULL)
+            b->next = b->prev = NULL;
+        a = timer_join(a, b);
+        a->next = pairs;
+        pairs = a;
+    }
+    while (pairs != NULL) {
+        struct timer *a = pairs;
+        pairs = a->next;
+        a->next = NULL;
+        all = timer_join(all, a);
+    }
+    return all;
+}
+
+static bool
+timer_armed(const struct timer *t)
+{
+    return t->armed;
+}
+
+static void
+timer_insert(struct loop *l, struct timer *t)
+{
+    t->key = t->due;
+    t->child = t->next = t->prev = NULL;
+    t->armed = true;
+    l->first = timer_join(l->first, t);
+}
+
+/* Cancelling a timer that is not armed does nothing. */
+static void
+timer_cancel(struct loop *l, struct timer *t)
+{
+    struct timer *below;
+    if (!t->armed)
+        return;
+    below = timer_join_children(t->child);
+    if (t->prev == NULL) {
+        l->first = below;
+    } else {
+        if (t->prev->child == t)
+            t->prev->child = t->next;
+        else
+            t->prev->next = t->next;
+        if (t->next != NULL)
+            t->next->prev = t->prev;
+        l->first = timer_join(l->first, below);
+    }
+    t->child = t->next = t->prev = NULL;
+    t->armed = false;
+}
+
+/* Arm, or move, a timer.  Putting one off only notes the new moment: the idle timer of a busy
+ * stream is put off with every stanza, and costs an assignment. */
+static void
+timer_set(struct loop *l, struct timer *t, int64_t ms_from_now)
+{
+    int64_t least = l->firing ? 1 : 0;   /* a timer of 0 ms cannot hold the phase for ever */
+    int64_t ms = ms_from_now < least ? least : ms_from_now;
+    if (!l->turning)
+        l->now = loop_clock();   /* between turns nobody else keeps the clock */
+    t->due = ms > INT64_MAX - l->now ? INT64_MAX : l->now + ms;
+    if (t->armed && t->due >= t->key)
+        return;
+    timer_cancel(l, t);
+    timer_insert(l, t);
+}
+
+/* The timer that is due next; NULL when none is armed.  Timers that were put off go where they
+ * belong. */
+static struct timer *
+timer_first(struct loop *l)
+{
+    while (l->first != NULL && l->first->key < l->first->due) {
+        struct timer *t = l->first;
+        timer_cancel(l, t);
+        timer_insert(l, t);
+    }
+    return l->first;
+}
+
+static void
+loop_run_timers(struct loop *l)
+{
+    struct timer *t;
+    l->firing = true;
+    while ((t = timer_first(l)) != NULL && t->due <= l->now) {
+        timer_cancel(l, t);
+        t->fire(t);
+    }
+    l->firing = false;
+}
+
+/* ---- tasks ----------------------------------------------------------------------------------- */
+
+/* Run once at the end of this turn (of the next one, between turns).  Queued already: no change. */
+static void
+loop_at_end(struct loop *l, struct loop_task *t)
+{
+    if (!list_linked(&t->node))
+        list_append(&l->end, &t->node);
+}
+
+/* Run once in the next turn, after its sockets.  Queued already: no change. */
+static void
+loop_soon(struct loop *l, struct loop_task *t)
+{
+    if (!list_linked(&t->node))
+        list_append(&l->soon, &t->node);
+}
+
+/* Take a task out of whichever queue it is in; nothing happens when it is in none. */
+static void
+loop_task_cancel(struct loop_task *t)
+{
+    list_remove(&t->node);
+}
+
+static bool
+loop_run_task(struct list_node *queue)
+{
+    struct loop_task *t;
+    if (list_empty(queue))
+        return false;
+    t = MAP_OWNER(queue->next, struct loop_task, node);
+    list_remove(&t->node);
+    t->run(t);
+    return true;
+}
+
+/* At least one a turn, then more as long as they are quick. */
+static void
+loop_run_soon(struct loop *l)
+{
+    int64_t until;
+    if (list_empty(&l->soon_now))
+        return;
+    until = loop_clock() + LOOP_SOON_MS;
+    while (loop_run_task(&l->soon_now) && loop_clock() < until)
+        continue;
+}
+
+/* ---- the turn -------------------------------------------------------------------------------- */
+
+static bool
+loop_open(struct loop *l)
+{
+    memset(l, 0, sizeof *l);
+    list_init(&l->soon);
+    list_init(&l->soon_now);
+    list_init(&l->end);
+    l->now = loop_clock();
+    return loop_wait_open(l);
+}
+
+/* What is still watched, armed or queued is forgotten, not called. */
+static void
+loop_close(struct loop *l)
+{
+    loop_wait_close(l);
+    l->first = NULL;
+}
+
+/* Monotonic ms, as of this turn. */
+static int64_t
+loop_now(const struct loop *l)
+{
+    return l->now;
+}
+
+/* For a main program that has its own loop: this descriptor is readable when a turn has something
+ * to do; -1 with poll.  The turn is also due after loop_timeout() ms. */
+static int
+loop_fd(const struct loop *l)
+{
+    return l->epoll_fd;
+}
+
+/* Ms until the next turn has something to do on its own; -1: only sockets count. */
+static int
+loop_timeout(struct loop *l)
+{
+    const struct timer *t = timer_first(l);
+    int64_t ms;
+    if (!list_empty(&l->soon) || !list_empty(&l->soon_now) || !list_empty(&l->end))
+        return 0;
+    if (t == NULL)
+        return -1;
+    ms = t->due - loop_clock();
+    return ms <= 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+/* One turn.  Waits at most max_wait_ms for something to do (-1: as long as it takes).  A signal
+ * ends the wait like an event.  False: the wait itself failed (errno), nothing was run. */
+static bool
+loop_step(struct loop *l, int max_wait_ms)
+{
+    int wait_ms = loop_timeout(l);
+    assert(!l->turning);
+    if (wait_ms < 0 || (max_wait_ms >= 0 && max_wait_ms < wait_ms))
+        wait_ms = max_wait_ms;
+    while (!list_empty(&l->soon)) {
+        struct list_node *n = l->soon.next;
+        list_remove(n);
+        list_append(&l->soon_now, n);
+    }
+    if (!loop_wait(l, wait_ms))
+        return false;
+    l->turning = true;
+    l->now = loop_clock();
+    loop_run_ready(l);
+    loop_run_soon(l);
+    l->now = loop_clock();   /* handshakes take their time */
+    loop_run_timers(l);
+    while (loop_run_task(&l->end))
+        continue;
+    l->turning = false;
+    return true;
+}
+
+/* ===========================================================================
+ * [DNS]   dns_           from a domain to the addresses of its server, in the order to try them
+ * calls:  BASE BUF WHY MAP LOG LOOP
+ *
+ *   find_servers:   _xmpps-server._tcp  (direct TLS) --+
+ *                                                      +--> one list, by  ---> AAAA and A  --> done
+ *                   _xmpp-server._tcp   (STARTTLS)   --+    priority and  ^    of each host
+ *                                                           weight        |
+ *   find_address:   ------------------------------------------------------+
+ *
+ * What the two SRV answers mean together (RFC 6120 3.2, RFC 2782, XEP-0368):
+ *
+ *   records in any of them       those records, both kinds mixed as if they were one answer
+ *   target "." in any, none else the domain offers no service: DNS_NO_SERVICE, and no fall-back
+ *   none in both                 the domain itself, port 5269
+ *   otherwise                    somebody did not answer, or not with sense: DNS_FAILED.  With a
+ *                                fall-back, whoever can drop a packet could choose the server
+ *
+ * A question that is still open DNS_PATIENCE_MS after there is something to work with is left
+ * behind: name servers that never answer one of two types are common, and the other answer must
+ * not wait for them.
+ *
+ * A query is done exactly once, from the loop and never from within the call that asked, and not
+ * at all after dns_cancel().  c-ares cannot forget a single question, so a query stays in memory
+ * until all of its questions have come back (`open`), whatever its owner does.
+ *
+ * This is the only section that names c-ares.  Its sockets are watched by our loop and its clock
+ * is one of our timers.
+ * ======================================================================== */
+
+#include <sys/select.h>   /* for <ares.h> */
+#include <sys/time.h>
+#include <ares.h>
+
+#define DNS_NAME_MAX      253   /* characters of a domain name without the dot at its end */
+#define DNS_LABEL_MAX     63    /* characters of one label */
+#define DNS_SRV_MAX       16    /* SRV records used; the rest of a longer list is left out */
+#define DNS_ADDRESSES_MAX 8     /* addresses of one host and family */
+#define DNS_TARGETS_MAX   32    /* addresses to try for one domain */
+#define DNS_ALIASES_MAX   8     /* CNAME records followed within one answer */
+#define DNS_QUERIES_MAX   256   /* queries at a time */
+#define DNS_SOCKETS_MAX   64    /* sockets of c-ares at a time */
+#define DNS_SERVERS_MAX   4     /* name servers that can be configured */
+#define DNS_PATIENCE_MS   1000  /* how long a late answer may hold up a good one */
+#define DNS_TIMEOUT_MS    1500  /* default: first wait for a name server; doubles with every try */
+#define DNS_TRIES         3     /* default: questions put to each name server */
+#define DNS_UDP_BYTES     1232  /* largest answer by UDP (EDNS) that is never cut into fragments */
+#define DNS_SERVER_PORT   5269  /* when there is no SRV record (RFC 6120 3.2.2) */
+
+struct dns_server {
+    char     address[64];   /* IPv4 or IPv6, without brackets */
+    unsigned port;          /* 0: 53 */
+};
+
+struct dns_options {
+    struct dns_server servers[DNS_SERVERS_MAX];
+    size_t            nservers;     /* 0: those of the system */
+    int               timeout_ms;   /* 0: DNS_TIMEOUT_MS */
+    int               tries;        /* 0: DNS_TRIES */
+};
+
+/* Which kinds of SRV record count. */
+enum dns_tls { DNS_TLS_ANY, DNS_TLS_STARTTLS_ONLY, DNS_TLS_DIRECT_ONLY };
+
+/* One address to try. */
+struct dns_target {
+    struct sockaddr_storage addr;       /* port included */
+    socklen_t               addr_len;
+    uint16_t                port;       /* the same port, host byte order */
+    bool                    direct_tls; /* TLS from the first byte (XEP-0368) */
+    char                    host[DNS_NAME_MAX + 1];  /* for logs; never the name in a certificate */
+    uint16_t                priority;   /* of its SRV record; 0 without one */
+    uint16_t                weight;
+};
+
+/* What becomes of a query.  XE_WHY_NONE comes with n > 0 targets in the order to try them, valid
+ * during the call; DNS_NOT_FOUND, DNS_NO_SERVICE and DNS_FAILED come with none.  The query is
+ * over with this call: its handle must not be used any more. */
+struct dns_events {
+    void (*done)(void *user, enum xe_why why, const struct dns_target *targets, size_t n);
+};
+
+struct dns_query;
+
+/* One SRV record. */
+struct dns_srv {
+    uint16_t priority;
+    uint16_t weight;
+    uint16_t port;
+    bool     direct_tls;   /* found at _xmpps-server */
+    char     host[DNS_NAME_MAX + 1];
+};
+
+enum dns_answer {
+    DNS_UNASKED,
+    DNS_WAITING,
+    DNS_SOME,      /* usable records */
+    DNS_NONE,      /* the name does not exist or has no such record */
+    DNS_REFUSED,   /* target ".": decidedly not here */
+    DNS_BROKEN     /* no answer, an error, nonsense, or too late */
+};
+
+/* The question for the SRV records of one kind. */
+struct dns_service {
+    struct dns_query *query;
+    enum dns_answer   answer;
+    bool              direct_tls;
+    size_t            n;       /* records in its half of dns_query.srv */
+};
+
+/* The question for the addresses of one host and family. */
+struct dns_family {
+    struct dns_query *query;
+    enum dns_answer   answer;
+    const char       *host;    /* borrowed from the query */
+    int               family;  /* AF_INET6 or AF_INET */
+    size_t            n;
+    unsigned char     bytes[DNS_ADDRESSES_MAX][16];   /* network byte order; IPv4 uses four */
+};
+
+struct dns_host {
+    struct dns_family v6, v4;
+};
+
+enum dns_stage { DNS_ASKS_SRV, DNS_ASKS_HOSTS, DNS_OVER };
+
+struct dns_query {
+    struct dns              *dns;
+    struct list_node         node;      /* in dns.queries until it is over */
+    const struct dns_events *events;    /* borrowed */
+    void                    *user;
+    enum dns_stage           stage;
+    unsigned                 open;      /* questions that c-ares still holds */
+    struct timer             timer;     /* go on with what is there */
+    char                     domain[DNS_NAME_MAX + 1];   /* what was asked for, lower case */
+    struct dns_service       services[2];
+    struct dns_srv           srv[2 * DNS_SRV_MAX];       /* a half for each service, then merged */
+    size_t                   nsrv;
+    bool                     from_srv;  /* the list is from SRV records, not from the caller */
+    struct dns_host          hosts[DNS_SRV_MAX];         /* each name once */
+    size_t                   nhosts;
+};
+
+struct dns_socket {
+    struct loop_watch watch;
+    struct dns       *dns;
+    struct list_node  node;   /* in dns.sockets */
+};
+
+struct dns {
+    struct loop     *loop;       /* borrowed */
+    struct log      *log;        /* borrowed, may be NULL */
+    ares_channel     channel;    /* owned */
+    struct timer     timer;      /* when c-ares wants to look at its own clock */
+    struct list_node queries;
+    size_t           nqueries;
+    struct list_node sockets;
+    size_t           nsockets;
+    uint64_t         random;     /* state of dns_random() */
+};
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* Copy a host name in lower case, without a dot at its end.  False for what cannot be the name of a
+ * host: only letters, digits, - and _ in labels of 1 to 63; IPv4 addresses are no names. */
+static bool
+dns_name_copy(char out[DNS_NAME_MAX + 1], struct xe_span name)
+{
+    size_t label = 0;
+    bool number = true;   /* the last label is all digits */
+    size_t i;
+    if (name.len > 0 && name.at[name.len - 1] == '.')
+        name.len--;
+    if (name.len > DNS_NAME_MAX)
+        return false;
+    for (i = 0; i < name.len; i++) {
+        char c = name.at[i];
+        if (c == '.' ? label == 0 : label == DNS_LABEL_MAX)
+            return false;
+        if (c >= 'A' && c <= 'Z')
+            c = (char)(c - 'A' + 'a');
+        if (c != '.' && c != '-' && c != '_' && !(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9'))
+            return false;
+        number = c == '.' ? true : number && c >= '0' && c <= '9';
+        label = c == '.' ? 0 : label + 1;
+        out[i] = c;
+    }
+    out[name.len] = '\0';
+    return label > 0 && !number;
+}
+
+/* ---- reading an SRV answer ------------------------------------------------------------------- */
+
+/* A DNS message (RFC 1035 4.1) being read.  Reading past the end sets `bad` and gives zeros. */
+struct dns_message {
+    const unsigned char *bytes;   /* borrowed */
+    size_t               len;
+    size_t               at;
+    bool                 bad;
+};
+
+static unsigned
+dns_message_u16(struct dns_message *m)
+{
+    unsigned n;
+    if (m->bad || m->len - m->at < 2) {
+        m->bad = true;
+        return 0;
+    }
+    n = (unsigned)m->bytes[m->at] << 8 | m->bytes[m->at + 1];
+    m->at += 2;
+    return n;
+}
+
+static void
+dns_message_skip(struct dns_message *m, size_t n)
+{
+    if (m->bad || m->len - m->at < n)
+        m->bad = true;
+    else
+        m->at += n;
+}
+
+/* Read a name, in lower case; "" is the root.  A name that is well-formed but too strange for a
+ * host is read as "?", which is equal to no name. */
+static void
+dns_message_name(struct dns_message *m, char out[DNS_NAME_MAX + 1])
+{
+    char *name = NULL;
+    long used = 0;
+    out[0] = '\0';
+    m->bad = m->bad || m->at >= m->len
+        || ares_expand_name(m->bytes + m->at, m->bytes, (int)m->len, &name, &used) != ARES_SUCCESS;
+    if (m->bad)
+        return;
+    if (name[0] != '\0' && !dns_name_copy(out, span_of(name)))
+        memcpy(out, "?", 2);
+    ares_free_string(name);
+    dns_message_skip(m, (size_t)used);
+}
+
+/* The content of an SRV record, put at out[*n] if it can be used.  A target of "." is refusal. */
+static enum dns_answer
+dns_read_srv_record(struct dns_message *m, size_t len, struct dns_srv *out, size_t *n)
+{
+    struct dns_srv *srv = &out[*n];
+    size_t end = m->at + len;
+    struct dns_srv got;
+    memset(&got, 0, sizeof got);
+    got.priority = (uint16_t)dns_message_u16(m);
+    got.weight = (uint16_t)dns_message_u16(m);
+    got.port = (uint16_t)dns_message_u16(m);
+    dns_message_name(m, got.host);
+    if (m->bad || m->at > end)
+        return DNS_BROKEN;
+    if (got.host[0] == '\0')
+        return DNS_REFUSED;
+    if (got.port == 0 || got.host[0] == '?')
+        return DNS_BROKEN;
+    if (*n == DNS_SRV_MAX)
+        return DNS_SOME;
+    *srv = got;
+    (*n)++;
+    return DNS_SOME;
+}
+
+/* The part of a resource record before its content. */
+struct dns_record {
+    char     owner[DNS_NAME_MAX + 1];
+    unsigned type;
+    unsigned class;
+    size_t   len;    /* bytes of the content */
+    size_t   next;   /* where the next record begins */
+};
+
+static bool
+dns_message_record(struct dns_message *m, struct dns_record *r)
+{
+    dns_message_name(m, r->owner);
+    r->type = dns_message_u16(m);
+    r->class = dns_message_u16(m);
+    dns_message_skip(m, 4);   /* time to live */
+    r->len = dns_message_u16(m);
+    if (m->bad || m->len - m->at < r->len)
+        m->bad = true;
+    r->next = m->at + r->len;
+    return !m->bad;
+}
+
+/* Read the SRV records that a message holds for `asked` (lower case) into out[DNS_SRV_MAX].
+ * Records of other names are ignored, unless a CNAME leads to them.  Single records without sense
+ * are left out; when nothing else is there, the answer is broken. */
+static enum dns_answer
+dns_read_srv(const unsigned char *bytes, size_t len, const char *asked, struct dns_srv *out,
+    size_t *n)
+{
+    enum { TYPE_CNAME = 5, TYPE_SRV = 33, CLASS_IN = 1 };
+    struct dns_message m = { bytes, len, 4, len < 12 };   /* behind id and flags */
+    unsigned questions = dns_message_u16(&m);
+    unsigned answers = dns_message_u16(&m);
+    unsigned aliases = 0;
+    char name[DNS_NAME_MAX + 1];
+    struct dns_record r;
+    enum dns_answer all = DNS_NONE;
+    *n = 0;
+    snprintf(name, sizeof name, "%s", asked);
+    dns_message_skip(&m, 4);
+    for (; questions > 0 && !m.bad; questions--) {
+        dns_message_name(&m, r.owner);
+        dns_message_skip(&m, 4);
+    }
+    for (; answers > 0 && dns_message_record(&m, &r); answers--) {
+        bool ours = r.class == CLASS_IN && strcmp(r.owner, name) == 0;
+        if (ours && r.type == TYPE_CNAME) {
+            dns_message_name(&m, name);
+            m.bad = m.bad || name[0] == '?' || aliases++ == DNS_ALIASES_MAX;
+        } else if (ours && r.type == TYPE_SRV) {
+            enum dns_answer one = dns_read_srv_record(&m, r.len, out, n);
+            if (all == DNS_NONE || one == DNS_SOME)
+                all = one;
+        }
+        m.at = r.next;
+    }
+    if (*n > 0)
+        return DNS_SOME;
+    return m.bad || answers > 0 ? DNS_BROKEN : all;
+}
+
+/* ---- order ----------------------------------------------------------------------------------- */
+
+/* A number in 0..most, from 32 random bits. */
+static uint32_t
+dns_draw(uint32_t (*draw)(void *user), void *user, uint32_t most)
+{
+    return (uint32_t)((uint64_t)draw(user) * ((uint64_t)most + 1) >> 32);
+}
+
+static void
+dns_swap(struct dns_srv *a, struct dns_srv *b)
+{
+    struct dns_srv c = *a;
+    *a = *b;
+    *b = c;
+}
+
+/* RFC 2782, "Weight", for records of one priority: the first is drawn with chances in proportion to
+ * the weights, then the second from the rest, and so on.  Weights of 0 come first before each
+ * draw, so that they have a small chance beside others; among themselves they are in random
+ * order. */
+static void
+dns_order_weights(struct dns_srv *list, size_t n, uint32_t (*draw)(void *user), void *user)
+{
+    size_t i;
+    for (i = 0; i + 1 < n; i++)
+        dns_swap(&list[i], &list[i + dns_draw(draw, user, (uint32_t)(n - i - 1))]);
+    for (; n > 1; list++, n--) {
+        uint32_t sum = 0, drawn, zeros = 0;
+        for (i = 0; i < n; i++) {
+            sum += list[i].weight;
+            if (list[i].weight == 0)
+                dns_swap(&list[i], &list[zeros++]);
+        }
+        drawn = dns_draw(draw, user, sum);
+        for (i = 0, sum = list[0].weight; sum < drawn; sum += list[i].weight)
+            i++;
+        dns_swap(&list[0], &list[i]);
+    }
+}
+
+/* Bring SRV records into the order in which they are to be tried: lowest priority first. */
+static void
+dns_order(struct dns_srv *list, size_t n, uint32_t (*draw)(void *user), void *user)
+{
+    size_t i, j;
+    for (i = 1; i < n; i++)
+        for (j = i; j > 0 && list[j].priority < list[j - 1].priority; j--)
+            dns_swap(&list[j], &list[j - 1]);
+    for (i = 0; i < n; i = j) {
+        for (j = i + 1; j < n && list[j].priority == list[i].priority; j++)
+            continue;
+        dns_order_weights(list + i, j - i, draw, user);
+    }
+}
+
+/* SplitMix64 (Steele, Lea, Flood 2014): spreads load, guards nothing. */
+static uint32_t
+dns_random(void *user)
+{
+    struct dns *d = user;
+    uint64_t x = d->random += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (uint32_t)((x ^ x >> 31) >> 32);
+}
+
+/* ---- the result ------------------------------------------------------------------------------ */
+
+/* Nobody's server: the unspecified address and multicast. */
+static bool
+dns_address_is_usable(int family, const unsigned char *bytes)
+{
+    static const unsigned char zeros[16];
+    if (family == AF_INET6)
+        return bytes[0] != 0xff && memcmp(bytes, zeros, 16) != 0;
+    return bytes[0] != 0 && bytes[0] < 224;
+}
+
+static void
+dns_target_make(struct dns_target *t, const struct dns_srv *srv, int family,
+    const unsigned char *bytes)
+{
+    memset(t, 0, sizeof *t);
+    if (family == AF_INET6) {
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)&t->addr;
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons(srv->port);
+        memcpy(&in6->sin6_addr, bytes, 16);
+        t->addr_len = sizeof *in6;
+    } else {
+        struct sockaddr_in *in = (struct sockaddr_in *)(void *)&t->addr;
+        in->sin_family = AF_INET;
+        in->sin_port = htons(srv->port);
+        memcpy(&in->sin_addr, bytes, 4);
+        t->addr_len = sizeof *in;
+    }
+    t->port = srv->port;
+    t->direct_tls = srv->direct_tls;
+    t->priority = srv->priority;
+    t->weight = srv->weight;
+    memcpy(t->host, srv->host, sizeof t->host);
+}
+
+/* Append unless it is there already or the list is full. */
+static size_t
+dns_target_add(struct dns_target *list, size_t n, const struct dns_target *t)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (list[i].direct_tls == t->direct_tls && list[i].addr_len == t->addr_len
+            && memcmp(&list[i].addr, &t->addr, t->addr_len) == 0)
+            return n;
+    if (n < DNS_TARGETS_MAX)
+        list[n++] = *t;
+    return n;
+}
+
+static struct dns_host *
+dns_host_find(struct dns_query *q, const char *name)
+{
+    size_t i;
+    for (i = 0; i < q->nhosts; i++)
+        if (strcmp(q->hosts[i].v6.host, name) == 0)
+            return &q->hosts[i];
+    return NULL;
+}
+
+/* The addresses of all hosts in the order of their records; those of one host take turns, IPv6
+ * first (RFC 8305 4, XEP-0495). */
+static size_t
+dns_collect(struct dns_query *q, struct dns_target list[DNS_TARGETS_MAX])
+{
+    size_t n = 0;
+    size_t i, j;
+    for (i = 0; i < q->nsrv; i++) {
+        const struct dns_host *host = dns_host_find(q, q->srv[i].host);
+        struct dns_target t;
+        size_t had = n;
+        for (j = 0; j < DNS_ADDRESSES_MAX && n - had < DNS_ADDRESSES_MAX; j++) {
+            if (j < host->v6.n) {
+                dns_target_make(&t, &q->srv[i], AF_INET6, host->v6.bytes[j]);
+                n = dns_target_add(list, n, &t);
+            }
+            if (j < host->v4.n && n - had < DNS_ADDRESSES_MAX) {
+                dns_target_make(&t, &q->srv[i], AF_INET, host->v4.bytes[j]);
+                n = dns_target_add(list, n, &t);
+            }
+        }
+    }
+    return n;
+}
+
+/* ---- the life of a query --------------------------------------------------------------------- */
+
+static void
+dns_query_leave(struct dns_query *q)
+{
+    if (q->stage != DNS_OVER) {
+        list_remove(&q->node);
+        q->dns->nqueries--;
+        timer_cancel(q->dns->loop, &q->timer);
+        q->stage = DNS_OVER;
+    }
+    if (q->open == 0)
+        free(q);
+}
+
+/* A question came back.  True when the query still cares. */
+static bool
+dns_query_answered(struct dns_query *q, enum dns_answer waited)
+{
+    q->open--;
+    if (q->stage != DNS_OVER)
+        return waited == DNS_WAITING;
+    dns_query_leave(q);
+    return false;
+}
+
+static void
+dns_query_finish(struct dns_query *q, enum xe_why why, const struct dns_target *targets, size_t n)
+{
+    struct log *log = q->dns->log;
+    if (log_begin(log, LOG_DEBUG, "dns-done", span_of(q->domain))) {
+        log_text(log, "domain", q->domain);
+        log_text(log, "why", xe_why(why)->word);
+        log_int(log, "srv", q->from_srv ? (int64_t)q->nsrv : 0);
+        log_int(log, "targets", (int64_t)n);
+        log_end(log);
+    }
+    q->open++;   /* the owner may close DNS from here */
+    dns_query_leave(q);
+    q->events->done(q->user, why, targets, n);
+    q->open--;
+    dns_query_leave(q);
+}
+
+/* Go on as soon as the loop comes round when nothing is waited for, and soon when something is
+ * there. */
+static void
+dns_query_settle(struct dns_query *q, size_t waiting, size_t usable)
+{
+    if (waiting == 0)
+        timer_set(q->dns->loop, &q->timer, 0);
+    else if (usable > 0 && !timer_armed(&q->timer))
+        timer_set(q->dns->loop, &q->timer, DNS_PATIENCE_MS);
+}
+
+/* Wake up when c-ares wants to look at its own clock.  To be called when it was given something
+ * to do. */
+static void
+dns_clock(struct dns *d)
+{
+    struct timeval tv;
+    if (ares_timeout(d->channel, NULL, &tv) == NULL)
+        timer_cancel(d->loop, &d->timer);
+    else
+        timer_set(d->loop, &d->timer, (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000 + 1);
+}
+
+/* ---- addresses ------------------------------------------------------------------------------- */
+
+static size_t
+dns_families_with(const struct dns_query *q, enum dns_answer answer)
+{
+    size_t n = 0;
+    size_t i;
+    for (i = 0; i < q->nhosts; i++)
+        n += (size_t)(q->hosts[i].v6.answer == answer) + (size_t)(q->hosts[i].v4.answer == answer);
+    return n;
+}
+
+static void
+dns_finish_hosts(struct dns_query *q)
+{
+    struct dns_target targets[DNS_TARGETS_MAX];
+    size_t n = dns_collect(q, targets);
+    enum xe_why why = XE_WHY_NONE;
+    if (n == 0)
+        why = dns_families_with(q, DNS_BROKEN) + dns_families_with(q, DNS_WAITING) > 0
+            ? XE_WHY_DNS_FAILED : XE_WHY_DNS_NOT_FOUND;
+    dns_query_finish(q, why, targets, n);
+}
+
+/* Add one address: 16 or 4 bytes, as the family has them. */
+static void
+dns_family_add(struct dns_family *f, const void *address)
+{
+    if (f->n < DNS_ADDRESSES_MAX && dns_address_is_usable(f->family, address))
+        memcpy(f->bytes[f->n++], address, f->family == AF_INET6 ? 16 : 4);
+}
+
+static void
+dns_family_add_sockaddr(struct dns_family *f, const struct sockaddr *addr)
+{
+    if (addr == NULL || addr->sa_family != f->family)
+        return;
+    if (f->family == AF_INET6)
+        dns_family_add(f, &((const struct sockaddr_in6 *)(const void *)addr)->sin6_addr);
+    else
+        dns_family_add(f, &((const struct sockaddr_in *)(const void *)addr)->sin_addr);
+}
+
+/* RFC 2782: the target of an SRV record must not be an alias.  It works all the same, but somebody
+ * should know. */
+static void
+dns_log_alias(const struct dns_family *f, const struct ares_addrinfo *found)
+{
+    struct dns_query *q = f->query;
+    if (!q->from_srv || f->family != AF_INET || found->cnames == NULL)
+        return;
+    if (log_begin(q->dns->log, LOG_INFO, "dns-target-is-alias", span_of(q->domain))) {
+        log_text(q->dns->log, "domain", q->domain);
+        log_text(q->dns->log, "target", f->host);
+        log_text(q->dns->log, "canonical", found->cnames->name);
+        log_end(q->dns->log);
+    }
+}
+
+static void
+dns_family_answer(void *arg, int status, int timeouts, struct ares_addrinfo *found)
+{
+    struct dns_family *f = arg;
+    struct dns_query *q = f->query;
+    const struct ares_addrinfo_node *node = found == NULL ? NULL : found->nodes;
+    (void)timeouts;
+    if (dns_query_answered(q, f->answer)) {
+        for (; status == ARES_SUCCESS && node != NULL; node = node->ai_next)
+            dns_family_add_sockaddr(f, node->ai_addr);
+        if (found != NULL)
+            dns_log_alias(f, found);
+        if (f->n > 0)
+            f->answer = DNS_SOME;
+        else if (status == ARES_SUCCESS || status == ARES_ENODATA || status == ARES_ENOTFOUND)
+            f->answer = DNS_NONE;
+        else
+            f->answer = DNS_BROKEN;
+        dns_query_settle(q, dns_families_with(q, DNS_WAITING), dns_families_with(q, DNS_SOME));
+    }
+    if (found != NULL)
+        ares_freeaddrinfo(found);
+}
+
+static void
+dns_family_ask(struct dns_family *f)
+{
+    struct ares_addrinfo_hints hints;
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = f->family;
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = ARES_AI_NOSORT | ARES_AI_CANONNAME;
+    f->query->open++;
+    ares_getaddrinfo(f->query->dns->channel, f->host, NULL, &hints, dns_family_answer, f);
+}
+
+/* Look into the hosts file; true when the name is there with an address of this family. */
+static bool
+dns_family_look(struct dns_family *f)
+{
+    struct hostent *found = NULL;
+    size_t i;
+    if (ares_gethostbyname_file(f->query->dns->channel, f->host, f->family, &found) != ARES_SUCCESS)
+        return false;
+    for (i = 0; found->h_addr_list[i] != NULL; i++)
+        dns_family_add(f, found->h_addr_list[i]);
+    ares_free_hostent(found);
+    return true;
+}
+
+/* The hosts file comes before DNS, and a name that it knows in one family is not asked for. */
+static void
+dns_host_look(struct dns_host *host)
+{
+    bool v6 = dns_family_look(&host->v6);
+    bool v4 = dns_family_look(&host->v4);
+    if (!v6 && !v4)
+        return;
+    host->v6.answer = host->v6.n > 0 ? DNS_SOME : DNS_NONE;
+    host->v4.answer = host->v4.n > 0 ? DNS_SOME : DNS_NONE;
+}
+
+static void
+dns_host_add(struct dns_query *q, const char *name)
+{
+    struct dns_family fresh = { .query = q, .answer = DNS_WAITING, .host = name };
+    struct dns_host *host;
+    if (dns_host_find(q, name) != NULL)
+        return;
+    host = &q->hosts[q->nhosts++];
+    host->v6 = host->v4 = fresh;
+    host->v6.family = AF_INET6;
+    host->v4.family = AF_INET;
+}
+
+static void
+dns_ask_hosts(struct dns_query *q)
+{
+    size_t i;
+    q->stage = DNS_ASKS_HOSTS;
+    for (i = 0; i < q->nsrv; i++)
+        dns_host_add(q, q->srv[i].host);
+    for (i = 0; i < q->nhosts; i++)
+        dns_host_look(&q->hosts[i]);
+    dns_query_settle(q, dns_families_with(q, DNS_WAITING), dns_families_with(q, DNS_SOME));
+    for (i = 0; i < q->nhosts; i++) {
+        if (q->hosts[i].v6.answer != DNS_WAITING)
+            continue;
+        dns_family_ask(&q->hosts[i].v6);   /* may answer at once: both wait already */
+        dns_family_ask(&q->hosts[i].v4);
+    }
+    dns_clock(q->dns);
+}
+
+/* An IPv4 address, or an IPv6 address with or without brackets; 0 when the text is neither. */
+static int
+dns_literal(const char *text, unsigned char bytes[16])
+{
+    struct xe_span s = span_of(text);
+    char bare[INET6_ADDRSTRLEN];
+    memset(bytes, 0, 16);
+    if (inet_pton(AF_INET, text, bytes) == 1)
+        return AF_INET;
+    if (s.len > 2 && s.at[0] == '[' && s.at[s.len - 1] == ']')
+        s = span_make(s.at + 1, s.len - 2);
+    if (s.len >= sizeof bare)
+        return 0;
+    memcpy(bare, s.at, s.len);
+    bare[s.len] = '\0';
+    return inet_pton(AF_INET6, bare, bytes) == 1 ? AF_INET6 : 0;
+}
+
+/* Ask for the one host that the caller has named, or that stands in for missing SRV records.  An
+ * address needs no question (RFC 6120 3.1), only the form of an answer. */
+static void
+dns_ask_host(struct dns_query *q, uint16_t port, bool direct_tls)
+{
+    struct dns_family *f;
+    unsigned char bytes[16];
+    int family = dns_literal(q->domain, bytes);
+    memset(&q->srv[0], 0, sizeof q->srv[0]);
+    memcpy(q->srv[0].host, q->domain, sizeof q->domain);
+    q->srv[0].port = port;
+    q->srv[0].direct_tls = direct_tls;
+    q->nsrv = 1;
+    if (family == 0) {
+        dns_ask_hosts(q);
+        return;
+    }
+    q->stage = DNS_ASKS_HOSTS;
+    dns_host_add(q, q->srv[0].host);
+    f = family == AF_INET6 ? &q->hosts[0].v6 : &q->hosts[0].v4;
+    q->hosts[0].v6.answer = q->hosts[0].v4.answer = DNS_NONE;
+    memcpy(f->bytes[0], bytes, 16);
+    f->n = dns_address_is_usable(family, bytes);
+    dns_query_settle(q, 0, f->n);
+}
+
+/* ---- SRV records ----------------------------------------------------------------------------- */
+
+static size_t
+dns_services_with(const struct dns_query *q, enum dns_answer answer)
+{
+    return (size_t)(q->services[0].answer == answer) + (size_t)(q->services[1].answer == answer);
+}
+
+/* The name under which the records of a kind are found. */
+static void
+dns_service_name(const struct dns_service *s, char out[DNS_NAME_MAX + 32])
+{
+    snprintf(out, DNS_NAME_MAX + 32, "%s._tcp.%s", s->direct_tls ? "_xmpps-server" : "_xmpp-server",
+        s->query->domain);
+}
+
+static void
+dns_log_broken(const struct dns_service *s, const char *problem)
+{
+    struct dns_query *q = s->query;
+    if (log_begin(q->dns->log, LOG_INFO, "dns-bad-answer", span_of(q->domain))) {
+        log_text(q->dns->log, "domain", q->domain);
+        log_text(q->dns->log, "service", s->direct_tls ? "_xmpps-server" : "_xmpp-server");
+        log_text(q->dns->log, "problem", problem);
+        log_end(q->dns->log);
+    }
+}
+
+/* One service has its answer; `bytes` is the message when the status is ARES_SUCCESS. */
+static void
+dns_service_answer(struct dns_service *s, int status, const unsigned char *bytes, size_t len)
+{
+    struct dns_query *q = s->query;
+    struct dns_srv *srv = &q->srv[s->direct_tls ? 0 : DNS_SRV_MAX];
+    char name[DNS_NAME_MAX + 32];
+    size_t i;
+    if (!dns_query_answered(q, s->answer))
+        return;
+    dns_service_name(s, name);
+    if (status == ARES_SUCCESS && bytes != NULL)
+        s->answer = dns_read_srv(bytes, len, name, srv, &s->n);
+    else if (status == ARES_ENODATA || status == ARES_ENOTFOUND || status == ARES_EBADNAME)
+        s->answer = DNS_NONE;   /* EBADNAME: too long to exist with the service in front */
+    else
+        s->answer = DNS_BROKEN;
+    if (s->answer == DNS_BROKEN)
+        dns_log_broken(s, status == ARES_SUCCESS ? "not understood" : ares_strerror(status));
+    for (i = 0; i < s->n; i++)
+        srv[i].direct_tls = s->direct_tls;
+    dns_query_settle(q, dns_services_with(q, DNS_WAITING), dns_services_with(q, DNS_SOME));
+}
+
+/* The one place where versions of c-ares differ: 1.28 has replaced the callback with a message by
+ * one with a parsed record.  It is written back as a message, so that one reader serves both. */
+#if ARES_VERSION >= 0x011c00
+
+static void
+dns_service_reply(void *arg, ares_status_t status, size_t timeouts, const ares_dns_record_t *record)
+{
+    unsigned char *bytes = NULL;
+    size_t len = 0;
+    (void)timeouts;
+    if (status == ARES_SUCCESS && record != NULL)
+        status = ares_dns_write(record, &bytes, &len);
+    dns_service_answer(arg, (int)status, bytes, len);
+    ares_free_string(bytes);
+}
+
+static void
+dns_service_send(struct dns_service *s, const char *name)
+{
+    ares_query_dnsrec(s->query->dns->channel, name, ARES_CLASS_IN, ARES_REC_TYPE_SRV,
+        dns_service_reply, s, NULL);
+}
+
+#else
+
+static void
+dns_service_reply(void *arg, int status, int timeouts, unsigned char *bytes, int len)
+{
+    (void)timeouts;
+    dns_service_answer(arg, status, bytes, len < 0 ? 0 : (size_t)len);
+}
+
+static void
+dns_service_send(struct dns_service *s, const char *name)
+{
+    ares_query(s->query->dns->channel, name, 1 /* IN */, 33 /* SRV */, dns_service_reply, s);
+}
+
+#endif
+
+static void
+dns_service_ask(struct dns_service *s)
+{
+    char name[DNS_NAME_MAX + 32];
+    if (s->answer != DNS_WAITING)
+        return;
+    dns_service_name(s, name);
+    s->query->open++;
+    dns_service_send(s, name);
+}
+
+/* Put both answers into one list (XEP-0368) in the order to be tried. */
+static void
+dns_merge(struct dns_query *q)
+{
+    size_t direct = q->services[0].n;
+    size_t starttls = q->services[1].n;
+    memmove(&q->srv[direct], &q->srv[DNS_SRV_MAX], starttls * sizeof q->srv[0]);
+    q->nsrv = direct + starttls;
+    dns_order(q->srv, q->nsrv, dns_random, q->dns);
+    if (q->nsrv > DNS_SRV_MAX)
+        q->nsrv = DNS_SRV_MAX;
+    q->from_srv = true;
+}
+
+/* The SRV answers are in, or waited for long enough: the table at the top of this section. */
+static void
+dns_finish_srv(struct dns_query *q)
+{
+    bool waiting = dns_services_with(q, DNS_WAITING) > 0;
+    size_t i;
+    for (i = 0; i < 2; i++)
+        if (q->services[i].answer == DNS_WAITING) {
+            q->services[i].answer = DNS_BROKEN;
+            dns_log_broken(&q->services[i], "late");
+        }
+    if (dns_services_with(q, DNS_SOME) > 0) {
+        dns_merge(q);
+        dns_ask_hosts(q);
+    } else if (waiting || dns_services_with(q, DNS_BROKEN) > 0) {
+        dns_query_finish(q, XE_WHY_DNS_FAILED, NULL, 0);
+    } else if (dns_services_with(q, DNS_REFUSED) > 0) {
+        dns_query_finish(q, XE_WHY_DNS_NO_SERVICE, NULL, 0);
+    } else if (q->services[1].answer == DNS_NONE) {
+        dns_ask_host(q, DNS_SERVER_PORT, false);
+    } else {   /* only direct TLS would do, and that has no port of its own */
+        dns_query_finish(q, XE_WHY_DNS_NOT_FOUND, NULL, 0);
+    }
+}
+
+/* ---- c-ares in our loop ---------------------------------------------------------------------- */
+
+static void
+dns_tick(struct timer *t)
+{
+    struct dns *d = MAP_OWNER(t, struct dns, timer);
+    ares_process_fd(d->channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+    dns_clock(d);
+}
+
+/* c-ares may close the socket in here, which frees `w`. */
+static void
+dns_socket_ready(struct loop_watch *w, unsigned events)
+{
+    struct dns *d = MAP_OWNER(w, struct dns_socket, watch)->dns;
+    int fd = w->fd;
+    ares_process_fd(d->channel, events & LOOP_READ ? fd : ARES_SOCKET_BAD,
+        events & LOOP_WRITE ? fd : ARES_SOCKET_BAD);
+    dns_clock(d);
+}
+
+static struct dns_socket *
+dns_socket_find(struct dns *d, int fd)
+{
+    struct list_node *n;
+    for (n = d->sockets.next; n != &d->sockets; n = n->next)
+        if (MAP_OWNER(n, struct dns_socket, node)->watch.fd == fd)
+            return MAP_OWNER(n, struct dns_socket, node);
+    return NULL;
+}
+
+static struct dns_socket *
+dns_socket_add(struct dns *d, int fd)
+{
+    struct dns_socket *s = d->nsockets < DNS_SOCKETS_MAX ? calloc(1, sizeof *s) : NULL;
+    if (s == NULL)
+        return NULL;
+    s->dns = d;
+    s->watch.fd = fd;
+    s->watch.ready = dns_socket_ready;
+    list_append(&d->sockets, &s->node);
+    d->nsockets++;
+    return s;
+}
+
+static void
+dns_socket_drop(struct dns_socket *s)
+{
+    loop_watch_set(s->dns->loop, &s->watch, 0);
+    list_remove(&s->node);
+    s->dns->nsockets--;
+    free(s);
+}
+
+/* c-ares tells what it wants to know about a socket; nothing any more before it closes it.  A
+ * socket that cannot be watched is not heard, and its questions time out. */
+static void
+dns_socket_state(void *user, ares_socket_t fd, int readable, int writable)
+{
+    struct dns *d = user;
+    struct dns_socket *s = dns_socket_find(d, fd);
+    unsigned events =
+        (readable ? (unsigned)LOOP_READ : 0u) | (writable ? (unsigned)LOOP_WRITE : 0u);
+    if (events == 0) {
+        if (s != NULL)
+            dns_socket_drop(s);
+        return;
+    }
+    if (s == NULL)
+        s = dns_socket_add(d, fd);
+    if (s == NULL || !loop_watch_set(d->loop, &s->watch, events)) {
+        log_begin(d->log, LOG_ERROR, "dns-socket-failed", span_of("dns"));
+        log_end(d->log);
+    }
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+static void
+dns_query_go_on(struct timer *t)
+{
+    struct dns_query *q = MAP_OWNER(t, struct dns_query, timer);
+    if (q->stage == DNS_ASKS_SRV)
+        dns_finish_srv(q);
+    else
+        dns_finish_hosts(q);
+}
+
+/* NULL when memory or DNS_QUERIES_MAX is reached.  *ask tells whether there is a name to ask for;
+ * if not, the query will end by itself with DNS_NOT_FOUND. */
+static struct dns_query *
+dns_query_new(struct dns *d, const char *domain, const struct dns_events *events, void *user,
+    bool *ask)
+{
+    struct dns_query *q = d->nqueries < DNS_QUERIES_MAX ? calloc(1, sizeof *q) : NULL;
+    unsigned char bytes[16];
+    if (q == NULL)
+        return NULL;
+    q->dns = d;
+    q->events = events;
+    q->user = user;
+    q->timer.fire = dns_query_go_on;
+    list_append(&d->queries, &q->node);
+    d->nqueries++;
+    *ask = true;
+    if (dns_literal(domain, bytes) != 0) {
+        snprintf(q->domain, sizeof q->domain, "%s", domain);
+    } else if (!dns_name_copy(q->domain, span_of(domain))) {
+        q->domain[0] = '\0';
+        q->stage = DNS_ASKS_HOSTS;   /* of which there are none */
+        dns_query_settle(q, 0, 0);
+        *ask = false;
+    }
+    return q;
+}
+
+/* Look for the servers of an XMPP domain.  An address in place of a name has no SRV records: it is
+ * answered with its port 5269.  Names are to be given as DNS knows them (A-labels). */
+static struct dns_query *
+dns_find_servers(struct dns *d, const char *domain, enum dns_tls tls,
+    const struct dns_events *events, void *user)
+{
+    bool ask;
+    unsigned char bytes[16];
+    struct dns_query *q = dns_query_new(d, domain, events, user, &ask);
+    if (q == NULL || !ask)
+        return q;
+    if (dns_literal(domain, bytes) != 0) {
+        dns_ask_host(q, DNS_SERVER_PORT, tls == DNS_TLS_DIRECT_ONLY);
+        return q;
+    }
+    q->services[0] = (struct dns_service){ .query = q, .direct_tls = true,
+        .answer = tls == DNS_TLS_STARTTLS_ONLY ? DNS_UNASKED : DNS_WAITING };
+    q->services[1] = (struct dns_service){ .query = q,
+        .answer = tls == DNS_TLS_DIRECT_ONLY ? DNS_UNASKED : DNS_WAITING };
+    dns_service_ask(&q->services[0]);
+    dns_service_ask(&q->services[1]);
+    dns_clock(d);
+    return q;
+}
+
+/* Look for the addresses of one host: a static route, or a name in the configuration. */
+static struct dns_query *
+dns_find_address(struct dns *d, const char *host, uint16_t port, bool direct_tls,
+    const struct dns_events *events, void *user)
+{
+    bool ask;
+    struct dns_query *q = dns_query_new(d, host, events, user, &ask);
+    if (q == NULL || !ask)
+        return q;
+    dns_ask_host(q, port, direct_tls);
+    return q;
+}
+
+/* The owner is not interested any more: done() will not be called. */
+static void
+dns_cancel(struct dns_query *q)
+{
+    dns_query_leave(q);
+}
+
+/* ---- opening and closing --------------------------------------------------------------------- */
+
+static uint64_t
+dns_seed(void)
+{
+    uint64_t seed = 0;
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        if (read(fd, &seed, sizeof seed) != (ssize_t)sizeof seed)
+            seed = 0;
+        close(fd);
+    }
+    return seed ^ (uint64_t)loop_clock();
+}
+
+/* Hand the configured name servers to c-ares, which wants "address:port,[address]:port". */
+static bool
+dns_set_servers(struct dns *d, const struct dns_options *o)
+{
+    struct buf csv = { .max = 1024 };
+    bool good = true;
+    size_t i;
+    for (i = 0; i < o->nservers && i < DNS_SERVERS_MAX; i++) {
+        const char *address = o->servers[i].address;
+        unsigned char bytes[16];
+        int family = dns_literal(address, bytes);
+        good = good && family != 0;
+        buf_puts(&csv, i == 0 ? "" : ",");
+        buf_puts(&csv, family == AF_INET6 && address[0] != '[' ? "[" : "");
+        buf_puts(&csv, address);
+        buf_puts(&csv, family == AF_INET6 && address[0] != '[' ? "]" : "");
+        buf_putc(&csv, ':');
+        buf_putu(&csv, o->servers[i].port == 0 ? 53 : o->servers[i].port);
+    }
+    if (o->nservers > 0)
+        good = good && ares_set_servers_ports_csv(d->channel, buf_text(&csv)) == ARES_SUCCESS;
+    buf_free(&csv);
+    return good;
+}
+
+static bool
+dns_open_channel(struct dns *d, const struct dns_options *o)
+{
+    struct ares_options options;
+    char lookups[] = "b";   /* DNS only: the hosts file is looked into by dns_host_look() */
+    int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS
+        | ARES_OPT_LOOKUPS | ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB;
+    memset(&options, 0, sizeof options);
+    /* names are complete: no search list */
+    options.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_EDNS;
+    options.timeout = o->timeout_ms > 0 ? o->timeout_ms : DNS_TIMEOUT_MS;
+    options.tries = o->tries > 0 ? o->tries : DNS_TRIES;
+    options.lookups = lookups;
+    options.ednspsz = DNS_UDP_BYTES;
+    options.sock_state_cb = dns_socket_state;
+    options.sock_state_cb_data = d;
+    if (ares_init_options(&d->channel, &options, mask) != ARES_SUCCESS)
+        return false;
+    if (dns_set_servers(d, o))
+        return true;
+    ares_destroy(d->channel);
+    return false;
+}
+
+/* False when memory is out or a server address makes no sense; *out is NULL then. */
+static bool
+dns_open(struct dns **out, struct loop *loop, const struct dns_options *o, struct log *log)
+{
+    struct dns *d = calloc(1, sizeof *d);
+    *out = NULL;
+    if (d == NULL)
+        return false;
+    d->loop = loop;
+    d->log = log;
+    d->random = dns_seed();
+    d->timer.fire = dns_tick;
+    list_init(&d->queries);
+    list_init(&d->sockets);
+    if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
+        goto fail;
+    if (!dns_open_channel(d, o))
+        goto fail_library;
+    *out = d;
+    return true;
+fail_library:
+    ares_library_cleanup();
+fail:
+    free(d);
+    return false;
+}
+
+/* Queries that are still running are cancelled. */
+static void
+dns_close(struct dns *d)
+{
+    if (d == NULL)
+        return;
+    while (!list_empty(&d->queries))
+        dns_cancel(MAP_OWNER(d->queries.next, struct dns_query, node));
+    ares_destroy(d->channel);   /* gives all questions back, which frees the rest */
+    while (!list_empty(&d->sockets))
+        dns_socket_drop(MAP_OWNER(d->sockets.next, struct dns_socket, node));
+    timer_cancel(d->loop, &d->timer);
+    ares_library_cleanup();
+    free(d);
+}
+
+/* Name and version of the resolver library; static. */
+static const char *
+dns_library_name(void)
+{
+    return "c-ares " ARES_VERSION_STR;
+}
+
+/* ===========================================================================
+ * [TLS]   tls_           TLS sessions, certificates and what they say
+ * calls:  BASE MAP
+ *
+ * The only place that names mbed TLS (AUTH borrows its HMAC and base64).  2.28 and 3.6 both work;
+ * all that differs between them is in the block [versions] below.
+ *
+ *   tls_shared       entropy and random numbers, one per running instance
+ *     tls_identity   a certificate chain with its private key    \
+ *     tls_trust      authorities believed, revocation lists       > counted references: streams
+ *     tls_profile    side, versions, ciphersuites, trust, ALPN   /  outlive a reload
+ *       tls          one session on one descriptor
+ *         tls_facts  what the handshake told, kept after the certificate itself is gone
+ *
+ * Verification never ends a handshake (authmode optional on both sides): the domain that a
+ * certificate has to stand for is known only when the stream header has arrived.  The verdict on
+ * the chain is kept in tls_facts.chain and becomes a reason in tls_why(); the name check is
+ * AUTH's, never mbed TLS's, which would believe a common name (RFC 9525 2, 6.4.4).
+ *
+ * In a server-to-server stream the initiating server is the TLS client.  Public authorities no
+ * longer put clientAuth into certificates, so one that says only serverAuth is good in both roles
+ * here (the fact TLS_CHAIN_EKU_SERVER_ONLY remains for the log).
+ *
+ * A session neither resumes nor renegotiates and there are no tickets: s2s streams live for
+ * hours, and what is not there costs no memory and has no bugs.  After the handshake the peer's
+ * certificate is freed; what then remains is mostly mbed TLS's two record buffers of 16 KiB.
+ *
+ * No call blocks, and a handshake returns TLS_AGAIN when it has used its share of processor time.
+ * ======================================================================== */
+
+#include <mbedtls/version.h>
+#include <mbedtls/asn1.h>
+#include <mbedtls/ctr_drbg.h>
+#include <mbedtls/entropy.h>
+#include <mbedtls/error.h>
+#include <mbedtls/md.h>
+#include <mbedtls/net_sockets.h>
+#include <mbedtls/oid.h>
+#include <mbedtls/pk.h>
+#include <mbedtls/platform.h>
+#include <mbedtls/platform_util.h>
+#include <mbedtls/ssl.h>
+#include <mbedtls/x509_crl.h>
+#include <mbedtls/x509_crt.h>
+
+#define TLS_ERROR_MAX    256    /* bytes of a message, NUL included */
+#define TLS_NAMES_MAX    256    /* names taken from a certificate; public CAs stop at 100 */
+#define TLS_NAME_MAX     1023   /* bytes of one name: RFC 7622 3.2 */
+#define TLS_DN_MAX       256    /* bytes of a subject or issuer shown in the log */
+#define TLS_SUITES_MAX   40     /* ciphersuites offered */
+#define TLS_ALPN_MAX     4      /* protocols offered by ALPN */
+#define TLS_SNI_MAX      255    /* bytes of a host name: RFC 1035 2.3.4 */
+#define TLS_TURN_US      500    /* processor time of one tls_handshake() before it yields;
+                                   one step may take longer, RSA signatures do */
+
+/* ---- [versions]: everything that differs between mbed TLS 2.28 and 3.6 ---- */
+
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000 && MBEDTLS_VERSION_NUMBER < 0x03020000
+#error "mbed TLS 3.0 and 3.1 are not supported; use 2.28 or 3.6"
+#endif
+#if !defined(MBEDTLS_SSL_KEEP_PEER_CERTIFICATE) || !defined(MBEDTLS_SSL_ALPN) \
+    || !defined(MBEDTLS_SSL_SERVER_NAME_INDICATION) || !defined(MBEDTLS_FS_IO)
+#error "mbed TLS must be built with KEEP_PEER_CERTIFICATE, ALPN, SERVER_NAME_INDICATION and FS_IO"
+#endif
+
+/* One line of the key log that Wireshark reads; a single write, so that lines of several sessions
+ * never mix. */
+static void
+tls_keylog_put(int fd, const char *label, const unsigned char random[32],
+    const unsigned char *secret, size_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+    char line[64 + 2 * 32 + 2 * MBEDTLS_MD_MAX_SIZE + 4];
+    size_t at = strlen(label);
+    size_t i;
+    if (fd < 0 || len > MBEDTLS_MD_MAX_SIZE || at > 60)
+        return;
+    memcpy(line, label, at);
+    line[at++] = ' ';
+    for (i = 0; i < 32; i++) {
+        line[at++] = hex[random[i] >> 4];
+        line[at++] = hex[random[i] & 15];
+    }
+    line[at++] = ' ';
+    for (i = 0; i < len; i++) {
+        line[at++] = hex[secret[i] >> 4];
+        line[at++] = hex[secret[i] & 15];
+    }
+    line[at++] = '\n';
+    if (write(fd, line, at) < 0)
+        return;   /* a diagnosis aid: the session matters more */
+}
+
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+
+#include <psa/crypto.h>
+
+#if defined(MBEDTLS_SSL_PROTO_TLS1_3)
+#define TLS_HAS_13 1
+#else
+#define TLS_HAS_13 0
+#endif
+#define TLS_FIELD(name) MBEDTLS_PRIVATE(name)
+#define TLS_WITH_RNG(shared) , mbedtls_ctr_drbg_random, &(shared)->drbg
+
+/* TLS 1.3 takes its cryptography from PSA, whose state belongs to the library and is process-wide:
+ * starting it again does nothing, and it is never stopped because another instance may use it. */
+static bool
+tls_library_start(void)
+{
+    return psa_crypto_init() == PSA_SUCCESS;
+}
+
+static bool
+tls_is_over(mbedtls_ssl_context *ssl)
+{
+    return mbedtls_ssl_is_handshake_over(ssl) != 0;
+}
+
+/* The fastest curve first: the server takes the first that both know. */
+static void
+tls_config_groups(mbedtls_ssl_config *conf)
+{
+    static const uint16_t groups[] = {
+        MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1, MBEDTLS_SSL_IANA_TLS_GROUP_X25519,
+        MBEDTLS_SSL_IANA_TLS_GROUP_SECP384R1, MBEDTLS_SSL_IANA_TLS_GROUP_SECP521R1,
+        MBEDTLS_SSL_IANA_TLS_GROUP_BP256R1, MBEDTLS_SSL_IANA_TLS_GROUP_BP384R1,
+        MBEDTLS_SSL_IANA_TLS_GROUP_BP512R1, MBEDTLS_SSL_IANA_TLS_GROUP_NONE };
+    mbedtls_ssl_conf_groups(conf, groups);
+}
+
+/* RSA with PKCS#1 before RSA-PSS: a client that offers 1.3 must offer PSS, but 3.6.6 refuses it
+ * (alert illegal_parameter) from a server that then chooses 1.2; most take the first they know.
+ * (https://github.com/Mbed-TLS/mbedtls/issues/10668) */
+static void
+tls_config_signatures(mbedtls_ssl_config *conf)
+{
+    static const uint16_t algorithms[] = {
+        MBEDTLS_TLS1_3_SIG_ECDSA_SECP256R1_SHA256, MBEDTLS_TLS1_3_SIG_ECDSA_SECP384R1_SHA384,
+        MBEDTLS_TLS1_3_SIG_ECDSA_SECP521R1_SHA512, MBEDTLS_TLS1_3_SIG_RSA_PKCS1_SHA256,
+        MBEDTLS_TLS1_3_SIG_RSA_PKCS1_SHA384, MBEDTLS_TLS1_3_SIG_RSA_PKCS1_SHA512,
+        MBEDTLS_TLS1_3_SIG_RSA_PSS_RSAE_SHA256, MBEDTLS_TLS1_3_SIG_RSA_PSS_RSAE_SHA384,
+        MBEDTLS_TLS1_3_SIG_RSA_PSS_RSAE_SHA512, MBEDTLS_TLS1_3_SIG_NONE };
+    mbedtls_ssl_conf_sig_algs(conf, algorithms);
+}
+
+static void
+tls_config_versions(mbedtls_ssl_config *conf, bool with_12, bool with_13)
+{
+    tls_config_signatures(conf);
+    mbedtls_ssl_conf_min_tls_version(conf,
+        with_12 ? MBEDTLS_SSL_VERSION_TLS1_2 : MBEDTLS_SSL_VERSION_TLS1_3);
+    mbedtls_ssl_conf_max_tls_version(conf,
+        with_13 ? MBEDTLS_SSL_VERSION_TLS1_3 : MBEDTLS_SSL_VERSION_TLS1_2);
+#if TLS_HAS_13
+    mbedtls_ssl_conf_tls13_key_exchange_modes(conf, MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL);
+#endif
+}
+
+static void
+tls_keylog_export(void *fd, mbedtls_ssl_key_export_type type, const unsigned char *secret,
+    size_t len, const unsigned char client_random[32], const unsigned char server_random[32],
+    mbedtls_tls_prf_types prf)
+{
+    const char *label = NULL;
+    (void)server_random;
+    (void)prf;
+    if (type == MBEDTLS_SSL_KEY_EXPORT_TLS12_MASTER_SECRET)
+        label = "CLIENT_RANDOM";
+#if TLS_HAS_13
+    else if (type == MBEDTLS_SSL_KEY_EXPORT_TLS1_3_CLIENT_HANDSHAKE_TRAFFIC_SECRET)
+        label = "CLIENT_HANDSHAKE_TRAFFIC_SECRET";
+    else if (type == MBEDTLS_SSL_KEY_EXPORT_TLS1_3_SERVER_HANDSHAKE_TRAFFIC_SECRET)
+        label = "SERVER_HANDSHAKE_TRAFFIC_SECRET";
+    else if (type == MBEDTLS_SSL_KEY_EXPORT_TLS1_3_CLIENT_APPLICATION_TRAFFIC_SECRET)
+        label = "CLIENT_TRAFFIC_SECRET_0";
+    else if (type == MBEDTLS_SSL_KEY_EXPORT_TLS1_3_SERVER_APPLICATION_TRAFFIC_SECRET)
+        label = "SERVER_TRAFFIC_SECRET_0";
+#endif
+    if (label != NULL)
+        tls_keylog_put(*(int *)fd, label, client_random, secret, len);
+}
+
+/* Here the key log is set per session, in 2.28 per configuration. */
+static void
+tls_config_keylog(mbedtls_ssl_config *conf, int *fd)
+{
+    (void)conf;
+    (void)fd;
+}
+
+static void
+tls_session_keylog(mbedtls_ssl_context *ssl, int *fd)
+{
+    mbedtls_ssl_set_export_keys_cb(ssl, tls_keylog_export, fd);
+}
+
+#else /* 2.28 */
+
+#define TLS_HAS_13 0
+#define TLS_FIELD(name) name
+#define TLS_WITH_RNG(shared)
+
+static bool
+tls_library_start(void)
+{
+    return true;
+}
+
+static bool
+tls_is_over(mbedtls_ssl_context *ssl)
+{
+    return ssl->state == MBEDTLS_SSL_HANDSHAKE_OVER;
+}
+
+/* The fastest curve first: the server takes the first that both know.  (The library's own order
+ * begins with the slowest.) */
+static void
+tls_config_groups(mbedtls_ssl_config *conf)
+{
+    static const mbedtls_ecp_group_id groups[] = {
+        MBEDTLS_ECP_DP_SECP256R1, MBEDTLS_ECP_DP_CURVE25519, MBEDTLS_ECP_DP_SECP384R1,
+        MBEDTLS_ECP_DP_SECP521R1, MBEDTLS_ECP_DP_BP256R1, MBEDTLS_ECP_DP_BP384R1,
+        MBEDTLS_ECP_DP_BP512R1, MBEDTLS_ECP_DP_NONE };
+    mbedtls_ssl_conf_curves(conf, groups);
+}
+
+static void
+tls_config_versions(mbedtls_ssl_config *conf, bool with_12, bool with_13)
+{
+    (void)with_12;
+    (void)with_13;
+    mbedtls_ssl_conf_min_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
+    mbedtls_ssl_conf_max_version(conf, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
+}
+
+#if defined(MBEDTLS_SSL_EXPORT_KEYS)
+static int
+tls_keylog_export(void *fd, const unsigned char *master, const unsigned char *keys, size_t maclen,
+    size_t keylen, size_t ivlen, const unsigned char client_random[32],
+    const unsigned char server_random[32], mbedtls_tls_prf_types prf)
+{
+    (void)keys;
+    (void)maclen;
+    (void)keylen;
+    (void)ivlen;
+    (void)server_random;
+    (void)prf;
+    tls_keylog_put(*(int *)fd, "CLIENT_RANDOM", client_random, master, 48);
+    return 0;
+}
+#endif
+
+static void
+tls_config_keylog(mbedtls_ssl_config *conf, int *fd)
+{
+#if defined(MBEDTLS_SSL_EXPORT_KEYS)
+    mbedtls_ssl_conf_export_keys_ext_cb(conf, tls_keylog_export, fd);
+#else
+    (void)conf;
+    (void)fd;
+#endif
+}
+
+static void
+tls_session_keylog(mbedtls_ssl_context *ssl, int *fd)
+{
+    (void)ssl;
+    (void)fd;
+}
+
+#endif /* [versions] */
+
+/* ---- types ---- */
+
+/* What a call did.  After CLOSED, LOST and FAILED the session is of no more use. */
+enum tls_result {
+    TLS_DONE,        /* did what was asked */
+    TLS_AGAIN,       /* handshake: more to compute; call again when others have had their turn */
+    TLS_WANT_READ,   /* nothing more until the descriptor is readable */
+    TLS_WANT_WRITE,  /* nothing more until the descriptor is writable */
+    TLS_CLOSED,      /* the peer said close_notify */
+    TLS_LOST,        /* the connection ended without it: the end may be missing */
+    TLS_FAILED       /* tls_facts()->error says why */
+};
+
+/* tls_facts.chain: the verdict on the peer's chain.  The bits below TLS_CHAIN_NOTES make it
+ * unacceptable. */
+enum {
+    TLS_CHAIN_EXPIRED         = 1 << 0,
+    TLS_CHAIN_NOT_YET         = 1 << 1,
+    TLS_CHAIN_UNTRUSTED       = 1 << 2,  /* no way to a trusted authority */
+    TLS_CHAIN_REVOKED         = 1 << 3,
+    TLS_CHAIN_WEAK            = 1 << 4,  /* key, curve or hash not acceptable */
+    TLS_CHAIN_USAGE           = 1 << 5,  /* key usage does not allow this use */
+    TLS_CHAIN_CRL             = 1 << 6,  /* the revocation list is outdated or not genuine */
+    TLS_CHAIN_OTHER           = 1 << 7,  /* anything else mbed TLS objects to */
+    TLS_CHAIN_NOTES           = 1 << 8,
+    TLS_CHAIN_SELF_SIGNED     = 1 << 8,  /* note: issuer and subject are the same */
+    TLS_CHAIN_EKU_SERVER_ONLY = 1 << 9,  /* note: serverAuth without clientAuth */
+    TLS_CHAIN_NAMES_CUT       = 1 << 10  /* note: more than TLS_NAMES_MAX names */
+};
+
+/* What a handshake told.  One allocation, texts behind the struct; a member is NULL where there is
+ * nothing to tell.  Bytes in names and texts come from the peer: printable or UTF-8 as noted. */
+struct tls_facts {
+    const char     *version;      /* static: "TLSv1.2"; NULL until the handshake is over */
+    const char     *ciphersuite;  /* static, in mbed TLS's spelling */
+    const char     *alpn;         /* protocol agreed on; lives as long as the profile */
+    const char     *sni;          /* server name asked for, printable ASCII */
+    const char     *subject;      /* of the peer's certificate, for the log */
+    const char     *issuer;       /* the same */
+    const char     *not_before;   /* "2026-11-22T03:14:15Z" */
+    const char     *not_after;    /* the same */
+    const char     *fingerprint;  /* SHA-256 of the certificate, 64 hex digits */
+    const char     *error;        /* why it failed, for the log */
+    const char     *alert_name;   /* static: name of the alert received, "" if it has none */
+    struct xe_span *dns;          /* dNSName, as in the certificate, printable ASCII */
+    struct xe_span *srv_id;       /* SRVName (RFC 4985), "_service.domain", printable ASCII */
+    struct xe_span *xmpp_addr;    /* id-on-xmppAddr (RFC 6120 13.7.1.4), no control characters */
+    unsigned short  dns_count;
+    unsigned short  srv_id_count;
+    unsigned short  xmpp_addr_count;
+    short           alert;        /* number of the alert received, -1 for none */
+    unsigned short  chain;        /* TLS_CHAIN_* */
+    bool            certificate;  /* the peer sent one */
+    bool            resumed;      /* never, see the top of the section */
+};
+
+struct tls_options {
+    const char *min_version;    /* "1.2" or "1.3"; NULL is "1.2" */
+    const char *ciphersuites;   /* names apart by space, ',' or ':'; NULL is tls_suite_is_good() */
+    const char *keylog_file;    /* NULL: none.  Whoever reads it reads all traffic */
+};
+
+struct tls_shared {
+    mbedtls_entropy_context  entropy;
+    mbedtls_ctr_drbg_context drbg;
+};
+
+struct tls_identity {
+    mbedtls_x509_crt   chain;   /* own certificate first */
+    mbedtls_pk_context key;
+    struct tls_facts  *facts;   /* owned; names and dates of the own certificate */
+    unsigned           refs;
+};
+
+struct tls_trust {
+    mbedtls_x509_crt authorities;
+    mbedtls_x509_crl revoked;
+    bool             has_revoked;
+    unsigned         loaded;    /* certificates in it */
+    unsigned         skipped;   /* entries of the file that could not be used */
+    unsigned         refs;
+};
+
+/* mbed TLS keeps a client's certificate in its configuration: one of these per identity in use. */
+struct tls_variant {
+    mbedtls_ssl_config   conf;
+    struct tls_identity *identity;  /* held; NULL for none */
+    struct tls_variant  *next;
+};
+
+struct tls_profile {
+    struct tls_shared  *shared;    /* borrowed, outlives everything */
+    struct tls_trust   *trust;     /* held; NULL believes nobody */
+    struct tls_variant *variants;  /* owned; made on first use, few */
+    const char         *alpn[TLS_ALPN_MAX + 1];
+    int                 suites[TLS_SUITES_MAX + 1];  /* 0 ends it */
+    int                 keylog;    /* descriptor, -1 for none */
+    bool                server;
+    bool                with_12;
+    bool                with_13;
+    unsigned            refs;
+};
+
+/* The identity for the name a client asked for; NULL for the session's own.  Borrowed: the
+ * session holds it. */
+typedef struct tls_identity *tls_choose(void *user, struct xe_span server_name);
+
+struct tls {
+    mbedtls_ssl_context  ssl;
+    struct tls_profile  *profile;  /* held */
+    struct tls_identity *chosen;   /* held until the handshake is over: picked by server name */
+    struct tls_facts    *facts;    /* owned; NULL before the handshake is over */
+    char                *sni;      /* owned, moves into facts */
+    char                *error;    /* owned; facts->error points here */
+    tls_choose          *choose;
+    void                *user;     /* borrowed, for choose */
+    size_t               writing;  /* bytes of a record that is made but not wholly sent; 0: none */
+    int                  fd;       /* borrowed */
+    enum tls_result      end;      /* TLS_DONE, or how the session ended */
+    bool                 eof;      /* the descriptor has said end of file */
+    bool                 goodbye;  /* close_notify has been sent */
+};
+
+/* ---- errors ---- */
+
+static void
+tls_error_text(int code, char out[TLS_ERROR_MAX])
+{
+    char text[160];
+    mbedtls_strerror(code, text, sizeof text);
+    snprintf(out, TLS_ERROR_MAX, "%s (-0x%04x)", text, (unsigned)-code);
+}
+
+/* "what file: message", for files of the configuration. */
+static void
+tls_file_error(char err[TLS_ERROR_MAX], const char *what, const char *file, int code)
+{
+    char text[TLS_ERROR_MAX];
+    tls_error_text(code, text);
+    snprintf(err, TLS_ERROR_MAX, "%s %.100s: %.120s", what, file, text);
+}
+
+/* mbed TLS does not tell why a file cannot be read; the system does. */
+static bool
+tls_file_readable(char err[TLS_ERROR_MAX], const char *what, const char *file)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        snprintf(err, TLS_ERROR_MAX, "%s %.100s: %.100s", what, file, strerror(errno));
+        return false;
+    }
+    close(fd);
+    return true;
+}
+
+/* RFC 8446 6, RFC 5246 7.2, RFC 7301 3.2. */
+static const char *
+tls_alert_name(int alert)
+{
+    static const struct { int number; const char *name; } names[] = {
+        { 0, "close_notify" }, { 10, "unexpected_message" }, { 20, "bad_record_mac" },
+        { 22, "record_overflow" }, { 30, "decompression_failure" }, { 40, "handshake_failure" },
+        { 41, "no_certificate" }, { 42, "bad_certificate" }, { 43, "unsupported_certificate" },
+        { 44, "certificate_revoked" }, { 45, "certificate_expired" }, { 46, "certificate_unknown" },
+        { 47, "illegal_parameter" }, { 48, "unknown_ca" }, { 49, "access_denied" },
+        { 50, "decode_error" }, { 51, "decrypt_error" }, { 70, "protocol_version" },
+        { 71, "insufficient_security" }, { 80, "internal_error" }, { 86, "inappropriate_fallback" },
+        { 90, "user_canceled" }, { 100, "no_renegotiation" }, { 109, "missing_extension" },
+        { 110, "unsupported_extension" }, { 112, "unrecognized_name" },
+        { 113, "bad_certificate_status_response" }, { 115, "unknown_psk_identity" },
+        { 116, "certificate_required" }, { 120, "no_application_protocol" } };
+    size_t i;
+    for (i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (names[i].number == alert)
+            return names[i].name;
+    return "";
+}
+
+/* ---- what all share ---- */
+
+static void
+tls_shared_close(struct tls_shared *shared)
+{
+    if (shared == NULL)
+        return;
+    mbedtls_ctr_drbg_free(&shared->drbg);
+    mbedtls_entropy_free(&shared->entropy);
+    free(shared);
+}
+
+static struct tls_shared *
+tls_shared_open(char err[TLS_ERROR_MAX])
+{
+    struct tls_shared *shared = calloc(1, sizeof *shared);
+    int code;
+    if (shared == NULL || !tls_library_start()) {
+        snprintf(err, TLS_ERROR_MAX, "the TLS library cannot be started");
+        free(shared);
+        return NULL;
+    }
+    mbedtls_entropy_init(&shared->entropy);
+    mbedtls_ctr_drbg_init(&shared->drbg);
+    code = mbedtls_ctr_drbg_seed(&shared->drbg, mbedtls_entropy_func, &shared->entropy,
+        (const unsigned char *)"xmppedge", 8);
+    if (code != 0) {
+        tls_error_text(code, err);
+        tls_shared_close(shared);
+        return NULL;
+    }
+    return shared;
+}
+
+/* Unpredictable bytes: stream ids, hash seeds, dialback secrets. */
+static bool
+tls_random(struct tls_shared *shared, void *out, size_t n)
+{
+    unsigned char *at = out;
+    while (n > 0) {
+        size_t some = n < MBEDTLS_CTR_DRBG_MAX_REQUEST ? n : MBEDTLS_CTR_DRBG_MAX_REQUEST;
+        if (mbedtls_ctr_drbg_random(&shared->drbg, at, some) != 0)
+            return false;
+        at += some;
+        n -= some;
+    }
+    return true;
+}
+
+/* "mbed TLS 2.28.3" */
+static const char *
+tls_library_name(char out[32])
+{
+    char text[24] = "";
+    mbedtls_version_get_string_full(text);
+    snprintf(out, 32, "%s", text);
+    return out;
+}
+
+/* ---- names in a certificate ---- */
+
+enum tls_name_kind { TLS_NAME_DNS, TLS_NAME_SRV, TLS_NAME_XMPP, TLS_NAME_KINDS };
+
+/* Enter one DER element: *at moves to its content, *end to the end of that. */
+static bool
+tls_der_enter(unsigned char **at, const unsigned char **end, int tag)
+{
+    size_t len;
+    if (mbedtls_asn1_get_tag(at, *end, &len, tag) != 0)
+        return false;
+    *end = *at + len;
+    return true;
+}
+
+/* Find the content of subjectAltName (2.5.29.17).  mbed TLS's own list of names leaves out
+ * otherName or what it does not know, differently in each version; the raw extensions are always
+ * there. */
+static bool
+tls_san_find(const mbedtls_x509_crt *crt, unsigned char **at, const unsigned char **end)
+{
+    const int sequence = MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE;
+    unsigned char *p = crt->v3_ext.p;
+    const unsigned char *all = p == NULL ? NULL : p + crt->v3_ext.len;
+    if (p == NULL || !tls_der_enter(&p, &all, sequence))
+        return false;
+    while (p < all) {
+        const unsigned char *one = all;
+        const unsigned char *part;
+        bool is_san;
+        int critical;
+        if (!tls_der_enter(&p, &one, sequence))
+            return false;
+        part = one;
+        if (!tls_der_enter(&p, &part, MBEDTLS_ASN1_OID))
+            return false;
+        is_san = part - p == 3 && memcmp(p, "\x55\x1d\x11", 3) == 0;
+        if (is_san) {
+            p += 3;
+            *end = one;
+            (void)mbedtls_asn1_get_bool(&p, one, &critical);   /* may be absent */
+            *at = p;
+            return tls_der_enter(at, end, MBEDTLS_ASN1_OCTET_STRING)
+                && tls_der_enter(at, end, sequence);
+        }
+        p += one - p;
+    }
+    return false;
+}
+
+/* OtherName ::= SEQUENCE { type-id OID, value [0] EXPLICIT ANY }; true when it is of type `oid`. */
+static bool
+tls_other_name(unsigned char *at, const unsigned char *end, const char *oid, struct xe_span *text)
+{
+    const unsigned char *part = end;
+    const int value = MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_ASN1_CONSTRUCTED;
+    if (!tls_der_enter(&at, &part, MBEDTLS_ASN1_OID) || (size_t)(part - at) != strlen(oid)
+        || memcmp(at, oid, strlen(oid)) != 0)
+        return false;
+    at += part - at;
+    if (!tls_der_enter(&at, &end, value) || at == end)
+        return false;
+    /* SRVName is an IA5String, xmppAddr a UTF8String; some issuers mix them up */
+    if (*at != MBEDTLS_ASN1_UTF8_STRING && *at != MBEDTLS_ASN1_IA5_STRING)
+        return false;
+    if (!tls_der_enter(&at, &end, *at))
+        return false;
+    *text = span_make((const char *)at, (size_t)(end - at));
+    return true;
+}
+
+/* No control characters, no blanks; nothing beyond ASCII where `ascii`.  A NUL inside a name is an
+ * old trick. */
+static bool
+tls_name_is_clean(struct xe_span name, bool ascii)
+{
+    size_t i;
+    for (i = 0; i < name.len; i++) {
+        unsigned char c = (unsigned char)name.at[i];
+        if (c <= 0x20 || c == 0x7f || (ascii && c > 0x7f))
+            return false;
+    }
+    return name.len > 0 && name.len <= TLS_NAME_MAX;
+}
+
+/* Whether the GeneralName with this tag and content is a name of this kind. */
+static bool
+tls_name_is(enum tls_name_kind kind, int tag, unsigned char *at, size_t len, struct xe_span *name)
+{
+    const int dns = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 2;
+    const int other = MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_ASN1_CONSTRUCTED;
+    bool is = false;
+    switch (kind) {
+    case TLS_NAME_DNS:
+        is = tag == dns;
+        *name = span_make((const char *)at, len);
+        break;
+    case TLS_NAME_SRV:   /* id-on-dnsSRV 1.3.6.1.5.5.7.8.7 */
+        is = tag == other && tls_other_name(at, at + len, "\x2b\x06\x01\x05\x05\x07\x08\x07", name);
+        break;
+    case TLS_NAME_XMPP:  /* id-on-xmppAddr 1.3.6.1.5.5.7.8.5 */
+        is = tag == other && tls_other_name(at, at + len, "\x2b\x06\x01\x05\x05\x07\x08\x05", name);
+        break;
+    case TLS_NAME_KINDS:
+        break;
+    }
+    return is && tls_name_is_clean(*name, kind != TLS_NAME_XMPP);
+}
+
+/* The names of one kind, at most `max`; *cut when there are more.  They point into the
+ * certificate. */
+static size_t
+tls_names_of(const mbedtls_x509_crt *crt, enum tls_name_kind kind, struct xe_span *names,
+    size_t max, bool *cut)
+{
+    unsigned char *at;
+    const unsigned char *end;
+    size_t count = 0;
+    if (!tls_san_find(crt, &at, &end))
+        return 0;
+    while (at < end) {
+        int tag = *at++;
+        struct xe_span name;
+        size_t len;
+        if (mbedtls_asn1_get_len(&at, end, &len) != 0)
+            break;
+        if (tls_name_is(kind, tag, at, len, &name)) {
+            if (count == max) {
+                *cut = true;
+                break;
+            }
+            names[count++] = name;
+        }
+        at += len;
+    }
+    return count;
+}
+
+/* ---- facts ---- */
+
+/* What facts are made of, before one exact allocation takes it all. */
+struct tls_draft {
+    struct xe_span names[TLS_NAMES_MAX];     /* all kinds, one after the other */
+    size_t         counts[TLS_NAME_KINDS];
+    size_t         names_count;
+    char           subject[TLS_DN_MAX];
+    char           issuer[TLS_DN_MAX];
+    char           not_before[32];
+    char           not_after[32];
+    char           fingerprint[72];
+    bool           names_cut;
+};
+
+static void
+tls_time_text(const mbedtls_x509_time *when, char out[32])
+{
+    char text[96];
+    snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02dZ", when->year, when->mon, when->day,
+        when->hour, when->min, when->sec);
+    text[31] = '\0';
+    memcpy(out, text, 32);
+}
+
+static void
+tls_fingerprint(const mbedtls_x509_crt *crt, char out[72])
+{
+    const mbedtls_md_info_t *sha256 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
+    unsigned char hash[32];
+    size_t i;
+    out[0] = '\0';
+    if (mbedtls_md(sha256, crt->raw.p, crt->raw.len, hash) != 0)
+        return;
+    for (i = 0; i < sizeof hash; i++)
+        snprintf(out + 2 * i, 3, "%02x", hash[i]);
+}
+
+static void
+tls_draft_make(struct tls_draft *d, const mbedtls_x509_crt *crt)
+{
+    int kind;
+    memset(d, 0, sizeof *d);
+    if (crt == NULL)
+        return;
+    for (kind = 0; kind < TLS_NAME_KINDS; kind++) {
+        d->counts[kind] = tls_names_of(crt, (enum tls_name_kind)kind, d->names + d->names_count,
+            TLS_NAMES_MAX - d->names_count, &d->names_cut);
+        d->names_count += d->counts[kind];
+    }
+    if (mbedtls_x509_dn_gets(d->subject, sizeof d->subject, &crt->subject) < 0)
+        snprintf(d->subject, sizeof d->subject, "(long)");
+    if (mbedtls_x509_dn_gets(d->issuer, sizeof d->issuer, &crt->issuer) < 0)
+        snprintf(d->issuer, sizeof d->issuer, "(long)");
+    tls_time_text(&crt->valid_from, d->not_before);
+    tls_time_text(&crt->valid_to, d->not_after);
+    tls_fingerprint(crt, d->fingerprint);
+}
+
+/* Copy bytes behind what is there already and end them with NUL. */
+static char *
+tls_facts_put(char **at, struct xe_span s)
+{
+    char *start = *at;
+    if (s.len > 0)
+        memcpy(start, s.at, s.len);
+    start[s.len] = '\0';
+    *at += s.len + 1;
+    return start;
+}
+
+static size_t
+tls_draft_bytes(const struct tls_draft *d, const char *sni)
+{
+    size_t bytes = sizeof(struct tls_facts) + d->names_count * sizeof d->names[0];
+    size_t i;
+    for (i = 0; i < d->names_count; i++)
+        bytes += d->names[i].len + 1;
+    return bytes + strlen(d->subject) + strlen(d->issuer) + strlen(d->not_before)
+        + strlen(d->not_after) + strlen(d->fingerprint) + 5 + (sni == NULL ? 0 : strlen(sni) + 1);
+}
+
+/* Facts about a certificate (NULL: none was sent).  NULL when memory is out. */
+static struct tls_facts *
+tls_facts_make(const mbedtls_x509_crt *crt, unsigned chain, const char *sni)
+{
+    struct tls_draft d;
+    struct tls_facts *f;
+    struct xe_span *names;
+    char *at;
+    size_t i;
+    tls_draft_make(&d, crt);
+    f = malloc(tls_draft_bytes(&d, sni));
+    if (f == NULL)
+        return NULL;
+    names = (struct xe_span *)(void *)(f + 1);
+    at = (char *)(names + d.names_count);
+    for (i = 0; i < d.names_count; i++)
+        names[i] = span_make(tls_facts_put(&at, d.names[i]), d.names[i].len);
+    *f = (struct tls_facts){ .alert = -1, .certificate = crt != NULL,
+        .dns = names, .dns_count = (unsigned short)d.counts[TLS_NAME_DNS],
+        .srv_id = names + d.counts[TLS_NAME_DNS],
+        .srv_id_count = (unsigned short)d.counts[TLS_NAME_SRV],
+        .xmpp_addr = names + d.counts[TLS_NAME_DNS] + d.counts[TLS_NAME_SRV],
+        .xmpp_addr_count = (unsigned short)d.counts[TLS_NAME_XMPP],
+        .chain = (unsigned short)(chain | (d.names_cut ? TLS_CHAIN_NAMES_CUT : 0u)) };
+    if (sni != NULL)
+        f->sni = tls_facts_put(&at, span_of(sni));
+    if (crt != NULL) {
+        f->subject = tls_facts_put(&at, span_of(d.subject));
+        f->issuer = tls_facts_put(&at, span_of(d.issuer));
+        f->not_before = tls_facts_put(&at, span_of(d.not_before));
+        f->not_after = tls_facts_put(&at, span_of(d.not_after));
+        f->fingerprint = tls_facts_put(&at, span_of(d.fingerprint));
+    }
+    return f;
+}
+
+/* Whether the extended key usage has serverAuth, or is absent. */
+static bool
+tls_is_for_servers(const mbedtls_x509_crt *crt)
+{
+    return mbedtls_x509_crt_check_extended_key_usage(crt, MBEDTLS_OID_SERVER_AUTH,
+        MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)) == 0;
+}
+
+/* What a certificate says about itself whoever signed it. */
+static unsigned
+tls_chain_notes(const mbedtls_x509_crt *crt)
+{
+    unsigned notes = 0;
+    if (crt->issuer_raw.len == crt->subject_raw.len
+        && memcmp(crt->issuer_raw.p, crt->subject_raw.p, crt->issuer_raw.len) == 0)
+        notes |= TLS_CHAIN_SELF_SIGNED;
+    if (tls_is_for_servers(crt)
+        && mbedtls_x509_crt_check_extended_key_usage(crt, MBEDTLS_OID_CLIENT_AUTH,
+            MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH)) != 0)
+        notes |= TLS_CHAIN_EKU_SERVER_ONLY;
+    return notes;
+}
+
+/* mbed TLS's flags in our words.  Whatever is not known here counts against the certificate. */
+static unsigned
+tls_chain_bits(const mbedtls_x509_crt *crt, uint32_t flags)
+{
+    static const struct { uint32_t flags; unsigned bit; } rows[] = {
+        { MBEDTLS_X509_BADCERT_EXPIRED, TLS_CHAIN_EXPIRED },
+        { MBEDTLS_X509_BADCERT_FUTURE, TLS_CHAIN_NOT_YET },
+        { MBEDTLS_X509_BADCERT_NOT_TRUSTED, TLS_CHAIN_UNTRUSTED },
+        { MBEDTLS_X509_BADCERT_REVOKED, TLS_CHAIN_REVOKED },
+        { MBEDTLS_X509_BADCERT_BAD_MD | MBEDTLS_X509_BADCERT_BAD_PK | MBEDTLS_X509_BADCERT_BAD_KEY,
+            TLS_CHAIN_WEAK },
+        { MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE
+            | MBEDTLS_X509_BADCERT_NS_CERT_TYPE, TLS_CHAIN_USAGE },
+        { MBEDTLS_X509_BADCRL_NOT_TRUSTED | MBEDTLS_X509_BADCRL_EXPIRED | MBEDTLS_X509_BADCRL_FUTURE
+            | MBEDTLS_X509_BADCRL_BAD_MD | MBEDTLS_X509_BADCRL_BAD_PK | MBEDTLS_X509_BADCRL_BAD_KEY,
+            TLS_CHAIN_CRL } };
+    unsigned bits = tls_chain_notes(crt);
+    size_t i;
+    flags &= ~(uint32_t)MBEDTLS_X509_BADCERT_CN_MISMATCH;   /* names are AUTH's business */
+    if ((bits & TLS_CHAIN_EKU_SERVER_ONLY) != 0)
+        flags &= ~(uint32_t)MBEDTLS_X509_BADCERT_EXT_KEY_USAGE;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if ((flags & rows[i].flags) != 0)
+            bits |= rows[i].bit;
+        flags &= ~rows[i].flags;
+    }
+    return bits | (flags != 0 ? TLS_CHAIN_OTHER : 0u);
+}
+
+/* The verdict on the chain as one reason, the gravest first. */
+static enum xe_why
+tls_why(const struct tls_facts *facts)
+{
+    if (!facts->certificate)
+        return XE_WHY_CERT_MISSING;
+    if ((facts->chain & TLS_CHAIN_REVOKED) != 0)
+        return XE_WHY_CERT_REVOKED;
+    if ((facts->chain & TLS_CHAIN_UNTRUSTED) != 0)
+        return XE_WHY_CERT_UNTRUSTED;
+    if ((facts->chain & TLS_CHAIN_EXPIRED) != 0)
+        return XE_WHY_CERT_EXPIRED;
+    if ((facts->chain & TLS_CHAIN_NOT_YET) != 0)
+        return XE_WHY_CERT_NOT_YET;
+    return (facts->chain & (TLS_CHAIN_NOTES - 1)) != 0 ? XE_WHY_CERT_INVALID : XE_WHY_NONE;
+}
+
+/* The bits of a chain as words for the log, "expired,self-signed"; "" for none. */
+static const char *
+tls_chain_text(unsigned chain, char out[128])
+{
+    static const char *const words[] = { "expired", "not-yet-valid", "untrusted", "revoked", "weak",
+        "usage", "crl", "other", "self-signed", "eku-server-only", "names-cut" };
+    size_t at = 0;
+    size_t i;
+    out[0] = '\0';
+    for (i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if ((chain >> i & 1u) == 0)
+            continue;
+        snprintf(out + at, 128 - at, "%s%s", at == 0 ? "" : ",", words[i]);
+        at += strlen(out + at);
+    }
+    return out;
+}
+
+/* ---- identity: a certificate chain and its key ---- */
+
+static struct tls_identity *
+tls_identity_hold(struct tls_identity *id)
+{
+    if (id != NULL)
+        id->refs++;
+    return id;
+}
+
+static void
+tls_identity_release(struct tls_identity *id)
+{
+    if (id == NULL || --id->refs > 0)
+        return;
+    mbedtls_x509_crt_free(&id->chain);
+    mbedtls_pk_free(&id->key);
+    free(id->facts);
+    free(id);
+}
+
+/* Names, dates and fingerprint of the own certificate.  `chain` has EXPIRED and NOT_YET as of
+ * loading, and USAGE when mbed TLS would not show it as a server: worth a warning when the
+ * configuration is read. peer_may_speak_for() on it answers whether this identity covers a
+ * domain. */
+static const struct tls_facts *
+tls_identity_facts(const struct tls_identity *id)
+{
+    return id->facts;
+}
+
+static bool
+tls_identity_read(struct tls_shared *shared, struct tls_identity *id, const char *chain_file,
+    const char *key_file, char err[TLS_ERROR_MAX])
+{
+    int code;
+    (void)shared;   /* 2.28 needs no random numbers here */
+    if (!tls_file_readable(err, "certificate", chain_file)
+        || !tls_file_readable(err, "private key", key_file))
+        return false;
+    code = mbedtls_x509_crt_parse_file(&id->chain, chain_file);
+    if (code != 0) {
+        if (code > 0)
+            snprintf(err, TLS_ERROR_MAX, "certificate %.100s: %d of its entries cannot be read",
+                chain_file, code);
+        else
+            tls_file_error(err, "certificate", chain_file, code);
+        return false;
+    }
+    code = mbedtls_pk_parse_keyfile(&id->key, key_file, NULL TLS_WITH_RNG(shared));
+    if (code != 0)
+        tls_file_error(err, "private key", key_file, code);
+    return code == 0;
+}
+
+/* The key must belong to the first certificate; say so when it belongs to a later one. */
+static bool
+tls_identity_matches(struct tls_shared *shared, struct tls_identity *id, const char *chain_file,
+    const char *key_file, char err[TLS_ERROR_MAX])
+{
+    mbedtls_x509_crt *crt;
+    (void)shared;
+    for (crt = &id->chain; crt != NULL; crt = crt->next)
+        if (mbedtls_pk_check_pair(&crt->pk, &id->key TLS_WITH_RNG(shared)) == 0)
+            break;
+    if (crt == &id->chain)
+        return true;
+    snprintf(err, TLS_ERROR_MAX, crt == NULL
+        ? "the private key %.90s does not belong to the certificate %.90s"
+        : "the certificate of the private key %.90s must come first in %.90s",
+        key_file, chain_file);
+    return false;
+}
+
+/* Load a PEM chain, own certificate first, and its unencrypted key.  NULL and `err` on failure. */
+static struct tls_identity *
+tls_identity_load(struct tls_shared *shared, const char *chain_file, const char *key_file,
+    char err[TLS_ERROR_MAX])
+{
+    struct tls_identity *id = calloc(1, sizeof *id);
+    unsigned chain;
+    if (id == NULL) {
+        snprintf(err, TLS_ERROR_MAX, "out of memory");
+        return NULL;
+    }
+    id->refs = 1;
+    mbedtls_x509_crt_init(&id->chain);
+    mbedtls_pk_init(&id->key);
+    if (!tls_identity_read(shared, id, chain_file, key_file, err)
+        || !tls_identity_matches(shared, id, chain_file, key_file, err))
+        goto fail;
+    chain = tls_chain_notes(&id->chain);
+    if (!tls_is_for_servers(&id->chain))
+        chain |= TLS_CHAIN_USAGE;
+    if (mbedtls_x509_time_is_past(&id->chain.valid_to))
+        chain |= TLS_CHAIN_EXPIRED;
+    if (mbedtls_x509_time_is_future(&id->chain.valid_from))
+        chain |= TLS_CHAIN_NOT_YET;
+    id->facts = tls_facts_make(&id->chain, chain, NULL);
+    if (id->facts != NULL)
+        return id;
+    snprintf(err, TLS_ERROR_MAX, "out of memory");
+fail:
+    tls_identity_release(id);
+    return NULL;
+}
+
+/* ---- trust: authorities and revocation lists ---- */
+
+static struct tls_trust *
+tls_trust_hold(struct tls_trust *trust)
+{
+    if (trust != NULL)
+        trust->refs++;
+    return trust;
+}
+
+static void
+tls_trust_release(struct tls_trust *trust)
+{
+    if (trust == NULL || --trust->refs > 0)
+        return;
+    mbedtls_x509_crt_free(&trust->authorities);
+    mbedtls_x509_crl_free(&trust->revoked);
+    free(trust);
+}
+
+/* System bundles hold entries that mbed TLS does not understand; they are counted, not fatal. */
+static bool
+tls_trust_read(struct tls_trust *trust, const char *ca_file, char err[TLS_ERROR_MAX])
+{
+    const mbedtls_x509_crt *crt;
+    int code;
+    if (!tls_file_readable(err, "authorities", ca_file))
+        return false;
+    code = mbedtls_x509_crt_parse_file(&trust->authorities, ca_file);
+    for (crt = &trust->authorities; crt != NULL; crt = crt->next)
+        trust->loaded += crt->raw.p != NULL ? 1u : 0u;
+    if (code != 0)
+        trust->skipped = code > 0 ? (unsigned)code : 1;
+    if (trust->loaded == 0)
+        tls_file_error(err, "authorities", ca_file,
+            code > 0 ? MBEDTLS_ERR_X509_INVALID_FORMAT : code);
+    return trust->loaded > 0;
+}
+
+/* Load the authorities to believe (PEM bundle) and, where given, their revocation lists.  A list
+ * that is outdated makes the certificates of its authority unacceptable (TLS_CHAIN_CRL): whoever
+ * configures one wants it to count. */
+static struct tls_trust *
+tls_trust_load(struct tls_shared *shared, const char *ca_file, const char *crl_file,
+    char err[TLS_ERROR_MAX])
+{
+    struct tls_trust *trust = calloc(1, sizeof *trust);
+    (void)shared;
+    if (trust == NULL) {
+        snprintf(err, TLS_ERROR_MAX, "out of memory");
+        return NULL;
+    }
+    trust->refs = 1;
+    mbedtls_x509_crt_init(&trust->authorities);
+    mbedtls_x509_crl_init(&trust->revoked);
+    if (!tls_trust_read(trust, ca_file, err))
+        goto fail;
+    if (crl_file != NULL) {
+        int code;
+        if (!tls_file_readable(err, "revocation list", crl_file))
+            goto fail;
+        code = mbedtls_x509_crl_parse_file(&trust->revoked, crl_file);
+        if (code != 0) {
+            tls_file_error(err, "revocation list", crl_file, code);
+            goto fail;
+        }
+        trust->has_revoked = true;
+    }
+    return trust;
+fail:
+    tls_trust_release(trust);
+    return NULL;
+}
+
+/* ---- profile: what sessions have in common ---- */
+
+/* Forward secrecy and authenticated encryption only (RFC 7590, RFC 9325 4.2): ECDHE with AES-GCM or
+ * ChaCha20-Poly1305, and those of TLS 1.3.  No finite-field DHE: who speaks AEAD speaks ECDHE, at a
+ * tenth of the cost. */
+static bool
+tls_suite_is_good(const char *name)
+{
+    bool secrecy = strncmp(name, "TLS-ECDHE-ECDSA-", 16) == 0
+        || strncmp(name, "TLS-ECDHE-RSA-", 14) == 0 || strncmp(name, "TLS1-3-", 7) == 0;
+    bool sealed = (strstr(name, "-AES-") != NULL && strstr(name, "-GCM-") != NULL)
+        || strstr(name, "-CHACHA20-") != NULL;
+    return secrecy && sealed;
+}
+
+/* AES first: the processors that run servers have instructions for it, and mbed TLS uses them. */
+static void
+tls_suites_default(struct tls_profile *p)
+{
+    const int *all = mbedtls_ssl_list_ciphersuites();
+    size_t count = 0;
+    int chacha;
+    for (chacha = 0; chacha < 2; chacha++) {
+        size_t i;
+        for (i = 0; all[i] != 0 && count < TLS_SUITES_MAX; i++) {
+            const char *name = mbedtls_ssl_get_ciphersuite_name(all[i]);
+            if (tls_suite_is_good(name) && (strstr(name, "CHACHA20") != NULL) == (chacha == 1))
+                p->suites[count++] = all[i];
+        }
+    }
+}
+
+/* One configured name, in mbed TLS's spelling or IANA's: TLS_AES_128_GCM_SHA256 is
+ * TLS1-3-AES-... */
+static int
+tls_suite_find(struct xe_span word, bool *is_13)
+{
+    char name[80] = "TLS1-3-";
+    bool modern = word.len > 4 && strncmp(word.at, "TLS_", 4) == 0;
+    size_t at = 0;
+    size_t i;
+    for (i = 0; modern && i + 6 <= word.len; i++)
+        modern = strncmp(word.at + i, "_WITH_", 6) != 0;
+    if (modern) {
+        at = 7;
+        word = span_make(word.at + 4, word.len - 4);
+    }
+    if (word.len >= sizeof name - at)
+        return 0;
+    for (i = 0; i < word.len; i++)
+        name[at + i] = word.at[i] == '_' ? '-' : word.at[i];
+    name[at + i] = '\0';
+    *is_13 = strncmp(name, "TLS1-3-", 7) == 0;
+    return mbedtls_ssl_get_ciphersuite_id(name);
+}
+
+/* The configured list; also turns off a TLS version that is left without ciphersuite. */
+static bool
+tls_suites_parse(struct tls_profile *p, const char *list, char err[TLS_ERROR_MAX])
+{
+    bool any_12 = false;
+    bool any_13 = false;
+    size_t count = 0;
+    while (list[strspn(list, " ,:\t\n")] != '\0') {
+        struct xe_span word;
+        bool is_13 = false;
+        int id;
+        list += strspn(list, " ,:\t\n");
+        word = span_make(list, strcspn(list, " ,:\t\n"));
+        list += word.len;
+        id = tls_suite_find(word, &is_13);
+        if (is_13 && !TLS_HAS_13)
+            continue;   /* the same configuration must do for both libraries */
+        if (id == 0 || count == TLS_SUITES_MAX) {
+            snprintf(err, TLS_ERROR_MAX, id == 0 ? "unknown ciphersuite \"%.*s\""
+                : "too many ciphersuites at \"%.*s\"",
+                (int)(word.len < 80 ? word.len : 80), word.at);
+            return false;
+        }
+        p->suites[count++] = id;
+        any_12 = any_12 || !is_13;
+        any_13 = any_13 || is_13;
+    }
+    p->with_12 = p->with_12 && any_12;
+    p->with_13 = p->with_13 && any_13;
+    if (!p->with_12 && !p->with_13)
+        snprintf(err, TLS_ERROR_MAX, "no ciphersuite is left for the permitted TLS versions");
+    return p->with_12 || p->with_13;
+}
+
+static bool
+tls_profile_versions(struct tls_profile *p, const char *min_version, char err[TLS_ERROR_MAX])
+{
+    bool only_13 = min_version != NULL && strcmp(min_version, "1.3") == 0;
+    if (!only_13 && min_version != NULL && strcmp(min_version, "1.2") != 0) {
+        snprintf(err, TLS_ERROR_MAX, "unknown TLS version \"%.40s\": 1.2 and 1.3 are known",
+            min_version);
+        return false;
+    }
+    if (only_13 && !TLS_HAS_13) {
+        snprintf(err, TLS_ERROR_MAX, "this build of mbed TLS has no TLS 1.3");
+        return false;
+    }
+    p->with_12 = !only_13;
+    p->with_13 = TLS_HAS_13;
+    return true;
+}
+
+static struct tls_profile *
+tls_profile_hold(struct tls_profile *p)
+{
+    if (p != NULL)
+        p->refs++;
+    return p;
+}
+
+static void
+tls_variant_free(struct tls_variant *v)
+{
+    mbedtls_ssl_config_free(&v->conf);
+    tls_identity_release(v->identity);
+    free(v);
+}
+
+static void
+tls_profile_release(struct tls_profile *p)
+{
+    if (p == NULL || --p->refs > 0)
+        return;
+    while (p->variants != NULL) {
+        struct tls_variant *v = p->variants;
+        p->variants = v->next;
+        tls_variant_free(v);
+    }
+    tls_trust_release(p->trust);
+    if (p->keylog >= 0)
+        close(p->keylog);
+    free(p);
+}
+
+static bool
+tls_profile_keylog(struct tls_profile *p, const char *file, char err[TLS_ERROR_MAX])
+{
+    if (file == NULL)
+        return true;
+    p->keylog = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (p->keylog < 0)
+        snprintf(err, TLS_ERROR_MAX, "key log %.100s: %.100s", file, strerror(errno));
+    return p->keylog >= 0;
+}
+
+/* What one side's sessions share.  `trust` is held (NULL: every chain is untrusted).  `alpn` is a
+ * NULL-ended list of static strings, or NULL.  NULL and `err` on failure. */
+static struct tls_profile *
+tls_profile_new(struct tls_shared *shared, bool server, const struct tls_options *options,
+    struct tls_trust *trust, const char *const *alpn, char err[TLS_ERROR_MAX])
+{
+    struct tls_profile *p = calloc(1, sizeof *p);
+    size_t i;
+    if (p == NULL) {
+        snprintf(err, TLS_ERROR_MAX, "out of memory");
+        return NULL;
+    }
+    p->refs = 1;
+    p->keylog = -1;
+    p->shared = shared;
+    p->server = server;
+    p->trust = tls_trust_hold(trust);
+    for (i = 0; alpn != NULL && alpn[i] != NULL && i < TLS_ALPN_MAX; i++)
+        p->alpn[i] = alpn[i];
+    if (!tls_profile_versions(p, options->min_version, err))
+        goto fail;
+    if (options->ciphersuites == NULL)
+        tls_suites_default(p);
+    else if (!tls_suites_parse(p, options->ciphersuites, err))
+        goto fail;
+    if (!tls_profile_keylog(p, options->keylog_file, err))
+        goto fail;
+    return p;
+fail:
+    tls_profile_release(p);
+    return NULL;
+}
+
+/* The server name of a ClientHello: remember it, and let the owner pick the certificate for it. */
+static int
+tls_sni_arrived(void *user, mbedtls_ssl_context *ssl, const unsigned char *name, size_t len)
+{
+    struct tls *t = MAP_OWNER(ssl, struct tls, ssl);
+    struct xe_span text = span_make((const char *)name, len);
+    struct tls_identity *id;
+    (void)user;
+    if (len > TLS_SNI_MAX || !tls_name_is_clean(text, true))
+        return -1;   /* alert unrecognized_name */
+    free(t->sni);
+    t->sni = malloc(len + 1);
+    if (t->sni == NULL)
+        return -1;
+    memcpy(t->sni, name, len);
+    t->sni[len] = '\0';
+    id = t->choose == NULL ? NULL : t->choose(t->user, text);
+    if (id == NULL || t->chosen != NULL)   /* RFC 8446 4.1.4: a second ClientHello */
+        return 0;
+    t->chosen = tls_identity_hold(id);
+    return mbedtls_ssl_set_hs_own_cert(ssl, &id->chain, &id->key);
+}
+
+static bool
+tls_variant_setup(struct tls_profile *p, struct tls_variant *v)
+{
+    mbedtls_ssl_config *conf = &v->conf;
+    if (mbedtls_ssl_config_defaults(conf, p->server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
+            MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT) != 0)
+        return false;
+    mbedtls_ssl_conf_rng(conf, mbedtls_ctr_drbg_random, &p->shared->drbg);
+    mbedtls_ssl_conf_authmode(conf, MBEDTLS_SSL_VERIFY_OPTIONAL);
+    if (p->trust != NULL)
+        mbedtls_ssl_conf_ca_chain(conf, &p->trust->authorities,
+            p->trust->has_revoked ? &p->trust->revoked : NULL);
+    mbedtls_ssl_conf_ciphersuites(conf, p->suites);
+    tls_config_versions(conf, p->with_12, p->with_13);
+    tls_config_groups(conf);
+    if (p->keylog >= 0)
+        tls_config_keylog(conf, &p->keylog);
+#if defined(MBEDTLS_SSL_RENEGOTIATION)
+    mbedtls_ssl_conf_renegotiation(conf, MBEDTLS_SSL_RENEGOTIATION_DISABLED);
+#endif
+#if defined(MBEDTLS_SSL_SESSION_TICKETS)
+    mbedtls_ssl_conf_session_tickets(conf, MBEDTLS_SSL_SESSION_TICKETS_DISABLED);
+#endif
+    if (p->server) {
+        /* an empty list: hundreds of authorities would fill the handshake, and some clients send
+         * nothing unless theirs is among them */
+        mbedtls_ssl_conf_cert_req_ca_list(conf, MBEDTLS_SSL_CERT_REQ_CA_LIST_DISABLED);
+        mbedtls_ssl_conf_sni(conf, tls_sni_arrived, NULL);
+    }
+    if (p->alpn[0] != NULL && mbedtls_ssl_conf_alpn_protocols(conf, p->alpn) != 0)
+        return false;
+    return v->identity == NULL
+        || mbedtls_ssl_conf_own_cert(conf, &v->identity->chain, &v->identity->key) == 0;
+}
+
+static struct tls_variant *
+tls_variant_for(struct tls_profile *p, struct tls_identity *mine)
+{
+    struct tls_variant *v;
+    for (v = p->variants; v != NULL; v = v->next)
+        if (v->identity == mine)
+            return v;
+    v = calloc(1, sizeof *v);
+    if (v == NULL)
+        return NULL;
+    mbedtls_ssl_config_init(&v->conf);
+    v->identity = tls_identity_hold(mine);
+    if (!tls_variant_setup(p, v)) {
+        tls_variant_free(v);
+        return NULL;
+    }
+    v->next = p->variants;
+    p->variants = v;
+    return v;
+}
+
+/* ---- session ---- */
+
+static int
+tls_send(void *user, const unsigned char *from, size_t n)
+{
+    struct tls *t = user;
+    ssize_t sent;
+    do
+        sent = send(t->fd, from, n, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent >= 0)
+        return (int)sent;
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return MBEDTLS_ERR_SSL_WANT_WRITE;
+    return MBEDTLS_ERR_NET_CONN_RESET;
+}
+
+static int
+tls_receive(void *user, unsigned char *to, size_t max)
+{
+    struct tls *t = user;
+    ssize_t got;
+    do
+        got = recv(t->fd, to, max, 0);
+    while (got < 0 && errno == EINTR);
+    if (got == 0)
+        t->eof = true;
+    if (got >= 0)
+        return (int)got;
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    return MBEDTLS_ERR_NET_CONN_RESET;
+}
+
+static void
+tls_free(struct tls *t)
+{
+    if (t == NULL)
+        return;
+    mbedtls_ssl_free(&t->ssl);
+    tls_identity_release(t->chosen);
+    tls_profile_release(t->profile);
+    free(t->facts);
+    free(t->sni);
+    free(t->error);
+    free(t);
+}
+
+/* A session on a connected, non-blocking descriptor, which stays the caller's.  `mine` (may be
+ * NULL on a client) is the identity to show; on a server `choose` (may be NULL) can name another
+ * one for the server name asked for.  `sni` is the name a client asks for, NULL for none.
+ * Profile and identity are held. NULL when memory is out or `sni` is no possible host name. */
+static struct tls *
+tls_new(struct tls_profile *profile, struct tls_identity *mine, const char *sni, int fd,
+    tls_choose *choose, void *user)
+{
+    struct tls_variant *v = tls_variant_for(profile, mine);
+    struct tls *t = v == NULL ? NULL : calloc(1, sizeof *t);
+    if (t == NULL)
+        return NULL;
+    t->profile = tls_profile_hold(profile);
+    t->fd = fd;
+    t->choose = choose;
+    t->user = user;
+    mbedtls_ssl_init(&t->ssl);
+    if (sni != NULL && (t->sni = malloc(strlen(sni) + 1)) == NULL)
+        goto fail;
+    if (sni != NULL)
+        memcpy(t->sni, sni, strlen(sni) + 1);
+    if (mbedtls_ssl_setup(&t->ssl, &v->conf) != 0)
+        goto fail;
+    /* Without any call 3.6 takes the missing name for a mistake. */
+    if (!profile->server && mbedtls_ssl_set_hostname(&t->ssl, sni) != 0)
+        goto fail;
+    if (profile->keylog >= 0)
+        tls_session_keylog(&t->ssl, &profile->keylog);
+    mbedtls_ssl_set_bio(&t->ssl, t, tls_send, tls_receive, NULL);
+    return t;
+fail:
+    tls_free(t);
+    return NULL;
+}
+
+/* What is known so far; never NULL.  Complete when tls_handshake() has said TLS_DONE. */
+static const struct tls_facts *
+tls_facts(const struct tls *t)
+{
+    static const struct tls_facts nothing = { .alert = -1 };
+    return t->facts == NULL ? &nothing : t->facts;
+}
+
+static void
+tls_explain(struct tls *t, int code)
+{
+    char text[TLS_ERROR_MAX];
+    if (t->facts == NULL)
+        t->facts = tls_facts_make(NULL, 0, t->sni);
+    if (t->facts == NULL)
+        return;
+    if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
+        t->facts->alert = t->ssl.TLS_FIELD(in_msg)[1];
+        t->facts->alert_name = tls_alert_name(t->facts->alert);
+        snprintf(text, sizeof text, "the other side sent the TLS alert %s (%d)",
+            t->facts->alert_name, t->facts->alert);
+    } else if (t->end == TLS_LOST) {
+        snprintf(text, sizeof text, "the connection was lost %s", tls_is_over(&t->ssl)
+            ? "without a TLS close_notify" : "during the TLS handshake");
+    } else {
+        tls_error_text(code, text);
+    }
+    free(t->error);
+    t->error = malloc(strlen(text) + 1);
+    if (t->error != NULL)
+        memcpy(t->error, text, strlen(text) + 1);
+    t->facts->error = t->error;
+}
+
+/* mbed TLS's negative answer in our words; an end is remembered. */
+static enum tls_result
+tls_answer(struct tls *t, int code)
+{
+    if (code == MBEDTLS_ERR_SSL_WANT_READ)
+        return TLS_WANT_READ;
+    if (code == MBEDTLS_ERR_SSL_WANT_WRITE)
+        return TLS_WANT_WRITE;
+    if (code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
+        t->end = TLS_CLOSED;
+    else if (code == MBEDTLS_ERR_SSL_CONN_EOF || code == MBEDTLS_ERR_NET_CONN_RESET)
+        t->end = TLS_LOST;
+    else
+        t->end = TLS_FAILED;
+    tls_explain(t, code);
+    return t->end;
+}
+
+/* The handshake is over: keep the facts, let go of what served only to get here. */
+static enum tls_result
+tls_finish(struct tls *t)
+{
+    const mbedtls_x509_crt *peer = mbedtls_ssl_get_peer_cert(&t->ssl);
+    mbedtls_ssl_session *session = t->ssl.TLS_FIELD(session);
+    unsigned chain = peer == NULL ? 0
+        : tls_chain_bits(peer, mbedtls_ssl_get_verify_result(&t->ssl));
+    t->facts = tls_facts_make(peer, chain, t->sni);
+    if (t->facts == NULL)
+        return tls_answer(t, MBEDTLS_ERR_SSL_ALLOC_FAILED);
+    t->facts->version = mbedtls_ssl_get_version(&t->ssl);
+    t->facts->ciphersuite = mbedtls_ssl_get_ciphersuite(&t->ssl);
+    t->facts->alpn = mbedtls_ssl_get_alpn_protocol(&t->ssl);
+    free(t->sni);
+    t->sni = NULL;
+    tls_identity_release(t->chosen);
+    t->chosen = NULL;
+    (void)mbedtls_ssl_set_hostname(&t->ssl, NULL);
+    if (session != NULL && session->TLS_FIELD(peer_cert) != NULL) {
+        mbedtls_x509_crt_free(session->TLS_FIELD(peer_cert));
+        mbedtls_free(session->TLS_FIELD(peer_cert));
+        session->TLS_FIELD(peer_cert) = NULL;
+    }
+    return TLS_DONE;
+}
+
+static int64_t
+tls_clock_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* Go on with the handshake for at most TLS_TURN_US and the step begun in it.  Call again: on
+ * TLS_AGAIN after others had their turn, on TLS_WANT_* when the descriptor is ready.  Nothing is
+ * read beyond the record that ends the handshake; but it may be in the system already, so read
+ * after TLS_DONE. */
+static enum tls_result
+tls_handshake(struct tls *t)
+{
+    int64_t until = tls_clock_us() + TLS_TURN_US;
+    if (t->end != TLS_DONE)
+        return t->end;
+    if (t->facts != NULL)
+        return TLS_DONE;
+    while (!tls_is_over(&t->ssl)) {
+        int code = mbedtls_ssl_handshake_step(&t->ssl);
+        if (code != 0)
+            return tls_answer(t, code);
+        if (!tls_is_over(&t->ssl) && tls_clock_us() >= until)
+            return TLS_AGAIN;
+    }
+    return tls_finish(t);
+}
+
+/* Decrypt into `to` until it is full (TLS_DONE) or there is nothing more for now (any other
+ * answer). *got counts with every answer: bytes before the end are delivered together with it. */
+static enum tls_result
+tls_read(struct tls *t, char *to, size_t max, size_t *got)
+{
+    *got = 0;
+    while (t->end == TLS_DONE && *got < max) {
+        int code = mbedtls_ssl_read(&t->ssl, (unsigned char *)to + *got, max - *got);
+        if (code > 0) {
+            *got += (size_t)code;
+            continue;
+        }
+        if (code == 0 && !t->eof)
+            continue;   /* an empty record */
+#if TLS_HAS_13
+        if (code == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
+            continue;   /* not kept */
+#endif
+        return tls_answer(t, code == 0 ? MBEDTLS_ERR_SSL_CONN_EOF : code);
+    }
+    return t->end;
+}
+
+/* Bytes decrypted and not read yet: the descriptor does not show them. */
+static size_t
+tls_pending(const struct tls *t)
+{
+    return mbedtls_ssl_get_bytes_avail(&t->ssl);
+}
+
+/* Encrypt and send at most one record.  TLS_DONE: *put bytes are gone (1 to 16384, maybe fewer than
+ * `n`).  TLS_WANT_WRITE: *put is 0, the record is made and partly sent; call again with the same
+ * bytes in front (more may have come behind them) until it is TLS_DONE. */
+static enum tls_result
+tls_write(struct tls *t, const char *from, size_t n, size_t *put)
+{
+    int code;
+    *put = 0;
+    if (t->end == TLS_LOST || t->end == TLS_FAILED)
+        return t->end;
+    if (t->writing > 0) {
+        assert(n >= t->writing);
+        n = t->writing;   /* mbed TLS believes the length of this call, whatever the last one was */
+    }
+    if (n == 0)
+        return TLS_DONE;
+    code = mbedtls_ssl_write(&t->ssl, (const unsigned char *)from, n);
+    if (code < 0) {
+        enum tls_result result = tls_answer(t, code);
+        if (result == TLS_WANT_WRITE || result == TLS_WANT_READ)
+            t->writing = n;
+        return result;
+    }
+    t->writing = 0;
+    *put = (size_t)code;
+    return TLS_DONE;
+}
+
+/* Say that nothing follows.  TLS_WANT_WRITE: call again when writable, or leave it. */
+static enum tls_result
+tls_close_notify(struct tls *t)
+{
+    int code = 0;
+    if (t->goodbye || t->end == TLS_LOST || t->end == TLS_FAILED || !tls_is_over(&t->ssl))
+        return TLS_DONE;
+    if (t->writing > 0)
+        code = mbedtls_ssl_close_notify(&t->ssl);   /* only finishes the record */
+    if (code == 0) {
+        t->writing = 0;
+        code = mbedtls_ssl_close_notify(&t->ssl);
+    }
+    t->goodbye = code == 0;
+    return code == 0 ? TLS_DONE : code == MBEDTLS_ERR_SSL_WANT_WRITE ? TLS_WANT_WRITE : TLS_LOST;
+}
+
+/* ===========================================================================
+ * [CONN]  conn_ listener_ dial_ wire_   byte pipes: accepting, dialling, plain or TLS, and their end
+ * calls:  BASE BUF WHY MAP LOG LOOP DNS TLS
+ *
+ *   listener_open()  accepted(fd)  --+
+ *   dial_start()     connected(fd) --+--> conn_new() --> OPEN --conn_start_tls()--> HANDSHAKE --> SECURE
+ *                                                          |                                       |
+ *                                                          +-------- conn_close() -----------------+
+ *                                                                        |
+ *                                      FLUSHING (what is queued goes out) --> LINGER (peer's EOF) --> CLOSED
+ *
+ * Received plaintext is shown to the owner in place, in a scratch buffer that all connections share;
+ * a connection keeps only what its owner could not use yet.  What is sent is gathered and written
+ * at the end of the turn, so that a TLS record carries as many stanzas as are ready.
+ *
+ * Ends.  An end that comes from outside is told by events->closed(), exactly once.  The owner ends a
+ * connection with conn_close() (what is queued is still written, then TLS close_notify, then FIN,
+ * then the peer's EOF is awaited, so that no reset destroys our last words) and hears nothing more.
+ * Connections are freed in wire_reap() only, at the end of a turn.
+ *
+ * A TLS handshake is taken in steps; between two steps everybody else has a turn.
+ * ======================================================================== */
+
+#define WIRE_SCRATCH        65536   /* bytes read from one connection in one turn */
+#define CONN_WRITE_MAX      16384   /* bytes of one write: a full TLS record */
+#define CONN_KEEP           1024    /* bytes of buffer an idle connection may keep */
+#define CONN_TLS_FIRST      0x16    /* first byte of a TLS handshake record */
+#define CONN_LINGER_MS      2000    /* wait for the peer's FIN after ours */
+#define LISTENER_BACKLOG    256
+#define LISTENER_ACCEPTS    64      /* connections taken in one turn */
+#define LISTENER_PAUSE_MS   200     /* when the system is out of descriptors */
+#define DIAL_PARALLEL_MAX   4       /* addresses tried at the same time */
+#define DIAL_STAGGER_MS     250     /* RFC 8305 5 */
+
+/* What the connections of one running instance share. */
+struct wire {
+    struct loop      *loop;      /* borrowed */
+    struct log       *log;       /* borrowed */
+    char             *scratch;   /* owned, WIRE_SCRATCH bytes */
+    struct list_node  dead;      /* connections and dials to be freed at the end of the turn */
+    struct list_node  all;       /* every connection, for wire_close() */
+    size_t            nlingering;  /* connections whose owner has let go */
+    struct loop_task  reap;
+    int64_t           write_timeout_ms;
+};
+
+struct conn;
+
+/* What a connection tells its owner.  The owner may call conn_close() from within any of them; the
+ * connection stays valid until the end of the turn. */
+struct conn_events {
+    /* plaintext has arrived; returns how much of it was used.  The rest is shown again with more. */
+    size_t (*received)(struct conn *c, void *user, const char *at, size_t len);
+    void (*secured)(struct conn *c, void *user);     /* the TLS handshake is complete */
+    void (*drained)(struct conn *c, void *user);     /* all that was sent has been written */
+    void (*closed)(struct conn *c, void *user, enum xe_why why);   /* last call, exactly once */
+    void (*hello)(struct conn *c, void *user);   /* instead of bytes: the peer begins with TLS */
+};
+
+#define CONN_STATES(X) \
+    X(CONN_OPEN,      "open") \
+    X(CONN_HANDSHAKE, "handshake") \
+    X(CONN_SECURE,    "secure") \
+    X(CONN_FLUSHING,  "flushing") \
+    X(CONN_LINGER,    "linger") \
+    X(CONN_CLOSED,    "closed")
+
+enum conn_state {
+#define X(name, text) name,
+    CONN_STATES(X)
+#undef X
+};
+
+struct conn {
+    /* others may read these */
+    enum conn_state           state;
+    struct tls               *tls;        /* owned; NULL on a plain connection */
+    struct sockaddr_storage   peer;
+    struct sockaddr_storage   local;
+    uint64_t                  received;   /* bytes of plaintext so far */
+    uint64_t                  written;    /* bytes of plaintext handed to the system so far */
+    /* private */
+    struct wire              *wire;       /* borrowed */
+    struct loop_watch         watch;
+    struct loop_task          flush;      /* end of turn: write what was gathered */
+    struct loop_task          again;      /* next turn: more to read or more handshake to do */
+    struct timer              timer;      /* no progress in writing; lingering */
+    struct buf                in;         /* received, not yet used by the owner */
+    struct buf                out;        /* sent, not yet written */
+    size_t                    retry;      /* bytes of an unfinished tls_write(), 0 for none */
+    bool                      sniffed;    /* the first byte has been looked at */
+    bool                      paused;     /* the owner does not want to receive now */
+    bool                      let_go;     /* the owner has closed it */
+    bool                      was_secure; /* close_notify is due before FIN */
+    const struct conn_events *events;     /* borrowed; NULL once the owner has let go */
+    void                     *user;       /* borrowed, passed to events */
+    struct list_node          node;       /* in wire->all */
+    struct list_node          dead;       /* in wire->dead */
+};
+
+static void
+wire_reap(struct loop_task *task)
+{
+    struct wire *w = MAP_OWNER(task, struct wire, reap);
+    while (!list_empty(&w->dead)) {
+        struct conn *c = MAP_OWNER(w->dead.next, struct conn, dead);
+        list_remove(&c->dead);
+        list_remove(&c->node);
+        buf_free(&c->in);
+        buf_free(&c->out);
+        free(c);
+    }
+}
+
+static bool
+wire_open(struct wire *w, struct loop *loop, struct log *log)
+{
+    *w = (struct wire){ .loop = loop, .log = log, .reap.run = wire_reap };
+    list_init(&w->dead);
+    list_init(&w->all);
+    w->scratch = malloc(WIRE_SCRATCH);
+    return w->scratch != NULL;
+}
+
+static void
+conn_enter(struct conn *c, enum conn_state next)
+{
+    c->state = next;
+}
+
+/* The text of an address, "192.0.2.1:5269" or "[2001:db8::1]:5269". */
+static const char *
+conn_address_text(const struct sockaddr_storage *a, char out[80])
+{
+    char ip[INET6_ADDRSTRLEN] = "?";
+    if (a->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)a;
+        inet_ntop(AF_INET6, &in6->sin6_addr, ip, sizeof ip);
+        snprintf(out, 80, "[%s]:%u", ip, (unsigned)ntohs(in6->sin6_port));
+    } else {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)a;
+        inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
+        snprintf(out, 80, "%s:%u", ip, (unsigned)ntohs(in->sin_port));
+    }
+    return out;
+}
+
+/* Give the descriptor and the TLS session back now, the object at the end of the turn. */
+static void
+conn_drop(struct conn *c)
+{
+    if (c->state == CONN_CLOSED)
+        return;
+    if (c->let_go)
+        c->wire->nlingering--;
+    conn_enter(c, CONN_CLOSED);
+    timer_cancel(c->wire->loop, &c->timer);
+    loop_task_cancel(&c->flush);
+    loop_task_cancel(&c->again);
+    loop_watch_set(c->wire->loop, &c->watch, 0);
+    if (c->tls != NULL)
+        tls_free(c->tls);
+    c->tls = NULL;
+    close(c->watch.fd);
+    c->watch.fd = -1;
+    list_append(&c->wire->dead, &c->dead);
+    loop_at_end(c->wire->loop, &c->wire->reap);
+}
+
+/* An end that comes from outside. */
+static void
+conn_lost(struct conn *c, enum xe_why why)
+{
+    const struct conn_events *events = c->events;
+    c->events = NULL;
+    if (events != NULL)
+        events->closed(c, c->user, why);
+    conn_drop(c);
+}
+
+static bool
+conn_is_up(const struct conn *c)
+{
+    return c->state == CONN_OPEN || c->state == CONN_SECURE;
+}
+
+static void
+conn_watch(struct conn *c)
+{
+    unsigned want = 0;
+    if (c->state == CONN_CLOSED)
+        return;
+    if (!c->paused || c->state == CONN_LINGER)
+        want |= LOOP_READ;
+    if (buf_len(&c->out) > 0 && !list_linked(&c->flush.node))
+        want |= LOOP_WRITE;
+    if (!loop_watch_set(c->wire->loop, &c->watch, want))
+        conn_lost(c, XE_WHY_OUT_OF_MEMORY);
+}
+
+/* ---- reading ---- */
+
+static enum tls_result
+conn_get(struct conn *c, char *to, size_t max, size_t *got)
+{
+    ssize_t n;
+    *got = 0;
+    if (c->tls != NULL)
+        return tls_read(c->tls, to, max, got);
+    do
+        n = recv(c->watch.fd, to, max, 0);
+    while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        *got = (size_t)n;
+        return (size_t)n < max ? TLS_WANT_READ : TLS_DONE;
+    }
+    if (n == 0)
+        return TLS_CLOSED;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? TLS_WANT_READ : TLS_LOST;
+}
+
+/* Read until the system has no more, `max` is full, or the end.  TLS_DONE: there may be more. */
+static enum tls_result
+conn_fill(struct conn *c, char *to, size_t max, size_t *total)
+{
+    enum tls_result result = TLS_DONE;
+    *total = 0;
+    while (result == TLS_DONE && *total < max) {
+        size_t got;
+        result = conn_get(c, to + *total, max - *total, &got);
+        *total += got;
+    }
+    c->received += *total;
+    return result;
+}
+
+/* Show the owner what there is; returns how much it used. */
+static size_t
+conn_show(struct conn *c, const char *at, size_t len)
+{
+    return len == 0 || c->events == NULL ? 0 : c->events->received(c, c->user, at, len);
+}
+
+static enum tls_result
+conn_read_scratch(struct conn *c)
+{
+    char *scratch = c->wire->scratch;
+    size_t got;
+    enum tls_result result = conn_fill(c, scratch, WIRE_SCRATCH, &got);
+    size_t used = conn_show(c, scratch, got);
+    if (conn_is_up(c) && c->events != NULL && used < got
+        && !buf_put(&c->in, span_make(scratch + used, got - used)))
+        return TLS_FAILED;
+    return result;
+}
+
+/* There is an unfinished rest: the new bytes go right behind it. */
+static enum tls_result
+conn_read_rest(struct conn *c)
+{
+    enum tls_result result;
+    size_t got;
+    char *room = buf_room(&c->in, CONN_WRITE_MAX);
+    if (room == NULL)
+        return TLS_FAILED;
+    result = conn_fill(c, room, CONN_WRITE_MAX, &got);
+    c->in.tail += got;
+    buf_skip(&c->in, conn_show(c, c->in.bytes + c->in.head, buf_len(&c->in)));
+    if (buf_len(&c->in) == 0)
+        buf_free(&c->in);
+    return result;
+}
+
+/* Look at the first byte without taking it: 0x16 opens a TLS handshake (XEP-0368), and TLS must find
+ * it.  True when the owner has been told. */
+static bool
+conn_sniff(struct conn *c)
+{
+    unsigned char first;
+    if (c->sniffed || c->tls != NULL || recv(c->watch.fd, &first, 1, MSG_PEEK) != 1)
+        return false;
+    c->sniffed = true;
+    if (first != CONN_TLS_FIRST || c->events == NULL || c->events->hello == NULL)
+        return false;
+    c->events->hello(c, c->user);
+    return true;
+}
+
+static void
+conn_read(struct conn *c)
+{
+    enum tls_result result;
+    if (c->paused || !conn_is_up(c) || conn_sniff(c))
+        return;
+    result = buf_len(&c->in) == 0 ? conn_read_scratch(c) : conn_read_rest(c);
+    if (!conn_is_up(c) || c->events == NULL)
+        return;   /* closed, or in a TLS handshake, by what it received */
+    switch (result) {
+    case TLS_DONE:
+    case TLS_AGAIN:
+        loop_soon(c->wire->loop, &c->again);   /* the TLS session may hold bytes no descriptor shows */
+        break;
+    case TLS_WANT_READ:
+    case TLS_WANT_WRITE:
+        break;
+    case TLS_CLOSED:
+        conn_lost(c, XE_WHY_PEER_CLOSED);
+        break;
+    case TLS_LOST:
+        conn_lost(c, XE_WHY_PEER_LOST);
+        break;
+    case TLS_FAILED:
+        conn_lost(c, c->tls != NULL ? XE_WHY_TLS_FAILED : XE_WHY_OUT_OF_MEMORY);
+        break;
+    }
+}
+
+/* Stop or go on receiving: the way in which a full queue slows its source down. */
+static void
+conn_pause(struct conn *c, bool paused)
+{
+    if (c->paused == paused || c->state == CONN_CLOSED)
+        return;
+    c->paused = paused;
+    conn_watch(c);
+    if (!paused && c->state != CONN_CLOSED)
+        loop_soon(c->wire->loop, &c->again);
+}
+
+/* ---- writing ---- */
+
+static enum tls_result
+conn_put(struct conn *c, const char *from, size_t n, size_t *put)
+{
+    ssize_t sent;
+    *put = 0;
+    if (c->tls != NULL)
+        return tls_write(c->tls, from, n, put);
+    do
+        sent = send(c->watch.fd, from, n, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent >= 0) {
+        *put = (size_t)sent;
+        return TLS_DONE;
+    }
+    return errno == EAGAIN || errno == EWOULDBLOCK ? TLS_WANT_WRITE : TLS_LOST;
+}
+
+/* All is written and the owner has let go: say goodbye in TLS, then in TCP. */
+static void
+conn_finish(struct conn *c)
+{
+    if (c->tls != NULL && c->was_secure)
+        tls_close_notify(c->tls);
+    shutdown(c->watch.fd, SHUT_WR);
+    conn_enter(c, CONN_LINGER);
+    timer_set(c->wire->loop, &c->timer, CONN_LINGER_MS);
+    conn_watch(c);
+}
+
+static void
+conn_written_all(struct conn *c)
+{
+    timer_cancel(c->wire->loop, &c->timer);
+    if (c->out.cap > CONN_KEEP)
+        buf_free(&c->out);
+    if (c->state == CONN_FLUSHING)
+        conn_finish(c);
+    else if (c->events != NULL)
+        c->events->drained(c, c->user);
+}
+
+static void
+conn_write(struct conn *c)
+{
+    enum tls_result result = TLS_DONE;
+    bool moved = false;
+    while (result == TLS_DONE && buf_len(&c->out) > 0) {
+        size_t len = buf_len(&c->out);
+        size_t n = c->retry > 0 ? c->retry : len < CONN_WRITE_MAX ? len : CONN_WRITE_MAX;
+        size_t put;
+        result = conn_put(c, c->out.bytes + c->out.head, n, &put);
+        c->retry = result == TLS_DONE ? 0 : n;
+        c->written += put;
+        moved = moved || put > 0;
+        buf_skip(&c->out, put);
+    }
+    if (result == TLS_CLOSED || result == TLS_LOST || result == TLS_FAILED) {
+        conn_lost(c, XE_WHY_PEER_LOST);
+        return;
+    }
+    if (buf_len(&c->out) == 0)
+        conn_written_all(c);
+    else if (moved || !timer_armed(&c->timer))
+        timer_set(c->wire->loop, &c->timer, c->wire->write_timeout_ms);
+    if (c->state != CONN_CLOSED)
+        conn_watch(c);
+}
+
+static void
+conn_flush_task(struct loop_task *task)
+{
+    struct conn *c = MAP_OWNER(task, struct conn, flush);
+    if (conn_is_up(c) || c->state == CONN_FLUSHING)
+        conn_write(c);
+}
+
+static void
+conn_flush_later(struct conn *c)
+{
+    if (c->state != CONN_CLOSED && c->state != CONN_LINGER)
+        loop_at_end(c->wire->loop, &c->flush);
+}
+
+/* Send bytes; they leave at the end of the turn.  False, and nothing taken, when the connection is
+ * going down or its buffer is full. */
+static bool
+conn_send(struct conn *c, struct xe_span bytes)
+{
+    if (c->state == CONN_CLOSED || c->state == CONN_FLUSHING || c->state == CONN_LINGER)
+        return false;
+    if (!buf_put(&c->out, bytes)) {
+        c->out.failed = false;
+        return false;
+    }
+    conn_flush_later(c);
+    return true;
+}
+
+/* Bytes that were sent and are not written yet. */
+static size_t
+conn_queued(const struct conn *c)
+{
+    return buf_len(&c->out);
+}
+
+/* ---- TLS ---- */
+
+static void
+conn_handshake(struct conn *c)
+{
+    enum tls_result result = tls_handshake(c->tls);
+    switch (result) {
+    case TLS_DONE:
+        conn_enter(c, CONN_SECURE);
+        c->was_secure = true;
+        conn_watch(c);
+        if (c->events != NULL)
+            c->events->secured(c, c->user);
+        /* ejabberd sends its header together with its Finished (interop A.3): it is already here */
+        if (c->state == CONN_SECURE)
+            loop_soon(c->wire->loop, &c->again);
+        if (buf_len(&c->out) > 0)
+            conn_flush_later(c);
+        break;
+    case TLS_AGAIN:
+        loop_soon(c->wire->loop, &c->again);
+        break;
+    case TLS_WANT_READ:
+        loop_watch_set(c->wire->loop, &c->watch, LOOP_READ);
+        break;
+    case TLS_WANT_WRITE:
+        loop_watch_set(c->wire->loop, &c->watch, LOOP_WRITE);
+        break;
+    case TLS_CLOSED:
+    case TLS_LOST:
+        conn_lost(c, XE_WHY_PEER_LOST);
+        break;
+    case TLS_FAILED:
+        conn_lost(c, XE_WHY_TLS_FAILED);
+        break;
+    }
+}
+
+/* Begin TLS on a plain connection.  What was sent before is written first.  `tls` is taken. */
+static void
+conn_start_tls(struct conn *c, struct tls *tls)
+{
+    if (buf_len(&c->out) > 0)
+        conn_write(c);   /* <proceed/> or <starttls/>: small, the system takes it at once */
+    if (c->state != CONN_OPEN || buf_len(&c->out) > 0) {
+        tls_free(tls);
+        if (c->state == CONN_OPEN)
+            conn_lost(c, XE_WHY_TLS_FAILED);
+        return;
+    }
+    buf_free(&c->in);
+    c->tls = tls;
+    c->paused = false;
+    conn_enter(c, CONN_HANDSHAKE);
+    conn_watch(c);
+    loop_soon(c->wire->loop, &c->again);
+}
+
+/* ---- life and end ---- */
+
+static void
+conn_discard(struct conn *c)
+{
+    char waste[4096];
+    ssize_t n = recv(c->watch.fd, waste, sizeof waste, 0);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+        conn_drop(c);
+}
+
+static void
+conn_turn(struct conn *c, unsigned events)
+{
+    switch (c->state) {
+    case CONN_HANDSHAKE:
+        conn_handshake(c);
+        break;
+    case CONN_OPEN:
+    case CONN_SECURE:
+        if (events & LOOP_WRITE && buf_len(&c->out) > 0)
+            conn_write(c);
+        if (events & LOOP_READ)
+            conn_read(c);
+        break;
+    case CONN_FLUSHING:
+        conn_write(c);
+        break;
+    case CONN_LINGER:
+        conn_discard(c);
+        break;
+    case CONN_CLOSED:
+        break;
+    }
+}
+
+static void
+conn_ready(struct loop_watch *w, unsigned events)
+{
+    conn_turn(MAP_OWNER(w, struct conn, watch), events);
+}
+
+static void
+conn_again_task(struct loop_task *task)
+{
+    conn_turn(MAP_OWNER(task, struct conn, again), LOOP_READ);
+}
+
+static void
+conn_timeout(struct timer *t)
+{
+    struct conn *c = MAP_OWNER(t, struct conn, timer);
+    conn_lost(c, XE_WHY_WRITE_TIMEOUT);
+}
+
+/* Make a connection of a connected, non-blocking descriptor, which is taken.  `in_max` is the most
+ * the owner may leave unused (bytes), `out_max` the most that may wait to be written.  NULL when
+ * memory is out; the descriptor is then closed. */
+static struct conn *
+conn_new(struct wire *w, int fd, size_t in_max, size_t out_max,
+    const struct conn_events *events, void *user)
+{
+    struct conn *c = calloc(1, sizeof *c);
+    socklen_t len = sizeof c->peer;
+    int on = 1;
+    if (c == NULL) {
+        close(fd);
+        return NULL;
+    }
+    c->wire = w;
+    c->watch.fd = fd;
+    c->watch.ready = conn_ready;
+    c->flush.run = conn_flush_task;
+    c->again.run = conn_again_task;
+    c->timer.fire = conn_timeout;
+    c->in.max = in_max + CONN_WRITE_MAX + WIRE_SCRATCH;
+    c->out.max = out_max;
+    c->events = events;
+    c->user = user;
+    getpeername(fd, (struct sockaddr *)&c->peer, &len);
+    len = sizeof c->local;
+    getsockname(fd, (struct sockaddr *)&c->local, &len);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);   /* we batch by ourselves */
+    list_append(&w->all, &c->node);
+    if (!loop_watch_set(w->loop, &c->watch, LOOP_READ)) {
+        conn_drop(c);
+        return NULL;
+    }
+    return c;
+}
+
+/* The owner lets go.  What is queued is still written; no further event. */
+static void
+conn_close(struct conn *c)
+{
+    c->events = NULL;
+    if (c->state == CONN_HANDSHAKE || (c->state == CONN_OPEN && c->watch.fd < 0)) {
+        conn_drop(c);
+        return;
+    }
+    if (!conn_is_up(c))
+        return;
+    conn_enter(c, CONN_FLUSHING);
+    c->let_go = true;
+    c->wire->nlingering++;
+    if (buf_len(&c->out) > 0)
+        conn_flush_later(c);
+    else
+        conn_finish(c);
+}
+
+static void
+wire_close(struct wire *w)
+{
+    struct list_node *n;
+    struct list_node *next;
+    for (n = w->all.next; n != &w->all; n = next) {
+        next = n->next;
+        conn_drop(MAP_OWNER(n, struct conn, node));
+    }
+    wire_reap(&w->reap);
+    free(w->scratch);
+    w->scratch = NULL;
+}
+
+/* ---- listening ---- */
+
+struct listener {
+    struct loop_watch   watch;
+    struct timer        pause;   /* out of descriptors: wait a little */
+    struct wire        *wire;    /* borrowed */
+    /* a connection was accepted; the descriptor is the receiver's.  `from` is where it comes from */
+    void              (*accepted)(void *user, int fd, const struct sockaddr_storage *from);
+    void               *user;    /* borrowed */
+};
+
+static bool
+conn_unblock(int fd)
+{
+    int flags = fcntl(fd, F_GETFL, 0);
+    return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0
+        && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+static void
+listener_ready(struct loop_watch *w, unsigned events)
+{
+    struct listener *l = MAP_OWNER(w, struct listener, watch);
+    int i;
+    (void)events;
+    for (i = 0; i < LISTENER_ACCEPTS && l->watch.fd >= 0; i++) {
+        struct sockaddr_storage from;
+        socklen_t len = sizeof from;
+        int fd;
+        memset(&from, 0, sizeof from);
+        fd = accept(l->watch.fd, (struct sockaddr *)&from, &len);
+        if (fd >= 0 && conn_unblock(fd)) {
+            l->accepted(l->user, fd, &from);
+            continue;
+        }
+        if (fd >= 0)
+            close(fd);
+        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            if (log_begin(l->wire->log, LOG_ERROR, "accept-failed", span_of("accept"))) {
+                log_text(l->wire->log, "error", strerror(errno));
+                log_end(l->wire->log);
+            }
+            loop_watch_set(l->wire->loop, &l->watch, 0);
+            timer_set(l->wire->loop, &l->pause, LISTENER_PAUSE_MS);
+            return;
+        } else if (errno != EINTR && errno != ECONNABORTED) {
+            return;
+        }
+    }
+}
+
+static void
+listener_resume(struct timer *t)
+{
+    struct listener *l = MAP_OWNER(t, struct listener, pause);
+    loop_watch_set(l->wire->loop, &l->watch, LOOP_READ);
+}
+
+static int
+listener_socket(const struct sockaddr_storage *at, socklen_t at_len)
+{
+    int on = 1;
+    int fd = socket(at->ss_family, SOCK_STREAM, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (at->ss_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, (const struct sockaddr *)at, at_len) == 0 && listen(fd, LISTENER_BACKLOG) == 0
+        && conn_unblock(fd))
+        return fd;
+    on = errno;
+    close(fd);
+    errno = on;
+    return -1;
+}
+
+/* Listen; l->accepted and l->user are set by the caller.  False with errno. */
+static bool
+listener_open(struct listener *l, struct wire *w, const struct sockaddr_storage *at, socklen_t at_len)
+{
+    l->wire = w;
+    l->watch.ready = listener_ready;
+    l->pause.fire = listener_resume;
+    l->watch.fd = listener_socket(at, at_len);
+    return l->watch.fd >= 0 && loop_watch_set(w->loop, &l->watch, LOOP_READ);
+}
+
+static void
+listener_close(struct listener *l)
+{
+    if (l->wire == NULL || l->watch.fd < 0)
+        return;
+    timer_cancel(l->wire->loop, &l->pause);
+    loop_watch_set(l->wire->loop, &l->watch, 0);
+    close(l->watch.fd);
+    l->watch.fd = -1;
+}
+
+/* ---- dialling: happy eyeballs over the targets of a domain (RFC 8305, XEP-0495) ----
+ *
+ * Targets come in order of preference.  The first is tried; when it has failed, or has not answered
+ * for DIAL_STAGGER_MS, the next of the same priority is tried beside it; the next priority waits
+ * until all of this one have failed (RFC 2782).  The first connection that stands wins.  When it turns out to be
+ * of no use (TLS, stream), dial_next() goes on with the targets that are left. */
+
+enum dial_target_state { DIAL_NEW, DIAL_TRYING, DIAL_USED };
+
+struct dial;
+
+struct dial_try {
+    struct loop_watch  watch;
+    struct timer       timer;    /* the address does not answer */
+    struct dial       *dial;     /* its owner; NULL: free slot */
+    size_t             target;
+};
+
+struct dial {
+    struct wire              *wire;      /* borrowed */
+    struct dns_target        *targets;   /* owned copy */
+    unsigned char            *state;     /* owned, enum dial_target_state of each */
+    size_t                    count;
+    struct sockaddr_storage   from;      /* local address to leave from; AF_UNSPEC for any */
+    int64_t                   connect_ms;
+    struct dial_try           tries[DIAL_PARALLEL_MAX];
+    struct timer              stagger;
+    enum xe_why               why;       /* the most telling failure so far */
+    void                    (*connected)(void *user, int fd, const struct dns_target *target);
+    void                    (*failed)(void *user, enum xe_why why);
+    void                     *user;      /* borrowed */
+};
+
+static void
+dial_try_end(struct dial_try *t)
+{
+    struct dial *d = t->dial;
+    timer_cancel(d->wire->loop, &t->timer);
+    loop_watch_set(d->wire->loop, &t->watch, 0);
+    t->dial = NULL;
+}
+
+static enum xe_why
+dial_why(int error)
+{
+    switch (error) {
+    case ECONNREFUSED:
+        return XE_WHY_REFUSED;
+    case ETIMEDOUT:
+        return XE_WHY_CONNECT_TIMEOUT;
+    case EADDRNOTAVAIL:
+    case EACCES:
+    case EPERM:
+        return XE_WHY_BIND;
+    default:
+        return XE_WHY_UNREACHABLE;
+    }
+}
+
+static bool
+dial_active(const struct dial *d)
+{
+    size_t i;
+    for (i = 0; i < DIAL_PARALLEL_MAX; i++)
+        if (d->tries[i].dial != NULL)
+            return true;
+    return false;
+}
+
+/* The target to try next, or d->count: none is left, or the next one has to wait for its priority. */
+static size_t
+dial_choose(const struct dial *d)
+{
+    size_t i;
+    size_t next = d->count;
+    for (i = d->count; i > 0; i--)
+        if (d->state[i - 1] == DIAL_NEW)
+            next = i - 1;
+    for (i = 0; next < d->count && i < DIAL_PARALLEL_MAX; i++)
+        if (d->tries[i].dial != NULL
+            && d->targets[d->tries[i].target].priority < d->targets[next].priority)
+            return d->count;
+    return next;
+}
+
+/* A non-blocking socket on its way to the target, from the configured address; -1 with errno. */
+static int
+dial_socket(const struct dial *d, const struct dns_target *target)
+{
+    int fd = socket(target->addr.ss_family, SOCK_STREAM, 0);
+    int error;
+    if (fd < 0)
+        return -1;
+    if (conn_unblock(fd)
+        && (d->from.ss_family == AF_UNSPEC || bind(fd, (const struct sockaddr *)&d->from,
+            d->from.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)) == 0)
+        && (connect(fd, (const struct sockaddr *)&target->addr, target->addr_len) == 0
+            || errno == EINPROGRESS))
+        return fd;
+    error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+static void
+dial_won(struct dial_try *t)
+{
+    struct dial *d = t->dial;
+    int fd = t->watch.fd;
+    size_t target = t->target;
+    size_t i;
+    dial_try_end(t);
+    for (i = 0; i < DIAL_PARALLEL_MAX; i++) {
+        if (d->tries[i].dial != NULL) {
+            d->state[d->tries[i].target] = DIAL_NEW;   /* not refuted, merely slower */
+            dial_try_end(&d->tries[i]);
+            close(d->tries[i].watch.fd);
+        }
+    }
+    timer_cancel(d->wire->loop, &d->stagger);
+    d->connected(d->user, fd, &d->targets[target]);
+}
+
+/* Remember the failure that tells most: one that got an answer beats silence, silence beats no route. */
+static void
+dial_note(struct dial *d, enum xe_why why)
+{
+    if (d->why == XE_WHY_NONE || why == XE_WHY_CONNECT_TIMEOUT
+        || (why == XE_WHY_REFUSED && d->why != XE_WHY_CONNECT_TIMEOUT))
+        d->why = why;
+}
+
+/* Start one attempt.  False when it failed at once; the reason is noted. */
+static bool
+dial_launch(struct dial *d, size_t target)
+{
+    struct dial_try *t = d->tries;
+    d->state[target] = DIAL_USED;
+    if (d->from.ss_family != AF_UNSPEC && d->from.ss_family != d->targets[target].addr.ss_family) {
+        dial_note(d, XE_WHY_UNREACHABLE);
+        return false;
+    }
+    while (t->dial != NULL)
+        t++;
+    t->target = target;
+    t->watch.fd = dial_socket(d, &d->targets[target]);
+    if (t->watch.fd < 0) {
+        dial_note(d, dial_why(errno));
+        return false;
+    }
+    t->dial = d;
+    d->state[target] = DIAL_TRYING;
+    loop_watch_set(d->wire->loop, &t->watch, LOOP_WRITE);
+    timer_set(d->wire->loop, &t->timer, d->connect_ms);
+    return true;
+}
+
+/* Go on: launch what may be launched now; when nothing runs and nothing is left, it has failed. */
+static void
+dial_next(struct dial *d)
+{
+    size_t running = 0;
+    size_t i;
+    size_t next;
+    for (i = 0; i < DIAL_PARALLEL_MAX; i++)
+        running += d->tries[i].dial != NULL;
+    while (running < DIAL_PARALLEL_MAX && (next = dial_choose(d)) < d->count) {
+        if (dial_launch(d, next)) {
+            timer_set(d->wire->loop, &d->stagger, DIAL_STAGGER_MS);
+            return;
+        }
+    }
+    if (!dial_active(d)) {
+        timer_cancel(d->wire->loop, &d->stagger);
+        d->failed(d->user, d->why);
+    }
+}
+
+static void
+dial_try_failed(struct dial_try *t, enum xe_why why)
+{
+    struct dial *d = t->dial;
+    d->state[t->target] = DIAL_USED;
+    dial_try_end(t);
+    close(t->watch.fd);
+    dial_note(d, why);
+    dial_next(d);
+}
+
+static void
+dial_ready(struct loop_watch *w, unsigned events)
+{
+    struct dial_try *t = MAP_OWNER(w, struct dial_try, watch);
+    int error = 0;
+    socklen_t len = sizeof error;
+    (void)events;
+    if (getsockopt(w->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+        error = errno;
+    if (error == 0)
+        dial_won(t);
+    else
+        dial_try_failed(t, dial_why(error));
+}
+
+static void
+dial_try_timeout(struct timer *timer)
+{
+    dial_try_failed(MAP_OWNER(timer, struct dial_try, timer), XE_WHY_CONNECT_TIMEOUT);
+}
+
+static void
+dial_stagger(struct timer *timer)
+{
+    dial_next(MAP_OWNER(timer, struct dial, stagger));
+}
+
+/* Stop, without an event. */
+static void
+dial_free(struct dial *d)
+{
+    size_t i;
+    if (d == NULL)
+        return;
+    timer_cancel(d->wire->loop, &d->stagger);
+    for (i = 0; i < DIAL_PARALLEL_MAX; i++) {
+        if (d->tries[i].dial != NULL) {
+            dial_try_end(&d->tries[i]);
+            close(d->tries[i].watch.fd);
+        }
+    }
+    free(d->targets);
+    free(d->state);
+    free(d);
+}
+
+/* Prepare to dial `count` targets (copied), leaving from `from` (NULL for any address).  The caller
+ * sets the events and calls dial_next().  NULL when memory is out. */
+static struct dial *
+dial_new(struct wire *w, const struct dns_target *targets, size_t count,
+    const struct sockaddr_storage *from, int64_t connect_ms)
+{
+    struct dial *d = calloc(1, sizeof *d);
+    size_t i;
+    if (d == NULL)
+        return NULL;
+    d->wire = w;
+    d->count = count;
+    d->connect_ms = connect_ms;
+    d->from.ss_family = AF_UNSPEC;
+    d->stagger.fire = dial_stagger;
+    for (i = 0; i < DIAL_PARALLEL_MAX; i++) {
+        d->tries[i].watch.ready = dial_ready;
+        d->tries[i].timer.fire = dial_try_timeout;
+    }
+    if (from != NULL) {
+        d->from = *from;
+        if (from->ss_family == AF_INET6)
+            ((struct sockaddr_in6 *)(void *)&d->from)->sin6_port = 0;
+        else
+            ((struct sockaddr_in *)(void *)&d->from)->sin_port = 0;
+    }
+    d->targets = malloc((count > 0 ? count : 1) * sizeof *targets);
+    d->state = calloc(count > 0 ? count : 1, 1);
+    if (d->targets == NULL || d->state == NULL) {
+        dial_free(d);
+        return NULL;
+    }
+    memcpy(d->targets, targets, count * sizeof *targets);
+    return d;
+}
+
+/* ===========================================================================
+ * [QUEUE] queue_         stanzas that wait: for a server, for a trunk, for an acknowledgement
+ * calls:  BASE BUF
+ *
+ *   bytes   |== sent, may come back ==|===== not sent =====|
+ *           first                     first + sent         first + count
+ *
+ * Stanzas are written straight into queue->bytes and then counted in with queue_add().  They leave in
+ * order: queue_send() hands the next ones to a connection but keeps them, queue_release() forgets the
+ * oldest when it has arrived (written to the system, or acknowledged), queue_rewind() makes all of them
+ * unsent again when the connection died.  So a stanza is always owned by exactly one queue.
+ * ======================================================================== */
+
+struct queue_item {
+    uint32_t len;     /* bytes */
+    void    *tag;     /* whose it is; meaning known to the user of the queue */
+};
+
+struct queue {
+    struct buf         bytes;       /* the stanzas, one after the other */
+    struct queue_item *items;       /* owned ring of `cap` items, a power of two */
+    size_t             cap;
+    size_t             first;       /* index of the oldest, not reduced */
+    size_t             count;
+    size_t             sent;        /* how many of them have been handed on */
+    size_t             sent_bytes;
+};
+
+static struct queue_item *
+queue_item(const struct queue *q, size_t n)
+{
+    return &q->items[(q->first + n) & (q->cap - 1)];
+}
+
+static bool
+queue_grow(struct queue *q)
+{
+    size_t cap = q->cap == 0 ? 8 : q->cap * 2;
+    struct queue_item *items = malloc(cap * sizeof *items);
+    size_t i;
+    if (items == NULL)
+        return false;
+    for (i = 0; i < q->count; i++)
+        items[i] = *queue_item(q, i);
+    free(q->items);
+    q->items = items;
+    q->cap = cap;
+    q->first = 0;
+    return true;
+}
+
+/* Count in the stanza that was just written to the end of q->bytes, `len` bytes.  False when memory
+ * is out; the bytes are then taken back. */
+static bool
+queue_add(struct queue *q, size_t len, void *tag)
+{
+    if (q->count == q->cap && !queue_grow(q)) {
+        q->bytes.tail -= len;
+        return false;
+    }
+    *queue_item(q, q->count) = (struct queue_item){ (uint32_t)len, tag };
+    q->count++;
+    return true;
+}
+
+static size_t
+queue_unsent(const struct queue *q)
+{
+    return q->count - q->sent;
+}
+
+/* The next unsent stanzas as one run of at most `max` bytes, but at least one; they count as sent.
+ * *n receives how many. */
+static struct xe_span
+queue_send(struct queue *q, size_t max, size_t *n)
+{
+    const char *at = q->bytes.bytes + q->bytes.head + q->sent_bytes;
+    size_t len = 0;
+    *n = 0;
+    while (q->sent < q->count) {
+        size_t next = queue_item(q, q->sent)->len;
+        if (*n > 0 && len + next > max)
+            break;
+        len += next;
+        q->sent++;
+        ++*n;
+    }
+    q->sent_bytes += len;
+    return span_make(at, len);
+}
+
+/* The oldest stanza; its bytes are valid until the queue changes. */
+static struct xe_span
+queue_oldest(const struct queue *q)
+{
+    return span_make(q->bytes.bytes + q->bytes.head, queue_item(q, 0)->len);
+}
+
+/* Forget the oldest stanza. */
+static struct queue_item
+queue_release(struct queue *q)
+{
+    struct queue_item item = *queue_item(q, 0);
+    q->first++;
+    q->count--;
+    if (q->sent > 0) {
+        q->sent--;
+        q->sent_bytes -= item.len;
+    }
+    buf_skip(&q->bytes, item.len);
+    return item;
+}
+
+static void
+queue_rewind(struct queue *q)
+{
+    q->sent = 0;
+    q->sent_bytes = 0;
+}
+
+static void
+queue_free(struct queue *q)
+{
+    buf_free(&q->bytes);
+    free(q->items);
+    *q = (struct queue){ .bytes.max = q->bytes.max };
+}
+
+/* ===========================================================================
+ * [POLICY] policy_       what a partner's settings allow: 18 combinations, one table
+ * calls:  BASE
+ *
+ * Three settings of a partner decide how it may prove who it is:
+ *
+ *   tls       required | optional | not-supported    is the stream encrypted?
+ *   sasl      required | optional | not-supported    SASL EXTERNAL with a certificate (XEP-0178)
+ *   dialback  true | false                           XEP-0220, asking the domain's own server
+ *
+ * and leave some of three methods: SASL over TLS, dialback over TLS, dialback over plain TCP.  The
+ * rows and their numbers are those that administrators know from the negotiation settings for XMPP
+ * federated partners.  Two rules hold in every row:
+ *
+ *   1. with tls="required" there is never dialback over plain TCP: row 7 allows it nowhere;
+ *   2. a row that leaves no method at all is invalid, and the configuration is refused.
+ *
+ * A doubtful row works, but not as a reader of the three words would expect; it is warned about.
+ * ======================================================================== */
+
+enum policy_level { POLICY_REQUIRED, POLICY_OPTIONAL, POLICY_NOT_SUPPORTED };
+
+/* Methods, as bits. */
+enum {
+    POLICY_SASL_TLS     = 1,   /* SASL EXTERNAL inside TLS */
+    POLICY_TLS_DIALBACK = 2,   /* dialback on an encrypted stream */
+    POLICY_TCP_DIALBACK = 4    /* dialback on a plain stream */
+};
+
+enum policy_verdict { POLICY_VALID, POLICY_DOUBTFUL, POLICY_INVALID };
+
+struct policy_row {
+    unsigned            number;    /* 1 to 18, stable */
+    enum policy_level   tls;
+    enum policy_level   sasl;
+    bool                dialback;
+    unsigned            methods;   /* POLICY_* bits; 0 in an invalid row */
+    enum policy_verdict verdict;
+    const char         *why;       /* a sentence; static */
+};
+
+static const char *
+policy_level_name(enum policy_level level)
+{
+    static const char *const names[] = { "required", "optional", "not-supported" };
+    return names[level];
+}
+
+/* The level of a word of the configuration; false when it is none. */
+static bool
+policy_level_parse(struct xe_span word, enum policy_level *level)
+{
+    static const enum policy_level all[] =
+        { POLICY_REQUIRED, POLICY_OPTIONAL, POLICY_NOT_SUPPORTED };
+    size_t i;
+    for (i = 0; i < sizeof all / sizeof *all; i++)
+        if (span_is(word, policy_level_name(all[i]))) {
+            *level = all[i];
+            return true;
+        }
+    return false;
+}
+
+static const char *
+policy_verdict_name(enum policy_verdict verdict)
+{
+    static const char *const names[] = { "valid", "doubtful", "invalid" };
+    return names[verdict];
+}
+
+/* In order of number, so that the place follows from the settings. */
+#define R POLICY_REQUIRED
+#define O POLICY_OPTIONAL
+#define N POLICY_NOT_SUPPORTED
+#define S POLICY_SASL_TLS
+#define D POLICY_TLS_DIALBACK
+#define T POLICY_TCP_DIALBACK
+static const struct policy_row policy_rows[18] = {
+    {  1, R, R, true,  S,         POLICY_DOUBTFUL, "dialback is switched on but can never be "
+        "used, because SASL is required; say dialback=\"false\", or sasl=\"optional\"" },
+    {  2, R, R, false, S,         POLICY_VALID,    "a good certificate over TLS is the only way" },
+    {  3, O, R, true,  S | D | T, POLICY_DOUBTFUL, "SASL is required but works only over TLS, "
+        "which is optional; without TLS only dialback over plain TCP is left" },
+    {  4, O, R, false, S,         POLICY_DOUBTFUL, "SASL is required but works only over TLS, "
+        "which is optional; a stream without TLS can never be authenticated" },
+    {  5, N, R, true,  T,         POLICY_DOUBTFUL, "SASL is required but cannot work, because "
+        "it needs TLS; only dialback over plain TCP is left" },
+    {  6, N, R, false, 0,         POLICY_INVALID,  "no method is left: SASL needs TLS, which is "
+        "not supported, and dialback is off" },
+    {  7, R, O, true,  S | D,     POLICY_VALID,    "a good certificate, or dialback, both over "
+        "TLS" },
+    {  8, R, O, false, S,         POLICY_VALID,    "SASL over TLS is the only method, as dialback "
+        "is off" },
+    {  9, O, O, true,  S | D | T, POLICY_DOUBTFUL, "every method is allowed, so a stream may end "
+        "up unencrypted with nothing but dialback over plain TCP" },
+    { 10, O, O, false, S,         POLICY_DOUBTFUL, "SASL is the only method and works only over "
+        "TLS, which is optional; a stream without TLS can never be authenticated" },
+    { 11, N, O, true,  T,         POLICY_DOUBTFUL, "SASL is optional but cannot work, because it "
+        "needs TLS; only dialback over plain TCP is left" },
+    { 12, N, O, false, 0,         POLICY_INVALID,  "no method is left: SASL needs TLS, which is "
+        "not supported, and dialback is off" },
+    { 13, R, N, true,  D,         POLICY_VALID,    "dialback over TLS is the only method" },
+    { 14, R, N, false, 0,         POLICY_INVALID,  "no method is left: SASL or dialback must be "
+        "switched on" },
+    { 15, O, N, true,  D | T,     POLICY_VALID,    "dialback, over TLS where the partner offers "
+        "it" },
+    { 16, O, N, false, 0,         POLICY_INVALID,  "no method is left: SASL or dialback must be "
+        "switched on" },
+    { 17, N, N, true,  T,         POLICY_VALID,    "dialback over plain TCP, nothing is "
+        "encrypted" },
+    { 18, N, N, false, 0,         POLICY_INVALID,  "no method is left: SASL or dialback must be "
+        "switched on" },
+};
+#undef R
+#undef O
+#undef N
+#undef S
+#undef D
+#undef T
+
+/* The row of three settings; static, never NULL. */
+static const struct policy_row *
+policy_row(enum policy_level tls, enum policy_level sasl, bool dialback)
+{
+    return &policy_rows[(unsigned)sasl * 6 + (unsigned)tls * 2 + (dialback ? 0 : 1)];
+}
+
+/* Whether SASL EXTERNAL may be used on a stream that is or is not encrypted now. */
+static bool
+policy_allows_sasl(const struct policy_row *row, bool encrypted)
+{
+    return encrypted && (row->methods & POLICY_SASL_TLS) != 0;
+}
+
+/* Whether dialback may be used on a stream that is or is not encrypted now. */
+static bool
+policy_allows_dialback(const struct policy_row *row, bool encrypted)
+{
+    return (row->methods & (encrypted ? POLICY_TLS_DIALBACK : POLICY_TCP_DIALBACK)) != 0;
+}
+
+/* The methods of a row in words: "SASL/TLS, TLS dialback"; static. */
+static const char *
+policy_methods_text(unsigned methods)
+{
+    static const char *const texts[8] = { "none", "SASL/TLS", "TLS dialback",
+        "SASL/TLS, TLS dialback", "TCP dialback", "SASL/TLS, TCP dialback",
+        "TLS dialback, TCP dialback", "SASL/TLS, TLS dialback, TCP dialback" };
+    return texts[methods & 7];
+}
+
+/* ===========================================================================
+ * [AUTH]  dialback_ sasl_ peer_   keys, SASL EXTERNAL and whose certificate it is
+ * calls:  BASE BUF TLS
+ *
+ * Three pure questions of server-to-server authentication; nothing here waits or keeps state.
+ *
+ *   dialback_  the key of XEP-0220, computed as XEP-0185 says.  It depends on nothing but the
+ *              shared secret and the stream: any edge of a pool verifies what another has sent.
+ *   sasl_      the payload of SASL EXTERNAL: base64 of the domain that is claimed (XEP-0178)
+ *   peer_      whether a certificate stands for a domain (RFC 6120 13.7.2, RFC 9525)
+ * ======================================================================== */
+
+#include <mbedtls/base64.h>
+
+#define DIALBACK_KEY_LEN  64     /* hex digits of HMAC-SHA256 */
+#define SASL_DOMAIN_MAX   1023   /* bytes of a domain: RFC 7622 3.2 */
+#define SASL_TEXT_MAX     1368   /* enough for its base64 with NUL */
+
+/* ---- dialback ---- */
+
+/* The HMAC key is the hexadecimal *text* of SHA-256(secret), not its 32 bytes (XEP-0185 3). */
+struct dialback_secret {
+    char key[DIALBACK_KEY_LEN];
+};
+
+static void
+dialback_put_hex(char *out, const unsigned char *bytes, size_t n)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t i;
+    for (i = 0; i < n; i++) {
+        out[2 * i] = hex[bytes[i] >> 4];
+        out[2 * i + 1] = hex[bytes[i] & 15];
+    }
+}
+
+/* Prepare the shared secret.  False only when the library fails. */
+static bool
+dialback_secret_set(struct dialback_secret *s, struct xe_span secret)
+{
+    unsigned char hash[32];
+    const mbedtls_md_info_t *sha256 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
+    if (mbedtls_md(sha256, (const unsigned char *)secret.at, secret.len, hash) != 0)
+        return false;
+    dialback_put_hex(s->key, hash, sizeof hash);
+    mbedtls_platform_zeroize(hash, sizeof hash);
+    return true;
+}
+
+static void
+dialback_secret_clear(struct dialback_secret *s)
+{
+    mbedtls_platform_zeroize(s, sizeof *s);
+}
+
+/* HMAC-SHA256 of "receiving originating id"; both domains in normal form, `id` the stream id that
+ * the receiving server gave.  False when memory is out. */
+static bool
+dialback_key(const struct dialback_secret *s, struct xe_span receiving, struct xe_span originating,
+    struct xe_span id, char key[DIALBACK_KEY_LEN + 1])
+{
+    const struct xe_span parts[] = { receiving, { " ", 1 }, originating, { " ", 1 }, id };
+    unsigned char mac[32];
+    mbedtls_md_context_t md;
+    bool good;
+    size_t i;
+    mbedtls_md_init(&md);
+    good = mbedtls_md_setup(&md, mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), 1) == 0
+        && mbedtls_md_hmac_starts(&md, (const unsigned char *)s->key, sizeof s->key) == 0;
+    for (i = 0; good && i < sizeof parts / sizeof parts[0]; i++)
+        good = parts[i].len == 0
+            || mbedtls_md_hmac_update(&md, (const unsigned char *)parts[i].at, parts[i].len) == 0;
+    good = good && mbedtls_md_hmac_finish(&md, mac) == 0;
+    mbedtls_md_free(&md);
+    if (good)
+        dialback_put_hex(key, mac, sizeof mac);
+    key[good ? DIALBACK_KEY_LEN : 0] = '\0';
+    return good;
+}
+
+/* Whether `given` is our key for this stream.  Takes the same time wherever they differ.  White
+ * space around the key is left over from pretty printing and does not count. */
+static bool
+dialback_check(const struct dialback_secret *s, struct xe_span receiving,
+    struct xe_span originating, struct xe_span id, struct xe_span given)
+{
+    char key[DIALBACK_KEY_LEN + 1];
+    unsigned difference = 0;
+    size_t i;
+    while (given.len > 0 && strchr(" \t\r\n", given.at[0]) != NULL && given.at[0] != '\0')
+        given = span_make(given.at + 1, given.len - 1);
+    while (given.len > 0 && strchr(" \t\r\n", given.at[given.len - 1]) != NULL
+        && given.at[given.len - 1] != '\0')
+        given.len--;
+    if (given.len != DIALBACK_KEY_LEN || !dialback_key(s, receiving, originating, id, key))
+        return false;
+    for (i = 0; i < DIALBACK_KEY_LEN; i++)
+        difference |= (unsigned)(unsigned char)key[i] ^ (unsigned char)given.at[i];
+    mbedtls_platform_zeroize(key, sizeof key);
+    return difference == 0;
+}
+
+/* ---- SASL EXTERNAL ---- */
+
+/* The initial response for `domain`.  RFC 6120 would allow "=", old servers want the domain
+ * (XEP-0178 3). False, and an empty text, when it does not fit. */
+static bool
+sasl_external_encode(struct xe_span domain, char *text, size_t max)
+{
+    size_t len;
+    text[0] = '\0';
+    return domain.len <= SASL_DOMAIN_MAX && mbedtls_base64_encode((unsigned char *)text, max, &len,
+        (const unsigned char *)domain.at, domain.len) == 0;
+}
+
+/* RFC 6120 6.4.2 wants canonical base64; mbed TLS skips white space, so look first. */
+static bool
+sasl_is_base64(struct xe_span text)
+{
+    size_t i;
+    for (i = 0; i < text.len; i++) {
+        char c = text.at[i];
+        bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+        if (!letter && c != '+' && c != '/' && (c != '=' || i + 2 < text.len))
+            return false;
+    }
+    return text.len % 4 == 0;
+}
+
+/* The authorization identity of an <auth/> or <response/>.  Empty text and "=" mean none, "": the
+ * identity is then the stream's `from`.  False, and "": <incorrect-encoding/>.  An identity with
+ * a NUL inside or longer than a domain is refused the same way. */
+static bool
+sasl_external_decode(struct xe_span text, char *authzid, size_t max)
+{
+    size_t len = 0;
+    bool good = text.len == 0 || span_is(text, "=");
+    if (!good && sasl_is_base64(text))
+        good = mbedtls_base64_decode((unsigned char *)authzid, max - 1, &len,
+                (const unsigned char *)text.at, text.len) == 0
+            && len <= SASL_DOMAIN_MAX && memchr(authzid, '\0', len) == NULL;
+    authzid[good ? len : 0] = '\0';
+    return good;
+}
+
+/* ---- whose certificate ---- */
+
+static char
+peer_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+/* Equal but for the case of ASCII letters and a dot at the end of either. */
+static bool
+peer_same_name(struct xe_span a, struct xe_span b)
+{
+    size_t i;
+    if (a.len > 0 && a.at[a.len - 1] == '.')
+        a.len--;
+    if (b.len > 0 && b.at[b.len - 1] == '.')
+        b.len--;
+    for (i = 0; i < a.len && i < b.len; i++)
+        if (peer_lower(a.at[i]) != peer_lower(b.at[i]))
+            return false;
+    return a.len == b.len && a.len > 0;
+}
+
+/* RFC 9525 6.3: a wildcard is the whole left-most label and stands for exactly one label.  As
+ * OpenSSL does, two more labels must follow it: nobody owns all of "*.example". */
+static bool
+peer_dns_matches(struct xe_span pattern, struct xe_span domain)
+{
+    size_t label = span_find(domain, '.');
+    struct xe_span rest;
+    size_t i;
+    if (pattern.len < 3 || memcmp(pattern.at, "*.", 2) != 0)
+        return span_find(pattern, '*') == pattern.len && peer_same_name(pattern, domain);
+    rest = span_make(pattern.at + 2, pattern.len - 2);
+    i = span_find(rest, '.');
+    if (i + 1 >= rest.len || span_find(rest, '*') != rest.len || label == 0 || label == domain.len)
+        return false;
+    return peer_same_name(rest, span_make(domain.at + label + 1, domain.len - label - 1));
+}
+
+/* RFC 6120 13.7.1.2: "_xmpp-server." and the domain, as it stands. */
+static bool
+peer_srv_matches(struct xe_span name, struct xe_span domain)
+{
+    static const struct xe_span service = { "_xmpp-server.", 13 };
+    size_t i;
+    for (i = 0; i < service.len; i++)
+        if (i >= name.len || peer_lower(name.at[i]) != service.at[i])
+            return false;
+    name = span_make(name.at + i, name.len - i);
+    return span_find(name, '*') == name.len && peer_same_name(name, domain);
+}
+
+/* RFC 6120 13.7.1.4: a domain; an address of somebody at it says nothing about the domain. */
+static bool
+peer_xmpp_matches(struct xe_span address, struct xe_span domain)
+{
+    return span_find(address, '@') == address.len && span_find(address, '/') == address.len
+        && peer_same_name(address, domain);
+}
+
+/* Whether a name in the certificate stands for the domain (A-labels for an internationalised one).
+ * Never the common name (RFC 9525 2). */
+static bool
+peer_is_named(const struct tls_facts *facts, struct xe_span domain)
+{
+    size_t i;
+    for (i = 0; i < facts->xmpp_addr_count; i++)
+        if (peer_xmpp_matches(facts->xmpp_addr[i], domain))
+            return true;
+    for (i = 0; i < facts->srv_id_count; i++)
+        if (peer_srv_matches(facts->srv_id[i], domain))
+            return true;
+    for (i = 0; i < facts->dns_count; i++)
+        if (peer_dns_matches(facts->dns[i], domain))
+            return true;
+    return false;
+}
+
+/* The certificate decision: XE_WHY_NONE when the chain is good and names the domain, otherwise
+ * what is wrong with the chain, otherwise XE_WHY_CERT_NAME. */
+static enum xe_why
+peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain)
+{
+    enum xe_why why = tls_why(facts);
+    if (why != XE_WHY_NONE)
+        return why;
+    return peer_is_named(facts, domain) ? XE_WHY_NONE : XE_WHY_CERT_NAME;
+}
+
+/* ===========================================================================
+ * [CONFIG] config_       the configuration file: one table, read once, never changed
+ * calls:  BASE BUF JID XML ELEM MAP LOG POLICY
+ *
+ * config_rows[] names every element and attribute with its type, default, limits, place in the
+ * struct and one sentence of documentation.  Reading, the output of `check` and the documented
+ * example are three walks over that table, so none can know a setting that the others do not.
+ *
+ *      file --> config_scan_*    well-formed?  which element and attribute is on which line?
+ *           --> Mini-XML         the values, entities resolved
+ *           --> config_read_*    the table: unknown, missing, repeated, out of range, defaults
+ *           --> config_check_*   what the table cannot say: settings that contradict each other
+ *           --> struct config    or all errors, sorted by line
+ *
+ * Mini-XML keeps no line numbers, forgets repeated attributes and accepts things that are not XML.
+ * So the file is first scanned here: config_mark is an index of the elements in document order with
+ * their lines, and the n-th element of the Mini-XML tree is the n-th mark.  A file that is not
+ * well-formed ends there, with the line; Mini-XML sees only the root element of a well-formed file.
+ *
+ * All memory of a configuration hangs on one list of blocks and dies in config_free().  Lists are
+ * counted before they are filled, so nothing moves and pointers between the parts stay good.
+ * ======================================================================== */
+
+#include <pwd.h>
+
+enum config_role { CONFIG_EDGE, CONFIG_GATEWAY };
+
+enum config_partner_type {        /* how far the users of a partner are trusted */
+    CONFIG_FEDERATED,             /* own company or established business relation */
+    CONFIG_PUBLIC_VERIFIED,       /* public provider that verifies its users */
+    CONFIG_PUBLIC_UNVERIFIED      /* public provider that does not; the default */
+};
+
+enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
+
+enum config_ports_format {
+    CONFIG_PORTS_TABLE, CONFIG_PORTS_NFT, CONFIG_PORTS_IPTABLES, CONFIG_PORTS_JSON
+};
+
+/* Every text below ends in NUL and belongs to the struct config, spans included; an absent one is
+ * NULL (a span: at == NULL).  `line` is a line of the file; 0 means that the element is not
+ * there. */
+
+struct config_address {                  /* an IPv4 or IPv6 literal and a port */
+    struct sockaddr_storage sa;          /* port included */
+    socklen_t               len;         /* of sa; 0: not given */
+    uint16_t                port;        /* host byte order */
+};
+
+struct config_host {                     /* a host name, or a literal */
+    const char             *name;        /* as written, without the port; NULL: not given */
+    struct config_address   address;     /* len > 0 when the name is a literal; port always */
+};
+
+struct config_network {                  /* who may connect: address or address/prefix */
+    struct config_address   address;     /* port 0 */
+    unsigned                prefix;      /* bits that count; 32 or 128 for one address */
+    unsigned                line;
+};
+
+struct config_certificate {              /* files; loading them is the business of TLS */
+    const char             *chain;       /* PEM, own certificate first */
+    const char             *key;         /* PEM */
+    unsigned                line;        /* 0: no certificate given */
+};
+
+struct config_trust {
+    const char             *ca;          /* PEM, trusted authorities */
+    const char             *crl;         /* PEM, revoked certificates; may be NULL */
+    unsigned                line;        /* 0: no trust given */
+};
+
+struct config_name {                     /* a name in a list */
+    struct xe_span          name;        /* lower case */
+    const void             *owner;       /* the config_partner or config_inner it belongs to */
+    struct map_node         node;        /* in config.partner_map or .inner_map */
+    unsigned                line;
+};
+
+struct config_domain {                   /* edge: an inner domain */
+    struct xe_span            name;      /* lower case */
+    struct xe_span            gateway;   /* the only gateway that may serve it; absent: any */
+    struct config_certificate certificate; /* line 0: config.certificate is used */
+    struct map_node           node;      /* in config.domain_map */
+    unsigned                  line;
+};
+
+struct config_external {                 /* edge: rows 1 and 2 */
+    struct config_address   address;     /* listened on, and source of outgoing connections */
+    unsigned                line;
+};
+
+struct config_internal {                 /* edge: row 3 */
+    struct config_address     address;
+    struct config_certificate certificate; /* the edge's own, towards gateways */
+    struct config_trust       trust;     /* authorities of gateway certificates */
+    struct config_name       *gateways;  /* names that gateway certificates must carry */
+    size_t                    ngateways;
+    unsigned                  line;
+};
+
+struct config_edge {                     /* gateway: an edge to dial (row 3) */
+    struct xe_span          name;        /* what its certificate must carry */
+    struct config_host      host;        /* where it is */
+    unsigned                line;
+};
+
+struct config_listen {                   /* gateway: where the inner server finds the partners */
+    struct config_address     address;
+    struct config_certificate certificate; /* for STARTTLS; config.certificate if absent */
+    unsigned                  line;
+};
+
+struct config_inner {                    /* gateway: an inner server */
+    struct config_address   address;     /* where it listens for s2s */
+    enum policy_level       tls;         /* on the streams with it */
+    const struct policy_row *row;        /* of tls, sasl not-supported, dialback true */
+    struct config_name     *domains;     /* what it serves */
+    size_t                  ndomains;
+    struct config_network  *sources;     /* who may connect as it; its address if none given */
+    size_t                  nsources;    /* >= 1 */
+    unsigned                line;
+};
+
+struct config_partner {                  /* New-CsXmppAllowedPartner, same names and defaults */
+    struct config_name       domain;     /* primary; at == NULL in the default partner */
+    struct config_name      *domains;    /* additional ones */
+    size_t                   ndomains;
+    enum config_partner_type type;
+    enum policy_level        tls;
+    enum policy_level        sasl;
+    bool                     dialback;
+    const struct policy_row *row;        /* of the three settings above; never invalid */
+    size_t                   connection_limit;
+    bool                     keepalive;  /* the partner is expected to send keep-alives */
+    struct config_host       proxy;      /* static route instead of DNS; name NULL: none */
+    bool                     proxy_direct_tls; /* the proxy wants TLS from the first byte */
+    const char              *description;
+    unsigned                 line;
+};
+
+struct config_partners {
+    bool                    allow;       /* domains not listed get the default partner's settings */
+    struct config_partner   fallback;    /* the default partner */
+    struct config_partner  *list;
+    size_t                  count;
+    unsigned                line;
+};
+
+struct config_tls {
+    enum config_tls_version minimum;
+    const char             *ciphersuites; /* mbedTLS names, ':' between; NULL: its choice */
+    bool                    keylog;      /* session keys may be written */
+    const char             *keylog_file; /* NULL: the file that SSLKEYLOGFILE names */
+    unsigned                line;
+};
+
+/* Every limit of the running service.  Sizes and counts are size_t, times milliseconds. */
+struct config_limits {
+    size_t  connections;           /* s2s connections in all */
+    size_t  partner_connections;   /* with one partner, unless it says otherwise */
+    size_t  source_connections;    /* accepted from one source address */
+    size_t  source_rate;           /* new connections of one source address per second */
+    size_t  source_burst;          /* bucket size of source_rate */
+    size_t  preauth_bytes;         /* received before authentication */
+    size_t  preauth_elements;      /* first-level elements before authentication */
+    int64_t preauth_ms;            /* time to establish a stream */
+    size_t  stanza_bytes;          /* of one stanza */
+    size_t  attributes;            /* of one tag */
+    size_t  depth;                 /* open elements within a stanza */
+    size_t  header_bytes;          /* of a stream header */
+    size_t  pairs;                 /* authorised domain pairs on one stream */
+    int64_t connect_ms;            /* TCP connect, per address */
+    int64_t race_ms;               /* head start of one address before the next is tried */
+    int64_t attempt_ms;            /* whole attempt to reach a partner */
+    int64_t dialback_ms;           /* answer to a dialback request */
+    int64_t inactivity_ms;         /* stream without anything received is closed */
+    int64_t keepalive_ms;          /* whitespace is sent when nothing else was for this long */
+    int64_t write_ms;              /* peer that does not read */
+    int64_t close_ms;              /* wait for the peer's closing tag */
+    int64_t partner_retry_first_ms; /* back-off after a failed attempt, first */
+    int64_t partner_retry_max_ms;  /* and largest */
+    size_t  queue_bytes;           /* waiting for one pair */
+    size_t  queue_stanzas;
+    int64_t hold_ms;               /* wait for a trunk before stanzas are returned */
+    size_t  memory_bytes;          /* of all queues */
+    int64_t drain_ms;              /* orderly end on SIGTERM */
+    size_t  trunk_window;          /* stanzas sent on a trunk and not acknowledged */
+    size_t  trunk_window_bytes;
+    int64_t trunk_ping_ms;         /* idle trunk is asked for an acknowledgement */
+    int64_t trunk_answer_ms;       /* and must answer within */
+    int64_t trunk_retry_first_ms;  /* back-off of a gateway's dialling, first */
+    int64_t trunk_retry_max_ms;    /* and largest */
+    int64_t dns_ms;                /* one question to one name server */
+    size_t  dns_tries;             /* per name server */
+};
+
+struct config_echo {
+    struct xe_span            domain;    /* this node answers for it itself; absent: none */
+    struct config_certificate certificate; /* edge; line 0: config.certificate is used */
+    unsigned                  line;
+};
+
+struct config_log {
+    enum log_level          level;
+    bool                    json;
+    const char             *file;        /* NULL: standard error */
+};
+
+struct config_resolver {
+    struct config_address   address;
+    unsigned                line;
+};
+
+/* One configuration.  Made by config_load(), immutable, freed by config_free(). */
+struct config {
+    enum config_role          role;
+    struct xe_span            name;      /* of this node */
+    const char               *path;      /* of the file, as given */
+
+    /* edge */
+    struct config_external    external;
+    struct config_internal    internal;
+    struct config_domain     *domains;   /* the inner domains */
+    size_t                    ndomains;
+    struct config_partners    partners;
+
+    /* gateway */
+    struct config_edge       *edges;
+    size_t                    nedges;
+    struct config_listen      listen;
+    struct config_inner      *inner;
+    size_t                    ninner;
+
+    /* both; what differs is said */
+    struct config_certificate certificate; /* edge: of domains without one; gateway: its own */
+    struct config_trust       trust;     /* edge: of partners; gateway: of edges */
+    struct config_echo        echo;
+    struct config_resolver   *resolvers; /* none: those of the system */
+    size_t                    nresolvers;
+    struct config_tls         tls;
+    struct config_limits      limits;
+    struct config_log         log;
+    const char               *secret_file;
+    struct xe_span            secret;    /* dialback; absent on a gateway: draw one at start */
+    unsigned                  secret_line; /* of <dialback> */
+    const char               *control;   /* path of the control socket */
+    const char               *user;      /* to run as; NULL: stay */
+    unsigned                  run_line;  /* of <run> */
+    unsigned                  line;      /* of the root element */
+
+    /* private */
+    struct map                partner_map; /* every partner domain -> config_name */
+    struct map                domain_map;  /* edge: every inner domain -> config_domain */
+    struct map                inner_map;   /* gateway: every inner domain -> config_name */
+    struct config_block      *blocks;    /* owned: all memory of this configuration */
+    struct buf                warnings;  /* owned: what config_load() warned about */
+};
+
+/* ---- the table ---- */
+
+#define CONFIG_FILE_MAX      ((size_t)16 << 20)  /* bytes of the file */
+#define CONFIG_PATH_MAX      4096                /* bytes of the directory of the file */
+#define CONFIG_SECRET_MIN    16                  /* bytes of the dialback secret */
+#define CONFIG_SECRET_MAX    4096
+#define CONFIG_DEPTH_MAX     8                   /* open elements; the table needs 4 */
+#define CONFIG_MESSAGES_MAX  200                 /* errors and warnings told */
+#define CONFIG_LIST_MAX      100000              /* elements of one list */
+#define CONFIG_NOWHERE       SIZE_MAX            /* offset: not stored */
+
+enum config_kind {
+    CONFIG_ELEMENT,     /* begins an element; the rows up to the next one are its attributes */
+    CONFIG_TEXT,        /* const char * */
+    CONFIG_DOMAIN,      /* struct xe_span, lower case */
+    CONFIG_ADDRESS,     /* struct config_address, all but the port */
+    CONFIG_NETWORK,     /* struct config_network */
+    CONFIG_HOST,        /* struct config_host, all but the port */
+    CONFIG_HOST_PORT,   /* struct config_host */
+    CONFIG_PORT,        /* uint16_t */
+    CONFIG_COUNT,       /* size_t */
+    CONFIG_BYTES,       /* size_t */
+    CONFIG_TIME,        /* int64_t, milliseconds */
+    CONFIG_BOOL,        /* bool; words[0] is false */
+    CONFIG_WORD,        /* an enum; its values are the places in words[] */
+    CONFIG_FILE,        /* const char *, absolute; must be there and readable */
+    CONFIG_PATH         /* const char *, absolute */
+};
+
+/* Enums are stored through the table as unsigned. */
+typedef char config_enums_are_unsigned[
+    sizeof(enum policy_level) == sizeof(unsigned) && sizeof(enum config_role) == sizeof(unsigned)
+    && sizeof(enum log_level) == sizeof(unsigned) ? 1 : -1];
+
+struct config_row {
+    enum config_kind   kind;
+    unsigned           roles;     /* bit per role */
+    const char        *name;      /* element: path below the root; attribute: its name */
+    size_t             at;        /* offset in the element's object; element: in the parent's */
+    size_t             count_at;  /* list: offset of the number of items in the parent's object */
+    size_t             size;      /* list: bytes of one item; 0: not a list */
+    size_t             line_at;   /* element: offset of its line in its own object */
+    int64_t            min, max;  /* attribute: of the value; element: how often */
+    bool               must;      /* attribute: there is no default */
+    const char        *def;       /* attribute: default as written; NULL: stays absent */
+    const char *const *words;     /* CONFIG_BOOL, CONFIG_WORD; NULL at the end */
+    const char        *example;   /* of an attribute; element: "off": commented out */
+    const char        *doc;       /* one sentence */
+};
+
+static const char *const config_false_true[] = { "false", "true", NULL };
+static const char *const config_deny_allow[] = { "deny", "allow", NULL };
+static const char *const config_text_json[] = { "text", "json", NULL };
+static const char *const config_roles[] = { "edge", "gateway", NULL };
+static const char *const config_levels[] = { "required", "optional", "not-supported", NULL };
+static const char *const config_log_levels[] = { "error", "warn", "info", "debug", NULL };
+static const char *const config_tls_versions[] = { "1.2", "1.3", NULL };
+static const char *const config_partner_types[] =
+    { "federated", "public-verified", "public-unverified", NULL };
+
+#define E (1u << CONFIG_EDGE)
+#define G (1u << CONFIG_GATEWAY)
+
+/* An element that may be there once: roles, path, 1 if it must be there, offset, line, ... */
+#define ONE(roles, path, least, at, line_at, example, doc) \
+    { CONFIG_ELEMENT, roles, path, at, 0, 0, line_at, least, 1, false, NULL, NULL, example, doc }
+/* An element that makes an item of a list. */
+#define MANY(roles, path, least, parent, items, count, item, example, doc) \
+    { CONFIG_ELEMENT, roles, path, offsetof(struct parent, items), offsetof(struct parent, count), \
+      sizeof(struct item), offsetof(struct item, line), least, CONFIG_LIST_MAX, false, NULL, NULL, \
+      example, doc }
+/* Attributes: that must be given, that have a default, that may be absent, that are words. */
+#define MUST(roles, kind, name, of, field, example, doc) \
+    { kind, roles, name, offsetof(struct of, field), 0, 0, 0, 1, 65535, true, NULL, NULL, example, \
+      doc }
+#define MAY(roles, kind, name, of, field, example, doc) \
+    { kind, roles, name, offsetof(struct of, field), 0, 0, 0, 1, 65535, false, NULL, NULL, \
+      example, doc }
+#define NUM(kind, name, of, field, def, min, max, doc) \
+    { kind, E | G, name, offsetof(struct of, field), 0, 0, 0, min, max, false, def, NULL, NULL, \
+      doc }
+#define WORD(kind, name, of, field, def, words, example, doc) \
+    { kind, E | G, name, offsetof(struct of, field), 0, 0, 0, 0, 0, (def) == NULL, def, words, \
+      example, doc }
+#define PORT(def, of, field, doc) NUM(CONFIG_PORT, "port", of, field, def, 1, 65535, doc)
+
+#define CERTIFICATE(example, example_key) \
+    MUST(E | G, CONFIG_FILE, "chain", config_certificate, chain, example, \
+        "PEM file: the certificate, then the intermediate ones."), \
+    MUST(E | G, CONFIG_FILE, "key", config_certificate, key, example_key, \
+        "PEM file with the private key, readable by nobody else.")
+#define TRUST(example) \
+    MUST(E | G, CONFIG_FILE, "ca", config_trust, ca, example, \
+        "PEM file with the authorities that are trusted."), \
+    MAY(E | G, CONFIG_FILE, "crl", config_trust, crl, NULL, \
+        "PEM file with lists of revoked certificates.")
+/* New-CsXmppAllowedPartner: same names, same defaults. */
+#define PARTNER(example_type) \
+    WORD(CONFIG_WORD, "type", config_partner, type, "public-unverified", config_partner_types, \
+        example_type, "How far the users of this partner are trusted."), \
+    WORD(CONFIG_WORD, "tls", config_partner, tls, "required", config_levels, NULL, \
+        "Whether streams with this partner are encrypted."), \
+    WORD(CONFIG_WORD, "sasl", config_partner, sasl, "required", config_levels, "optional", \
+        "Whether this partner proves its domain with a certificate (SASL EXTERNAL)."), \
+    WORD(CONFIG_BOOL, "dialback", config_partner, dialback, "true", config_false_true, NULL, \
+        "Whether this partner may prove its domain by server dialback."), \
+    { CONFIG_COUNT, E | G, "connection-limit", offsetof(struct config_partner, connection_limit), \
+        0, 0, 0, 1, 1000000, false, NULL, NULL, NULL, \
+        "Most connections with it at a time; partner-connections of limits if absent." }, \
+    WORD(CONFIG_BOOL, "keepalive", config_partner, keepalive, "true", config_false_true, NULL, \
+        "Whether this partner is expected to send keep-alives."), \
+    MAY(E | G, CONFIG_HOST_PORT, "proxy", config_partner, proxy, NULL, \
+        "Static route, host or host:port, that takes the place of DNS."), \
+    WORD(CONFIG_BOOL, "proxy-direct-tls", config_partner, proxy_direct_tls, "false", \
+        config_false_true, NULL, "Whether the proxy expects TLS from the first byte, not STARTTLS.")
+
+#define SECOND INT64_C(1000)
+#define HOUR   (3600 * SECOND)
+#define LIMIT_COUNT(name, field, def, min, max, doc) \
+    NUM(CONFIG_COUNT, name, config_limits, field, def, min, max, doc)
+#define LIMIT_BYTES(name, field, def, min, max, doc) \
+    NUM(CONFIG_BYTES, name, config_limits, field, def, min, max, doc)
+#define LIMIT_TIME(name, field, def, min, max, doc) \
+    NUM(CONFIG_TIME, name, config_limits, field, def, min, max, doc)
+#define KIB INT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+static const struct config_row config_rows[] = {
+    ONE(E | G, "", 1, 0, offsetof(struct config, line), NULL,
+        "The whole configuration of one node."),
+    { CONFIG_WORD, E, "role", offsetof(struct config, role), 0, 0, 0, 0, 0, true, NULL,
+        config_roles, "edge",
+        "What this node is: edge stands at the border, gateway beside the inner server." },
+    { CONFIG_WORD, G, "role", offsetof(struct config, role), 0, 0, 0, 0, 0, true, NULL,
+        config_roles, "gateway",
+        "What this node is: edge stands at the border, gateway beside the inner server." },
+    MUST(E, CONFIG_DOMAIN, "name", config, name, "edge01.corp.example",
+        "Name of this node; its certificate towards the gateways must carry it."),
+    MUST(G, CONFIG_DOMAIN, "name", config, name, "fe01.corp.example",
+        "Name of this node; its certificate towards the edges must carry it."),
+
+    /* edge: the two addresses and what stands behind them */
+    ONE(E, "external", 1, offsetof(struct config, external), offsetof(struct config_external, line),
+        NULL, "Rows 1 and 2 of the port table: where partners connect to, and the source address "
+        "of every connection to a partner."),
+    MUST(E, CONFIG_ADDRESS, "address", config_external, address, "203.0.113.10",
+        "Address of the external interface."),
+    PORT("5269", config_external, address.port, "Port for server-to-server streams."),
+    ONE(E, "internal", 0, offsetof(struct config, internal), offsetof(struct config_internal, line),
+        NULL, "Row 3 of the port table: where gateways connect to. The edge itself never opens a "
+        "connection to the inside."),
+    MUST(E, CONFIG_ADDRESS, "address", config_internal, address, "10.0.0.5",
+        "Address of the internal interface."),
+    PORT("23456", config_internal, address.port, "Port for the gateways."),
+    ONE(E, "internal/certificate", 1, offsetof(struct config_internal, certificate),
+        offsetof(struct config_certificate, line), NULL,
+        "The certificate of this edge towards the gateways, from the internal authority."),
+    CERTIFICATE("edge01.pem", "edge01.key"),
+    ONE(E, "internal/trust", 1, offsetof(struct config_internal, trust),
+        offsetof(struct config_trust, line), NULL, "Who may vouch for a gateway."),
+    TRUST("internal-ca.pem"),
+    MANY(E, "internal/gateway", 1, config_internal, gateways, ngateways, config_name, NULL,
+        "A gateway that may connect; one element each."),
+    MUST(E, CONFIG_DOMAIN, "name", config_name, name, "fe01.corp.example",
+        "The name that its certificate must carry."),
+    MANY(E, "domain", 0, config, domains, ndomains, config_domain, NULL,
+        "An inner domain that is represented to the partners; one element each. Subdomains are not "
+        "implied."),
+    MUST(E, CONFIG_DOMAIN, "name", config_domain, name, "corp.example", "The domain."),
+    MAY(E, CONFIG_DOMAIN, "gateway", config_domain, gateway, NULL,
+        "The only gateway that may serve it; any of them if absent."),
+    ONE(E, "domain/certificate", 0, offsetof(struct config_domain, certificate),
+        offsetof(struct config_certificate, line), NULL,
+        "The certificate shown to partners for this domain; the common one if absent."),
+    CERTIFICATE("corp.pem", "corp.key"),
+    ONE(E, "certificate", 0, offsetof(struct config, certificate),
+        offsetof(struct config_certificate, line), "off",
+        "The common certificate, for inner domains that have none of their own."),
+    CERTIFICATE("common.pem", "common.key"),
+    ONE(E, "trust", 0, offsetof(struct config, trust), offsetof(struct config_trust, line), NULL,
+        "Who may vouch for a partner."),
+    TRUST("/etc/ssl/certs/ca-certificates.crt"),
+    ONE(E, "dialback", 1, 0, offsetof(struct config, secret_line), NULL,
+        "What dialback keys are made of; the same for all edges of the same domains."),
+    MUST(E, CONFIG_FILE, "secret-file", config, secret_file, "dialback.secret",
+        "File with 16 bytes or more, readable by nobody else; a line end at its end does not "
+        "count."),
+    ONE(E, "partners", 0, offsetof(struct config, partners), offsetof(struct config_partners, line),
+        NULL, "With whom this organisation federates."),
+    WORD(CONFIG_BOOL, "default", config_partners, allow, "deny", config_deny_allow, NULL,
+        "Whether domains that are not listed are allowed, with the settings of default below."),
+    ONE(E, "partners/default", 0, offsetof(struct config_partners, fallback),
+        offsetof(struct config_partner, line), "off",
+        "The settings of domains that are not listed, where those are allowed."),
+    PARTNER(NULL),
+    MANY(E, "partners/partner", 0, config_partners, list, count, config_partner, NULL,
+        "One allowed partner; one element each. With the word required for both tls and sasl, "
+        "which is the default, dialback cannot be used."),
+    MUST(E, CONFIG_DOMAIN, "domain", config_partner, domain.name, "fabrikam.example",
+        "Its main domain."),
+    PARTNER("federated"),
+    MAY(E, CONFIG_TEXT, "description", config_partner, description, "Fabrikam, contract 4711",
+        "Free text."),
+    MANY(E, "partners/partner/domain", 0, config_partner, domains, ndomains, config_name, NULL,
+        "A further domain of the same partner; subdomains are not implied."),
+    MUST(E, CONFIG_DOMAIN, "name", config_name, name, "it.fabrikam.example", "The domain."),
+
+    /* gateway: outwards the edges, inwards the servers */
+    MANY(G, "edge", 1, config, edges, nedges, config_edge, NULL,
+        "An edge that this gateway keeps a connection to; one element each. This is row 3 of the "
+        "port table."),
+    MUST(G, CONFIG_DOMAIN, "name", config_edge, name, "edge01.corp.example",
+        "The name that its certificate must carry."),
+    MUST(G, CONFIG_HOST, "address", config_edge, host, "10.0.0.5",
+        "Address or host name of its internal interface."),
+    PORT("23456", config_edge, host.address.port, "Its port for gateways."),
+    ONE(G, "certificate", 1, offsetof(struct config, certificate),
+        offsetof(struct config_certificate, line), NULL,
+        "The certificate of this gateway towards the edges, from the internal authority."),
+    CERTIFICATE("fe01.pem", "fe01.key"),
+    ONE(G, "trust", 1, offsetof(struct config, trust), offsetof(struct config_trust, line), NULL,
+        "Who may vouch for an edge."),
+    TRUST("internal-ca.pem"),
+    ONE(G, "listen", 1, offsetof(struct config, listen), offsetof(struct config_listen, line), NULL,
+        "Where the inner servers find the partners."),
+    MUST(G, CONFIG_ADDRESS, "address", config_listen, address, "127.0.0.1",
+        "Address to listen on."),
+    PORT("5269", config_listen, address.port, "Port to listen on."),
+    ONE(G, "listen/certificate", 0, offsetof(struct config_listen, certificate),
+        offsetof(struct config_certificate, line), "off",
+        "The certificate shown to inner servers; that of the gateway if absent."),
+    CERTIFICATE("partners.pem", "partners.key"),
+    MANY(G, "inner", 0, config, inner, ninner, config_inner, NULL,
+        "An inner server; one element each."),
+    MUST(G, CONFIG_ADDRESS, "address", config_inner, address, "127.0.0.1",
+        "Where it listens for server-to-server streams."),
+    { CONFIG_PORT, G, "port", offsetof(struct config_inner, address.port), 0, 0, 0, 1, 65535, false,
+        "5269", NULL, "5270", "And on which port." },
+    WORD(CONFIG_WORD, "tls", config_inner, tls, "optional", config_levels, NULL,
+        "Whether streams with it are encrypted; it proves its domains by dialback either way."),
+    MANY(G, "inner/domain", 1, config_inner, domains, ndomains, config_name, NULL,
+        "A domain that it serves; one element each."),
+    MUST(G, CONFIG_DOMAIN, "name", config_name, name, "corp.example", "The domain."),
+    MANY(G, "inner/source", 0, config_inner, sources, nsources, config_network, "off",
+        "An address from which it connects; its own address if there is none."),
+    MUST(G, CONFIG_NETWORK, "address", config_network, address, "127.0.0.0/8",
+        "An address, or a network with its prefix length."),
+    ONE(G, "dialback", 0, 0, offsetof(struct config, secret_line), "off",
+        "What dialback keys towards the inner servers are made of; drawn at every start if absent. "
+        "Gateways that serve the same inner server must share one."),
+    MUST(G, CONFIG_FILE, "secret-file", config, secret_file, "dialback.secret",
+        "File with 16 bytes or more, readable by nobody else; a line end at its end does not "
+        "count."),
+
+    /* both */
+    ONE(E | G, "echo", 0, offsetof(struct config, echo), offsetof(struct config_echo, line), "off",
+        "A domain that this node answers for by itself: ping, service discovery, and every message "
+        "sent back. It tests a path without an inner server."),
+    MUST(E | G, CONFIG_DOMAIN, "domain", config_echo, domain, "echo.corp.example", "The domain."),
+    ONE(E, "echo/certificate", 0, offsetof(struct config_echo, certificate),
+        offsetof(struct config_certificate, line), NULL,
+        "The certificate shown to partners for it; the common one if absent."),
+    CERTIFICATE("echo.pem", "echo.key"),
+    MANY(E | G, "resolver", 0, config, resolvers, nresolvers, config_resolver, "off",
+        "A name server to ask; one element each. Those of the system are asked if there is none."),
+    MUST(E | G, CONFIG_ADDRESS, "address", config_resolver, address, "10.0.0.53", "Its address."),
+    PORT("53", config_resolver, address.port, "Its port."),
+    ONE(E | G, "tls", 0, offsetof(struct config, tls), offsetof(struct config_tls, line), NULL,
+        "TLS in all directions."),
+    WORD(CONFIG_WORD, "minimum", config_tls, minimum, "1.2", config_tls_versions, NULL,
+        "Oldest version that is accepted."),
+    MAY(E | G, CONFIG_TEXT, "ciphersuites", config_tls, ciphersuites, NULL,
+        "Names as mbedTLS spells them, with colons between, best first; its own choice if absent."),
+    WORD(CONFIG_BOOL, "keylog", config_tls, keylog, "false", config_false_true, NULL,
+        "Whether session keys may be written to a file, so that captures can be decrypted."),
+    MAY(E | G, CONFIG_PATH, "keylog-file", config_tls, keylog_file, NULL,
+        "That file; the one that SSLKEYLOGFILE names if absent."),
+    ONE(E | G, "log", 0, offsetof(struct config, log), CONFIG_NOWHERE, NULL,
+        "What is written down."),
+    WORD(CONFIG_WORD, "level", config_log, level, "info", config_log_levels, NULL,
+        "The least important lines that are written."),
+    WORD(CONFIG_BOOL, "format", config_log, json, "text", config_text_json, NULL,
+        "One line of key=value, or one JSON object a line."),
+    MAY(E | G, CONFIG_PATH, "file", config_log, file, NULL, "Where to; standard error if absent."),
+    ONE(E | G, "control", 0, 0, CONFIG_NOWHERE, "off", "How status and ping reach this node."),
+    MAY(E | G, CONFIG_PATH, "socket", config, control, "/run/xmppedge/control.sock",
+        "Path of the socket; /run/xmppedge/NAME.sock if absent."),
+    ONE(E | G, "run", 0, 0, offsetof(struct config, run_line), "off", "How the service runs."),
+    MAY(E | G, CONFIG_TEXT, "user", config, user, "xmppedge",
+        "User to become once ports are open and files are read; it stays who it is if absent."),
+
+    ONE(E | G, "limits", 0, offsetof(struct config, limits), CONFIG_NOWHERE, NULL,
+        "Every limit and time-out."),
+    LIMIT_COUNT("connections", connections, "1000", 1, 1000000, "Connections in all."),
+    LIMIT_COUNT("partner-connections", partner_connections, "20", 1, 1000000,
+        "Connections with one partner."),
+    LIMIT_COUNT("source-connections", source_connections, "30", 1, 1000000,
+        "Accepted connections from one source address."),
+    LIMIT_COUNT("source-rate", source_rate, "10", 1, 1000000,
+        "New connections from one source address per second."),
+    LIMIT_COUNT("source-burst", source_burst, "30", 1, 1000000,
+        "New connections from one source address at once."),
+    LIMIT_BYTES("preauth-bytes", preauth_bytes, "64K", 4 * KIB, 16 * MIB,
+        "Bytes before a stream is authenticated."),
+    LIMIT_COUNT("preauth-elements", preauth_elements, "30", 5, 10000,
+        "Elements before a stream is authenticated."),
+    LIMIT_TIME("preauth-time", preauth_ms, "60s", SECOND, HOUR, "Time to establish a stream."),
+    LIMIT_BYTES("stanza-bytes", stanza_bytes, "256K", 10000, 16 * MIB,
+        "Size of one stanza; never below 10000 (RFC 6120 13.12)."),
+    LIMIT_COUNT("stanza-attributes", attributes, "64", 16, XE_XML_ATTRS_MAX,
+        "Attributes of one tag."),
+    LIMIT_COUNT("stanza-depth", depth, "64", 8, XE_XML_DEPTH_MAX, "Open elements within a stanza."),
+    LIMIT_BYTES("header-bytes", header_bytes, "8K", KIB, MIB, "Size of a stream header."),
+    LIMIT_COUNT("pairs", pairs, "1000", 1, 100000, "Domain pairs authorised on one stream."),
+    LIMIT_TIME("connect-time", connect_ms, "10s", SECOND / 10, HOUR,
+        "Time to connect to one address."),
+    LIMIT_TIME("race-delay", race_ms, "250ms", SECOND / 100, 10 * SECOND,
+        "Head start of one address before the next is tried as well."),
+    LIMIT_TIME("attempt-time", attempt_ms, "30s", SECOND, HOUR,
+        "Time for a whole attempt to reach a server."),
+    LIMIT_TIME("dialback-time", dialback_ms, "30s", SECOND, HOUR,
+        "Time to answer a dialback request."),
+    LIMIT_TIME("inactivity-time", inactivity_ms, "600s", SECOND, 24 * HOUR,
+        "A stream from which nothing came for so long is closed."),
+    LIMIT_TIME("keepalive-interval", keepalive_ms, "300s", SECOND, 24 * HOUR,
+        "Whitespace is sent on a stream when nothing else was for so long."),
+    LIMIT_TIME("write-time", write_ms, "60s", SECOND, HOUR, "A peer that reads nothing is closed."),
+    LIMIT_TIME("close-time", close_ms, "5s", SECOND / 10, HOUR,
+        "Time to wait for the closing tag of the other side."),
+    LIMIT_TIME("partner-retry-first", partner_retry_first_ms, "1s", SECOND / 10, HOUR,
+        "Pause after the first failed attempt to reach a partner; it doubles."),
+    LIMIT_TIME("partner-retry-max", partner_retry_max_ms, "60s", SECOND / 10, HOUR,
+        "Longest pause between attempts to reach a partner."),
+    LIMIT_BYTES("queue-bytes", queue_bytes, "1M", 10000, GIB, "Bytes that wait for one pair."),
+    LIMIT_COUNT("queue-stanzas", queue_stanzas, "1000", 1, 1000000,
+        "Stanzas that wait for one pair."),
+    LIMIT_TIME("hold-time", hold_ms, "10s", SECOND / 10, HOUR,
+        "How long stanzas wait for a gateway or an edge to connect before they are returned."),
+    LIMIT_BYTES("memory", memory_bytes, "64M", MIB, 64 * GIB, "Bytes of all queues."),
+    LIMIT_TIME("drain-time", drain_ms, "5s", SECOND / 10, HOUR, "Time for an orderly end."),
+    LIMIT_COUNT("trunk-window", trunk_window, "1000", 1, 1000000,
+        "Stanzas sent on a trunk and not yet acknowledged."),
+    LIMIT_BYTES("trunk-window-bytes", trunk_window_bytes, "4M", 10000, GIB, "And their bytes."),
+    LIMIT_TIME("trunk-ping", trunk_ping_ms, "30s", SECOND / 10, HOUR,
+        "An idle trunk is asked for a sign of life after so long."),
+    LIMIT_TIME("trunk-answer", trunk_answer_ms, "15s", SECOND / 10, HOUR,
+        "And is closed when it gives none within."),
+    LIMIT_TIME("trunk-retry-first", trunk_retry_first_ms, "1s", SECOND / 10, HOUR,
+        "Pause after the first failed attempt to reach an edge; it doubles."),
+    LIMIT_TIME("trunk-retry-max", trunk_retry_max_ms, "30s", SECOND / 10, HOUR,
+        "Longest pause between attempts to reach an edge."),
+    LIMIT_TIME("resolver-time", dns_ms, "3s", SECOND / 10, HOUR,
+        "Time for one question to one name server."),
+    LIMIT_COUNT("resolver-tries", dns_tries, "3", 1, 10, "Questions to each name server.")
+};
+
+#define CONFIG_ROWS (sizeof config_rows / sizeof *config_rows)
+
+#undef E
+#undef G
+#undef ONE
+#undef MANY
+#undef MUST
+#undef MAY
+#undef NUM
+#undef WORD
+#undef PORT
+#undef CERTIFICATE
+#undef TRUST
+#undef PARTNER
+#undef SECOND
+#undef HOUR
+#undef LIMIT_COUNT
+#undef LIMIT_BYTES
+#undef LIMIT_TIME
+#undef KIB
+#undef MIB
+#undef GIB
+
+/* ---- memory and messages of one loading ---- */
+
+struct config_block {                /* a piece of memory; the bytes follow */
+    struct config_block *next;
+    union {                          /* keeps the bytes aligned for anything stored in them */
+        long long whole;
+        long double real;
+        void *pointer;
+    } align;
+};
+
+struct config_attr {                 /* an attribute in the file */
+    const char *name;                /* owned by loader.scratch */
+    unsigned    line;
+};
+
+struct config_mark {                 /* an element in the file, in document order */
+    const char  *name;               /* owned by loader.scratch */
+    unsigned     line;
+    size_t       end;                /* mark after its last descendant */
+    size_t       attr;               /* its first attribute */
+    size_t       nattrs;
+    mxml_node_t *node;               /* owned by the Mini-XML tree */
+};
+
+struct config_message {
+    const char *text;                /* owned by loader.scratch */
+    unsigned    line;                /* 0: of the file as a whole */
+    unsigned    order;               /* as they came */
+    bool        warning;
+};
+
+struct config_loader {
+    struct config        *c;
+    const char           *path;      /* of the file, as given */
+    const char           *directory; /* absolute; relative paths start here; owned by scratch */
+    struct config_block  *scratch;   /* owned: memory that ends with the loading */
+    struct buf            text;      /* owned: the file */
+    const char           *at, *end;  /* scanner: next byte, one past the last */
+    unsigned              line;      /* scanner: of `at` */
+    size_t                root_from, root_to; /* the root element within text */
+    struct buf            marks;     /* owned: struct config_mark */
+    struct buf            attrs;     /* owned: struct config_attr */
+    struct config_message messages[CONFIG_MESSAGES_MAX];
+    unsigned              nmessages;
+    unsigned              untold;    /* messages that found no place */
+    unsigned              errors;
+};
+
+/* Zeroed memory on a list; NULL when memory is out. */
+static void *
+config_alloc(struct config_block **list, size_t size)
+{
+    struct config_block *b;
+    if (size > SIZE_MAX - sizeof *b || (b = calloc(1, sizeof *b + size)) == NULL)
+        return NULL;
+    b->next = *list;
+    *list = b;
+    return b + 1;
+}
+
+static void
+config_release(struct config_block **list)
+{
+    while (*list != NULL) {
+        struct config_block *b = *list;
+        *list = b->next;
+        free(b);
+    }
+}
+
+/* A copy that ends in NUL; "" when memory is out, which the caller's checks then refuse. */
+static const char *
+config_copy(struct config_block **list, struct xe_span s)
+{
+    char *copy = config_alloc(list, s.len + 1);
+    if (copy == NULL)
+        return "";
+    if (s.len > 0)
+        memcpy(copy, s.at, s.len);
+    return copy;
+}
+
+/* Keep a message made of pieces; control characters become '?', so that a line stays a line. */
+static void
+config_note(struct config_loader *l, unsigned line, bool warning, const char *const *pieces)
+{
+    struct config_message *m;
+    struct buf text = { 0 };
+    size_t i;
+    l->errors += warning ? 0 : 1;
+    if (l->nmessages == CONFIG_MESSAGES_MAX) {
+        l->untold++;
+        return;
+    }
+    for (; *pieces != NULL; pieces++)
+        buf_puts(&text, *pieces);
+    for (i = text.head; i < text.tail; i++)
+        if ((unsigned char)text.bytes[i] < 0x20)
+            text.bytes[i] = '?';
+    m = &l->messages[l->nmessages];
+    *m = (struct config_message){ config_copy(&l->scratch, buf_span(&text)), line, l->nmessages,
+        warning };
+    l->nmessages++;
+    buf_free(&text);
+}
+
+#define config_error(l, line, ...) \
+    config_note((l), (line), false, (const char *const[]){ __VA_ARGS__, NULL })
+#define config_warn(l, line, ...) \
+    config_note((l), (line), true, (const char *const[]){ __VA_ARGS__, NULL })
+
+/* A number as text that lives as long as the loading. */
+static const char *
+config_number(struct config_loader *l, uint64_t n)
+{
+    char digits[24];
+    snprintf(digits, sizeof digits, "%llu", (unsigned long long)n);
+    return config_copy(&l->scratch, span_of(digits));
+}
+
+static int
+config_message_order(const void *a, const void *b)
+{
+    const struct config_message *x = a, *y = b;
+    if (x->line != y->line)
+        return x->line < y->line ? -1 : 1;
+    return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* Append "FILE:LINE: "; line 0 leaves the number out. */
+static void
+config_put_where(struct buf *out, const char *path, unsigned line)
+{
+    buf_puts(out, path);
+    buf_putc(out, ':');
+    if (line > 0) {
+        buf_putu(out, line);
+        buf_putc(out, ':');
+    }
+    buf_putc(out, ' ');
+}
+
+/* Write the messages of the loading in the order of lines, one a line. */
+static void
+config_tell(struct config_loader *l, bool warnings_only, struct buf *out)
+{
+    unsigned i;
+    qsort(l->messages, l->nmessages, sizeof *l->messages, config_message_order);
+    for (i = 0; i < l->nmessages; i++) {
+        const struct config_message *m = &l->messages[i];
+        if (warnings_only && !m->warning)
+            continue;
+        if (m->warning)
+            buf_puts(out, "warning: ");
+        config_put_where(out, l->path, m->line);
+        buf_puts(out, m->text);
+        buf_putc(out, '\n');
+    }
+    if (l->untold > 0) {
+        config_put_where(out, l->path, 0);
+        buf_putu(out, l->untold);
+        buf_puts(out, " more messages are left out\n");
+    }
+}
+
+/* ---- the file and its lines ---- */
+
+static bool
+config_scan_fail(struct config_loader *l, const char *text)
+{
+    config_error(l, l->line, text);
+    return false;
+}
+
+static bool
+config_scan_at(const struct config_loader *l, const char *text)
+{
+    size_t n = strlen(text);
+    return (size_t)(l->end - l->at) >= n && memcmp(l->at, text, n) == 0;
+}
+
+static void
+config_scan_step(struct config_loader *l, size_t n)
+{
+    for (; n > 0; n--)
+        if (*l->at++ == '\n')
+            l->line++;
+}
+
+static bool
+config_is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+static bool
+config_is_name(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-'
+        || c == '_' || c == '.' || c == ':' || (unsigned char)c >= 0x80;
+}
+
+static void
+config_scan_space(struct config_loader *l)
+{
+    while (l->at < l->end && config_is_space(*l->at))
+        config_scan_step(l, 1);
+}
+
+/* A name, as a text of the scratch memory; NULL when there is none. */
+static const char *
+config_scan_name(struct config_loader *l)
+{
+    const char *from = l->at;
+    while (l->at < l->end && config_is_name(*l->at))
+        l->at++;
+    if (l->at == from || *from == '-' || *from == '.' || (*from >= '0' && *from <= '9'))
+        return NULL;
+    return config_copy(&l->scratch, span_make(from, (size_t)(l->at - from)));
+}
+
+static bool
+config_scan_comment(struct config_loader *l)
+{
+    unsigned line = l->line;
+    config_scan_step(l, 4);
+    while (l->at < l->end && !config_scan_at(l, "--"))
+        config_scan_step(l, 1);
+    if (config_scan_at(l, "-->")) {
+        config_scan_step(l, 3);
+        return true;
+    }
+    if (l->at < l->end)
+        return config_scan_fail(l, "expected --> to end the comment, found -- within it");
+    config_error(l, line, "expected --> to end the comment that begins here, found the end of the "
+        "file");
+    return false;
+}
+
+/* One of the five entities of XML, or a character by its number. */
+static bool
+config_scan_entity(struct config_loader *l)
+{
+    static const char *const known[] = { "&amp;", "&lt;", "&gt;", "&quot;", "&apos;" };
+    struct xe_span rest = span_make(l->at, (size_t)(l->end - l->at));
+    size_t len = span_find(rest, ';'), i;
+    uint32_t c;
+    bool good = len > 2 && len < rest.len && rest.at[1] == '#'
+        && xml_ref_number(span_make(rest.at + 2, len - 2), &c) && xml_is_char(c);
+    for (i = 0; i < sizeof known / sizeof *known; i++)
+        good = good || config_scan_at(l, known[i]);
+    if (!good)
+        return config_scan_fail(l, "expected &amp; for an ampersand, found & and something "
+            "unknown");
+    config_scan_step(l, len + 1);
+    return true;
+}
+
+static bool
+config_scan_value(struct config_loader *l, const char *name)
+{
+    char quote = l->at < l->end ? *l->at : '\0';
+    unsigned line = l->line;
+    if (quote != '"' && quote != '\'') {
+        config_error(l, line, "expected the value of ", name, " in quotes");
+        return false;
+    }
+    config_scan_step(l, 1);
+    while (l->at < l->end && *l->at != quote) {
+        if (*l->at == '<') {
+            config_error(l, l->line, "expected &lt; or the closing quote of ", name, ", found <");
+            return false;
+        }
+        if (*l->at == '&') {
+            if (!config_scan_entity(l))
+                return false;
+        } else {
+            config_scan_step(l, 1);
+        }
+    }
+    if (l->at == l->end) {
+        config_error(l, line, "expected the closing quote of ", name, ", found the end of the "
+            "file");
+        return false;
+    }
+    config_scan_step(l, 1);
+    return true;
+}
+
+static struct config_mark *
+config_mark(const struct config_loader *l, size_t i)
+{
+    return (struct config_mark *)(void *)(l->marks.bytes + l->marks.head) + i;
+}
+
+static size_t
+config_marks(const struct config_loader *l)
+{
+    return buf_len(&l->marks) / sizeof(struct config_mark);
+}
+
+static const struct config_attr *
+config_mark_attr(const struct config_loader *l, const struct config_mark *m, size_t i)
+{
+    return (const struct config_attr *)(const void *)(l->attrs.bytes + l->attrs.head) + m->attr + i;
+}
+
+/* name="value", once per element. */
+static bool
+config_scan_attr(struct config_loader *l, struct config_mark *m)
+{
+    struct config_attr a;
+    size_t i;
+    a.line = l->line;
+    a.name = config_scan_name(l);
+    if (a.name == NULL) {
+        config_error(l, l->line, "expected an attribute, > or /> in <", m->name, ">");
+        return false;
+    }
+    config_scan_space(l);
+    if (l->at == l->end || *l->at != '=') {
+        config_error(l, l->line, "expected = after ", a.name, " in <", m->name, ">");
+        return false;
+    }
+    config_scan_step(l, 1);
+    config_scan_space(l);
+    for (i = 0; i < m->nattrs; i++)
+        if (strcmp(config_mark_attr(l, m, i)->name, a.name) == 0)
+            config_error(l, a.line, "expected ", a.name, " once in <", m->name, ">, found it "
+                "again");
+    if (!buf_put(&l->attrs, span_make((const char *)&a, sizeof a)))
+        return config_scan_fail(l, "out of memory");
+    m->nattrs++;
+    return config_scan_value(l, a.name);
+}
+
+/* A start tag; *empty says that it ended in "/>". */
+static bool
+config_scan_start(struct config_loader *l, bool *empty)
+{
+    struct config_mark m = { 0 };
+    m.line = l->line;
+    m.attr = buf_len(&l->attrs) / sizeof(struct config_attr);
+    config_scan_step(l, 1);
+    m.name = config_scan_name(l);
+    if (m.name == NULL)
+        return config_scan_fail(l, "expected the name of an element after <");
+    for (;;) {
+        bool space = l->at < l->end && config_is_space(*l->at);
+        config_scan_space(l);
+        *empty = config_scan_at(l, "/>");
+        if (*empty || config_scan_at(l, ">"))
+            break;
+        if (l->at == l->end) {
+            config_error(l, m.line, "expected > to end <", m.name, ", found the end of the file");
+            return false;
+        }
+        if (!space) {
+            config_error(l, l->line, "expected a space before the next attribute of <", m.name,
+                ">");
+            return false;
+        }
+        if (!config_scan_attr(l, &m))
+            return false;
+    }
+    config_scan_step(l, *empty ? 2 : 1);
+    m.end = config_marks(l) + 1;
+    return buf_put(&l->marks, span_make((const char *)&m, sizeof m))
+        || config_scan_fail(l, "out of memory");
+}
+
+/* An end tag, which must belong to the mark `open`. */
+static bool
+config_scan_end(struct config_loader *l, struct config_mark *open)
+{
+    unsigned line = l->line;
+    const char *name;
+    config_scan_step(l, 2);
+    name = config_scan_name(l);
+    config_scan_space(l);
+    if (name == NULL || !config_scan_at(l, ">"))
+        return config_scan_fail(l, "expected the name of an element and > after </");
+    config_scan_step(l, 1);
+    if (strcmp(name, open->name) != 0) {
+        config_error(l, line, "expected </", open->name, "> for the element of line ",
+            config_number(l, open->line), ", found </", name, ">");
+        return false;
+    }
+    open->end = config_marks(l);
+    return true;
+}
+
+/* What stands between tags: space, comments; the XML declaration at the very beginning. */
+static bool
+config_scan_between(struct config_loader *l, bool first)
+{
+    for (;; first = false) {
+        config_scan_space(l);
+        if (config_scan_at(l, "<!--")) {
+            if (!config_scan_comment(l))
+                return false;
+        } else if (first && config_scan_at(l, "<?xml")) {
+            while (l->at < l->end && *l->at != '>')
+                config_scan_step(l, 1);
+            config_scan_step(l, l->at < l->end ? 1 : 0);
+        } else {
+            break;
+        }
+    }
+    if (config_scan_at(l, "<!") || config_scan_at(l, "<?"))
+        return config_scan_fail(l, "expected an element; document types, CDATA and processing "
+            "instructions have no place here");
+    if (l->at < l->end && *l->at != '<')
+        return config_scan_fail(l, "expected an element or a comment, found text");
+    return true;
+}
+
+/* The elements of the file and their lines; false when it is not well-formed. */
+static bool
+config_scan(struct config_loader *l)
+{
+    size_t open[CONFIG_DEPTH_MAX];
+    unsigned depth = 0;
+    bool empty = false;
+    if (!config_scan_between(l, true))
+        return false;
+    if (l->at == l->end)
+        return config_scan_fail(l, "expected <xmppedge>, found an empty file");
+    l->root_from = (size_t)(l->at - l->text.bytes);
+    do {
+        if (config_scan_at(l, "</")) {
+            if (depth == 0)
+                return config_scan_fail(l, "expected <xmppedge>, found an end tag");
+            if (!config_scan_end(l, config_mark(l, open[--depth])))
+                return false;
+        } else {
+            if (depth == CONFIG_DEPTH_MAX)
+                return config_scan_fail(l, "expected fewer elements within each other");
+            if (!config_scan_start(l, &empty))
+                return false;
+            if (!empty)
+                open[depth++] = config_marks(l) - 1;
+        }
+        l->root_to = (size_t)(l->at - l->text.bytes);
+        if (!config_scan_between(l, false))
+            return false;
+    } while (depth > 0 && l->at < l->end);
+    if (depth > 0) {
+        const struct config_mark *m = config_mark(l, open[depth - 1]);
+        config_error(l, m->line, "expected </", m->name, "> for the element that begins here, "
+            "found the end of the file");
+        return false;
+    }
+    return l->at == l->end || config_scan_fail(l, "expected the end of the file after the first "
+        "element, found another one; one file configures one node");
+}
+
+/* Whether the file holds nothing but the characters of XML, in UTF-8; complains with the line. */
+static bool
+config_scan_utf8(struct config_loader *l)
+{
+    const char *p = l->at;
+    unsigned line = 1;
+    uint32_t c;
+    int n;
+    for (; p < l->end; p += n) {
+        n = xml_utf8(p, l->end, &c);
+        if (n <= 0 || !xml_is_char(c)) {
+            config_error(l, line, "expected UTF-8 text, found other bytes");
+            return false;
+        }
+        line += c == '\n' ? 1 : 0;
+    }
+    return true;
+}
+
+/* Read a whole file into a buffer.  False with errno set. */
+static bool
+config_slurp(const char *path, struct buf *out)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = -1;
+    if (fd < 0)
+        return false;
+    for (;;) {
+        char *room = buf_room(out, 4096);
+        errno = room == NULL ? EFBIG : errno;
+        n = room == NULL ? -1 : read(fd, room, 4096);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        out->tail += (size_t)n;
+    }
+    if (n < 0) {
+        int keep = errno;
+        close(fd);
+        errno = keep;
+        return false;
+    }
+    close(fd);
+    return true;
+}
+
+#if MXML_MAJOR_VERSION >= 4
+#define CONFIG_MXML_DESCEND MXML_DESCEND_ALL
+#else
+#define CONFIG_MXML_DESCEND MXML_DESCEND
+#endif
+
+/* Join the marks with the elements of the tree; both are in document order. */
+static bool
+config_join(struct config_loader *l, mxml_node_t *top)
+{
+    mxml_node_t *node;
+    size_t i = 0;
+    for (node = top; node != NULL; node = mxmlWalkNext(node, top, CONFIG_MXML_DESCEND)) {
+        if (!elem_is_element(node))
+            continue;
+        if (i == config_marks(l) || strcmp(mxmlGetElement(node), config_mark(l, i)->name) != 0)
+            return false;
+        config_mark(l, i++)->node = node;
+    }
+    return i > 0 && i == config_marks(l);
+}
+
+/* Read the file: scanned, loaded, joined.  The caller frees *top. */
+static bool
+config_open(struct config_loader *l, mxml_node_t **top)
+{
+    l->text.max = CONFIG_FILE_MAX;
+    l->marks.max = l->attrs.max = CONFIG_FILE_MAX * 8;
+    if (!config_slurp(l->path, &l->text)) {
+        config_error(l, 0, "expected a file that can be read: ",
+            errno == EFBIG ? "it is too large" : strerror(errno));
+        return false;
+    }
+    buf_text(&l->text);
+    l->at = l->text.bytes;
+    l->end = l->text.bytes + l->text.tail;
+    l->line = 1;
+    if (config_scan_at(l, "\xef\xbb\xbf"))
+        l->at += 3;
+    if (!config_scan_utf8(l) || !config_scan(l) || l->errors > 0)
+        return false;
+    l->text.bytes[l->root_to] = '\0';
+    *top = elem_load(l->text.bytes + l->root_from);
+    if (*top == NULL || !config_join(l, *top)) {
+        config_error(l, 1, "expected XML that the XML library can read as well");
+        return false;
+    }
+    return true;
+}
+
+/* ---- values ---- */
+
+static const char *
+config_absolute(struct config_loader *l, struct config_block **list, const char *path)
+{
+    struct buf out = { 0 };
+    const char *copy;
+    if (*path != '/') {
+        buf_puts(&out, l->directory);
+        buf_putc(&out, '/');
+    }
+    buf_puts(&out, path);
+    copy = config_copy(list, buf_span(&out));
+    buf_free(&out);
+    return copy;
+}
+
+/* Digits at *text; false when there are none or too many. */
+static bool
+config_parse_digits(const char **text, int64_t *value)
+{
+    const char *p = *text;
+    *value = 0;
+    for (; *p >= '0' && *p <= '9'; p++) {
+        if (*value > (INT64_MAX - 9) / 10)
+            return false;
+        *value = *value * 10 + (*p - '0');
+    }
+    if (p == *text)
+        return false;
+    *text = p;
+    return true;
+}
+
+struct config_unit {
+    const char *suffix;
+    int64_t     factor;
+};
+
+/* A number with one of the units; ends at an empty suffix, which is the unit of a bare number. */
+static bool
+config_parse_unit(const char *text, const struct config_unit *units, int64_t *value)
+{
+    if (!config_parse_digits(&text, value))
+        return false;
+    for (;; units++) {
+        if (strcmp(text, units->suffix) == 0) {
+            if (*value > INT64_MAX / units->factor)
+                return false;
+            *value *= units->factor;
+            return true;
+        }
+        if (*units->suffix == '\0')
+            return false;
+    }
+}
+
+static bool
+config_parse_number(const struct config_row *row, const char *text, int64_t *value)
+{
+    static const struct config_unit plain[] = { { "", 1 } };
+    static const struct config_unit bytes[] = { { "K", INT64_C(1) << 10 }, { "KiB", 1 << 10 },
+        { "M", INT64_C(1) << 20 }, { "MiB", INT64_C(1) << 20 }, { "G", INT64_C(1) << 30 },
+        { "GiB", INT64_C(1) << 30 }, { "", 1 } };
+    static const struct config_unit times[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 },
+        { "h", 3600000 }, { "", 1000 } };
+    return config_parse_unit(text, row->kind == CONFIG_BYTES ? bytes : row->kind == CONFIG_TIME
+        ? times
+        : plain, value) && *value >= row->min && *value <= row->max;
+}
+
+/* The normal form of a domain; false when it is none. */
+static bool
+config_parse_domain(struct config_block **list, const char *text, struct xe_span *out)
+{
+    char normal[XE_DOMAIN_MAX];
+    size_t len;
+    if (!xe_jid_domain_normal(span_of(text), normal, &len))
+        return false;
+    *out = span_of(config_copy(list, span_make(normal, len)));
+    return out->len == len;
+}
+
+/* The port of an address, in both places. */
+static void
+config_set_port(struct config_address *a, uint16_t port)
+{
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    a->port = port;
+    if (a->len == sizeof in) {
+        memcpy(&in, &a->sa, sizeof in);
+        in.sin_port = htons(port);
+        memcpy(&a->sa, &in, sizeof in);
+    } else if (a->len == sizeof in6) {
+        memcpy(&in6, &a->sa, sizeof in6);
+        in6.sin6_port = htons(port);
+        memcpy(&a->sa, &in6, sizeof in6);
+    }
+}
+
+/* An IPv4 or IPv6 literal; "fe80::1%eth0" names its interface.  The port stays. */
+static bool
+config_parse_address(const char *text, struct config_address *a)
+{
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct addrinfo hints, *found = NULL;
+    memset(&in, 0, sizeof in);
+    memset(&in6, 0, sizeof in6);
+    memset(&hints, 0, sizeof hints);
+    memset(&a->sa, 0, sizeof a->sa);
+    a->len = 0;
+    if (inet_pton(AF_INET, text, &in.sin_addr) == 1) {
+        in.sin_family = AF_INET;
+        memcpy(&a->sa, &in, sizeof in);
+        a->len = sizeof in;
+    } else if (strchr(text, ':') != NULL) {
+        hints.ai_family = AF_INET6;
+        hints.ai_flags = AI_NUMERICHOST;
+        if (getaddrinfo(text, NULL, &hints, &found) != 0)
+            return false;
+        if (found->ai_addrlen == sizeof in6) {
+            memcpy(&a->sa, found->ai_addr, sizeof in6);
+            a->len = sizeof in6;
+        }
+        freeaddrinfo(found);
+    }
+    config_set_port(a, a->port);
+    return a->len > 0;
+}
+
+static bool
+config_parse_network(const char *text, struct config_network *n)
+{
+    char address[64];
+    const char *slash = strchr(text, '/');
+    size_t len = slash == NULL ? strlen(text) : (size_t)(slash - text);
+    int64_t prefix, most;
+    if (len >= sizeof address)
+        return false;
+    memcpy(address, text, len);
+    address[len] = '\0';
+    if (!config_parse_address(address, &n->address))
+        return false;
+    most = n->address.sa.ss_family == AF_INET ? 32 : 128;
+    prefix = most;
+    if (slash != NULL) {
+        slash++;
+        if (!config_parse_digits(&slash, &prefix) || *slash != '\0' || prefix > most)
+            return false;
+    }
+    n->prefix = (unsigned)prefix;
+    return true;
+}
+
+/* A literal or a name.  The port stays. */
+static bool
+config_parse_host(struct config_block **list, struct xe_span text, struct config_host *h)
+{
+    struct xe_span name;
+    h->name = config_copy(list, text);
+    if (config_parse_address(h->name, &h->address))
+        return true;
+    if (text.len == 0 || *text.at == '[' || strspn(h->name, "0123456789.") == text.len
+        || !config_parse_domain(list, h->name, &name))
+        return false;
+    h->name = name.at;
+    return true;
+}
+
+/* host, host:port, [IPv6] or [IPv6]:port; the port is 5269 if absent. */
+static bool
+config_parse_host_port(struct config_block **list, const char *text, struct config_host *h)
+{
+    struct xe_span host = span_of(text);
+    const char *rest;
+    int64_t port = 5269;
+    if (*text == '[') {
+        host = span_make(text + 1, strcspn(text + 1, "]"));
+        if (memchr(host.at, ':', host.len) == NULL || host.at[host.len] != ']')
+            return false;
+        rest = host.at + host.len + 1;
+    } else {
+        host.len = strcspn(text, ":");
+        rest = text + host.len;
+    }
+    if (*rest == ':') {
+        rest++;
+        if (!config_parse_digits(&rest, &port) || port < 1 || port > 65535)
+            return false;
+    }
+    if (*rest != '\0' || !config_parse_host(list, host, h))
+        return false;
+    config_set_port(&h->address, (uint16_t)port);
+    return true;
+}
+
+/* Whether a file can be read; complains itself. */
+static void
+config_check_file(struct config_loader *l, unsigned line, const char *what, const char *path)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        config_error(l, line, what, ": expected a file that can be read, found ", path, ": ",
+            strerror(errno));
+    else if (S_ISDIR(st.st_mode))
+        config_error(l, line, what, ": expected a file, found the directory ", path);
+    if (fd >= 0)
+        close(fd);
+}
+
+static bool
+config_parse_word(const struct config_row *row, const char *text, void *place)
+{
+    unsigned i;
+    for (i = 0; row->words[i] != NULL; i++)
+        if (strcmp(text, row->words[i]) == 0) {
+            if (row->kind == CONFIG_BOOL)
+                *(bool *)place = i == 1;
+            else
+                memcpy(place, &i, sizeof i);
+            return true;
+        }
+    return false;
+}
+
+/* Store one value; false when it is not what the row expects. */
+static bool
+config_store(struct config_loader *l, const struct config_row *row, const char *text, void *place)
+{
+    struct config_block **list = &l->c->blocks;
+    int64_t n;
+    switch (row->kind) {
+    case CONFIG_ELEMENT:
+        return false;
+    case CONFIG_TEXT:
+        *(const char **)place = config_copy(list, span_of(text));
+        return *text != '\0';
+    case CONFIG_DOMAIN:
+        return config_parse_domain(list, text, place);
+    case CONFIG_ADDRESS:
+        return config_parse_address(text, place);
+    case CONFIG_NETWORK:
+        return config_parse_network(text, place);
+    case CONFIG_HOST:
+        return config_parse_host(list, span_of(text), place);
+    case CONFIG_HOST_PORT:
+        return config_parse_host_port(list, text, place);
+    case CONFIG_PORT:
+        if (!config_parse_number(row, text, &n))
+            return false;
+        *(uint16_t *)place = (uint16_t)n;
+        return true;
+    case CONFIG_COUNT:
+    case CONFIG_BYTES:
+        if (!config_parse_number(row, text, &n) || (uint64_t)n > SIZE_MAX)
+            return false;
+        *(size_t *)place = (size_t)n;
+        return true;
+    case CONFIG_TIME:
+        return config_parse_number(row, text, place);
+    case CONFIG_BOOL:
+    case CONFIG_WORD:
+        return config_parse_word(row, text, place);
+    case CONFIG_FILE:
+    case CONFIG_PATH:
+        *(const char **)place = config_absolute(l, list, text);
+        return *text != '\0';
+    }
+    return false;
+}
+
+static void
+config_put_bytes(struct buf *out, uint64_t n)
+{
+    unsigned unit = 0;
+    while (unit < 3 && n >= 1024 && n % 1024 == 0) {
+        n /= 1024;
+        unit++;
+    }
+    buf_putu(out, n);
+    if (unit > 0)
+        buf_putc(out, " KMG"[unit]);
+}
+
+static void
+config_put_time(struct buf *out, int64_t ms)
+{
+    int64_t unit = ms > 0 && ms % 3600000 == 0 ? 3600000 : ms % 1000 == 0 ? 1000 : 1;
+    buf_putu(out, (uint64_t)(ms / unit));
+    buf_puts(out, unit == 1 ? "ms" : unit == 1000 ? "s" : "h");
+}
+
+/* A number of the row's kind as it may stand in a file. */
+static void
+config_put_number(struct buf *out, enum config_kind kind, int64_t n)
+{
+    if (kind == CONFIG_BYTES)
+        config_put_bytes(out, (uint64_t)n);
+    else if (kind == CONFIG_TIME)
+        config_put_time(out, n);
+    else
+        buf_putu(out, (uint64_t)n);
+}
+
+/* What a value of the row looks like: "a port from 1 to 65535". */
+static void
+config_put_expected(struct buf *out, const struct config_row *row)
+{
+    static const char *const texts[] = {
+        [CONFIG_ELEMENT] = "", [CONFIG_TEXT] = "a text",
+        [CONFIG_DOMAIN] = "a domain such as corp.example",
+        [CONFIG_ADDRESS] = "an IPv4 or IPv6 address",
+        [CONFIG_NETWORK] = "an IPv4 or IPv6 address, or a network such as 10.0.0.0/24",
+        [CONFIG_HOST] = "an address or a host name",
+        [CONFIG_HOST_PORT] = "a host name or address, with :port if it is not 5269",
+        [CONFIG_PORT] = "a port", [CONFIG_COUNT] = "a number",
+        [CONFIG_BYTES] = "a size such as 10000, 64K or 1M",
+        [CONFIG_TIME] = "a time such as 30s, 500ms or 10m", [CONFIG_BOOL] = "", [CONFIG_WORD] = "",
+        [CONFIG_FILE] = "a file that can be read", [CONFIG_PATH] = "a path"
+    };
+    size_t i;
+    buf_puts(out, texts[row->kind]);
+    if (row->kind >= CONFIG_PORT && row->kind <= CONFIG_TIME) {
+        buf_puts(out, row->kind <= CONFIG_COUNT ? " from " : ", from ");
+        config_put_number(out, row->kind, row->min);
+        buf_puts(out, " to ");
+        config_put_number(out, row->kind, row->max);
+    }
+    for (i = 0; row->words != NULL && row->words[i] != NULL; i++) {
+        buf_puts(out, i == 0 ? "" : row->words[i + 1] == NULL ? " or " : ", ");
+        buf_puts(out, row->words[i]);
+    }
+}
+
+/* ---- reading by the table ---- */
+
+/* The tag of an element's row: what follows the last '/' of its path. */
+static const char *
+config_tag(const struct config_row *row)
+{
+    const char *slash = strrchr(row->name, '/');
+    return slash != NULL ? slash + 1 : *row->name == '\0' ? "xmppedge" : row->name;
+}
+
+/* Whether `row` is an element directly below the element `parent`. */
+static bool
+config_is_child(const struct config_row *parent, const struct config_row *row)
+{
+    size_t len = strlen(parent->name);
+    const char *tag = config_tag(row);
+    if (row->kind != CONFIG_ELEMENT || *row->name == '\0')
+        return false;
+    return len == 0 ? tag == row->name
+        : strncmp(row->name, parent->name, len) == 0 && row->name[len] == '/'
+            && tag == row->name + len + 1;
+}
+
+static bool
+config_has_role(const struct config_row *row, enum config_role role)
+{
+    return (row->roles >> role & 1u) != 0;
+}
+
+/* The next element below `parent` for a role, after the row `after`; NULL at the end. */
+static const struct config_row *
+config_next_child(const struct config_row *parent, const struct config_row *after,
+    enum config_role role)
+{
+    const struct config_row *end = config_rows + CONFIG_ROWS;
+    for (after++; after < end; after++)
+        if (config_has_role(after, role) && config_is_child(parent, after))
+            return after;
+    return NULL;
+}
+
+/* The next attribute of an element for a role, after the row `after`; NULL at the end. */
+static const struct config_row *
+config_next_attr(const struct config_row *after, enum config_role role)
+{
+    const struct config_row *end = config_rows + CONFIG_ROWS;
+    for (after++; after < end && after->kind != CONFIG_ELEMENT; after++)
+        if (config_has_role(after, role))
+            return after;
+    return NULL;
+}
+
+static const char *
+config_scratch(struct config_loader *l, struct buf *text)
+{
+    const char *copy = config_copy(&l->scratch, buf_span(text));
+    buf_free(text);
+    return copy;
+}
+
+/* The names that may stand in an element: its attributes, or the elements within. */
+static const char *
+config_known(struct config_loader *l, const struct config_row *element, bool attrs)
+{
+    const struct config_row *r = element;
+    struct buf text = { 0 };
+    for (;;) {
+        r = attrs ? config_next_attr(r, l->c->role) : config_next_child(element, r, l->c->role);
+        if (r == NULL)
+            break;
+        buf_puts(&text, buf_len(&text) > 0 ? ", " : "");
+        buf_puts(&text, attrs ? r->name : config_tag(r));
+    }
+    if (buf_len(&text) == 0)
+        buf_puts(&text, "nothing");
+    return config_scratch(l, &text);
+}
+
+static void
+config_read_value(struct config_loader *l, const struct config_row *element,
+    const struct config_row *row, const char *text, unsigned line, void *object)
+{
+    char *place = (char *)object + row->at;
+    struct buf expected = { 0 }, what = { 0 };
+    const char *name;
+    buf_puts(&what, "<");
+    buf_puts(&what, config_tag(element));
+    buf_puts(&what, "> ");
+    buf_puts(&what, row->name);
+    name = config_scratch(l, &what);
+    if (config_store(l, row, text, place)) {
+        if (row->kind == CONFIG_FILE)
+            config_check_file(l, line, name, *(const char **)(void *)place);
+        return;
+    }
+    config_put_expected(&expected, row);
+    config_error(l, line, name, ": expected ", config_scratch(l, &expected), ", found \"", text,
+        "\"");
+}
+
+static unsigned
+config_attr_line(const struct config_loader *l, const struct config_mark *m, const char *name)
+{
+    size_t i;
+    for (i = 0; i < m->nattrs; i++)
+        if (strcmp(config_mark_attr(l, m, i)->name, name) == 0)
+            return config_mark_attr(l, m, i)->line;
+    return m->line;
+}
+
+/* Complain about the attributes of an element that the table does not have. */
+static void
+config_refuse_attrs(struct config_loader *l, const struct config_row *element,
+    const struct config_mark *m)
+{
+    size_t i;
+    for (i = 0; i < m->nattrs; i++) {
+        const struct config_attr *a = config_mark_attr(l, m, i);
+        const struct config_row *r = config_next_attr(element, l->c->role);
+        while (r != NULL && strcmp(r->name, a->name) != 0)
+            r = config_next_attr(r, l->c->role);
+        if (r == NULL)
+            config_error(l, a->line, "<", m->name, ">: expected ", config_known(l, element, true),
+                ", found the unknown attribute ", a->name);
+    }
+}
+
+/* The attributes of one element; m is NULL when it is absent and only its defaults are wanted. */
+static void
+config_read_attrs(struct config_loader *l, const struct config_row *element,
+    const struct config_mark *m, void *object)
+{
+    const struct config_row *r = element;
+    while ((r = config_next_attr(r, l->c->role)) != NULL) {
+        const char *text = m == NULL ? NULL : mxmlElementGetAttr(m->node, r->name);
+        if (text != NULL) {
+            config_read_value(l, element, r, text, config_attr_line(l, m, r->name), object);
+        } else if (r->def != NULL) {
+            config_store(l, r, r->def, (char *)object + r->at);
+        } else if (r->must && m != NULL) {
+            struct buf expected = { 0 };
+            config_put_expected(&expected, r);
+            config_error(l, m->line, "<", m->name, "> ", r->name, ": expected ",
+                config_scratch(l, &expected), ", found nothing");
+        }
+    }
+    /* a port may have been read after its address */
+    for (r = element; (r = config_next_attr(r, l->c->role)) != NULL;) {
+        char *place = (char *)object + r->at;
+        struct config_address *a = r->kind == CONFIG_ADDRESS
+            ? (struct config_address *)(void *)place
+            : r->kind == CONFIG_HOST ? &((struct config_host *)(void *)place)->address : NULL;
+        if (a != NULL)
+            config_set_port(a, a->port);
+    }
+    if (m != NULL)
+        config_refuse_attrs(l, element, m);
+}
+
+/* The next mark below m with the tag (any tag: NULL), from `at` on; NULL at the end. */
+static struct config_mark *
+config_next_mark(const struct config_loader *l, const struct config_mark *m, const char *tag,
+    size_t at)
+{
+    for (; at < m->end; at = config_mark(l, at)->end)
+        if (tag == NULL || strcmp(config_mark(l, at)->name, tag) == 0)
+            return config_mark(l, at);
+    return NULL;
+}
+
+static size_t
+config_mark_number(const struct config_loader *l, const struct config_mark *m)
+{
+    return (size_t)(m - config_mark(l, 0));
+}
+
+/* How many elements with the tag are below m; complains when it is not what the row allows. */
+static size_t
+config_count_marks(struct config_loader *l, const struct config_row *row,
+    const struct config_mark *m)
+{
+    const struct config_mark *hit, *first = NULL;
+    size_t n = 0, at = config_mark_number(l, m) + 1;
+    for (; (hit = config_next_mark(l, m, config_tag(row), at)) != NULL; at = hit->end) {
+        first = n == 0 ? hit : first;
+        n++;
+        if (n == (size_t)row->max + 1)
+            config_error(l, hit->line, "<", m->name, ">: expected only one <", hit->name,
+                ">, found another; the first is in line ", config_number(l, first->line));
+    }
+    if (n < (size_t)row->min)
+        config_error(l, m->line, "<", m->name, ">: expected ", row->max > 1 ? "at least one <"
+            : "a <", config_tag(row), "> in it, found none");
+    return n;
+}
+
+/* Complain about the elements below m that the table does not have for this role. */
+static void
+config_refuse_children(struct config_loader *l, const struct config_row *element,
+    const struct config_mark *m)
+{
+    enum config_role other = l->c->role == CONFIG_EDGE ? CONFIG_GATEWAY : CONFIG_EDGE;
+    const struct config_mark *hit;
+    size_t at = config_mark_number(l, m) + 1;
+    for (; (hit = config_next_mark(l, m, NULL, at)) != NULL; at = hit->end) {
+        const struct config_row *r = element, *elsewhere = element;
+        while ((r = config_next_child(element, r, l->c->role)) != NULL)
+            if (strcmp(config_tag(r), hit->name) == 0)
+                break;
+        if (r != NULL)
+            continue;
+        while ((elsewhere = config_next_child(element, elsewhere, other)) != NULL)
+            if (strcmp(config_tag(elsewhere), hit->name) == 0)
+                break;
+        config_error(l, hit->line, "<", m->name, ">: expected ", config_known(l, element, false),
+            ", found the ", elsewhere == NULL ? "unknown " : "", "element <", hit->name, ">",
+            elsewhere == NULL ? "" : ", which only role=\"",
+            elsewhere == NULL ? "" : config_roles[other], elsewhere == NULL ? "" : "\" has");
+    }
+}
+
+/* Fill the object of one element and everything below it.  Recursion is as deep as the table. */
+static void
+config_read_element(struct config_loader *l, const struct config_row *element,
+    const struct config_mark *m, void *object)
+{
+    const struct config_row *row = element;
+    config_read_attrs(l, element, m, object);
+    if (m != NULL && element->line_at != CONFIG_NOWHERE)
+        *(unsigned *)(void *)((char *)object + element->line_at) = m->line;
+    while ((row = config_next_child(element, row, l->c->role)) != NULL) {
+        size_t n = m == NULL ? 0 : config_count_marks(l, row, m), i;
+        size_t at = m == NULL ? 0 : config_mark_number(l, m) + 1;
+        char *place = (char *)object + row->at;
+        if (row->size == 0) {
+            config_read_element(l, row, n == 0 ? NULL
+                : config_next_mark(l, m, config_tag(row), at), place);
+        } else if (n > 0) {
+            void *items = config_alloc(&l->c->blocks, n * row->size);
+            if (items == NULL) {
+                config_error(l, 0, "out of memory");
+                return;
+            }
+            memcpy(place, &items, sizeof items);
+            memcpy((char *)object + row->count_at, &n, sizeof n);
+            for (i = 0; i < n; i++) {
+                const struct config_mark *hit = config_next_mark(l, m, config_tag(row), at);
+                config_read_element(l, row, hit, (char *)items + i * row->size);
+                at = hit->end;
+            }
+        }
+    }
+    if (m != NULL)
+        config_refuse_children(l, element, m);
+}
+
+/* The role decides what else may stand in the file, so it is read before everything. */
+static bool
+config_read_role(struct config_loader *l)
+{
+    const struct config_mark *m = config_mark(l, 0);
+    const char *text;
+    unsigned i;
+    if (strcmp(m->name, "xmppedge") != 0) {
+        config_error(l, m->line, "expected <xmppedge>, found <", m->name, ">");
+        return false;
+    }
+    text = mxmlElementGetAttr(m->node, "role");
+    for (i = 0; text != NULL && config_roles[i] != NULL; i++)
+        if (strcmp(text, config_roles[i]) == 0) {
+            l->c->role = (enum config_role)i;
+            return true;
+        }
+    config_error(l, config_attr_line(l, m, "role"), "<xmppedge> role: expected edge or gateway, "
+        "found ", text == NULL ? "nothing" : text);
+    return false;
+}
+
+/* ---- what follows from the settings ---- */
+
+/* Room for one path of the control socket; sun_path must hold it and a NUL. */
+#define CONFIG_SOCKET_MAX (sizeof ((struct sockaddr_un *)NULL)->sun_path)
+
+static void
+config_derive_partner(struct config *c, struct config_partner *p)
+{
+    size_t i;
+    p->row = policy_row(p->tls, p->sasl, p->dialback);
+    if (p->connection_limit == 0)
+        p->connection_limit = c->limits.partner_connections;
+    p->domain.owner = p;
+    p->domain.line = p->line;
+    for (i = 0; i < p->ndomains; i++)
+        p->domains[i].owner = p;
+}
+
+static void
+config_derive_inner(struct config_loader *l, struct config_inner *in)
+{
+    size_t i;
+    in->row = policy_row(in->tls, POLICY_NOT_SUPPORTED, true);
+    for (i = 0; i < in->ndomains; i++)
+        in->domains[i].owner = in;
+    if (in->nsources > 0)
+        return;
+    in->sources = config_alloc(&l->c->blocks, sizeof *in->sources);
+    if (in->sources == NULL) {
+        config_error(l, 0, "out of memory");
+        return;
+    }
+    in->nsources = 1;
+    in->sources->address = in->address;
+    config_set_port(&in->sources->address, 0);
+    in->sources->prefix = in->address.sa.ss_family == AF_INET ? 32 : 128;
+}
+
+static void
+config_derive_control(struct config_loader *l)
+{
+    struct config *c = l->c;
+    struct buf path = { 0 };
+    if (c->control == NULL && c->name.at != NULL) {
+        buf_puts(&path, "/run/xmppedge/");
+        buf_put(&path, c->name);
+        buf_puts(&path, ".sock");
+        c->control = config_copy(&c->blocks, buf_span(&path));
+        buf_free(&path);
+    }
+    if (c->control != NULL && strlen(c->control) >= CONFIG_SOCKET_MAX)
+        config_error(l, c->line, "<control> socket: expected a path of at most ",
+            config_number(l, CONFIG_SOCKET_MAX - 1), " bytes, found ", config_number(l,
+            strlen(c->control)), ": ", c->control);
+}
+
+/* Overwrite a secret; volatile keeps the compiler from leaving it out. */
+static void
+config_wipe(char *bytes, size_t len)
+{
+    volatile char *p = bytes;
+    while (len-- > 0)
+        *p++ = 0;
+}
+
+/* Check the dialback secret and keep it; a line end at its end does not count. */
+static void
+config_keep_secret(struct config_loader *l, struct xe_span s)
+{
+    struct config *c = l->c;
+    char *copy;
+    while (s.len > 0 && (s.at[s.len - 1] == '\n' || s.at[s.len - 1] == '\r'))
+        s.len--;
+    if (s.len < CONFIG_SECRET_MIN || s.len > CONFIG_SECRET_MAX)
+        config_error(l, c->secret_line, "<dialback> secret-file: expected ",
+            config_number(l, CONFIG_SECRET_MIN), " to ", config_number(l, CONFIG_SECRET_MAX),
+            " bytes in ", c->secret_file, ", found ", config_number(l, s.len));
+    else if ((copy = config_alloc(&c->blocks, s.len)) == NULL)
+        config_error(l, 0, "out of memory");
+    else
+        c->secret = span_make(memcpy(copy, s.at, s.len), s.len);
+}
+
+/* Read the dialback secret.  A file that cannot be read was told of when its name was read. */
+static void
+config_derive_secret(struct config_loader *l)
+{
+    struct config *c = l->c;
+    struct buf text = { 0 };
+    struct stat st;
+    if (c->secret_file == NULL || stat(c->secret_file, &st) != 0)
+        return;
+    text.max = CONFIG_SECRET_MAX * 4;
+    if (!S_ISREG(st.st_mode) || st.st_size > (off_t)CONFIG_SECRET_MAX)
+        config_error(l, c->secret_line, "<dialback> secret-file: expected a plain file of at most ",
+            config_number(l, CONFIG_SECRET_MAX), " bytes, found ", c->secret_file);
+    else if (config_slurp(c->secret_file, &text))
+        config_keep_secret(l, buf_span(&text));
+    if ((st.st_mode & S_IROTH) != 0)
+        config_warn(l, c->secret_line, "every user of this machine can read the dialback secret "
+            "in ", c->secret_file, "; take that right away with chmod o-rwx");
+    config_wipe(text.bytes, text.cap);
+    buf_free(&text);
+}
+
+static void
+config_derive(struct config_loader *l)
+{
+    struct config *c = l->c;
+    size_t i;
+    config_derive_partner(c, &c->partners.fallback);
+    for (i = 0; i < c->partners.count; i++)
+        config_derive_partner(c, &c->partners.list[i]);
+    for (i = 0; i < c->ninner; i++)
+        config_derive_inner(l, &c->inner[i]);
+    if (c->listen.certificate.line == 0)
+        c->listen.certificate = c->certificate;
+    /* To a gateway every domain that is not inside is a partner's: the edge decides. */
+    if (c->role == CONFIG_GATEWAY)
+        c->partners.allow = true;
+    config_derive_control(l);
+    config_derive_secret(l);
+}
+
+/* ---- what the table cannot say ---- */
+
+static bool
+config_address_is_any(const struct config_address *a)
+{
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    if (a->sa.ss_family == AF_INET) {
+        memcpy(&in, &a->sa, sizeof in);
+        return in.sin_addr.s_addr == htonl(INADDR_ANY);
+    }
+    memcpy(&in6, &a->sa, sizeof in6);
+    return a->len > 0 && IN6_IS_ADDR_UNSPECIFIED(&in6.sin6_addr);
+}
+
+/* The bytes of an address without its port; an IPv4 address within IPv6 counts as IPv4. */
+static size_t
+config_address_bytes(const struct sockaddr *sa, unsigned char bytes[16])
+{
+    static const unsigned char mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+    if (sa->sa_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, sa, sizeof in);
+        memcpy(bytes, &in.sin_addr, 4);
+        return 4;
+    }
+    if (sa->sa_family == AF_INET6) {
+        struct sockaddr_in6 in6;
+        memcpy(&in6, sa, sizeof in6);
+        memcpy(bytes, &in6.sin6_addr, 16);
+        if (memcmp(bytes, mapped, sizeof mapped) != 0)
+            return 16;
+        memmove(bytes, bytes + 12, 4);
+        return 4;
+    }
+    return 0;
+}
+
+static bool
+config_same_address(const struct config_address *a, const struct config_address *b)
+{
+    unsigned char x[16], y[16];
+    size_t n = config_address_bytes((const struct sockaddr *)(const void *)&a->sa, x);
+    return n > 0 && n == config_address_bytes((const struct sockaddr *)(const void *)&b->sa, y)
+        && memcmp(x, y, n) == 0;
+}
+
+/* Whether two sockets could not listen on both at once. */
+static bool
+config_ports_collide(const struct config_address *a, const struct config_address *b)
+{
+    return a->len > 0 && b->len > 0 && a->port == b->port && (config_same_address(a, b)
+        || (a->sa.ss_family == b->sa.ss_family && (config_address_is_any(a)
+            || config_address_is_any(b))));
+}
+
+/* Put a domain in a map; complains when it is there already. */
+static void
+config_index(struct config_loader *l, struct map *map, struct map_node *node, struct xe_span name,
+    unsigned line, const char *what)
+{
+    if (name.at == NULL)
+        return;
+    if (map_find(map, name) != NULL)
+        config_error(l, line, "expected ", name.at, " as ", what, " once, found it again");
+    else if (!map_add(map, node, name))
+        config_error(l, 0, "out of memory");
+}
+
+static void
+config_check_partner_name(struct config_loader *l, struct config_name *n)
+{
+    struct config *c = l->c;
+    if (n->name.at == NULL)
+        return;
+    config_index(l, &c->partner_map, &n->node, n->name, n->line, "a partner domain");
+    if (map_find(&c->domain_map, n->name) != NULL
+        || (c->echo.domain.at != NULL && span_eq(n->name, c->echo.domain)))
+        config_error(l, n->line, "expected the domain of a partner, found ", n->name.at,
+            ", which is one of ours");
+}
+
+static void
+config_check_policy(struct config_loader *l, const struct config_partner *p)
+{
+    const char *who = p->domain.name.at == NULL ? "the default partner" : p->domain.name.at;
+    unsigned line = p->line > 0 ? p->line : l->c->partners.line;
+    const struct policy_row *row = p->row;
+    if (row->verdict != POLICY_VALID)
+        config_note(l, line, row->verdict == POLICY_DOUBTFUL, (const char *const[]){ who,
+            ": tls=\"", policy_level_name(row->tls), "\" sasl=\"", policy_level_name(row->sasl),
+            "\" dialback=\"", config_false_true[row->dialback], "\" is row ",
+            config_number(l, row->number),
+            " of the negotiation settings, which is ", policy_verdict_name(row->verdict), ": ",
+            row->why, NULL });
+    if (p->proxy_direct_tls && p->proxy.name == NULL)
+        config_warn(l, line, who, ": proxy-direct-tls has no effect without a proxy");
+    if (p->proxy_direct_tls && p->tls == POLICY_NOT_SUPPORTED)
+        config_error(l, line, who, ": expected tls=\"required\" or \"optional\" beside "
+            "proxy-direct-tls=\"true\", found tls=\"not-supported\"");
+    if (p->connection_limit > l->c->limits.connections)
+        config_warn(l, line, who, ": connection-limit is above the limit of connections in all");
+}
+
+static bool
+config_any_partner_uses(const struct config *c, unsigned method)
+{
+    size_t i;
+    if (c->partners.allow && (c->partners.fallback.row->methods & method) != 0)
+        return true;
+    for (i = 0; i < c->partners.count; i++)
+        if ((c->partners.list[i].row->methods & method) != 0)
+            return true;
+    return false;
+}
+
+static void
+config_check_partners(struct config_loader *l)
+{
+    struct config *c = l->c;
+    size_t i, j;
+    for (i = 0; i < c->partners.count; i++) {
+        struct config_partner *p = &c->partners.list[i];
+        config_check_partner_name(l, &p->domain);
+        for (j = 0; j < p->ndomains; j++)
+            config_check_partner_name(l, &p->domains[j]);
+        config_check_policy(l, p);
+    }
+    if (c->partners.allow)
+        config_check_policy(l, &c->partners.fallback);
+    else if (c->partners.count == 0)
+        config_warn(l, c->partners.line, "no partner is listed and default is deny: nobody can "
+            "connect");
+    if (c->trust.line == 0 && config_any_partner_uses(c, POLICY_SASL_TLS))
+        config_warn(l, c->line, "there is no <trust> for partners: no certificate of a partner "
+            "can be verified and SASL never succeeds");
+}
+
+static bool
+config_names_gateway(const struct config_internal *in, struct xe_span name)
+{
+    size_t i;
+    for (i = 0; i < in->ngateways; i++)
+        if (span_eq(in->gateways[i].name, name))
+            return true;
+    return false;
+}
+
+static void
+config_check_domains(struct config_loader *l)
+{
+    struct config *c = l->c;
+    size_t i;
+    for (i = 0; i < c->ndomains; i++) {
+        struct config_domain *d = &c->domains[i];
+        if (d->name.at == NULL)
+            continue;
+        config_index(l, &c->domain_map, &d->node, d->name, d->line, "an inner domain");
+        if (d->gateway.at != NULL && !config_names_gateway(&c->internal, d->gateway))
+            config_error(l, d->line, d->name.at, ": expected one of the gateways of <internal>, "
+                "found ", d->gateway.at);
+        if (d->certificate.line == 0 && c->certificate.line == 0)
+            config_warn(l, d->line, d->name.at, ": there is no certificate for it: partners are "
+                "offered no TLS, and those that require it cannot be reached");
+    }
+    if (c->echo.domain.at != NULL && map_find(&c->domain_map, c->echo.domain) != NULL)
+        config_error(l, c->echo.line, "expected an <echo> domain of its own, found the inner "
+            "domain ", c->echo.domain.at);
+    if (c->echo.line > 0 && c->echo.certificate.line == 0 && c->certificate.line == 0)
+        config_warn(l, c->echo.line, "there is no certificate for the echo domain: partners are "
+            "offered no TLS");
+    if (c->ndomains == 0 && c->echo.line == 0)
+        config_error(l, c->line, "expected at least one <domain> or an <echo>, found neither");
+}
+
+static void
+config_check_edge(struct config_loader *l)
+{
+    const struct config_external *ex = &l->c->external;
+    const struct config_internal *in = &l->c->internal;
+    size_t i, j;
+    if (in->line == 0 && l->c->ndomains > 0)
+        config_error(l, l->c->line, "expected an <internal> where the gateways of the inner domains "
+            "connect, found none");
+    config_check_domains(l);
+    config_check_partners(l);
+    for (i = 0; i < in->ngateways; i++)
+        for (j = 0; j < i; j++)
+            if (in->gateways[i].name.at != NULL
+                && span_eq(in->gateways[i].name, in->gateways[j].name))
+                config_error(l, in->gateways[i].line, "expected the gateway ",
+                    in->gateways[i].name.at, " once, found it again");
+    if (config_ports_collide(&ex->address, &in->address))
+        config_error(l, in->line, "expected another port or address than that of <external>, found "
+            "the same for both");
+    else if (config_same_address(&ex->address, &in->address))
+        config_warn(l, in->line, "the internal address is the external one: gateways connect to an "
+            "address that the Internet sees");
+    if (in->line > 0 && config_address_is_any(&in->address))
+        config_warn(l, in->line, "the port for gateways is open on every address of this machine");
+    if (config_address_is_any(&ex->address))
+        config_warn(l, ex->line, "connections to partners leave from whatever address the system "
+            "picks; row 2 of the port table names one");
+}
+
+/* A gateway's own listener must not be what it takes for the inner server. */
+static void
+config_check_gateway(struct config_loader *l)
+{
+    struct config *c = l->c;
+    size_t i, j;
+    if (c->ninner == 0 && c->echo.domain.at == NULL)
+        config_error(l, c->line, "expected at least one <inner> or an <echo>, found neither");
+    for (i = 0; i < c->ninner; i++) {
+        struct config_inner *in = &c->inner[i];
+        for (j = 0; j < in->ndomains; j++) {
+            struct config_name *n = &in->domains[j];
+            config_index(l, &c->inner_map, &n->node, n->name, n->line, "an inner domain");
+            if (c->echo.domain.at != NULL && n->name.at != NULL && span_eq(n->name, c->echo.domain))
+                config_error(l, n->line, "expected another domain than that of <echo>, found ",
+                    n->name.at);
+        }
+        if (config_same_address(&c->listen.address, &in->address)
+            && c->listen.address.port == in->address.port)
+            config_error(l, in->line, "expected the address and port of the inner server, found "
+                "those of <listen>: the gateway would talk to itself");
+    }
+    for (i = 0; i < c->nedges; i++)
+        for (j = 0; j < i; j++)
+            if (c->edges[i].name.at != NULL && span_eq(c->edges[i].name, c->edges[j].name))
+                config_error(l, c->edges[i].line, "expected the edge ", c->edges[i].name.at,
+                    " once, found it again");
+}
+
+static void
+config_check_order(struct config_loader *l, bool good, const char *small, const char *large)
+{
+    if (!good)
+        config_warn(l, l->c->line, "<limits>: ", small, " is above ", large,
+            ", so that it has no effect of its own");
+}
+
+static void
+config_check_limits(struct config_loader *l)
+{
+    const struct config_limits *m = &l->c->limits;
+    config_check_order(l, m->partner_connections <= m->connections, "partner-connections",
+        "connections");
+    config_check_order(l, m->source_connections <= m->connections, "source-connections",
+        "connections");
+    config_check_order(l, m->source_rate <= m->source_burst, "source-rate", "source-burst");
+    config_check_order(l, m->header_bytes <= m->preauth_bytes, "header-bytes", "preauth-bytes");
+    config_check_order(l, m->connect_ms <= m->attempt_ms, "connect-time", "attempt-time");
+    config_check_order(l, m->keepalive_ms <= m->inactivity_ms, "keepalive-interval",
+        "inactivity-time");
+    config_check_order(l, m->partner_retry_first_ms <= m->partner_retry_max_ms,
+        "partner-retry-first", "partner-retry-max");
+    config_check_order(l, m->trunk_retry_first_ms <= m->trunk_retry_max_ms, "trunk-retry-first",
+        "trunk-retry-max");
+    config_check_order(l, m->queue_bytes <= m->memory_bytes, "queue-bytes", "memory");
+    if (m->stanza_bytes > m->queue_bytes || m->stanza_bytes > m->trunk_window_bytes)
+        config_error(l, l->c->line, "<limits>: expected queue-bytes and trunk-window-bytes of at "
+            "least stanza-bytes, found less: the largest stanza could never be sent");
+}
+
+static void
+config_check_key(struct config_loader *l, const struct config_certificate *cert)
+{
+    struct stat st;
+    if (cert->line > 0 && cert->key != NULL && stat(cert->key, &st) == 0
+        && (st.st_mode & S_IROTH) != 0)
+        config_warn(l, cert->line, "every user of this machine can read the private key in ",
+            cert->key, "; take that right away with chmod o-rwx");
+}
+
+static void
+config_check_common(struct config_loader *l)
+{
+    const struct config *c = l->c;
+    size_t i;
+    if (c->tls.keylog)
+        config_warn(l, c->tls.line, "keylog is allowed: whoever has the file can read every "
+            "captured stream");
+    if (c->tls.keylog_file != NULL && !c->tls.keylog)
+        config_warn(l, c->tls.line, "keylog-file has no effect without keylog=\"true\"");
+    if (c->user != NULL && getpwnam(c->user) == NULL)
+        config_error(l, c->run_line, "<run> user: expected a user of this machine, found ",
+            c->user);
+    config_check_key(l, &c->internal.certificate);
+    config_check_key(l, &c->certificate);
+    config_check_key(l, &c->echo.certificate);
+    if (c->listen.certificate.line != c->certificate.line)
+        config_check_key(l, &c->listen.certificate);
+    for (i = 0; i < c->ndomains; i++)
+        config_check_key(l, &c->domains[i].certificate);
+}
+
+/* ---- loading and look-ups: what other sections use ---- */
+
+static void
+config_free(struct config *c)
+{
+    if (c == NULL)
+        return;
+    map_free(&c->partner_map);
+    map_free(&c->domain_map);
+    map_free(&c->inner_map);
+    if (c->secret.at != NULL)
+        config_wipe((char *)(uintptr_t)c->secret.at, c->secret.len);
+    config_release(&c->blocks);
+    buf_free(&c->warnings);
+    free(c);
+}
+
+/* Where relative paths start: the directory of the file, absolute because a service changes its
+ * own. */
+static bool
+config_locate(struct config_loader *l)
+{
+    const char *slash = strrchr(l->path, '/');
+    char here[CONFIG_PATH_MAX];
+    struct buf path = { 0 };
+    if (l->path[0] != '/') {
+        if (getcwd(here, sizeof here) == NULL) {
+            config_error(l, 0, "expected a directory that can be named: ", strerror(errno));
+            return false;
+        }
+        buf_puts(&path, here);
+        buf_puts(&path, slash == NULL ? "" : "/");
+    }
+    buf_put(&path, span_make(l->path, slash == NULL ? 0 : (size_t)(slash - l->path)));
+    l->directory = config_scratch(l, &path);
+    return true;
+}
+
+static void
+config_read(struct config_loader *l)
+{
+    mxml_node_t *top = NULL;
+    if (config_locate(l) && config_open(l, &top) && config_read_role(l)) {
+        config_read_element(l, &config_rows[0], config_mark(l, 0), l->c);
+        config_derive(l);
+        if (l->c->role == CONFIG_EDGE)
+            config_check_edge(l);
+        else
+            config_check_gateway(l);
+        config_check_limits(l);
+        config_check_common(l);
+    }
+    if (top != NULL)
+        mxmlDelete(top);
+}
+
+/* Read a configuration.  NULL when anything is wrong with it.  `messages` receives every error as
+ * "FILE:LINE: what was expected, what was found", and every warning with "warning: " before it, one
+ * a line, in the order of lines.  Free with config_free(). */
+static struct config *
+config_load(const char *path, struct buf *messages)
+{
+    struct config_loader *l = calloc(1, sizeof *l);
+    struct config *c = calloc(1, sizeof *c);
+    if (l == NULL || c == NULL) {
+        buf_puts(messages, "out of memory\n");
+        free(l);
+        free(c);
+        return NULL;
+    }
+    c->path = config_copy(&c->blocks, span_of(path));
+    l->c = c;
+    l->path = c->path;
+    config_read(l);
+    config_tell(l, false, messages);
+    config_tell(l, true, &c->warnings);
+    if (l->errors > 0) {
+        config_free(c);
+        c = NULL;
+    }
+    config_release(&l->scratch);
+    buf_free(&l->text);
+    buf_free(&l->marks);
+    buf_free(&l->attrs);
+    free(l);
+    return c;
+}
+
+/* Edge: the inner domain of that name (lower case); NULL: none. */
+static const struct config_domain *
+config_domain_for(const struct config *c, struct xe_span domain)
+{
+    const struct map_node *n = map_find(&c->domain_map, domain);
+    return n == NULL ? NULL : MAP_OWNER(n, const struct config_domain, node);
+}
+
+/* Gateway: the inner server of a domain (lower case); NULL: none. */
+static const struct config_inner *
+config_inner_for(const struct config *c, struct xe_span domain)
+{
+    const struct map_node *n = map_find(&c->inner_map, domain);
+    return n == NULL ? NULL : MAP_OWNER(n, const struct config_name, node)->owner;
+}
+
+/* Whether a domain (lower case) is on our side: an inner one or that of the echo. */
+static bool
+config_is_ours(const struct config *c, struct xe_span domain)
+{
+    return map_find(&c->domain_map, domain) != NULL || map_find(&c->inner_map, domain) != NULL
+        || (c->echo.domain.at != NULL && span_eq(c->echo.domain, domain));
+}
+
+/* The settings for a partner domain (lower case); NULL: not allowed.  A gateway allows every domain
+ * that is not inside, because the edge decides. */
+static const struct config_partner *
+config_partner_for(const struct config *c, struct xe_span domain)
+{
+    const struct map_node *n = map_find(&c->partner_map, domain);
+    if (n != NULL)
+        return MAP_OWNER(n, const struct config_name, node)->owner;
+    return c->partners.allow && !config_is_ours(c, domain) ? &c->partners.fallback : NULL;
+}
+
+/* Edge: the certificate that partners are shown for one of our domains; NULL: there is none.
+ * Gateway: that of its listener, whatever the domain. */
+static const struct config_certificate *
+config_certificate_for(const struct config *c, struct xe_span domain)
+{
+    const struct config_domain *d = config_domain_for(c, domain);
+    if (c->role == CONFIG_GATEWAY)
+        return &c->listen.certificate;
+    if (d != NULL && d->certificate.line > 0)
+        return &d->certificate;
+    if (c->echo.certificate.line > 0 && span_eq(c->echo.domain, domain))
+        return &c->echo.certificate;
+    return c->certificate.line > 0 ? &c->certificate : NULL;
+}
+
+/* Whether an address lies within a network. */
+static bool
+config_network_has(const struct config_network *n, const struct sockaddr *sa)
+{
+    unsigned char net[16], host[16];
+    size_t len = config_address_bytes((const struct sockaddr *)(const void *)&n->address.sa, net);
+    unsigned bits = n->prefix, whole, rest;
+    if (len == 0 || len != config_address_bytes(sa, host))
+        return false;
+    if (n->address.sa.ss_family == AF_INET6 && len == 4)
+        bits = bits > 96 ? bits - 96 : 0;   /* an IPv4 address within IPv6 */
+    whole = bits / 8;
+    rest = bits % 8;
+    return memcmp(net, host, whole) == 0
+        && (rest == 0 || (net[whole] ^ host[whole]) >> (8 - rest) == 0);
+}
+
+/* Gateway: whether an inner server may connect from an address. */
+static bool
+config_inner_allows(const struct config_inner *in, const struct sockaddr *sa)
+{
+    size_t i;
+    for (i = 0; i < in->nsources; i++)
+        if (config_network_has(&in->sources[i], sa))
+            return true;
+    return false;
+}
+
+/* Gateway: whether any inner server may connect from an address. */
+static bool
+config_source_allowed(const struct config *c, const struct sockaddr *sa)
+{
+    size_t i;
+    for (i = 0; i < c->ninner; i++)
+        if (config_inner_allows(&c->inner[i], sa))
+            return true;
+    return false;
+}
+
+/* Append "FILE:LINE: ", for complaints about what a line of the configuration names. */
+static void
+config_where(const struct config *c, unsigned line, struct buf *out)
+{
+    config_put_where(out, c->path, line);
+}
+
+/* Append the host of an address as text. */
+static void
+config_put_address(struct buf *out, const struct config_address *a)
+{
+    char text[INET6_ADDRSTRLEN + 32];
+    if (a->len > 0 && getnameinfo((const struct sockaddr *)(const void *)&a->sa, a->len, text,
+        sizeof text, NULL, 0, NI_NUMERICHOST) == 0)
+        buf_puts(out, text);
+}
+
+/* ---- printing: the effective settings, the example ---- */
+
+#define CONFIG_PAGE 100   /* columns */
+
+/* Text that is broken into lines at CONFIG_PAGE, each after the first indented. */
+struct config_pen {
+    struct buf *out;      /* borrowed */
+    size_t      column;   /* of the next byte */
+    unsigned    indent;   /* spaces before each further line */
+};
+
+static void
+config_pen_indent(struct config_pen *pen, unsigned n)
+{
+    for (pen->column = n; n > 0; n--)
+        buf_putc(pen->out, ' ');
+}
+
+/* A piece that is not broken, after a space or a new line. */
+static void
+config_pen_piece(struct config_pen *pen, struct xe_span piece)
+{
+    if (pen->column + 1 + piece.len > CONFIG_PAGE) {
+        buf_putc(pen->out, '\n');
+        config_pen_indent(pen, pen->indent);
+    } else {
+        buf_putc(pen->out, ' ');
+        pen->column++;
+    }
+    buf_put(pen->out, piece);
+    pen->column += piece.len;
+}
+
+static void
+config_pen_words(struct config_pen *pen, const char *text)
+{
+    while (*text != '\0') {
+        size_t len = strcspn(text, " ");
+        config_pen_piece(pen, span_make(text, len));
+        text += len;
+        text += strspn(text, " ");
+    }
+}
+
+static void
+config_put_xml(struct buf *out, struct xe_span text)
+{
+    size_t i;
+    for (i = 0; i < text.len; i++) {
+        char c = text.at[i];
+        if (c == '&')
+            buf_puts(out, "&amp;");
+        else if (c == '<')
+            buf_puts(out, "&lt;");
+        else if (c == '"')
+            buf_puts(out, "&quot;");
+        else if (c == '\n')
+            buf_puts(out, "&#10;");
+        else
+            buf_putc(out, c);
+    }
+}
+
+static void
+config_put_host(struct buf *out, const struct config_host *h, bool port)
+{
+    bool brackets = port && strchr(h->name, ':') != NULL;
+    buf_puts(out, brackets ? "[" : "");
+    buf_puts(out, h->name);
+    buf_puts(out, brackets ? "]" : "");
+    if (port) {
+        buf_putc(out, ':');
+        buf_putu(out, h->address.port);
+    }
+}
+
+static void
+config_put_network(struct buf *out, const struct config_network *n)
+{
+    config_put_address(out, &n->address);
+    if (n->prefix != (n->address.sa.ss_family == AF_INET ? 32 : 128)) {
+        buf_putc(out, '/');
+        buf_putu(out, n->prefix);
+    }
+}
+
+static void
+config_put_word(struct buf *out, const struct config_row *row, const void *place)
+{
+    unsigned i;
+    if (row->kind == CONFIG_BOOL)
+        i = *(const bool *)place ? 1 : 0;
+    else
+        memcpy(&i, place, sizeof i);
+    buf_puts(out, row->words[i]);
+}
+
+/* The value at `place` as it may stand in a file; nothing when it is absent. */
+static void
+config_put_value(struct buf *out, const struct config_row *row, const void *place)
+{
+    const struct config_host *host = place;
+    switch (row->kind) {
+    case CONFIG_ELEMENT:
+        return;
+    case CONFIG_TEXT:
+    case CONFIG_FILE:
+    case CONFIG_PATH:
+        buf_put(out, span_of(*(const char *const *)place));
+        return;
+    case CONFIG_DOMAIN:
+        buf_put(out, *(const struct xe_span *)place);
+        return;
+    case CONFIG_ADDRESS:
+        config_put_address(out, place);
+        return;
+    case CONFIG_NETWORK:
+        config_put_network(out, place);
+        return;
+    case CONFIG_HOST:
+    case CONFIG_HOST_PORT:
+        if (host->name != NULL)
+            config_put_host(out, host, row->kind == CONFIG_HOST_PORT);
+        return;
+    case CONFIG_PORT:
+        buf_putu(out, *(const uint16_t *)place);
+        return;
+    case CONFIG_COUNT:
+    case CONFIG_BYTES:
+        config_put_number(out, row->kind, (int64_t)*(const size_t *)place);
+        return;
+    case CONFIG_TIME:
+        config_put_number(out, row->kind, *(const int64_t *)place);
+        return;
+    case CONFIG_BOOL:
+    case CONFIG_WORD:
+        config_put_word(out, row, place);
+        return;
+    }
+}
+
+/* Append name="value" as one piece; false when the value is absent. */
+static bool
+config_pen_attr(struct config_pen *pen, const struct config_row *row, struct xe_span value)
+{
+    struct buf piece = { 0 };
+    if (value.len == 0)
+        return false;
+    buf_puts(&piece, row->name);
+    buf_puts(&piece, "=\"");
+    config_put_xml(&piece, value);
+    buf_puts(&piece, "\"");
+    config_pen_piece(pen, buf_span(&piece));
+    buf_free(&piece);
+    return true;
+}
+
+/* Whether an element has all it must have, and anything at all. */
+static bool
+config_is_present(const struct config_row *element, enum config_role role, const void *object)
+{
+    const struct config_row *r = element;
+    bool any = false, all = true;
+    struct buf value = { 0 };
+    while ((r = config_next_attr(r, role)) != NULL) {
+        buf_clear(&value);
+        config_put_value(&value, r, (const char *)object + r->at);
+        any = any || buf_len(&value) > 0;
+        all = all && (buf_len(&value) > 0 || !r->must);
+    }
+    buf_free(&value);
+    return any && all;
+}
+
+static void
+config_put_tag(struct config_pen *pen, const struct config_row *element, unsigned depth)
+{
+    config_pen_indent(pen, depth * 2);
+    buf_putc(pen->out, '<');
+    buf_puts(pen->out, config_tag(element));
+    pen->column += 1 + strlen(config_tag(element));
+    pen->indent = (unsigned)pen->column + 1;
+}
+
+static void
+config_put_end(struct buf *out, const struct config_row *element, unsigned depth)
+{
+    struct config_pen pen = { out, 0, 0 };
+    config_pen_indent(&pen, depth * 2);
+    buf_puts(out, "</");
+    buf_puts(out, config_tag(element));
+    buf_puts(out, ">\n");
+}
+
+/* One element with all its values and everything below it. */
+static void
+config_put_element(struct buf *out, const struct config_row *element, enum config_role role,
+    const void *object, unsigned depth)
+{
+    struct config_pen pen = { out, 0, 0 };
+    const struct config_row *r = element;
+    struct buf value = { 0 }, below = { 0 };
+    if (!config_is_present(element, role, object))
+        return;
+    below.max = CONFIG_FILE_MAX;
+    config_put_tag(&pen, element, depth);
+    while ((r = config_next_attr(r, role)) != NULL) {
+        buf_clear(&value);
+        config_put_value(&value, r, (const char *)object + r->at);
+        config_pen_attr(&pen, r, buf_span(&value));
+    }
+    for (r = element; (r = config_next_child(element, r, role)) != NULL;) {
+        const char *items = (const char *)object + r->at;
+        size_t n = 1, i;
+        if (r->size > 0) {
+            memcpy(&n, (const char *)object + r->count_at, sizeof n);
+            memcpy(&items, (const char *)object + r->at, sizeof items);
+        }
+        for (i = 0; i < n; i++)
+            config_put_element(&below, r, role, items + i * r->size, depth + 1);
+    }
+    buf_puts(out, buf_len(&below) > 0 ? ">\n" : "/>\n");
+    buf_put(out, buf_span(&below));
+    if (buf_len(&below) > 0)
+        config_put_end(out, element, depth);
+    buf_free(&value);
+    buf_free(&below);
+}
+
+/* The effective settings with every default, as a file that gives the same configuration; what was
+ * warned about stands before it as a comment. */
+static void
+config_print_effective(const struct config *c, struct buf *out)
+{
+    struct xe_span w = buf_span(&c->warnings);
+    out->max = out->max == 0 ? CONFIG_FILE_MAX : out->max;
+    while (w.len > 0) {
+        size_t len = span_find(w, '\n'), i;
+        buf_puts(out, "<!-- ");
+        for (i = 0; i < len; i++) {   /* two hyphens would end the comment */
+            buf_putc(out, w.at[i]);
+            if (w.at[i] == '-' && i + 1 < len && w.at[i + 1] == '-')
+                buf_putc(out, ' ');
+        }
+        buf_puts(out, " -->\n");
+        len += len < w.len ? 1 : 0;
+        w = span_make(w.at + len, w.len - len);
+    }
+    config_put_element(out, &config_rows[0], c->role, c, 0);
+}
+
+/* Whether an attribute of the same name and meaning was explained further up. */
+static bool
+config_is_explained(const struct config_row *row, enum config_role role)
+{
+    const struct config_row *r;
+    for (r = config_rows; r < row; r++)
+        if (r->kind == row->kind && config_has_role(r, role) && strcmp(r->name, row->name) == 0
+            && strcmp(r->doc, row->doc) == 0)
+            return true;
+    return false;
+}
+
+/* "port from 1 to 65535; default 5269" */
+static void
+config_put_doc_value(struct buf *out, const struct config_row *row)
+{
+    static const char *const texts[] = {
+        [CONFIG_ELEMENT] = "", [CONFIG_TEXT] = "text", [CONFIG_DOMAIN] = "domain",
+        [CONFIG_ADDRESS] = "IPv4 or IPv6 address",
+        [CONFIG_NETWORK] = "address, or network such as 10.0.0.0/24",
+        [CONFIG_HOST] = "address or host name", [CONFIG_HOST_PORT] = "host or host:port",
+        [CONFIG_PORT] = "port", [CONFIG_COUNT] = "number", [CONFIG_BYTES] = "size",
+        [CONFIG_TIME] = "time", [CONFIG_BOOL] = "", [CONFIG_WORD] = "", [CONFIG_FILE] = "file",
+        [CONFIG_PATH] = "path"
+    };
+    size_t i;
+    buf_puts(out, texts[row->kind]);
+    if (row->kind >= CONFIG_PORT && row->kind <= CONFIG_TIME) {
+        buf_puts(out, " from ");
+        config_put_number(out, row->kind, row->min);
+        buf_puts(out, " to ");
+        config_put_number(out, row->kind, row->max);
+    }
+    for (i = 0; row->words != NULL && row->words[i] != NULL; i++) {
+        buf_puts(out, i == 0 ? "" : row->words[i + 1] == NULL ? " or " : ", ");
+        buf_puts(out, row->words[i]);
+    }
+    buf_puts(out, row->must ? "; must be given" : row->def == NULL ? "; may be absent"
+        : "; default ");
+    buf_puts(out, row->def == NULL ? "" : row->def);
+}
+
+/* The documentation of an attribute, as a line of the comment before its element. */
+static void
+config_put_attr_doc(struct buf *out, const struct config_row *row, unsigned depth)
+{
+    struct config_pen pen = { out, 0, depth * 2 + 25 };
+    struct buf text = { 0 };
+    buf_putc(out, '\n');
+    config_pen_indent(&pen, depth * 2 + 5);
+    buf_puts(out, row->name);
+    pen.column += strlen(row->name);
+    while (pen.column < pen.indent - 1) {
+        buf_putc(out, ' ');
+        pen.column++;
+    }
+    buf_puts(&text, row->doc);
+    buf_puts(&text, " (");
+    config_put_doc_value(&text, row);
+    buf_puts(&text, ")");
+    config_pen_words(&pen, buf_text(&text));
+    buf_free(&text);
+}
+
+/* The comment of an element; within one that is commented out, also of those below it. */
+static void
+config_put_doc(struct buf *out, const struct config_row *element, enum config_role role,
+    unsigned depth, bool all)
+{
+    struct config_pen pen = { out, 0, depth * 2 + 5 };
+    const struct config_row *r = element;
+    bool above = false;
+    config_pen_indent(&pen, depth * 2);
+    buf_puts(out, "<!--");
+    pen.column += 4;
+    config_pen_words(&pen, config_tag(element));
+    buf_putc(out, ':');
+    pen.column++;
+    config_pen_words(&pen, element->doc);
+    while ((r = config_next_attr(r, role)) != NULL) {
+        above = above || config_is_explained(r, role);
+        if (!config_is_explained(r, role))
+            config_put_attr_doc(out, r, depth);
+    }
+    if (above) {
+        buf_putc(out, '\n');
+        config_pen_indent(&pen, pen.indent - 1);
+        config_pen_words(&pen, "Other attributes as above.");
+    }
+    buf_puts(out, " -->\n");
+    for (r = element; all && (r = config_next_child(element, r, role)) != NULL;)
+        config_put_doc(out, r, role, depth, all);
+}
+
+/* One element of the example.  `off`: within a comment, where no other comment may stand. */
+static void
+config_put_example(struct buf *out, const struct config_row *element, enum config_role role,
+    unsigned depth, bool off)
+{
+    struct config_pen pen = { out, 0, 0 };
+    const struct config_row *r = element;
+    bool hide = element->example != NULL, below = false;
+    if (!off)
+        config_put_doc(out, element, role, depth, hide);
+    if (hide) {
+        config_pen_indent(&pen, depth * 2);
+        buf_puts(out, "<!--\n");
+    }
+    config_put_tag(&pen, element, depth);
+    while ((r = config_next_attr(r, role)) != NULL)
+        config_pen_attr(&pen, r, span_of(r->example != NULL ? r->example : r->def));
+    for (r = element; (r = config_next_child(element, r, role)) != NULL; below = true) {
+        if (!below)
+            buf_puts(out, ">\n");
+        config_put_example(out, r, role, depth + 1, off || hide);
+    }
+    if (below)
+        config_put_end(out, element, depth);
+    else
+        buf_puts(out, "/>\n");
+    if (hide) {
+        config_pen_indent(&pen, depth * 2);
+        buf_puts(out, "-->\n");
+    }
+    if (depth == 1)
+        buf_putc(out, '\n');
+}
+
+/* A complete configuration of a node with every element, attribute and default explained. */
+static void
+config_example(enum config_role role, struct buf *out)
+{
+    struct config_pen pen = { out, 0, 5 };
+    buf_puts(out, "<!--");
+    pen.column = 4;
+    config_pen_words(&pen, role == CONFIG_EDGE
+        ? "xmppedge, role edge: the border of an organisation towards its federation partners."
+        : "xmppedge, role gateway: stands beside the inner server and connects out to the edges.");
+    config_pen_words(&pen, "This file is a working example and the whole documentation of the "
+        "settings. Only what must be given has to stay; everything else shows its default or is "
+        "commented out. Paths are relative to the directory of this file. Times may be written "
+        "30, 30s, 500ms, 10m or 1h; sizes 10000, 64K or 1M.");
+    buf_puts(out, " -->\n");
+    config_put_example(out, &config_rows[0], role, 0, false);
+}
+
+/* ---- the port summary of a configuration ---- */
+
+/* One permitted direction. */
+struct config_port_row {
+    unsigned                     number;   /* of the port table; 0: behind the gateway */
+    bool                         in;       /* towards this node */
+    const char                  *protocol;
+    uint16_t                     port;     /* of the destination */
+    const struct config_network *network;  /* source; NULL: see `source` */
+    const struct config_address *source;   /* NULL: any (in), this machine (out) */
+    const struct config_host    *host;     /* destination; NULL: see `destination` */
+    const struct config_address *destination; /* NULL: any */
+    const char                  *comment;
+};
+
+/* Where the rows go, one after the other. */
+struct config_port_sink {
+    void (*row)(const struct config_port_row *row, void *user);
+    void  *user;
+};
+
+static void
+config_port_rows_edge(const struct config *c, const struct config_port_sink *to)
+{
+    const struct config_address *ex = &c->external.address, *in = &c->internal.address;
+    struct config_port_row rows[3] = {
+        { 1, true, "XMPP/TCP", ex->port, NULL, NULL, NULL, ex,
+            "standard s2s port; federated XMPP partners reach the Edge Server's XMPP proxy" },
+        { 2, false, "XMPP/TCP", 5269, NULL, ex, NULL, NULL,
+            "standard s2s port; the Edge Server's XMPP proxy reaches federated XMPP partners" },
+        { 3, true, "XMPP/MTLS", in->port, NULL, NULL, NULL, in,
+            "internal XMPP traffic from the XMPP gateway on the Front End Server or Front End "
+            "pool to the Edge Server" },
+    };
+    size_t i;
+    for (i = 0; i < 3; i++)
+        to->row(&rows[i], to->user);
+}
+
+static void
+config_port_rows_gateway(const struct config *c, const struct config_port_sink *to)
+{
+    struct config_port_row row;
+    size_t i, j;
+    for (i = 0; i < c->nedges; i++) {
+        row = (struct config_port_row){ 3, false, "XMPP/MTLS", c->edges[i].host.address.port,
+            NULL, NULL, &c->edges[i].host, NULL,
+            "internal XMPP traffic from this gateway to the Edge Server" };
+        to->row(&row, to->user);
+    }
+    for (i = 0; i < c->ninner; i++) {
+        const struct config_inner *in = &c->inner[i];
+        for (j = 0; j < in->nsources; j++) {
+            row = (struct config_port_row){ 0, true, "XMPP/TCP", c->listen.address.port,
+                &in->sources[j], NULL, NULL, &c->listen.address,
+                "the inner server reaches the partners through here" };
+            to->row(&row, to->user);
+        }
+        row = (struct config_port_row){ 0, false, "XMPP/TCP", in->address.port, NULL, NULL, NULL,
+            &in->address, "this gateway reaches the inner server" };
+        to->row(&row, to->user);
+    }
+}
+
+static void
+config_port_rows(const struct config *c, void (*row)(const struct config_port_row *, void *),
+    void *user)
+{
+    const struct config_port_sink to = { row, user };
+    if (c->role == CONFIG_EDGE)
+        config_port_rows_edge(c, &to);
+    else
+        config_port_rows_gateway(c, &to);
+}
+
+/* The source of a row in words; nothing when it may be any and `any` is NULL. */
+static void
+config_put_source(struct buf *out, const struct config_port_row *row, const char *any)
+{
+    if (row->network != NULL)
+        config_put_network(out, row->network);
+    else if (row->source != NULL && !config_address_is_any(row->source))
+        config_put_address(out, row->source);
+    else if (any != NULL)
+        buf_puts(out, row->source != NULL || !row->in ? "this machine" : any);
+}
+
+static void
+config_put_destination(struct buf *out, const struct config_port_row *row, const char *any)
+{
+    if (row->host != NULL)
+        buf_puts(out, row->host->name);
+    else if (row->destination != NULL && !config_address_is_any(row->destination))
+        config_put_address(out, row->destination);
+    else if (any != NULL)
+        buf_puts(out, row->destination != NULL ? "this machine" : any);
+}
+
+static void
+config_put_column(struct buf *out, const struct buf *text, size_t width)
+{
+    size_t n;
+    buf_put(out, buf_span(text));
+    for (n = buf_len(text); n < width; n++)
+        buf_putc(out, ' ');
+    buf_puts(out, "  ");
+}
+
+static void
+config_port_table(const struct config_port_row *row, void *user)
+{
+    struct buf *out = user, cell = { 0 };
+    if (row->number > 0)
+        buf_putu(&cell, row->number);
+    else
+        buf_puts(&cell, "-");
+    config_put_column(out, &cell, 3);
+    buf_clear(&cell);
+    buf_puts(&cell, row->protocol);
+    buf_putc(&cell, '/');
+    buf_putu(&cell, row->port);
+    config_put_column(out, &cell, 15);
+    buf_clear(&cell);
+    config_put_source(&cell, row, "any");
+    config_put_column(out, &cell, 18);
+    buf_clear(&cell);
+    config_put_destination(&cell, row, "any");
+    config_put_column(out, &cell, 18);
+    buf_puts(out, row->comment);
+    buf_putc(out, '\n');
+    buf_free(&cell);
+}
+
+static void
+config_port_json(const struct config_port_row *row, void *user)
+{
+    struct buf *out = user;
+    buf_puts(out, out->tail > out->head && out->bytes[out->tail - 1] == '}' ? ",\n  {" : "\n  {");
+    buf_puts(out, "\"row\":");
+    if (row->number > 0)
+        buf_putu(out, row->number);
+    else
+        buf_puts(out, "null");
+    buf_puts(out, ",\"direction\":");
+    buf_puts(out, row->in ? "\"in\"" : "\"out\"");
+    buf_puts(out, ",\"protocol\":\"");
+    buf_puts(out, row->protocol);
+    buf_puts(out, "\",\"port\":");
+    buf_putu(out, row->port);
+    buf_puts(out, ",\"source\":\"");
+    config_put_source(out, row, "any");
+    buf_puts(out, "\",\"destination\":\"");
+    config_put_destination(out, row, "any");
+    buf_puts(out, "\",\"comment\":\"");
+    buf_puts(out, row->comment);
+    buf_puts(out, "\"}");
+}
+
+/* The address family of a row: AF_UNSPEC when it names none, or only names. */
+static int
+config_port_family(const struct config_port_row *row)
+{
+    const struct config_address *a = row->network != NULL ? &row->network->address
+        : row->host != NULL ? &row->host->address
+        : row->destination != NULL && !config_address_is_any(row->destination) ? row->destination
+        : row->source != NULL && !config_address_is_any(row->source) ? row->source : NULL;
+    return a == NULL || a->len == 0 ? AF_UNSPEC : a->sa.ss_family;
+}
+
+/* A packet filter in the making. */
+struct config_rules {
+    const struct config *c;
+    struct buf          *out;       /* borrowed */
+    bool                 iptables;  /* else nft */
+    bool                 in;        /* the chain that is being written */
+    uint16_t             ports[32]; /* already closed in this chain */
+    unsigned             nports;
+};
+
+/* Texts of one rule; an empty one matches everything. */
+struct config_rule {
+    int         family;    /* AF_UNSPEC: both */
+    struct buf  source;    /* owned */
+    struct buf  destination; /* owned */
+    uint16_t    port;      /* 0: any */
+    bool        accept;
+    const char *comment;
+};
+
+static void
+config_put_match(struct buf *out, const char *word, const struct buf *value)
+{
+    if (buf_len(value) == 0)
+        return;
+    buf_puts(out, word);
+    buf_put(out, buf_span(value));
+    buf_putc(out, ' ');
+}
+
+static void
+config_rule_nft(const struct config_rules *rules, const struct config_rule *r)
+{
+    struct buf *out = rules->out;
+    buf_puts(out, "        ");
+    config_put_match(out, r->family == AF_INET6 ? "ip6 saddr " : "ip saddr ", &r->source);
+    config_put_match(out, r->family == AF_INET6 ? "ip6 daddr " : "ip daddr ", &r->destination);
+    if (r->port > 0) {
+        buf_puts(out, "tcp dport ");
+        buf_putu(out, r->port);
+    } else {
+        buf_puts(out, "meta l4proto tcp");
+    }
+    buf_puts(out, r->accept ? " ct state new accept" : " ct state new drop");
+    buf_puts(out, " comment \"");
+    buf_puts(out, r->comment);
+    buf_puts(out, "\"\n");
+}
+
+static void
+config_rule_iptables(const struct config_rules *rules, const struct config_rule *r)
+{
+    static const int families[] = { AF_INET, AF_INET6 };
+    struct buf *out = rules->out;
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        if (r->family != AF_UNSPEC && r->family != families[i])
+            continue;
+        buf_puts(out, i == 0 ? "iptables" : "ip6tables");
+        buf_puts(out, rules->in ? " -A XMPPEDGE-IN -p tcp " : " -A XMPPEDGE-OUT -p tcp ");
+        config_put_match(out, "-s ", &r->source);
+        config_put_match(out, "-d ", &r->destination);
+        if (r->port > 0) {
+            buf_puts(out, "--dport ");
+            buf_putu(out, r->port);
+            buf_putc(out, ' ');
+        }
+        buf_puts(out, "-m conntrack --ctstate NEW -m comment --comment \"");
+        buf_puts(out, r->comment);
+        buf_puts(out, r->accept ? "\" -j ACCEPT\n" : "\" -j DROP\n");
+    }
+}
+
+static void
+config_rule(const struct config_rules *rules, struct config_rule *r)
+{
+    if (rules->iptables)
+        config_rule_iptables(rules, r);
+    else
+        config_rule_nft(rules, r);
+    buf_free(&r->source);
+    buf_free(&r->destination);
+}
+
+/* A permitted row. */
+static void
+config_rule_row(const struct config_port_row *row, void *user)
+{
+    static const char *const names[] = { "inner server", "row 1", "row 2", "row 3" };
+    const struct config_rules *rules = user;
+    struct config_rule r = { 0 };
+    if (row->in != rules->in)
+        return;
+    r.family = config_port_family(row);
+    r.port = row->port;
+    r.accept = true;
+    r.comment = names[row->number];
+    config_put_source(&r.source, row, NULL);
+    config_put_destination(&r.destination, row, NULL);
+    config_rule(rules, &r);
+}
+
+/* The port of a row is closed for all others. */
+static void
+config_rule_rest(const struct config_port_row *row, void *user)
+{
+    struct config_rules *rules = user;
+    struct config_rule r = { 0 };
+    unsigned i;
+    for (i = 0; i < rules->nports; i++)
+        if (rules->ports[i] == row->port)
+            return;
+    if (row->in != rules->in)
+        return;
+    if (rules->nports < sizeof rules->ports / sizeof *rules->ports)
+        rules->ports[rules->nports++] = row->port;
+    r.port = row->port;
+    r.comment = "nothing else on this port";
+    config_rule(rules, &r);
+}
+
+/* No connection from an edge to the LAN: on the edge from its internal address to anywhere, on a
+ * gateway from an edge. */
+static void
+config_rule_never(const struct config_rules *rules)
+{
+    const struct config *c = rules->c;
+    size_t i;
+    if (!rules->in && c->role == CONFIG_EDGE && !config_address_is_any(&c->internal.address)) {
+        struct config_rule r = { 0 };
+        r.family = c->internal.address.sa.ss_family;
+        r.comment = "never: edge to LAN";
+        config_put_address(&r.source, &c->internal.address);
+        config_rule(rules, &r);
+    }
+    for (i = 0; rules->in && i < c->nedges; i++) {
+        struct config_rule r = { 0 };
+        r.family = c->edges[i].host.address.len > 0 ? c->edges[i].host.address.sa.ss_family
+            : AF_UNSPEC;
+        r.comment = "never: edge to LAN";
+        buf_puts(&r.source, c->edges[i].host.name);
+        config_rule(rules, &r);
+    }
+}
+
+/* The rules of one chain.  A gateway refuses edges before all else; an edge whose two addresses are
+ * one must let row 2 pass first. */
+static void
+config_rules_chain(struct config_rules *rules, bool in)
+{
+    rules->in = in;
+    rules->nports = 0;
+    if (rules->c->role == CONFIG_GATEWAY)
+        config_rule_never(rules);
+    config_port_rows(rules->c, config_rule_row, rules);
+    if (rules->c->role == CONFIG_EDGE)
+        config_rule_never(rules);
+    config_port_rows(rules->c, config_rule_rest, rules);
+}
+
+static void
+config_ports_nft(struct config_rules *rules)
+{
+    struct buf *out = rules->out;
+    buf_puts(out, "table inet xmppedge {\n    chain input {\n"
+        "        type filter hook input priority 0; policy accept;\n"
+        "        ct state established,related accept\n");
+    config_rules_chain(rules, true);
+    buf_puts(out, "    }\n    chain output {\n"
+        "        type filter hook output priority 0; policy accept;\n"
+        "        ct state established,related accept\n");
+    config_rules_chain(rules, false);
+    buf_puts(out, "    }\n}\n");
+}
+
+static void
+config_ports_iptables(struct config_rules *rules)
+{
+    static const char *const commands[] = { "iptables", "ip6tables" };
+    struct buf *out = rules->out;
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        buf_puts(out, commands[i]);
+        buf_puts(out, " -N XMPPEDGE-IN\n");
+        buf_puts(out, commands[i]);
+        buf_puts(out, " -N XMPPEDGE-OUT\n");
+    }
+    config_rules_chain(rules, true);
+    config_rules_chain(rules, false);
+    for (i = 0; i < 2; i++) {
+        buf_puts(out, commands[i]);
+        buf_puts(out, " -I INPUT -p tcp -j XMPPEDGE-IN\n");
+        buf_puts(out, commands[i]);
+        buf_puts(out, " -I OUTPUT -p tcp -j XMPPEDGE-OUT\n");
+    }
+}
+
+/* What row 2 leaves out: static routes to other ports. */
+static void
+config_ports_notes(const struct config *c, struct buf *out)
+{
+    size_t i;
+    for (i = 0; i < c->partners.count; i++) {
+        const struct config_partner *p = &c->partners.list[i];
+        if (p->proxy.name == NULL || p->proxy.address.port == 5269)
+            continue;
+        buf_puts(out, "# not in row 2: the static route of ");
+        buf_put(out, p->domain.name);
+        buf_puts(out, " goes to ");
+        config_put_host(out, &p->proxy, true);
+        buf_putc(out, '\n');
+    }
+}
+
+/* The port summary of this configuration: what it opens and where it connects to, as a table for
+ * people, as rules that permit exactly these rows, or as JSON. */
+static void
+config_ports(const struct config *c, enum config_ports_format format, struct buf *out)
+{
+    struct config_rules rules = { 0 };
+    rules.c = c;
+    rules.out = out;
+    rules.iptables = format == CONFIG_PORTS_IPTABLES;
+    switch (format) {
+    case CONFIG_PORTS_TABLE:
+        buf_puts(out, "row  protocol/port    source (IP)         destination (IP)    comment\n");
+        config_port_rows(c, config_port_table, out);
+        break;
+    case CONFIG_PORTS_NFT:
+        config_ports_nft(&rules);
+        break;
+    case CONFIG_PORTS_IPTABLES:
+        config_ports_iptables(&rules);
+        break;
+    case CONFIG_PORTS_JSON:
+        buf_puts(out, "{\"role\":\"");
+        buf_puts(out, config_roles[c->role]);
+        buf_puts(out, "\",\"name\":\"");
+        buf_put(out, c->name);
+        buf_puts(out, "\",\"rows\":[");
+        config_port_rows(c, config_port_json, out);
+        buf_puts(out, "\n]}\n");
+        return;
+    }
+    config_ports_notes(c, out);
+}
+
+/* ===========================================================================
+ * [STREAM] stream_       one XML stream over one connection (RFC 6120 4)
+ * calls:  BASE BUF WHY MAP LOG XML LOOP TLS CONN CONFIG
+ *
+ *                stream_start()
+ *                     |
+ *                  HEADER <----- stream_restart() after TLS and after SASL
+ *                     |  the peer's header              |
+ *                   OPEN --stream_start_tls()--> TLS ---+  the handshake is complete
+ *                     |
+ *        stream_close() | stream_fail() | the peer's </stream:stream>
+ *                     |
+ *                  CLOSING  our end tag is sent; the peer may still finish what it began
+ *                     |
+ *                   ENDED   events->ended(), exactly once
+ *
+ * A stream turns bytes into headers and complete first-level elements, keeps the limits that hold
+ * before authentication, and words the ends.  It knows nothing of who may talk to whom.
+ * ======================================================================== */
+
+#define STREAM_NS         "http://etherx.jabber.org/streams"
+#define STREAM_NS_SERVER  "jabber:server"
+#define STREAM_NS_ERRORS  "urn:ietf:params:xml:ns:xmpp-streams"
+#define STREAM_NS_STANZAS "urn:ietf:params:xml:ns:xmpp-stanzas"
+#define STREAM_NS_TLS     "urn:ietf:params:xml:ns:xmpp-tls"
+#define STREAM_NS_SASL    "urn:ietf:params:xml:ns:xmpp-sasl"
+#define STREAM_NS_SM      "urn:xmpp:sm:3"
+
+#define STREAM_ID_BYTES   16        /* of randomness in a stream id; the dialback key depends on it */
+#define STREAM_ID_MAX     256       /* characters of a peer's stream id that we keep */
+#define STREAM_DETAIL_MAX 160       /* of what the peer or a library says about an end */
+#define STREAM_OUT_MAX    ((size_t)4 << 20)  /* bytes gathered for one connection */
+
+/* What all streams of one running instance share. */
+struct stream_shared {
+    struct wire                *wire;     /* borrowed */
+    struct loop                *loop;     /* borrowed */
+    struct log                 *log;      /* borrowed */
+    struct tls_shared          *tls;      /* borrowed */
+    const struct config_limits *limits;   /* borrowed; replaced by a reload */
+    struct xe_xml_event         event;    /* the event being told; large, so there is one */
+    struct buf                  text;     /* for putting headers and errors together */
+};
+
+#define STREAM_STATES(X) \
+    X(STREAM_HEADER,  "header") \
+    X(STREAM_OPEN,    "open") \
+    X(STREAM_TLS,     "tls") \
+    X(STREAM_CLOSING, "closing") \
+    X(STREAM_ENDED,   "ended")
+
+enum stream_state {
+#define X(name, text) name,
+    STREAM_STATES(X)
+#undef X
+};
+
+struct stream;
+
+struct stream_events {
+    void (*header)(struct stream *s, const struct xe_xml_event *e);   /* namespaces are right */
+    void (*element)(struct stream *s, const struct xe_xml_event *e);
+    void (*secured)(struct stream *s);                    /* TLS is up; call stream_restart() */
+    void (*drained)(struct stream *s);                    /* all that was sent has been written */
+    void (*ended)(struct stream *s, enum xe_why why);     /* last call, exactly once */
+    void (*hello)(struct stream *s);     /* the peer begins with TLS; NULL: that is an error */
+};
+
+struct stream {
+    /* others may read these */
+    enum stream_state           state;
+    struct conn                *conn;        /* owned; NULL when ended */
+    bool                        initiator;   /* we opened it */
+    bool                        version_1;   /* the peer's header says version 1.0 */
+    bool                        peer_closed; /* its end tag has come */
+    char                        id[STREAM_ID_MAX];     /* of the stream: ours if we are the receiver */
+    char                        detail[STREAM_DETAIL_MAX];  /* what the other side says of the end */
+    uint64_t                    elements;    /* first-level elements received */
+    int64_t                     heard;       /* ms, when something was last received */
+    int64_t                     spoke;       /* ms, when something was last sent */
+    struct xe_xml               xml;
+    /* private */
+    struct stream_shared       *shared;      /* borrowed */
+    bool                        trusted;     /* authenticated: the early limits are lifted */
+    bool                        header_sent; /* on this (re)start */
+    enum xe_why                 why;         /* the end that is under way */
+    struct tls                 *next_tls;    /* owned; TLS begins when this batch is done */
+    struct timer                timer;       /* the peer's end tag does not come */
+    const struct stream_events *events;      /* borrowed, static */
+};
+
+static const char *
+stream_state_name(enum stream_state state)
+{
+    switch (state) {
+#define X(name, text) case name: return text;
+    STREAM_STATES(X)
+#undef X
+    }
+    return "?";
+}
+
+static bool
+stream_is_secure(const struct stream *s)
+{
+    return s->conn != NULL && s->conn->tls != NULL && s->conn->state != CONN_HANDSHAKE;
+}
+
+static void
+stream_enter(struct stream *s, enum stream_state next)
+{
+    struct log *log = s->shared->log;
+    if (log_wants(log, LOG_DEBUG) && log_begin(log, LOG_DEBUG, "stream-state", span_make(NULL, 0))) {
+        char at[80];
+        log_text(log, "was", stream_state_name(s->state));
+        log_text(log, "is", stream_state_name(next));
+        if (s->conn != NULL)
+            log_text(log, "peer", conn_address_text(&s->conn->peer, at));
+        log_end(log);
+    }
+    s->state = next;
+}
+
+/* Remember in words what the other side, or a library, says about the end. */
+static void
+stream_note(struct stream *s, struct xe_span text)
+{
+    size_t n = text.len < sizeof s->detail - 1 ? text.len : sizeof s->detail - 1;
+    while (n > 0 && n < text.len && ((unsigned char)text.at[n] & 0xc0) == 0x80)
+        n--;   /* not in the middle of a character */
+    if (n > 0)
+        memcpy(s->detail, text.at, n);
+    s->detail[n] = '\0';
+}
+
+/* An attribute value or text as received, made a C string; false, and "", when it does not fit. */
+static bool
+stream_unescape(struct xe_span value, char *out, size_t size)
+{
+    size_t n = value.at == NULL ? SIZE_MAX : xe_xml_unescape(value, out, size - 1);
+    out[n == SIZE_MAX ? 0 : n] = '\0';
+    return n != SIZE_MAX;
+}
+
+/* ---- sending ---- */
+
+static bool
+stream_send(struct stream *s, struct xe_span bytes)
+{
+    if (s->conn == NULL || !conn_send(s->conn, bytes))
+        return false;
+    s->spoke = loop_now(s->shared->loop);
+    return true;
+}
+
+/* The shared text, empty, for putting something together that stream_send_text() then sends. */
+static struct buf *
+stream_text(struct stream *s)
+{
+    buf_clear(&s->shared->text);
+    return &s->shared->text;
+}
+
+static bool
+stream_send_text(struct stream *s)
+{
+    struct buf *text = &s->shared->text;
+    return !text->failed && stream_send(s, buf_span(text));
+}
+
+static bool
+stream_new_id(struct stream *s)
+{
+    static const char hex[] = "0123456789abcdef";
+    unsigned char bytes[STREAM_ID_BYTES];
+    size_t i;
+    if (!tls_random(s->shared->tls, bytes, sizeof bytes))
+        return false;
+    for (i = 0; i < sizeof bytes; i++) {
+        s->id[2 * i] = hex[bytes[i] >> 4];
+        s->id[2 * i + 1] = hex[bytes[i] & 15];
+    }
+    s->id[2 * i] = '\0';
+    return true;
+}
+
+/* Send our header.  `from` and `to` may be absent.  No xml:lang: a default language on our header
+ * would be stamped onto the stanzas of others.  The dialback prefix is always declared: some peers
+ * want to see it even on streams that never use it. */
+static bool
+stream_send_header(struct stream *s, struct xe_span from, struct xe_span to)
+{
+    struct buf *t = stream_text(s);
+    buf_puts(t, "<?xml version='1.0'?><stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='"
+        STREAM_NS "' xmlns:db='jabber:server:dialback'");
+    if (from.at != NULL && from.len > 0)
+        xmlout_attr(t, "from", from);
+    if (to.at != NULL && to.len > 0)
+        xmlout_attr(t, "to", to);
+    if (!s->initiator) {
+        if (!stream_new_id(s))
+            return false;
+        xmlout_attr(t, "id", span_of(s->id));
+    }
+    if (s->initiator || s->version_1)   /* RFC 6120 4.7.5: none in answer to none */
+        buf_puts(t, " version='1.0'");
+    buf_putc(t, '>');
+    s->header_sent = true;
+    return stream_send_text(s);
+}
+
+/* ---- ends ---- */
+
+static void
+stream_end(struct stream *s, enum xe_why why)
+{
+    struct conn *c = s->conn;
+    if (s->state == STREAM_ENDED)
+        return;
+    timer_cancel(s->shared->loop, &s->timer);
+    stream_enter(s, STREAM_ENDED);
+    if (s->next_tls != NULL)
+        tls_free(s->next_tls);
+    s->next_tls = NULL;
+    s->why = why;
+    s->events->ended(s, why);
+    s->conn = NULL;
+    if (c != NULL)
+        conn_close(c);
+}
+
+static void
+stream_put_error(struct buf *t, const char *condition, const char *text)
+{
+    buf_puts(t, "<stream:error><");
+    buf_puts(t, condition);
+    buf_puts(t, " xmlns='" STREAM_NS_ERRORS "'/><text xmlns='" STREAM_NS_ERRORS "' xml:lang='en'>");
+    xmlout_text(t, span_of(text));
+    buf_puts(t, "</text></stream:error>");
+}
+
+/* End the stream with the stream error of `why` (RFC 6120 4.9) and our end tag.  `text` replaces the
+ * sentence of the reason; NULL keeps it. */
+static void
+stream_fail_with(struct stream *s, enum xe_why why, const char *text)
+{
+    const struct xe_why_row *row = xe_why(why);
+    struct buf *t;
+    if (s->state == STREAM_ENDED)
+        return;
+    if (s->conn != NULL && conn_is_up(s->conn) && s->state != STREAM_CLOSING && s->state != STREAM_TLS) {
+        if (!s->header_sent)
+            stream_send_header(s, span_make(NULL, 0), span_make(NULL, 0));
+        t = stream_text(s);
+        if (row->stream[0] != '\0')
+            stream_put_error(t, row->stream, text != NULL ? text : row->text);
+        if (why == XE_WHY_STANZA_TOO_BIG && !t->failed) {   /* RFC 6120 13.12 with Prosody's condition */
+            t->tail -= strlen("</stream:error>");
+            buf_puts(t, "<stanza-too-big xmlns='urn:xmpp:errors'/></stream:error>");
+        }
+        buf_puts(t, "</stream:stream>");
+        stream_send_text(s);
+    }
+    stream_end(s, why);
+}
+
+static void
+stream_fail(struct stream *s, enum xe_why why)
+{
+    stream_fail_with(s, why, NULL);
+}
+
+static void
+stream_timeout(struct timer *t)
+{
+    struct stream *s = MAP_OWNER(t, struct stream, timer);
+    stream_end(s, s->why);
+}
+
+/* End in good order: our end tag now, the peer's within a limit; until then it may finish what it
+ * began (RFC 6120 4.4). */
+static void
+stream_close(struct stream *s, enum xe_why why)
+{
+    if (s->state == STREAM_ENDED || s->state == STREAM_CLOSING)
+        return;
+    if (s->conn == NULL || !conn_is_up(s->conn) || !s->header_sent) {
+        stream_end(s, why);
+        return;
+    }
+    s->why = why;
+    stream_send(s, span_of("</stream:stream>"));
+    stream_enter(s, STREAM_CLOSING);
+    timer_set(s->shared->loop, &s->timer, s->shared->limits->close_ms);
+    if (s->peer_closed)
+        stream_end(s, why);
+}
+
+/* The peer's end tag: answer it, unless it answers ours. */
+static void
+stream_peer_closed(struct stream *s)
+{
+    s->peer_closed = true;
+    if (s->state == STREAM_CLOSING) {
+        stream_end(s, s->why);
+        return;
+    }
+    if (!s->header_sent)
+        stream_send_header(s, span_make(NULL, 0), span_make(NULL, 0));
+    stream_send(s, span_of("</stream:stream>"));
+    stream_end(s, XE_WHY_PEER_CLOSED);
+}
+
+/* ---- receiving ---- */
+
+/* <stream:error/> from the peer: keep its words for the log. */
+static void
+stream_peer_error(struct stream *s, const struct xe_xml_event *e)
+{
+    struct elem *tree = elem_parse(&s->xml, e);
+    struct buf *t = stream_text(s);
+    const struct elem *child;
+    for (child = elem_first(tree); child != NULL; child = elem_next(child)) {
+        if (elem_is(child, "text", STREAM_NS_ERRORS)) {
+            buf_puts(t, ": ");
+            buf_put(t, elem_text(child));
+        } else if (buf_len(t) == 0) {
+            buf_put(t, elem_name(child));
+        }
+    }
+    stream_note(s, buf_span(t));
+    elem_free(tree);
+    stream_end(s, XE_WHY_PEER_ERROR);
+}
+
+static bool
+stream_header_ok(struct stream *s, const struct xe_xml_event *e)
+{
+    struct xe_span version = xe_xml_attr(e, "version");
+    if (!span_is(e->name, "stream") || !span_is(e->ns, STREAM_NS)) {
+        stream_fail(s, span_is(e->name, "stream") ? XE_WHY_BAD_NAMESPACE : XE_WHY_NOT_XMPP);
+        return false;
+    }
+    s->version_1 = version.at != NULL && version.len >= 3 && version.at[0] >= '1' && version.at[0] <= '9';
+    if (!span_is(xe_xml_stream_ns(&s->xml, ""), STREAM_NS_SERVER)) {
+        stream_fail(s, XE_WHY_BAD_NAMESPACE);
+        return false;
+    }
+    return true;
+}
+
+static void
+stream_on_header(struct stream *s, const struct xe_xml_event *e)
+{
+    struct xe_span id = xe_xml_attr(e, "id");
+    if (!stream_header_ok(s, e))
+        return;
+    if (s->initiator) {
+        s->id[0] = '\0';
+        if (id.at != NULL)
+            stream_unescape(id, s->id, sizeof s->id);
+    }
+    stream_enter(s, STREAM_OPEN);
+    s->events->header(s, e);
+}
+
+static void
+stream_on_element(struct stream *s, const struct xe_xml_event *e)
+{
+    s->elements++;
+    if (!s->trusted && s->elements > s->shared->limits->preauth_elements)
+        stream_fail(s, XE_WHY_PREAUTH_ELEMENTS);
+    else if (span_is(e->name, "error") && span_is(e->ns, STREAM_NS))
+        stream_peer_error(s, e);
+    else
+        s->events->element(s, e);
+}
+
+/* Bytes behind <starttls/> or <proceed/> were sent in the clear by somebody who should have waited: an
+ * attacker's way to smuggle plaintext into the secured stream.  White space is harmless and is seen in
+ * the wild. */
+static bool
+stream_is_blank(const char *at, size_t len)
+{
+    size_t i;
+    for (i = 0; i < len; i++)
+        if (at[i] != ' ' && at[i] != '\t' && at[i] != '\r' && at[i] != '\n')
+            return false;
+    return true;
+}
+
+static void
+stream_begin_tls(struct stream *s, const char *rest, size_t len)
+{
+    struct tls *tls = s->next_tls;
+    if (!stream_is_blank(rest, len)) {
+        stream_enter(s, STREAM_OPEN);
+        stream_fail(s, XE_WHY_TLS_INJECTION);
+        return;
+    }
+    s->next_tls = NULL;
+    conn_start_tls(s->conn, tls);
+}
+
+/* One event out of the bytes.  False when the rest has to wait, or is of no use any more. */
+static bool
+stream_step(struct stream *s, const char *at, size_t len, size_t *used)
+{
+    struct xe_xml_event *e = &s->shared->event;
+    switch (xe_xml_next(&s->xml, at, len, used, e)) {
+    case XE_XML_MORE:
+        return false;
+    case XE_XML_HEADER:
+        stream_on_header(s, e);
+        break;
+    case XE_XML_ELEMENT:
+        stream_on_element(s, e);
+        break;
+    case XE_XML_CLOSE:
+        stream_peer_closed(s);
+        break;
+    case XE_XML_BAD:
+        stream_fail(s, s->xml.why);
+        break;
+    }
+    return s->state == STREAM_HEADER || s->state == STREAM_OPEN || s->state == STREAM_CLOSING;
+}
+
+static size_t
+stream_received(struct conn *c, void *user, const char *at, size_t len)
+{
+    struct stream *s = user;
+    size_t done = 0;
+    size_t used = 0;
+    s->heard = loop_now(s->shared->loop);
+    if (!s->trusted && c->received > s->shared->limits->preauth_bytes) {
+        stream_fail(s, XE_WHY_PREAUTH_BYTES);
+        return len;
+    }
+    while (done < len && stream_step(s, at + done, len - done, &used)) {
+        done += used;
+        used = 0;
+    }
+    done += used;
+    if (s->next_tls != NULL && s->state == STREAM_TLS) {
+        stream_begin_tls(s, at + done, len - done);
+        return len;
+    }
+    return done;
+}
+
+static void
+stream_secured(struct conn *c, void *user)
+{
+    struct stream *s = user;
+    (void)c;
+    s->events->secured(s);
+}
+
+static void
+stream_drained(struct conn *c, void *user)
+{
+    struct stream *s = user;
+    (void)c;
+    if (s->state != STREAM_ENDED)
+        s->events->drained(s);
+}
+
+static void
+stream_conn_closed(struct conn *c, void *user, enum xe_why why)
+{
+    struct stream *s = user;
+    if (why == XE_WHY_TLS_FAILED && c->tls != NULL)
+        stream_note(s, span_of(tls_facts(c->tls)->error));
+    stream_end(s, s->state == STREAM_CLOSING ? s->why : why);
+}
+
+static void
+stream_hello(struct conn *c, void *user)
+{
+    struct stream *s = user;
+    (void)c;
+    if (s->events->hello != NULL)
+        s->events->hello(s);
+    else
+        stream_end(s, XE_WHY_NOT_XMPP);
+}
+
+/* ---- beginning ---- */
+
+/* Forget what was said before TLS or SASL (RFC 6120 4.3.3) and wait for a new header. */
+static void
+stream_restart(struct stream *s)
+{
+    xe_xml_restart(&s->xml);
+    s->header_sent = false;
+    stream_enter(s, STREAM_HEADER);
+}
+
+/* TLS begins as soon as what was received together with the last element is found to be blank.
+ * `tls` is taken. */
+static void
+stream_start_tls(struct stream *s, struct tls *tls)
+{
+    s->next_tls = tls;
+    stream_enter(s, STREAM_TLS);
+}
+
+/* TLS from the first byte (XEP-0368).  `tls` is taken. */
+static void
+stream_start_direct_tls(struct stream *s, struct tls *tls)
+{
+    stream_enter(s, STREAM_TLS);
+    conn_start_tls(s->conn, tls);
+}
+
+/* The peer is authenticated: the limits for strangers no longer hold. */
+static void
+stream_trust(struct stream *s)
+{
+    s->trusted = true;
+}
+
+static struct xe_xml_limits
+stream_xml_limits(const struct config_limits *l)
+{
+    return (struct xe_xml_limits){ .header = l->header_bytes, .element = l->stanza_bytes,
+        .depth = (unsigned)l->depth, .attrs = (unsigned)l->attributes };
+}
+
+/* Begin a stream on a connected descriptor, which is taken.  False when memory is out. */
+static bool
+stream_start(struct stream *s, struct stream_shared *shared, int fd, bool initiator,
+    const struct stream_events *events)
+{
+    static const struct conn_events conn_events = { stream_received, stream_secured, stream_drained,
+        stream_conn_closed, stream_hello };
+    struct xe_xml_limits limits = stream_xml_limits(shared->limits);
+    s->shared = shared;
+    s->initiator = initiator;
+    s->events = events;
+    s->state = STREAM_HEADER;
+    s->timer.fire = stream_timeout;
+    s->heard = s->spoke = loop_now(shared->loop);
+    s->header_sent = s->version_1 = s->peer_closed = s->trusted = false;
+    s->elements = 0;
+    s->id[0] = '\0';
+    xe_xml_init(&s->xml, &limits);
+    s->conn = conn_new(shared->wire, fd, limits.element, STREAM_OUT_MAX, &conn_events, s);
+    return s->conn != NULL;
+}
+
+/* ===========================================================================
+ * [S2S]   s2s_           a server-to-server connection: who is there, proven how, for which domains
+ * calls:  BASE BUF WHY MAP LOG JID XML ELEM PHASE LOOP DNS TLS CONN POLICY AUTH CONFIG STREAM
+ *
+ * `local` is a domain that this node speaks for on its s2s side, `remote` one on the other side.  The
+ * same engine serves the edge (local: inner domains, remote: partners) and the gateway (local:
+ * partners, remote: inner domains); what is allowed it asks its owner (events->admit).
+ *
+ * Accepted connections carry stanzas from a *set* of authorised pairs (remote, local); the first may
+ * be proven by SASL EXTERNAL, every one by dialback (XEP-0220 multiplexing):
+ *
+ *   ACCEPTED --<starttls/>--> TLS --> ACCEPTED --<auth/>--> ACCEPTED --a pair is authorised--> OPEN
+ *
+ * Dialled connections carry stanzas of one pair, or ask one dialback question (`verify`):
+ *
+ *   RESOLVING -> DIALLING -> HEADER -> FEATURES -> STARTTLS -> TLS -> HEADER -> FEATURES
+ *        -> AUTH (EXTERNAL) -> HEADER -> FEATURES -> READY
+ *        -> DIALBACK (db:result sent) -> READY
+ *        -> VERIFYING (db:verify sent) -> the answer goes to the pair that waits for it
+ *
+ * Every state has its time limit (s2s_enter).  s2s_end() is the one way out: it tells the owner and the
+ * waiting pair, exactly once, and the object is freed at the end of the turn.
+ *
+ * Dialback, seen from the receiver (XEP-0220 2.1): a request <db:result/> creates a pair in ASKED and a
+ * verify connection to the authoritative server; its answer opens or removes the pair.  Answers are
+ * accepted only on connections that we dialled, for the question that was asked there: an answer
+ * from anywhere else is ignored (the spoofing of 2012).
+ * ======================================================================== */
+
+#define S2S_DOMAIN_MAX   256    /* bytes of a normalised domain, with NUL */
+#define S2S_KEY_MAX      512    /* bytes of a dialback key */
+#define S2S_VERIFIES_MAX 200    /* dialback questions under way in one instance */
+
+enum s2s_kind { S2S_IN, S2S_OUT, S2S_VERIFY };
+
+#define S2S_STATES(X) \
+    X(S2S_RESOLVING, "resolving") \
+    X(S2S_DIALLING,  "dialling") \
+    X(S2S_HEADER,    "header") \
+    X(S2S_FEATURES,  "features") \
+    X(S2S_STARTTLS,  "starttls") \
+    X(S2S_TLS,       "tls") \
+    X(S2S_AUTH,      "auth") \
+    X(S2S_DIALBACK,  "dialback") \
+    X(S2S_VERIFYING, "verifying") \
+    X(S2S_READY,     "ready") \
+    X(S2S_ACCEPTED,  "accepted") \
+    X(S2S_OPEN,      "open") \
+    X(S2S_ENDED,     "ended")
+
+enum s2s_state {
+#define X(name, text) name,
+    S2S_STATES(X)
+#undef X
+};
+
+/* What the owner allows between two domains, and how the remote one is reached. */
+struct s2s_terms {
+    enum policy_level            tls;
+    enum policy_level            sasl;
+    unsigned                     methods;    /* POLICY_* bits */
+    bool                         keepalive;  /* send white space on idle streams */
+    char                         route[S2S_DOMAIN_MAX];  /* static route: host; "" for DNS */
+    uint16_t                     route_port;
+    bool                         route_tls;  /* the route wants TLS from the first byte */
+};
+
+/* An authorised pair, or one whose dialback is under way, on an accepted connection. */
+struct s2s_pair {
+    struct list_node  node;          /* in s2s->pairs */
+    struct s2s       *stream;        /* borrowed */
+    struct s2s       *verify;        /* the question under way; NULL: the pair is open */
+    bool              open;
+    void             *route;         /* for the owner */
+    struct list_node  feed;          /* for the owner */
+    struct xe_span    remote;        /* in text */
+    struct xe_span    local;         /* in text */
+    char              text[];        /* both names, owned */
+};
+
+struct s2s_service;
+struct s2s;
+
+/* What understands one kind of element on a connection. */
+typedef void s2s_handler(struct s2s *s, const struct xe_xml_event *e);
+
+struct s2s {
+    struct stream           stream;       /* first, so that a stream is its s2s */
+    /* others may read these */
+    enum s2s_kind           kind;
+    enum s2s_state          state;
+    char                    local[S2S_DOMAIN_MAX];   /* of the header; "" when unknown */
+    char                    remote[S2S_DOMAIN_MAX];
+    struct s2s_terms        terms;
+    enum xe_why             cert_why;     /* the peer's certificate for `remote` */
+    const char             *method;       /* how the first pair was proven; "" before */
+    struct list_node        pairs;        /* s2s_pair of an accepted connection */
+    size_t                  npairs;
+    struct sockaddr_storage source;       /* where an accepted connection comes from */
+    struct sockaddr_storage target;       /* where a dialled one leads */
+    char                    target_host[S2S_DOMAIN_MAX];
+    uint64_t                stanzas;      /* passed in its direction */
+    int64_t                 since;        /* ms, begin */
+    bool                    leaving;      /* our end tag is sent: nothing new may be queued */
+    void                   *user;         /* for the owner */
+    struct list_node        node;         /* in service->all */
+    /* private */
+    struct s2s_service     *service;      /* borrowed */
+    struct s2s_pair        *last;         /* the pair of the last stanza: usually that of the next */
+    struct dns_query       *query;        /* owned while resolving */
+    struct dial            *dial;         /* owned while there may be another target to try */
+    bool                    direct_tls;   /* TLS from the first byte */
+    bool                    tried_sasl;   /* EXTERNAL was refused on this stream */
+    bool                    authenticated; /* SASL is done, the last features are awaited */
+    struct s2s_pair        *parent;       /* verify: the pair that waits for the answer */
+    char                   *key;          /* verify: owned */
+    struct timer            timer;        /* of the state */
+    struct timer            attempt;      /* of the whole attempt to connect */
+    struct loop_task        reap;
+};
+
+struct s2s_events {
+    /* May `remote` and `local` talk?  Either may be empty when not known yet.  XE_WHY_NONE and the
+     * terms, or the reason why not. */
+    enum xe_why (*admit)(void *user, struct xe_span remote, struct xe_span local,
+        struct s2s_terms *terms);
+    /* May one more connection with this domain be held? */
+    enum xe_why (*room)(void *user, const struct s2s *s, struct xe_span remote);
+    struct tls_identity *(*identity)(void *user, struct xe_span local);   /* borrowed; NULL: none */
+    void (*paired)(void *user, struct s2s_pair *p);      /* a pair is authorised */
+    void (*unpaired)(void *user, struct s2s_pair *p);    /* and gone */
+    void (*stanza)(void *user, struct s2s_pair *p, const struct xe_xml_event *e);
+    void (*ready)(void *user, struct s2s *s);            /* a dialled connection may carry stanzas */
+    void (*drained)(void *user, struct s2s *s);          /* and wants more of them */
+    void (*closed)(void *user, struct s2s *s, enum xe_why why);   /* exactly once */
+};
+
+/* What all s2s connections of one running instance share. */
+struct s2s_service {
+    struct stream_shared       *shared;      /* borrowed */
+    const struct config        *config;      /* borrowed; replaced by a reload */
+    struct dns                 *dns;         /* borrowed */
+    struct tls_profile         *server_tls;  /* borrowed; NULL: no TLS */
+    struct tls_profile         *client_tls;  /* borrowed */
+    const struct dialback_secret *secret;    /* borrowed */
+    const struct sockaddr_storage *from;     /* dial from this address; NULL: any */
+    const struct s2s_events    *events;      /* borrowed, static */
+    void                       *user;
+    struct list_node            all;
+    size_t                      count;       /* connections, dialled and accepted */
+    size_t                      verifies;    /* dialback questions under way */
+};
+
+static const char *
+s2s_state_name(enum s2s_state state)
+{
+    switch (state) {
+#define X(name, text) case name: return text;
+    S2S_STATES(X)
+#undef X
+    }
+    return "?";
+}
+
+static const char *
+s2s_kind_name(enum s2s_kind kind)
+{
+    static const char *const names[] = { "in", "out", "verify" };
+    return names[kind];
+}
+
+static struct loop *
+s2s_loop(const struct s2s *s)
+{
+    return s->service->shared->loop;
+}
+
+static const struct config_limits *
+s2s_limits(const struct s2s *s)
+{
+    return s->service->shared->limits;
+}
+
+/* Begin the log line of an event on this connection. */
+static bool
+s2s_log(const struct s2s *s, enum log_level level, const char *event)
+{
+    struct log *log = s->service->shared->log;
+    char at[80];
+    if (!log_begin(log, level, event, span_of(s->remote[0] != '\0' ? s->remote : "?")))
+        return false;
+    log_text(log, "dir", s2s_kind_name(s->kind));
+    if (s->local[0] != '\0')
+        log_text(log, "local", s->local);
+    if (s->remote[0] != '\0')
+        log_text(log, "remote", s->remote);
+    if (s->kind == S2S_IN)
+        log_text(log, "peer", conn_address_text(&s->source, at));
+    else if (s->target.ss_family != 0)
+        log_text(log, "peer", conn_address_text(&s->target, at));
+    if (s->stream.conn != NULL)
+        log_text(log, "via", conn_address_text(&s->stream.conn->local, at));
+    return true;
+}
+
+static void
+s2s_log_why(const struct s2s *s, enum log_level level, const char *event, enum xe_why why)
+{
+    struct log *log = s->service->shared->log;
+    if (!s2s_log(s, level, event))
+        return;
+    log_text(log, "state", s2s_state_name(s->state));
+    log_text(log, "why", xe_why(why)->word);
+    if (s->stream.detail[0] != '\0')
+        log_text(log, "detail", s->stream.detail);
+    log_end(log);
+}
+
+/* The line that says that a connection stands, with all that was proven. */
+static void
+s2s_log_open(const struct s2s *s)
+{
+    struct log *log = s->service->shared->log;
+    const struct tls_facts *facts = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls) : NULL;
+    if (!s2s_log(s, LOG_INFO, s->kind == S2S_IN ? "s2s-in-open" : "s2s-out-open"))
+        return;
+    log_text(log, "method", s->method);
+    log_text(log, "tls", facts == NULL ? "none" : facts->version);
+    if (facts != NULL) {
+        log_text(log, "cipher", facts->ciphersuite);
+        log_text(log, "cert", xe_why(s->cert_why)->word);
+        if (facts->chain & TLS_CHAIN_EKU_SERVER_ONLY)
+            log_text(log, "eku", "server-only");
+    }
+    log_end(log);
+}
+
+/* The normal form of a domain in an attribute value; false when it is none. */
+static bool
+s2s_domain(struct xe_span value, char out[S2S_DOMAIN_MAX])
+{
+    char text[S2S_DOMAIN_MAX * 4];
+    size_t len;
+    if (!stream_unescape(value, text, sizeof text) || !xe_jid_domain_normal(span_of(text), out, &len))
+        return false;
+    out[len] = '\0';
+    return len > 0;
+}
+
+static bool
+s2s_domain_is(struct xe_span value, const char *domain)
+{
+    char normal[S2S_DOMAIN_MAX];
+    return s2s_domain(value, normal) && strcmp(normal, domain) == 0;
+}
+
+/* ---- pairs ---- */
+
+static struct s2s_pair *
+s2s_pair_find(const struct s2s *s, struct xe_span remote, struct xe_span local)
+{
+    struct list_node *n;
+    for (n = s->pairs.next; n != &s->pairs; n = n->next) {
+        struct s2s_pair *p = MAP_OWNER(n, struct s2s_pair, node);
+        if (span_eq(p->remote, remote) && span_eq(p->local, local))
+            return p;
+    }
+    return NULL;
+}
+
+static struct s2s_pair *
+s2s_pair_new(struct s2s *s, struct xe_span remote, struct xe_span local)
+{
+    struct s2s_pair *p = calloc(1, sizeof *p + remote.len + local.len);
+    if (p == NULL)
+        return NULL;
+    memcpy(p->text, remote.at, remote.len);
+    memcpy(p->text + remote.len, local.at, local.len);
+    p->remote = span_make(p->text, remote.len);
+    p->local = span_make(p->text + remote.len, local.len);
+    p->stream = s;
+    list_append(&s->pairs, &p->node);
+    s->npairs++;
+    return p;
+}
+
+static void
+s2s_pair_free(struct s2s_pair *p)
+{
+    struct s2s *s = p->stream;
+    if (p->verify != NULL)
+        p->verify->parent = NULL;
+    if (p->open)
+        s->service->events->unpaired(s->service->user, p);
+    if (s->last == p)
+        s->last = NULL;
+    list_remove(&p->node);
+    s->npairs--;
+    free(p);
+}
+
+/* ---- states and the end ---- */
+
+/* How long a state may last; 0: as long as the attempt timer, or the idle timer, allows. */
+static int64_t
+s2s_state_limit(const struct s2s *s, enum s2s_state state)
+{
+    const struct config_limits *l = s2s_limits(s);
+    switch (state) {
+    case S2S_ACCEPTED:
+        return l->preauth_ms;
+    case S2S_DIALBACK:
+    case S2S_VERIFYING:
+        return l->dialback_ms;
+    case S2S_READY:
+    case S2S_OPEN:
+        return l->inactivity_ms < l->keepalive_ms ? l->inactivity_ms : l->keepalive_ms;
+    case S2S_RESOLVING:
+    case S2S_DIALLING:
+    case S2S_HEADER:
+    case S2S_FEATURES:
+    case S2S_STARTTLS:
+    case S2S_TLS:
+    case S2S_AUTH:
+    case S2S_ENDED:
+        break;
+    }
+    return 0;
+}
+
+static void
+s2s_enter(struct s2s *s, enum s2s_state next)
+{
+    int64_t limit = s2s_state_limit(s, next);
+    struct log *log = s->service->shared->log;
+    if (log_wants(log, LOG_DEBUG) && s2s_log(s, LOG_DEBUG, "s2s-state")) {
+        log_text(log, "was", s2s_state_name(s->state));
+        log_text(log, "is", s2s_state_name(next));
+        log_end(log);
+    }
+    /* a restart for TLS or SASL does not give a stranger a new allowance of time */
+    if (next == S2S_ACCEPTED && s->state == S2S_ACCEPTED && timer_armed(&s->timer))
+        return;
+    s->state = next;
+    timer_cancel(s2s_loop(s), &s->timer);
+    if (limit > 0)
+        timer_set(s2s_loop(s), &s->timer, limit);
+}
+
+static void
+s2s_free(struct loop_task *task)
+{
+    struct s2s *s = MAP_OWNER(task, struct s2s, reap);
+    xe_xml_free(&s->stream.xml);
+    free(s->key);
+    free(s);
+}
+
+/* What a failed dialback means for the request that waits, in the words of XEP-0220 2.5 where the list
+ * of reasons has others. */
+static const char *
+s2s_dialback_condition(enum xe_why why)
+{
+    static const struct { enum xe_why why; const char *condition; } own[] = {
+        { XE_WHY_REFUSED, "remote-connection-failed" }, { XE_WHY_UNREACHABLE, "remote-connection-failed" },
+        { XE_WHY_TLS_REQUIRED, "policy-violation" }, { XE_WHY_DIALBACK_OFF, "policy-violation" },
+        { XE_WHY_PARTNER_UNLISTED, "policy-violation" } };
+    size_t i;
+    for (i = 0; i < sizeof own / sizeof *own; i++)
+        if (own[i].why == why)
+            return own[i].condition;
+    return xe_why(why)->stanza[0] != '\0' ? xe_why(why)->stanza : "internal-server-error";
+}
+
+static void
+s2s_send_result(struct s2s *s, struct xe_span from, struct xe_span to, const char *type)
+{
+    struct buf *t = stream_text(&s->stream);
+    buf_puts(t, "<db:result");
+    xmlout_attr(t, "from", from);
+    xmlout_attr(t, "to", to);
+    xmlout_attr(t, "type", span_of(type));
+    buf_puts(t, "/>");
+    stream_send_text(&s->stream);
+}
+
+static void
+s2s_send_result_error(struct s2s *s, struct xe_span from, struct xe_span to, enum xe_why why)
+{
+    struct buf *t = stream_text(&s->stream);
+    buf_puts(t, "<db:result");
+    xmlout_attr(t, "from", from);
+    xmlout_attr(t, "to", to);
+    buf_puts(t, " type='error'><error type='cancel'><");
+    buf_puts(t, s2s_dialback_condition(why));
+    buf_puts(t, " xmlns='" STREAM_NS_STANZAS "'/><text xmlns='" STREAM_NS_STANZAS "'>");
+    xmlout_text(t, span_of(xe_why(why)->text));
+    buf_puts(t, "</text></error></db:result>");
+    stream_send_text(&s->stream);
+}
+
+/* A pair is authorised: its stanzas are welcome from now on. */
+static void
+s2s_pair_open(struct s2s_pair *p, const char *method)
+{
+    struct s2s *s = p->stream;
+    p->open = true;
+    if (s->method[0] == '\0')
+        s->method = method;
+    stream_trust(&s->stream);
+    if (s->remote[0] == '\0') {   /* pre-1.0 headers name nobody */
+        memcpy(s->remote, p->remote.at, p->remote.len);
+        memcpy(s->local, p->local.at, p->local.len);
+    }
+    s2s_enter(s, S2S_OPEN);
+    s2s_log_open(s);
+    s->service->events->paired(s->service->user, p);
+}
+
+/* The answer of the authoritative server, or the reason why there is none. */
+static void
+s2s_verified(struct s2s_pair *p, enum xe_why why)
+{
+    struct s2s *s = p->stream;
+    struct s2s *verify = p->verify;
+    p->verify = NULL;
+    if (verify != NULL)
+        verify->parent = NULL;
+    if (why == XE_WHY_NONE) {
+        s2s_send_result(s, p->local, p->remote, "valid");
+        s2s_pair_open(p, stream_is_secure(&s->stream) ? "tls-dialback" : "tcp-dialback");
+        return;
+    }
+    s2s_log_why(s, LOG_WARN, "s2s-in-refused", why);
+    if (why == XE_WHY_DIALBACK_INVALID)
+        s2s_send_result(s, p->local, p->remote, "invalid");
+    else
+        s2s_send_result_error(s, p->local, p->remote, why);
+    s2s_pair_free(p);
+    /* XEP-0220 2.1.1: after `invalid` the stream ends, unless others share it */
+    if (why == XE_WHY_DIALBACK_INVALID && s->npairs == 0)
+        stream_close(&s->stream, XE_WHY_DIALBACK_INVALID);
+}
+
+/* The one way out. */
+static void
+s2s_end(struct s2s *s, enum xe_why why)
+{
+    struct s2s_service *service = s->service;
+    struct s2s_pair *parent = s->parent;
+    if (s->state == S2S_ENDED)
+        return;
+    s2s_log_why(s, why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED || why == XE_WHY_IDLE
+        || why == XE_WHY_SHUTDOWN ? LOG_INFO : LOG_WARN,
+        s->kind == S2S_IN ? "s2s-in-closed" : s->kind == S2S_OUT ? "s2s-out-closed" : "s2s-verify-closed",
+        why);
+    s2s_enter(s, S2S_ENDED);
+    timer_cancel(s2s_loop(s), &s->attempt);
+    if (s->query != NULL)
+        dns_cancel(s->query);
+    s->query = NULL;
+    dial_free(s->dial);
+    s->dial = NULL;
+    stream_end(&s->stream, why);
+    s->parent = NULL;
+    if (parent != NULL)
+        s2s_verified(parent, why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED
+            ? XE_WHY_DIALBACK_UNREACHABLE : why);
+    while (!list_empty(&s->pairs))
+        s2s_pair_free(MAP_OWNER(s->pairs.next, struct s2s_pair, node));
+    list_remove(&s->node);
+    service->count--;
+    if (s->kind == S2S_VERIFY)
+        service->verifies--;
+    service->events->closed(service->user, s, why);
+    loop_at_end(s2s_loop(s), &s->reap);
+}
+
+/* End with a stream error where there is a stream, else just end. */
+static void
+s2s_fail(struct s2s *s, enum xe_why why)
+{
+    if (s->stream.state != STREAM_ENDED && s->stream.conn != NULL)
+        stream_fail(&s->stream, why);   /* comes back through s2s_stream_ended() */
+    s2s_end(s, why);
+}
+
+/* End in good order. */
+static void
+s2s_close(struct s2s *s, enum xe_why why)
+{
+    s->leaving = true;
+    if (s->stream.conn == NULL || s->stream.state == STREAM_ENDED)
+        s2s_end(s, why);
+    else
+        stream_close(&s->stream, why);
+}
+
+/* ---- idle streams ---- */
+
+/* Nothing for `inactivity`: the stream ends.  A dialled one counts what it sends, an accepted one what
+ * it receives.  White space keeps the path open meanwhile. */
+static void
+s2s_idle(struct s2s *s)
+{
+    const struct config_limits *l = s2s_limits(s);
+    int64_t now = loop_now(s2s_loop(s));
+    int64_t last = s->kind == S2S_IN ? s->stream.heard : s->stream.spoke;
+    int64_t quiet = now - last;
+    if (quiet >= l->inactivity_ms) {
+        if (s->kind == S2S_IN)
+            s2s_fail(s, XE_WHY_IDLE);
+        else
+            s2s_close(s, XE_WHY_IDLE);
+        return;
+    }
+    if (s->terms.keepalive && s->kind == S2S_OUT && quiet >= l->keepalive_ms && s->stream.conn != NULL)
+        conn_send(s->stream.conn, span_of(" "));
+    timer_set(s2s_loop(s), &s->timer, l->inactivity_ms - quiet < l->keepalive_ms
+        ? l->inactivity_ms - quiet : l->keepalive_ms);
+}
+
+static void
+s2s_timeout(struct timer *t)
+{
+    struct s2s *s = MAP_OWNER(t, struct s2s, timer);
+    switch (s->state) {
+    case S2S_READY:
+    case S2S_OPEN:
+        s2s_idle(s);
+        break;
+    case S2S_DIALBACK:
+    case S2S_VERIFYING:
+        s2s_fail(s, XE_WHY_DIALBACK_TIMEOUT);
+        break;
+    case S2S_ACCEPTED:
+        s2s_fail(s, XE_WHY_SETUP_TIMEOUT);
+        break;
+    case S2S_RESOLVING:
+    case S2S_DIALLING:
+    case S2S_HEADER:
+    case S2S_FEATURES:
+    case S2S_STARTTLS:
+    case S2S_TLS:
+    case S2S_AUTH:
+    case S2S_ENDED:
+        break;
+    }
+}
+
+static void
+s2s_attempt_timeout(struct timer *t)
+{
+    struct s2s *s = MAP_OWNER(t, struct s2s, attempt);
+    s2s_fail(s, XE_WHY_ATTEMPT_TIMEOUT);
+}
+
+/* ---- TLS ---- */
+
+static struct tls_identity *
+s2s_choose_identity(void *user, struct xe_span server_name)
+{
+    struct s2s *s = user;
+    char domain[S2S_DOMAIN_MAX];
+    size_t len;
+    if (!xe_jid_domain_normal(server_name, domain, &len))
+        return NULL;
+    return s->service->events->identity(s->service->user, span_make(domain, len));
+}
+
+/* A TLS session for this connection; NULL when memory is out or TLS is not configured. */
+static struct tls *
+s2s_new_tls(struct s2s *s)
+{
+    struct s2s_service *v = s->service;
+    struct tls_identity *mine = v->events->identity(v->user, span_of(s->local));
+    if (s->kind == S2S_IN)
+        return v->server_tls == NULL ? NULL
+            : tls_new(v->server_tls, mine, NULL, s->stream.conn->watch.fd, s2s_choose_identity, s);
+    return v->client_tls == NULL ? NULL
+        : tls_new(v->client_tls, mine, s->remote, s->stream.conn->watch.fd, NULL, NULL);
+}
+
+/* What the peer's certificate is worth for the domain that it claims. */
+static void
+s2s_judge(struct s2s *s)
+{
+    s->cert_why = !stream_is_secure(&s->stream) ? XE_WHY_CERT_MISSING
+        : s->remote[0] == '\0' ? XE_WHY_CERT_NAME
+        : peer_may_speak_for(tls_facts(s->stream.conn->tls), span_of(s->remote));
+}
+
+/* Whether dialback may be used on the stream as it is now. */
+static bool
+s2s_dialback_allowed(const struct s2s *s, unsigned methods)
+{
+    return (methods & (stream_is_secure(&s->stream) ? POLICY_TLS_DIALBACK : POLICY_TCP_DIALBACK)) != 0;
+}
+
+/* ---- accepted connections ---- */
+
+static void
+s2s_send_features(struct s2s *s)
+{
+    bool secure = stream_is_secure(&s->stream);
+    struct buf *t = stream_text(&s->stream);
+    buf_puts(t, "<stream:features>");
+    if (!secure && s->terms.tls != POLICY_NOT_SUPPORTED && s->service->server_tls != NULL)
+        buf_puts(t, s->terms.tls == POLICY_REQUIRED
+            ? "<starttls xmlns='" STREAM_NS_TLS "'><required/></starttls>"
+            : "<starttls xmlns='" STREAM_NS_TLS "'/>");
+    if (secure && !s->authenticated && s->terms.methods & POLICY_SASL_TLS && s->cert_why == XE_WHY_NONE)
+        buf_puts(t, "<mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism></mechanisms>");
+    if (s2s_dialback_allowed(s, s->terms.methods))
+        buf_puts(t, "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>");
+    buf_puts(t, "<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>");
+    buf_putu(t, s2s_limits(s)->stanza_bytes);
+    buf_puts(t, "</max-bytes><idle-seconds>");
+    buf_putu(t, (uint64_t)(s2s_limits(s)->inactivity_ms / 1000));
+    buf_puts(t, "</idle-seconds></limits></stream:features>");
+    stream_send_text(&s->stream);
+}
+
+/* Take the addresses of the peer's header.  False, and the stream ended, when they are of no use. */
+static bool
+s2s_in_addresses(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct xe_span from = xe_xml_attr(e, "from");
+    struct xe_span to = xe_xml_attr(e, "to");
+    char domain[S2S_DOMAIN_MAX];
+    if (to.at != NULL) {
+        if (!s2s_domain(to, domain) || (s->local[0] != '\0' && strcmp(domain, s->local) != 0)) {
+            s2s_fail(s, s->local[0] != '\0' ? XE_WHY_HEADER_CHANGED : XE_WHY_HOST_UNKNOWN);
+            return false;
+        }
+        strcpy(s->local, domain);
+    }
+    if (from.at != NULL) {
+        if (!s2s_domain(from, domain) || (s->remote[0] != '\0' && strcmp(domain, s->remote) != 0)) {
+            s2s_fail(s, XE_WHY_HEADER_CHANGED);
+            return false;
+        }
+        strcpy(s->remote, domain);
+    }
+    return true;
+}
+
+/* Nothing that is left on this stream could prove the peer: say so now rather than let it try. */
+static enum xe_why
+s2s_in_hopeless(const struct s2s *s)
+{
+    bool secure = stream_is_secure(&s->stream);
+    if (!s->stream.version_1 && !s2s_dialback_allowed(s, s->terms.methods))
+        return s->terms.tls == POLICY_REQUIRED ? XE_WHY_TLS_REQUIRED : XE_WHY_BAD_VERSION;
+    if (!secure || s->authenticated || s2s_dialback_allowed(s, s->terms.methods))
+        return XE_WHY_NONE;
+    return s->cert_why;
+}
+
+static void
+s2s_in_header(struct s2s *s, const struct xe_xml_event *e)
+{
+    enum xe_why why;
+    if (!s2s_in_addresses(s, e))
+        return;
+    why = s->service->events->admit(s->service->user, span_of(s->remote), span_of(s->local), &s->terms);
+    if (why == XE_WHY_NONE && s->remote[0] != '\0')
+        why = s->service->events->room(s->service->user, s, span_of(s->remote));
+    stream_send_header(&s->stream, span_of(s->local), span_of(s->remote));
+    s2s_judge(s);
+    if (why == XE_WHY_NONE)
+        why = s2s_in_hopeless(s);
+    if (why != XE_WHY_NONE) {
+        s2s_fail(s, why);
+        return;
+    }
+    if (s->stream.version_1)
+        s2s_send_features(s);
+}
+
+static void
+s2s_in_starttls(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct tls *tls = NULL;
+    (void)e;
+    if (!stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED && s->state == S2S_ACCEPTED)
+        tls = s2s_new_tls(s);
+    if (tls == NULL) {
+        stream_send(&s->stream, span_of("<failure xmlns='" STREAM_NS_TLS "'/></stream:stream>"));
+        s2s_end(s, XE_WHY_TLS_REFUSED);
+        return;
+    }
+    stream_send(&s->stream, span_of("<proceed xmlns='" STREAM_NS_TLS "'/>"));
+    stream_start_tls(&s->stream, tls);
+}
+
+static void
+s2s_in_sasl_failure(struct s2s *s, const char *condition)
+{
+    struct buf *t = stream_text(&s->stream);
+    buf_puts(t, "<failure xmlns='" STREAM_NS_SASL "'><");
+    buf_puts(t, condition);
+    buf_puts(t, "/></failure>");
+    stream_send_text(&s->stream);
+}
+
+/* <auth mechanism='EXTERNAL'/> (XEP-0178 3): the certificate has been judged with the header; here
+ * only the claim is compared with it. */
+static void
+s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
+{
+    char authzid[S2S_DOMAIN_MAX];
+    struct s2s_pair *p;
+    if (s->state != S2S_ACCEPTED || s->authenticated) {
+        s2s_fail(s, XE_WHY_SASL_ABUSE);
+    } else if (!span_is(xe_xml_attr(e, "mechanism"), "EXTERNAL")) {
+        s2s_in_sasl_failure(s, "invalid-mechanism");
+    } else if (!stream_is_secure(&s->stream) || !(s->terms.methods & POLICY_SASL_TLS)) {
+        s2s_in_sasl_failure(s, "encryption-required");
+    } else if (s->cert_why != XE_WHY_NONE) {
+        s2s_log_why(s, LOG_WARN, "s2s-in-refused", s->cert_why);
+        s2s_in_sasl_failure(s, "not-authorized");
+    } else if (!sasl_external_decode(e->inner, authzid, sizeof authzid)) {
+        s2s_in_sasl_failure(s, "incorrect-encoding");
+    } else if (authzid[0] != '\0' && !s2s_domain_is(span_of(authzid), s->remote)) {
+        s2s_in_sasl_failure(s, "invalid-authzid");
+    } else {
+        p = s2s_pair_new(s, span_of(s->remote), span_of(s->local));
+        if (p == NULL) {
+            s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
+            return;
+        }
+        stream_send(&s->stream, span_of("<success xmlns='" STREAM_NS_SASL "'/>"));
+        s->authenticated = true;
+        stream_restart(&s->stream);
+        s2s_pair_open(p, "sasl-external");
+    }
+}
+
+/* ---- dialback: requests that come in ---- */
+
+/* The text of a dialback element; false when it is no key. */
+static bool
+s2s_key(const struct xe_xml_event *e, char key[S2S_KEY_MAX])
+{
+    return e->inner.len > 0 && span_find(e->inner, '<') == e->inner.len
+        && stream_unescape(e->inner, key, S2S_KEY_MAX) && key[0] != '\0';
+}
+
+/* May this pair be proven by dialback here and now? */
+static enum xe_why
+s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
+{
+    enum xe_why why = s->service->events->admit(s->service->user, remote, local, terms);
+    if (why != XE_WHY_NONE)
+        return why;
+    if (!stream_is_secure(&s->stream) && terms->tls == POLICY_REQUIRED)
+        return XE_WHY_TLS_REQUIRED;
+    if (!s2s_dialback_allowed(s, terms->methods))
+        return XE_WHY_DIALBACK_OFF;
+    if (s->npairs >= s2s_limits(s)->pairs || s->service->verifies >= S2S_VERIFIES_MAX)
+        return XE_WHY_PAIR_LIMIT;
+    return s->npairs == 0 || !span_is(remote, s->remote)
+        ? s->service->events->room(s->service->user, s, remote) : XE_WHY_NONE;
+}
+
+static void
+s2s_in_result_refused(struct s2s *s, struct xe_span remote, struct xe_span local, enum xe_why why)
+{
+    struct log *log = s->service->shared->log;
+    if (s2s_log(s, LOG_WARN, "s2s-in-refused")) {
+        log_span(log, "from", remote);
+        log_span(log, "to", local);
+        log_text(log, "why", xe_why(why)->word);
+        log_end(log);
+    }
+    s2s_send_result_error(s, local, remote, why);
+}
+
+/* ---- dialled connections ---- */
+
+/* Where there may be another target, a connection that failed before it was of any use is no end. */
+static bool
+s2s_try_next_target(struct s2s *s, enum xe_why why)
+{
+    if (s->dial == NULL || s->kind == S2S_IN || !timer_armed(&s->attempt))
+        return false;
+    if (s->state != S2S_HEADER && s->state != S2S_TLS && s->state != S2S_STARTTLS
+        && s->state != S2S_FEATURES)
+        return false;
+    if (why != XE_WHY_TLS_FAILED && why != XE_WHY_PEER_LOST && why != XE_WHY_PEER_CLOSED
+        && why != XE_WHY_NOT_XMPP && why != XE_WHY_TLS_REFUSED)
+        return false;
+    s2s_log_why(s, LOG_INFO, "s2s-target-failed", why);
+    xe_xml_free(&s->stream.xml);
+    s2s_enter(s, S2S_DIALLING);
+    s->dial->why = why;
+    dial_next(s->dial);
+    return true;
+}
+
+static void
+s2s_stream_ended(struct stream *stream, enum xe_why why)
+{
+    struct s2s *s = (struct s2s *)(void *)stream;
+    if (s->state == S2S_ENDED || s2s_try_next_target(s, why))
+        return;
+    /* a stream error in the middle of dialback or SASL says more than the bare end */
+    s2s_end(s, why);
+}
+
+static void
+s2s_send_dialback(struct s2s *s)
+{
+    char key[DIALBACK_KEY_LEN + 1];
+    struct buf *t;
+    dialback_key(s->service->secret, span_of(s->remote), span_of(s->local), span_of(s->stream.id), key);
+    t = stream_text(&s->stream);
+    buf_puts(t, "<db:result");
+    xmlout_attr(t, "from", span_of(s->local));
+    xmlout_attr(t, "to", span_of(s->remote));
+    buf_putc(t, '>');
+    buf_puts(t, key);
+    buf_puts(t, "</db:result>");
+    timer_cancel(s2s_loop(s), &s->attempt);
+    s2s_enter(s, S2S_DIALBACK);
+    stream_send_text(&s->stream);
+}
+
+/* Ask the authoritative server about the key that was shown to us (XEP-0220 2.3). */
+static void
+s2s_send_verify(struct s2s *s)
+{
+    struct buf *t = stream_text(&s->stream);
+    buf_puts(t, "<db:verify");
+    xmlout_attr(t, "from", span_of(s->local));
+    xmlout_attr(t, "to", span_of(s->remote));
+    xmlout_attr(t, "id", span_of(s->parent->stream->stream.id));
+    buf_putc(t, '>');
+    xmlout_text(t, span_of(s->key));
+    buf_puts(t, "</db:verify>");
+    timer_cancel(s2s_loop(s), &s->attempt);
+    s2s_enter(s, S2S_VERIFYING);
+    stream_send_text(&s->stream);
+}
+
+static void
+s2s_send_auth(struct s2s *s)
+{
+    char authzid[S2S_DOMAIN_MAX * 2];
+    struct buf *t;
+    sasl_external_encode(span_of(s->local), authzid, sizeof authzid);
+    t = stream_text(&s->stream);
+    buf_puts(t, "<auth xmlns='" STREAM_NS_SASL "' mechanism='EXTERNAL'>");
+    buf_puts(t, authzid);
+    buf_puts(t, "</auth>");
+    s->tried_sasl = true;
+    s2s_enter(s, S2S_AUTH);
+    stream_send_text(&s->stream);
+}
+
+/* The connection may carry the stanzas of its pair. */
+static void
+s2s_become_ready(struct s2s *s, const char *method)
+{
+    s->method = method;
+    timer_cancel(s2s_loop(s), &s->attempt);
+    dial_free(s->dial);
+    s->dial = NULL;
+    stream_trust(&s->stream);
+    s2s_enter(s, S2S_READY);
+    s2s_log_open(s);
+    s->service->events->ready(s->service->user, s);
+}
+
+/* Dialback where policy allows it on this stream; otherwise the reason why there is no way on. */
+static void
+s2s_out_dialback_or(struct s2s *s, enum xe_why why)
+{
+    if (!s2s_dialback_allowed(s, s->terms.methods)) {
+        s2s_fail(s, why);
+        return;
+    }
+    if (stream_is_secure(&s->stream) && s->cert_why != XE_WHY_NONE)
+        s2s_log_why(s, LOG_INFO, "s2s-out-certificate", s->cert_why);
+    s2s_send_dialback(s);
+}
+
+/* TLS is settled; prove who we are, or ask what we came to ask.  `external`: the peer offers it. */
+static void
+s2s_out_authenticate(struct s2s *s, bool external)
+{
+    bool trusted = s->cert_why == XE_WHY_NONE;
+    if (s->kind == S2S_VERIFY) {
+        s2s_send_verify(s);
+    } else if (external && trusted && s->terms.methods & POLICY_SASL_TLS && stream_is_secure(&s->stream)
+        && !s->tried_sasl) {
+        s2s_send_auth(s);
+    } else if (!stream_is_secure(&s->stream) && s->terms.tls == POLICY_REQUIRED) {
+        s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
+    } else {
+        s2s_out_dialback_or(s, s->tried_sasl ? XE_WHY_SASL_REFUSED : !trusted
+            && stream_is_secure(&s->stream) ? s->cert_why : XE_WHY_NO_METHOD);
+    }
+}
+
+static bool
+s2s_offers_external(const struct elem *features)
+{
+    const struct elem *m = elem_first(elem_child(features, "mechanisms", STREAM_NS_SASL));
+    for (; m != NULL; m = elem_next(m))
+        if (elem_is(m, "mechanism", STREAM_NS_SASL) && span_is(elem_text(m), "EXTERNAL"))
+            return true;
+    return false;
+}
+
+static void
+s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct elem *features;
+    bool external;
+    bool starttls;
+    if (s->state != S2S_FEATURES)
+        return;
+    features = elem_parse(&s->stream.xml, e);
+    external = s2s_offers_external(features);
+    starttls = elem_child(features, "starttls", STREAM_NS_TLS) != NULL;
+    elem_free(features);
+    if (s->authenticated) {
+        s2s_become_ready(s, "sasl-external");
+    } else if (starttls && !stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED
+        && s->service->client_tls != NULL) {
+        s2s_enter(s, S2S_STARTTLS);
+        stream_send(&s->stream, span_of("<starttls xmlns='" STREAM_NS_TLS "'/>"));
+    } else if (!stream_is_secure(&s->stream) && s->terms.tls == POLICY_REQUIRED) {
+        s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
+    } else {
+        s2s_out_authenticate(s, external);
+    }
+}
+
+static void
+s2s_out_header(struct s2s *s, const struct xe_xml_event *e)
+{
+    (void)e;
+    s2s_judge(s);
+    s2s_enter(s, S2S_FEATURES);
+    if (s->stream.version_1)
+        return;
+    if (s->terms.tls == POLICY_REQUIRED && !stream_is_secure(&s->stream))
+        s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
+    else
+        s2s_out_authenticate(s, false);   /* before XMPP 1.0 there are no features (RFC 6120 4.7.5) */
+}
+
+static void
+s2s_out_proceed(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct tls *tls = s->state == S2S_STARTTLS ? s2s_new_tls(s) : NULL;
+    (void)e;
+    if (tls == NULL) {
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+        return;
+    }
+    s2s_enter(s, S2S_TLS);
+    stream_start_tls(&s->stream, tls);
+}
+
+static void
+s2s_out_success(struct s2s *s, const struct xe_xml_event *e)
+{
+    (void)e;
+    if (s->state != S2S_AUTH) {
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+        return;
+    }
+    s->authenticated = true;
+    stream_restart(&s->stream);
+    s2s_enter(s, S2S_HEADER);
+    stream_send_header(&s->stream, span_of(s->local), span_of(s->remote));
+}
+
+/* <failure/>: remember what the peer says and go on with dialback on the same stream (XEP-0178 1.2). */
+static void
+s2s_out_sasl_failure(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct elem *failure;
+    const struct elem *c;
+    struct buf *t;
+    if (s->state != S2S_AUTH) {
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+        return;
+    }
+    failure = elem_parse(&s->stream.xml, e);
+    t = stream_text(&s->stream);
+    for (c = elem_first(failure); c != NULL; c = elem_next(c)) {
+        buf_puts(t, buf_len(t) > 0 ? ": " : "");
+        buf_put(t, span_is(elem_name(c), "text") ? elem_text(c) : elem_name(c));
+    }
+    stream_note(&s->stream, buf_span(t));
+    elem_free(failure);
+    s2s_log_why(s, LOG_WARN, "s2s-out-sasl-refused", XE_WHY_SASL_REFUSED);
+    s2s_out_dialback_or(s, XE_WHY_SASL_REFUSED);
+}
+
+/* The condition inside <error/> of a dialback answer, for the log. */
+static void
+s2s_note_error(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct elem *tree = elem_parse(&s->stream.xml, e);
+    const struct elem *error = elem_child(tree, "error", NULL);
+    const struct elem *c = elem_first(error);
+    if (c != NULL)
+        stream_note(&s->stream, elem_name(c));
+    elem_free(tree);
+}
+
+static bool
+s2s_answer_matches(const struct s2s *s, const struct xe_xml_event *e)
+{
+    return s2s_domain_is(xe_xml_attr(e, "from"), s->remote)
+        && s2s_domain_is(xe_xml_attr(e, "to"), s->local);
+}
+
+/* An answer to our <db:result/>. */
+static void
+s2s_out_result(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct xe_span type = xe_xml_attr(e, "type");
+    if (s->state != S2S_DIALBACK || !s2s_answer_matches(s, e)) {
+        s2s_log_why(s, LOG_WARN, "s2s-unasked-dialback", XE_WHY_BAD_ELEMENT);
+        return;
+    }
+    if (span_is(type, "valid")) {
+        s2s_become_ready(s, stream_is_secure(&s->stream) ? "tls-dialback" : "tcp-dialback");
+    } else if (span_is(type, "error")) {
+        s2s_note_error(s, e);
+        s2s_close(s, XE_WHY_DIALBACK_ERROR);
+    } else {
+        s2s_close(s, XE_WHY_DIALBACK_INVALID);
+    }
+}
+
+/* The answer to our <db:verify/>. */
+static void
+s2s_out_verify(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct xe_span type = xe_xml_attr(e, "type");
+    struct s2s_pair *parent = s->parent;
+    char id[STREAM_ID_MAX];
+    struct xe_span got = xe_xml_attr(e, "id");
+    if (s->state != S2S_VERIFYING || parent == NULL || got.at == NULL || !s2s_answer_matches(s, e)) {
+        s2s_log_why(s, LOG_WARN, "s2s-unasked-dialback", XE_WHY_BAD_ELEMENT);
+        return;
+    }
+    stream_unescape(got, id, sizeof id);
+    if (strcmp(id, parent->stream->stream.id) != 0)
+        return;   /* about another stream, from before a restart */
+    if (span_is(type, "error"))
+        s2s_note_error(s, e);
+    s->parent = NULL;
+    s2s_verified(parent, span_is(type, "valid") ? XE_WHY_NONE
+        : span_is(type, "error") ? XE_WHY_DIALBACK_ERROR : XE_WHY_DIALBACK_INVALID);
+    s2s_close(s, XE_WHY_DONE);
+}
+
+static void
+s2s_out_tls_failure(struct s2s *s, const struct xe_xml_event *e)
+{
+    (void)e;
+    s2s_fail(s, XE_WHY_TLS_REFUSED);
+}
+
+/* What a dialled connection may say, and who understands it.  Anything else is an error: a
+ * connection that we dialled carries no stanzas towards us (RFC 6120 4.1.5; bidi is not offered). */
+static void
+s2s_out_element(struct s2s *s, const struct xe_xml_event *e)
+{
+    static const struct { enum xe_element_kind kind; s2s_handler *handle; } known[] = {
+        { XE_KIND_FEATURES, s2s_out_features }, { XE_KIND_PROCEED, s2s_out_proceed },
+        { XE_KIND_TLS_FAILURE, s2s_out_tls_failure }, { XE_KIND_SUCCESS, s2s_out_success },
+        { XE_KIND_SASL_FAILURE, s2s_out_sasl_failure }, { XE_KIND_DB_RESULT_ANSWER, s2s_out_result },
+        { XE_KIND_DB_VERIFY_ANSWER, s2s_out_verify } };
+    enum xe_element_kind kind = xe_element_kind(e);
+    size_t i;
+    for (i = 0; i < sizeof known / sizeof *known; i++) {
+        if (known[i].kind == kind) {
+            known[i].handle(s, e);
+            return;
+        }
+    }
+    s2s_fail(s, XE_WHY_BAD_ELEMENT);
+}
+
+/* TLS is up, in either direction: what was said before does not count (RFC 6120 5.4.3.3). */
+static void
+s2s_secured(struct stream *stream)
+{
+    struct s2s *s = (struct s2s *)(void *)stream;
+    stream_restart(stream);
+    if (s->kind == S2S_IN)
+        return;
+    s2s_enter(s, S2S_HEADER);
+    stream_send_header(stream, span_of(s->local), span_of(s->remote));
+}
+
+static void
+s2s_stream_drained(struct stream *stream)
+{
+    struct s2s *s = (struct s2s *)(void *)stream;
+    if (s->state == S2S_READY && !s->leaving)
+        s->service->events->drained(s->service->user, s);
+}
+
+static void
+s2s_out_on_header(struct stream *stream, const struct xe_xml_event *e)
+{
+    s2s_out_header((struct s2s *)(void *)stream, e);
+}
+
+static void
+s2s_out_on_element(struct stream *stream, const struct xe_xml_event *e)
+{
+    s2s_out_element((struct s2s *)(void *)stream, e);
+}
+
+static void
+s2s_connected(void *user, int fd, const struct dns_target *target)
+{
+    static const struct stream_events events = { s2s_out_on_header, s2s_out_on_element, s2s_secured,
+        s2s_stream_drained, s2s_stream_ended, NULL };
+    struct s2s *s = user;
+    struct tls *tls;
+    s->target = target->addr;
+    s->direct_tls = target->direct_tls;
+    snprintf(s->target_host, sizeof s->target_host, "%s", target->host);
+    if (!stream_start(&s->stream, s->service->shared, fd, true, &events)) {
+        s2s_end(s, XE_WHY_OUT_OF_MEMORY);
+        return;
+    }
+    if (!s->direct_tls) {
+        s2s_enter(s, S2S_HEADER);
+        stream_send_header(&s->stream, span_of(s->local), span_of(s->remote));
+        return;
+    }
+    s2s_enter(s, S2S_TLS);
+    tls = s2s_new_tls(s);
+    if (tls == NULL)
+        s2s_end(s, XE_WHY_TLS_FAILED);
+    else
+        stream_start_direct_tls(&s->stream, tls);
+}
+
+static void
+s2s_dial_failed(void *user, enum xe_why why)
+{
+    s2s_end(user, why);
+}
+
+static void
+s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size_t n)
+{
+    struct s2s *s = user;
+    s->query = NULL;
+    if (why != XE_WHY_NONE) {
+        s2s_end(s, why);
+        return;
+    }
+    s->dial = dial_new(s->service->shared->wire, targets, n, s->service->from, s2s_limits(s)->connect_ms);
+    if (s->dial == NULL) {
+        s2s_end(s, XE_WHY_OUT_OF_MEMORY);
+        return;
+    }
+    s->dial->connected = s2s_connected;
+    s->dial->failed = s2s_dial_failed;
+    s->dial->user = s;
+    s2s_enter(s, S2S_DIALLING);
+    dial_next(s->dial);
+}
+
+static struct dns_query *
+s2s_resolve(struct s2s *s)
+{
+    static const struct dns_events events = { s2s_resolved };
+    if (s->terms.route[0] != '\0')
+        return dns_find_address(s->service->dns, s->terms.route, s->terms.route_port,
+            s->terms.route_tls, &events, s);
+    return dns_find_servers(s->service->dns, s->remote,
+        s->terms.tls == POLICY_NOT_SUPPORTED ? DNS_TLS_STARTTLS_ONLY : DNS_TLS_ANY, &events, s);
+}
+
+static struct s2s *
+s2s_new(struct s2s_service *v, enum s2s_kind kind)
+{
+    struct s2s *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    s->service = v;
+    s->kind = kind;
+    s->method = "";
+    s->cert_why = XE_WHY_CERT_MISSING;
+    s->stream.shared = v->shared;
+    s->stream.state = STREAM_ENDED;
+    s->timer.fire = s2s_timeout;
+    s->attempt.fire = s2s_attempt_timeout;
+    s->reap.run = s2s_free;
+    s->since = loop_now(v->shared->loop);
+    list_init(&s->pairs);
+    list_append(&v->all, &s->node);
+    v->count++;
+    if (kind == S2S_VERIFY)
+        v->verifies++;
+    return s;
+}
+
+/* Connect to `remote` in the name of `local`.  For S2S_VERIFY, `parent` waits for the answer and `key`
+ * is what was shown.  NULL when memory is out; else the outcome comes as an event. */
+static struct s2s *
+s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struct xe_span local,
+    const struct s2s_terms *terms, struct s2s_pair *parent, const char *key)
+{
+    struct s2s *s = s2s_new(v, kind);
+    if (s == NULL)
+        return NULL;
+    s->terms = *terms;
+    memcpy(s->remote, remote.at, remote.len);
+    memcpy(s->local, local.at, local.len);
+    s2s_enter(s, S2S_RESOLVING);
+    timer_set(v->shared->loop, &s->attempt, s2s_limits(s)->attempt_ms);
+    if (key != NULL && (s->key = malloc(strlen(key) + 1)) != NULL)
+        strcpy(s->key, key);
+    s->query = key != NULL && s->key == NULL ? NULL : s2s_resolve(s);
+    if (s->query == NULL) {
+        s2s_end(s, XE_WHY_OUT_OF_MEMORY);
+        return NULL;
+    }
+    s->parent = parent;
+    if (parent != NULL)
+        parent->verify = s;
+    return s;
+}
+
+/* ---- dialback: a request for a pair, and questions to us ---- */
+
+/* <db:result/> from the other side: it wants to send from `remote` to `local`. */
+static void
+s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
+{
+    char remote[S2S_DOMAIN_MAX];
+    char local[S2S_DOMAIN_MAX];
+    char key[S2S_KEY_MAX];
+    struct s2s_terms terms;
+    struct s2s_pair *p;
+    enum xe_why why;
+    if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)
+        || !s2s_key(e, key)) {
+        s2s_fail(s, XE_WHY_BAD_ADDRESS);
+        return;
+    }
+    p = s2s_pair_find(s, span_of(remote), span_of(local));
+    if (p != NULL) {
+        if (p->open)
+            s2s_send_result(s, p->local, p->remote, "valid");
+        return;   /* else: the answer is on its way */
+    }
+    why = s2s_in_dialback_why(s, span_of(remote), span_of(local), &terms);
+    if (why != XE_WHY_NONE) {
+        s2s_in_result_refused(s, span_of(remote), span_of(local), why);
+        return;
+    }
+    p = s2s_pair_new(s, span_of(remote), span_of(local));
+    if (p == NULL) {
+        s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
+    } else if (stream_is_secure(&s->stream)
+        && peer_may_speak_for(tls_facts(s->stream.conn->tls), p->remote) == XE_WHY_NONE) {
+        s2s_send_result(s, p->local, p->remote, "valid");   /* XEP-0344: the certificate is proof */
+        s2s_pair_open(p, "certificate");
+    } else if (s2s_dial(s->service, S2S_VERIFY, p->remote, p->local, &terms, p, key) == NULL) {
+        s2s_verified(p, XE_WHY_OUT_OF_MEMORY);
+    }
+}
+
+/* <db:verify/>: was this key made by us?  Needs no state and no trunk, and is answered for every domain
+ * of ours, in any state and on any stream (interop A.4). */
+static void
+s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
+{
+    char remote[S2S_DOMAIN_MAX];
+    char local[S2S_DOMAIN_MAX];
+    char key[S2S_KEY_MAX];
+    char id[STREAM_ID_MAX];
+    struct xe_span raw_id = xe_xml_attr(e, "id");
+    struct s2s_terms terms;
+    struct buf *t;
+    const char *type = "invalid";
+    if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)
+        || !stream_unescape(raw_id, id, sizeof id) || !s2s_key(e, key)) {
+        s2s_fail(s, XE_WHY_BAD_ADDRESS);
+        return;
+    }
+    if (s->service->events->admit(s->service->user, span_of(""), span_of(local), &terms) != XE_WHY_NONE)
+        type = "error";
+    else if (dialback_check(s->service->secret, span_of(remote), span_of(local), span_of(id), span_of(key)))
+        type = "valid";
+    t = stream_text(&s->stream);
+    buf_puts(t, "<db:verify");
+    xmlout_attr(t, "from", span_of(local));
+    xmlout_attr(t, "to", span_of(remote));
+    xmlout_attr(t, "id", span_of(id));
+    xmlout_attr(t, "type", span_of(type));
+    buf_puts(t, strcmp(type, "error") == 0 ? "><error type='cancel'><item-not-found xmlns='"
+        STREAM_NS_STANZAS "'/></error></db:verify>" : "/>");
+    stream_send_text(&s->stream);
+    s2s_log_why(s, strcmp(type, "valid") == 0 ? LOG_DEBUG : LOG_WARN, "dialback-asked",
+        strcmp(type, "valid") == 0 ? XE_WHY_NONE : XE_WHY_DIALBACK_INVALID);
+}
+
+/* ---- stanzas that come in ---- */
+
+/* The domain in a stanza address, as written; slow forms are resolved into `text`. */
+static struct xe_span
+s2s_address_domain(struct xe_span value, char *text, size_t text_size)
+{
+    struct xe_jid jid;
+    if (value.at == NULL)
+        return value;
+    if (span_find(value, '&') < value.len) {
+        if (!stream_unescape(value, text, text_size))
+            return span_make(NULL, 0);
+        value = span_of(text);
+    }
+    return xe_jid_split(value, &jid) ? jid.domain : span_make(NULL, 0);
+}
+
+/* The pair of these two domains, written in whatever way; NULL when it is not authorised here. */
+static struct s2s_pair *
+s2s_pair_lookup(struct s2s *s, struct xe_span from, struct xe_span to)
+{
+    char remote[S2S_DOMAIN_MAX];
+    char local[S2S_DOMAIN_MAX];
+    size_t remote_len;
+    size_t local_len;
+    struct s2s_pair *p = s->last;
+    if (p != NULL && span_eq(p->remote, from) && span_eq(p->local, to))
+        return p;
+    if (!xe_jid_domain_normal(from, remote, &remote_len) || !xe_jid_domain_normal(to, local, &local_len))
+        return NULL;
+    p = s2s_pair_find(s, span_make(remote, remote_len), span_make(local, local_len));
+    if (p == NULL || !p->open)
+        return NULL;
+    s->last = p;
+    return p;
+}
+
+static void
+s2s_in_stanza(struct s2s *s, const struct xe_xml_event *e)
+{
+    char from_text[3 * 1024];
+    char to_text[3 * 1024];
+    struct xe_span from = s2s_address_domain(xe_xml_attr(e, "from"), from_text, sizeof from_text);
+    struct xe_span to = s2s_address_domain(xe_xml_attr(e, "to"), to_text, sizeof to_text);
+    struct s2s_pair *p;
+    if (s->state != S2S_OPEN) {
+        s2s_fail(s, XE_WHY_NOT_AUTHORIZED);
+        return;
+    }
+    if (from.at == NULL || to.at == NULL) {
+        s2s_fail(s, XE_WHY_BAD_ADDRESS);
+        return;
+    }
+    p = s2s_pair_lookup(s, from, to);
+    if (p == NULL) {
+        if (s2s_log(s, LOG_WARN, "s2s-in-invalid-from")) {
+            log_span(s->service->shared->log, "from", from);
+            log_span(s->service->shared->log, "to", to);
+            log_end(s->service->shared->log);
+        }
+        s2s_fail(s, XE_WHY_INVALID_FROM);
+        return;
+    }
+    s->stanzas++;
+    s->service->events->stanza(s->service->user, p, e);
+}
+
+/* An answer to a question that was never asked here: ignored (XEP-0220 2.1). */
+static void
+s2s_in_unasked(struct s2s *s, const struct xe_xml_event *e)
+{
+    (void)e;
+    s2s_log_why(s, LOG_WARN, "s2s-unasked-dialback", XE_WHY_BAD_ELEMENT);
+}
+
+/* What an accepted connection may say, and who understands it. */
+static void
+s2s_in_element(struct stream *stream, const struct xe_xml_event *e)
+{
+    static const struct { enum xe_element_kind kind; s2s_handler *handle; } known[] = {
+        { XE_KIND_MESSAGE, s2s_in_stanza }, { XE_KIND_PRESENCE, s2s_in_stanza },
+        { XE_KIND_IQ, s2s_in_stanza }, { XE_KIND_STARTTLS, s2s_in_starttls },
+        { XE_KIND_AUTH, s2s_in_auth }, { XE_KIND_DB_RESULT, s2s_in_result },
+        { XE_KIND_DB_VERIFY, s2s_in_verify }, { XE_KIND_DB_RESULT_ANSWER, s2s_in_unasked },
+        { XE_KIND_DB_VERIFY_ANSWER, s2s_in_unasked } };
+    struct s2s *s = (struct s2s *)(void *)stream;
+    enum xe_element_kind kind = xe_element_kind(e);
+    size_t i;
+    for (i = 0; i < sizeof known / sizeof *known; i++) {
+        if (known[i].kind == kind) {
+            known[i].handle(s, e);
+            return;
+        }
+    }
+    s2s_fail(s, XE_WHY_BAD_ELEMENT);
+}
+
+static void
+s2s_in_on_header(struct stream *stream, const struct xe_xml_event *e)
+{
+    s2s_in_header((struct s2s *)(void *)stream, e);
+}
+
+/* The first byte is that of a TLS ClientHello: direct TLS (XEP-0368). */
+static void
+s2s_in_hello(struct stream *stream)
+{
+    struct s2s *s = (struct s2s *)(void *)stream;
+    struct tls *tls = s2s_new_tls(s);
+    s->direct_tls = true;
+    if (tls == NULL)
+        s2s_end(s, XE_WHY_TLS_REFUSED);
+    else
+        stream_start_direct_tls(stream, tls);
+}
+
+/* Serve an accepted connection; the descriptor is taken. */
+static struct s2s *
+s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source)
+{
+    static const struct stream_events events = { s2s_in_on_header, s2s_in_element, s2s_secured,
+        s2s_stream_drained, s2s_stream_ended, s2s_in_hello };
+    struct s2s *s = s2s_new(v, S2S_IN);
+    if (s == NULL) {
+        close(fd);
+        return NULL;
+    }
+    s->source = *source;
+    if (!stream_start(&s->stream, v->shared, fd, false, &events)) {
+        s2s_end(s, XE_WHY_OUT_OF_MEMORY);
+        return NULL;
+    }
+    s2s_enter(s, S2S_ACCEPTED);
+    s2s_log_why(s, LOG_DEBUG, "s2s-in-accepted", XE_WHY_NONE);
+    return s;
+}
+
+/* Stop or go on reading an accepted connection. */
+static void
+s2s_pause(struct s2s *s, bool paused)
+{
+    if (s->stream.conn != NULL)
+        conn_pause(s->stream.conn, paused);
+}
+
+/* ===========================================================================
+ * [TRUNK] trunk_         the link between an edge and a gateway on 23456
+ * calls:  BASE BUF WHY MAP LOG JID XML ELEM PHASE QUEUE LOOP DNS TLS CONN AUTH CONFIG STREAM
+ *
+ * An RFC 6120 stream over direct TLS with certificates on both sides, dialled by the gateway.  The
+ * edge never dials.
+ *
+ *   gateway                                            edge
+ *     TCP, TLS (SNI: the edge's name, ALPN xmpp-server, client certificate)
+ *     <stream:stream from='fe01' to='edge01'>  ------>   the certificate must carry fe01
+ *     <------  header, features: EXTERNAL
+ *     <auth mechanism='EXTERNAL'/>  ----------------->
+ *     <------  <success/>; both send new headers
+ *     <------  features: <trunk xmlns='urn:xmppedge:trunk:0'/> <sm xmlns='urn:xmpp:sm:3'/>
+ *     <trunk><domain>corp.example</domain>...</trunk>  -->  may this gateway serve them?
+ *     <------  <trunk max-bytes='262144' idle-seconds='60'/>
+ *     <enable xmlns='urn:xmpp:sm:3'/>  -------------->
+ *     <------  <enabled/>                                 UP: stanzas and <a/> both ways
+ *
+ * A stanza that was sent stays in `window` until the other side has acknowledged it (XEP-0198 <a/>):
+ * acknowledged means that the other side answers for it.  When a trunk goes down, its window is given back
+ * to the owner, in order, to be sent another way.
+ *
+ * Leaving in order: <drain/> says that nothing new should be sent this way; the other side answers
+ * <drained/> when all it had sent is acknowledged; the leaving side closes when its own window is empty too.
+ * ======================================================================== */
+
+#define TRUNK_NS           "urn:xmppedge:trunk:0"
+#define TRUNK_DOMAINS_MAX  256
+#define TRUNK_NAME_MAX     256
+#define TRUNK_OUT_HIGH     ((size_t)256 << 10)   /* bytes handed to the connection at a time */
+
+#define TRUNK_STATES(X) \
+    X(TRUNK_DIALLING, "dialling") \
+    X(TRUNK_TLS,      "tls") \
+    X(TRUNK_HEADER,   "header") \
+    X(TRUNK_FEATURES, "features") \
+    X(TRUNK_AUTH,     "auth") \
+    X(TRUNK_OFFER,    "offer") \
+    X(TRUNK_ENABLE,   "enable") \
+    X(TRUNK_UP,       "up") \
+    X(TRUNK_ENDED,    "ended")
+
+enum trunk_state {
+#define X(name, text) name,
+    TRUNK_STATES(X)
+#undef X
+};
+
+struct trunk_service;
+struct trunk_link;
+
+struct trunk {
+    struct stream         stream;       /* first, so that a stream is its trunk */
+    /* others may read these */
+    enum trunk_state      state;
+    char                  name[TRUNK_NAME_MAX];   /* of the other side, proven by its certificate */
+    struct xe_span        domains[TRUNK_DOMAINS_MAX];  /* inner domains behind the gateway; owned */
+    size_t                ndomains;
+    struct queue          window;       /* sent or to be sent, and not acknowledged */
+    size_t                max_bytes;    /* of a stanza, as the other side says */
+    uint64_t              stanzas_in;
+    uint64_t              stanzas_out;
+    int64_t               since;        /* ms, begin */
+    bool                  leaving;      /* one of the sides drains: nothing new this way */
+    bool                  we_leave;     /* it is us */
+    struct list_node      node;         /* in service->all */
+    /* private */
+    struct trunk_service *service;      /* borrowed */
+    struct trunk_link    *link;         /* borrowed; NULL at the edge */
+    struct sockaddr_storage source;     /* the other side's address */
+    uint32_t              received;     /* stanzas, modulo 2^32 (XEP-0198 4) */
+    uint32_t              told;         /* of them acknowledged to the other side */
+    uint32_t              acked;        /* of ours acknowledged by the other side */
+    bool                  authenticated;
+    bool                  drained_told; /* <drained/> is sent */
+    bool                  peer_drained; /* <drained/> has come */
+    struct timer          timer;        /* set-up, then liveness */
+    struct loop_task      flush;        /* end of turn: send what has gathered, acknowledge */
+    struct loop_task      reap;
+};
+
+struct trunk_events {
+    /* edge: may the gateway of this name serve the domain? */
+    bool (*may_serve)(void *user, struct xe_span gateway, struct xe_span domain);
+    void (*up)(void *user, struct trunk *t);
+    void (*down)(void *user, struct trunk *t, enum xe_why why);  /* take back t->window now */
+    void (*leaving)(void *user, struct trunk *t);       /* pin nothing new to it */
+    void (*stanza)(void *user, struct trunk *t, const struct xe_xml_event *e);
+    void (*released)(void *user, struct trunk *t, struct queue_item item);   /* acknowledged */
+};
+
+/* A gateway's standing order to keep a trunk to one edge. */
+struct trunk_link {
+    struct trunk_service *service;      /* borrowed */
+    struct list_node      node;         /* in service->links */
+    char                  name[TRUNK_NAME_MAX];    /* what the edge's certificate must carry */
+    char                  host[TRUNK_NAME_MAX];
+    uint16_t              port;
+    struct trunk         *trunk;        /* NULL between attempts */
+    struct dns_query     *query;        /* owned */
+    struct dial          *dial;         /* owned */
+    struct timer          retry;
+    int64_t               backoff_ms;   /* of the next pause */
+    enum xe_why           why;          /* of the last end */
+    struct loop_task      reap;         /* frees the object at the end of the turn */
+};
+
+struct trunk_service {
+    struct stream_shared      *shared;      /* borrowed */
+    const struct config       *config;      /* borrowed; replaced by a reload */
+    struct dns                *dns;         /* borrowed; gateway */
+    struct tls_profile        *profile;     /* borrowed; server at the edge, client at the gateway */
+    struct tls_identity       *identity;    /* borrowed */
+    const struct trunk_events *events;      /* borrowed, static */
+    void                      *user;
+    struct list_node           all;         /* trunk */
+    struct list_node           links;       /* trunk_link */
+    size_t                     count;
+    bool                       stopping;    /* no new attempts */
+};
+
+static const char *
+trunk_state_name(enum trunk_state state)
+{
+    switch (state) {
+#define X(name, text) case name: return text;
+    TRUNK_STATES(X)
+#undef X
+    }
+    return "?";
+}
+
+static bool
+trunk_log(const struct trunk *t, enum log_level level, const char *event)
+{
+    struct log *log = t->service->shared->log;
+    char at[80];
+    if (!log_begin(log, level, event, span_of(t->name[0] != '\0' ? t->name : "?")))
+        return false;
+    log_text(log, "name", t->name[0] != '\0' ? t->name : NULL);
+    log_text(log, "peer", conn_address_text(&t->source, at));
+    if (t->stream.conn != NULL)
+        log_text(log, "via", conn_address_text(&t->stream.conn->local, at));
+    return true;
+}
+
+static const struct config_limits *
+trunk_limits(const struct trunk *t)
+{
+    return t->service->shared->limits;
+}
+
+static void
+trunk_enter(struct trunk *t, enum trunk_state next)
+{
+    struct log *log = t->service->shared->log;
+    if (log_wants(log, LOG_DEBUG) && trunk_log(t, LOG_DEBUG, "trunk-state")) {
+        log_text(log, "was", trunk_state_name(t->state));
+        log_text(log, "is", trunk_state_name(next));
+        log_end(log);
+    }
+    t->state = next;
+    if (next == TRUNK_UP)
+        timer_set(t->service->shared->loop, &t->timer, trunk_limits(t)->trunk_ping_ms);
+}
+
+/* ---- the end ---- */
+
+static void
+trunk_free(struct loop_task *task)
+{
+    struct trunk *t = MAP_OWNER(task, struct trunk, reap);
+    size_t i;
+    for (i = 0; i < t->ndomains; i++)
+        free((void *)(uintptr_t)t->domains[i].at);
+    queue_free(&t->window);
+    xe_xml_free(&t->stream.xml);
+    free(t);
+}
+
+static void
+trunk_log_end(const struct trunk *t, enum xe_why why)
+{
+    struct log *log = t->service->shared->log;
+    bool calm = t->we_leave || why == XE_WHY_DONE || why == XE_WHY_SHUTDOWN
+        || (why == XE_WHY_PEER_CLOSED && t->leaving);
+    if (!trunk_log(t, calm ? LOG_INFO : LOG_WARN, "trunk-down"))
+        return;
+    log_text(log, "state", trunk_state_name(t->state));
+    log_text(log, "why", xe_why(why)->word);
+    if (t->stream.detail[0] != '\0')
+        log_text(log, "detail", t->stream.detail);
+    log_int(log, "unacknowledged", (int64_t)t->window.count);
+    log_end(log);
+}
+
+/* The next attempt: later each time, with jitter so that gateways do not come in step. */
+static void
+trunk_link_wait(struct trunk_link *link, enum xe_why why)
+{
+    struct trunk_service *v = link->service;
+    const struct config_limits *l = v->shared->limits;
+    unsigned char dice = 128;
+    int64_t pause;
+    tls_random(v->shared->tls, &dice, 1);
+    pause = link->backoff_ms * 3 / 4 + link->backoff_ms * dice / 512;   /* 0.75 to 1.25 of it */
+    link->backoff_ms = link->backoff_ms * 2 < l->trunk_retry_max_ms
+        ? link->backoff_ms * 2 : l->trunk_retry_max_ms;
+    link->why = why;
+    if (v->stopping || list_linked(&link->reap.node))
+        return;
+    if (log_begin(v->shared->log, LOG_WARN, "trunk-retry", span_of(link->name))) {
+        log_text(v->shared->log, "name", link->name);
+        log_text(v->shared->log, "why", xe_why(why)->word);
+        log_int(v->shared->log, "retry_ms", pause);
+        log_end(v->shared->log);
+    }
+    timer_set(v->shared->loop, &link->retry, pause);
+}
+
+/* The one way out: give the window back, then forget. */
+static void
+trunk_end(struct trunk *t, enum xe_why why)
+{
+    struct trunk_service *v = t->service;
+    bool was_up = t->state == TRUNK_UP;
+    if (t->state == TRUNK_ENDED)
+        return;
+    trunk_log_end(t, why);
+    trunk_enter(t, TRUNK_ENDED);
+    timer_cancel(v->shared->loop, &t->timer);
+    loop_task_cancel(&t->flush);
+    stream_end(&t->stream, why);
+    list_remove(&t->node);
+    v->count--;
+    queue_rewind(&t->window);
+    if (t->link != NULL) {
+        t->link->trunk = NULL;
+        trunk_link_wait(t->link, why);
+    }
+    if (was_up)
+        v->events->down(v->user, t, why);
+    loop_at_end(v->shared->loop, &t->reap);
+}
+
+static void
+trunk_fail_with(struct trunk *t, enum xe_why why, const char *text)
+{
+    if (t->stream.state != STREAM_ENDED)
+        stream_fail_with(&t->stream, why, text);
+    trunk_end(t, why);
+}
+
+static void
+trunk_fail(struct trunk *t, enum xe_why why)
+{
+    trunk_fail_with(t, why, NULL);
+}
+
+static void
+trunk_stream_ended(struct stream *stream, enum xe_why why)
+{
+    trunk_end((struct trunk *)(void *)stream, why);
+}
+
+/* ---- sending and acknowledging ---- */
+
+/* May more be put on this trunk now? */
+static bool
+trunk_has_room(const struct trunk *t)
+{
+    const struct config_limits *l = trunk_limits(t);
+    return t->state == TRUNK_UP && t->window.count < l->trunk_window
+        && buf_len(&t->window.bytes) < l->trunk_window_bytes;
+}
+
+static void
+trunk_send_acks(struct trunk *t)
+{
+    struct buf *text;
+    if (t->told == t->received)
+        return;
+    t->told = t->received;
+    text = stream_text(&t->stream);
+    buf_puts(text, "<a xmlns='" STREAM_NS_SM "' h='");
+    buf_putu(text, t->received);
+    buf_puts(text, "'/>");
+    stream_send_text(&t->stream);
+}
+
+/* Hand unsent stanzas to the connection, as many as it should hold at a time. */
+static void
+trunk_push(struct trunk *t)
+{
+    while (queue_unsent(&t->window) > 0 && conn_queued(t->stream.conn) < TRUNK_OUT_HIGH) {
+        size_t n;
+        struct xe_span run = queue_send(&t->window, TRUNK_OUT_HIGH / 4, &n);
+        if (!stream_send(&t->stream, run)) {
+            trunk_end(t, XE_WHY_OUT_OF_MEMORY);
+            return;
+        }
+        t->stanzas_out += n;
+    }
+}
+
+/* Both windows empty on a trunk that somebody leaves: the last words. */
+static void
+trunk_check_drained(struct trunk *t)
+{
+    if (!t->leaving || t->window.count > 0)
+        return;
+    if (t->we_leave) {
+        if (t->peer_drained)
+            stream_close(&t->stream, XE_WHY_SHUTDOWN);
+    } else if (!t->drained_told) {
+        t->drained_told = true;
+        stream_send(&t->stream, span_of("<drained xmlns='" TRUNK_NS "'/>"));
+    }
+}
+
+static void
+trunk_flush(struct loop_task *task)
+{
+    struct trunk *t = MAP_OWNER(task, struct trunk, flush);
+    if (t->state != TRUNK_UP)
+        return;
+    trunk_push(t);
+    if (t->state == TRUNK_UP) {
+        trunk_send_acks(t);
+        trunk_check_drained(t);
+    }
+}
+
+static void
+trunk_flush_later(struct trunk *t)
+{
+    if (t->state == TRUNK_UP)
+        loop_at_end(t->service->shared->loop, &t->flush);
+}
+
+/* Count in a stanza of `len` bytes that was written to the end of t->window.bytes. */
+static bool
+trunk_commit(struct trunk *t, size_t len, void *tag)
+{
+    if (!queue_add(&t->window, len, tag))
+        return false;
+    trunk_flush_later(t);
+    return true;
+}
+
+/* <a h='n'/>: the other side answers for n stanzas in all. */
+static void
+trunk_on_ack(struct trunk *t, const struct xe_xml_event *e)
+{
+    struct xe_span h = xe_xml_attr(e, "h");
+    uint32_t value = 0;
+    uint32_t fresh;
+    size_t i;
+    for (i = 0; i < h.len && i < 10 && h.at[i] >= '0' && h.at[i] <= '9'; i++)
+        value = value * 10 + (uint32_t)(h.at[i] - '0');
+    fresh = value - t->acked;
+    if (h.at == NULL || i == 0 || i != h.len || fresh > t->window.sent) {
+        trunk_fail_with(t, XE_WHY_TRUNK_PROTOCOL, "an acknowledgement of stanzas that were not sent");
+        return;
+    }
+    t->acked = value;
+    for (; fresh > 0; fresh--)
+        t->service->events->released(t->service->user, t, queue_release(&t->window));
+    trunk_flush_later(t);
+}
+
+/* ---- liveness ---- */
+
+static void
+trunk_timeout(struct timer *timer)
+{
+    struct trunk *t = MAP_OWNER(timer, struct trunk, timer);
+    const struct config_limits *l = trunk_limits(t);
+    int64_t quiet = loop_now(t->service->shared->loop) - t->stream.heard;
+    if (t->state != TRUNK_UP) {
+        trunk_fail(t, XE_WHY_SETUP_TIMEOUT);
+    } else if (quiet >= l->trunk_ping_ms + l->trunk_answer_ms) {
+        trunk_fail(t, XE_WHY_PING_TIMEOUT);
+    } else if (quiet >= l->trunk_ping_ms) {
+        stream_send(&t->stream, span_of("<r xmlns='" STREAM_NS_SM "'/>"));
+        timer_set(t->service->shared->loop, timer, l->trunk_ping_ms + l->trunk_answer_ms - quiet);
+    } else {
+        timer_set(t->service->shared->loop, timer, l->trunk_ping_ms - quiet);
+    }
+}
+
+/* ---- both sides: a trunk that is up ---- */
+
+/* Leave in order; what is under way still arrives. */
+static void
+trunk_leave(struct trunk *t)
+{
+    if (t->state != TRUNK_UP) {
+        trunk_end(t, XE_WHY_SHUTDOWN);
+        return;
+    }
+    if (t->we_leave)
+        return;
+    t->leaving = t->we_leave = true;
+    stream_send(&t->stream, span_of("<drain xmlns='" TRUNK_NS "'/>"));
+    trunk_flush_later(t);
+}
+
+static void
+trunk_on_drain(struct trunk *t)
+{
+    if (t->leaving && t->we_leave) {   /* both leave: nothing new comes from either */
+        trunk_flush_later(t);
+        return;
+    }
+    t->leaving = true;
+    trunk_log(t, LOG_INFO, "trunk-leaving");
+    log_end(t->service->shared->log);
+    t->service->events->leaving(t->service->user, t);
+    trunk_flush_later(t);
+}
+
+static void
+trunk_become_up(struct trunk *t)
+{
+    struct log *log = t->service->shared->log;
+    trunk_enter(t, TRUNK_UP);
+    t->window.bytes.max = trunk_limits(t)->trunk_window_bytes + 2 * trunk_limits(t)->stanza_bytes;
+    if (t->link != NULL)
+        t->link->backoff_ms = trunk_limits(t)->trunk_retry_first_ms;
+    if (trunk_log(t, LOG_INFO, "trunk-up")) {
+        log_text(log, "tls", tls_facts(t->stream.conn->tls)->version);
+        log_text(log, "cipher", tls_facts(t->stream.conn->tls)->ciphersuite);
+        log_int(log, "domains", (int64_t)t->ndomains);
+        log_end(log);
+    }
+    t->service->events->up(t->service->user, t);
+}
+
+static void
+trunk_on_stanza(struct trunk *t, const struct xe_xml_event *e)
+{
+    t->received++;
+    t->stanzas_in++;
+    t->service->events->stanza(t->service->user, t, e);
+    trunk_flush_later(t);
+}
+
+static void
+trunk_up_element(struct trunk *t, const struct xe_xml_event *e)
+{
+    enum xe_element_kind kind = xe_element_kind(e);
+    if (kind == XE_KIND_MESSAGE || kind == XE_KIND_PRESENCE || kind == XE_KIND_IQ) {
+        trunk_on_stanza(t, e);
+    } else if (kind == XE_KIND_SM_A) {
+        trunk_on_ack(t, e);
+    } else if (kind == XE_KIND_SM_R) {
+        t->told = t->received - 1;   /* an answer is due even when nothing is new */
+        trunk_flush_later(t);
+    } else if (span_is(e->ns, TRUNK_NS) && span_is(e->name, "drain")) {
+        trunk_on_drain(t);
+    } else if (span_is(e->ns, TRUNK_NS) && span_is(e->name, "drained")) {
+        t->peer_drained = true;
+        trunk_flush_later(t);
+    } else {
+        trunk_fail(t, XE_WHY_BAD_ELEMENT);
+    }
+}
+
+/* Whose certificate is it?  Demanded on both sides: no certificate, no trunk. */
+static enum xe_why
+trunk_judge(const struct trunk *t, struct xe_span name)
+{
+    return peer_may_speak_for(tls_facts(t->stream.conn->tls), name);
+}
+
+static bool
+trunk_peer_name(const struct trunk *t, const struct xe_xml_event *e, char name[TRUNK_NAME_MAX])
+{
+    struct xe_span from = xe_xml_attr(e, "from");
+    size_t len;
+    (void)t;
+    if (from.at == NULL || !xe_jid_domain_normal(from, name, &len))
+        return false;
+    name[len] = '\0';
+    return true;
+}
+
+static bool
+trunk_add_domain(struct trunk *t, struct xe_span domain)
+{
+    char *copy;
+    if (t->ndomains == TRUNK_DOMAINS_MAX)
+        return false;
+    copy = malloc(domain.len + 1);
+    if (copy == NULL)
+        return false;
+    memcpy(copy, domain.at, domain.len);
+    copy[domain.len] = '\0';
+    t->domains[t->ndomains++] = span_make(copy, domain.len);
+    return true;
+}
+
+/* Is this inner domain behind the gateway of this trunk? */
+static bool
+trunk_serves(const struct trunk *t, struct xe_span domain)
+{
+    size_t i;
+    for (i = 0; i < t->ndomains; i++)
+        if (span_eq(t->domains[i], domain))
+            return true;
+    return false;
+}
+
+static struct trunk *
+trunk_new(struct trunk_service *v)
+{
+    struct trunk *t = calloc(1, sizeof *t);
+    if (t == NULL)
+        return NULL;
+    t->service = v;
+    t->stream.shared = v->shared;
+    t->stream.state = STREAM_ENDED;
+    t->state = TRUNK_TLS;
+    t->max_bytes = v->shared->limits->stanza_bytes;
+    t->timer.fire = trunk_timeout;
+    t->flush.run = trunk_flush;
+    t->reap.run = trunk_free;
+    t->since = loop_now(v->shared->loop);
+    list_append(&v->all, &t->node);
+    v->count++;
+    timer_set(v->shared->loop, &t->timer, v->shared->limits->preauth_ms);
+    return t;
+}
+
+static void
+trunk_drained(struct stream *stream)
+{
+    trunk_flush_later((struct trunk *)(void *)stream);
+}
+
+/* ---- the edge: accepted trunks ---- */
+
+static bool
+trunk_edge_knows(const struct trunk *t, const char *name)
+{
+    const struct config_internal *internal = &t->service->config->internal;
+    size_t i;
+    for (i = 0; i < internal->ngateways; i++)
+        if (span_is(internal->gateways[i].name, name))
+            return true;
+    return false;
+}
+
+/* A gateway that connects again while its old trunk has not been noticed dead takes its place. */
+static void
+trunk_edge_replace(struct trunk *t)
+{
+    struct list_node *n = t->service->all.next;
+    while (n != &t->service->all) {
+        struct trunk *old = MAP_OWNER(n, struct trunk, node);
+        n = n->next;
+        if (old != t && old->state != TRUNK_ENDED && strcmp(old->name, t->name) == 0) {
+            trunk_fail(old, XE_WHY_REPLACED);
+            n = t->service->all.next;
+        }
+    }
+}
+
+static void
+trunk_edge_header(struct stream *stream, const struct xe_xml_event *e)
+{
+    struct trunk *t = (struct trunk *)(void *)stream;
+    struct xe_span own = t->service->config->name;
+    char name[TRUNK_NAME_MAX];
+    enum xe_why why = XE_WHY_NONE;
+    bool named = trunk_peer_name(t, e, name);
+    stream_send_header(stream, own, named ? span_of(name) : span_make(NULL, 0));
+    if (!named || (t->authenticated && strcmp(name, t->name) != 0))
+        why = XE_WHY_BAD_ADDRESS;
+    else if (!t->authenticated)
+        why = trunk_judge(t, span_of(name));
+    if (why == XE_WHY_NONE && !trunk_edge_knows(t, name))
+        why = XE_WHY_NAME_DENIED;
+    if (why != XE_WHY_NONE) {
+        if (named)
+            stream_note(stream, span_of(name));
+        trunk_fail(t, why);
+        return;
+    }
+    strcpy(t->name, name);
+    stream_send(stream, span_of(t->authenticated
+        ? "<stream:features><trunk xmlns='" TRUNK_NS "'/><sm xmlns='" STREAM_NS_SM "'/></stream:features>"
+        : "<stream:features><mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
+          "</mechanisms></stream:features>"));
+    trunk_enter(t, t->authenticated ? TRUNK_OFFER : TRUNK_AUTH);
+}
+
+static void
+trunk_edge_auth(struct trunk *t, const struct xe_xml_event *e)
+{
+    char authzid[TRUNK_NAME_MAX];
+    if (t->state != TRUNK_AUTH || !span_is(xe_xml_attr(e, "mechanism"), "EXTERNAL")
+        || !sasl_external_decode(e->inner, authzid, sizeof authzid)
+        || (authzid[0] != '\0' && strcmp(authzid, t->name) != 0)) {
+        stream_send(&t->stream, span_of("<failure xmlns='" STREAM_NS_SASL "'><not-authorized/></failure>"));
+        trunk_fail(t, XE_WHY_NAME_DENIED);
+        return;
+    }
+    t->authenticated = true;
+    stream_trust(&t->stream);
+    stream_send(&t->stream, span_of("<success xmlns='" STREAM_NS_SASL "'/>"));
+    stream_restart(&t->stream);
+    trunk_enter(t, TRUNK_HEADER);
+}
+
+/* <trunk> with the domains that the gateway serves: each must be ours, and this gateway's. */
+static void
+trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
+{
+    struct elem *offer = elem_parse(&t->stream.xml, e);
+    const struct elem *d;
+    char domain[TRUNK_NAME_MAX];
+    char text[TRUNK_NAME_MAX + 64];
+    size_t len;
+    struct buf *answer;
+    for (d = elem_first(offer); d != NULL; d = elem_next(d)) {
+        struct xe_span name = elem_text(d);
+        if (!elem_is(d, "domain", TRUNK_NS) || !xe_jid_domain_normal(name, domain, &len)
+            || !t->service->events->may_serve(t->service->user, span_of(t->name), span_make(domain, len))
+            || !trunk_add_domain(t, span_make(domain, len))) {
+            snprintf(text, sizeof text, "this gateway may not serve the domain %.*s",
+                (int)(name.len < 200 ? name.len : 200), name.at == NULL ? "" : name.at);
+            stream_note(&t->stream, span_of(text));
+            elem_free(offer);
+            trunk_fail_with(t, XE_WHY_DOMAIN_NOT_YOURS, t->stream.detail);
+            return;
+        }
+    }
+    elem_free(offer);
+    answer = stream_text(&t->stream);
+    buf_puts(answer, "<trunk xmlns='" TRUNK_NS "' max-bytes='");
+    buf_putu(answer, trunk_limits(t)->stanza_bytes);
+    buf_puts(answer, "' idle-seconds='");
+    buf_putu(answer, (uint64_t)((trunk_limits(t)->trunk_ping_ms + trunk_limits(t)->trunk_answer_ms) / 1000));
+    buf_puts(answer, "'/>");
+    stream_send_text(&t->stream);
+    trunk_enter(t, TRUNK_ENABLE);
+}
+
+static void
+trunk_edge_element(struct stream *stream, const struct xe_xml_event *e)
+{
+    struct trunk *t = (struct trunk *)(void *)stream;
+    enum xe_element_kind kind = xe_element_kind(e);
+    if (t->state == TRUNK_UP) {
+        trunk_up_element(t, e);
+    } else if (kind == XE_KIND_AUTH) {
+        trunk_edge_auth(t, e);
+    } else if (t->state == TRUNK_OFFER && span_is(e->ns, TRUNK_NS) && span_is(e->name, "trunk")) {
+        trunk_edge_offer(t, e);
+    } else if (t->state == TRUNK_ENABLE && kind == XE_KIND_SM_ENABLE) {
+        trunk_edge_replace(t);
+        stream_send(stream, span_of("<enabled xmlns='" STREAM_NS_SM "'/>"));
+        trunk_become_up(t);
+    } else {
+        trunk_fail(t, XE_WHY_TRUNK_PROTOCOL);
+    }
+}
+
+static void
+trunk_edge_secured(struct stream *stream)
+{
+    struct trunk *t = (struct trunk *)(void *)stream;
+    stream_restart(stream);
+    trunk_enter(t, TRUNK_HEADER);
+}
+
+/* Serve a connection on the internal address; the descriptor is taken. */
+static void
+trunk_accept(struct trunk_service *v, int fd, const struct sockaddr_storage *source)
+{
+    static const struct stream_events events = { trunk_edge_header, trunk_edge_element,
+        trunk_edge_secured, trunk_drained, trunk_stream_ended, NULL };
+    struct trunk *t = trunk_new(v);
+    struct tls *tls;
+    if (t == NULL) {
+        close(fd);
+        return;
+    }
+    t->source = *source;
+    if (!stream_start(&t->stream, v->shared, fd, false, &events)) {
+        trunk_end(t, XE_WHY_OUT_OF_MEMORY);
+        return;
+    }
+    tls = tls_new(v->profile, v->identity, NULL, fd, NULL, NULL);
+    if (tls == NULL)
+        trunk_end(t, XE_WHY_OUT_OF_MEMORY);
+    else
+        stream_start_direct_tls(&t->stream, tls);
+}
+
+/* ---- the gateway: dialled trunks ---- */
+
+static void
+trunk_gateway_header(struct stream *stream, const struct xe_xml_event *e)
+{
+    struct trunk *t = (struct trunk *)(void *)stream;
+    (void)e;
+    if (!t->authenticated) {
+        enum xe_why why = trunk_judge(t, span_of(t->link->name));
+        if (why != XE_WHY_NONE) {
+            trunk_fail(t, why);
+            return;
+        }
+    }
+    trunk_enter(t, TRUNK_FEATURES);
+}
+
+static void
+trunk_gateway_features(struct trunk *t)
+{
+    struct trunk_service *v = t->service;
+    char authzid[TRUNK_NAME_MAX * 2];
+    struct buf *text;
+    size_t i;
+    if (!t->authenticated) {
+        sasl_external_encode(v->config->name, authzid, sizeof authzid);
+        text = stream_text(&t->stream);
+        buf_puts(text, "<auth xmlns='" STREAM_NS_SASL "' mechanism='EXTERNAL'>");
+        buf_puts(text, authzid);
+        buf_puts(text, "</auth>");
+        stream_send_text(&t->stream);
+        trunk_enter(t, TRUNK_AUTH);
+        return;
+    }
+    text = stream_text(&t->stream);
+    buf_puts(text, "<trunk xmlns='" TRUNK_NS "'>");
+    for (i = 0; i < t->ndomains; i++) {
+        buf_puts(text, "<domain>");
+        xmlout_text(text, t->domains[i]);
+        buf_puts(text, "</domain>");
+    }
+    buf_puts(text, "</trunk>");
+    stream_send_text(&t->stream);
+    trunk_enter(t, TRUNK_OFFER);
+}
+
+static void
+trunk_gateway_offered(struct trunk *t, const struct xe_xml_event *e)
+{
+    struct xe_span max = xe_xml_attr(e, "max-bytes");
+    size_t value = 0;
+    size_t i;
+    for (i = 0; i < max.len && i < 10 && max.at[i] >= '0' && max.at[i] <= '9'; i++)
+        value = value * 10 + (size_t)(max.at[i] - '0');
+    if (value > 0 && value < t->max_bytes)
+        t->max_bytes = value;
+    stream_send(&t->stream, span_of("<enable xmlns='" STREAM_NS_SM "'/>"));
+    trunk_enter(t, TRUNK_ENABLE);
+}
+
+static void
+trunk_gateway_success(struct trunk *t)
+{
+    t->authenticated = true;
+    stream_trust(&t->stream);
+    stream_restart(&t->stream);
+    trunk_enter(t, TRUNK_HEADER);
+    stream_send_header(&t->stream, t->service->config->name, span_of(t->link->name));
+}
+
+static void
+trunk_gateway_element(struct stream *stream, const struct xe_xml_event *e)
+{
+    struct trunk *t = (struct trunk *)(void *)stream;
+    enum xe_element_kind kind = xe_element_kind(e);
+    if (t->state == TRUNK_UP)
+        trunk_up_element(t, e);
+    else if (t->state == TRUNK_FEATURES && kind == XE_KIND_FEATURES)
+        trunk_gateway_features(t);
+    else if (t->state == TRUNK_AUTH && kind == XE_KIND_SUCCESS)
+        trunk_gateway_success(t);
+    else if (t->state == TRUNK_AUTH && kind == XE_KIND_SASL_FAILURE)
+        trunk_fail(t, XE_WHY_SASL_REFUSED);
+    else if (t->state == TRUNK_OFFER && span_is(e->ns, TRUNK_NS) && span_is(e->name, "trunk"))
+        trunk_gateway_offered(t, e);
+    else if (t->state == TRUNK_ENABLE && kind == XE_KIND_SM_ENABLED)
+        trunk_become_up(t);
+    else
+        trunk_fail(t, XE_WHY_TRUNK_PROTOCOL);
+}
+
+static void
+trunk_gateway_secured(struct stream *stream)
+{
+    struct trunk *t = (struct trunk *)(void *)stream;
+    stream_restart(stream);
+    trunk_enter(t, TRUNK_HEADER);
+    stream_send_header(stream, t->service->config->name, span_of(t->link->name));
+}
+
+/* The domains that this gateway stands for: those of its inner servers and its echo domain. */
+static bool
+trunk_gateway_domains(struct trunk *t)
+{
+    const struct config *config = t->service->config;
+    bool ok = true;
+    size_t i;
+    size_t k;
+    for (i = 0; i < config->ninner; i++)
+        for (k = 0; k < config->inner[i].ndomains; k++)
+            ok = trunk_add_domain(t, config->inner[i].domains[k].name) && ok;
+    if (config->echo.domain.at != NULL)
+        ok = trunk_add_domain(t, config->echo.domain) && ok;
+    return ok;
+}
+
+/* ---- links: a gateway's standing orders ---- */
+
+static void
+trunk_link_connected(void *user, int fd, const struct dns_target *target)
+{
+    static const struct stream_events events = { trunk_gateway_header, trunk_gateway_element,
+        trunk_gateway_secured, trunk_drained, trunk_stream_ended, NULL };
+    struct trunk_link *link = user;
+    struct trunk_service *v = link->service;
+    struct trunk *t = trunk_new(v);
+    struct tls *tls;
+    if (t == NULL) {
+        close(fd);
+        trunk_link_wait(link, XE_WHY_OUT_OF_MEMORY);
+        return;
+    }
+    t->link = link;
+    link->trunk = t;
+    t->source = target->addr;
+    strcpy(t->name, link->name);
+    if (!trunk_gateway_domains(t) || !stream_start(&t->stream, v->shared, fd, true, &events)) {
+        trunk_end(t, XE_WHY_OUT_OF_MEMORY);
+        return;
+    }
+    tls = tls_new(v->profile, v->identity, link->name, fd, NULL, NULL);
+    if (tls == NULL)
+        trunk_end(t, XE_WHY_OUT_OF_MEMORY);
+    else
+        stream_start_direct_tls(&t->stream, tls);
+}
+
+static void
+trunk_link_dial_failed(void *user, enum xe_why why)
+{
+    trunk_link_wait(user, why);
+}
+
+static void
+trunk_link_resolved(void *user, enum xe_why why, const struct dns_target *targets, size_t n)
+{
+    struct trunk_link *link = user;
+    struct trunk_service *v = link->service;
+    link->query = NULL;
+    if (why == XE_WHY_NONE) {
+        link->dial = dial_new(v->shared->wire, targets, n, NULL, v->shared->limits->connect_ms);
+        if (link->dial == NULL)
+            why = XE_WHY_OUT_OF_MEMORY;
+    }
+    if (why != XE_WHY_NONE) {
+        trunk_link_wait(link, why);
+        return;
+    }
+    link->dial->connected = trunk_link_connected;
+    link->dial->failed = trunk_link_dial_failed;
+    link->dial->user = link;
+    dial_next(link->dial);
+}
+
+static void
+trunk_link_try(struct timer *timer)
+{
+    static const struct dns_events events = { trunk_link_resolved };
+    struct trunk_link *link = MAP_OWNER(timer, struct trunk_link, retry);
+    dial_free(link->dial);
+    link->dial = NULL;
+    link->query = dns_find_address(link->service->dns, link->host, link->port, true, &events, link);
+    if (link->query == NULL)
+        trunk_link_wait(link, XE_WHY_OUT_OF_MEMORY);
+}
+
+static void
+trunk_link_reap(struct loop_task *task)
+{
+    free(MAP_OWNER(task, struct trunk_link, reap));
+}
+
+/* Keep a trunk to this edge from now on.  False when memory is out. */
+static bool
+trunk_link_open(struct trunk_service *v, const struct config_edge *edge)
+{
+    struct trunk_link *link = calloc(1, sizeof *link);
+    if (link == NULL)
+        return false;
+    link->service = v;
+    snprintf(link->name, sizeof link->name, "%.*s", (int)edge->name.len, edge->name.at);
+    snprintf(link->host, sizeof link->host, "%s", edge->host.name);
+    link->port = edge->host.address.port;
+    link->backoff_ms = v->shared->limits->trunk_retry_first_ms;
+    link->retry.fire = trunk_link_try;
+    link->reap.run = trunk_link_reap;
+    list_append(&v->links, &link->node);
+    timer_set(v->shared->loop, &link->retry, 0);
+    return true;
+}
+
+static bool
+trunk_link_is(const struct trunk_link *link, const struct config_edge *edge)
+{
+    return span_is(edge->name, link->name) && strcmp(edge->host.name, link->host) == 0
+        && edge->host.address.port == link->port;
+}
+
+/* Give the standing order up; a trunk that is up leaves in order. */
+static void
+trunk_link_close(struct trunk_link *link)
+{
+    struct trunk_service *v = link->service;
+    timer_cancel(v->shared->loop, &link->retry);
+    if (link->query != NULL)
+        dns_cancel(link->query);
+    link->query = NULL;
+    dial_free(link->dial);
+    link->dial = NULL;
+    list_remove(&link->node);
+    if (link->trunk != NULL) {
+        link->trunk->link = NULL;
+        trunk_leave(link->trunk);
+    }
+    loop_at_end(v->shared->loop, &link->reap);
+}
+
+/* ===========================================================================
+ * [ROUTE] route_         where a stanza goes, where it waits, and what comes back when it cannot go
+ * calls:  BASE BUF WHY MAP LOG JID XML PHASE QUEUE LOOP TLS CONN POLICY CONFIG STREAM S2S TRUNK
+ *
+ * Everything is kept per pair: the domain that a stanza is from and the one that it is to.  Order is
+ * kept within a pair, limits are counted per pair, and one pair's trouble is no other's.
+ *
+ *   from s2s  --> pair TO_TRUNK --> window of the trunk that the pair is pinned to --> released by <a/>
+ *                      \--> pair->queue while there is none (hold), or no room (then the source waits)
+ *   from trunk --> pair TO_S2S --> pair->queue --> the dialled connection of the pair --> released
+ *                      \                            when the system has taken the bytes
+ *                       \--> no connection: one is dialled; its outcome sends or bounces the queue
+ *
+ * A pair is pinned to a trunk by rendezvous hashing over those that are up and stays there until the trunk
+ * goes down or leaves.  From a leaving trunk a pair moves when what it sent there is acknowledged,
+ * so that order is kept.
+ *
+ * What cannot be delivered comes back to its sender as a stanza error (RFC 6120 8.3), never an error
+ * for an error.  A stanza belongs to exactly one queue at any time, or has been handed on, or has been
+ * bounced: that is the invariant that `nothing lost` rests on.
+ *
+ * The same section keeps the limits on connections and says who may talk to whom (route_admit), because
+ * both are questions about domains.
+ * ======================================================================== */
+
+#define ROUTE_PAIRS_MAX      20000               /* pairs remembered */
+#define ROUTE_PAIR_IDLE_MS   300000              /* a pair without traffic is forgotten after */
+#define ROUTE_SWEEP_MS       60000               /* how often that is looked at */
+#define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
+#define ROUTE_SOURCES_MAX    4096                /* source addresses remembered */
+#define ROUTE_PINGS_MAX      64                  /* pings under way */
+#define ROUTE_ECHO_IQ_NS     "urn:xmpp:ping"
+
+enum route_way { ROUTE_TO_S2S, ROUTE_TO_TRUNK, ROUTE_TO_ECHO };
+
+struct route_pair {
+    struct map_node   node;        /* in route->pairs; the key is from NUL to */
+    struct list_node  all;         /* in route->all */
+    struct list_node  waiting;     /* in route->waiting: its queue waits for room on a trunk */
+    struct xe_span    from;        /* in text */
+    struct xe_span    to;          /* in text */
+    enum route_way    way;
+    bool              admitted;    /* policy has been asked since the last reload */
+    bool              paused;      /* its sources are not read */
+    bool              gave_up;     /* held too long without a trunk: bounce at once until one is up */
+    struct queue      queue;
+    struct queue      behind;      /* what waited, while a dead trunk's stanzas are put before it */
+    struct timer      hold;        /* the oldest held stanza has waited long enough */
+    struct loop_task  push;        /* end of turn: hand on what is in the queue */
+    struct route     *route;       /* borrowed */
+    /* to s2s */
+    struct s2s       *out;         /* borrowed; NULL: none */
+    int64_t           retry_at;    /* ms; before it no new attempt is made */
+    int64_t           backoff_ms;
+    enum xe_why       last_why;    /* of the last failed attempt */
+    char              last_detail[STREAM_DETAIL_MAX];
+    struct list_node  feeds;       /* s2s_pair.feed: accepted connections that bring its stanzas */
+    /* to a trunk */
+    struct trunk     *trunk;       /* borrowed; pinned to; NULL: none */
+    size_t            in_flight;   /* stanzas in that trunk's window */
+    size_t            in_flight_bytes;
+    /* for the status */
+    uint64_t          passed;      /* stanzas handed on */
+    uint64_t          bounced;
+    int64_t           last_ms;     /* of the last stanza */
+    char              text[];      /* from NUL to */
+};
+
+/* Connections accepted from one address. */
+struct route_source {
+    struct map_node node;
+    size_t          count;         /* open now */
+    int64_t         credit_ms;     /* token bucket in ms: full at burst / rate seconds */
+    int64_t         last;          /* ms, when it was last filled */
+    char            key[64];       /* address without port */
+};
+
+/* A ping under way (the `ping` command). */
+struct route_ping {
+    struct list_node node;         /* in route->pings */
+    char             id[40];
+    /* the answer's content, or why there is none; the ping is out of the list by then */
+    void           (*answered)(struct route_ping *p, enum xe_why why, struct xe_span what);
+};
+
+struct route {
+    struct stream_shared *shared;   /* borrowed */
+    const struct config  *config;   /* borrowed; replaced by a reload */
+    struct s2s_service   *s2s;      /* borrowed */
+    struct trunk_service *trunks;   /* borrowed */
+    struct map            pairs;
+    struct list_node      all;      /* route_pair */
+    struct list_node      waiting;  /* route_pair */
+    struct loop_task      serve_waiting;
+    struct timer          sweep;
+    size_t                memory;   /* bytes in all queues and windows */
+    struct map            sources;
+    struct list_node      pings;
+    size_t                npings;
+    struct xe_xml         reader;   /* reads back stanzas that wait */
+    struct xe_xml_event   event;    /* of the reader */
+    struct buf            text;     /* a stanza of our own */
+    struct route_pair    *last;     /* the pair of the last stanza from a trunk */
+    bool                  stopping; /* draining: nothing new is dialled for long */
+    bool                  trunk_seen; /* some trunk has been up */
+    void                (*push)(struct loop_task *t);   /* work of a pair at the end of a turn */
+    void                (*held)(struct timer *t);       /* a pair has waited too long for a trunk */
+    uint64_t              stanzas;  /* handed on */
+    uint64_t              bounces;
+    uint64_t              refusals[XE_WHY_COUNT];  /* ends and bounces by reason */
+};
+
+static bool
+route_is_edge(const struct route *r)
+{
+    return r->config->role == CONFIG_EDGE;
+}
+
+/* ---- who may talk to whom ---- */
+
+/* Is this one of the domains that this node speaks for on its s2s side? */
+static bool
+route_is_local(const struct route *r, struct xe_span domain)
+{
+    if (route_is_edge(r))
+        return config_domain_for(r->config, domain) != NULL || span_eq(r->config->echo.domain, domain);
+    return config_partner_for(r->config, domain) != NULL
+        && config_inner_for(r->config, domain) == NULL && !span_eq(r->config->echo.domain, domain);
+}
+
+static void
+route_terms_of_partner(const struct config_partner *p, struct s2s_terms *terms)
+{
+    terms->tls = p->tls;
+    terms->sasl = p->sasl;
+    terms->methods = p->row->methods;
+    terms->keepalive = p->keepalive;
+    terms->route[0] = '\0';
+    if (p->proxy.name != NULL) {
+        snprintf(terms->route, sizeof terms->route, "%s", p->proxy.name);
+        terms->route_port = p->proxy.address.port;
+        terms->route_tls = p->proxy_direct_tls;
+    }
+}
+
+static void
+route_terms_of_inner(const struct config_inner *inner, struct s2s_terms *terms)
+{
+    char text[80];
+    char *end;
+    terms->tls = inner->tls;
+    terms->sasl = POLICY_NOT_SUPPORTED;
+    terms->methods = inner->row->methods;
+    terms->keepalive = true;
+    conn_address_text(&inner->address.sa, text);
+    end = strrchr(text, ':');
+    *end = '\0';
+    if (text[0] == '[')
+        *strrchr(text, ']') = '\0';
+    snprintf(terms->route, sizeof terms->route, "%s", text[0] == '[' ? text + 1 : text);
+    terms->route_port = inner->address.port;
+    terms->route_tls = false;
+}
+
+/* What holds until a peer has said who it is. */
+static void
+route_terms_of_stranger(struct s2s_terms *terms)
+{
+    *terms = (struct s2s_terms){ .tls = POLICY_OPTIONAL, .sasl = POLICY_OPTIONAL,
+        .methods = POLICY_SASL_TLS | POLICY_TLS_DIALBACK | POLICY_TCP_DIALBACK };
+}
+
+/* May `remote`, on the s2s side, talk to `local`, which we speak for there?  Empty: not known yet. */
+static enum xe_why
+route_admit(void *user, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
+{
+    const struct route *r = user;
+    const struct config_partner *partner;
+    const struct config_inner *inner;
+    route_terms_of_stranger(terms);
+    if (local.len > 0 && !route_is_local(r, local))
+        return route_is_edge(r) || config_inner_for(r->config, local) != NULL
+            ? XE_WHY_HOST_UNKNOWN : XE_WHY_PARTNER_UNLISTED;
+    if (remote.len == 0)
+        return XE_WHY_NONE;
+    if (!route_is_edge(r)) {
+        inner = config_inner_for(r->config, remote);
+        if (inner == NULL)
+            return XE_WHY_DOMAIN_NOT_YOURS;
+        route_terms_of_inner(inner, terms);
+        return XE_WHY_NONE;
+    }
+    partner = route_is_local(r, remote) ? NULL : config_partner_for(r->config, remote);
+    if (partner == NULL)
+        return XE_WHY_PARTNER_UNLISTED;
+    route_terms_of_partner(partner, terms);
+    return XE_WHY_NONE;
+}
+
+static size_t
+route_connection_limit(const struct route *r, struct xe_span remote)
+{
+    const struct config_partner *partner = route_is_edge(r) ? config_partner_for(r->config, remote) : NULL;
+    return partner != NULL ? partner->connection_limit
+        : route_is_edge(r) ? r->config->limits.partner_connections : r->config->limits.connections;
+}
+
+/* May one more connection with this domain be held?  `s`, if any, is the one that asks. */
+static enum xe_why
+route_room(void *user, const struct s2s *s, struct xe_span remote)
+{
+    const struct route *r = user;
+    size_t limit = route_connection_limit(r, remote);
+    size_t count = 0;
+    const struct list_node *n;
+    if (r->s2s->count + (s == NULL) > r->config->limits.connections)
+        return XE_WHY_CONN_LIMIT;
+    for (n = r->s2s->all.next; n != &r->s2s->all; n = n->next) {
+        const struct s2s *other = MAP_OWNER(n, struct s2s, node);
+        if (other != s && other->kind != S2S_VERIFY && span_is(remote, other->remote))
+            count++;
+    }
+    return count >= limit ? XE_WHY_PARTNER_LIMIT : XE_WHY_NONE;
+}
+
+/* ---- limits on who connects ---- */
+
+static struct route_source *
+route_source_find(struct route *r, const struct sockaddr_storage *from)
+{
+    char key[80];
+    char *port;
+    struct map_node *n;
+    struct route_source *s;
+    conn_address_text(from, key);
+    port = strrchr(key, ':');
+    *port = '\0';
+    n = map_find(&r->sources, span_of(key));
+    if (n != NULL)
+        return MAP_OWNER(n, struct route_source, node);
+    if (r->sources.count >= ROUTE_SOURCES_MAX || (s = calloc(1, sizeof *s)) == NULL)
+        return NULL;
+    snprintf(s->key, sizeof s->key, "%.63s", key);
+    s->credit_ms = INT64_MAX / 4;
+    if (!map_add(&r->sources, &s->node, span_of(s->key))) {
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+/* Account for one more connection from this address, or say why it is refused. */
+static enum xe_why
+route_source_enter(struct route *r, const struct sockaddr_storage *from)
+{
+    const struct config_limits *l = &r->config->limits;
+    int64_t now = loop_now(r->shared->loop);
+    int64_t price = l->source_rate > 0 ? 1000 / (int64_t)l->source_rate : 0;
+    int64_t full = price * (int64_t)l->source_burst;
+    struct route_source *s = route_source_find(r, from);
+    if (s == NULL || r->s2s->count >= l->connections)
+        return XE_WHY_CONN_LIMIT;
+    s->credit_ms = s->credit_ms >= full || s->credit_ms + (now - s->last) >= full
+        ? full : s->credit_ms + (now - s->last);
+    s->last = now;
+    if (s->count >= l->source_connections)
+        return XE_WHY_SOURCE_LIMIT;
+    if (s->credit_ms < price)
+        return XE_WHY_SOURCE_RATE;
+    s->credit_ms -= price;
+    s->count++;
+    return XE_WHY_NONE;
+}
+
+static void
+route_source_leave(struct route *r, const struct sockaddr_storage *from)
+{
+    struct route_source *s = route_source_find(r, from);
+    if (s != NULL && s->count > 0)
+        s->count--;
+}
+
+/* ---- pairs ---- */
+
+static struct route_pair *
+route_pair_find(struct route *r, struct xe_span from, struct xe_span to)
+{
+    char key[2 * S2S_DOMAIN_MAX];
+    struct map_node *n;
+    if (from.len + to.len + 1 > sizeof key)
+        return NULL;
+    memcpy(key, from.at, from.len);
+    key[from.len] = '\0';
+    memcpy(key + from.len + 1, to.at, to.len);
+    n = map_find(&r->pairs, span_make(key, from.len + 1 + to.len));
+    return n == NULL ? NULL : MAP_OWNER(n, struct route_pair, node);
+}
+
+/* The way towards a domain, seen from this node. */
+static enum route_way
+route_way_to(const struct route *r, struct xe_span to)
+{
+    if (r->config->echo.domain.at != NULL && span_eq(r->config->echo.domain, to))
+        return ROUTE_TO_ECHO;
+    if (route_is_edge(r))
+        return config_domain_for(r->config, to) != NULL ? ROUTE_TO_TRUNK : ROUTE_TO_S2S;
+    return config_inner_for(r->config, to) != NULL ? ROUTE_TO_S2S : ROUTE_TO_TRUNK;
+}
+
+static void
+route_note_memory(struct route *r, size_t more, size_t less)
+{
+    r->memory = r->memory + more - less;
+}
+
+static void
+route_pair_drop(struct route_pair *p)
+{
+    struct route *r = p->route;
+    timer_cancel(r->shared->loop, &p->hold);
+    loop_task_cancel(&p->push);
+    list_remove(&p->waiting);
+    list_remove(&p->all);
+    map_remove(&r->pairs, &p->node);
+    if (r->last == p)
+        r->last = NULL;
+    route_note_memory(r, 0, buf_len(&p->queue.bytes));
+    queue_free(&p->queue);
+    free(p);
+}
+
+/* Pairs that nothing depends on any more. */
+static void
+route_sweep(struct timer *t)
+{
+    struct route *r = MAP_OWNER(t, struct route, sweep);
+    int64_t before = loop_now(r->shared->loop) - ROUTE_PAIR_IDLE_MS;
+    struct list_node *n = r->all.next;
+    while (n != &r->all) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
+        n = n->next;
+        if (p->last_ms < before && p->queue.count == 0 && p->in_flight == 0 && p->out == NULL
+            && list_empty(&p->feeds))
+            route_pair_drop(p);
+    }
+    timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
+}
+
+/* ---- pinning pairs to trunks ---- */
+
+static bool
+route_trunk_usable(const struct route *r, const struct trunk *t, const struct route_pair *p)
+{
+    return t->state == TRUNK_UP && !t->leaving && (!route_is_edge(r) || trunk_serves(t, p->to));
+}
+
+/* Rendezvous hashing: of the trunks that could serve, the one with the highest mark for this pair.
+ * When a trunk goes away, only its pairs move. */
+static uint64_t
+route_mark(const struct trunk *t, const struct route_pair *p)
+{
+    struct map keyed = { .seed = { UINT64_C(0x7872c3a5), 0 } };   /* the same on every node and run */
+    uint64_t a = map_hash(&keyed, span_of(t->name));
+    keyed.seed[1] = a;
+    return map_hash(&keyed, p->node.key);
+}
+
+static void
+route_pin(struct route_pair *p)
+{
+    struct route *r = p->route;
+    const struct list_node *n;
+    uint64_t best = 0;
+    if (p->trunk != NULL && (p->in_flight > 0 || route_trunk_usable(r, p->trunk, p)))
+        return;
+    p->trunk = NULL;
+    for (n = r->trunks->all.next; n != &r->trunks->all; n = n->next) {
+        struct trunk *t = MAP_OWNER(n, struct trunk, node);
+        if (route_trunk_usable(r, t, p) && (p->trunk == NULL || route_mark(t, p) > best)) {
+            best = route_mark(t, p);
+            p->trunk = t;
+        }
+    }
+}
+
+/* One line that joins the two legs of a pair, so that captures of both sides can be joined later. */
+static void
+route_log_joined(const struct route_pair *p, const struct stream *s2s, const struct trunk *t)
+{
+    struct log *log = p->route->shared->log;
+    char at[80];
+    if (s2s->conn == NULL || t == NULL || t->stream.conn == NULL
+        || !log_begin(log, LOG_INFO, "pair-joined", p->node.key))
+        return;
+    log_span(log, "from", p->from);
+    log_span(log, "to", p->to);
+    log_text(log, "s2s_local", conn_address_text(&s2s->conn->local, at));
+    log_text(log, "s2s_peer", conn_address_text(&s2s->conn->peer, at));
+    log_text(log, "trunk_local", conn_address_text(&t->stream.conn->local, at));
+    log_text(log, "trunk_peer", conn_address_text(&t->stream.conn->peer, at));
+    log_text(log, "trunk", t->name);
+    log_end(log);
+}
+
+/* ---- back-pressure towards the accepted connections that feed a pair ---- */
+
+static void
+route_set_paused(struct route_pair *p, bool paused)
+{
+    struct list_node *n;
+    if (p->paused == paused)
+        return;
+    p->paused = paused;
+    for (n = p->feeds.next; n != &p->feeds; n = n->next)
+        s2s_pause(MAP_OWNER(n, struct s2s_pair, feed)->stream, paused);
+}
+
+/* Above half of what a pair may hold its sources wait; below a quarter they go on. */
+static void
+route_press(struct route_pair *p)
+{
+    size_t held = p->in_flight_bytes + buf_len(&p->queue.bytes);
+    size_t limit = p->route->config->limits.queue_bytes;
+    if (p->way != ROUTE_TO_TRUNK)
+        return;
+    if (held > limit / 2 || p->queue.count > p->route->config->limits.queue_stanzas / 2)
+        route_set_paused(p, p->trunk != NULL);
+    else if (held < limit / 4)
+        route_set_paused(p, false);
+}
+
+/* ---- handing on ---- */
+
+static bool
+route_is_held(const struct route_pair *p)
+{
+    return p->trunk == NULL || !route_trunk_usable(p->route, p->trunk, p);
+}
+
+/* Move what waits into the window of the pair's trunk, as far as there is room. */
+static void
+route_push_trunk(struct route_pair *p)
+{
+    struct route *r = p->route;
+    route_pin(p);
+    while (p->queue.count > 0 && !route_is_held(p) && trunk_has_room(p->trunk)) {
+        struct xe_span stanza = queue_oldest(&p->queue);
+        if (!buf_put(&p->trunk->window.bytes, stanza)) {
+            p->trunk->window.bytes.failed = false;
+            break;
+        }
+        if (!trunk_commit(p->trunk, stanza.len, p))
+            break;
+        p->in_flight++;
+        p->in_flight_bytes += stanza.len;
+        p->passed++;
+        r->stanzas++;
+        queue_release(&p->queue);
+    }
+    if (p->queue.count == 0) {
+        timer_cancel(r->shared->loop, &p->hold);
+        list_remove(&p->waiting);
+    } else {
+        if (!list_linked(&p->waiting))
+            list_append(&r->waiting, &p->waiting);
+        if (route_is_held(p) && !timer_armed(&p->hold) && (p->trunk == NULL || p->in_flight == 0))
+            timer_set(r->shared->loop, &p->hold, r->config->limits.hold_ms);
+    }
+    route_press(p);
+}
+
+/* Hand stanzas to the pair's own connection; they stay in the queue until they are written. */
+static void
+route_push_s2s(struct route_pair *p)
+{
+    struct s2s *s = p->out;
+    if (s == NULL || s->state != S2S_READY || s->leaving)
+        return;
+    while (queue_unsent(&p->queue) > 0 && conn_queued(s->stream.conn) < ROUTE_OUT_HIGH) {
+        size_t n;
+        struct xe_span run = queue_send(&p->queue, ROUTE_OUT_HIGH, &n);
+        if (!stream_send(&s->stream, run)) {
+            s2s_close(s, XE_WHY_OUT_OF_MEMORY);
+            return;
+        }
+        s->stanzas += n;
+    }
+}
+
+static void
+route_serve_waiting(struct loop_task *task)
+{
+    struct route *r = MAP_OWNER(task, struct route, serve_waiting);
+    struct list_node *n = r->waiting.next;
+    while (n != &r->waiting) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, waiting);
+        n = n->next;
+        route_push_trunk(p);
+    }
+}
+
+/* ---- bouncing ---- */
+
+static bool
+route_is_error_type(struct xe_span type)
+{
+    return span_is(type, "error");
+}
+
+/* RFC 6120 8.3.1: never an error for an error or a result.  Unavailable presence wants no answer
+ * (RFC 6121 4.5): there is nobody left to tell. */
+static bool
+route_may_bounce(const struct xe_xml_event *e)
+{
+    struct xe_span type = xe_xml_attr(e, "type");
+    if (xe_element_kind(e) == XE_KIND_IQ)
+        return span_is(type, "get") || span_is(type, "set");
+    if (xe_element_kind(e) == XE_KIND_PRESENCE && span_is(type, "unavailable"))
+        return false;
+    return !route_is_error_type(type);
+}
+
+/* Copy an attribute of the original under another name, quoted as it was. */
+static void
+route_put_attr(struct buf *out, const struct xe_xml_event *e, const char *theirs, const char *ours)
+{
+    unsigned i;
+    for (i = 0; i < e->nattrs; i++) {
+        const struct xe_xml_attr *a = &e->attrs[i];
+        if (a->prefix.len > 0 || !span_is(a->name, theirs))
+            continue;
+        buf_putc(out, ' ');
+        buf_puts(out, ours);
+        buf_putc(out, '=');
+        buf_putc(out, a->quote);
+        buf_put(out, a->value);
+        buf_putc(out, a->quote);
+    }
+}
+
+/* Begin an answer to a stanza: its name, addresses turned round, its id. */
+static void
+route_put_reply(struct buf *out, const struct xe_xml_event *e, const char *type)
+{
+    buf_putc(out, '<');
+    buf_put(out, e->name);
+    route_put_attr(out, e, "to", "from");
+    route_put_attr(out, e, "from", "to");
+    route_put_attr(out, e, "id", "id");
+    if (type != NULL) {
+        buf_puts(out, " type='");
+        buf_puts(out, type);
+        buf_putc(out, '\'');
+    }
+    buf_putc(out, '>');
+}
+
+static void
+route_put_error(struct buf *out, const struct xe_xml_event *e, enum xe_why why)
+{
+    const struct xe_why_row *row = xe_why(why);
+    route_put_reply(out, e, "error");
+    buf_puts(out, "<error type='");
+    buf_puts(out, row->stanza[0] != '\0' ? row->stanza_type : "wait");
+    buf_puts(out, "'><");
+    buf_puts(out, row->stanza[0] != '\0' ? row->stanza : "remote-server-timeout");
+    buf_puts(out, " xmlns='" STREAM_NS_STANZAS "'/><text xmlns='" STREAM_NS_STANZAS "' xml:lang='en'>");
+    xmlout_text(out, span_of(row->text));
+    buf_puts(out, "</text></error></");
+    buf_put(out, e->name);
+    buf_putc(out, '>');
+}
+
+static void
+route_log_bounce(const struct route_pair *p, const struct xe_xml_event *e, enum xe_why why)
+{
+    struct log *log = p->route->shared->log;
+    if (!log_begin(log, LOG_WARN, "bounce", p->node.key))
+        return;
+    log_span(log, "from", p->from);
+    log_span(log, "to", p->to);
+    log_span(log, "kind", e->name);
+    log_text(log, "why", xe_why(why)->word);
+    if (p->last_detail[0] != '\0' && why == p->last_why)
+        log_text(log, "detail", p->last_detail);
+    log_end(log);
+}
+
+/* ---- taking stanzas in: the one place where a stanza enters a queue ---- */
+
+/* Why this pair's queue cannot take more; XE_WHY_NONE when it can. */
+static enum xe_why
+route_queue_why(const struct route_pair *p)
+{
+    const struct config_limits *l = &p->route->config->limits;
+    if (p->queue.count >= l->queue_stanzas || buf_len(&p->queue.bytes) >= l->queue_bytes)
+        return XE_WHY_QUEUE_FULL;
+    return p->route->memory >= l->memory_bytes ? XE_WHY_MEMORY : XE_WHY_NONE;
+}
+
+/* Write the stanza as it must read on the other stream to the end of `out`; `text` is one that is
+ * ready.  The bytes written, 0 when there is no room. */
+static size_t
+route_write(struct buf *out, const struct xe_xml *xml, const struct xe_xml_event *e, struct xe_span text)
+{
+    size_t before = out->tail - out->head;
+    bool ok = e != NULL ? xmlout_stanza(out, xml, e) : buf_put(out, text);
+    if (!ok) {
+        out->tail = out->head + before;
+        out->failed = false;
+        return 0;
+    }
+    return buf_len(out) - before;
+}
+
+/* The usual way towards a trunk: straight into its window. */
+static enum xe_why
+route_put_window(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
+    struct xe_span text)
+{
+    struct trunk *t = p->trunk;
+    size_t len = route_write(&t->window.bytes, xml, e, text);
+    if (len == 0)
+        return XE_WHY_MEMORY;
+    if (len > t->max_bytes) {
+        t->window.bytes.tail -= len;
+        return XE_WHY_STANZA_TOO_BIG;
+    }
+    if (!trunk_commit(t, len, p))
+        return XE_WHY_OUT_OF_MEMORY;
+    route_note_memory(p->route, len, 0);
+    p->in_flight++;
+    p->in_flight_bytes += len;
+    p->passed++;
+    p->route->stanzas++;
+    route_press(p);
+    return XE_WHY_NONE;
+}
+
+static enum xe_why
+route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
+    struct xe_span text)
+{
+    enum xe_why why = route_queue_why(p);
+    size_t len;
+    if (why != XE_WHY_NONE)
+        return why;
+    p->queue.bytes.max = p->route->config->limits.queue_bytes + 2 * p->route->config->limits.stanza_bytes;
+    len = route_write(&p->queue.bytes, xml, e, text);
+    if (len == 0)
+        return XE_WHY_QUEUE_FULL;
+    if (!queue_add(&p->queue, len, p))
+        return XE_WHY_OUT_OF_MEMORY;
+    route_note_memory(p->route, len, 0);
+    loop_at_end(p->route->shared->loop, &p->push);
+    return XE_WHY_NONE;
+}
+
+static enum xe_why
+route_put_trunk(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
+    struct xe_span text)
+{
+    route_pin(p);
+    if (p->trunk == NULL && (p->gave_up || p->route->stopping))
+        return XE_WHY_NO_TRUNK;
+    if (p->queue.count == 0 && !route_is_held(p) && trunk_has_room(p->trunk)
+        && p->route->memory < p->route->config->limits.memory_bytes)
+        return route_put_window(p, xml, e, text);
+    return route_put_queue(p, xml, e, text);
+}
+
+/* Towards a server: wait for its connection, or be told why there is none. */
+static enum xe_why
+route_put_s2s(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
+    struct xe_span text)
+{
+    if (p->out == NULL && p->last_why != XE_WHY_NONE && loop_now(p->route->shared->loop) < p->retry_at)
+        return p->last_why;
+    return route_put_queue(p, xml, e, text);
+}
+
+/* Put a stanza on its way, or say why not. */
+static enum xe_why
+route_put(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e, struct xe_span text)
+{
+    p->last_ms = loop_now(p->route->shared->loop);
+    switch (p->way) {
+    case ROUTE_TO_TRUNK:
+        return route_put_trunk(p, xml, e, text);
+    case ROUTE_TO_S2S:
+        return route_put_s2s(p, xml, e, text);
+    case ROUTE_TO_ECHO:
+        break;
+    }
+    return XE_WHY_NONE;   /* answers to the echo domain itself have arrived */
+}
+
+/* A stanza of a queue as an event, read back by our own tokenizer. */
+static const struct xe_xml_event *
+route_read_back(struct route *r, struct xe_span stanza)
+{
+    size_t used;
+    return xe_xml_next(&r->reader, stanza.at, stanza.len, &used, &r->event) == XE_XML_ELEMENT
+        ? &r->event : NULL;
+}
+
+/* Make the reader ready: it sits inside a stream of its own. */
+static void
+route_open_reader(struct route *r)
+{
+    static const char header[] = "<stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" STREAM_NS "'>";
+    struct xe_xml_limits limits = { 1024, (size_t)1 << 28, XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
+    size_t used;
+    xe_xml_free(&r->reader);
+    xe_xml_init(&r->reader, &limits);
+    xe_xml_next(&r->reader, header, sizeof header - 1, &used, &r->event);
+}
+
+/* ---- pings of our own ---- */
+
+/* The ping of this id; NULL when it is none of ours. */
+static struct route_ping *
+route_ping_find(struct route *r, struct xe_span id)
+{
+    struct list_node *n;
+    if (r->npings == 0 || id.at == NULL)
+        return NULL;
+    for (n = r->pings.next; n != &r->pings; n = n->next)
+        if (span_is(id, MAP_OWNER(n, struct route_ping, node)->id))
+            return MAP_OWNER(n, struct route_ping, node);
+    return NULL;
+}
+
+static void
+route_ping_end(struct route *r, struct route_ping *ping, enum xe_why why, struct xe_span what)
+{
+    list_remove(&ping->node);
+    r->npings--;
+    ping->answered(ping, why, what);
+}
+
+/* An answer to one of our pings?  Then it goes no further. */
+static bool
+route_is_ping_answer(struct route *r, const struct xe_xml_event *e)
+{
+    struct xe_span type = xe_xml_attr(e, "type");
+    struct route_ping *ping = r->npings == 0 ? NULL : route_ping_find(r, xe_xml_attr(e, "id"));
+    if (ping == NULL || span_is(type, "get"))
+        return false;
+    route_ping_end(r, ping, route_is_error_type(type) ? XE_WHY_PEER_ERROR : XE_WHY_NONE, e->inner);
+    return true;
+}
+
+/* The pair of these domains, made if need be; NULL at the ceiling or when memory is out. */
+static struct route_pair *
+route_pair_get(struct route *r, struct xe_span from, struct xe_span to)
+{
+    struct route_pair *p = route_pair_find(r, from, to);
+    size_t len = from.len + 1 + to.len;
+    if (p != NULL || r->pairs.count >= ROUTE_PAIRS_MAX || len > 2 * S2S_DOMAIN_MAX)
+        return p;
+    p = calloc(1, sizeof *p + len + 1);
+    if (p == NULL)
+        return NULL;
+    memcpy(p->text, from.at, from.len);
+    memcpy(p->text + from.len + 1, to.at, to.len);
+    p->from = span_make(p->text, from.len);
+    p->to = span_make(p->text + from.len + 1, to.len);
+    p->way = route_way_to(r, to);
+    p->route = r;
+    p->push.run = r->push;
+    p->hold.fire = r->held;
+    p->last_ms = loop_now(r->shared->loop);
+    list_init(&p->feeds);
+    if (!map_add(&r->pairs, &p->node, span_make(p->text, len))) {
+        free(p);
+        return NULL;
+    }
+    list_append(&r->all, &p->all);
+    return p;
+}
+
+/* Send a stanza of a pair back to its sender.  The answer goes the way of the opposite pair. */
+static void
+route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why)
+{
+    struct route *r = p->route;
+    struct route_pair *back;
+    struct route_ping *ping;
+    enum xe_why lost = XE_WHY_NONE;
+    r->refusals[why]++;
+    p->bounced++;
+    r->bounces++;
+    route_log_bounce(p, e, why);
+    if (!route_may_bounce(e))
+        return;
+    ping = route_ping_find(r, xe_xml_attr(e, "id"));
+    if (ping != NULL) {
+        route_ping_end(r, ping, why, span_of(p->last_detail));
+        return;
+    }
+    back = route_pair_get(r, p->to, p->from);
+    buf_clear(&r->text);
+    route_put_error(&r->text, e, why);
+    if (back == NULL || r->text.failed)
+        lost = XE_WHY_PAIR_LIMIT;
+    else
+        lost = route_put(back, NULL, NULL, buf_span(&r->text));
+    if (lost != XE_WHY_NONE && log_begin(r->shared->log, LOG_WARN, "bounce-undeliverable", p->node.key)) {
+        log_span(r->shared->log, "from", p->to);
+        log_span(r->shared->log, "to", p->from);
+        log_text(r->shared->log, "why", xe_why(lost)->word);
+        log_end(r->shared->log);
+    }
+}
+
+/* Send all that waits for a pair back. */
+static void
+route_bounce_queue(struct route_pair *p, enum xe_why why)
+{
+    struct route *r = p->route;
+    timer_cancel(r->shared->loop, &p->hold);
+    list_remove(&p->waiting);
+    queue_rewind(&p->queue);
+    while (p->queue.count > 0) {
+        struct xe_span stanza = queue_oldest(&p->queue);
+        const struct xe_xml_event *e = route_read_back(r, stanza);
+        if (e != NULL)
+            route_bounce(p, e, why);
+        route_note_memory(r, 0, stanza.len);
+        queue_release(&p->queue);
+    }
+    route_press(p);
+}
+
+/* Refuse a stanza of a trunk on the trunk itself: its pair is none of ours. */
+static void
+route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e, enum xe_why why)
+{
+    struct log *log = r->shared->log;
+    r->refusals[why]++;
+    r->bounces++;
+    if (log_begin(log, LOG_WARN, "bounce", span_of(t->name))) {
+        log_text(log, "trunk", t->name);
+        log_span(log, "from", xe_xml_attr(e, "from"));
+        log_span(log, "to", xe_xml_attr(e, "to"));
+        log_span(log, "kind", e->name);
+        log_text(log, "why", xe_why(why)->word);
+        log_end(log);
+    }
+    if (!route_may_bounce(e) || xe_xml_attr(e, "from").at == NULL)
+        return;
+    buf_clear(&r->text);
+    route_put_error(&r->text, e, why);
+    if (!r->text.failed && buf_put(&t->window.bytes, buf_span(&r->text))
+        && trunk_commit(t, buf_len(&r->text), NULL))
+        route_note_memory(r, buf_len(&r->text), 0);
+    t->window.bytes.failed = false;
+}
+
+/* ---- the echo domain ---- */
+
+static void
+route_answer(struct route_pair *p)
+{
+    struct route *r = p->route;
+    struct route_pair *back = route_pair_get(r, p->to, p->from);
+    if (back != NULL && !r->text.failed)
+        route_put(back, NULL, NULL, buf_span(&r->text));
+}
+
+static void
+route_echo_iq(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
+{
+    struct elem *iq = elem_parse(xml, e);
+    const struct elem *query = elem_first(iq);
+    struct buf *t = &p->route->text;
+    buf_clear(t);
+    if (query != NULL && elem_is(query, "ping", "urn:xmpp:ping")) {
+        route_put_reply(t, e, "result");
+        buf_puts(t, "</iq>");
+    } else if (query != NULL && elem_is(query, "query", "http://jabber.org/protocol/disco#info")) {
+        route_put_reply(t, e, "result");
+        buf_puts(t, "<query xmlns='http://jabber.org/protocol/disco#info'>"
+            "<identity category='client' type='bot' name='echo'/>"
+            "<feature var='http://jabber.org/protocol/disco#info'/><feature var='urn:xmpp:ping'/>"
+            "</query></iq>");
+    } else {
+        route_put_reply(t, e, "error");
+        buf_puts(t, "<error type='cancel'><service-unavailable xmlns='" STREAM_NS_STANZAS
+            "'/></error></iq>");
+    }
+    elem_free(iq);
+    route_answer(p);
+}
+
+static void
+route_echo_message(struct route_pair *p, const struct xe_xml_event *e)
+{
+    struct buf *t = &p->route->text;
+    buf_clear(t);
+    route_put_reply(t, e, span_is(xe_xml_attr(e, "type"), "chat") ? "chat" : NULL);
+    buf_put(t, e->inner);
+    buf_puts(t, "</message>");
+    route_answer(p);
+}
+
+/* Nobody is here whose presence could be seen. */
+static void
+route_echo_presence(struct route_pair *p, const struct xe_xml_event *e)
+{
+    struct buf *t = &p->route->text;
+    if (!span_is(xe_xml_attr(e, "type"), "subscribe"))
+        return;
+    buf_clear(t);
+    route_put_reply(t, e, "unsubscribed");
+    buf_puts(t, "</presence>");
+    route_answer(p);
+}
+
+/* The domain that this node answers for by itself: pings, disco, and messages sent back. */
+static void
+route_echo(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
+{
+    enum xe_element_kind kind = xe_element_kind(e);
+    p->passed++;
+    if (!route_may_bounce(e))
+        return;   /* errors and answers want no answer */
+    if (kind == XE_KIND_IQ)
+        route_echo_iq(p, xml, e);
+    else if (kind == XE_KIND_MESSAGE)
+        route_echo_message(p, e);
+    else
+        route_echo_presence(p, e);
+}
+
+/* ---- a stanza has come in ---- */
+
+static void
+route_stanza(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
+{
+    enum xe_why why;
+    if (route_is_ping_answer(p->route, e))
+        return;
+    if (e->flags & XE_XML_UNBOUND)
+        why = XE_WHY_XML_PREFIX;
+    else if (p->way == ROUTE_TO_ECHO) {
+        route_echo(p, xml, e);
+        return;
+    } else
+        why = route_put(p, xml, e, span_make(NULL, 0));
+    if (why != XE_WHY_NONE)
+        route_bounce(p, e, why);
+}
+
+/* From an accepted connection: its pair is authorised. */
+static void
+route_s2s_stanza(void *user, struct s2s_pair *sp, const struct xe_xml_event *e)
+{
+    (void)user;
+    route_stanza(sp->route, &sp->stream->stream.xml, e);
+}
+
+/* The domains of a stanza from a trunk, normal; false when there are none. */
+static bool
+route_domains(const struct xe_xml_event *e, char from[S2S_DOMAIN_MAX], char to[S2S_DOMAIN_MAX])
+{
+    char text[3 * 1024];
+    struct xe_span domain = s2s_address_domain(xe_xml_attr(e, "from"), text, sizeof text);
+    size_t len;
+    if (domain.at == NULL || !xe_jid_domain_normal(domain, from, &len))
+        return false;
+    from[len] = '\0';
+    domain = s2s_address_domain(xe_xml_attr(e, "to"), text, sizeof text);
+    if (domain.at == NULL || !xe_jid_domain_normal(domain, to, &len))
+        return false;
+    to[len] = '\0';
+    return true;
+}
+
+/* May this trunk bring stanzas of this pair? */
+static enum xe_why
+route_trunk_why(struct route *r, const struct trunk *t, struct xe_span from, struct xe_span to)
+{
+    struct s2s_terms terms;
+    if (route_is_edge(r)) {
+        if (!trunk_serves(t, from))
+            return XE_WHY_DOMAIN_NOT_YOURS;
+        return route_is_local(r, to) ? XE_WHY_DOMAIN_UNKNOWN : route_admit(r, to, from, &terms);
+    }
+    if (route_way_to(r, to) == ROUTE_TO_TRUNK)
+        return XE_WHY_DOMAIN_UNKNOWN;
+    return route_is_local(r, from) ? XE_WHY_NONE : XE_WHY_PARTNER_UNLISTED;
+}
+
+/* From a trunk: is it a pair that this trunk may bring?  Asked once per pair and reload. */
+static void
+route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
+{
+    struct route *r = user;
+    char from[S2S_DOMAIN_MAX];
+    char to[S2S_DOMAIN_MAX];
+    enum xe_why why;
+    struct route_pair *p;
+    if (!route_domains(e, from, to)) {
+        route_refuse_on_trunk(r, t, e, XE_WHY_BAD_ADDRESS);
+        return;
+    }
+    p = route_pair_find(r, span_of(from), span_of(to));
+    why = p != NULL && p->admitted && (!route_is_edge(r) || trunk_serves(t, p->from))
+        ? XE_WHY_NONE : route_trunk_why(r, t, span_of(from), span_of(to));
+    if (why == XE_WHY_NONE && p == NULL && (p = route_pair_get(r, span_of(from), span_of(to))) == NULL)
+        why = XE_WHY_PAIR_LIMIT;
+    if (why != XE_WHY_NONE) {
+        route_refuse_on_trunk(r, t, e, why);
+        return;
+    }
+    p->admitted = true;
+    p->trunk = p->way == ROUTE_TO_S2S ? t : p->trunk;   /* for the line that joins the legs */
+    route_stanza(p, &t->stream.xml, e);
+}
+
+/* ---- news from s2s connections ---- */
+
+static void
+route_paired(void *user, struct s2s_pair *sp)
+{
+    struct route *r = user;
+    struct route_pair *p = route_pair_get(r, sp->remote, sp->local);
+    sp->route = p;
+    if (p == NULL) {
+        s2s_close(sp->stream, XE_WHY_PAIR_LIMIT);
+        return;
+    }
+    p->admitted = true;
+    list_append(&p->feeds, &sp->feed);
+    if (p->way == ROUTE_TO_TRUNK) {
+        route_pin(p);
+        route_log_joined(p, &sp->stream->stream, p->trunk);
+    }
+    if (p->paused)
+        s2s_pause(sp->stream, true);
+}
+
+static void
+route_unpaired(void *user, struct s2s_pair *sp)
+{
+    (void)user;
+    list_remove(&sp->feed);
+    sp->route = NULL;
+}
+
+static void
+route_s2s_ready(void *user, struct s2s *s)
+{
+    struct route *r = user;
+    struct route_pair *p = s->user;
+    p->last_why = XE_WHY_NONE;
+    p->last_detail[0] = '\0';
+    p->backoff_ms = 0;
+    if (p->trunk != NULL && p->trunk->state == TRUNK_UP)
+        route_log_joined(p, &s->stream, p->trunk);
+    loop_at_end(r->shared->loop, &p->push);
+}
+
+/* Forget what the system has taken. */
+static void
+route_release_written(struct route_pair *p, size_t written)
+{
+    struct route *r = p->route;
+    while (p->queue.sent > 0 && queue_oldest(&p->queue).len <= written) {
+        struct queue_item item = queue_release(&p->queue);
+        written -= item.len;
+        route_note_memory(r, 0, item.len);
+        p->passed++;
+        r->stanzas++;
+    }
+}
+
+static void
+route_s2s_drained(void *user, struct s2s *s)
+{
+    struct route_pair *p = s->user;
+    (void)user;
+    if (p == NULL)
+        return;
+    route_release_written(p, p->queue.sent_bytes);
+    route_push_s2s(p);
+}
+
+/* Later each time, with jitter, never longer than the cap. */
+static void
+route_back_off(struct route_pair *p, enum xe_why why, const char *detail)
+{
+    const struct config_limits *l = &p->route->config->limits;
+    unsigned char dice = 128;
+    p->backoff_ms = p->backoff_ms == 0 ? l->partner_retry_first_ms : p->backoff_ms * 2;
+    if (p->backoff_ms > l->partner_retry_max_ms)
+        p->backoff_ms = l->partner_retry_max_ms;
+    tls_random(p->route->shared->tls, &dice, 1);
+    p->retry_at = loop_now(p->route->shared->loop) + p->backoff_ms / 2 + p->backoff_ms * dice / 512;
+    p->last_why = why;
+    snprintf(p->last_detail, sizeof p->last_detail, "%s", detail);
+}
+
+/* The connection of a pair has ended.  What was not written goes by the next one, if this one had
+ * been good; after a failed attempt all comes back. */
+static void
+route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
+{
+    size_t unwritten = s->stream.conn != NULL ? conn_queued(s->stream.conn) : 0;
+    bool was_ready = s->method[0] != '\0';
+    p->out = NULL;
+    route_release_written(p, p->queue.sent_bytes > unwritten ? p->queue.sent_bytes - unwritten : 0);
+    queue_rewind(&p->queue);
+    if (!was_ready) {
+        route_back_off(p, why, s->stream.detail);
+        route_bounce_queue(p, why);
+    } else if (p->queue.count > 0) {
+        loop_at_end(p->route->shared->loop, &p->push);
+    }
+}
+
+static void
+route_s2s_closed(void *user, struct s2s *s, enum xe_why why)
+{
+    struct route *r = user;
+    struct route_pair *p = s->user;
+    r->refusals[why]++;
+    if (s->kind == S2S_IN) {
+        route_source_leave(r, &s->source);
+        p = route_pair_find(r, span_of(s->remote), span_of(s->local));
+        if (p != NULL && p->way != ROUTE_TO_S2S) {   /* remembered for the status */
+            p->last_why = why;
+            snprintf(p->last_detail, sizeof p->last_detail, "%s", s->stream.detail);
+        }
+    }
+    if (s->kind == S2S_OUT && p != NULL)
+        route_out_closed(p, s, why);
+}
+
+/* ---- news from trunks ---- */
+
+static bool
+route_may_serve(void *user, struct xe_span gateway, struct xe_span domain)
+{
+    const struct route *r = user;
+    const struct config_domain *d = config_domain_for(r->config, domain);
+    return d != NULL && (d->gateway.at == NULL || span_eq(d->gateway, gateway));
+}
+
+static void
+route_trunk_up(void *user, struct trunk *t)
+{
+    struct route *r = user;
+    struct list_node *n;
+    (void)t;
+    r->trunk_seen = true;
+    for (n = r->all.next; n != &r->all; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
+        p->gave_up = false;
+        if (p->way == ROUTE_TO_TRUNK && p->queue.count > 0)
+            loop_at_end(r->shared->loop, &p->push);
+    }
+}
+
+/* Put a stanza at the end of a pair's queue without asking for room: it was accepted long ago. */
+static void
+route_requeue(struct route_pair *p, struct xe_span stanza)
+{
+    p->queue.bytes.max = SIZE_MAX / 2;
+    if (buf_put(&p->queue.bytes, stanza) && queue_add(&p->queue, stanza.len, p)) {
+        route_note_memory(p->route, stanza.len, 0);
+        return;
+    }
+    p->queue.bytes.failed = false;
+    if (route_read_back(p->route, stanza) != NULL)
+        route_bounce(p, &p->route->event, XE_WHY_OUT_OF_MEMORY);
+}
+
+/* Stanzas that nobody has answered for come back, in order, in front of what waited behind them. */
+static void
+route_take_back(struct route *r, struct trunk *t)
+{
+    while (t->window.count > 0) {
+        struct xe_span stanza = queue_oldest(&t->window);
+        struct route_pair *p = queue_item(&t->window, 0)->tag;
+        route_note_memory(r, 0, stanza.len);
+        if (p != NULL)
+            route_requeue(p, stanza);
+        queue_release(&t->window);
+    }
+}
+
+static void
+route_trunk_down(void *user, struct trunk *t, enum xe_why why)
+{
+    struct route *r = user;
+    struct list_node *n;
+    r->refusals[why]++;
+    for (n = r->all.next; n != &r->all; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
+        if (p->trunk != t)
+            continue;
+        p->trunk = NULL;
+        p->in_flight = p->in_flight_bytes = 0;
+        if (p->way == ROUTE_TO_TRUNK) {
+            p->behind = p->queue;
+            p->queue = (struct queue){ .count = 0 };
+            loop_at_end(r->shared->loop, &p->push);
+        }
+    }
+    route_take_back(r, t);
+    for (n = r->all.next; n != &r->all; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
+        for (; p->behind.count > 0; queue_release(&p->behind)) {
+            route_note_memory(r, 0, queue_oldest(&p->behind).len);
+            route_requeue(p, queue_oldest(&p->behind));
+        }
+        queue_free(&p->behind);
+    }
+}
+
+/* The other side leaves: its pairs move when what they sent is acknowledged (route_push_trunk). */
+static void
+route_trunk_leaving(void *user, struct trunk *t)
+{
+    struct route *r = user;
+    struct list_node *n;
+    for (n = r->all.next; n != &r->all; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
+        if (p->trunk == t && p->in_flight == 0 && p->way == ROUTE_TO_TRUNK)
+            loop_at_end(r->shared->loop, &p->push);
+    }
+}
+
+static void
+route_trunk_released(void *user, struct trunk *t, struct queue_item item)
+{
+    struct route *r = user;
+    struct route_pair *p = item.tag;
+    (void)t;
+    route_note_memory(r, 0, item.len);
+    if (p != NULL) {
+        p->in_flight--;
+        p->in_flight_bytes -= item.len;
+        if (p->queue.count == 0)
+            route_press(p);
+    }
+    if (!list_empty(&r->waiting))
+        loop_at_end(r->shared->loop, &r->serve_waiting);
+}
+
+/* ---- the pair's own work ---- */
+
+/* Connect for what waits.  XE_WHY_NONE: the outcome comes as an event. */
+static enum xe_why
+route_dial(struct route_pair *p)
+{
+    struct route *r = p->route;
+    struct s2s_terms terms;
+    enum xe_why why = route_admit(r, p->to, p->from, &terms);
+    if (why == XE_WHY_NONE)
+        why = route_room(r, NULL, p->to);
+    if (why != XE_WHY_NONE)
+        return why;
+    p->out = s2s_dial(r->s2s, S2S_OUT, p->to, p->from, &terms, NULL, NULL);
+    if (p->out == NULL)
+        return XE_WHY_OUT_OF_MEMORY;
+    p->out->user = p;
+    return XE_WHY_NONE;
+}
+
+static void
+route_pair_push(struct loop_task *task)
+{
+    struct route_pair *p = MAP_OWNER(task, struct route_pair, push);
+    enum xe_why why = XE_WHY_NONE;
+    if (p->way == ROUTE_TO_TRUNK) {
+        route_push_trunk(p);
+        return;
+    }
+    if (p->out == NULL && p->queue.count > 0)
+        why = route_dial(p);
+    if (why != XE_WHY_NONE)
+        route_bounce_queue(p, why);
+    else
+        route_push_s2s(p);
+}
+
+/* No trunk has come for too long: what was held goes back. */
+static void
+route_pair_held(struct timer *t)
+{
+    struct route_pair *p = MAP_OWNER(t, struct route_pair, hold);
+    route_pin(p);
+    if (!route_is_held(p)) {
+        loop_at_end(p->route->shared->loop, &p->push);
+        return;
+    }
+    p->gave_up = true;
+    route_bounce_queue(p, XE_WHY_NO_TRUNK);
+}
+
+/* A domain in whose name a ping may go to `to`: one of ours towards the outside, a partner's towards
+ * the inside. */
+static struct xe_span
+route_ping_from(const struct route *r, struct xe_span to)
+{
+    const struct config *c = r->config;
+    bool inward = route_is_edge(r) ? route_way_to(r, to) == ROUTE_TO_TRUNK
+        : route_way_to(r, to) == ROUTE_TO_S2S;
+    if (inward || span_eq(to, c->echo.domain))
+        return c->partners.count > 0 ? c->partners.list[0].domain.name : span_of("ping.xmppedge.invalid");
+    if (c->echo.domain.at != NULL)
+        return c->echo.domain;
+    if (c->ndomains > 0)
+        return c->domains[0].name;
+    return c->ninner > 0 ? c->inner[0].domains[0].name : span_make(NULL, 0);
+}
+
+/* Send a ping (XEP-0199), or a message for an echo, to a domain.  The outcome comes to
+ * ping->answered(), unless it can be told at once: then it is returned. */
+static enum xe_why
+route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, bool message)
+{
+    struct xe_span from = route_ping_from(r, to);
+    unsigned char dice[8];
+    struct route_pair *p = from.at == NULL ? NULL : route_pair_get(r, from, to);
+    const struct xe_xml_event *e;
+    if (p == NULL || r->npings >= ROUTE_PINGS_MAX || !tls_random(r->shared->tls, dice, sizeof dice))
+        return XE_WHY_PAIR_LIMIT;
+    snprintf(ping->id, sizeof ping->id, "xmppedge-ping-%02x%02x%02x%02x%02x%02x%02x%02x", dice[0], dice[1],
+        dice[2], dice[3], dice[4], dice[5], dice[6], dice[7]);
+    buf_clear(&r->text);
+    buf_puts(&r->text, message ? "<message" : "<iq type='get'");
+    xmlout_attr(&r->text, "from", from);
+    xmlout_attr(&r->text, "to", to);
+    xmlout_attr(&r->text, "id", span_of(ping->id));
+    buf_puts(&r->text, message ? "><body>hello across the border</body></message>"
+        : "><ping xmlns='urn:xmpp:ping'/></iq>");
+    list_append(&r->pings, &ping->node);
+    r->npings++;
+    e = route_read_back(r, buf_span(&r->text));
+    if (e != NULL)
+        route_stanza(p, &r->reader, e);
+    return XE_WHY_NONE;
+}
+
+/* Policy may have changed: ask again for every pair, close the connections that it no longer allows. */
+static void
+route_reloaded(struct route *r)
+{
+    struct list_node *n;
+    struct s2s_terms terms;
+    for (n = r->all.next; n != &r->all; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
+        p->admitted = false;
+        p->way = p->queue.count == 0 && p->in_flight == 0 ? route_way_to(r, p->to) : p->way;
+    }
+    n = r->s2s->all.next;
+    while (n != &r->s2s->all) {
+        struct s2s *s = MAP_OWNER(n, struct s2s, node);
+        n = n->next;
+        if (s->remote[0] != '\0'
+            && route_admit(r, span_of(s->remote), span_of(s->local), &terms) != XE_WHY_NONE) {
+            s2s_fail(s, XE_WHY_RELOADED);
+            n = r->s2s->all.next;
+        }
+    }
+}
+
+/* What is still undelivered when the time for an orderly end is over. */
+static void
+route_bounce_all(struct route *r, enum xe_why why)
+{
+    struct list_node *n;
+    for (n = r->all.next; n != &r->all; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
+        if (p->queue.count > 0)
+            route_bounce_queue(p, why);
+    }
+}
+
+/* Whether anything waits for somebody to take it. */
+static bool
+route_is_empty(const struct route *r)
+{
+    return r->memory == 0;
+}
+
+static bool
+route_open(struct route *r)
+{
+    r->push = route_pair_push;
+    r->held = route_pair_held;
+    r->serve_waiting.run = route_serve_waiting;
+    r->sweep.fire = route_sweep;
+    list_init(&r->all);
+    list_init(&r->waiting);
+    list_init(&r->pings);
+    route_open_reader(r);
+    timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
+    return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
+        && tls_random(r->shared->tls, r->sources.seed, sizeof r->sources.seed);
+}
+
+static void
+route_close(struct route *r)
+{
+    size_t i;
+    timer_cancel(r->shared->loop, &r->sweep);
+    loop_task_cancel(&r->serve_waiting);
+    while (!list_empty(&r->all))
+        route_pair_drop(MAP_OWNER(r->all.next, struct route_pair, all));
+    map_free(&r->pairs);
+    for (i = 0; r->sources.buckets != NULL && i <= r->sources.mask; i++) {
+        struct map_node *n = r->sources.buckets[i];
+        while (n != NULL) {
+            struct map_node *next = n->next;
+            free(MAP_OWNER(n, struct route_source, node));
+            n = next;
+        }
+    }
+    map_free(&r->sources);
+    xe_xml_free(&r->reader);
+    buf_free(&r->text);
+}
+
+/* ===========================================================================
+ * [EDGE]  edge_ xe_      one running instance: start, reload, drain, stop
+ * calls:  BASE BUF WHY MAP LOG JID XML LOOP DNS TLS CONN POLICY AUTH CONFIG STREAM S2S TRUNK ROUTE
+ *
+ *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> STOPPED
+ *
+ * What is made from the configuration and must change with it (certificates, trust, TLS profiles) is one
+ * struct edge_keys: a reload builds a new one beside the old one and swaps the pointers only when all
+ * of it is good.  Sessions hold references of their own, so old streams keep what they began with.
+ *
+ * Draining: listeners close, trunks say <drain/>, accepted streams get our end tag and may finish,
+ * queues empty; what is left when limits.drain is over goes back to its senders, then everything ends.
+ * ======================================================================== */
+
+#define EDGE_REFUSED_MAX 64          /* refused connections that are being told why */
+#define EDGE_STEP_MS     100         /* how often draining looks around */
+#define EDGE_SECRET_BYTES 32         /* of a dialback secret that is drawn at start */
+
+enum edge_state { EDGE_RUNNING, EDGE_DRAINING, EDGE_STOPPED };
+
+struct edge_keys {
+    struct tls_identity **domains;   /* owned, of config->domains in their order; NULL: the default */
+    size_t                ndomains;
+    struct tls_identity  *fallback;  /* of the s2s side; NULL: none */
+    struct tls_identity  *echo;      /* of the echo domain; NULL: the fallback */
+    struct tls_identity  *trunk;     /* of the trunk side */
+    struct tls_trust     *partners;
+    struct tls_trust     *internal;
+    struct tls_profile   *server;    /* s2s accepting */
+    struct tls_profile   *client;    /* s2s dialling */
+    struct tls_profile   *link;      /* trunk */
+    struct dialback_secret secret;
+};
+
+struct xmppedge {
+    enum edge_state       state;
+    struct config        *config;    /* owned */
+    struct log            log;
+    int                   log_file;  /* owned descriptor, -1: standard error */
+    struct loop           loop;
+    struct wire           wire;
+    struct tls_shared    *tls;       /* owned */
+    struct dns           *dns;       /* owned */
+    struct edge_keys      keys;      /* owned */
+    struct stream_shared  shared;
+    struct s2s_service    s2s;
+    struct trunk_service  trunks;
+    struct route          route;
+    struct listener       s2s_listener;
+    struct listener       trunk_listener;
+    struct sockaddr_storage from;    /* edge: outgoing connections leave from here (row 2) */
+    struct timer          drain;     /* looks around while draining */
+    int64_t               drain_until;   /* ms */
+    int64_t               started;   /* ms */
+    size_t                refused;   /* connections that are being told why */
+    uint64_t              reloads;
+    void                (*on_stop)(struct xmppedge *e);  /* set by the section below; may be NULL */
+    void                 *control;   /* of the section below */
+};
+
+/* ---- keys ---- */
+
+static void
+edge_keys_free(struct edge_keys *k)
+{
+    size_t i;
+    for (i = 0; i < k->ndomains; i++)
+        tls_identity_release(k->domains[i]);
+    free(k->domains);
+    tls_identity_release(k->fallback);
+    tls_identity_release(k->echo);
+    tls_identity_release(k->trunk);
+    tls_trust_release(k->partners);
+    tls_trust_release(k->internal);
+    tls_profile_release(k->server);
+    tls_profile_release(k->client);
+    tls_profile_release(k->link);
+    dialback_secret_clear(&k->secret);
+    *k = (struct edge_keys){ .ndomains = 0 };
+}
+
+static void
+edge_complain(const struct config *c, unsigned line, const char *what, struct buf *out)
+{
+    config_where(c, line, out);
+    buf_puts(out, what);
+    buf_putc(out, '\n');
+}
+
+/* Load a certificate of the configuration; nothing given is no error.  `out` keeps one line an error. */
+static struct tls_identity *
+edge_load_identity(struct xmppedge *e, const struct config *c, const struct config_certificate *cert,
+    struct buf *out)
+{
+    char err[TLS_ERROR_MAX];
+    struct tls_identity *id;
+    if (cert->line == 0)
+        return NULL;
+    id = tls_identity_load(e->tls, cert->chain, cert->key, err);
+    if (id != NULL)
+        return id;
+    edge_complain(c, cert->line, err, out);
+    return NULL;
+}
+
+static struct tls_trust *
+edge_load_trust(struct xmppedge *e, const struct config *c, const struct config_trust *trust,
+    struct buf *out)
+{
+    char err[TLS_ERROR_MAX];
+    struct tls_trust *t;
+    if (trust->line == 0)
+        return NULL;
+    t = tls_trust_load(e->tls, trust->ca, trust->crl, err);
+    if (t != NULL)
+        return t;
+    edge_complain(c, trust->line, err, out);
+    return NULL;
+}
+
+static struct tls_profile *
+edge_new_profile(struct xmppedge *e, const struct config *c, bool server, struct tls_trust *trust,
+    struct buf *out)
+{
+    static const char *const alpn[] = { "xmpp-server", NULL };
+    const char *keylog = c->tls.keylog_file != NULL ? c->tls.keylog_file : getenv("SSLKEYLOGFILE");
+    struct tls_options options = { .min_version = c->tls.minimum == CONFIG_TLS_1_3 ? "1.3" : "1.2",
+        .ciphersuites = c->tls.ciphersuites, .keylog_file = c->tls.keylog ? keylog : NULL };
+    char err[TLS_ERROR_MAX];
+    struct tls_profile *p = tls_profile_new(e->tls, server, &options, trust, alpn, err);
+    if (p != NULL)
+        return p;
+    edge_complain(c, c->tls.line, err, out);
+    return NULL;
+}
+
+/* The dialback secret: of the configuration, or drawn now (a gateway answers for itself alone). */
+static bool
+edge_set_secret(struct xmppedge *e, const struct config *c, struct dialback_secret *secret)
+{
+    unsigned char dice[EDGE_SECRET_BYTES];
+    if (c->secret.at != NULL)
+        return dialback_secret_set(secret, c->secret);
+    return tls_random(e->tls, dice, sizeof dice)
+        && dialback_secret_set(secret, span_make((const char *)dice, sizeof dice));
+}
+
+/* Everything that comes out of files.  False with one line an error in `out`; `k` is then empty. */
+static bool
+edge_load_keys(struct xmppedge *e, const struct config *c, struct edge_keys *k, struct buf *out)
+{
+    bool edge = c->role == CONFIG_EDGE;
+    size_t errors = buf_len(out);
+    size_t i;
+    *k = (struct edge_keys){ .ndomains = 0 };
+    k->domains = calloc(c->ndomains + 1, sizeof *k->domains);
+    k->ndomains = k->domains == NULL ? 0 : c->ndomains;
+    for (i = 0; i < k->ndomains; i++)
+        k->domains[i] = edge_load_identity(e, c, &c->domains[i].certificate, out);
+    k->fallback = edge_load_identity(e, c, edge ? &c->certificate : &c->listen.certificate, out);
+    k->echo = edge ? edge_load_identity(e, c, &c->echo.certificate, out) : NULL;
+    k->trunk = edge_load_identity(e, c, edge ? &c->internal.certificate : &c->certificate, out);
+    k->partners = edge ? edge_load_trust(e, c, &c->trust, out) : NULL;
+    k->internal = edge_load_trust(e, c, edge ? &c->internal.trust : &c->trust, out);
+    k->server = edge_new_profile(e, c, true, k->partners, out);
+    k->client = edge_new_profile(e, c, false, k->partners, out);
+    k->link = edge_new_profile(e, c, edge, k->internal, out);
+    if (k->domains != NULL && edge_set_secret(e, c, &k->secret) && buf_len(out) == errors)
+        return true;
+    if (buf_len(out) == errors)
+        buf_puts(out, "out of memory\n");
+    edge_keys_free(k);
+    return false;
+}
+
+/* The certificate that is shown for one of our domains. */
+static struct tls_identity *
+edge_identity(void *user, struct xe_span local)
+{
+    const struct xmppedge *e = MAP_OWNER(user, struct xmppedge, route);
+    const struct config_domain *d = e->config->role == CONFIG_EDGE ? config_domain_for(e->config, local)
+        : NULL;
+    struct tls_identity *id = d != NULL ? e->keys.domains[d - e->config->domains] : NULL;
+    if (id == NULL && e->keys.echo != NULL && span_eq(local, e->config->echo.domain))
+        id = e->keys.echo;
+    return id != NULL ? id : e->keys.fallback;
+}
+
+/* ---- connections come in ---- */
+
+static size_t
+edge_refused_received(struct conn *c, void *user, const char *at, size_t len)
+{
+    (void)c;
+    (void)user;
+    (void)at;
+    return len;
+}
+
+/* Tell a connection that is not accepted why, in the words of a stream, and close it. */
+static void
+edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enum xe_why why)
+{
+    static const struct conn_events events = { edge_refused_received, NULL, NULL, NULL, NULL };
+    struct conn *c;
+    struct buf *t = &e->shared.text;
+    char at[80];
+    char *port;
+    conn_address_text(from, at);
+    port = strrchr(at, ':');
+    *port = '\0';
+    e->route.refusals[why]++;
+    if (log_begin(&e->log, LOG_WARN, "connection-refused", span_of(at))) {
+        log_text(&e->log, "source", at);
+        log_text(&e->log, "why", xe_why(why)->word);
+        log_end(&e->log);
+    }
+    if (e->wire.nlingering >= EDGE_REFUSED_MAX || (c = conn_new(&e->wire, fd, 0, 4096, &events, e)) == NULL) {
+        if (e->wire.nlingering >= EDGE_REFUSED_MAX)
+            close(fd);
+        return;
+    }
+    buf_clear(t);
+    buf_puts(t, "<?xml version='1.0'?><stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" STREAM_NS
+        "' version='1.0'>");
+    stream_put_error(t, xe_why(why)->stream, xe_why(why)->text);
+    buf_puts(t, "</stream:stream>");
+    conn_send(c, buf_span(t));
+    conn_close(c);
+}
+
+static void
+edge_s2s_accepted(void *user, int fd, const struct sockaddr_storage *from)
+{
+    struct xmppedge *e = user;
+    /* a gateway serves its inner servers only */
+    enum xe_why why = e->config->role == CONFIG_EDGE
+        || config_source_allowed(e->config, (const struct sockaddr *)(const void *)from)
+        ? route_source_enter(&e->route, from) : XE_WHY_SOURCE_DENIED;
+    if (why != XE_WHY_NONE)
+        edge_refuse(e, fd, from, why);
+    else
+        s2s_accept(&e->s2s, fd, from);
+}
+
+static void
+edge_trunk_accepted(void *user, int fd, const struct sockaddr_storage *from)
+{
+    struct xmppedge *e = user;
+    if (e->trunks.count >= e->config->internal.ngateways * 4 + 16) {
+        edge_refuse(e, fd, from, XE_WHY_CONN_LIMIT);
+        return;
+    }
+    trunk_accept(&e->trunks, fd, from);
+}
+
+/* ---- start ---- */
+
+static void
+edge_use(struct xmppedge *e)
+{
+    e->shared.limits = &e->config->limits;
+    e->wire.write_timeout_ms = e->config->limits.write_ms;
+    e->s2s.config = e->trunks.config = e->route.config = e->config;
+    e->s2s.server_tls = e->keys.fallback != NULL || e->keys.ndomains > 0 || e->keys.echo != NULL
+        ? e->keys.server : NULL;
+    e->s2s.client_tls = e->keys.client;
+    e->s2s.secret = &e->keys.secret;
+    e->trunks.profile = e->keys.link;
+    e->trunks.identity = e->keys.trunk;
+    e->log.level = e->config->log.level;
+    e->log.json = e->config->log.json;
+}
+
+static bool
+edge_open_log(struct xmppedge *e, struct buf *out)
+{
+    int fd = 2;
+    if (e->config->log.file != NULL) {
+        fd = open(e->config->log.file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+        if (fd < 0) {
+            buf_puts(out, e->config->log.file);
+            buf_puts(out, ": cannot open the log file: ");
+            buf_puts(out, strerror(errno));
+            buf_putc(out, '\n');
+            return false;
+        }
+    }
+    if (e->log_file >= 0)
+        close(e->log_file);
+    e->log_file = fd == 2 ? -1 : fd;
+    e->log.fd = fd;
+    return true;
+}
+
+static bool
+edge_open_dns(struct xmppedge *e)
+{
+    struct dns_options options = { .timeout_ms = (int)e->config->limits.dns_ms,
+        .tries = (int)e->config->limits.dns_tries };
+    char text[80];
+    size_t i;
+    for (i = 0; i < e->config->nresolvers && i < DNS_SERVERS_MAX; i++) {
+        char *port;
+        conn_address_text(&e->config->resolvers[i].address.sa, text);
+        port = strrchr(text, ':');
+        *port = '\0';
+        if (text[0] == '[')
+            *strrchr(text, ']') = '\0';
+        snprintf(options.servers[i].address, sizeof options.servers[i].address, "%.63s",
+            text[0] == '[' ? text + 1 : text);
+        options.servers[i].port = e->config->resolvers[i].address.port;
+        options.nservers = i + 1;
+    }
+    return dns_open(&e->dns, &e->loop, &options, &e->log);
+}
+
+static bool
+edge_listen(struct xmppedge *e, struct listener *l, const struct config_address *at, unsigned line,
+    void (*accepted)(void *, int, const struct sockaddr_storage *), struct buf *out)
+{
+    char text[80];
+    l->accepted = accepted;
+    l->user = e;
+    if (listener_open(l, &e->wire, &at->sa, at->len))
+        return true;
+    config_where(e->config, line, out);
+    buf_puts(out, "cannot listen on ");
+    buf_puts(out, conn_address_text(&at->sa, text));
+    buf_puts(out, ": ");
+    buf_puts(out, strerror(errno));
+    buf_putc(out, '\n');
+    return false;
+}
+
+static bool
+edge_open_listeners(struct xmppedge *e, struct buf *out)
+{
+    const struct config *c = e->config;
+    bool edge = c->role == CONFIG_EDGE;
+    const struct config_address *s2s = edge ? &c->external.address : &c->listen.address;
+    if (!edge_listen(e, &e->s2s_listener, s2s, edge ? c->external.line : c->listen.line,
+        edge_s2s_accepted, out))
+        return false;
+    if (edge)
+        return c->internal.line == 0 || edge_listen(e, &e->trunk_listener, &c->internal.address,
+            c->internal.line, edge_trunk_accepted, out);
+    return true;
+}
+
+static bool
+edge_open_services(struct xmppedge *e)
+{
+    static const struct s2s_events s2s_events = { route_admit, route_room, edge_identity, route_paired,
+        route_unpaired, route_s2s_stanza, route_s2s_ready, route_s2s_drained, route_s2s_closed };
+    static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up, route_trunk_down,
+        route_trunk_leaving, route_trunk_stanza, route_trunk_released };
+    e->shared.wire = &e->wire;
+    e->shared.loop = &e->loop;
+    e->shared.log = &e->log;
+    e->shared.tls = e->tls;
+    e->s2s.shared = e->trunks.shared = e->route.shared = &e->shared;
+    e->s2s.dns = e->trunks.dns = e->dns;
+    e->s2s.events = &s2s_events;
+    e->trunks.events = &trunk_events;
+    e->s2s.user = e->trunks.user = &e->route;
+    e->route.s2s = &e->s2s;
+    e->route.trunks = &e->trunks;
+    list_init(&e->s2s.all);
+    list_init(&e->trunks.all);
+    list_init(&e->trunks.links);
+    if (e->config->role == CONFIG_EDGE) {
+        e->from = e->config->external.address.sa;
+        e->s2s.from = &e->from;
+    }
+    edge_use(e);
+    return route_open(&e->route);
+}
+
+static bool
+edge_open_links(struct xmppedge *e)
+{
+    size_t i;
+    for (i = 0; i < e->config->nedges; i++)
+        if (!trunk_link_open(&e->trunks, &e->config->edges[i]))
+            return false;
+    return true;
+}
+
+static void
+edge_log_ready(struct xmppedge *e)
+{
+    char at[80];
+    if (!log_begin(&e->log, LOG_INFO, "ready", span_make(NULL, 0)))
+        return;
+    log_text(&e->log, "version", XE_VERSION);
+    log_text(&e->log, "role", e->config->role == CONFIG_EDGE ? "edge" : "gateway");
+    log_span(&e->log, "name", e->config->name);
+    if (e->config->role == CONFIG_EDGE) {
+        log_text(&e->log, "external", conn_address_text(&e->config->external.address.sa, at));
+        if (e->config->internal.line > 0)
+            log_text(&e->log, "internal", conn_address_text(&e->config->internal.address.sa, at));
+    } else {
+        log_text(&e->log, "listen", conn_address_text(&e->config->listen.address.sa, at));
+    }
+    log_int(&e->log, "pid", (int64_t)getpid());
+    log_end(&e->log);
+}
+
+/* Each warning of the configuration as a line of the log. */
+static void
+edge_log_warnings(struct xmppedge *e, const struct config *c)
+{
+    struct xe_span w = buf_span(&c->warnings);
+    while (w.len > 0) {
+        size_t len = span_find(w, '\n');
+        if (len > 0 && log_begin(&e->log, LOG_WARN, "config-warning", span_make(NULL, 0))) {
+            log_span(&e->log, "text", span_make(w.at, len));
+            log_end(&e->log);
+        }
+        len += len < w.len;
+        w = span_make(w.at + len, w.len - len);
+    }
+}
+
+/* ---- end ---- */
+
+static void
+edge_end_all(struct xmppedge *e)
+{
+    while (!list_empty(&e->s2s.all))
+        s2s_fail(MAP_OWNER(e->s2s.all.next, struct s2s, node), XE_WHY_SHUTDOWN);
+    while (!list_empty(&e->trunks.all))
+        trunk_fail(MAP_OWNER(e->trunks.all.next, struct trunk, node), XE_WHY_SHUTDOWN);
+}
+
+static void
+edge_stopped(struct xmppedge *e)
+{
+    if (e->state == EDGE_STOPPED)
+        return;
+    route_bounce_all(&e->route, XE_WHY_SHUTDOWN);
+    loop_step(&e->loop, 0);   /* what was bounced leaves */
+    edge_end_all(e);
+    e->state = EDGE_STOPPED;
+    if (log_begin(&e->log, LOG_INFO, "stopped", span_make(NULL, 0))) {
+        log_int(&e->log, "stanzas", (int64_t)e->route.stanzas);
+        log_int(&e->log, "bounced", (int64_t)e->route.bounces);
+        log_end(&e->log);
+    }
+}
+
+/* Are all windows, queues and connections empty? */
+static bool
+edge_is_drained(const struct xmppedge *e)
+{
+    return list_empty(&e->s2s.all) && list_empty(&e->trunks.all) && route_is_empty(&e->route);
+}
+
+/* While draining: accepted streams were told at the beginning; dialled ones end when their queue is
+ * empty and no trunk can bring more. */
+static void
+edge_drain_step(struct timer *t)
+{
+    struct xmppedge *e = MAP_OWNER(t, struct xmppedge, drain);
+    struct list_node *n = e->s2s.all.next;
+    while (n != &e->s2s.all) {
+        struct s2s *s = MAP_OWNER(n, struct s2s, node);
+        const struct route_pair *p = s->user;
+        n = n->next;
+        if (s->kind == S2S_OUT && !s->leaving && list_empty(&e->trunks.all)
+            && (p == NULL || p->queue.count == 0)) {
+            s2s_close(s, XE_WHY_SHUTDOWN);
+            n = e->s2s.all.next;
+        }
+    }
+    if (edge_is_drained(e) || loop_now(&e->loop) >= e->drain_until)
+        edge_stopped(e);
+    else
+        timer_set(&e->loop, t, EDGE_STEP_MS);
+}
+
+/* Begin the orderly end: no new connections, everything under way is delivered or returned. */
+void
+xe_stop(struct xmppedge *e)
+{
+    struct list_node *n;
+    if (e->state != EDGE_RUNNING)
+        return;
+    e->state = EDGE_DRAINING;
+    if (log_begin(&e->log, LOG_INFO, "draining", span_make(NULL, 0)))
+        log_end(&e->log);
+    e->trunks.stopping = true;
+    listener_close(&e->s2s_listener);
+    listener_close(&e->trunk_listener);
+    while (!list_empty(&e->trunks.links))
+        trunk_link_close(MAP_OWNER(e->trunks.links.next, struct trunk_link, node));
+    for (n = e->trunks.all.next; n != &e->trunks.all;) {
+        struct trunk *t = MAP_OWNER(n, struct trunk, node);
+        n = n->next;
+        trunk_leave(t);
+    }
+    for (n = e->s2s.all.next; n != &e->s2s.all;) {
+        struct s2s *s = MAP_OWNER(n, struct s2s, node);
+        n = n->next;
+        if (s->kind == S2S_IN && !s->leaving) {
+            s2s_close(s, XE_WHY_SHUTDOWN);
+            n = e->s2s.all.next;
+        }
+    }
+    e->drain_until = loop_now(&e->loop) + e->config->limits.drain_ms;
+    timer_set(&e->loop, &e->drain, 0);
+}
+
+bool
+xe_is_running(const struct xmppedge *e)
+{
+    return e->state != EDGE_STOPPED;
+}
+
+/* Free everything; what is still under way ends at once. */
+void
+xe_close(struct xmppedge *e)
+{
+    if (e == NULL)
+        return;
+    if (e->on_stop != NULL)
+        e->on_stop(e);
+    if (e->tls != NULL && e->shared.wire != NULL) {
+        edge_end_all(e);
+        while (!list_empty(&e->trunks.links))
+            trunk_link_close(MAP_OWNER(e->trunks.links.next, struct trunk_link, node));
+        listener_close(&e->s2s_listener);
+        listener_close(&e->trunk_listener);
+        loop_step(&e->loop, 0);
+        route_close(&e->route);
+    }
+    timer_cancel(&e->loop, &e->drain);
+    if (e->wire.scratch != NULL)
+        wire_close(&e->wire);
+    dns_close(e->dns);
+    edge_keys_free(&e->keys);
+    if (e->tls != NULL)
+        tls_shared_close(e->tls);
+    loop_close(&e->loop);
+    buf_free(&e->shared.text);
+    buf_free(&e->log.line);
+    if (e->log_file >= 0)
+        close(e->log_file);
+    config_free(e->config);
+    free(e);
+}
+
+static void
+edge_say(char *message, size_t size, struct buf *text)
+{
+    if (message != NULL && size > 0)
+        snprintf(message, size, "%s", buf_text(text));
+    buf_free(text);
+}
+
+/* Everything but the listeners' privileges: in the order in which it is torn down again. */
+static bool
+edge_open(struct xmppedge *e, const char *path, struct buf *out)
+{
+    char err[TLS_ERROR_MAX];
+    e->config = config_load(path, out);
+    if (e->config == NULL || !edge_open_log(e, out))
+        return false;
+    buf_clear(out);   /* warnings go to the log */
+    e->tls = tls_shared_open(err);
+    if (e->tls == NULL) {
+        buf_puts(out, err);
+        return false;
+    }
+    if (!edge_load_keys(e, e->config, &e->keys, out))
+        return false;
+    if (!wire_open(&e->wire, &e->loop, &e->log) || !edge_open_dns(e) || !edge_open_services(e)) {
+        buf_puts(out, "out of memory or descriptors\n");
+        return false;
+    }
+    return edge_open_listeners(e, out) && edge_open_links(e);
+}
+
+struct xmppedge *
+xe_open(const char *config_file, char *message, size_t size)
+{
+    struct xmppedge *e = calloc(1, sizeof *e);
+    struct buf out = { .max = 65536 };
+    if (e == NULL || !loop_open(&e->loop)) {
+        free(e);
+        snprintf(message, size, "out of memory or descriptors\n");
+        return NULL;
+    }
+    e->log_file = -1;
+    e->log.fd = 2;
+    e->log.level = LOG_INFO;
+    e->s2s_listener.watch.fd = e->trunk_listener.watch.fd = -1;
+    e->drain.fire = edge_drain_step;
+    list_init(&e->trunks.links);
+    list_init(&e->trunks.all);
+    list_init(&e->s2s.all);
+    if (!edge_open(e, config_file, &out)) {
+        edge_say(message, size, &out);
+        xe_close(e);
+        return NULL;
+    }
+    buf_free(&out);
+    e->started = loop_now(&e->loop);
+    edge_log_warnings(e, e->config);
+    edge_log_ready(e);
+    return e;
+}
+
+/* ---- reload ---- */
+
+/* What cannot change while running: say so rather than ignore it. */
+static const char *
+edge_fixed_part(const struct config *was, const struct config *is)
+{
+    if (was->role != is->role)
+        return "role";
+    if (!span_eq(was->name, is->name))
+        return "name";
+    if (was->external.address.len != is->external.address.len
+        || memcmp(&was->external.address.sa, &is->external.address.sa, sizeof was->external.address.sa) != 0)
+        return "external address";
+    if (memcmp(&was->internal.address.sa, &is->internal.address.sa, sizeof was->internal.address.sa) != 0)
+        return "internal address";
+    if (memcmp(&was->listen.address.sa, &is->listen.address.sa, sizeof was->listen.address.sa) != 0)
+        return "listen address";
+    return strcmp(was->control, is->control) != 0 ? "control socket" : NULL;
+}
+
+/* Gateway: keep links to edges that are still there, open new ones, close the others. */
+static void
+edge_reload_links(struct xmppedge *e)
+{
+    struct list_node *n = e->trunks.links.next;
+    size_t i;
+    while (n != &e->trunks.links) {
+        struct trunk_link *link = MAP_OWNER(n, struct trunk_link, node);
+        bool keep = false;
+        n = n->next;
+        for (i = 0; i < e->config->nedges; i++)
+            keep = keep || trunk_link_is(link, &e->config->edges[i]);
+        if (!keep)
+            trunk_link_close(link);
+    }
+    for (i = 0; i < e->config->nedges; i++) {
+        bool there = false;
+        for (n = e->trunks.links.next; n != &e->trunks.links; n = n->next)
+            there = there || trunk_link_is(MAP_OWNER(n, struct trunk_link, node), &e->config->edges[i]);
+        if (!there)
+            trunk_link_open(&e->trunks, &e->config->edges[i]);
+    }
+}
+
+bool
+xe_reload(struct xmppedge *e, char *message, size_t size)
+{
+    struct buf out = { .max = 65536 };
+    struct edge_keys keys;
+    struct config *fresh = config_load(e->config->path, &out);
+    struct config *old = e->config;
+    const char *fixed = fresh == NULL ? NULL : edge_fixed_part(old, fresh);
+    if (fresh != NULL)
+        buf_clear(&out);
+    if (fixed != NULL) {
+        buf_puts(&out, "the ");
+        buf_puts(&out, fixed);
+        buf_puts(&out, " cannot change while running: restart instead\n");
+    }
+    if (fresh == NULL || fixed != NULL || !edge_load_keys(e, fresh, &keys, &out)) {
+        if (log_begin(&e->log, LOG_ERROR, "reload-failed", span_make(NULL, 0))) {
+            log_span(&e->log, "text", buf_span(&out));
+            log_text(&e->log, "effect", "nothing has changed");
+            log_end(&e->log);
+        }
+        edge_say(message, size, &out);
+        config_free(fresh);
+        return false;
+    }
+    edge_keys_free(&e->keys);
+    e->keys = keys;
+    e->config = fresh;
+    edge_use(e);
+    edge_open_log(e, &out);
+    e->reloads++;
+    edge_log_warnings(e, fresh);
+    route_reloaded(&e->route);
+    edge_reload_links(e);
+    config_free(old);
+    if (log_begin(&e->log, LOG_INFO, "reloaded", span_make(NULL, 0)))
+        log_end(&e->log);
+    edge_say(message, size, &out);
+    return true;
+}
+
+/* ---- the loop, from outside ---- */
+
+bool
+xe_step(struct xmppedge *e, int max_wait_ms)
+{
+    return loop_step(&e->loop, max_wait_ms) && e->state != EDGE_STOPPED;
+}
+
+int
+xe_fd(const struct xmppedge *e)
+{
+    return loop_fd(&e->loop);
+}
+
+int
+xe_timeout(struct xmppedge *e)
+{
+    return loop_timeout(&e->loop);
+}
+
+/* ===========================================================================
+ * [CONTROL] control_ status_   the control socket of a running instance, and what it tells
+ * calls:  BASE BUF WHY MAP LOG JID LOOP TLS CONN POLICY CONFIG STREAM S2S TRUNK ROUTE EDGE
+ *
+ * A UNIX socket that only its user can open.  One line is one question, the answer ends with the
+ * connection:
+ *
+ *   status | status json      trunks, streams, partners in both directions, queues, reasons
+ *   ping DOMAIN               XEP-0199 through the running service, both ways
+ *   message DOMAIN            a message to an echo domain, and back
+ *   reload | stop             what SIGHUP and SIGTERM do
+ *
+ * The first word of an answer to ping, message, reload and stop is "ok" or "failed".
+ * ======================================================================== */
+
+#define CONTROL_LINE_MAX   512            /* bytes of a question */
+#define CONTROL_ANSWER_MAX ((size_t)16 << 20)
+#define CONTROL_CLIENTS    16             /* at a time */
+#define CONTROL_PING_MS    30000          /* wait for the answer to a ping */
+
+struct control {
+    struct listener  listener;
+    struct xmppedge *edge;       /* borrowed */
+    char             path[108];  /* of the socket */
+    struct list_node clients;
+    size_t           count;
+};
+
+struct control_client {
+    struct route_ping ping;      /* first, so that a ping is its client */
+    struct control   *control;   /* borrowed */
+    struct conn      *conn;      /* owned */
+    struct timer      timer;     /* the ping takes too long */
+    int64_t           asked;     /* ms */
+    struct loop_task  reap;
+    struct list_node  node;
+};
+
+/* ---- what there is to tell ---- */
+
+/* A writer of both forms: aligned text for people, one JSON object for programs. */
+struct status {
+    struct buf *out;
+    bool        json;
+    bool        comma;      /* something stands before in this object or list */
+};
+
+static void
+status_json_text(struct status *w, struct xe_span s)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t i;
+    buf_putc(w->out, '"');
+    for (i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.at[i];
+        if (c == '"' || c == '\\') {
+            buf_putc(w->out, '\\');
+            buf_putc(w->out, (char)c);
+        } else if (c < 0x20) {
+            buf_puts(w->out, "\\u00");
+            buf_putc(w->out, hex[c >> 4]);
+            buf_putc(w->out, hex[c & 15]);
+        } else {
+            buf_putc(w->out, (char)c);
+        }
+    }
+    buf_putc(w->out, '"');
+}
+
+static void
+status_key(struct status *w, const char *key)
+{
+    if (w->json) {
+        buf_puts(w->out, w->comma ? ",\"" : "\"");
+        buf_puts(w->out, key);
+        buf_puts(w->out, "\":");
+    } else {
+        buf_putc(w->out, ' ');
+        buf_puts(w->out, key);
+        buf_putc(w->out, '=');
+    }
+    w->comma = true;
+}
+
+static void
+status_span(struct status *w, const char *key, struct xe_span value)
+{
+    if (value.at == NULL || (value.len == 0 && !w->json))
+        return;
+    status_key(w, key);
+    if (w->json)
+        status_json_text(w, value);
+    else
+        buf_put(w->out, value);
+}
+
+static void
+status_text(struct status *w, const char *key, const char *value)
+{
+    status_span(w, key, span_of(value));
+}
+
+static void
+status_int(struct status *w, const char *key, uint64_t value)
+{
+    status_key(w, key);
+    buf_putu(w->out, value);
+}
+
+/* A list of objects: begin, each, end. */
+static void
+status_list(struct status *w, const char *name, const char *title)
+{
+    if (w->json) {
+        status_key(w, name);
+        buf_putc(w->out, '[');
+    } else {
+        buf_putc(w->out, '\n');
+        buf_puts(w->out, title);
+        buf_putc(w->out, '\n');
+    }
+    w->comma = false;
+}
+
+static void
+status_item(struct status *w, bool begin)
+{
+    if (!w->json) {
+        buf_puts(w->out, begin ? " " : "\n");
+        return;
+    }
+    buf_puts(w->out, begin ? w->comma ? ",{" : "{" : "}");
+    w->comma = !begin;
+}
+
+static void
+status_list_end(struct status *w)
+{
+    if (w->json)
+        buf_putc(w->out, ']');
+    w->comma = true;
+}
+
+static uint64_t
+status_seconds(const struct xmppedge *e, int64_t since)
+{
+    int64_t ms = loop_now(&e->loop) - since;
+    return ms > 0 ? (uint64_t)(ms / 1000) : 0;
+}
+
+static void
+status_trunks(struct status *w, const struct xmppedge *e)
+{
+    const struct list_node *n;
+    char at[80];
+    status_list(w, "trunks", "TRUNKS");
+    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next) {
+        const struct trunk *t = MAP_OWNER(n, const struct trunk, node);
+        status_item(w, true);
+        status_text(w, "name", t->name);
+        status_text(w, "state", t->leaving ? "leaving" : trunk_state_name(t->state));
+        status_text(w, "peer", conn_address_text(&t->source, at));
+        if (t->stream.conn != NULL)
+            status_text(w, "local", conn_address_text(&t->stream.conn->local, at));
+        status_int(w, "domains", t->ndomains);
+        status_int(w, "in", t->stanzas_in);
+        status_int(w, "out", t->stanzas_out);
+        status_int(w, "unacknowledged", t->window.count);
+        status_int(w, "seconds", status_seconds(e, t->since));
+        status_item(w, false);
+    }
+    for (n = e->trunks.links.next; n != &e->trunks.links; n = n->next) {
+        const struct trunk_link *link = MAP_OWNER(n, const struct trunk_link, node);
+        if (link->trunk != NULL)
+            continue;
+        status_item(w, true);
+        status_text(w, "name", link->name);
+        status_text(w, "state", "down");
+        status_text(w, "why", xe_why(link->why)->word);
+        status_item(w, false);
+    }
+    status_list_end(w);
+}
+
+static void
+status_streams(struct status *w, const struct xmppedge *e)
+{
+    const struct list_node *n;
+    char at[80];
+    status_list(w, "streams", "STREAMS");
+    for (n = e->s2s.all.next; n != &e->s2s.all; n = n->next) {
+        const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
+        status_item(w, true);
+        status_text(w, "direction", s2s_kind_name(s->kind));
+        status_text(w, "remote", s->remote);
+        status_text(w, "domain", s->local);
+        status_text(w, "state", s2s_state_name(s->state));
+        status_text(w, "method", s->method);
+        status_text(w, "tls", stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)->version : "none");
+        status_text(w, "peer", conn_address_text(s->kind == S2S_IN ? &s->source : &s->target, at));
+        if (s->stream.conn != NULL)
+            status_text(w, "local", conn_address_text(&s->stream.conn->local, at));
+        status_int(w, "pairs", s->npairs);
+        status_int(w, "stanzas", s->stanzas);
+        status_int(w, "seconds", status_seconds(e, s->since));
+        status_item(w, false);
+    }
+    status_list_end(w);
+}
+
+/* The state of one direction of a pair, in one word. */
+static const char *
+status_pair_state(const struct route_pair *p)
+{
+    switch (p->way) {
+    case ROUTE_TO_S2S:
+        return p->out == NULL ? p->last_why != XE_WHY_NONE ? "failed" : "closed"
+            : p->out->state == S2S_READY ? "open" : "connecting";
+    case ROUTE_TO_TRUNK:
+        return list_empty(&p->feeds) ? "closed" : p->paused ? "paused" : "open";
+    case ROUTE_TO_ECHO:
+        break;
+    }
+    return list_empty(&p->feeds) ? "closed" : "open";
+}
+
+static void
+status_pairs(struct status *w, const struct xmppedge *e)
+{
+    const struct list_node *n;
+    status_list(w, "pairs", "PAIRS (each direction by itself)");
+    for (n = e->route.all.next; n != &e->route.all; n = n->next) {
+        const struct route_pair *p = MAP_OWNER(n, const struct route_pair, all);
+        status_item(w, true);
+        status_span(w, "from", p->from);
+        status_span(w, "to", p->to);
+        status_text(w, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
+        status_text(w, "state", status_pair_state(p));
+        status_text(w, "last_error", p->last_why == XE_WHY_NONE ? "" : xe_why(p->last_why)->word);
+        status_text(w, "detail", w->json ? p->last_detail : NULL);
+        if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
+            status_text(w, "trunk", p->trunk->name);
+        status_int(w, "passed", p->passed);
+        status_int(w, "bounced", p->bounced);
+        status_int(w, "queued", p->queue.count + p->in_flight);
+        status_int(w, "queued_bytes", buf_len(&p->queue.bytes) + p->in_flight_bytes);
+        status_int(w, "idle_seconds", status_seconds(e, p->last_ms));
+        status_item(w, false);
+    }
+    status_list_end(w);
+}
+
+static void
+status_reasons(struct status *w, const struct xmppedge *e)
+{
+    unsigned i;
+    status_list(w, "reasons", "ENDS AND BOUNCES BY REASON");
+    for (i = 1; i < XE_WHY_COUNT; i++) {
+        if (e->route.refusals[i] == 0)
+            continue;
+        status_item(w, true);
+        status_text(w, "why", xe_why((enum xe_why)i)->word);
+        status_int(w, "count", e->route.refusals[i]);
+        status_item(w, false);
+    }
+    status_list_end(w);
+}
+
+static void
+status_put(const struct xmppedge *e, struct buf *out, bool json)
+{
+    struct status w = { out, json, false };
+    static const char *const states[] = { "running", "draining", "stopped" };
+    buf_puts(out, json ? "{" : "xmppedge");
+    status_text(&w, "version", XE_VERSION);
+    status_text(&w, "role", e->config->role == CONFIG_EDGE ? "edge" : "gateway");
+    status_span(&w, "name", e->config->name);
+    status_text(&w, "state", states[e->state]);
+    status_int(&w, "pid", (uint64_t)getpid());
+    status_int(&w, "seconds", status_seconds(e, e->started));
+    status_int(&w, "connections", e->s2s.count);
+    status_int(&w, "stanzas", e->route.stanzas);
+    status_int(&w, "bounces", e->route.bounces);
+    status_int(&w, "queued_bytes", e->route.memory);
+    status_int(&w, "reloads", e->reloads);
+    if (!json)
+        buf_putc(out, '\n');
+    status_trunks(&w, e);
+    status_streams(&w, e);
+    status_pairs(&w, e);
+    status_reasons(&w, e);
+    if (json)
+        buf_puts(out, "}\n");
+}
+
+/* ---- clients ---- */
+
+static void
+control_free(struct loop_task *task)
+{
+    free(MAP_OWNER(task, struct control_client, reap));
+}
+
+static void
+control_end(struct control_client *c)
+{
+    struct control *control = c->control;
+    struct conn *conn = c->conn;
+    if (conn == NULL)
+        return;
+    c->conn = NULL;
+    timer_cancel(&control->edge->loop, &c->timer);
+    if (list_linked(&c->ping.node)) {
+        list_remove(&c->ping.node);
+        control->edge->route.npings--;
+    }
+    list_remove(&c->node);
+    control->count--;
+    conn_close(conn);
+    loop_at_end(&control->edge->loop, &c->reap);
+}
+
+static void
+control_answer(struct control_client *c, struct xe_span text)
+{
+    conn_send(c->conn, text);
+    control_end(c);
+}
+
+static void
+control_answer_ping(struct control_client *c, enum xe_why why, struct xe_span what)
+{
+    struct buf out = { .max = 4096 };
+    if (why == XE_WHY_NONE) {
+        buf_puts(&out, "ok ");
+        buf_putu(&out, (uint64_t)(loop_now(&c->control->edge->loop) - c->asked));
+        buf_puts(&out, " ms\n");
+    } else {
+        buf_puts(&out, "failed why=");
+        buf_puts(&out, xe_why(why)->word);
+        buf_puts(&out, ": ");
+        buf_puts(&out, why == XE_WHY_PEER_ERROR ? "an error came back" : xe_why(why)->text);
+        if (what.len > 0) {
+            buf_puts(&out, ": ");
+            buf_put(&out, span_make(what.at, what.len < 600 ? what.len : 600));
+        }
+        buf_putc(&out, '\n');
+    }
+    control_answer(c, buf_span(&out));
+    buf_free(&out);
+}
+
+static void
+control_ping_answered(struct route_ping *ping, enum xe_why why, struct xe_span what)
+{
+    control_answer_ping((struct control_client *)(void *)ping, why, what);
+}
+
+static void
+control_ping_timeout(struct timer *t)
+{
+    struct control_client *c = MAP_OWNER(t, struct control_client, timer);
+    control_answer_ping(c, XE_WHY_PING_TIMEOUT, span_make(NULL, 0));
+}
+
+static void
+control_ping(struct control_client *c, struct xe_span domain, bool message)
+{
+    struct xmppedge *e = c->control->edge;
+    char normal[S2S_DOMAIN_MAX];
+    size_t len;
+    enum xe_why why;
+    if (!xe_jid_domain_normal(domain, normal, &len)) {
+        control_answer(c, span_of("failed: this is not a domain\n"));
+        return;
+    }
+    c->asked = loop_now(&e->loop);
+    c->ping.answered = control_ping_answered;
+    timer_set(&e->loop, &c->timer, CONTROL_PING_MS);
+    why = route_ping_send(&e->route, &c->ping, span_make(normal, len), message);
+    if (why != XE_WHY_NONE)
+        control_answer_ping(c, why, span_make(NULL, 0));
+}
+
+static void
+control_status(struct control_client *c, bool json)
+{
+    struct buf out = { .max = CONTROL_ANSWER_MAX };
+    status_put(c->control->edge, &out, json);
+    control_answer(c, out.failed ? span_of("failed: too much to tell\n") : buf_span(&out));
+    buf_free(&out);
+}
+
+static void
+control_reload(struct control_client *c)
+{
+    char message[1024];
+    struct buf out = { .max = 4096 };
+    bool ok = xe_reload(c->control->edge, message, sizeof message);
+    buf_puts(&out, ok ? "ok\n" : "failed: ");
+    if (!ok)
+        buf_puts(&out, message);
+    control_answer(c, buf_span(&out));
+    buf_free(&out);
+}
+
+static void
+control_command(struct control_client *c, struct xe_span line)
+{
+    size_t space = span_find(line, ' ');
+    struct xe_span word = span_make(line.at, space);
+    struct xe_span rest = span_make(line.at + space + (space < line.len), line.len - space - (space < line.len));
+    if (span_is(word, "status")) {
+        control_status(c, span_is(rest, "json"));
+    } else if (span_is(word, "ping") || span_is(word, "message")) {
+        control_ping(c, rest, span_is(word, "message"));
+    } else if (span_is(word, "reload")) {
+        control_reload(c);
+    } else if (span_is(word, "stop")) {
+        xe_stop(c->control->edge);
+        control_answer(c, span_of("ok\n"));
+    } else {
+        control_answer(c, span_of("failed: unknown command\n"));
+    }
+}
+
+static size_t
+control_received(struct conn *conn, void *user, const char *at, size_t len)
+{
+    struct control_client *c = user;
+    size_t end = span_find(span_make(at, len), '\n');
+    (void)conn;
+    if (c->conn == NULL || timer_armed(&c->timer))
+        return len;   /* one question a connection */
+    if (end < len)
+        control_command(c, span_make(at, end));
+    else if (len < CONTROL_LINE_MAX)
+        return 0;
+    else
+        control_end(c);
+    return len;
+}
+
+static void
+control_drained(struct conn *conn, void *user)
+{
+    (void)conn;
+    (void)user;
+}
+
+static void
+control_closed(struct conn *conn, void *user, enum xe_why why)
+{
+    (void)conn;
+    (void)why;
+    control_end(user);
+}
+
+static void
+control_accepted(void *user, int fd, const struct sockaddr_storage *from)
+{
+    static const struct conn_events events = { control_received, NULL, control_drained, control_closed, NULL };
+    struct control *control = user;
+    struct control_client *c = control->count < CONTROL_CLIENTS ? calloc(1, sizeof *c) : NULL;
+    (void)from;
+    if (c == NULL) {
+        close(fd);
+        return;
+    }
+    c->control = control;
+    c->timer.fire = control_ping_timeout;
+    c->reap.run = control_free;
+    c->conn = conn_new(&control->edge->wire, fd, CONTROL_LINE_MAX, CONTROL_ANSWER_MAX, &events, c);
+    if (c->conn == NULL) {
+        free(c);
+        return;
+    }
+    list_append(&control->clients, &c->node);
+    control->count++;
+}
+
+static void
+control_close(struct xmppedge *e)
+{
+    struct control *control = e->control;
+    if (control == NULL)
+        return;
+    while (!list_empty(&control->clients))
+        control_end(MAP_OWNER(control->clients.next, struct control_client, node));
+    loop_step(&e->loop, 0);
+    listener_close(&control->listener);
+    unlink(control->path);
+    free(control);
+    e->control = NULL;
+}
+
+/* Whether somebody answers at this path. */
+static bool
+control_is_alive(const struct sockaddr_un *at)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    bool alive = fd >= 0 && connect(fd, (const struct sockaddr *)at, sizeof *at) == 0;
+    if (fd >= 0)
+        close(fd);
+    return alive;
+}
+
+/* Open the control socket.  False with a sentence in `message`. */
+static bool
+control_open(struct xmppedge *e, char *message, size_t size)
+{
+    struct sockaddr_storage at;
+    struct sockaddr_un *un = (struct sockaddr_un *)(void *)&at;
+    struct control *control = calloc(1, sizeof *control);
+    mode_t mask;
+    bool ok;
+    if (control == NULL) {
+        snprintf(message, size, "out of memory\n");
+        return false;
+    }
+    memset(&at, 0, sizeof at);
+    un->sun_family = AF_UNIX;
+    snprintf(control->path, sizeof control->path, "%s", e->config->control);
+    snprintf(un->sun_path, sizeof un->sun_path, "%s", e->config->control);
+    control->edge = e;
+    control->listener.accepted = control_accepted;
+    control->listener.user = control;
+    control->listener.watch.fd = -1;
+    list_init(&control->clients);
+    if (control_is_alive(un)) {
+        snprintf(message, size, "%s: another instance is running with this control socket\n", control->path);
+        free(control);
+        return false;
+    }
+    unlink(control->path);
+    mask = umask(0177);
+    ok = listener_open(&control->listener, &e->wire, &at, sizeof *un);
+    umask(mask);
+    if (!ok) {
+        snprintf(message, size, "%s: cannot open the control socket: %s\n", control->path, strerror(errno));
+        free(control);
+        return false;
+    }
+    e->control = control;
+    e->on_stop = control_close;
+    return true;
+}
+
+/* ---- the other end: asking a running instance ---- */
+
+static bool
+control_exchange(int fd, struct xe_span question, struct buf *answer)
+{
+    ssize_t n;
+    while (question.len > 0) {
+        n = send(fd, question.at, question.len, MSG_NOSIGNAL);
+        if (n <= 0)
+            return false;
+        question = span_make(question.at + n, question.len - (size_t)n);
+    }
+    do {
+        char *room = buf_room(answer, 4096);
+        n = room == NULL ? -1 : recv(fd, room, 4096, 0);
+        if (n > 0)
+            answer->tail += (size_t)n;
+    } while (n > 0);
+    return n == 0;
+}
+
+/* Put a question to the instance at `path`; `argument` may be NULL.  False with errno when nobody
+ * answers. */
+static bool
+control_ask(const char *path, const char *question, const char *argument, struct buf *answer)
+{
+    struct sockaddr_un at;
+    struct buf line = { .max = CONTROL_LINE_MAX };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    bool ok;
+    memset(&at, 0, sizeof at);
+    at.sun_family = AF_UNIX;
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
+    buf_puts(&line, question);
+    if (argument != NULL) {
+        buf_putc(&line, ' ');
+        buf_puts(&line, argument);
+    }
+    buf_putc(&line, '\n');
+    ok = fd >= 0 && !line.failed && connect(fd, (struct sockaddr *)&at, sizeof at) == 0
+        && control_exchange(fd, buf_span(&line), answer);
+    buf_free(&line);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static int demo_run(bool keep) { (void)keep; return 1; }
+
+#ifndef XMPPEDGE_NO_MAIN
+
+/* ===========================================================================
+ * [MAIN]  main_ main     commands, signals, exit codes
+ * calls:  BASE BUF MAP LOG LOOP DNS TLS CONN CONFIG EDGE CONTROL DEMO
+ *
+ * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
+ * ======================================================================== */
+
+static const char main_usage[] =
+    "xmppedge " XE_VERSION ": the border of an XMPP organisation\n"
+    "\n"
+    "  xmppedge run FILE                 serve, in the foreground\n"
+    "  xmppedge check FILE               read the configuration; print every setting in effect\n"
+    "  xmppedge config [edge|gateway]    print a complete, commented example configuration\n"
+    "  xmppedge ports FILE [--nft|--iptables|--json]\n"
+    "                                    print the port summary, or firewall rules, of this configuration\n"
+    "  xmppedge status FILE [--json]     what the running service is doing\n"
+    "  xmppedge ping FILE DOMAIN         ping a domain through the running service\n"
+    "  xmppedge demo [--keep]            a partner, an edge and a gateway on this machine, talking\n"
+    "  xmppedge --version\n"
+    "  xmppedge --help\n"
+    "\n"
+    "Signals of a running service: SIGHUP reads configuration and certificates again, SIGTERM and\n"
+    "SIGINT end it in order.\n"
+    "Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.\n";
+
+/* ---- run ---- */
+
+/* The signal handler's only memory: the writing end of a pipe that the loop watches. */
+static int main_signal_fd = -1;
+
+struct main_signals {
+    struct loop_watch watch;    /* the reading end */
+    struct xmppedge  *edge;     /* borrowed */
+};
+
+static void
+main_on_signal(int number)
+{
+    int saved = errno;
+    unsigned char byte = (unsigned char)number;
+    if (write(main_signal_fd, &byte, 1) < 0)
+        byte = 0;   /* the pipe is full of signals already */
+    errno = saved;
+}
+
+static void
+main_signalled(struct loop_watch *w, unsigned events)
+{
+    struct main_signals *s = MAP_OWNER(w, struct main_signals, watch);
+    unsigned char byte;
+    (void)events;
+    while (read(w->fd, &byte, 1) == 1) {
+        if (byte == SIGHUP)
+            xe_reload(s->edge, NULL, 0);
+        else
+            xe_stop(s->edge);
+    }
+}
+
+static bool
+main_catch_signals(struct main_signals *s, struct xmppedge *e)
+{
+    struct sigaction act;
+    int fds[2];
+    if (pipe(fds) != 0 || !conn_unblock(fds[0]) || !conn_unblock(fds[1]))
+        return false;
+    main_signal_fd = fds[1];
+    *s = (struct main_signals){ .watch = { .fd = fds[0], .ready = main_signalled }, .edge = e };
+    memset(&act, 0, sizeof act);
+    sigemptyset(&act.sa_mask);
+    act.sa_flags = SA_RESTART;
+    act.sa_handler = main_on_signal;
+    sigaction(SIGHUP, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+    sigaction(SIGINT, &act, NULL);
+    act.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &act, NULL);
+    return loop_watch_set(&e->loop, &s->watch, LOOP_READ);
+}
+
+/* Groups first: without root there is no way to leave them. */
+static bool
+main_set_user(const struct passwd *pw)
+{
+    return initgroups(pw->pw_name, pw->pw_gid) == 0 && setgid(pw->pw_gid) == 0
+        && setuid(pw->pw_uid) == 0;
+}
+
+/* Become the configured user, for good. */
+static bool
+main_drop_privileges(const struct config *c)
+{
+    struct passwd *pw;
+    if (c->user == NULL || geteuid() != 0)
+        return true;
+    pw = getpwnam(c->user);
+    if (pw == NULL) {
+        fprintf(stderr, "%s: there is no user %s on this system\n", c->path, c->user);
+        return false;
+    }
+    if (main_set_user(pw) && setuid(0) != 0)
+        return true;
+    fprintf(stderr, "%s: cannot become user %s: %s\n", c->path, c->user, strerror(errno));
+    return false;
+}
+
+static int
+main_run(const char *file)
+{
+    char message[8192];
+    struct main_signals signals;
+    struct xmppedge *e = xe_open(file, message, sizeof message);
+    if (e == NULL) {
+        fputs(message, stderr);
+        return 2;
+    }
+    if (!control_open(e, message, sizeof message)) {
+        fputs(message, stderr);
+        xe_close(e);
+        return 2;
+    }
+    if (!main_drop_privileges(e->config) || !main_catch_signals(&signals, e)) {
+        xe_close(e);
+        return 2;
+    }
+    while (xe_step(e, -1))
+        continue;
+    loop_watch_set(&e->loop, &signals.watch, 0);
+    close(signals.watch.fd);
+    xe_close(e);
+    return 0;
+}
+
+/* ---- the commands that only read the configuration ---- */
+
+static struct config *
+main_load(const char *file, bool quiet)
+{
+    struct buf messages = { .max = 65536 };
+    struct config *c = config_load(file, &messages);
+    if (c == NULL || !quiet)
+        fputs(buf_text(&messages), stderr);
+    buf_free(&messages);
+    return c;
+}
+
+static int
+main_print(struct buf *out)
+{
+    struct xe_span text = buf_span(out);
+    bool ok = !out->failed && fwrite(text.at, 1, text.len, stdout) == text.len && fflush(stdout) == 0;
+    buf_free(out);
+    return ok ? 0 : 1;
+}
+
+/* check: the configuration, and the files that it names. */
+static int
+main_check(const char *file)
+{
+    struct buf out = { .max = (size_t)1 << 20 };
+    struct buf errors = { .max = 65536 };
+    struct xmppedge scratch = { .state = EDGE_RUNNING };
+    char err[TLS_ERROR_MAX];
+    bool ok;
+    scratch.config = main_load(file, false);
+    if (scratch.config == NULL)
+        return 2;
+    scratch.tls = tls_shared_open(err);
+    ok = scratch.tls != NULL && edge_load_keys(&scratch, scratch.config, &scratch.keys, &errors);
+    if (ok) {
+        config_print_effective(scratch.config, &out);
+        edge_keys_free(&scratch.keys);
+    } else {
+        fputs(scratch.tls == NULL ? err : buf_text(&errors), stderr);
+    }
+    if (scratch.tls != NULL)
+        tls_shared_close(scratch.tls);
+    config_free(scratch.config);
+    buf_free(&errors);
+    return ok ? main_print(&out) : 2;
+}
+
+static int
+main_config(const char *role)
+{
+    struct buf out = { .max = (size_t)1 << 20 };
+    if (role != NULL && strcmp(role, "edge") != 0 && strcmp(role, "gateway") != 0) {
+        fprintf(stderr, "xmppedge config: expected edge or gateway, found %s\n", role);
+        return 2;
+    }
+    config_example(role != NULL && strcmp(role, "gateway") == 0 ? CONFIG_GATEWAY : CONFIG_EDGE, &out);
+    return main_print(&out);
+}
+
+static int
+main_ports(const char *file, const char *format)
+{
+    static const struct { const char *word; enum config_ports_format format; } formats[] = {
+        { "--nft", CONFIG_PORTS_NFT }, { "--iptables", CONFIG_PORTS_IPTABLES },
+        { "--json", CONFIG_PORTS_JSON } };
+    enum config_ports_format chosen = CONFIG_PORTS_TABLE;
+    struct buf out = { .max = (size_t)1 << 20 };
+    struct config *c;
+    size_t i;
+    for (i = 0; format != NULL && i < sizeof formats / sizeof *formats; i++)
+        if (strcmp(format, formats[i].word) == 0)
+            chosen = formats[i].format;
+    if (format != NULL && chosen == CONFIG_PORTS_TABLE) {
+        fprintf(stderr, "xmppedge ports: expected --nft, --iptables or --json, found %s\n", format);
+        return 2;
+    }
+    c = main_load(file, true);
+    if (c == NULL)
+        return 2;
+    config_ports(c, chosen, &out);
+    config_free(c);
+    return main_print(&out);
+}
+
+/* ---- the commands that ask the running service ---- */
+
+/* Ask over the control socket; the answer goes to standard output.  0, or 1 when it says "failed". */
+static int
+main_ask(const char *file, const char *question, const char *argument)
+{
+    struct config *c = main_load(file, true);
+    struct buf answer = { .max = CONTROL_ANSWER_MAX };
+    int result;
+    if (c == NULL)
+        return 2;
+    if (!control_ask(c->control, question, argument, &answer)) {
+        fprintf(stderr, "%s: nobody answers on the control socket (%s): is the service running, and are "
+            "you its user?\n", c->control, strerror(errno));
+        config_free(c);
+        buf_free(&answer);
+        return 1;
+    }
+    config_free(c);
+    result = buf_len(&answer) == 0 || strncmp(buf_text(&answer), "failed", 6) == 0;
+    return main_print(&answer) != 0 ? 1 : result;
+}
+
+static int
+main_version(void)
+{
+    char tls[32];
+    printf("xmppedge %s (%s, %s, %s)\n", XE_VERSION, tls_library_name(tls), dns_library_name(),
+        elem_library_name());
+    return 0;
+}
+
+static int
+main_misused(const char *what)
+{
+    fprintf(stderr, "xmppedge: %s\n\n%s", what, main_usage);
+    return 2;
+}
+
+int
+main(int argc, char **argv)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+    const char *file = argc > 2 ? argv[2] : NULL;
+    const char *more = argc > 3 ? argv[3] : NULL;
+    if (strcmp(command, "--version") == 0)
+        return main_version();
+    if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0) {
+        fputs(main_usage, stdout);
+        return 0;
+    }
+    if (strcmp(command, "config") == 0)
+        return argc > 3 ? main_misused("too many arguments") : main_config(file);
+    if (strcmp(command, "demo") == 0)
+        return demo_run(file != NULL && strcmp(file, "--keep") == 0);
+    if (file == NULL)
+        return main_misused(argc > 1 ? "a command, then a configuration file" : "a command is needed");
+    if (argc > 4)
+        return main_misused("too many arguments");
+    if (strcmp(command, "run") == 0 && more == NULL)
+        return main_run(file);
+    if (strcmp(command, "check") == 0 && more == NULL)
+        return main_check(file);
+    if (strcmp(command, "ports") == 0)
+        return main_ports(file, more);
+    if (strcmp(command, "status") == 0 && (more == NULL || strcmp(more, "--json") == 0))
+        return main_ask(file, "status", more == NULL ? NULL : "json");
+    if (strcmp(command, "ping") == 0 && more != NULL)
+        return main_ask(file, "ping", more);
+    if (strcmp(command, "message") == 0 && more != NULL)
+        return main_ask(file, "message", more);
+    return main_misused("unknown command or option");
+}
+
+#endif /* XMPPEDGE_NO_MAIN */
+
+#endif /* XMPPEDGE_LANGUAGE_ONLY */

@@ -1,0 +1,519 @@
+/* xmppedge.h -- the public face of xmppedge.c
+ *
+ * Two halves.  The first is XMPP as data: a streaming tokenizer for RFC 6120 XML, addresses, the
+ * reason words and the protocol table.  It knows no sockets, keeps no global state and allocates
+ * only where its text says so; compile xmppedge.c with -DXMPPEDGE_LANGUAGE_ONLY to have it alone.
+ * The second embeds the proxy in a program that has its own main loop: compile xmppedge.c with
+ * -DXMPPEDGE_NO_MAIN.
+ *
+ * Conventions.  Sizes are bytes.  Times are milliseconds of a monotonic clock.  Domains are compared
+ * in lower case.  A function that returns a pointer says who frees it.  Nothing here is thread-safe
+ * within one object; two objects never share state.
+ */
+#ifndef XMPPEDGE_H
+#define XMPPEDGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define XE_VERSION "0.1.0"
+
+/* ---- bytes ------------------------------------------------------------------------------- */
+
+/* Bytes that belong to somebody else; never NUL-terminated.  An absent text has at == NULL. */
+struct xe_span {
+    const char *at;
+    size_t      len;
+};
+
+/* ---- endings: one vocabulary --------------------------------------------------------------
+ *
+ * Everything that ends a stream, refuses a peer or returns a stanza names its reason from this
+ * list.  The columns are: the enum; the word in logs, metrics and verdicts (stable: scripts match it);
+ * the stream error condition of RFC 6120 4.9.3 ("" closes without an error); the stanza error
+ * condition of RFC 6120 8.3.3 for what it leaves undelivered; its error type; one sentence in words
+ * that may be shown to the other side. */
+#define XE_WHY(X) \
+    X(XE_WHY_NONE,            "none",               "", "", "", "no reason") \
+    /* orderly ends */ \
+    X(XE_WHY_DONE,            "done",               "", "remote-server-timeout", "wait", \
+        "the stream was closed") \
+    X(XE_WHY_PEER_CLOSED,     "peer-closed",        "", "remote-server-timeout", "wait", \
+        "the other server closed the stream") \
+    X(XE_WHY_PEER_LOST,       "peer-lost",          "", "remote-server-timeout", "wait", \
+        "the connection was lost") \
+    X(XE_WHY_PEER_ERROR,      "peer-stream-error",  "", "remote-server-timeout", "wait", \
+        "the other server ended the stream with an error") \
+    X(XE_WHY_SHUTDOWN,        "shutdown",           "system-shutdown", "remote-server-timeout", "wait", \
+        "the service is shutting down") \
+    X(XE_WHY_RELOADED,        "policy-changed",     "policy-violation", "not-allowed", "cancel", \
+        "federation with this domain is no longer allowed") \
+    X(XE_WHY_REPLACED,        "replaced",           "conflict", "remote-server-timeout", "wait", \
+        "a newer connection took the place of this one") \
+    /* reaching a server */ \
+    X(XE_WHY_DNS_NOT_FOUND,   "dns-not-found",      "", "remote-server-not-found", "cancel", \
+        "the domain does not exist or has no server records") \
+    X(XE_WHY_DNS_NO_SERVICE,  "dns-no-service",     "", "remote-server-not-found", "cancel", \
+        "the domain announces that it offers no XMPP service") \
+    X(XE_WHY_DNS_FAILED,      "dns-failed",         "", "remote-server-timeout", "wait", \
+        "the name servers of the domain did not answer") \
+    X(XE_WHY_REFUSED,         "tcp-refused",        "", "remote-server-not-found", "cancel", \
+        "the connection was refused") \
+    X(XE_WHY_UNREACHABLE,     "tcp-unreachable",    "", "remote-server-not-found", "cancel", \
+        "the server cannot be reached") \
+    X(XE_WHY_CONNECT_TIMEOUT, "tcp-timeout",        "", "remote-server-timeout", "wait", \
+        "the server did not answer") \
+    X(XE_WHY_BIND,            "bind-failed",        "", "remote-server-timeout", "wait", \
+        "no connection could be made from the configured address") \
+    X(XE_WHY_ATTEMPT_TIMEOUT, "attempt-timeout",    "connection-timeout", "remote-server-timeout", "wait", \
+        "the connection could not be completed in time") \
+    X(XE_WHY_SETUP_TIMEOUT,   "setup-timeout",      "connection-timeout", "remote-server-timeout", "wait", \
+        "the stream was not established in time") \
+    X(XE_WHY_BACKOFF,         "backing-off",        "", "remote-server-timeout", "wait", \
+        "the last attempt to reach the server failed a moment ago") \
+    /* XML and streams */ \
+    X(XE_WHY_XML_MALFORMED,   "xml-malformed",      "not-well-formed", "", "", \
+        "the data is not well-formed XML") \
+    X(XE_WHY_XML_RESTRICTED,  "xml-restricted",     "restricted-xml", "", "", \
+        "comments, processing instructions, document types and entities are not allowed") \
+    X(XE_WHY_XML_ENCODING,    "xml-encoding",       "unsupported-encoding", "", "", \
+        "only UTF-8 is allowed") \
+    X(XE_WHY_XML_LIMIT,       "xml-limit",          "policy-violation", "", "", \
+        "too deeply nested, or too many attributes or namespaces") \
+    X(XE_WHY_XML_PREFIX,      "xml-prefix",         "", "bad-request", "modify", \
+        "a namespace prefix or name in the stanza cannot be forwarded") \
+    X(XE_WHY_HEADER_TOO_BIG,  "header-too-big",     "policy-violation", "", "", \
+        "the stream header is too large") \
+    X(XE_WHY_STANZA_TOO_BIG,  "stanza-too-big",     "policy-violation", "policy-violation", "modify", \
+        "the stanza is too large") \
+    X(XE_WHY_NOT_XMPP,        "not-xmpp",           "invalid-xml", "", "", \
+        "this is not an XMPP stream") \
+    X(XE_WHY_BAD_NAMESPACE,   "bad-namespace",      "invalid-namespace", "", "", \
+        "the stream header does not name the server-to-server namespace") \
+    X(XE_WHY_BAD_VERSION,     "bad-version",        "unsupported-version", "", "", \
+        "XMPP version 1.0 is needed here") \
+    X(XE_WHY_HOST_UNKNOWN,    "host-unknown",       "host-unknown", "item-not-found", "cancel", \
+        "this domain is not served here") \
+    X(XE_WHY_HEADER_CHANGED,  "header-changed",     "improper-addressing", "", "", \
+        "the stream addresses changed after a restart") \
+    X(XE_WHY_BAD_ADDRESS,     "bad-address",        "improper-addressing", "jid-malformed", "modify", \
+        "the stanza has no valid sender or recipient address") \
+    X(XE_WHY_INVALID_FROM,    "invalid-from",       "invalid-from", "not-allowed", "cancel", \
+        "the sender domain is not authorised on this stream") \
+    X(XE_WHY_BAD_ELEMENT,     "bad-element",        "unsupported-stanza-type", "", "", \
+        "an element that is not known here") \
+    X(XE_WHY_NOT_AUTHORIZED,  "not-authorized",     "not-authorized", "", "", \
+        "stanzas were sent before authentication") \
+    /* TLS and certificates */ \
+    X(XE_WHY_TLS_FAILED,      "tls-failed",         "", "remote-server-timeout", "wait", \
+        "the TLS handshake failed") \
+    X(XE_WHY_TLS_REQUIRED,    "tls-required",       "policy-violation", "remote-server-timeout", "wait", \
+        "encryption is required") \
+    X(XE_WHY_TLS_NOT_OFFERED, "tls-not-offered",    "policy-violation", "remote-server-timeout", "wait", \
+        "encryption is required and the other server does not offer it") \
+    X(XE_WHY_TLS_REFUSED,     "tls-refused",        "", "remote-server-timeout", "wait", \
+        "the other server refused to start TLS") \
+    X(XE_WHY_TLS_INJECTION,   "tls-injection",      "policy-violation", "", "", \
+        "data was sent between STARTTLS and the TLS handshake") \
+    X(XE_WHY_CERT_MISSING,    "cert-missing",       "not-authorized", "remote-server-timeout", "wait", \
+        "a certificate is required and none was sent") \
+    X(XE_WHY_CERT_EXPIRED,    "cert-expired",       "not-authorized", "remote-server-timeout", "wait", \
+        "the certificate of the other server has expired") \
+    X(XE_WHY_CERT_NOT_YET,    "cert-not-yet-valid", "not-authorized", "remote-server-timeout", "wait", \
+        "the certificate of the other server is not valid yet") \
+    X(XE_WHY_CERT_NAME,       "cert-name",          "not-authorized", "remote-server-timeout", "wait", \
+        "the certificate of the other server is not valid for its domain") \
+    X(XE_WHY_CERT_UNTRUSTED,  "cert-untrusted",     "not-authorized", "remote-server-timeout", "wait", \
+        "the certificate of the other server is not from a trusted authority") \
+    X(XE_WHY_CERT_REVOKED,    "cert-revoked",       "not-authorized", "remote-server-timeout", "wait", \
+        "the certificate of the other server has been revoked") \
+    X(XE_WHY_CERT_INVALID,    "cert-invalid",       "not-authorized", "remote-server-timeout", "wait", \
+        "the certificate of the other server is not acceptable") \
+    /* authentication */ \
+    X(XE_WHY_SASL_REFUSED,    "sasl-refused",       "not-authorized", "remote-server-timeout", "wait", \
+        "the other server refused SASL EXTERNAL") \
+    X(XE_WHY_SASL_ABUSE,      "sasl-abuse",         "policy-violation", "", "", \
+        "SASL was used in a way that is not allowed") \
+    X(XE_WHY_NO_METHOD,       "no-auth-method",     "policy-violation", "remote-server-timeout", "wait", \
+        "no permitted authentication method is offered by the other server") \
+    X(XE_WHY_DIALBACK_OFF,    "dialback-off",       "policy-violation", "", "", \
+        "dialback is not allowed with this domain") \
+    X(XE_WHY_DIALBACK_INVALID, "dialback-invalid",  "not-authorized", "internal-server-error", "wait", \
+        "dialback failed: the key was not valid") \
+    X(XE_WHY_DIALBACK_ERROR,  "dialback-error",     "", "remote-server-timeout", "wait", \
+        "dialback failed: the other server answered with an error") \
+    X(XE_WHY_DIALBACK_TIMEOUT, "dialback-timeout",  "connection-timeout", "remote-server-timeout", "wait", \
+        "dialback was not answered in time") \
+    X(XE_WHY_DIALBACK_UNREACHABLE, "dialback-unreachable", "", "remote-server-timeout", "wait", \
+        "dialback failed: the authoritative server could not be asked") \
+    /* policy */ \
+    X(XE_WHY_PARTNER_UNLISTED, "partner-unlisted",  "policy-violation", "not-allowed", "cancel", \
+        "this domain is not on the list of allowed partners") \
+    X(XE_WHY_DOMAIN_UNKNOWN,  "domain-unknown",     "host-unknown", "item-not-found", "cancel", \
+        "the domain is not served here") \
+    X(XE_WHY_DOMAIN_NOT_YOURS, "domain-not-yours",  "not-authorized", "not-allowed", "cancel", \
+        "this peer may not speak for the domain") \
+    X(XE_WHY_SOURCE_DENIED,   "source-denied",      "not-authorized", "", "", \
+        "connections from this address are not accepted here") \
+    X(XE_WHY_NAME_DENIED,     "name-denied",        "not-authorized", "", "", \
+        "this name is not configured here") \
+    /* limits */ \
+    X(XE_WHY_CONN_LIMIT,      "limit-connections",  "resource-constraint", "resource-constraint", "wait", \
+        "too many connections") \
+    X(XE_WHY_PARTNER_LIMIT,   "limit-partner-connections", "resource-constraint", "resource-constraint", "wait", \
+        "too many connections with this domain") \
+    X(XE_WHY_SOURCE_LIMIT,    "limit-source-connections", "resource-constraint", "", "", \
+        "too many connections from this address") \
+    X(XE_WHY_SOURCE_RATE,     "limit-source-rate",  "resource-constraint", "", "", \
+        "too many new connections from this address") \
+    X(XE_WHY_PREAUTH_BYTES,   "limit-preauth-bytes", "policy-violation", "", "", \
+        "too much data before authentication") \
+    X(XE_WHY_PREAUTH_ELEMENTS, "limit-preauth-elements", "policy-violation", "", "", \
+        "too many elements before authentication") \
+    X(XE_WHY_PAIR_LIMIT,      "limit-pairs",        "resource-constraint", "resource-constraint", "wait", \
+        "too many domain pairs") \
+    X(XE_WHY_QUEUE_FULL,      "limit-queue",        "", "resource-constraint", "wait", \
+        "too much is waiting for the other server") \
+    X(XE_WHY_MEMORY,          "limit-memory",       "resource-constraint", "resource-constraint", "wait", \
+        "too much is waiting for delivery") \
+    X(XE_WHY_IDLE,            "idle",               "connection-timeout", "remote-server-timeout", "wait", \
+        "the stream was idle for too long") \
+    X(XE_WHY_WRITE_TIMEOUT,   "write-timeout",      "connection-timeout", "remote-server-timeout", "wait", \
+        "the other server stopped reading") \
+    X(XE_WHY_PING_TIMEOUT,    "ping-timeout",       "connection-timeout", "remote-server-timeout", "wait", \
+        "the other side stopped answering") \
+    /* the trunk */ \
+    X(XE_WHY_NO_TRUNK,        "no-trunk",           "", "remote-server-timeout", "wait", \
+        "the service behind this border is not connected") \
+    X(XE_WHY_TRUNK_PROTOCOL,  "trunk-protocol",     "undefined-condition", "", "", \
+        "the other side does not follow the trunk protocol") \
+    X(XE_WHY_OUT_OF_MEMORY,   "out-of-memory",      "internal-server-error", "resource-constraint", "wait", \
+        "out of memory") \
+    X(XE_WHY_INTERNAL,        "internal",           "internal-server-error", "internal-server-error", "wait", \
+        "an internal error")
+
+enum xe_why {
+#define X(name, word, stream, stanza, type, text) name,
+    XE_WHY(X)
+#undef X
+    XE_WHY_COUNT
+};
+
+/* The columns of one reason.  Every text is static and never NULL. */
+struct xe_why_row {
+    const char *word;        /* log word */
+    const char *stream;      /* stream error condition, "" for none */
+    const char *stanza;      /* stanza error condition, "" for none */
+    const char *stanza_type; /* cancel, wait, modify, auth; "" for none */
+    const char *text;        /* one sentence */
+};
+
+/* The row of a reason; `why` outside the list gives the row of XE_WHY_INTERNAL.  Static. */
+const struct xe_why_row *xe_why(enum xe_why why);
+
+/* ---- XML: the streaming tokenizer (RFC 6120 11, XML 1.0, Namespaces in XML) --------------- */
+
+/* Ceilings; each reached one is XE_XML_BAD with its reason. */
+#define XE_XML_DEPTH_MAX  64   /* open elements inside the stream, the stanza itself included */
+#define XE_XML_ATTRS_MAX  64   /* attributes of one tag, namespace declarations included */
+#define XE_XML_NS_MAX     64   /* namespace declarations in scope within one stanza */
+#define XE_XML_STREAM_NS_MAX 16 /* namespace declarations of the stream header */
+
+struct xe_xml_limits {
+    size_t   header;    /* bytes of the XML declaration and the stream header */
+    size_t   element;   /* bytes of one first-level element */
+    unsigned depth;     /* <= XE_XML_DEPTH_MAX */
+    unsigned attrs;     /* <= XE_XML_ATTRS_MAX */
+};
+
+enum xe_xml_result {
+    XE_XML_MORE,     /* nothing complete yet */
+    XE_XML_HEADER,   /* the stream header: event->name, ns, attrs; any root tag, the owner judges it */
+    XE_XML_ELEMENT,  /* one complete first-level element */
+    XE_XML_CLOSE,    /* the end tag of the stream */
+    XE_XML_BAD       /* not well-formed or forbidden; x->why says which; x stays bad */
+};
+
+struct xe_xml_attr {
+    struct xe_span prefix;   /* "" when there is none */
+    struct xe_span name;     /* local name */
+    struct xe_span value;    /* as received, entities not resolved, without the quotes */
+    char           quote;    /* ' or " */
+};
+
+/* xe_xml_event.flags: what the content of an element needs before it may leave on another stream. */
+enum {
+    XE_XML_STREAM_PREFIX = 1, /* uses prefixes that only the stream header declares */
+    XE_XML_UNBOUND       = 2, /* uses a prefix declared nowhere, or a name parsers disagree on */
+    XE_XML_REWRITE       = 4  /* content must be written anew (CDATA, jabber:client, foreign default) */
+};
+#define XE_XML_USED_SHIFT 16  /* flags above this bit: which declarations of the header are used */
+
+/* One event.  Spans point into the buffer given to xe_xml_next and into the tokenizer; they are
+ * valid until the buffer changes or the next call. */
+struct xe_xml_event {
+    struct xe_span     name;   /* local name of the root tag */
+    struct xe_span     ns;     /* its namespace; "" for none; at == NULL when its prefix is unbound */
+    struct xe_span     raw;    /* from '<' to '>' inclusive */
+    struct xe_span     inner;  /* between start and end tag; empty for <x/> */
+    unsigned           flags;
+    unsigned           nattrs;
+    struct xe_xml_attr attrs[XE_XML_ATTRS_MAX]; /* without namespace declarations; nattrs are set */
+};
+
+/* Parts of the tokenizer's state.  Places are offsets from the start of the unfinished element, so
+ * that the owner may move its buffer. */
+struct xe_xml_mark {
+    uint32_t name;       /* place of the first byte of the name */
+    uint32_t value;      /* place of the first byte of the value */
+    uint32_t end;        /* place of the closing quote */
+    uint16_t name_len;   /* bytes of the name with its prefix */
+    uint8_t  prefix_len; /* bytes of the prefix; 0 when there is none */
+    uint8_t  kind;       /* plain, prefixed, xml:, xmlns, xmlns: */
+};
+
+struct xe_xml_binding {
+    uint32_t prefix;     /* place of the prefix; its length 0 is the default namespace */
+    uint32_t value;      /* place of the namespace name */
+    uint16_t value_len;
+    uint8_t  prefix_len;
+    uint8_t  kind;       /* jabber:server, jabber:client, other */
+};
+
+struct xe_xml_frame {
+    uint32_t name;       /* place of the name of an open element */
+    uint16_t name_len;
+    uint8_t  nns;        /* bindings in scope outside of it */
+    uint8_t  bits;       /* where its default namespace comes from */
+};
+
+/* The tokenizer of one stream in one direction; about 2.4 KiB.  Read `why` and `whitespace`; treat the
+ * rest as private.  The definition is public so that it can be embedded. */
+struct xe_xml {
+    struct xe_xml_limits  limits;      /* as given */
+    enum xe_why           why;         /* the reason after XE_XML_BAD */
+    uint64_t              whitespace;  /* bytes of white space read between elements (keepalives) */
+    char                 *stream;      /* what is remembered of the header; owned, NULL before it */
+    uint32_t              stream_name; /* bytes of the header's name, which is at its beginning */
+    uint16_t              lang_len;    /* bytes of the header's xml:lang, which follows, in quotes */
+    bool                  has_lang;
+    uint8_t               stream_kind; /* what the header's default namespace is */
+    uint32_t              before;      /* bytes of the prolog that are already dropped */
+    uint32_t              at;          /* next byte to look at */
+    uint32_t              mark;        /* first byte of what is being read */
+    uint32_t              colon;       /* place of the colon of the name being read; 0 for none */
+    uint32_t              inner;       /* first byte after the root tag */
+    uint32_t              flags;       /* of the element being read */
+    uint32_t              seen;        /* filter for duplicate attributes of a tag */
+    uint8_t               state;
+    uint8_t               quote;       /* of the value being read */
+    bool                  spaced;      /* white space seen since the last attribute */
+    uint8_t               tag;         /* kinds of attributes seen in the tag being read, a set */
+    uint8_t               depth;       /* frames in use */
+    uint8_t               nns;         /* bindings in use */
+    uint8_t               nattrs;      /* attrs in use */
+    uint8_t               nstream;     /* stream_ns in use */
+    uint8_t               root_nns;    /* bindings made by the root tag */
+    struct xe_xml_frame   frames[XE_XML_DEPTH_MAX];
+    struct xe_xml_binding stream_ns[XE_XML_STREAM_NS_MAX]; /* places are in `stream` */
+    struct xe_xml_binding ns[XE_XML_NS_MAX];
+    struct xe_xml_mark    attrs[XE_XML_ATTRS_MAX + 1];     /* last: the name of the tag */
+};
+
+/* Make a tokenizer ready.  The limits are copied; those over a ceiling are cut to it. */
+void xe_xml_init(struct xe_xml *x, const struct xe_xml_limits *limits);
+
+/* RFC 6120 4.3.3: forget everything but the limits; a new stream header is expected. */
+void xe_xml_restart(struct xe_xml *x);
+
+/* Give back the one small allocation that remembers the header.  x may be restarted afterwards. */
+void xe_xml_free(struct xe_xml *x);
+
+/* Read on.
+ *
+ *   buf, len  the bytes that are not consumed yet; buf may have moved since the last call, but its
+ *             content must be what was left then, with more behind it
+ *   used      bytes that the caller may drop from the front, set in all cases.  After XE_XML_MORE the
+ *             rest is an unfinished element and has to be there again next time; how far it has been
+ *             looked at is remembered, so that the total work is linear
+ *   event     filled in for HEADER, ELEMENT and CLOSE
+ *
+ * White space between elements is consumed at once and counted.  After XE_XML_CLOSE everything is
+ * consumed and ignored. */
+enum xe_xml_result xe_xml_next(struct xe_xml *x, const char *buf, size_t len, size_t *used,
+                               struct xe_xml_event *event);
+
+/* Value of an attribute without prefix, as received; at == NULL when there is none. */
+struct xe_span xe_xml_attr(const struct xe_xml_event *event, const char *name);
+
+/* Value of xml:lang of the root tag, as received; at == NULL when there is none. */
+struct xe_span xe_xml_lang(const struct xe_xml_event *event);
+
+/* xml:lang of the stream header; at == NULL when there is none. */
+struct xe_span xe_xml_stream_lang(const struct xe_xml *x);
+
+/* The namespace that the stream header binds to `prefix` ("" is the default, which is the content
+ * namespace of RFC 6120 4.8.2); at == NULL when there is none. */
+struct xe_span xe_xml_stream_ns(const struct xe_xml *x, const char *prefix);
+
+/* Resolve the references of an attribute value as received, and normalise its white space as a parser
+ * does (a line end or a tab is a space).  Returns the bytes written to out, or SIZE_MAX when they do not fit. */
+size_t xe_xml_unescape(struct xe_span value, char *out, size_t max);
+
+/* ---- addresses (RFC 7622) ----------------------------------------------------------------- */
+
+#define XE_DOMAIN_MAX 256   /* bytes that hold any domain in normal form and a NUL */
+
+/* The parts of an address; local and resource have at == NULL when they are absent. */
+struct xe_jid {
+    struct xe_span local;
+    struct xe_span domain;    /* as written, without a trailing dot */
+    struct xe_span resource;
+};
+
+/* Split an address, references resolved already, at its first '/' and the first '@' before it.  False
+ * when a part is empty or longer than 1023 bytes or the localpart has a forbidden character.  The
+ * domain is not looked into: that is what xe_jid_domain_normal is for. */
+bool xe_jid_split(struct xe_span text, struct xe_jid *jid);
+
+/* The form in which domains are compared, with a NUL behind it: ASCII in lower case, no trailing dot;
+ * UTF-8 labels unchanged.  False, and "", for what is no domain: empty labels or labels over 63 bytes,
+ * more than 253 bytes, spaces, controls, characters that cannot be seen, and ASCII other than letters,
+ * digits, '-' inside a label and '_'.  An IPv6 address stands in brackets. */
+bool xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len);
+
+/* The same for the domain of an address in an attribute value as received, which may have references;
+ * false too for value.at == NULL and for what is no address. */
+bool xe_xml_domain(struct xe_span value, char out[XE_DOMAIN_MAX], size_t *len);
+
+/* ---- the protocol table (RFC 6120, XEP-0198, XEP-0220, XEP-0288) ---------------------------- */
+
+/* What an element is: the enum and its word.  Stanza kinds are those of jabber:server and
+ * jabber:client. */
+#define XE_KINDS(X) \
+    X(XE_KIND_UNKNOWN,          "unknown") \
+    X(XE_KIND_MESSAGE,          "message") \
+    X(XE_KIND_PRESENCE,         "presence") \
+    X(XE_KIND_IQ,               "iq") \
+    X(XE_KIND_HEADER,           "stream-header") /* told by XE_XML_HEADER */ \
+    X(XE_KIND_CLOSE,            "stream-end")    /* told by XE_XML_CLOSE */ \
+    X(XE_KIND_FEATURES,         "features") \
+    X(XE_KIND_STREAM_ERROR,     "stream-error") \
+    X(XE_KIND_STARTTLS,         "starttls") \
+    X(XE_KIND_PROCEED,          "proceed") \
+    X(XE_KIND_TLS_FAILURE,      "tls-failure") \
+    X(XE_KIND_AUTH,             "auth") \
+    X(XE_KIND_CHALLENGE,        "challenge") \
+    X(XE_KIND_RESPONSE,         "response") \
+    X(XE_KIND_SUCCESS,          "success") \
+    X(XE_KIND_SASL_FAILURE,     "sasl-failure") \
+    X(XE_KIND_ABORT,            "abort") \
+    X(XE_KIND_DB_RESULT,        "db-result")        /* the request: no type */ \
+    X(XE_KIND_DB_RESULT_ANSWER, "db-result-answer") /* type is there */ \
+    X(XE_KIND_DB_VERIFY,        "db-verify") \
+    X(XE_KIND_DB_VERIFY_ANSWER, "db-verify-answer") \
+    X(XE_KIND_SM_ENABLE,        "sm-enable") \
+    X(XE_KIND_SM_ENABLED,       "sm-enabled") \
+    X(XE_KIND_SM_R,             "sm-request") \
+    X(XE_KIND_SM_A,             "sm-ack") \
+    X(XE_KIND_SM_FAILED,        "sm-failed") \
+    X(XE_KIND_SM_RESUME,        "sm-resume") \
+    X(XE_KIND_SM_RESUMED,       "sm-resumed") \
+    X(XE_KIND_TRUNK,            "trunk") \
+    X(XE_KIND_BIDI,             "bidi")
+
+enum xe_element_kind {
+#define X(name, word) name,
+    XE_KINDS(X)
+#undef X
+    XE_KIND_COUNT
+};
+
+/* The kind of an element event.  Never XE_KIND_HEADER or XE_KIND_CLOSE. */
+enum xe_element_kind xe_element_kind(const struct xe_xml_event *event);
+
+/* Its word; static. */
+const char *xe_element_kind_name(enum xe_element_kind kind);
+
+/* How far a stream is, both directions taken together. */
+#define XE_PHASES(X) \
+    X(XE_PHASE_START,         "start")         /* nothing was said */ \
+    X(XE_PHASE_HEADER,        "header")        /* the initiator's header; the receiver's is due */ \
+    X(XE_PHASE_FEATURES,      "features")      /* both headers; features are due with version 1.0 */ \
+    X(XE_PHASE_OPEN,          "open")          /* features are known, nobody is authenticated */ \
+    X(XE_PHASE_TLS_ASKED,     "tls-asked")     /* starttls */ \
+    X(XE_PHASE_TLS,           "tls")           /* proceed: a handshake, then a new header */ \
+    X(XE_PHASE_SASL_ASKED,    "sasl-asked")    /* auth */ \
+    X(XE_PHASE_SASL_DONE,     "sasl-done")     /* success: a new header is due */ \
+    X(XE_PHASE_AUTH_HEADER,   "auth-header")   /* which the receiver has to answer */ \
+    X(XE_PHASE_AUTH_FEATURES, "auth-features") /* the last features are due */ \
+    X(XE_PHASE_DIALBACK,      "dialback")      /* a key was sent, no pair is valid yet */ \
+    X(XE_PHASE_AUTHENTICATED, "authenticated") /* stanzas may follow */ \
+    X(XE_PHASE_CLOSING,       "closing")       /* one side has ended the stream */ \
+    X(XE_PHASE_ENDED,         "ended")
+
+enum xe_phase {
+#define X(name, word) name,
+    XE_PHASES(X)
+#undef X
+    XE_PHASE_COUNT
+};
+
+/* Its word; static. */
+const char *xe_phase_name(enum xe_phase phase);
+
+/* RFC 6120 1.4: the initiating entity opened the connection. */
+enum xe_side { XE_SIDE_INITIATOR, XE_SIDE_RECEIVER };
+
+/* What an element does to a stream. */
+struct xe_phase_step {
+    enum xe_phase next;   /* the phase after it; unchanged when it is refused */
+    enum xe_why   why;    /* XE_WHY_NONE when it may be said */
+    const char   *rule;   /* the clause it breaks, "" for none; static */
+};
+
+/* `side` says something of `kind` in `phase`.  `valid` tells, of a dialback answer, whether its type is
+ * 'valid'; it counts for nothing else.  Streams over direct TLS begin with XE_PHASE_START too. */
+struct xe_phase_step xe_phase_next(enum xe_phase phase, enum xe_side side,
+                                   enum xe_element_kind kind, bool valid);
+
+/* ---- the proxy, embedded ------------------------------------------------------------------ */
+
+#ifndef XMPPEDGE_LANGUAGE_ONLY
+
+/* One running instance.  Several may live in one process; each belongs to one thread. */
+struct xmppedge;
+
+/* Read the configuration, load the certificates, bind the addresses.  NULL when anything is wrong:
+ * `message` (of `size` bytes, ends in NUL) then says what, one line an error, FILE:LINE first where
+ * a line is to blame.  Nothing is served before xe_step() is called.  Free with xe_close(). */
+struct xmppedge *xe_open(const char *config_file, char *message, size_t size);
+
+/* One turn: wait at most `max_wait_ms` (-1: until something happens), do what is due.  False when the
+ * instance has stopped, after xe_stop(), or when waiting itself failed. */
+bool xe_step(struct xmppedge *e, int max_wait_ms);
+
+/* For a program with a loop of its own: a descriptor that is readable when xe_step(e, 0) has something
+ * to do (-1 where the system offers none: then call xe_step() regularly), and the milliseconds after
+ * which it must be called in any case (-1: never). */
+int xe_fd(const struct xmppedge *e);
+int xe_timeout(struct xmppedge *e);
+
+/* Read configuration, certificates and revocation lists again.  False when anything in them is wrong:
+ * nothing has changed then, and `message` says what. */
+bool xe_reload(struct xmppedge *e, char *message, size_t size);
+
+/* Begin the orderly end: nothing new is accepted, what is under way is delivered or returned within
+ * limits.drain.  Go on calling xe_step() until it returns false. */
+void xe_stop(struct xmppedge *e);
+
+/* Whether it has not come to its end. */
+bool xe_is_running(const struct xmppedge *e);
+
+/* End at once and free everything.  NULL is allowed. */
+void xe_close(struct xmppedge *e);
+
+#endif /* XMPPEDGE_LANGUAGE_ONLY */
+
+#endif /* XMPPEDGE_H */
