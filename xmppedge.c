@@ -232,15 +232,15 @@ xe_why(enum xe_why why)
  *   juliet@capulet.example/balcony        RFC 7622 3.1: cut at the first '/', then at the first '@'
  *   local  domain          resource
  *
- * Domains decide who may speak for whom, so there is one normal form and it is the only thing that is
- * compared: ASCII in lower case, no trailing dot (RFC 7622 3.2), labels of 1 to 63 bytes, 253 bytes in
- * all (RFC 1035 2.3.4).  ASCII labels are letters, digits, '-' inside, and '_' (not a host name, but used).
- * IP literals are allowed as RFC 7622 does; "[...]" is an IPv6 address.
+ * Domains decide who may speak for whom, so there is one normal form and it is the only thing that
+ * is compared: ASCII in lower case, no trailing dot (RFC 7622 3.2), labels of 1 to 63 bytes, 253
+ * bytes in all (RFC 1035 2.3.4).  ASCII labels are letters, digits, '-' inside, and '_' (not a host
+ * name, but used). IP literals are allowed as RFC 7622 does; "[...]" is an IPv6 address.
  *
- * U-labels stay as they are: UTF-8, without characters that are controls, spaces, invisible, or that
- * IDNA takes for a dot.  They are not mapped: a server that writes a domain in two Unicode forms has
- * written two domains.  Upper case beyond ASCII is therefore never equal to its lower case.  A U-label
- * and its A-label are different too: policy names the one that the partner uses.
+ * U-labels stay as they are: UTF-8, without characters that are controls, spaces, invisible, or
+ * that IDNA takes for a dot.  They are not mapped: a server that writes a domain in two Unicode
+ * forms has written two domains.  Upper case beyond ASCII is therefore never equal to its lower
+ * case.  A U-label and its A-label are different too: policy names the one that the partner uses.
  * ======================================================================== */
 
 #define JID_PART_MAX   1023  /* bytes of each part, RFC 7622 3.2 to 3.4 */
@@ -253,8 +253,8 @@ static const char jid_fold[256] =
     "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0_"
     "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0";
 
-/* Decode the UTF-8 sequence at p (RFC 3629: shortest form, no surrogates).  Returns its length, 0 when
- * the end comes first, -1 when it is none. */
+/* Decode the UTF-8 sequence at p (RFC 3629: shortest form, no surrogates).  Returns its length, 0
+ * when the end comes first, -1 when it is none. */
 static int
 jid_utf8(const char *p, const char *end, uint32_t *out)
 {
@@ -409,10 +409,10 @@ xe_jid_split(struct xe_span text, struct xe_jid *jid)
  * [XML]   xml_ xmlout_   XMPP's XML: the streaming tokenizer, and stanzas for another stream
  * calls:  BASE BUF JID
  *
- * The tokenizer reads one direction of one stream and reports the stream header, complete first-level
- * elements and the end of the stream.  It accepts the XML of RFC 6120 11 and nothing else, because what
- * it passes is read again by servers with other parsers: what one of them would refuse, or read in
- * another way, must stop here.
+ * The tokenizer reads one direction of one stream and reports the stream header, complete
+ * first-level elements and the end of the stream.  It accepts the XML of RFC 6120 11 and nothing
+ * else, because what it passes is read again by servers with other parsers: what one of them would
+ * refuse, or read in another way, must stop here.
  *
  *            xml_gap            xml_open      xml_tag                   xml_text
  *   GAP ---- '<' ----> LT ----> NAME ------> TAG -- '>' --> (header) --> GAP
@@ -422,25 +422,26 @@ xe_jid_split(struct xe_span text, struct xe_jid *jid)
  *    |                  +-- '/' --> END --> END_SPACE -- '>' ------------+
  *    +------------------------------ depth is 0 again: XE_XML_ELEMENT ---+
  *
- * Between calls only offsets are kept, counted from the '<' of the unfinished element.  A state is left
- * in the middle of anything and taken up at the same byte, so no byte is looked at twice, except for
- * the at most 16 bytes of a reference or a character that is not complete.  Every decision depends on the bytes
- * so far and never on how they were cut: whole, byte by byte and cut anywhere give the same events.
+ * Between calls only offsets are kept, counted from the '<' of the unfinished element.  A state is
+ * left in the middle of anything and taken up at the same byte, so the work is linear however the
+ * bytes come: only an attribute is tried as a whole first (xml_attr_whole), and a reference or a
+ * character that is not complete is read again.  Every decision depends on the bytes so far and
+ * never on how they were cut: whole, byte by byte and cut anywhere give the same events.
  *
- * Namespaces are resolved as far as somebody needs it: names without prefix cost nothing.  Three flags
- * tell what forwarding has to do (xe_xml_event.flags).  A prefix that is declared nowhere is not an
- * error of the stream: ejabberd relays children with prefixes of its clients' streams.  The stanza is
- * marked and the stream lives.
+ * Namespaces are resolved as far as somebody needs it: names without prefix cost nothing.  Three
+ * flags tell what forwarding has to do (xe_xml_event.flags).  A prefix that is declared nowhere is
+ * not an error of the stream: ejabberd relays children with prefixes of its clients' streams.  The
+ * stanza is marked and the stream lives.
  *
  * Two things are looked up once per element and inherited as bits of the frame: what the default
- * namespace is and whether it comes from outside of the content (header or root tag); and whether the
- * element is in the content chain, that is, it and all elements around it are in jabber:server or
- * jabber:client.  In the chain the two namespaces are the same thing (RFC 6120 4.8.3 lets every
+ * namespace is and whether it comes from outside of the content (header or root tag); and whether
+ * the element is in the content chain, that is, it and all elements around it are in jabber:server
+ * or jabber:client.  In the chain the two namespaces are the same thing (RFC 6120 4.8.3 lets every
  * stream name its own); outside, as in a forwarded message (XEP-0297), they are data.
  *
- * The writer puts an element on another jabber:server stream.  It writes the root tag; the content is
- * copied as it is, unless a flag says that it depends on the old stream or is written in a way that
- * parsers treat differently: then xmlout_content() writes it anew.
+ * The writer puts an element on another jabber:server stream.  It writes the root tag; the content
+ * is copied as it is, unless a flag says that it depends on the old stream or is written in a way
+ * that parsers treat differently: then xmlout_content() writes it anew.
  * ======================================================================== */
 
 /* What a byte may be. */
@@ -564,8 +565,9 @@ xml_is(char c, unsigned what)
 /* ---- characters ---------------------------------------------------------------------------- */
 
 /* Eight bytes at a time.  Each term has the top bit of a byte set if the byte is not ASCII, is a
- * control character, or is the one looked for.  A borrow can only come from a byte that counts and goes
- * to those behind it, so the first one found is right.  Compilers make one load of xml_word(). */
+ * control character, or is the one looked for.  A borrow can only come from a byte that counts and
+ * goes to those behind it, so the first one found is right.  Compilers make one load of xml_word().
+ * */
 #define XML_ONES        ((uint64_t)0x0101010101010101)
 #define XML_TOPS        ((uint64_t)0x8080808080808080)
 #define XML_HAS(w, c)   (((w) ^ XML_ONES * (unsigned char)(c)) - XML_ONES)
@@ -576,7 +578,8 @@ xml_word(const char *p)
 {
     const unsigned char *b = (const unsigned char *)p;
     return (uint64_t)b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24
-         | (uint64_t)b[4] << 32 | (uint64_t)b[5] << 40 | (uint64_t)b[6] << 48 | (uint64_t)b[7] << 56;
+         | (uint64_t)b[4] << 32 | (uint64_t)b[5] << 40 | (uint64_t)b[6] << 48
+         | (uint64_t)b[7] << 56;
 }
 
 /* Which byte has the lowest top bit of `hits`, which is not 0. */
@@ -593,7 +596,8 @@ xml_run_text(const char *p, const char *end)
     while (end - p >= 8) {
         uint64_t w = xml_word(p);
         /* '<' and '>' differ in one bit */
-        uint64_t hits = XML_TOPS & (XML_PLAIN(w) | XML_HAS(w, '&') | XML_HAS(w | XML_ONES * 2, '>'));
+        uint64_t hits = XML_TOPS & (XML_PLAIN(w) | XML_HAS(w, '&')
+                                    | XML_HAS(w | XML_ONES * 2, '>'));
         if (hits == 0) {
             p += 8;
             continue;
@@ -639,7 +643,8 @@ xml_is_char(uint32_t c)
                      : c == '\t' || c == '\n' || c == '\r';
 }
 
-/* Decode the UTF-8 sequence at p.  Returns its length, 0 when the end comes first, -1 when it is none. */
+/* Decode the UTF-8 sequence at p.  Returns its length, 0 when the end comes first, -1 when it is
+ * none. */
 static int
 xml_utf8(const char *p, const char *end, uint32_t *out)
 {
@@ -668,8 +673,9 @@ xml_ref_number(struct xe_span digits, uint32_t *out)
     return true;
 }
 
-/* The reference at p, which is '&'.  Returns its length and the character, 0 when the end comes first,
- * -1 with the reason when it is not allowed: only the five entities of XML and characters are. */
+/* The reference at p, which is '&'.  Returns its length and the character, 0 when the end comes
+ * first, -1 with the reason when it is not allowed: only the five entities of XML and characters
+ * are. */
 static int
 xml_ref(const char *p, const char *end, uint32_t *out, enum xe_why *why)
 {
@@ -703,7 +709,27 @@ xml_ref(const char *p, const char *end, uint32_t *out, enum xe_why *why)
     return -1;
 }
 
-/* Pass what stands at *p and is legal in text and values alike: a reference or a sequence of UTF-8. */
+/* The usual text that is not ASCII: sequences of two and three bytes that are fine whatever their
+ * trailing bytes are, with spaces between the words.  Stops at everything else. */
+static const char *
+xml_run_utf8(const char *p, const char *end)
+{
+    while (end - p >= 3) {
+        unsigned char lead = (unsigned char)p[0];
+        bool second = ((unsigned char)p[1] & 0xc0) == 0x80;
+        if (lead >= 0xc2 && lead <= 0xdf && second)
+            p += 2;
+        else if (lead >= 0xe1 && lead <= 0xec && second && ((unsigned char)p[2] & 0xc0) == 0x80)
+            p += 3;
+        else if (lead == ' ')
+            p++;
+        else
+            break;
+    }
+    return p;
+}
+
+/* Pass what stands at *p and is legal in text and values alike: a reference or UTF-8. */
 static enum xml_step
 xml_special(struct xe_xml *x, const char **p, const char *end)
 {
@@ -711,6 +737,11 @@ xml_special(struct xe_xml *x, const char **p, const char *end)
     uint32_t c = 0;
     int len;
     if ((unsigned char)**p >= 0x80) {
+        const char *run = xml_run_utf8(*p, end);
+        if (run > *p) {
+            *p = run;
+            return XML_GO;
+        }
         len = xml_utf8(*p, end, &c);
         if (len < 0)
             return xml_fail(x, XE_WHY_XML_ENCODING);
@@ -920,8 +951,8 @@ xml_find(const struct xe_xml_binding *all, size_t n, const char *buf, struct xe_
     return NULL;
 }
 
-/* Resolve a prefix ("" for the default namespace) with the first `n` bindings of the element and, if it
- * is not there, with the header. */
+/* Resolve a prefix ("" for the default namespace) with the first `n` bindings of the element and,
+ * if it is not there, with the header. */
 static struct xml_ns
 xml_resolve(const struct xe_xml *x, size_t n, const char *buf, struct xe_span prefix)
 {
@@ -1115,8 +1146,8 @@ xml_keep(char *to, const char *text, struct xe_span s)
     return to + len + s.len;
 }
 
-/* Keep what later elements need of the header: its name, then " xml:lang='...'", then the declarations
- * as they would be written on a tag. */
+/* Keep what later elements need of the header: its name, then " xml:lang='...'", then the
+ * declarations as they would be written on a tag. */
 static bool
 xml_header_keep(struct xe_xml *x, const struct xml_cursor *c)
 {
@@ -1248,6 +1279,13 @@ xml_attr_kind(const char *buf, const struct xe_xml_mark *m)
     return m->prefix_len == 3 && memcmp(name, "xml", 3) == 0 ? XML_ATTR_XML : XML_ATTR_PREFIXED;
 }
 
+/* Names that differ in length or first letter mostly differ in this bit. */
+static inline uint32_t
+xml_attr_bit(const char *name, size_t len)
+{
+    return (uint32_t)1 << (((unsigned char)*name + 5 * len) & 31);
+}
+
 /* The name of an attribute is complete: there may be no other with this name. */
 static enum xml_step
 xml_attr_end(struct xe_xml *x, struct xml_cursor *c)
@@ -1258,8 +1296,7 @@ xml_attr_end(struct xe_xml *x, struct xml_cursor *c)
     unsigned i;
     if (xml_name_end(x, c, m) != XML_GO)
         return XML_FAIL;
-    /* names that differ in length or first letter mostly differ in this bit */
-    bit = (uint32_t)1 << (((unsigned char)buf[m->name] + 5u * m->name_len) & 31);
+    bit = xml_attr_bit(buf + m->name, m->name_len);
     for (i = (x->seen & bit) != 0 ? 0 : x->nattrs; i < x->nattrs; i++)
         if (x->attrs[i].name_len == m->name_len && buf[x->attrs[i].name] == buf[m->name]
             && memcmp(buf + x->attrs[i].name, buf + m->name, m->name_len) == 0)
@@ -1342,40 +1379,6 @@ xml_attr(struct xe_xml *x, struct xml_cursor *c)
     return xml_value(x, c);
 }
 
-/* After the name of the tag or after an attribute. */
-static enum xml_step
-xml_tag(struct xe_xml *x, struct xml_cursor *c)
-{
-    while (c->p < c->end) {
-        char ch = *c->p;
-        enum xml_step step;
-        if (xml_is(ch, XML_IS_SPACE)) {
-            x->spaced = true;
-            c->p++;
-            continue;
-        }
-        if (ch == '>') {
-            c->p++;
-            return xml_tag_end(x, c, false);
-        }
-        if (ch == '/') {
-            c->p++;
-            x->state = XML_AT_SLASH;
-            return XML_GO;
-        }
-        if (!x->spaced || !xml_is_start(c->p, c->end))
-            return xml_fail(x, XE_WHY_XML_MALFORMED);
-        if (x->nattrs >= x->limits.attrs)
-            return xml_fail(x, XE_WHY_XML_LIMIT);
-        x->mark = xml_place(c, c->p);
-        x->state = XML_AT_ATTR;
-        step = xml_attr(x, c);
-        if (step != XML_GO)
-            return step;
-    }
-    return XML_WAIT;
-}
-
 static enum xml_step
 xml_slash(struct xe_xml *x, struct xml_cursor *c)
 {
@@ -1385,6 +1388,89 @@ xml_slash(struct xe_xml *x, struct xml_cursor *c)
         return xml_fail(x, XE_WHY_XML_MALFORMED);
     c->p++;
     return xml_tag_end(x, c, true);
+}
+
+/* Read a whole attribute in one go: p is at its name.  Returns the place after it, or NULL and
+ * nothing done, if there is anything unusual or the end comes first; xml_attr() looks into that.
+ * An attribute is tried here once, so that nothing is read more than twice. */
+static inline const char *
+xml_attr_whole(struct xe_xml *x, const struct xml_cursor *c, const char *p)
+{
+    struct xe_xml_mark *m = &x->attrs[x->nattrs];
+    const char *name = p;
+    const char *value;
+    size_t prefix = 0;
+    uint32_t bit;
+    p = xml_run_name(p, c->end);
+    if (p < c->end && *p == ':') {
+        prefix = (size_t)(p - name);
+        if (!xml_is_start(p + 1, c->end) || prefix > XML_PREFIX_MAX)
+            return NULL;
+        p = xml_run_name(p + 1, c->end);
+    }
+    if (c->end - p < 3 || p[0] != '=' || (p[1] != '\'' && p[1] != '"') || p - name > XML_LEN_MAX)
+        return NULL;
+    bit = xml_attr_bit(name, (size_t)(p - name));
+    value = p + 2;
+    m->name_len = (uint16_t)(p - name);
+    p = xml_run_value(value, c->end);
+    if (p == c->end || *p != value[-1] || (x->seen & bit) != 0)
+        return NULL;
+    m->name = xml_place(c, name);
+    m->prefix_len = (uint8_t)prefix;
+    m->value = xml_place(c, value);
+    m->end = xml_place(c, p);
+    m->kind = xml_attr_kind(c->buf, m);
+    x->tag |= (uint8_t)(1u << m->kind);
+    x->seen |= bit;
+    x->nattrs++;
+    return p + 1;
+}
+
+/* After the name of the tag or after an attribute. */
+static enum xml_step
+xml_tag(struct xe_xml *x, struct xml_cursor *c)
+{
+    const char *p = c->p;
+    bool spaced = x->spaced;
+    while (p < c->end) {
+        const char *next;
+        char ch = *p;
+        if (xml_is(ch, XML_IS_SPACE)) {
+            spaced = true;
+            p++;
+            continue;
+        }
+        if (ch == '>') {
+            c->p = p + 1;
+            return xml_tag_end(x, c, false);
+        }
+        if (ch == '/') {
+            c->p = p + 1;
+            x->state = XML_AT_SLASH;
+            return xml_slash(x, c);
+        }
+        if (!spaced || !xml_is_start(p, c->end))
+            return xml_fail(x, XE_WHY_XML_MALFORMED);
+        if (x->nattrs >= x->limits.attrs)
+            return xml_fail(x, XE_WHY_XML_LIMIT);
+        next = xml_attr_whole(x, c, p);
+        if (next == NULL) {
+            enum xml_step step;
+            c->p = p;
+            x->mark = xml_place(c, p);
+            x->state = XML_AT_ATTR;
+            step = xml_attr(x, c);
+            if (step != XML_GO)
+                return step;
+            next = c->p;
+        }
+        p = next;
+        spaced = false;
+    }
+    c->p = p;
+    x->spaced = spaced;
+    return XML_WAIT;
 }
 
 static enum xml_step
@@ -2120,8 +2206,8 @@ xmlout_lookup(const struct xmlout *w, struct xe_span prefix)
     return xml_resolve(w->x, w->x->root_nns, w->e->raw.at, prefix).uri;
 }
 
-/* Write a start tag anew.  No default declaration is copied: one is written where the namespace that
- * an element without prefix needs is not the one it would inherit. */
+/* Write a start tag anew.  No default declaration is copied: one is written where the namespace
+ * that an element without prefix needs is not the one it would inherit. */
 static const char *
 xmlout_tag(struct xmlout *w, const char *p)
 {
@@ -2178,8 +2264,8 @@ xmlout_end(struct xmlout *w, const char *p)
     return p + 1;
 }
 
-/* Write the text of a CDATA section.  Only what must be is escaped: the rest is text already.  A ']'
- * must, because the text behind the section may begin with "]>". */
+/* Write the text of a CDATA section.  Only what must be is escaped: the rest is text already.  A
+ * ']' must, because the text behind the section may begin with "]>". */
 static const char *
 xmlout_cdata(struct xmlout *w, const char *p)
 {
@@ -2219,9 +2305,9 @@ xmlout_content(struct buf *out, const struct xe_xml *x, const struct xe_xml_even
     }
 }
 
-/* Append a stanza as it has to read on another jabber:server stream: see the head of this section.  It
- * must be the last event of x, in jabber:server or jabber:client, and not XE_XML_UNBOUND.
- * False, and `out` as it was, when it does not fit. */
+/* Append a stanza as it has to read on another jabber:server stream: see the head of this section.
+ * It must be the last event of x, in jabber:server or jabber:client, and not XE_XML_UNBOUND. False,
+ * and `out` as it was, when it does not fit. */
 static bool
 xmlout_stanza(struct buf *out, const struct xe_xml *x, const struct xe_xml_event *e)
 {
@@ -2269,17 +2355,17 @@ xmlout_stanza(struct buf *out, const struct xe_xml *x, const struct xe_xml_event
  * [ELEM]  elem_          small elements as trees
  * calls:  BASE BUF XML
  *
- * Features, SASL and dialback answers, errors and trunk offers are a few hundred bytes with a structure, so
- * they are read as trees; stanzas never are.  Mini-XML makes the trees.  It is a tolerant parser without
- * namespaces, so it only ever sees elements that the tokenizer has passed, and namespaces are resolved
- * here, prefixes of the stream header included.
+ * Features, SASL and dialback answers, errors and trunk offers are a few hundred bytes with a
+ * structure, so they are read as trees; stanzas never are.  Mini-XML makes the trees.  It is a
+ * tolerant parser without namespaces, so it only ever sees elements that the tokenizer has passed,
+ * and namespaces are resolved here, prefixes of the stream header included.
  *
  *   elem_parse() -> struct elem -- first --> struct elem -- next --> struct elem
  *                                              | first
  *                                              v
  *
- * Functions that look at a tree take NULL for "not there" and answer in kind, so that a path into a tree
- * needs one check at its end.
+ * Functions that look at a tree take NULL for "not there" and answer in kind, so that a path into a
+ * tree needs one check at its end.
  * ======================================================================== */
 
 #include <mxml.h>
@@ -2577,9 +2663,10 @@ elem_library_name(void)
  *
  *   any: stream error or end tag -> closing -> ended
  *
- * Without version='1.0' there are no features: dialback follows the headers at once.  A stream that is
- * authenticated may go on with dialback for more pairs (XEP-0220 2.6); a verify request is answered in
- * every phase after the headers, since servers send it on streams that are not authenticated.
+ * Without version='1.0' there are no features: dialback follows the headers at once.  A stream that
+ * is authenticated may go on with dialback for more pairs (XEP-0220 2.6); a verify request is
+ * answered in every phase after the headers, since servers send it on streams that are not
+ * authenticated.
  * ======================================================================== */
 
 #define PHASE_STREAMS "http://etherx.jabber.org/streams"
@@ -2743,7 +2830,7 @@ phase_refuse(enum xe_phase phase, enum xe_side side, enum xe_element_kind kind)
         step.why = XE_WHY_TLS_INJECTION;
         step.rule = "RFC 6120 5.4.3.3: nothing is sent between starttls and the handshake";
     } else if (stanza && phase == XE_PHASE_AUTHENTICATED) {
-        step.rule = "RFC 6120 9.2: stanzas go from the initiator to the receiver, but with XEP-0288";
+        step.rule = "RFC 6120 9.2: without XEP-0288 stanzas go from initiator to receiver only";
     } else if (stanza) {
         step.why = XE_WHY_NOT_AUTHORIZED;
         step.rule = "RFC 6120 8: stanzas are sent after authentication";
@@ -5764,7 +5851,7 @@ tls_identity_release(struct tls_identity *id)
 
 /* Names, dates and fingerprint of the own certificate.  `chain` has EXPIRED and NOT_YET as of
  * loading, and USAGE when mbed TLS would not show it as a server: worth a warning when the
- * configuration is read. peer_may_speak_for() on it answers whether this identity covers a
+ * configuration is read.  peer_may_speak_for() on it answers whether this identity covers a
  * domain. */
 static const struct tls_facts *
 tls_identity_facts(const struct tls_identity *id)
@@ -6115,7 +6202,7 @@ tls_sni_arrived(void *user, mbedtls_ssl_context *ssl, const unsigned char *name,
     struct tls_identity *id;
     (void)user;
     if (len > TLS_SNI_MAX || !tls_name_is_clean(text, true))
-        return -1;   /* alert unrecognized_name */
+        return 0;   /* as if there were none */
     free(t->sni);
     t->sni = malloc(len + 1);
     if (t->sni == NULL)
@@ -6144,6 +6231,9 @@ tls_variant_setup(struct tls_profile *p, struct tls_variant *v)
     mbedtls_ssl_conf_ciphersuites(conf, p->suites);
     tls_config_versions(conf, p->with_12, p->with_13);
     tls_config_groups(conf);
+#if defined(MBEDTLS_DHM_C)
+    mbedtls_ssl_conf_dhm_min_bitlen(conf, 2048);   /* for those who configure DHE: RFC 9325 4.1 */
+#endif
     if (p->keylog >= 0)
         tls_config_keylog(conf, &p->keylog);
 #if defined(MBEDTLS_SSL_RENEGOTIATION)
@@ -6236,7 +6326,7 @@ tls_free(struct tls *t)
 /* A session on a connected, non-blocking descriptor, which stays the caller's.  `mine` (may be
  * NULL on a client) is the identity to show; on a server `choose` (may be NULL) can name another
  * one for the server name asked for.  `sni` is the name a client asks for, NULL for none.
- * Profile and identity are held. NULL when memory is out or `sni` is no possible host name. */
+ * Profile and identity are held.  NULL when memory is out or `sni` is no possible host name. */
 static struct tls *
 tls_new(struct tls_profile *profile, struct tls_identity *mine, const char *sni, int fd,
     tls_choose *choose, void *user)
@@ -6284,6 +6374,8 @@ tls_explain(struct tls *t, int code)
         t->facts = tls_facts_make(NULL, 0, t->sni);
     if (t->facts == NULL)
         return;
+    if (t->end == TLS_CLOSED && tls_is_over(&t->ssl))
+        return;   /* in order */
     if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
         t->facts->alert = t->ssl.TLS_FIELD(in_msg)[1];
         t->facts->alert_name = tls_alert_name(t->facts->alert);
@@ -13272,7 +13364,8 @@ struct trunk {
     uint64_t              stanzas_out;
     int64_t               since;        /* ms, begin */
     bool                  leaving;      /* one of the sides drains: nothing new this way */
-    bool                  we_leave;     /* it is us */
+    bool                  we_leave;     /* we have said so */
+    bool                  peer_leaves;  /* the other side has said so */
     struct list_node      node;         /* in service->all */
     /* private */
     struct trunk_service *service;      /* borrowed */
@@ -13297,6 +13390,8 @@ struct trunk_events {
     void (*leaving)(void *user, struct trunk *t);       /* pin nothing new to it */
     void (*stanza)(void *user, struct trunk *t, const struct xe_xml_event *e);
     void (*released)(void *user, struct trunk *t, struct queue_item item);   /* acknowledged */
+    bool (*settled)(void *user);        /* all that trunks brought has been handed on */
+    bool (*finished)(void *user);       /* nothing more will be sent from here */
 };
 
 /* A gateway's standing order to keep a trunk to one edge. */
@@ -13488,7 +13583,7 @@ static void
 trunk_send_acks(struct trunk *t)
 {
     struct buf *text;
-    if (t->told == t->received)
+    if (t->told == t->received || (t->we_leave && !t->service->events->settled(t->service->user)))
         return;
     t->told = t->received;
     text = stream_text(&t->stream);
@@ -13520,7 +13615,7 @@ trunk_check_drained(struct trunk *t)
     if (!t->leaving || t->window.count > 0)
         return;
     if (t->we_leave) {
-        if (t->peer_drained)
+        if (t->peer_drained && t->service->events->finished(t->service->user))
             stream_close(&t->stream, XE_WHY_SHUTDOWN);
     } else if (!t->drained_told) {
         t->drained_told = true;
@@ -13619,11 +13714,7 @@ trunk_leave(struct trunk *t)
 static void
 trunk_on_drain(struct trunk *t)
 {
-    if (t->leaving && t->we_leave) {   /* both leave: nothing new comes from either */
-        trunk_flush_later(t);
-        return;
-    }
-    t->leaving = true;
+    t->leaving = t->peer_leaves = true;
     trunk_log(t, LOG_INFO, "trunk-leaving");
     log_end(t->service->shared->log);
     t->service->events->leaving(t->service->user, t);
@@ -14175,6 +14266,7 @@ trunk_link_close(struct trunk_link *link)
 #define ROUTE_PAIRS_MAX      20000               /* pairs remembered */
 #define ROUTE_PAIR_IDLE_MS   300000              /* a pair without traffic is forgotten after */
 #define ROUTE_SWEEP_MS       60000               /* how often that is looked at */
+#define ROUTE_SETTLE_MS      100                 /* between a trunk that leaves and the next for a pair */
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
 #define ROUTE_SOURCES_MAX    4096                /* source addresses remembered */
 #define ROUTE_PINGS_MAX      64                  /* pings under way */
@@ -14191,6 +14283,8 @@ struct route_pair {
     enum route_way    way;
     bool              admitted;    /* policy has been asked since the last reload */
     bool              paused;      /* its sources are not read */
+    bool              settling;    /* `hold` runs until settle_at */
+    int64_t           settle_at;   /* ms; what went the old way arrives before what goes the new way */
     bool              gave_up;     /* held too long without a trunk: bounce at once until one is up */
     struct queue      queue;
     struct queue      behind;      /* what waited, while a dead trunk's stanzas are put before it */
@@ -14250,7 +14344,6 @@ struct route {
     struct xe_xml_event   event;    /* of the reader */
     struct buf            text;     /* a stanza of our own */
     struct route_pair    *last;     /* the pair of the last stanza from a trunk */
-    bool                  stopping; /* draining: nothing new is dialled for long */
     bool                  trunk_seen; /* some trunk has been up */
     void                (*push)(struct loop_task *t);   /* work of a pair at the end of a turn */
     void                (*held)(struct timer *t);       /* a pair has waited too long for a trunk */
@@ -14500,7 +14593,9 @@ route_sweep(struct timer *t)
 static bool
 route_trunk_usable(const struct route *r, const struct trunk *t, const struct route_pair *p)
 {
-    return t->state == TRUNK_UP && !t->leaving && (!route_is_edge(r) || trunk_serves(t, p->to));
+    /* while we leave, what our own sources still bring goes out by it all the same */
+    return t->state == TRUNK_UP && (!t->leaving || (t->we_leave && !t->peer_leaves))
+        && (!route_is_edge(r) || trunk_serves(t, p->to));
 }
 
 /* Rendezvous hashing: of the trunks that could serve, the one with the highest mark for this pair.
@@ -14520,9 +14615,14 @@ route_pin(struct route_pair *p)
     struct route *r = p->route;
     const struct list_node *n;
     uint64_t best = 0;
+    int64_t now = loop_now(r->shared->loop);
     if (p->trunk != NULL && (p->in_flight > 0 || route_trunk_usable(r, p->trunk, p)))
         return;
+    if (p->trunk != NULL)
+        p->settle_at = now + ROUTE_SETTLE_MS;
     p->trunk = NULL;
+    if (now < p->settle_at)
+        return;
     for (n = r->trunks->all.next; n != &r->trunks->all; n = n->next) {
         struct trunk *t = MAP_OWNER(n, struct trunk, node);
         if (route_trunk_usable(r, t, p) && (p->trunk == NULL || route_mark(t, p) > best)) {
@@ -14586,6 +14686,17 @@ route_is_held(const struct route_pair *p)
     return p->trunk == NULL || !route_trunk_usable(p->route, p->trunk, p);
 }
 
+/* Wait for a trunk: until the last one's stanzas have settled, or as long as a pair may be held. */
+static void
+route_arm_hold(struct route_pair *p)
+{
+    int64_t settle = p->settle_at - loop_now(p->route->shared->loop);
+    if (timer_armed(&p->hold))
+        return;
+    p->settling = settle > 0;
+    timer_set(p->route->shared->loop, &p->hold, settle > 0 ? settle : p->route->config->limits.hold_ms);
+}
+
 /* Move what waits into the window of the pair's trunk, as far as there is room. */
 static void
 route_push_trunk(struct route_pair *p)
@@ -14612,8 +14723,8 @@ route_push_trunk(struct route_pair *p)
     } else {
         if (!list_linked(&p->waiting))
             list_append(&r->waiting, &p->waiting);
-        if (route_is_held(p) && !timer_armed(&p->hold) && (p->trunk == NULL || p->in_flight == 0))
-            timer_set(r->shared->loop, &p->hold, r->config->limits.hold_ms);
+        if (p->trunk == NULL)
+            route_arm_hold(p);
     }
     route_press(p);
 }
@@ -14810,7 +14921,7 @@ route_put_trunk(struct route_pair *p, const struct xe_xml *xml, const struct xe_
     struct xe_span text)
 {
     route_pin(p);
-    if (p->trunk == NULL && (p->gave_up || p->route->stopping))
+    if (p->trunk == NULL && p->gave_up)
         return XE_WHY_NO_TRUNK;
     if (p->queue.count == 0 && !route_is_held(p) && trunk_has_room(p->trunk)
         && p->route->memory < p->route->config->limits.memory_bytes)
@@ -15352,6 +15463,7 @@ route_trunk_down(void *user, struct trunk *t, enum xe_why why)
         if (p->trunk != t)
             continue;
         p->trunk = NULL;
+        p->settle_at = t->leaving ? loop_now(r->shared->loop) + ROUTE_SETTLE_MS : 0;
         p->in_flight = p->in_flight_bytes = 0;
         if (p->way == ROUTE_TO_TRUNK) {
             p->behind = p->queue;
@@ -15443,7 +15555,7 @@ route_pair_held(struct timer *t)
 {
     struct route_pair *p = MAP_OWNER(t, struct route_pair, hold);
     route_pin(p);
-    if (!route_is_held(p)) {
+    if (p->settling || p->trunk != NULL) {
         loop_at_end(p->route->shared->loop, &p->push);
         return;
     }
@@ -15531,6 +15643,33 @@ route_bounce_all(struct route *r, enum xe_why why)
     }
 }
 
+/* Whether all that trunks brought has been handed on: only then does a trunk that leaves acknowledge it,
+ * so that the pairs it served do not overtake themselves on their new way. */
+static bool
+route_settled(void *user)
+{
+    const struct route *r = user;
+    const struct list_node *n;
+    for (n = r->all.next; n != &r->all; n = n->next) {
+        const struct route_pair *p = MAP_OWNER(n, const struct route_pair, all);
+        if (p->way == ROUTE_TO_S2S && p->queue.count > 0)
+            return false;
+    }
+    return true;
+}
+
+/* Whether no accepted connection can bring more. */
+static bool
+route_finished(void *user)
+{
+    const struct route *r = user;
+    const struct list_node *n;
+    for (n = r->s2s->all.next; n != &r->s2s->all; n = n->next)
+        if (MAP_OWNER(n, const struct s2s, node)->kind == S2S_IN)
+            return false;
+    return true;
+}
+
 /* Whether anything waits for somebody to take it. */
 static bool
 route_is_empty(const struct route *r)
@@ -15580,7 +15719,8 @@ route_close(struct route *r)
  * [EDGE]  edge_ xe_      one running instance: start, reload, drain, stop
  * calls:  BASE BUF WHY MAP LOG JID XML LOOP DNS TLS CONN POLICY AUTH CONFIG STREAM S2S TRUNK ROUTE
  *
- *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> STOPPED
+ *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> RETURNING what is left
+ *      --> ENDING all connections --last words written--> STOPPED
  *
  * What is made from the configuration and must change with it (certificates, trust, TLS profiles) is one
  * struct edge_keys: a reload builds a new one beside the old one and swaps the pointers only when all
@@ -15592,9 +15732,11 @@ route_close(struct route *r)
 
 #define EDGE_REFUSED_MAX 64          /* refused connections that are being told why */
 #define EDGE_STEP_MS     100         /* how often draining looks around */
+#define EDGE_RETURN_MS   1000        /* for what comes back to its senders at the very end */
+#define EDGE_LAST_STEP_MS 10         /* between the last steps of the end */
 #define EDGE_SECRET_BYTES 32         /* of a dialback secret that is drawn at start */
 
-enum edge_state { EDGE_RUNNING, EDGE_DRAINING, EDGE_STOPPED };
+enum edge_state { EDGE_RUNNING, EDGE_DRAINING, EDGE_RETURNING, EDGE_ENDING, EDGE_STOPPED };
 
 struct edge_keys {
     struct tls_identity **domains;   /* owned, of config->domains in their order; NULL: the default */
@@ -15932,7 +16074,8 @@ edge_open_services(struct xmppedge *e)
     static const struct s2s_events s2s_events = { route_admit, route_room, edge_identity, route_paired,
         route_unpaired, route_s2s_stanza, route_s2s_ready, route_s2s_drained, route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up, route_trunk_down,
-        route_trunk_leaving, route_trunk_stanza, route_trunk_released };
+        route_trunk_leaving, route_trunk_stanza, route_trunk_released, route_settled,
+        route_finished };
     e->shared.wire = &e->wire;
     e->shared.loop = &e->loop;
     e->shared.log = &e->log;
@@ -16012,22 +16155,6 @@ edge_end_all(struct xmppedge *e)
         trunk_fail(MAP_OWNER(e->trunks.all.next, struct trunk, node), XE_WHY_SHUTDOWN);
 }
 
-static void
-edge_stopped(struct xmppedge *e)
-{
-    if (e->state == EDGE_STOPPED)
-        return;
-    route_bounce_all(&e->route, XE_WHY_SHUTDOWN);
-    loop_step(&e->loop, 0);   /* what was bounced leaves */
-    edge_end_all(e);
-    e->state = EDGE_STOPPED;
-    if (log_begin(&e->log, LOG_INFO, "stopped", span_make(NULL, 0))) {
-        log_int(&e->log, "stanzas", (int64_t)e->route.stanzas);
-        log_int(&e->log, "bounced", (int64_t)e->route.bounces);
-        log_end(&e->log);
-    }
-}
-
 /* Are all windows, queues and connections empty? */
 static bool
 edge_is_drained(const struct xmppedge *e)
@@ -16035,27 +16162,61 @@ edge_is_drained(const struct xmppedge *e)
     return list_empty(&e->s2s.all) && list_empty(&e->trunks.all) && route_is_empty(&e->route);
 }
 
-/* While draining: accepted streams were told at the beginning; dialled ones end when their queue is
- * empty and no trunk can bring more. */
+/* Dialled connections end when their queue is empty and no trunk can bring more; accepted ones were
+ * told at the beginning. */
 static void
-edge_drain_step(struct timer *t)
+edge_drain_dialled(struct xmppedge *e)
 {
-    struct xmppedge *e = MAP_OWNER(t, struct xmppedge, drain);
     struct list_node *n = e->s2s.all.next;
     while (n != &e->s2s.all) {
         struct s2s *s = MAP_OWNER(n, struct s2s, node);
         const struct route_pair *p = s->user;
         n = n->next;
         if (s->kind == S2S_OUT && !s->leaving && list_empty(&e->trunks.all)
-            && (p == NULL || p->queue.count == 0)) {
+            && route_finished(&e->route) && (p == NULL || p->queue.count == 0)) {
             s2s_close(s, XE_WHY_SHUTDOWN);
             n = e->s2s.all.next;
         }
     }
-    if (edge_is_drained(e) || loop_now(&e->loop) >= e->drain_until)
-        edge_stopped(e);
-    else
-        timer_set(&e->loop, t, EDGE_STEP_MS);
+}
+
+static void
+edge_log_stopped(struct xmppedge *e)
+{
+    if (!log_begin(&e->log, LOG_INFO, "stopped", span_make(NULL, 0)))
+        return;
+    log_int(&e->log, "stanzas", (int64_t)e->route.stanzas);
+    log_int(&e->log, "bounced", (int64_t)e->route.bounces);
+    log_int(&e->log, "undelivered_bytes", (int64_t)e->route.memory);
+    log_end(&e->log);
+}
+
+/* The orderly end, step by step; each step leaves a turn of the loop for what it has set going. */
+static void
+edge_drain_step(struct timer *t)
+{
+    struct xmppedge *e = MAP_OWNER(t, struct xmppedge, drain);
+    bool late = loop_now(&e->loop) >= e->drain_until;
+    struct list_node *n;
+    if (e->state == EDGE_DRAINING) {
+        edge_drain_dialled(e);
+        for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next)
+            trunk_flush_later(MAP_OWNER(n, struct trunk, node));   /* acknowledgements held back */
+        if (edge_is_drained(e) || late) {
+            e->state = EDGE_RETURNING;
+            e->drain_until = loop_now(&e->loop) + EDGE_RETURN_MS;
+            route_bounce_all(&e->route, XE_WHY_SHUTDOWN);
+        }
+    } else if (e->state == EDGE_RETURNING && (late || route_is_empty(&e->route))) {
+        e->state = EDGE_ENDING;
+        e->drain_until = loop_now(&e->loop) + CONN_LINGER_MS;
+        edge_end_all(e);
+    } else if (e->state == EDGE_ENDING && (e->wire.nlingering == 0 || late)) {
+        e->state = EDGE_STOPPED;
+        edge_log_stopped(e);
+        return;
+    }
+    timer_set(&e->loop, t, e->state == EDGE_DRAINING ? EDGE_STEP_MS : EDGE_LAST_STEP_MS);
 }
 
 /* Begin the orderly end: no new connections, everything under way is delivered or returned. */
@@ -16567,7 +16728,7 @@ static void
 status_put(const struct xmppedge *e, struct buf *out, bool json)
 {
     struct status w = { out, json, false };
-    static const char *const states[] = { "running", "draining", "stopped" };
+    static const char *const states[] = { "running", "draining", "returning", "ending", "stopped" };
     buf_puts(out, json ? "{" : "xmppedge");
     status_text(&w, "version", XE_VERSION);
     status_text(&w, "role", e->config->role == CONFIG_EDGE ? "edge" : "gateway");

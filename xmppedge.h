@@ -229,7 +229,7 @@ struct xe_xml_limits {
 
 enum xe_xml_result {
     XE_XML_MORE,     /* nothing complete yet */
-    XE_XML_HEADER,   /* the stream header: event->name, ns, attrs; any root tag, the owner judges it */
+    XE_XML_HEADER,   /* the stream header: name, ns, attrs; any root tag, the owner judges it */
     XE_XML_ELEMENT,  /* one complete first-level element */
     XE_XML_CLOSE,    /* the end tag of the stream */
     XE_XML_BAD       /* not well-formed or forbidden; x->why says which; x stays bad */
@@ -242,11 +242,12 @@ struct xe_xml_attr {
     char           quote;    /* ' or " */
 };
 
-/* xe_xml_event.flags: what the content of an element needs before it may leave on another stream. */
+/* xe_xml_event.flags: what an element needs before it may leave on another stream.  A header with
+ * XE_XML_UNBOUND is not namespace-well-formed (RFC 6120 4.9.3.2, bad-namespace-prefix). */
 enum {
     XE_XML_STREAM_PREFIX = 1, /* uses prefixes that only the stream header declares */
     XE_XML_UNBOUND       = 2, /* uses a prefix declared nowhere, or a name parsers disagree on */
-    XE_XML_REWRITE       = 4  /* content must be written anew (CDATA, jabber:client, foreign default) */
+    XE_XML_REWRITE       = 4  /* content must be written anew (CDATA, jabber:client, ...) */
 };
 #define XE_XML_USED_SHIFT 16  /* flags above this bit: which declarations of the header are used */
 
@@ -254,7 +255,7 @@ enum {
  * valid until the buffer changes or the next call. */
 struct xe_xml_event {
     struct xe_span     name;   /* local name of the root tag */
-    struct xe_span     ns;     /* its namespace; "" for none; at == NULL when its prefix is unbound */
+    struct xe_span     ns;     /* its namespace; "" for none; at == NULL if its prefix is unbound */
     struct xe_span     raw;    /* from '<' to '>' inclusive */
     struct xe_span     inner;  /* between start and end tag; empty for <x/> */
     unsigned           flags;
@@ -288,15 +289,15 @@ struct xe_xml_frame {
     uint8_t  bits;       /* where its default namespace comes from */
 };
 
-/* The tokenizer of one stream in one direction; about 2.4 KiB.  Read `why` and `whitespace`; treat the
- * rest as private.  The definition is public so that it can be embedded. */
+/* The tokenizer of one stream in one direction; about 2.6 KiB.  Read `why` and `whitespace`; treat
+ * the rest as private.  The definition is public so that it can be embedded. */
 struct xe_xml {
     struct xe_xml_limits  limits;      /* as given */
     enum xe_why           why;         /* the reason after XE_XML_BAD */
     uint64_t              whitespace;  /* bytes of white space read between elements (keepalives) */
     char                 *stream;      /* what is remembered of the header; owned, NULL before it */
     uint32_t              stream_name; /* bytes of the header's name, which is at its beginning */
-    uint16_t              lang_len;    /* bytes of the header's xml:lang, which follows, in quotes */
+    uint16_t              lang_len;    /* bytes of its " xml:lang='...'", which follows */
     bool                  has_lang;
     uint8_t               stream_kind; /* what the header's default namespace is */
     uint32_t              before;      /* bytes of the prolog that are already dropped */
@@ -334,9 +335,9 @@ void xe_xml_free(struct xe_xml *x);
  *
  *   buf, len  the bytes that are not consumed yet; buf may have moved since the last call, but its
  *             content must be what was left then, with more behind it
- *   used      bytes that the caller may drop from the front, set in all cases.  After XE_XML_MORE the
- *             rest is an unfinished element and has to be there again next time; how far it has been
- *             looked at is remembered, so that the total work is linear
+ *   used      bytes that the caller may drop from the front, set in all cases.  After XE_XML_MORE
+ *             the rest is an unfinished element and has to be there again next time; how far it
+ *             has been looked at is remembered, so that the total work is linear
  *   event     filled in for HEADER, ELEMENT and CLOSE
  *
  * White space between elements is consumed at once and counted.  After XE_XML_CLOSE everything is
@@ -357,8 +358,9 @@ struct xe_span xe_xml_stream_lang(const struct xe_xml *x);
  * namespace of RFC 6120 4.8.2); at == NULL when there is none. */
 struct xe_span xe_xml_stream_ns(const struct xe_xml *x, const char *prefix);
 
-/* Resolve the references of an attribute value as received, and normalise its white space as a parser
- * does (a line end or a tab is a space).  Returns the bytes written to out, or SIZE_MAX when they do not fit. */
+/* Resolve the references of an attribute value as received, and normalise its white space as a
+ * parser does (a line end or a tab is a space).  Returns the bytes written to out, or SIZE_MAX when
+ * they do not fit. */
 size_t xe_xml_unescape(struct xe_span value, char *out, size_t max);
 
 /* ---- addresses (RFC 7622) ----------------------------------------------------------------- */
@@ -440,7 +442,7 @@ const char *xe_element_kind_name(enum xe_element_kind kind);
 #define XE_PHASES(X) \
     X(XE_PHASE_START,         "start")         /* nothing was said */ \
     X(XE_PHASE_HEADER,        "header")        /* the initiator's header; the receiver's is due */ \
-    X(XE_PHASE_FEATURES,      "features")      /* both headers; features are due with version 1.0 */ \
+    X(XE_PHASE_FEATURES,      "features")      /* both headers; features are due with 1.0 */ \
     X(XE_PHASE_OPEN,          "open")          /* features are known, nobody is authenticated */ \
     X(XE_PHASE_TLS_ASKED,     "tls-asked")     /* starttls */ \
     X(XE_PHASE_TLS,           "tls")           /* proceed: a handshake, then a new header */ \

@@ -1,8 +1,8 @@
 /* fuzz_xml.c -- [XML] [JID] [ELEM] [PHASE] fed with anything
  *
  * The input is a stream.  It is read whole and in pieces; the events have to be the same.  What the
- * writer makes of a stanza has to be read by a fresh tokenizer without complaint, and what that writes
- * has to be the same again.  Addresses and small trees are tried on every element.
+ * writer makes of a stanza has to be read by a fresh tokenizer without complaint, and what that
+ * writes has to be the same again.  Addresses and small trees are tried on every element.
  *
  *   clang -fsanitize=fuzzer,address,undefined -DFUZZ_LIBFUZZER fuzz_xml.c -lmxml
  *   cc    -fsanitize=address,undefined fuzz_xml.c -lmxml;  ./a.out corpus/xml/<files>
@@ -11,7 +11,8 @@
 #define XMPPEDGE_LANGUAGE_ONLY
 #include "../../xmppedge.c"
 
-#define FRESH "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'>"
+#define FRESH "<stream:stream xmlns='jabber:server' " \
+    "xmlns:stream='http://etherx.jabber.org/streams'>"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -21,7 +21,7 @@ from xmpp import client_context, error, ids, local, message, offers, show      #
 # short enough to wait for; dialback before attempt, so that the cause is told apart
 LIMITS = {'connect-time': '300ms', 'attempt-time': '2s', 'dialback-time': '1s', 'hold-time': '500ms',
           'partner-retry-first': '100ms', 'partner-retry-max': '200ms', 'close-time': '500ms',
-          'queue-stanzas': 20, 'queue-bytes': 40000,
+          'queue-stanzas': 20, 'queue-bytes': 40000, 'stanza-bytes': 20000,
           'source-connections': 500, 'source-rate': 1000, 'source-burst': 1000}
 STRICT = dict(tls='required', sasl='required', dialback=False)
 DIALBACK = dict(tls='optional', sasl='not-supported', dialback=True)

@@ -418,13 +418,17 @@ limits = {}
 '''
 
 
+def prosody_ssl(host):
+    return ('ssl = { certificate = "%s"; key = "%s"; cafile = "%s"; capath = ""; }'
+            % (host.cert.chain, host.cert.key, host.ca.crt))
+
+
 def prosody_host(host):
     lines = ['VirtualHost "%s"' % host.domain]
     if host.tls == 'off':
         lines.append('modules_disabled = { "tls" }')
     else:
-        lines.append('ssl = { certificate = "%s"; key = "%s"; cafile = "%s"; capath = ""; }'
-                     % (host.cert.chain, host.cert.key, host.ca.crt))
+        lines.append(prosody_ssl(host))
     lines.append('s2s_require_encryption = %s' % ('true' if host.tls == 'required' else 'false'))
     lines.append('s2s_secure_auth = %s' % ('true' if host.secure else 'false'))
     return '\n    '.join(lines) + '\n'
@@ -568,6 +572,8 @@ class Lab:
         # a pre-1.0 stream header names no host: then the setting outside the hosts counts
         config += 's2s_require_encryption = %s\n' % (
             'true' if all(h.tls == 'required' for h in hosts) else 'false')
+        if direct:      # its port belongs to no host
+            config += prosody_ssl(hosts[0]) + '\n'
         for host in hosts:
             config += prosody_host(host)
             for user in host.users:

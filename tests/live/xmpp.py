@@ -246,8 +246,9 @@ class Stream:
                 return self.inbox.pop(i)
         return None
 
-    def wait(self, wanted, seconds=WAIT, what='an element'):
-        """The first element for which wanted(element) is true; others stay where they are."""
+    def wait(self, wanted, seconds=WAIT, what='an element', unless=None):
+        """The first element for which wanted(element) is true; others stay where they are.
+        unless: gives the text of what makes waiting pointless, or None."""
         if isinstance(wanted, str):
             name = what = wanted
             wanted = lambda e: name in (local(e), kind(e))     # noqa: E731
@@ -256,6 +257,8 @@ class Stream:
             found = self.find(wanted)
             if found is not None:
                 return found
+            if unless and unless():
+                raise AssertionError('%s: waited for %s, but %s' % (self.name, what, unless()))
             left = deadline - time.monotonic()
             if self.ended and self.ended != 'close' or self.ended and left <= 0:
                 raise Closed('%s: ended (%s) while waiting for %s; have %s'
@@ -497,9 +500,14 @@ class Client:
     def wait(self, wanted, seconds=WAIT, what='a stanza'):
         return self.stream.wait(wanted, seconds, what)
 
-    def wait_message(self, text, seconds=WAIT):
-        return self.wait(lambda s: kind(s) == 'message chat' and body(s) == text, seconds,
-                         'the message %r' % text)
+    def wait_message(self, text, seconds=WAIT, sender=None):
+        """sender: the client whose message it is; an error that comes back to it ends the waiting."""
+        def returned():
+            for s in sender.stream.inbox:
+                if kind(s) == 'message error':
+                    return '%s got an error: %s' % (sender.bare, error(s))
+        return self.stream.wait(lambda s: kind(s) == 'message chat' and body(s) == text, seconds,
+                                'the message %r' % text, returned if sender else None)
 
     def wait_presence(self, frm, type='', seconds=WAIT):
         return self.wait(lambda s: local(s) == 'presence' and s.get('type', '') == type
@@ -536,7 +544,7 @@ def converse(alice, bob, seconds=WAIT):
     tag = 'hello %d' % next(ids)
     for one, other in ((alice, bob), (bob, alice)):
         one.message(other.jid, tag + ' from ' + one.bare)
-        other.wait_message(tag + ' from ' + one.bare, seconds)
+        other.wait_message(tag + ' from ' + one.bare, seconds, sender=one)
     for one, other in ((alice, bob), (bob, alice)):
         one.presence(other.bare, 'subscribe')
         other.wait_presence(one.bare, 'subscribe', seconds)

@@ -1,4 +1,4 @@
-/* test_auth.c -- [AUTH]: dialback keys, SASL EXTERNAL payloads, certificate names against domains. */
+/* test_auth.c -- [AUTH]: dialback keys, SASL EXTERNAL, certificate names against domains. */
 #define XMPPEDGE_NO_MAIN
 #include "../../xmppedge.c"
 

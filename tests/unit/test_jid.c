@@ -1,5 +1,6 @@
 /* test_jid.c -- [JID]: addresses and the normal form of domains */
 #define XMPPEDGE_NO_MAIN
+#define XMPPEDGE_LANGUAGE_ONLY
 #include "../../xmppedge.c"
 
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* test_tls.c -- [TLS]: handshakes over a socket pair, certificates good and bad, and what is kept of them.
+/* test_tls.c -- [TLS]: handshakes, certificates good and bad, and what is kept of them.
  *
  * The certificates are made by the openssl command in a temporary directory when the test starts.
  *
@@ -10,19 +10,28 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
-/* Between TLS and the socket: lets a test cut every transfer into pieces. */
+/* Between TLS, the socket and the heap: lets a test cut every transfer into pieces. */
 static size_t test_piece;          /* most bytes of one send() or recv(); 0: no limit */
 static unsigned test_refuse;       /* of so many sends one is refused with EAGAIN; 0: none */
+static unsigned test_allocations;  /* of the code under test, so far */
+static unsigned test_fails_at;     /* the one that fails; 0: none */
+static void *heap_malloc(size_t n);
+static void *heap_calloc(size_t n, size_t size);
 static ssize_t test_send(int fd, const void *at, size_t n, int flags);
 static ssize_t test_recv(int fd, void *at, size_t n, int flags);
 #define send test_send
+#define malloc heap_malloc
+#define calloc heap_calloc
 #define recv test_recv
 #define XMPPEDGE_NO_MAIN
 #include "../../xmppedge.c"
 #undef send
+#undef malloc
+#undef calloc
 #undef recv
 
 #include <malloc.h>
@@ -34,6 +43,18 @@ static ssize_t test_recv(int fd, void *at, size_t n, int flags);
 #include <cmocka.h>
 
 static unsigned test_sends;
+
+static void *
+heap_malloc(size_t n)
+{
+    return ++test_allocations == test_fails_at ? NULL : malloc(n);
+}
+
+static void *
+heap_calloc(size_t n, size_t size)
+{
+    return ++test_allocations == test_fails_at ? NULL : calloc(n, size);
+}
 
 static ssize_t
 test_send(int fd, const void *at, size_t n, int flags)
@@ -62,21 +83,24 @@ static const char make_certificates[] =
     "X\n"
     "ca() {\n"   /* name */
     "  mkdir db-$1; : > db-$1/index; echo 1000 > db-$1/serial; echo 01 > db-$1/crlnumber\n"
-    "  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $1.key \\\n"
-    "    -out $1.crt -days 3650 -subj /O=Test/CN=$1 -addext basicConstraints=critical,CA:TRUE \\\n"
+    "  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \\\n"
+    "    -keyout $1.key -out $1.crt -days 3650 -subj /O=Test/CN=$1 \\\n"
+    "    -addext basicConstraints=critical,CA:TRUE \\\n"
     "    -addext keyUsage=critical,keyCertSign,cRLSign\n"
     "}\n"
     "sign() {\n"   /* name ca cn extensions [start end] */
     "  export DB=db-$2\n"
     "  printf '%b\\n' \"$4\" > $1.ext\n"
     "  openssl req -new -key $1.key -subj \"/CN=$3\" -out $1.csr\n"
-    "  openssl ca -batch -notext -config ca.cnf -cert $2.crt -keyfile $2.key -in $1.csr -out $1.crt \\\n"
-    "    -extfile $1.ext -startdate ${5:-20200101000000Z} -enddate ${6:-20480101000000Z}\n"
+    "  openssl ca -batch -notext -config ca.cnf -cert $2.crt -keyfile $2.key -in $1.csr \\\n"
+    "    -out $1.crt -extfile $1.ext \\\n"
+    "    -startdate ${5:-20200101000000Z} -enddate ${6:-20480101000000Z}\n"
     "}\n"
     "leaf() {\n"   /* name ca cn san eku [start end] */
     "  [ -f $1.key ] || openssl ecparam -name prime256v1 -genkey -noout -out $1.key\n"
     "  san=; [ -z \"$4\" ] || san=\"\\nsubjectAltName=$4\"\n"
-    "  sign $1 $2 $3 \"basicConstraints=CA:FALSE\\nkeyUsage=digitalSignature\\nextendedKeyUsage=$5$san\" $6 $7\n"
+    "  sign $1 $2 $3 \"basicConstraints=CA:FALSE\\nkeyUsage=digitalSignature\\n"
+        "extendedKeyUsage=$5$san\" $6 $7\n"
     "}\n"
     "both=serverAuth,clientAuth\n"
     "addr='otherName:1.3.6.1.5.5.7.8.5;UTF8:'\n"
@@ -94,9 +118,11 @@ static const char make_certificates[] =
     "leaf future ca future.example DNS:future.example $both 20450101000000Z 20460101000000Z\n"
     "leaf revoked ca revoked.example DNS:revoked.example $both\n"
     "leaf stranger stranger-ca stranger.example DNS:stranger.example $both\n"
-    "leaf strange-expired stranger-ca x.example DNS:x.example serverAuth 20200101000000Z 20200201000000Z\n"
-    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout self.key \\\n"
-    "  -out self.crt -days 800 -subj /CN=self.example -addext subjectAltName=DNS:self.example\n"
+    "leaf strange-expired stranger-ca x.example DNS:x.example serverAuth 20200101000000Z "
+        "20200201000000Z\n"
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \\\n"
+    "  -keyout self.key -out self.crt -days 800 -subj /CN=self.example \\\n"
+    "  -addext subjectAltName=DNS:self.example\n"
     "openssl genrsa -out rsa.key 2048; leaf rsa ca rsa.example DNS:rsa.example $both\n"
     "openssl genrsa -out weak.key 1024; leaf weak ca weak.example DNS:weak.example $both\n"
     "openssl ecparam -name secp384r1 -genkey -noout -out p384.key\n"
@@ -106,7 +132,8 @@ static const char make_certificates[] =
     "mkdir db-inter; : > db-inter/index; echo 1000 > db-inter/serial\n"
     "leaf deep inter deep.example DNS:deep.example $both\n"
     "cat deep.crt inter.crt > deep-chain.crt; cat inter.crt deep.crt > deep-wrong-order.crt\n"
-    "many=DNS:n0.example; i=1; while [ $i -lt 300 ]; do many=$many,DNS:n$i.example; i=$((i+1)); done\n"
+    "many=DNS:n0.example; i=1\n"
+    "while [ $i -lt 300 ]; do many=$many,DNS:n$i.example; i=$((i+1)); done\n"
     "leaf many ca many.example $many $both\n"
     "export DB=db-ca\n"
     "openssl ca -config ca.cnf -cert ca.crt -keyfile ca.key -revoke revoked.crt\n"
@@ -219,8 +246,8 @@ pair_prepare(struct pair *p, const char *client, const char *server)
             p->alpn[side], err);
         if (p->profile[side] == NULL)
             fail_msg("%s", err);
-        p->tls[side] = tls_new(p->profile[side], p->id[side], side == 0 ? p->sni : NULL, p->fd[side],
-            p->choose, p->user);
+        p->tls[side] = tls_new(p->profile[side], p->id[side], side == 0 ? p->sni : NULL,
+            p->fd[side], p->choose, p->user);
         assert_non_null(p->tls[side]);
         p->result[side] = TLS_WANT_READ;
     }
@@ -408,13 +435,16 @@ the_verdict_on_a_certificate_does_not_end_the_handshake(void **state)
         { "stranger", NULL, TLS_CHAIN_UNTRUSTED, TLS_CHAIN_UNTRUSTED, XE_WHY_CERT_UNTRUSTED,
             XE_WHY_CERT_UNTRUSTED },
         { "self", NULL, TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED,
-            TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED, XE_WHY_CERT_UNTRUSTED, XE_WHY_CERT_UNTRUSTED },
+            TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED, XE_WHY_CERT_UNTRUSTED,
+            XE_WHY_CERT_UNTRUSTED },
         { "serveronly", NULL, TLS_CHAIN_EKU_SERVER_ONLY, TLS_CHAIN_EKU_SERVER_ONLY, XE_WHY_NONE,
             XE_WHY_NONE },
-        { "near", "stale.crl", TLS_CHAIN_CRL, TLS_CHAIN_CRL, XE_WHY_CERT_INVALID, XE_WHY_CERT_INVALID },
-        { "strange-expired", NULL, TLS_CHAIN_UNTRUSTED | TLS_CHAIN_EXPIRED | TLS_CHAIN_EKU_SERVER_ONLY,
-            TLS_CHAIN_UNTRUSTED | TLS_CHAIN_EXPIRED | TLS_CHAIN_EKU_SERVER_ONLY, XE_WHY_CERT_UNTRUSTED,
-            XE_WHY_CERT_UNTRUSTED } };
+        { "near", "stale.crl", TLS_CHAIN_CRL, TLS_CHAIN_CRL, XE_WHY_CERT_INVALID,
+            XE_WHY_CERT_INVALID },
+        { "strange-expired", NULL,
+            TLS_CHAIN_UNTRUSTED | TLS_CHAIN_EXPIRED | TLS_CHAIN_EKU_SERVER_ONLY,
+            TLS_CHAIN_UNTRUSTED | TLS_CHAIN_EXPIRED | TLS_CHAIN_EKU_SERVER_ONLY,
+            XE_WHY_CERT_UNTRUSTED, XE_WHY_CERT_UNTRUSTED } };
     size_t i;
     (void)state;
     for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -558,7 +588,8 @@ openssl_is_understood_with_its_tickets_and_versions(void **state)
         { "far.crt", "far.key", "-tls1_2", 0, true },
         { "rsa.crt", "rsa.key", "-tls1_2", 0, true },
         { "far.crt", "far.key", "-no_comp", 0, true },
-        { "deep-chain.crt", "deep.key", "-no_ticket", TLS_CHAIN_UNTRUSTED, true },   /* -cert shows one */
+        /* -cert shows only the first of a file */
+        { "deep-chain.crt", "deep.key", "-no_ticket", TLS_CHAIN_UNTRUSTED, true },
         { "rsa.crt", "rsa.key", "-no_ticket", 0, true },
         { "clientonly.crt", "clientonly.key", "-no_ticket", TLS_CHAIN_USAGE, true },
         { "far.crt", "far.key", "-tls1_1", 0, false } };
@@ -600,7 +631,8 @@ openssl_clients_of_both_versions_are_served(void **state)
 {
     static const struct { const char *chain, *extra; unsigned sees; } rows[] = {
         { "near.crt", "-tls1_2", 0 }, { "rsa.crt", "-tls1_2", 0 }, { "near.crt", "-no_ticket", 0 },
-        { "rsa.crt", "-no_ticket", 0 }, { "serveronly.crt", "-no_ticket", TLS_CHAIN_EKU_SERVER_ONLY },
+        { "rsa.crt", "-no_ticket", 0 },
+        { "serveronly.crt", "-no_ticket", TLS_CHAIN_EKU_SERVER_ONLY },
         { "self.crt", "-tls1_2", TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED } };
     struct tls_trust *trust = tls_trust_load(shared, "ca.crt", NULL, err);
     struct tls_profile *profile = tls_profile_new(shared, true, &plain_options, trust, NULL, err);
@@ -620,8 +652,9 @@ openssl_clients_of_both_versions_are_served(void **state)
         struct tls *t;
         FILE *client;
         int fd;
-        snprintf(command, sizeof command, "(echo hello; sleep 0.3) | openssl s_client -unix client.sock "
-            "-servername far.example -quiet %s -cert %s -key %.*s.key >/dev/null 2>&1",
+        snprintf(command, sizeof command, "(echo hello; sleep 0.3) | openssl s_client "
+            "-unix client.sock -servername far.example -quiet %s -cert %s -key %.*s.key "
+            ">/dev/null 2>&1",
             rows[i / 2].extra, chain, (int)strcspn(chain, "."), chain);
         client = popen(command, "w");
         fd = accept(listener, NULL, NULL);
@@ -814,13 +847,15 @@ the_configured_ciphersuite_is_used(void **state)
     (void)state;
     pair_open(&p, NULL, "far");
     assert_up(&p);
-    assert_string_equal(tls_facts(p.tls[0])->ciphersuite, TLS_HAS_13 ? "TLS1-3-CHACHA20-POLY1305-SHA256"
+    assert_string_equal(tls_facts(p.tls[0])->ciphersuite,
+        TLS_HAS_13 ? "TLS1-3-CHACHA20-POLY1305-SHA256"
         : "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256");
     pair_close(&p);
     pair_open(&old, NULL, "far");
     assert_up(&old);
     assert_string_equal(tls_facts(old.tls[1])->version, "TLSv1.2");
-    assert_string_equal(tls_facts(old.tls[1])->ciphersuite, "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256");
+    assert_string_equal(tls_facts(old.tls[1])->ciphersuite,
+        "TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256");
     pair_close(&old);
 }
 
@@ -847,9 +882,11 @@ bad_options_are_refused_in_words(void **state)
     static const struct { struct tls_options o; const char *text; } rows[] = {
         { { .min_version = "1.1" }, "unknown TLS version \"1.1\": 1.2 and 1.3 are known" },
         { { .ciphersuites = "RUBBISH" }, "unknown ciphersuite \"RUBBISH\"" },
-        { { .ciphersuites = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, X" }, "unknown ciphersuite \"X\"" },
+        { { .ciphersuites = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, X" },
+            "unknown ciphersuite \"X\"" },
         { { .ciphersuites = "" }, "no ciphersuite is left for the permitted TLS versions" },
-        { { .keylog_file = "/nowhere/keys" }, "key log /nowhere/keys: No such file or directory" } };
+        { { .keylog_file = "/nowhere/keys" },
+            "key log /nowhere/keys: No such file or directory" } };
     struct tls_options modern = { .min_version = "1.3" };
     struct tls_profile *p;
     size_t i;
@@ -923,6 +960,7 @@ close_notify_and_a_cut_connection_are_told_apart(void **state)
     assert_int_equal(got, 10);
     assert_int_equal(tls_read(p.tls[1], in, sizeof in, &got), TLS_CLOSED);
     assert_int_equal(got, 0);
+    assert_null(tls_facts(p.tls[1])->error);
     pair_close(&p);
     pair_open(&q, NULL, "far");
     assert_int_equal(tls_write(q.tls[0], "last words", 10, &put), TLS_DONE);
@@ -956,7 +994,8 @@ a_connection_lost_during_the_handshake_is_told(void **state)
     while ((p.result[1] = tls_handshake(p.tls[1])) == TLS_AGAIN)
         continue;
     assert_int_equal(p.result[1], TLS_LOST);
-    assert_string_equal(tls_facts(p.tls[1])->error, "the connection was lost during the TLS handshake");
+    assert_string_equal(tls_facts(p.tls[1])->error,
+        "the connection was lost during the TLS handshake");
     assert_string_equal(tls_facts(p.tls[1])->sni, "far.example");
     pair_close(&p);
 }
@@ -1209,8 +1248,72 @@ chain_bits_are_words_in_the_log(void **state)
     assert_string_equal(tls_chain_text(0, out), "");
     assert_string_equal(tls_chain_text(TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED, out),
         "untrusted,self-signed");
-    assert_string_equal(tls_chain_text(0x7ff, out), "expired,not-yet-valid,untrusted,revoked,weak,usage,"
-        "crl,other,self-signed,eku-server-only,names-cut");
+    assert_string_equal(tls_chain_text(0x7ff, out), "expired,not-yet-valid,untrusted,revoked,"
+        "weak,usage,crl,other,self-signed,eku-server-only,names-cut");
+}
+
+/* Everything from loading to the end of a handshake, its n-th allocation failing, for every n. */
+static bool
+runs_with_one_failure(unsigned fails_at)
+{
+    struct tls_trust *trust = NULL;
+    struct tls_profile *profile[2] = { NULL, NULL };
+    struct tls_identity *id[2] = { NULL, NULL };
+    struct pair p = { .fd = { -1, -1 }, .result = { TLS_WANT_READ, TLS_WANT_READ } };
+    bool good;
+    int side;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p.fd), 0);
+    test_allocations = 0;
+    test_fails_at = fails_at;
+    trust = tls_trust_load(shared, "ca.crt", NULL, err);
+    id[0] = tls_identity_load(shared, "near.crt", "near.key", err);
+    id[1] = tls_identity_load(shared, "far.crt", "far.key", err);
+    for (side = 0; side < 2; side++) {
+        fcntl(p.fd[side], F_SETFL, O_NONBLOCK);
+        profile[side] = tls_profile_new(shared, side == 1, &plain_options, trust, NULL, err);
+        if (profile[side] != NULL)
+            p.tls[side] = tls_new(profile[side], id[side], side == 0 ? "far.example" : NULL,
+                p.fd[side], NULL, NULL);
+    }
+    good = trust != NULL && id[0] != NULL && id[1] != NULL && p.tls[0] != NULL && p.tls[1] != NULL;
+    while (good && !pair_is_settled(&p)) {
+        pair_step(&p, 0);
+        pair_step(&p, 1);
+        good = p.result[0] < TLS_CLOSED && p.result[1] < TLS_CLOSED;
+    }
+    for (side = 0; side < 2; side++)
+        if (p.tls[side] != NULL && p.result[side] >= TLS_CLOSED)
+            assert_int_equal(tls_handshake(p.tls[side]), p.result[side]);
+    test_fails_at = 0;
+    pair_close(&p);
+    for (side = 0; side < 2; side++) {
+        tls_profile_release(profile[side]);
+        tls_identity_release(id[side]);
+    }
+    tls_trust_release(trust);
+    return good;
+}
+
+static void
+running_out_of_memory_at_any_point_is_survived(void **state)
+{
+    unsigned n = 1;
+    (void)state;
+    while (!runs_with_one_failure(n))
+        n++;
+    assert_true(n > 10 && n == test_allocations + 1);
+}
+
+static void
+an_odd_server_name_counts_as_none(void **state)
+{
+    struct pair p = { .sni = "b\xc3\xbc" "cher.example" };
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_up(&p);
+    assert_null(tls_facts(p.tls[1])->sni);
+    assert_string_equal(tls_facts(p.tls[0])->subject, "CN=far.example");
+    pair_close(&p);
 }
 
 /* ---- names in hostile certificates ---- */
@@ -1224,7 +1327,7 @@ damaged_name_lists_are_survived(void **state)
     size_t cut;
     (void)state;
     for (cut = 0; cut <= len; cut++) {
-        unsigned char *copy = malloc(cut + 1);   /* exact, so that the sanitizer sees a step beyond */
+        unsigned char *copy = malloc(cut + 1);   /* exact: the sanitizer sees a step beyond */
         unsigned char *exact = realloc(copy, cut > 0 ? cut : 1);
         struct xe_span names[8];
         mbedtls_x509_crt crt;
@@ -1304,8 +1407,8 @@ print_idle_bytes(void)
             return 1;
         for (side = 0; side < 2; side++) {
             fcntl(q->fd[side], F_SETFL, O_NONBLOCK);
-            q->tls[side] = tls_new(profile[side], id[side], side == 0 ? "far.example" : NULL, q->fd[side],
-                NULL, NULL);
+            q->tls[side] = tls_new(profile[side], id[side], side == 0 ? "far.example" : NULL,
+                q->fd[side], NULL, NULL);
             q->result[side] = TLS_WANT_READ;
         }
         while (!pair_is_settled(q)) {
@@ -1319,7 +1422,8 @@ print_idle_bytes(void)
         p[i].tls[1] = NULL;
     }
     between = heap_in_use();
-    printf("heap bytes of an idle session: %zu client, %zu server (struct tls %zu, mbedtls_ssl_context %zu)\n",
+    printf("heap bytes of an idle session: %zu client, %zu server (struct tls %zu, "
+        "mbedtls_ssl_context %zu)\n",
         (between - before) / PAIRS, (after - between) / PAIRS, sizeof(struct tls),
         sizeof(mbedtls_ssl_context));
     for (i = 0; i < PAIRS; i++)
@@ -1373,6 +1477,8 @@ main(int argc, char **argv)
         cmocka_unit_test(random_bytes_come_in_any_amount),
         cmocka_unit_test(an_impossible_server_name_is_refused_before_connecting),
         cmocka_unit_test(chain_bits_are_words_in_the_log),
+        cmocka_unit_test(running_out_of_memory_at_any_point_is_survived),
+        cmocka_unit_test(an_odd_server_name_counts_as_none),
         cmocka_unit_test(damaged_name_lists_are_survived),
         cmocka_unit_test(names_with_nul_or_blanks_are_not_taken),
     };

@@ -1,14 +1,15 @@
 /* test_xml_expat.c -- [XML] against libexpat, over documents made by a grammar and then damaged
  *
- * Three promises.  What the tokenizer passes (and does not mark as unbound), expat accepts, whatever
- * separator the application uses.  What xmlout_stanza() writes, expat accepts on a fresh stream.  And it
- * reads the same there: expanded names, attributes and text, but for jabber:client, which becomes
- * jabber:server in the content chain, and xml:lang, which comes from the header.
+ * Three promises.  What the tokenizer passes (and does not mark as unbound), expat accepts,
+ * whatever separator the application uses.  What xmlout_stanza() writes, expat accepts on a fresh
+ * stream.  And it reads the same there: expanded names, attributes and text, but for jabber:client,
+ * which becomes jabber:server in the content chain, and xml:lang, which comes from the header.
  *
  * The number of documents is the first argument (20,000 by default), the seed the second: the same
  * documents every time.
  */
 #define XMPPEDGE_NO_MAIN
+#define XMPPEDGE_LANGUAGE_ONLY
 #include "../../xmppedge.c"
 
 #include <setjmp.h>
@@ -17,7 +18,8 @@
 #include <expat.h>
 #include "guard.h"
 
-#define FRESH "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'>"
+#define FRESH "<stream:stream xmlns='jabber:server' " \
+    "xmlns:stream='http://etherx.jabber.org/streams'>"
 #define SEP '\001'
 
 static unsigned long documents = 20000;
@@ -51,8 +53,8 @@ static const char *const headers[] = {
 };
 static const char *const prefixes[] = { "", "", "", "", "", "", "p:", "p:", "q:", "s:", "db:",
     "stream:", "xml:", "u:", "xmlns:" };
-static const char *const names[] = { "message", "iq", "presence", "body", "x", "y", "forwarded", "a",
-    "\xc3\xa9", "_.-9", "message" };
+static const char *const names[] = { "message", "iq", "presence", "body", "x", "y", "forwarded",
+    "a", "\xc3\xa9", "_.-9", "message" };
 static const char *const uris[] = { "jabber:server", "jabber:client", "jabber:client", "urn:a",
     "urn:b", "", "http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/", "a b",
     "urn:&amp;", "u|v", "it's", "jabber:serve&#114;", "urn:\xc3\xa9", "urn:a\n" };
@@ -60,13 +62,13 @@ static const char *const good_uris[] = { "jabber:server", "jabber:client", "urn:
     "urn:xmpp:forward:0" };
 static const char *const attrs[] = { "to", "from", "id", "type", "xml:lang", "a", "b", "p:a", "q:a",
     "s:a", "u:a", "xml:space", "db:a" };
-static const char *const values[] = { "a@b.example", "", "x", "1", "&lt;&amp;&#x41;", "\xc3\xa9", "a>b",
-    "\t\n ", "]]>", "{", "&quot;&apos;" };
+static const char *const values[] = { "a@b.example", "", "x", "1", "&lt;&amp;&#x41;", "\xc3\xa9",
+    "a>b", "\t\n ", "]]>", "{", "&quot;&apos;" };
 static const char *const texts[] = { "hello", " ", "\n", "&amp;", "&#65;&#x20AC;", "\xe2\x82\xac",
     "]", "<![CDATA[x]]>", "<![CDATA[<&]]]>]]>", "<![CDATA[]]>", "]]&gt;", "'\"", "\r\n",
     "a long text that has more than eight bytes and some more of them", "\xf0\x9f\x98\x80" };
-static const char *const rare[] = { "<!-- c -->", "<?pi?>", "&nbsp;", "]]>", "<", "&", "\x01", "\xff",
-    "<!DOCTYPE a>", "\xed\xa0\x80", "\xef\xbf\xbf", "<![CDATA[", "</", "/>" };
+static const char *const rare[] = { "<!-- c -->", "<?pi?>", "&nbsp;", "]]>", "<", "&", "\x01",
+    "\xff", "<!DOCTYPE a>", "\xed\xa0\x80", "\xef\xbf\xbf", "<![CDATA[", "</", "/>" };
 
 /* Prefixes that are declared somewhere around, a bit for each. */
 static const char letters[] = "pqs";
@@ -356,8 +358,8 @@ check_element(const struct xe_xml *x, const struct xe_xml_event *e, struct xe_sp
     buf_free(&is.out);
 }
 
-/* Read a document in pieces of `step` bytes; every verdict goes into a number that has to be the same
- * for all pieces. */
+/* Read a document in pieces of `step` bytes; every verdict goes into a number that has to be the
+ * same for all pieces. */
 static uint64_t
 read_document(struct xe_span doc, size_t step, struct tally *t)
 {

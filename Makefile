@@ -1,0 +1,155 @@
+# xmppedge -- make demo, make test, make install
+#
+# `make` only builds; `make deps` installs what building needs.  Works with any POSIX make: no
+# conditionals, no pattern rules.  Override on the command line:  make CC=clang CFLAGS=-O3
+.POSIX:
+
+CC       = cc
+CFLAGS   = -O2 -g
+CPPFLAGS =
+LDFLAGS  =
+STD      = -std=c99
+WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+           -Wswitch-enum -Wvla -Wconversion -Wundef -Wformat=2
+
+# Mini-XML is mxml4.pc in version 4 and mxml.pc before.  mbed TLS 2.28 has no .pc files.
+MXML     = `pkg-config --cflags --libs mxml4 2>/dev/null || pkg-config --cflags --libs mxml \
+           2>/dev/null || echo -lmxml`
+LIBS     = -lmbedtls -lmbedx509 -lmbedcrypto -lcares $(MXML)
+
+PREFIX   = /usr/local
+BINDIR   = $(PREFIX)/bin
+DOCDIR   = $(PREFIX)/share/doc/xmppedge
+UNITDIR  = $(PREFIX)/lib/systemd/system
+CONFDIR  = /etc/xmppedge
+DESTDIR  =
+
+# How many tests run at the same time, and how long each fuzz target runs in `make fuzz`.
+JOBS     = `getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2`
+SECONDS  = 600
+
+all: xmppedge
+
+xmppedge: xmppedge.c xmppedge.h
+	$(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ xmppedge.c $(LIBS)
+
+deps:
+	sh tests/deps.sh build
+
+demo:
+	@sh tests/deps.sh build
+	@$(MAKE) xmppedge
+	./xmppedge demo
+
+# ---- tests: one TAP stream, in order of cost ----
+
+TAP_ENV  = env CC="$(CC)" STD="$(STD)" WARN="$(WARN)" LIBS="$(LIBS)"
+PROVE    = $(TAP_ENV) prove --timer --exec 'sh tests/run.sh'
+
+test:
+	@sh tests/deps.sh test
+	@$(MAKE) check
+
+check: check-quick check-live
+
+check-quick: xmppedge
+	$(PROVE) -j $(JOBS) `sh tests/run.sh --list quick`
+
+check-style: xmppedge
+	$(PROVE) -j $(JOBS) `sh tests/run.sh --list style`
+
+check-unit:
+	$(PROVE) -j $(JOBS) `sh tests/run.sh --list unit`
+
+check-talk:
+	$(PROVE) -j $(JOBS) `sh tests/run.sh --list talk`
+
+# Real servers on fixed loopback addresses: one after the other.
+check-live: xmppedge
+	$(PROVE) -j 1 `sh tests/run.sh --list live`
+
+# ---- longer ----
+
+lint:
+	sh tests/lint.sh
+
+fuzz:
+	@$(TAP_ENV) FUZZ_SECONDS=$(SECONDS) prove --timer -j $(JOBS) --exec 'sh tests/run.sh' \
+	    `sh tests/run.sh --list fuzz`
+
+soak: xmppedge
+	sh tests/soak/run.sh
+
+bench: xmppedge
+	sh tests/bench/run.sh
+
+# TRIXIE=dir names a chroot of a newer Debian with the libraries in it.
+matrix:
+	$(TAP_ENV) TRIXIE="$(TRIXIE)" prove --timer --exec 'sh tests/run.sh' tests/check_matrix.sh
+
+# ---- installing ----
+
+UNIT     = \
+    '[Unit]' \
+    'Description=XMPP server-to-server border (%i)' \
+    'Documentation=file:$(DOCDIR)/README.md' \
+    'Wants=network-online.target' \
+    'After=network-online.target' \
+    '' \
+    '[Service]' \
+    'ExecStart=$(BINDIR)/xmppedge run $(CONFDIR)/%i.xml' \
+    'ExecReload=/bin/kill -HUP $$MAINPID' \
+    'Restart=on-failure' \
+    'RestartSec=2' \
+    'TimeoutStopSec=30' \
+    'DynamicUser=yes' \
+    'User=xmppedge' \
+    'RuntimeDirectory=xmppedge' \
+    'RuntimeDirectoryPreserve=yes' \
+    'RuntimeDirectoryMode=0700' \
+    'UMask=0077' \
+    'LimitNOFILE=16384' \
+    'LimitCORE=0' \
+    'NoNewPrivileges=yes' \
+    'CapabilityBoundingSet=' \
+    'ProtectSystem=strict' \
+    'ProtectHome=yes' \
+    'PrivateTmp=yes' \
+    'PrivateDevices=yes' \
+    'ProtectClock=yes' \
+    'ProtectControlGroups=yes' \
+    'ProtectHostname=yes' \
+    'ProtectKernelLogs=yes' \
+    'ProtectKernelModules=yes' \
+    'ProtectKernelTunables=yes' \
+    'ProtectProc=invisible' \
+    'RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK' \
+    'RestrictNamespaces=yes' \
+    'RestrictRealtime=yes' \
+    'RestrictSUIDSGID=yes' \
+    'LockPersonality=yes' \
+    'MemoryDenyWriteExecute=yes' \
+    'SystemCallArchitectures=native' \
+    'SystemCallFilter=@system-service' \
+    '' \
+    '[Install]' \
+    'WantedBy=multi-user.target'
+
+install: xmppedge
+	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(DOCDIR)/examples" "$(DESTDIR)$(UNITDIR)"
+	install -m 755 xmppedge "$(DESTDIR)$(BINDIR)/xmppedge"
+	install -m 644 README.md LICENSE "$(DESTDIR)$(DOCDIR)/"
+	./xmppedge config edge >"$(DESTDIR)$(DOCDIR)/examples/edge.xml"
+	./xmppedge config gateway >"$(DESTDIR)$(DOCDIR)/examples/gateway.xml"
+	printf '%s\n' $(UNIT) >"$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	chmod 644 "$(DESTDIR)$(DOCDIR)"/examples/*.xml "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+
+uninstall:
+	rm -f "$(DESTDIR)$(BINDIR)/xmppedge" "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	rm -rf "$(DESTDIR)$(DOCDIR)"
+
+clean:
+	rm -rf xmppedge xmppedge-analyze build
+
+.PHONY: all deps demo test check check-quick check-style check-unit check-talk check-live lint \
+        fuzz soak bench matrix install uninstall clean

@@ -1,0 +1,106 @@
+#!/bin/sh
+# run.sh FILE -- one test of any kind, as TAP.  Called by prove from the top of the tree.
+#
+#   tests/check_*.awk, tests/check_*.sh      what is promised of the source
+#   tests/unit/test_*.c, tests/embed/*.c     compiled with sanitizers and run
+#   tests/talk/*.talk                        given to the transcript runner, tests/talk/talk.c
+#   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own for FUZZ_SECONDS
+#   tests/live/*.t                           executed
+#
+# run.sh --list STAGE prints the tests of a stage, in order of cost, and fails when there is none.
+#
+# CC, STD, WARN and LIBS come from the Makefile.  Standard error of a test must be empty, except for
+# the lines that cmocka writes there.
+set -eu
+
+: "${CC:=cc}" "${STD:=-std=c99}" "${WARN:=-Wall -Wextra}"
+: "${LIBS:=-lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}"
+SANITIZE='-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all'
+out=build/tests
+
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+export CMOCKA_MESSAGE_OUTPUT=TAP
+
+files() { for f in "$@"; do [ ! -f "$f" ] || echo "$f"; done; }
+
+list() {
+    case $1 in
+    style) files tests/check_layers.awk tests/check_names.sh tests/check_cuts.sh \
+                 tests/check_readme.sh tests/check_install.sh tests/check_builds.sh ;;
+    unit)  files tests/unit/test_*.c | grep . || { echo "no unit tests" >&2; return 1; } ;;
+    talk)  files tests/talk/*.talk ;;
+    fuzz)  files tests/fuzz/fuzz_*.c ;;
+    embed) files tests/embed/test_*.c ;;
+    live)  files tests/live/*.t ;;
+    quick) list style && list unit && list talk && list embed && list fuzz ;;
+    *)     echo "run.sh: no stage $1" >&2; return 2 ;;
+    esac
+}
+
+# build SOURCE PROGRAM [FLAGS]: compile unless the program is newer than everything it is made of.
+build() {
+    source=$1
+    program=$2
+    shift 2
+    mkdir -p "$out"
+    if [ -x "$program" ] && [ -z "$(find xmppedge.c xmppedge.h "$source" "${source%/*}"/*.h \
+            -newer "$program" 2>/dev/null)" ]; then
+        return
+    fi
+    # shellcheck disable=SC2086
+    $CC $STD -Wall -Wextra -Wno-unused-function $SANITIZE "$@" -o "$program.new" "$source" \
+        -lcmocka -lexpat $LIBS
+    mv "$program.new" "$program"
+}
+
+# check NAME COMMAND...: one command is one test.
+check() {
+    name=$1
+    shift
+    echo 1..1
+    if text=$("$@" 2>&1); then
+        echo "ok 1 - $name"
+    else
+        echo "$text" | sed 's/^/# /'
+        echo "not ok 1 - $name"
+    fi
+}
+
+fuzz() {
+    name=$(basename "$1" .c)
+    build "$1" "$out/$name"
+    echo 1..2
+    if text=$("$out/$name" $(files "tests/fuzz/corpus/${name#fuzz_}"/*) 2>&1); then
+        echo "ok 1 - the corpus of $name"
+    else
+        echo "$text" | sed 's/^/# /'
+        echo "not ok 1 - the corpus of $name"
+    fi
+    # libFuzzer comes with clang, and on Debian in a package of its own.
+    mkdir -p "$out/corpus/$name"
+    # shellcheck disable=SC2086
+    if ! clang $STD -w -O1 -g1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+            -DFUZZ_LIBFUZZER -o "$out/$name.lib" "$1" $LIBS >"$out/$name.log" 2>&1; then
+        echo "ok 2 - $name with new inputs # SKIP no libFuzzer here"
+    elif "$out/$name.lib" -max_total_time="${FUZZ_SECONDS:-10}" -artifact_prefix="$out/$name-" \
+            "$out/corpus/$name" "tests/fuzz/corpus/${name#fuzz_}" >"$out/$name.log" 2>&1; then
+        echo "ok 2 - $name with new inputs"
+    else
+        tail -n 40 "$out/$name.log" | sed 's/^/# /'
+        echo "not ok 2 - $name with new inputs"
+    fi
+}
+
+case ${1:?run.sh FILE, or run.sh --list STAGE} in
+--list)      list "${2:?a stage}" ;;
+*.awk)       check "$(basename "$1" .awk)" awk -f "$1" xmppedge.c ;;
+*/fuzz_*.c)  fuzz "$1" ;;
+*.c)         program=$out/$(basename "$1" .c)
+             build "$1" "$program"
+             exec "$program" ;;
+*.talk)      build tests/talk/talk.c "$out/talk"
+             exec "$out/talk" "$1" ;;
+*.sh)        exec sh "$1" ;;
+*)           exec "./$1" ;;
+esac
