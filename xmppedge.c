@@ -321,17 +321,45 @@ jid_ipv6_normal(struct xe_span in, char *out, size_t *len)
     return true;
 }
 
+/* Fold `in` into out, byte by byte; false at the first byte that may not be in a domain. */
 static bool
-jid_is_label(const char *label, size_t len)
+jid_fold_domain(struct xe_span in, char *out)
 {
-    return len >= 1 && len <= JID_LABEL_MAX && label[0] != '-' && label[len - 1] != '-';
+    size_t i = 0;
+    while (i < in.len) {
+        uint32_t code = 0;
+        int n;
+        out[i] = jid_fold[(unsigned char)in.at[i]];
+        if (out[i] != 0) {
+            i++;
+            continue;
+        }
+        n = jid_utf8(in.at + i, in.at + in.len, &code);
+        if (n < 2 || !jid_is_label_char(code))
+            return false;
+        for (; n > 0; n--, i++)
+            out[i] = in.at[i];
+    }
+    return true;
+}
+
+/* RFC 1035 2.3.1 and 2.3.4: no label is empty, too long, or has '-' at one of its ends. */
+static bool
+jid_are_labels(struct xe_span domain)
+{
+    for (;;) {
+        size_t len = span_find(domain, '.');
+        if (len == 0 || len > JID_LABEL_MAX || domain.at[0] == '-' || domain.at[len - 1] == '-')
+            return false;
+        if (len == domain.len)
+            return true;
+        domain = span_make(domain.at + len + 1, domain.len - len - 1);
+    }
 }
 
 bool
 xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len)
 {
-    size_t label = 0;
-    size_t i = 0;
     *len = 0;
     out[0] = '\0';
     if (in.len > 0 && in.at[0] == '[')
@@ -340,29 +368,12 @@ xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len)
         in.len--;
     if (in.len == 0 || in.len > XE_DOMAIN_MAX - 3)
         return false;
-    while (i < in.len) {
-        char c = jid_fold[(unsigned char)in.at[i]];
-        uint32_t code = 0;
-        int n;
-        if (c == '.') {
-            if (!jid_is_label(out + label, i - label))
-                return out[0] = '\0', false;
-            label = i + 1;
-        }
-        if (c != 0) {
-            out[i++] = c;
-            continue;
-        }
-        n = jid_utf8(in.at + i, in.at + in.len, &code);
-        if (n < 2 || !jid_is_label_char(code))
-            return out[0] = '\0', false;
-        for (; n > 0; n--, i++)
-            out[i] = in.at[i];
+    if (!jid_fold_domain(in, out) || !jid_are_labels(span_make(out, in.len))) {
+        out[0] = '\0';
+        return false;
     }
-    if (!jid_is_label(out + label, i - label))
-        return out[0] = '\0', false;
-    out[i] = '\0';
-    *len = i;
+    out[in.len] = '\0';
+    *len = in.len;
     return true;
 }
 
@@ -406,7 +417,7 @@ xe_jid_split(struct xe_span text, struct xe_jid *jid)
 }
 
 /* ===========================================================================
- * [XML]   xml_ xmlout_   XMPP's XML: the streaming tokenizer, and stanzas for another stream
+ * [XML]   xml_ xmlout_ xe_xml_   XMPP's XML: the tokenizer, and stanzas for another stream
  * calls:  BASE BUF JID
  *
  * The tokenizer reads one direction of one stream and reports the stream header, complete
@@ -1961,12 +1972,6 @@ xe_xml_unescape(struct xe_span value, char *out, size_t max)
     return n;
 }
 
-static size_t
-xml_unescape(struct xe_span value, char *out, size_t max)
-{
-    return xe_xml_unescape(value, out, max);
-}
-
 bool
 xe_xml_domain(struct xe_span value, char out[XE_DOMAIN_MAX], size_t *len)
 {
@@ -2617,13 +2622,6 @@ elem_child(const struct elem *e, const char *name, const char *ns)
     while (c != NULL && !elem_is(c, name, ns))
         c = c->next;
     return c;
-}
-
-/* The value of an attribute without prefix, references resolved; at == NULL when there is none. */
-static struct xe_span
-elem_attr(const struct elem *e, const char *name)
-{
-    return span_of(e == NULL ? NULL : mxmlElementGetAttr(e->node, name));
 }
 
 /* All text directly in the element, references resolved; "" for none. */
@@ -6492,13 +6490,6 @@ tls_read(struct tls *t, char *to, size_t max, size_t *got)
     return t->end;
 }
 
-/* Bytes decrypted and not read yet: the descriptor does not show them. */
-static size_t
-tls_pending(const struct tls *t)
-{
-    return mbedtls_ssl_get_bytes_avail(&t->ssl);
-}
-
 /* Encrypt and send at most one record.  TLS_DONE: *put bytes are gone (1 to 16384, maybe fewer than
  * `n`).  TLS_WANT_WRITE: *put is 0, the record is made and partly sent; call again with the same
  * bytes in front (more may have come behind them) until it is TLS_DONE. */
@@ -6544,9 +6535,232 @@ tls_close_notify(struct tls *t)
     return code == 0 ? TLS_DONE : code == MBEDTLS_ERR_SSL_WANT_WRITE ? TLS_WANT_WRITE : TLS_LOST;
 }
 
+/* ---- throw-away certificates ----
+ *
+ * For `xmppedge demo` only: EC P-256 keys, one authority, certificates for one domain each, good for
+ * a few days.  A file that exists already is left alone and is an error. */
+
+#define TLS_MINT_NAME_MAX 100          /* bytes of a name, so that DER lengths are one byte */
+#define TLS_MINT_PEM_MAX  4096         /* bytes of one PEM file that is written */
+#define TLS_MINT_DAY      (24L * 60 * 60)
+#define TLS_MINT_DAYS     7            /* of validity; it begins a day ago for clocks that are late */
+
+#if defined(MBEDTLS_X509_CRT_WRITE_C) && defined(MBEDTLS_PEM_WRITE_C) \
+    && defined(MBEDTLS_PK_WRITE_C) && defined(MBEDTLS_ECP_DP_SECP256R1_ENABLED)
+
+/* A certificate in the making; the issuer signs. */
+struct tls_mint {
+    mbedtls_x509write_cert crt;
+    mbedtls_pk_context     key;      /* its own */
+    char                   subject[TLS_MINT_NAME_MAX + 4];   /* "CN=name" */
+    unsigned char          text[TLS_MINT_PEM_MAX];           /* PEM, one after the other */
+};
+
+static void
+tls_mint_free(struct tls_mint *m)
+{
+    mbedtls_x509write_crt_free(&m->crt);
+    mbedtls_pk_free(&m->key);
+    mbedtls_platform_zeroize(m->text, sizeof m->text);
+    free(m);
+}
+
+static int
+tls_mint_key(struct tls_shared *shared, struct tls_mint *m)
+{
+    int code = mbedtls_pk_setup(&m->key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
+    return code != 0 ? code : mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(m->key),
+        mbedtls_ctr_drbg_random, &shared->drbg);
+}
+
+/* Positive, 16 bytes, drawn by lot (RFC 5280 4.1.2.2). */
+static int
+tls_mint_serial(struct tls_shared *shared, struct tls_mint *m)
+{
+    unsigned char serial[16];
+    int code = mbedtls_ctr_drbg_random(&shared->drbg, serial, sizeof serial);
+    serial[0] = (unsigned char)((serial[0] & 0x3f) | 0x40);
+#if MBEDTLS_VERSION_NUMBER >= 0x03040000
+    return code != 0 ? code : mbedtls_x509write_crt_set_serial_raw(&m->crt, serial, sizeof serial);
+#else
+    {
+        mbedtls_mpi number;
+        mbedtls_mpi_init(&number);
+        if (code == 0)
+            code = mbedtls_mpi_read_binary(&number, serial, sizeof serial);
+        if (code == 0)
+            code = mbedtls_x509write_crt_set_serial(&m->crt, &number);
+        mbedtls_mpi_free(&number);
+        return code;
+    }
+#endif
+}
+
+static int
+tls_mint_validity(struct tls_mint *m)
+{
+    time_t now = time(NULL);
+    time_t begin = now - TLS_MINT_DAY;
+    time_t end = now + TLS_MINT_DAYS * TLS_MINT_DAY;
+    struct tm from;
+    struct tm to;
+    char from_text[16];
+    char to_text[16];
+    if (gmtime_r(&begin, &from) == NULL || gmtime_r(&end, &to) == NULL
+        || strftime(from_text, sizeof from_text, "%Y%m%d%H%M%S", &from) == 0
+        || strftime(to_text, sizeof to_text, "%Y%m%d%H%M%S", &to) == 0)
+        return MBEDTLS_ERR_X509_INVALID_DATE;
+    return mbedtls_x509write_crt_set_validity(&m->crt, from_text, to_text);
+}
+
+/* SubjectAltName ::= SEQUENCE { dNSName [2] IA5String }.  By hand: the call for it came with 3.5. */
+static int
+tls_mint_dns_name(struct tls_mint *m, const char *domain)
+{
+    unsigned char der[TLS_MINT_NAME_MAX + 4];
+    size_t len = strlen(domain);
+    der[0] = MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE;
+    der[1] = (unsigned char)(len + 2);
+    der[2] = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 2;
+    der[3] = (unsigned char)len;
+    memcpy(der + 4, domain, len);
+    return mbedtls_x509write_crt_set_extension(&m->crt, MBEDTLS_OID_SUBJECT_ALT_NAME,
+        MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_ALT_NAME), 0, der, len + 4);
+}
+
+/* Everything but the issuer.  `domain` is NULL for an authority. */
+static int
+tls_mint_fill(struct tls_shared *shared, struct tls_mint *m, const char *name, const char *domain)
+{
+    bool authority = domain == NULL;
+    int code;
+    snprintf(m->subject, sizeof m->subject, "CN=%.*s", TLS_MINT_NAME_MAX, name);
+    mbedtls_x509write_crt_set_version(&m->crt, MBEDTLS_X509_CRT_VERSION_3);
+    mbedtls_x509write_crt_set_md_alg(&m->crt, MBEDTLS_MD_SHA256);
+    mbedtls_x509write_crt_set_subject_key(&m->crt, &m->key);
+    if ((code = tls_mint_key(shared, m)) != 0 || (code = tls_mint_serial(shared, m)) != 0
+        || (code = tls_mint_validity(m)) != 0
+        || (code = mbedtls_x509write_crt_set_subject_name(&m->crt, m->subject)) != 0
+        || (code = mbedtls_x509write_crt_set_basic_constraints(&m->crt, authority, authority ? 0 : -1)) != 0
+        || (code = mbedtls_x509write_crt_set_key_usage(&m->crt, authority
+            ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN
+            : MBEDTLS_X509_KU_DIGITAL_SIGNATURE)) != 0)
+        return code;
+    return authority ? 0 : tls_mint_dns_name(m, domain);
+}
+
+/* The text of `m` into a new file that only its user can read. */
+static bool
+tls_mint_write(const struct tls_mint *m, const char *file, char err[TLS_ERROR_MAX])
+{
+    size_t len = strlen((const char *)m->text);
+    int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write(fd, m->text, len) == (ssize_t)len;
+    if (fd >= 0)
+        ok = close(fd) == 0 && ok;
+    if (!ok)
+        snprintf(err, TLS_ERROR_MAX, "cannot write %.100s: %.100s", file, strerror(errno));
+    return ok;
+}
+
+/* Sign, and write both files. */
+static bool
+tls_mint_finish(struct tls_shared *shared, struct tls_mint *m, const char *issuer,
+    mbedtls_pk_context *issuer_key, const char *cert_file, const char *key_file, char err[TLS_ERROR_MAX])
+{
+    int code;
+    mbedtls_x509write_crt_set_issuer_key(&m->crt, issuer_key);
+    if ((code = mbedtls_x509write_crt_set_issuer_name(&m->crt, issuer)) != 0
+        || (code = mbedtls_x509write_crt_pem(&m->crt, m->text, sizeof m->text, mbedtls_ctr_drbg_random,
+            &shared->drbg)) != 0) {
+        tls_error_text(code, err);
+        return false;
+    }
+    if (!tls_mint_write(m, cert_file, err))
+        return false;
+    code = mbedtls_pk_write_key_pem(&m->key, m->text, sizeof m->text);
+    if (code != 0)
+        tls_error_text(code, err);
+    return code == 0 && tls_mint_write(m, key_file, err);
+}
+
+/* `name` is the common name; `domain` goes into the certificate, NULL makes an authority. */
+static struct tls_mint *
+tls_mint_begin(struct tls_shared *shared, const char *name, const char *domain, char err[TLS_ERROR_MAX])
+{
+    struct tls_mint *m = calloc(1, sizeof *m);
+    int code;
+    if (m == NULL || strlen(name) > TLS_MINT_NAME_MAX) {
+        snprintf(err, TLS_ERROR_MAX, m == NULL ? "out of memory" : "the name is too long");
+        free(m);
+        return NULL;
+    }
+    mbedtls_x509write_crt_init(&m->crt);
+    mbedtls_pk_init(&m->key);
+    code = tls_mint_fill(shared, m, name, domain);
+    if (code == 0)
+        return m;
+    tls_error_text(code, err);
+    tls_mint_free(m);
+    return NULL;
+}
+
+/* Make a self-signed authority and its key, as PEM.  False and `err` on failure. */
+static bool
+tls_mint_authority(struct tls_shared *shared, const char *name, const char *cert_file,
+    const char *key_file, char err[TLS_ERROR_MAX])
+{
+    struct tls_mint *m = tls_mint_begin(shared, name, NULL, err);
+    bool ok = m != NULL && tls_mint_finish(shared, m, m->subject, &m->key, cert_file, key_file, err);
+    if (m != NULL)
+        tls_mint_free(m);
+    return ok;
+}
+
+/* Make a certificate for a domain, signed by the authority in these files.  False and `err` on
+ * failure. */
+static bool
+tls_mint_certificate(struct tls_shared *shared, const char *domain, const char *authority_file,
+    const char *authority_key_file, const char *cert_file, const char *key_file, char err[TLS_ERROR_MAX])
+{
+    struct tls_identity *authority = tls_identity_load(shared, authority_file, authority_key_file, err);
+    struct tls_mint *m = authority == NULL ? NULL : tls_mint_begin(shared, domain, domain, err);
+    bool ok = m != NULL && tls_mint_finish(shared, m, authority->facts->subject, &authority->key,
+        cert_file, key_file, err);
+    if (m != NULL)
+        tls_mint_free(m);
+    tls_identity_release(authority);
+    return ok;
+}
+
+#else /* this build of mbed TLS cannot write certificates */
+
+static bool
+tls_mint_authority(struct tls_shared *shared, const char *name, const char *cert_file,
+    const char *key_file, char err[TLS_ERROR_MAX])
+{
+    (void)shared;
+    (void)name;
+    (void)cert_file;
+    (void)key_file;
+    snprintf(err, TLS_ERROR_MAX, "this build of mbed TLS cannot make certificates");
+    return false;
+}
+
+static bool
+tls_mint_certificate(struct tls_shared *shared, const char *domain, const char *authority_file,
+    const char *authority_key_file, const char *cert_file, const char *key_file, char err[TLS_ERROR_MAX])
+{
+    (void)authority_file;
+    (void)authority_key_file;
+    return tls_mint_authority(shared, domain, cert_file, key_file, err);
+}
+
+#endif
+
 /* ===========================================================================
  * [CONN]  conn_ listener_ dial_ wire_   byte pipes: accepting, dialling, plain or TLS, and their end
- * calls:  BASE BUF WHY MAP LOG LOOP DNS TLS
+ * calls:  BASE BUF MAP LOG LOOP DNS TLS
  *
  *   listener_open()  accepted(fd)  --+
  *   dial_start()     connected(fd) --+--> conn_new() --> OPEN --conn_start_tls()--> HANDSHAKE --> SECURE
@@ -6576,7 +6790,6 @@ tls_close_notify(struct tls *t)
 #define LISTENER_ACCEPTS    64      /* connections taken in one turn */
 #define LISTENER_PAUSE_MS   200     /* when the system is out of descriptors */
 #define DIAL_PARALLEL_MAX   4       /* addresses tried at the same time */
-#define DIAL_STAGGER_MS     250     /* RFC 8305 5 */
 
 /* What the connections of one running instance share. */
 struct wire {
@@ -7265,7 +7478,7 @@ listener_close(struct listener *l)
 /* ---- dialling: happy eyeballs over the targets of a domain (RFC 8305, XEP-0495) ----
  *
  * Targets come in order of preference.  The first is tried; when it has failed, or has not answered
- * for DIAL_STAGGER_MS, the next of the same priority is tried beside it; the next priority waits
+ * for race_ms (RFC 8305 5: 250), the next of the same priority is tried beside it; the next priority waits
  * until all of this one have failed (RFC 2782).  The first connection that stands wins.  When it turns out to be
  * of no use (TLS, stream), dial_next() goes on with the targets that are left. */
 
@@ -7286,7 +7499,8 @@ struct dial {
     unsigned char            *state;     /* owned, enum dial_target_state of each */
     size_t                    count;
     struct sockaddr_storage   from;      /* local address to leave from; AF_UNSPEC for any */
-    int64_t                   connect_ms;
+    int64_t                   connect_ms; /* for one address to answer */
+    int64_t                   race_ms;    /* head start of an address before the next is tried */
     struct dial_try           tries[DIAL_PARALLEL_MAX];
     struct timer              stagger;
     enum xe_why               why;       /* the most telling failure so far */
@@ -7431,7 +7645,7 @@ dial_next(struct dial *d)
         running += d->tries[i].dial != NULL;
     while (running < DIAL_PARALLEL_MAX && (next = dial_choose(d)) < d->count) {
         if (dial_launch(d, next)) {
-            timer_set(d->wire->loop, &d->stagger, DIAL_STAGGER_MS);
+            timer_set(d->wire->loop, &d->stagger, d->race_ms);
             return;
         }
     }
@@ -7502,7 +7716,7 @@ dial_free(struct dial *d)
  * sets the events and calls dial_next().  NULL when memory is out. */
 static struct dial *
 dial_new(struct wire *w, const struct dns_target *targets, size_t count,
-    const struct sockaddr_storage *from, int64_t connect_ms)
+    const struct sockaddr_storage *from, int64_t connect_ms, int64_t race_ms)
 {
     struct dial *d = calloc(1, sizeof *d);
     size_t i;
@@ -7511,6 +7725,7 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
     d->wire = w;
     d->count = count;
     d->connect_ms = connect_ms;
+    d->race_ms = race_ms;
     d->from.ss_family = AF_UNSPEC;
     d->stagger.fire = dial_stagger;
     for (i = 0; i < DIAL_PARALLEL_MAX; i++) {
@@ -7710,21 +7925,6 @@ policy_level_name(enum policy_level level)
     return names[level];
 }
 
-/* The level of a word of the configuration; false when it is none. */
-static bool
-policy_level_parse(struct xe_span word, enum policy_level *level)
-{
-    static const enum policy_level all[] =
-        { POLICY_REQUIRED, POLICY_OPTIONAL, POLICY_NOT_SUPPORTED };
-    size_t i;
-    for (i = 0; i < sizeof all / sizeof *all; i++)
-        if (span_is(word, policy_level_name(all[i]))) {
-            *level = all[i];
-            return true;
-        }
-    return false;
-}
-
 static const char *
 policy_verdict_name(enum policy_verdict verdict)
 {
@@ -7789,33 +7989,23 @@ policy_row(enum policy_level tls, enum policy_level sasl, bool dialback)
     return &policy_rows[(unsigned)sasl * 6 + (unsigned)tls * 2 + (dialback ? 0 : 1)];
 }
 
-/* Whether SASL EXTERNAL may be used on a stream that is or is not encrypted now. */
+/* Whether, with these methods (POLICY_*), SASL EXTERNAL may be used on a stream that is or is not encrypted now. */
 static bool
-policy_allows_sasl(const struct policy_row *row, bool encrypted)
+policy_allows_sasl(unsigned methods, bool encrypted)
 {
-    return encrypted && (row->methods & POLICY_SASL_TLS) != 0;
+    return encrypted && (methods & POLICY_SASL_TLS) != 0;
 }
 
 /* Whether dialback may be used on a stream that is or is not encrypted now. */
 static bool
-policy_allows_dialback(const struct policy_row *row, bool encrypted)
+policy_allows_dialback(unsigned methods, bool encrypted)
 {
-    return (row->methods & (encrypted ? POLICY_TLS_DIALBACK : POLICY_TCP_DIALBACK)) != 0;
-}
-
-/* The methods of a row in words: "SASL/TLS, TLS dialback"; static. */
-static const char *
-policy_methods_text(unsigned methods)
-{
-    static const char *const texts[8] = { "none", "SASL/TLS", "TLS dialback",
-        "SASL/TLS, TLS dialback", "TCP dialback", "SASL/TLS, TCP dialback",
-        "TLS dialback, TCP dialback", "SASL/TLS, TLS dialback, TCP dialback" };
-    return texts[methods & 7];
+    return (methods & (encrypted ? POLICY_TLS_DIALBACK : POLICY_TCP_DIALBACK)) != 0;
 }
 
 /* ===========================================================================
  * [AUTH]  dialback_ sasl_ peer_   keys, SASL EXTERNAL and whose certificate it is
- * calls:  BASE BUF TLS
+ * calls:  BASE TLS
  *
  * Three pure questions of server-to-server authentication; nothing here waits or keeps state.
  *
@@ -8082,10 +8272,6 @@ enum config_partner_type {        /* how far the users of a partner are trusted 
 };
 
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
-
-enum config_ports_format {
-    CONFIG_PORTS_TABLE, CONFIG_PORTS_NFT, CONFIG_PORTS_IPTABLES, CONFIG_PORTS_JSON
-};
 
 /* Every text below ends in NUL and belongs to the struct config, spans included; an absent one is
  * NULL (a span: at == NULL).  `line` is a line of the file; 0 means that the element is not
@@ -10401,21 +10587,6 @@ config_partner_for(const struct config *c, struct xe_span domain)
     return c->partners.allow && !config_is_ours(c, domain) ? &c->partners.fallback : NULL;
 }
 
-/* Edge: the certificate that partners are shown for one of our domains; NULL: there is none.
- * Gateway: that of its listener, whatever the domain. */
-static const struct config_certificate *
-config_certificate_for(const struct config *c, struct xe_span domain)
-{
-    const struct config_domain *d = config_domain_for(c, domain);
-    if (c->role == CONFIG_GATEWAY)
-        return &c->listen.certificate;
-    if (d != NULL && d->certificate.line > 0)
-        return &d->certificate;
-    if (c->echo.certificate.line > 0 && span_eq(c->echo.domain, domain))
-        return &c->echo.certificate;
-    return c->certificate.line > 0 ? &c->certificate : NULL;
-}
-
 /* Whether an address lies within a network. */
 static bool
 config_network_has(const struct config_network *n, const struct sockaddr *sa)
@@ -10869,10 +11040,28 @@ config_example(enum config_role role, struct buf *out)
     config_put_example(out, &config_rows[0], role, 0, false);
 }
 
-/* ---- the port summary of a configuration ---- */
+/* ===========================================================================
+ * [PORTS] ports_         the port summary of one configuration, as a table and as packet filters
+ * calls:  BASE BUF CONFIG
+ *
+ *   row  protocol/port    from                      to
+ *    1   XMPP/TCP 5269    any                       edge, external address
+ *    2   XMPP/TCP 5269    edge, external address    any
+ *    3   XMPP/MTLS 23456  gateways                  edge, internal address
+ *
+ * An edge has these three rows; a gateway has row 3 from its side, and the two ways between it and
+ * the inner server.  The rows of a configuration are made in one place, and every form of output is
+ * a walk over them.
+ *
+ * The packet filters permit the rows, close their ports for everybody else and forbid the one thing
+ * that must never be: a connection from the edge into the LAN.  They touch nothing else on the
+ * machine, so they can stand beside rules that are there already.
+ * ======================================================================== */
+
+enum ports_format { PORTS_TABLE, PORTS_NFT, PORTS_IPTABLES, PORTS_JSON };
 
 /* One permitted direction. */
-struct config_port_row {
+struct ports_row {
     unsigned                     number;   /* of the port table; 0: behind the gateway */
     bool                         in;       /* towards this node */
     const char                  *protocol;
@@ -10885,16 +11074,16 @@ struct config_port_row {
 };
 
 /* Where the rows go, one after the other. */
-struct config_port_sink {
-    void (*row)(const struct config_port_row *row, void *user);
+struct ports_sink {
+    void (*row)(const struct ports_row *row, void *user);
     void  *user;
 };
 
 static void
-config_port_rows_edge(const struct config *c, const struct config_port_sink *to)
+ports_rows_edge(const struct config *c, const struct ports_sink *to)
 {
     const struct config_address *ex = &c->external.address, *in = &c->internal.address;
-    struct config_port_row rows[3] = {
+    struct ports_row rows[3] = {
         { 1, true, "XMPP/TCP", ex->port, NULL, NULL, NULL, ex,
             "standard s2s port; federated XMPP partners reach the Edge Server's XMPP proxy" },
         { 2, false, "XMPP/TCP", 5269, NULL, ex, NULL, NULL,
@@ -10909,12 +11098,12 @@ config_port_rows_edge(const struct config *c, const struct config_port_sink *to)
 }
 
 static void
-config_port_rows_gateway(const struct config *c, const struct config_port_sink *to)
+ports_rows_gateway(const struct config *c, const struct ports_sink *to)
 {
-    struct config_port_row row;
+    struct ports_row row;
     size_t i, j;
     for (i = 0; i < c->nedges; i++) {
-        row = (struct config_port_row){ 3, false, "XMPP/MTLS", c->edges[i].host.address.port,
+        row = (struct ports_row){ 3, false, "XMPP/MTLS", c->edges[i].host.address.port,
             NULL, NULL, &c->edges[i].host, NULL,
             "internal XMPP traffic from this gateway to the Edge Server" };
         to->row(&row, to->user);
@@ -10922,31 +11111,31 @@ config_port_rows_gateway(const struct config *c, const struct config_port_sink *
     for (i = 0; i < c->ninner; i++) {
         const struct config_inner *in = &c->inner[i];
         for (j = 0; j < in->nsources; j++) {
-            row = (struct config_port_row){ 0, true, "XMPP/TCP", c->listen.address.port,
+            row = (struct ports_row){ 0, true, "XMPP/TCP", c->listen.address.port,
                 &in->sources[j], NULL, NULL, &c->listen.address,
                 "the inner server reaches the partners through here" };
             to->row(&row, to->user);
         }
-        row = (struct config_port_row){ 0, false, "XMPP/TCP", in->address.port, NULL, NULL, NULL,
+        row = (struct ports_row){ 0, false, "XMPP/TCP", in->address.port, NULL, NULL, NULL,
             &in->address, "this gateway reaches the inner server" };
         to->row(&row, to->user);
     }
 }
 
 static void
-config_port_rows(const struct config *c, void (*row)(const struct config_port_row *, void *),
+ports_rows(const struct config *c, void (*row)(const struct ports_row *, void *),
     void *user)
 {
-    const struct config_port_sink to = { row, user };
+    const struct ports_sink to = { row, user };
     if (c->role == CONFIG_EDGE)
-        config_port_rows_edge(c, &to);
+        ports_rows_edge(c, &to);
     else
-        config_port_rows_gateway(c, &to);
+        ports_rows_gateway(c, &to);
 }
 
 /* The source of a row in words; nothing when it may be any and `any` is NULL. */
 static void
-config_put_source(struct buf *out, const struct config_port_row *row, const char *any)
+ports_put_source(struct buf *out, const struct ports_row *row, const char *any)
 {
     if (row->network != NULL)
         config_put_network(out, row->network);
@@ -10957,7 +11146,7 @@ config_put_source(struct buf *out, const struct config_port_row *row, const char
 }
 
 static void
-config_put_destination(struct buf *out, const struct config_port_row *row, const char *any)
+ports_put_destination(struct buf *out, const struct ports_row *row, const char *any)
 {
     if (row->host != NULL)
         buf_puts(out, row->host->name);
@@ -10968,7 +11157,7 @@ config_put_destination(struct buf *out, const struct config_port_row *row, const
 }
 
 static void
-config_put_column(struct buf *out, const struct buf *text, size_t width)
+ports_put_column(struct buf *out, const struct buf *text, size_t width)
 {
     size_t n;
     buf_put(out, buf_span(text));
@@ -10978,32 +11167,32 @@ config_put_column(struct buf *out, const struct buf *text, size_t width)
 }
 
 static void
-config_port_table(const struct config_port_row *row, void *user)
+ports_row_text(const struct ports_row *row, void *user)
 {
     struct buf *out = user, cell = { 0 };
     if (row->number > 0)
         buf_putu(&cell, row->number);
     else
         buf_puts(&cell, "-");
-    config_put_column(out, &cell, 3);
+    ports_put_column(out, &cell, 3);
     buf_clear(&cell);
     buf_puts(&cell, row->protocol);
     buf_putc(&cell, '/');
     buf_putu(&cell, row->port);
-    config_put_column(out, &cell, 15);
+    ports_put_column(out, &cell, 15);
     buf_clear(&cell);
-    config_put_source(&cell, row, "any");
-    config_put_column(out, &cell, 18);
+    ports_put_source(&cell, row, "any");
+    ports_put_column(out, &cell, 18);
     buf_clear(&cell);
-    config_put_destination(&cell, row, "any");
-    config_put_column(out, &cell, 18);
+    ports_put_destination(&cell, row, "any");
+    ports_put_column(out, &cell, 18);
     buf_puts(out, row->comment);
     buf_putc(out, '\n');
     buf_free(&cell);
 }
 
 static void
-config_port_json(const struct config_port_row *row, void *user)
+ports_row_json(const struct ports_row *row, void *user)
 {
     struct buf *out = user;
     buf_puts(out, out->tail > out->head && out->bytes[out->tail - 1] == '}' ? ",\n  {" : "\n  {");
@@ -11019,9 +11208,9 @@ config_port_json(const struct config_port_row *row, void *user)
     buf_puts(out, "\",\"port\":");
     buf_putu(out, row->port);
     buf_puts(out, ",\"source\":\"");
-    config_put_source(out, row, "any");
+    ports_put_source(out, row, "any");
     buf_puts(out, "\",\"destination\":\"");
-    config_put_destination(out, row, "any");
+    ports_put_destination(out, row, "any");
     buf_puts(out, "\",\"comment\":\"");
     buf_puts(out, row->comment);
     buf_puts(out, "\"}");
@@ -11029,7 +11218,7 @@ config_port_json(const struct config_port_row *row, void *user)
 
 /* The address family of a row: AF_UNSPEC when it names none, or only names. */
 static int
-config_port_family(const struct config_port_row *row)
+ports_family(const struct ports_row *row)
 {
     const struct config_address *a = row->network != NULL ? &row->network->address
         : row->host != NULL ? &row->host->address
@@ -11039,7 +11228,7 @@ config_port_family(const struct config_port_row *row)
 }
 
 /* A packet filter in the making. */
-struct config_rules {
+struct ports_rules {
     const struct config *c;
     struct buf          *out;       /* borrowed */
     bool                 iptables;  /* else nft */
@@ -11049,7 +11238,7 @@ struct config_rules {
 };
 
 /* Texts of one rule; an empty one matches everything. */
-struct config_rule {
+struct ports_rule {
     int         family;    /* AF_UNSPEC: both */
     struct buf  source;    /* owned */
     struct buf  destination; /* owned */
@@ -11059,7 +11248,7 @@ struct config_rule {
 };
 
 static void
-config_put_match(struct buf *out, const char *word, const struct buf *value)
+ports_put_match(struct buf *out, const char *word, const struct buf *value)
 {
     if (buf_len(value) == 0)
         return;
@@ -11069,12 +11258,12 @@ config_put_match(struct buf *out, const char *word, const struct buf *value)
 }
 
 static void
-config_rule_nft(const struct config_rules *rules, const struct config_rule *r)
+ports_rule_nft(const struct ports_rules *rules, const struct ports_rule *r)
 {
     struct buf *out = rules->out;
     buf_puts(out, "        ");
-    config_put_match(out, r->family == AF_INET6 ? "ip6 saddr " : "ip saddr ", &r->source);
-    config_put_match(out, r->family == AF_INET6 ? "ip6 daddr " : "ip daddr ", &r->destination);
+    ports_put_match(out, r->family == AF_INET6 ? "ip6 saddr " : "ip saddr ", &r->source);
+    ports_put_match(out, r->family == AF_INET6 ? "ip6 daddr " : "ip daddr ", &r->destination);
     if (r->port > 0) {
         buf_puts(out, "tcp dport ");
         buf_putu(out, r->port);
@@ -11088,7 +11277,7 @@ config_rule_nft(const struct config_rules *rules, const struct config_rule *r)
 }
 
 static void
-config_rule_iptables(const struct config_rules *rules, const struct config_rule *r)
+ports_rule_iptables(const struct ports_rules *rules, const struct ports_rule *r)
 {
     static const int families[] = { AF_INET, AF_INET6 };
     struct buf *out = rules->out;
@@ -11098,8 +11287,8 @@ config_rule_iptables(const struct config_rules *rules, const struct config_rule 
             continue;
         buf_puts(out, i == 0 ? "iptables" : "ip6tables");
         buf_puts(out, rules->in ? " -A XMPPEDGE-IN -p tcp " : " -A XMPPEDGE-OUT -p tcp ");
-        config_put_match(out, "-s ", &r->source);
-        config_put_match(out, "-d ", &r->destination);
+        ports_put_match(out, "-s ", &r->source);
+        ports_put_match(out, "-d ", &r->destination);
         if (r->port > 0) {
             buf_puts(out, "--dport ");
             buf_putu(out, r->port);
@@ -11112,40 +11301,40 @@ config_rule_iptables(const struct config_rules *rules, const struct config_rule 
 }
 
 static void
-config_rule(const struct config_rules *rules, struct config_rule *r)
+ports_put_rule(const struct ports_rules *rules, struct ports_rule *r)
 {
     if (rules->iptables)
-        config_rule_iptables(rules, r);
+        ports_rule_iptables(rules, r);
     else
-        config_rule_nft(rules, r);
+        ports_rule_nft(rules, r);
     buf_free(&r->source);
     buf_free(&r->destination);
 }
 
 /* A permitted row. */
 static void
-config_rule_row(const struct config_port_row *row, void *user)
+ports_rule_row(const struct ports_row *row, void *user)
 {
     static const char *const names[] = { "inner server", "row 1", "row 2", "row 3" };
-    const struct config_rules *rules = user;
-    struct config_rule r = { 0 };
+    const struct ports_rules *rules = user;
+    struct ports_rule r = { 0 };
     if (row->in != rules->in)
         return;
-    r.family = config_port_family(row);
+    r.family = ports_family(row);
     r.port = row->port;
     r.accept = true;
     r.comment = names[row->number];
-    config_put_source(&r.source, row, NULL);
-    config_put_destination(&r.destination, row, NULL);
-    config_rule(rules, &r);
+    ports_put_source(&r.source, row, NULL);
+    ports_put_destination(&r.destination, row, NULL);
+    ports_put_rule(rules, &r);
 }
 
 /* The port of a row is closed for all others. */
 static void
-config_rule_rest(const struct config_port_row *row, void *user)
+ports_rule_rest(const struct ports_row *row, void *user)
 {
-    struct config_rules *rules = user;
-    struct config_rule r = { 0 };
+    struct ports_rules *rules = user;
+    struct ports_rule r = { 0 };
     unsigned i;
     for (i = 0; i < rules->nports; i++)
         if (rules->ports[i] == row->port)
@@ -11156,65 +11345,65 @@ config_rule_rest(const struct config_port_row *row, void *user)
         rules->ports[rules->nports++] = row->port;
     r.port = row->port;
     r.comment = "nothing else on this port";
-    config_rule(rules, &r);
+    ports_put_rule(rules, &r);
 }
 
 /* No connection from an edge to the LAN: on the edge from its internal address to anywhere, on a
  * gateway from an edge. */
 static void
-config_rule_never(const struct config_rules *rules)
+ports_rule_never(const struct ports_rules *rules)
 {
     const struct config *c = rules->c;
     size_t i;
     if (!rules->in && c->role == CONFIG_EDGE && !config_address_is_any(&c->internal.address)) {
-        struct config_rule r = { 0 };
+        struct ports_rule r = { 0 };
         r.family = c->internal.address.sa.ss_family;
         r.comment = "never: edge to LAN";
         config_put_address(&r.source, &c->internal.address);
-        config_rule(rules, &r);
+        ports_put_rule(rules, &r);
     }
     for (i = 0; rules->in && i < c->nedges; i++) {
-        struct config_rule r = { 0 };
+        struct ports_rule r = { 0 };
         r.family = c->edges[i].host.address.len > 0 ? c->edges[i].host.address.sa.ss_family
             : AF_UNSPEC;
         r.comment = "never: edge to LAN";
         buf_puts(&r.source, c->edges[i].host.name);
-        config_rule(rules, &r);
+        ports_put_rule(rules, &r);
     }
 }
 
 /* The rules of one chain.  A gateway refuses edges before all else; an edge whose two addresses are
  * one must let row 2 pass first. */
 static void
-config_rules_chain(struct config_rules *rules, bool in)
+ports_chain(struct ports_rules *rules, bool in)
 {
     rules->in = in;
     rules->nports = 0;
     if (rules->c->role == CONFIG_GATEWAY)
-        config_rule_never(rules);
-    config_port_rows(rules->c, config_rule_row, rules);
+        ports_rule_never(rules);
+    ports_rows(rules->c, ports_rule_row, rules);
     if (rules->c->role == CONFIG_EDGE)
-        config_rule_never(rules);
-    config_port_rows(rules->c, config_rule_rest, rules);
+        ports_rule_never(rules);
+    ports_rows(rules->c, ports_rule_rest, rules);
 }
 
 static void
-config_ports_nft(struct config_rules *rules)
+ports_nft(struct ports_rules *rules)
 {
     struct buf *out = rules->out;
     buf_puts(out, "table inet xmppedge {\n    chain input {\n"
         "        type filter hook input priority 0; policy accept;\n"
         "        ct state established,related accept\n");
-    config_rules_chain(rules, true);
+    ports_chain(rules, true);
     buf_puts(out, "    }\n    chain output {\n"
         "        type filter hook output priority 0; policy accept;\n"
         "        ct state established,related accept\n");
-    config_rules_chain(rules, false);
+    ports_chain(rules, false);
     buf_puts(out, "    }\n}\n");
 }
 
 static void
-config_ports_iptables(struct config_rules *rules)
+ports_iptables(struct ports_rules *rules)
 {
     static const char *const commands[] = { "iptables", "ip6tables" };
     struct buf *out = rules->out;
@@ -11225,8 +11414,8 @@ config_ports_iptables(struct config_rules *rules)
         buf_puts(out, commands[i]);
         buf_puts(out, " -N XMPPEDGE-OUT\n");
     }
-    config_rules_chain(rules, true);
-    config_rules_chain(rules, false);
+    ports_chain(rules, true);
+    ports_chain(rules, false);
     for (i = 0; i < 2; i++) {
         buf_puts(out, commands[i]);
         buf_puts(out, " -I INPUT -p tcp -j XMPPEDGE-IN\n");
@@ -11237,7 +11426,7 @@ config_ports_iptables(struct config_rules *rules)
 
 /* What row 2 leaves out: static routes to other ports. */
 static void
-config_ports_notes(const struct config *c, struct buf *out)
+ports_notes(const struct config *c, struct buf *out)
 {
     size_t i;
     for (i = 0; i < c->partners.count; i++) {
@@ -11255,39 +11444,39 @@ config_ports_notes(const struct config *c, struct buf *out)
 /* The port summary of this configuration: what it opens and where it connects to, as a table for
  * people, as rules that permit exactly these rows, or as JSON. */
 static void
-config_ports(const struct config *c, enum config_ports_format format, struct buf *out)
+ports_print(const struct config *c, enum ports_format format, struct buf *out)
 {
-    struct config_rules rules = { 0 };
+    struct ports_rules rules = { 0 };
     rules.c = c;
     rules.out = out;
-    rules.iptables = format == CONFIG_PORTS_IPTABLES;
+    rules.iptables = format == PORTS_IPTABLES;
     switch (format) {
-    case CONFIG_PORTS_TABLE:
+    case PORTS_TABLE:
         buf_puts(out, "row  protocol/port    source (IP)         destination (IP)    comment\n");
-        config_port_rows(c, config_port_table, out);
+        ports_rows(c, ports_row_text, out);
         break;
-    case CONFIG_PORTS_NFT:
-        config_ports_nft(&rules);
+    case PORTS_NFT:
+        ports_nft(&rules);
         break;
-    case CONFIG_PORTS_IPTABLES:
-        config_ports_iptables(&rules);
+    case PORTS_IPTABLES:
+        ports_iptables(&rules);
         break;
-    case CONFIG_PORTS_JSON:
+    case PORTS_JSON:
         buf_puts(out, "{\"role\":\"");
         buf_puts(out, config_roles[c->role]);
         buf_puts(out, "\",\"name\":\"");
         buf_put(out, c->name);
         buf_puts(out, "\",\"rows\":[");
-        config_port_rows(c, config_port_json, out);
+        ports_rows(c, ports_row_json, out);
         buf_puts(out, "\n]}\n");
         return;
     }
-    config_ports_notes(c, out);
+    ports_notes(c, out);
 }
 
 /* ===========================================================================
  * [STREAM] stream_       one XML stream over one connection (RFC 6120 4)
- * calls:  BASE BUF WHY MAP LOG XML LOOP TLS CONN CONFIG
+ * calls:  BASE BUF WHY XML ELEM MAP LOG LOOP TLS CONN CONFIG
  *
  *                stream_start()
  *                     |
@@ -11629,7 +11818,7 @@ stream_header_ok(struct stream *s, const struct xe_xml_event *e)
         return false;
     }
     s->version_1 = version.at != NULL && version.len >= 3 && version.at[0] >= '1' && version.at[0] <= '9';
-    if (!span_is(xe_xml_stream_ns(&s->xml, ""), STREAM_NS_SERVER)) {
+    if (e->flags & XE_XML_UNBOUND || !span_is(xe_xml_stream_ns(&s->xml, ""), STREAM_NS_SERVER)) {
         stream_fail(s, XE_WHY_BAD_NAMESPACE);
         return false;
     }
@@ -12061,6 +12250,7 @@ s2s_log_open(const struct s2s *s)
 {
     struct log *log = s->service->shared->log;
     const struct tls_facts *facts = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls) : NULL;
+    char chain[128];
     if (!s2s_log(s, LOG_INFO, s->kind == S2S_IN ? "s2s-in-open" : "s2s-out-open"))
         return;
     log_text(log, "method", s->method);
@@ -12068,8 +12258,8 @@ s2s_log_open(const struct s2s *s)
     if (facts != NULL) {
         log_text(log, "cipher", facts->ciphersuite);
         log_text(log, "cert", xe_why(s->cert_why)->word);
-        if (facts->chain & TLS_CHAIN_EKU_SERVER_ONLY)
-            log_text(log, "eku", "server-only");
+        if (facts->chain != 0)
+            log_text(log, "chain", tls_chain_text(facts->chain, chain));
     }
     log_end(log);
 }
@@ -12433,7 +12623,7 @@ s2s_judge(struct s2s *s)
 static bool
 s2s_dialback_allowed(const struct s2s *s, unsigned methods)
 {
-    return (methods & (stream_is_secure(&s->stream) ? POLICY_TLS_DIALBACK : POLICY_TCP_DIALBACK)) != 0;
+    return policy_allows_dialback(methods, stream_is_secure(&s->stream));
 }
 
 /* ---- accepted connections ---- */
@@ -12448,7 +12638,7 @@ s2s_send_features(struct s2s *s)
         buf_puts(t, s->terms.tls == POLICY_REQUIRED
             ? "<starttls xmlns='" STREAM_NS_TLS "'><required/></starttls>"
             : "<starttls xmlns='" STREAM_NS_TLS "'/>");
-    if (secure && !s->authenticated && s->terms.methods & POLICY_SASL_TLS && s->cert_why == XE_WHY_NONE)
+    if (!s->authenticated && s->cert_why == XE_WHY_NONE && policy_allows_sasl(s->terms.methods, secure))
         buf_puts(t, "<mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism></mechanisms>");
     if (s2s_dialback_allowed(s, s->terms.methods))
         buf_puts(t, "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>");
@@ -12489,11 +12679,13 @@ static enum xe_why
 s2s_in_hopeless(const struct s2s *s)
 {
     bool secure = stream_is_secure(&s->stream);
-    if (!s->stream.version_1 && !s2s_dialback_allowed(s, s->terms.methods))
-        return s->terms.tls == POLICY_REQUIRED ? XE_WHY_TLS_REQUIRED : XE_WHY_BAD_VERSION;
-    if (!secure || s->authenticated || s2s_dialback_allowed(s, s->terms.methods))
+    bool external = s->stream.version_1 && s->terms.methods & POLICY_SASL_TLS;
+    if (s->authenticated || s->npairs > 0 || s2s_dialback_allowed(s, s->terms.methods))
         return XE_WHY_NONE;
-    return s->cert_why;
+    if (!secure)
+        return !s->stream.version_1 || s->terms.tls == POLICY_NOT_SUPPORTED
+            ? s->terms.tls == POLICY_REQUIRED ? XE_WHY_TLS_REQUIRED : XE_WHY_BAD_VERSION : XE_WHY_NONE;
+    return external ? s->cert_why : XE_WHY_NO_METHOD;
 }
 
 static void
@@ -12554,7 +12746,7 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
         s2s_fail(s, XE_WHY_SASL_ABUSE);
     } else if (!span_is(xe_xml_attr(e, "mechanism"), "EXTERNAL")) {
         s2s_in_sasl_failure(s, "invalid-mechanism");
-    } else if (!stream_is_secure(&s->stream) || !(s->terms.methods & POLICY_SASL_TLS)) {
+    } else if (!policy_allows_sasl(s->terms.methods, stream_is_secure(&s->stream))) {
         s2s_in_sasl_failure(s, "encryption-required");
     } else if (s->cert_why != XE_WHY_NONE) {
         s2s_log_why(s, LOG_WARN, "s2s-in-refused", s->cert_why);
@@ -12732,8 +12924,8 @@ s2s_out_authenticate(struct s2s *s, bool external)
     bool trusted = s->cert_why == XE_WHY_NONE;
     if (s->kind == S2S_VERIFY) {
         s2s_send_verify(s);
-    } else if (external && trusted && s->terms.methods & POLICY_SASL_TLS && stream_is_secure(&s->stream)
-        && !s->tried_sasl) {
+    } else if (external && trusted && !s->tried_sasl
+        && policy_allows_sasl(s->terms.methods, stream_is_secure(&s->stream))) {
         s2s_send_auth(s);
     } else if (!stream_is_secure(&s->stream) && s->terms.tls == POLICY_REQUIRED) {
         s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
@@ -13005,7 +13197,8 @@ s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size
         s2s_end(s, why);
         return;
     }
-    s->dial = dial_new(s->service->shared->wire, targets, n, s->service->from, s2s_limits(s)->connect_ms);
+    s->dial = dial_new(s->service->shared->wire, targets, n, s->service->from, s2s_limits(s)->connect_ms,
+        s2s_limits(s)->race_ms);
     if (s->dial == NULL) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return;
@@ -14161,7 +14354,8 @@ trunk_link_resolved(void *user, enum xe_why why, const struct dns_target *target
     struct trunk_service *v = link->service;
     link->query = NULL;
     if (why == XE_WHY_NONE) {
-        link->dial = dial_new(v->shared->wire, targets, n, NULL, v->shared->limits->connect_ms);
+        link->dial = dial_new(v->shared->wire, targets, n, NULL, v->shared->limits->connect_ms,
+            v->shared->limits->race_ms);
         if (link->dial == NULL)
             why = XE_WHY_OUT_OF_MEMORY;
     }
@@ -14210,6 +14404,30 @@ trunk_link_open(struct trunk_service *v, const struct config_edge *edge)
     list_append(&v->links, &link->node);
     timer_set(v->shared->loop, &link->retry, 0);
     return true;
+}
+
+/* Whether a trunk that is up is what the configuration, perhaps a new one, asks for. */
+static bool
+trunk_is_current(const struct trunk *t)
+{
+    const struct config *config = t->service->config;
+    size_t count = config->echo.domain.at != NULL;
+    size_t i;
+    if (t->state != TRUNK_UP)
+        return true;
+    if (t->link == NULL && !t->we_leave) {
+        bool current = trunk_edge_knows(t, t->name);
+        for (i = 0; i < t->ndomains; i++)
+            current = current && t->service->events->may_serve(t->service->user, span_of(t->name),
+                t->domains[i]);
+        return current;
+    }
+    for (i = 0; i < config->ninner; i++)
+        count += config->inner[i].ndomains;
+    for (i = 0; i < t->ndomains; i++)
+        if (config_inner_for(config, t->domains[i]) == NULL && !span_eq(config->echo.domain, t->domains[i]))
+            return false;
+    return count == t->ndomains;
 }
 
 static bool
@@ -14269,6 +14487,7 @@ trunk_link_close(struct trunk_link *link)
 #define ROUTE_SETTLE_MS      100                 /* between a trunk that leaves and the next for a pair */
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
 #define ROUTE_SOURCES_MAX    4096                /* source addresses remembered */
+#define ROUTE_SOURCE_IDLE_MS 30000               /* a source without connections is forgotten after */
 #define ROUTE_PINGS_MAX      64                  /* pings under way */
 #define ROUTE_ECHO_IQ_NS     "urn:xmpp:ping"
 
@@ -14467,19 +14686,51 @@ route_room(void *user, const struct s2s *s, struct xe_span remote)
 
 /* ---- limits on who connects ---- */
 
+/* The text of the network that an address counts for: the address itself, or its /64, which is what one
+ * customer gets of IPv6. */
+static void
+route_source_key(const struct sockaddr_storage *from, char key[80])
+{
+    struct sockaddr_storage net = *from;
+    char *port;
+    if (from->ss_family == AF_INET6)
+        memset(((struct sockaddr_in6 *)(void *)&net)->sin6_addr.s6_addr + 8, 0, 8);
+    conn_address_text(&net, key);
+    port = strrchr(key, ':');
+    *port = '\0';
+}
+
+/* Forget the sources that have no connection and whose bucket is full again. */
+static void
+route_sources_sweep(struct route *r)
+{
+    int64_t before = loop_now(r->shared->loop) - ROUTE_SOURCE_IDLE_MS;
+    size_t i;
+    for (i = 0; r->sources.buckets != NULL && i <= r->sources.mask; i++) {
+        struct map_node *n = r->sources.buckets[i];
+        while (n != NULL) {
+            struct route_source *s = MAP_OWNER(n, struct route_source, node);
+            n = n->next;
+            if (s->count == 0 && s->last < before) {
+                map_remove(&r->sources, &s->node);
+                free(s);
+            }
+        }
+    }
+}
+
 static struct route_source *
 route_source_find(struct route *r, const struct sockaddr_storage *from)
 {
     char key[80];
-    char *port;
     struct map_node *n;
     struct route_source *s;
-    conn_address_text(from, key);
-    port = strrchr(key, ':');
-    *port = '\0';
+    route_source_key(from, key);
     n = map_find(&r->sources, span_of(key));
     if (n != NULL)
         return MAP_OWNER(n, struct route_source, node);
+    if (r->sources.count >= ROUTE_SOURCES_MAX)
+        route_sources_sweep(r);
     if (r->sources.count >= ROUTE_SOURCES_MAX || (s = calloc(1, sizeof *s)) == NULL)
         return NULL;
     snprintf(s->key, sizeof s->key, "%.63s", key);
@@ -14505,9 +14756,10 @@ route_source_enter(struct route *r, const struct sockaddr_storage *from)
     s->credit_ms = s->credit_ms >= full || s->credit_ms + (now - s->last) >= full
         ? full : s->credit_ms + (now - s->last);
     s->last = now;
-    if (s->count >= l->source_connections)
+    /* the inner server of a gateway comes with a connection for each partner: no limit for it */
+    if (route_is_edge(r) && s->count >= l->source_connections)
         return XE_WHY_SOURCE_LIMIT;
-    if (s->credit_ms < price)
+    if (route_is_edge(r) && s->credit_ms < price)
         return XE_WHY_SOURCE_RATE;
     s->credit_ms -= price;
     s->count++;
@@ -14585,6 +14837,7 @@ route_sweep(struct timer *t)
             && list_empty(&p->feeds))
             route_pair_drop(p);
     }
+    route_sources_sweep(r);
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
 }
 
@@ -14903,7 +15156,8 @@ route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_
 {
     enum xe_why why = route_queue_why(p);
     size_t len;
-    if (why != XE_WHY_NONE)
+    /* the answer to a stanza that memory had no room for is small, and owed; its pair bounds it */
+    if (why != XE_WHY_NONE && (why != XE_WHY_MEMORY || e != NULL))
         return why;
     p->queue.bytes.max = p->route->config->limits.queue_bytes + 2 * p->route->config->limits.stanza_bytes;
     len = route_write(&p->queue.bytes, xml, e, text);
@@ -15197,11 +15451,9 @@ route_echo(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_e
 /* ---- a stanza has come in ---- */
 
 static void
-route_stanza(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
+route_forward(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
     enum xe_why why;
-    if (route_is_ping_answer(p->route, e))
-        return;
     if (e->flags & XE_XML_UNBOUND)
         why = XE_WHY_XML_PREFIX;
     else if (p->way == ROUTE_TO_ECHO) {
@@ -15211,6 +15463,13 @@ route_stanza(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml
         why = route_put(p, xml, e, span_make(NULL, 0));
     if (why != XE_WHY_NONE)
         route_bounce(p, e, why);
+}
+
+static void
+route_stanza(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
+{
+    if (!route_is_ping_answer(p->route, e))
+        route_forward(p, xml, e);
 }
 
 /* From an accepted connection: its pair is authorised. */
@@ -15289,7 +15548,7 @@ route_paired(void *user, struct s2s_pair *sp)
     struct route_pair *p = route_pair_get(r, sp->remote, sp->local);
     sp->route = p;
     if (p == NULL) {
-        s2s_close(sp->stream, XE_WHY_PAIR_LIMIT);
+        s2s_fail(sp->stream, XE_WHY_PAIR_LIMIT);
         return;
     }
     p->admitted = true;
@@ -15580,10 +15839,10 @@ route_ping_from(const struct route *r, struct xe_span to)
     return c->ninner > 0 ? c->inner[0].domains[0].name : span_make(NULL, 0);
 }
 
-/* Send a ping (XEP-0199), or a message for an echo, to a domain.  The outcome comes to
+/* Send a ping (XEP-0199) to a domain, or with a `body` a message for an echo.  The outcome comes to
  * ping->answered(), unless it can be told at once: then it is returned. */
 static enum xe_why
-route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, bool message)
+route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, struct xe_span body)
 {
     struct xe_span from = route_ping_from(r, to);
     unsigned char dice[8];
@@ -15594,17 +15853,20 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, boo
     snprintf(ping->id, sizeof ping->id, "xmppedge-ping-%02x%02x%02x%02x%02x%02x%02x%02x", dice[0], dice[1],
         dice[2], dice[3], dice[4], dice[5], dice[6], dice[7]);
     buf_clear(&r->text);
-    buf_puts(&r->text, message ? "<message" : "<iq type='get'");
+    buf_puts(&r->text, body.at != NULL ? "<message" : "<iq type='get'");
     xmlout_attr(&r->text, "from", from);
     xmlout_attr(&r->text, "to", to);
     xmlout_attr(&r->text, "id", span_of(ping->id));
-    buf_puts(&r->text, message ? "><body>hello across the border</body></message>"
-        : "><ping xmlns='urn:xmpp:ping'/></iq>");
+    buf_puts(&r->text, body.at != NULL ? "><body>" : "><ping xmlns='urn:xmpp:ping'/></iq>");
+    if (body.at != NULL) {
+        xmlout_text(&r->text, body);
+        buf_puts(&r->text, "</body></message>");
+    }
     list_append(&r->pings, &ping->node);
     r->npings++;
     e = route_read_back(r, buf_span(&r->text));
     if (e != NULL)
-        route_stanza(p, &r->reader, e);
+        route_forward(p, &r->reader, e);
     return XE_WHY_NONE;
 }
 
@@ -15903,7 +16165,11 @@ edge_identity(void *user, struct xe_span local)
     struct tls_identity *id = d != NULL ? e->keys.domains[d - e->config->domains] : NULL;
     if (id == NULL && e->keys.echo != NULL && span_eq(local, e->config->echo.domain))
         id = e->keys.echo;
-    return id != NULL ? id : e->keys.fallback;
+    if (id == NULL)
+        id = e->keys.fallback;
+    if (id == NULL && local.len == 0)   /* a peer that names nobody gets the first we have */
+        id = e->keys.ndomains > 0 && e->keys.domains[0] != NULL ? e->keys.domains[0] : e->keys.echo;
+    return id;
 }
 
 /* ---- connections come in ---- */
@@ -16395,6 +16661,26 @@ edge_reload_links(struct xmppedge *e)
     }
 }
 
+/* Trunks that the new configuration would not set up this way end; the gateway comes back with what is
+ * right now. */
+static void
+edge_reload_trunks(struct xmppedge *e)
+{
+    struct list_node *n = e->trunks.all.next;
+    while (n != &e->trunks.all) {
+        struct trunk *t = MAP_OWNER(n, struct trunk, node);
+        n = n->next;
+        if (trunk_is_current(t))
+            continue;
+        if (e->config->role == CONFIG_GATEWAY) {
+            trunk_leave(t);   /* and the link dials again */
+        } else {
+            trunk_fail(t, XE_WHY_RELOADED);
+            n = e->trunks.all.next;
+        }
+    }
+}
+
 bool
 xe_reload(struct xmppedge *e, char *message, size_t size)
 {
@@ -16429,6 +16715,7 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
     edge_log_warnings(e, fresh);
     route_reloaded(&e->route);
     edge_reload_links(e);
+    edge_reload_trunks(e);
     config_free(old);
     if (log_begin(&e->log, LOG_INFO, "reloaded", span_make(NULL, 0)))
         log_end(&e->log);
@@ -16465,10 +16752,11 @@ xe_timeout(struct xmppedge *e)
  *
  *   status | status json      trunks, streams, partners in both directions, queues, reasons
  *   ping DOMAIN               XEP-0199 through the running service, both ways
- *   message DOMAIN            a message to an echo domain, and back
+ *   message DOMAIN [TEXT]     a message to an echo domain, and back
  *   reload | stop             what SIGHUP and SIGTERM do
  *
- * The first word of an answer to ping, message, reload and stop is "ok" or "failed".
+ * The first word of an answer to ping, message, reload and stop is "ok" or "failed".  After "ok" and
+ * the time comes the content that was sent back, if any.
  * ======================================================================== */
 
 #define CONTROL_LINE_MAX   512            /* bytes of a question */
@@ -16620,6 +16908,10 @@ status_trunks(struct status *w, const struct xmppedge *e)
         status_text(w, "peer", conn_address_text(&t->source, at));
         if (t->stream.conn != NULL)
             status_text(w, "local", conn_address_text(&t->stream.conn->local, at));
+        if (stream_is_secure(&t->stream)) {
+            status_text(w, "tls", tls_facts(t->stream.conn->tls)->version);
+            status_text(w, "certificate", tls_facts(t->stream.conn->tls)->subject);
+        }
         status_int(w, "domains", t->ndomains);
         status_int(w, "in", t->stanzas_in);
         status_int(w, "out", t->stanzas_out);
@@ -16792,7 +17084,9 @@ control_answer_ping(struct control_client *c, enum xe_why why, struct xe_span wh
     if (why == XE_WHY_NONE) {
         buf_puts(&out, "ok ");
         buf_putu(&out, (uint64_t)(loop_now(&c->control->edge->loop) - c->asked));
-        buf_puts(&out, " ms\n");
+        buf_puts(&out, what.len > 0 ? " ms: " : " ms");
+        buf_put(&out, span_make(what.at, what.len < 2048 ? what.len : 2048));
+        buf_putc(&out, '\n');
     } else {
         buf_puts(&out, "failed why=");
         buf_puts(&out, xe_why(why)->word);
@@ -16821,8 +17115,9 @@ control_ping_timeout(struct timer *t)
     control_answer_ping(c, XE_WHY_PING_TIMEOUT, span_make(NULL, 0));
 }
 
+/* A ping, or with a `body` a message. */
 static void
-control_ping(struct control_client *c, struct xe_span domain, bool message)
+control_ping(struct control_client *c, struct xe_span domain, struct xe_span body)
 {
     struct xmppedge *e = c->control->edge;
     char normal[S2S_DOMAIN_MAX];
@@ -16835,9 +17130,19 @@ control_ping(struct control_client *c, struct xe_span domain, bool message)
     c->asked = loop_now(&e->loop);
     c->ping.answered = control_ping_answered;
     timer_set(&e->loop, &c->timer, CONTROL_PING_MS);
-    why = route_ping_send(&e->route, &c->ping, span_make(normal, len), message);
+    why = route_ping_send(&e->route, &c->ping, span_make(normal, len), body);
     if (why != XE_WHY_NONE)
         control_answer_ping(c, why, span_make(NULL, 0));
+}
+
+static void
+control_message(struct control_client *c, struct xe_span rest)
+{
+    size_t space = span_find(rest, ' ');
+    struct xe_span text = span_of("hello across the border");
+    if (space < rest.len)
+        text = span_make(rest.at + space + 1, rest.len - space - 1);
+    control_ping(c, span_make(rest.at, space), text);
 }
 
 static void
@@ -16870,8 +17175,10 @@ control_command(struct control_client *c, struct xe_span line)
     struct xe_span rest = span_make(line.at + space + (space < line.len), line.len - space - (space < line.len));
     if (span_is(word, "status")) {
         control_status(c, span_is(rest, "json"));
-    } else if (span_is(word, "ping") || span_is(word, "message")) {
-        control_ping(c, rest, span_is(word, "message"));
+    } else if (span_is(word, "ping")) {
+        control_ping(c, rest, span_make(NULL, 0));
+    } else if (span_is(word, "message")) {
+        control_message(c, rest);
     } else if (span_is(word, "reload")) {
         control_reload(c);
     } else if (span_is(word, "stop")) {
@@ -17051,7 +17358,969 @@ control_ask(const char *path, const char *question, const char *argument, struct
     return ok;
 }
 
-static int demo_run(bool keep) { (void)keep; return 1; }
+#ifndef XMPPEDGE_NO_MAIN
+
+/* ===========================================================================
+ * [DEMO]  demo_          a partner, an edge and a gateway on this machine, talking
+ * calls:  BASE BUF TLS CONN CONTROL
+ *
+ *   partner                     our edge                            our gateway
+ *   fabrikam.example            edge01.corp.example                 fe01.corp.example
+ *   echo domain  --- row 1 ---> external:5269
+ *        :5269  <--- row 2 ---  external     internal:23456  <--- row 3 ---  echo domain corp.example
+ *
+ * Three processes of the real service, made by fork(), with certificates made on the spot in a
+ * directory that is removed at the end.  There is no DNS: each partner entry has a static route.
+ * They are asked over their control sockets, as `status` and `ping` do.  Nothing is taken for
+ * granted: what is printed is what the processes answered, and a connection counts only when both of
+ * its ends report the same two addresses.
+ *
+ * No child outlives the demo: each holds the reading end of a pipe whose writing end only this
+ * process has, and stops at its end of file, however this process has ended.
+ * ======================================================================== */
+
+#include <dirent.h>
+#include <sys/wait.h>
+
+#define DEMO_PARTNER_DOMAIN "fabrikam.example"
+#define DEMO_INNER_DOMAIN   "corp.example"
+#define DEMO_PARTNER_NAME   "xmpp.fabrikam.example"
+#define DEMO_EDGE_NAME      "edge01.corp.example"
+#define DEMO_GATEWAY_NAME   "fe01.corp.example"
+
+#define DEMO_S2S_PORT   5269
+#define DEMO_TRUNK_PORT 23456
+#define DEMO_DIR_MAX    64       /* bytes of the directory; a socket's path must fit sun_path */
+#define DEMO_PATH_MAX   104      /* bytes of the path of a file in it, NUL included */
+#define DEMO_NETS       16       /* groups of addresses that are tried */
+#define DEMO_STANZAS    4        /* in each direction: ping, message, and the answers to the other side's */
+#define DEMO_POLL_MS    5        /* how often something awaited is looked at */
+#define DEMO_READY_MS   5000     /* a process answers, the trunk is up */
+#define DEMO_STOP_MS    8000     /* a process ends after SIGTERM: drain-time and a little */
+#define DEMO_ALARM_S    20       /* everything up to the port table */
+
+/* What `xmppedge run FILE` does, until `lifeline` says end of file; the exit code. */
+typedef int demo_serve(const char *file, int lifeline);
+
+enum demo_who { DEMO_PARTNER, DEMO_EDGE, DEMO_GATEWAY, DEMO_PROCESSES };
+
+enum demo_place { DEMO_AT_PARTNER, DEMO_AT_EXTERNAL, DEMO_AT_INTERNAL, DEMO_AT_GATEWAY, DEMO_PLACES };
+
+struct demo {
+    demo_serve *serve;                    /* of the section below */
+    char        dir[DEMO_DIR_MAX];        /* "" before it is made */
+    char        at[DEMO_PLACES][80];      /* "address:port" of each listener */
+    pid_t       pids[DEMO_PROCESSES];     /* 0: not running */
+    struct buf  status[DEMO_PROCESSES];   /* what `status json` has answered last */
+    int         lifeline[2];              /* the pipe */
+    char        token[20];                /* drawn by lot; part of the messages */
+    char        error[1024];              /* what went wrong, one sentence; "" so far nothing */
+};
+
+static const char *const demo_names[DEMO_PROCESSES] = { "partner", "edge", "gateway" };
+
+/* The signal that arrived last; the handler's only memory. */
+static volatile sig_atomic_t demo_signal;
+
+/* ---- small things ---- */
+
+static int64_t
+demo_clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Remember the first thing that went wrong; always false. */
+static bool
+demo_fail(struct demo *d, const char *what, const char *detail)
+{
+    if (d->error[0] == '\0')
+        snprintf(d->error, sizeof d->error, "%s%s%.700s", what, detail[0] == '\0' ? "" : ": ", detail);
+    return false;
+}
+
+static const char *
+demo_path(const struct demo *d, const char *name, const char *suffix, char path[DEMO_PATH_MAX])
+{
+    snprintf(path, DEMO_PATH_MAX, "%s/%.20s%.10s", d->dir, name, suffix);
+    return path;
+}
+
+static bool
+demo_write_file(struct demo *d, const char *name, const char *suffix, struct xe_span text)
+{
+    char path[DEMO_PATH_MAX];
+    int fd = open(demo_path(d, name, suffix, path), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && write(fd, text.at, text.len) == (ssize_t)text.len;
+    if (fd >= 0)
+        ok = close(fd) == 0 && ok;
+    return ok || demo_fail(d, path, strerror(errno));
+}
+
+/* ---- signals ---- */
+
+/* The alarm repeats itself: the first one might arrive just before a call that waits. */
+static void
+demo_on_signal(int number)
+{
+    demo_signal = number;
+    if (number == SIGALRM)
+        alarm(1);
+}
+
+static void
+demo_set_signals(void (*handler)(int))
+{
+    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGALRM };
+    struct sigaction act;
+    size_t i;
+    memset(&act, 0, sizeof act);
+    sigemptyset(&act.sa_mask);
+    act.sa_handler = handler;
+    for (i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        sigaction(numbers[i], &act, NULL);   /* no SA_RESTART: whatever waits has to return */
+    act.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &act, NULL);
+}
+
+/* Whether to go on; if not, d->error says why. */
+static bool
+demo_may_go_on(struct demo *d)
+{
+    if (demo_signal == SIGALRM)
+        return demo_fail(d, "it has taken too long", "");
+    return demo_signal == 0 || demo_fail(d, "it was interrupted", "");
+}
+
+static void
+demo_pause(void)
+{
+    struct timespec t = { 0, DEMO_POLL_MS * 1000000L };
+    nanosleep(&t, NULL);
+}
+
+/* ---- the directory ---- */
+
+static bool
+demo_make_dir(struct demo *d)
+{
+    const char *tmp = getenv("TMPDIR");
+    if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > DEMO_DIR_MAX - 24)
+        tmp = "/tmp";
+    snprintf(d->dir, sizeof d->dir, "%s/xmppedge-demo.XXXXXX", tmp);
+    if (mkdtemp(d->dir) != NULL)
+        return true;
+    d->dir[0] = '\0';
+    return demo_fail(d, tmp, strerror(errno));
+}
+
+/* It holds plain files and sockets only. */
+static void
+demo_remove_dir(const struct demo *d)
+{
+    DIR *dir = d->dir[0] == '\0' ? NULL : opendir(d->dir);
+    struct dirent *entry;
+    char path[DEMO_PATH_MAX];
+    if (dir == NULL)
+        return;
+    while ((entry = readdir(dir)) != NULL)
+        if (entry->d_name[0] != '.')
+            unlink(demo_path(d, entry->d_name, "", path));
+    closedir(dir);
+    rmdir(d->dir);
+}
+
+/* ---- addresses ----
+ *
+ * Addresses are taken from 127.0.0.0/8 by the number of this process, so that two demos at a time do
+ * not meet; where only 127.0.0.1 exists, or the standard ports are taken, any free port will do. */
+
+enum demo_plan { DEMO_STANDARD, DEMO_OTHER_PORTS, DEMO_ONE_ADDRESS, DEMO_PLANS };
+
+/* Listen to see whether it can be done; port 0 is any free one, written back. */
+static int
+demo_try_address(struct sockaddr_storage *at)
+{
+    struct sockaddr *sa = (struct sockaddr *)(void *)at;
+    socklen_t len = sizeof(struct sockaddr_in);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1;
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, sa, len) == 0 && listen(fd, 1) == 0 && getsockname(fd, sa, &len) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* All four listeners at once, or none. */
+static bool
+demo_try_addresses(struct demo *d, enum demo_plan plan, unsigned net)
+{
+    int fds[DEMO_PLACES];
+    int made = 0;
+    bool ok;
+    while (made < DEMO_PLACES) {
+        struct sockaddr_storage at;
+        struct sockaddr_in *in = (struct sockaddr_in *)(void *)&at;
+        uint32_t host = (64 + net / 250 % 128) << 16 | (1 + net % 250) << 8 | (unsigned)(made + 1);
+        memset(&at, 0, sizeof at);
+        in->sin_family = AF_INET;
+        in->sin_addr.s_addr = htonl(127u << 24 | (plan == DEMO_ONE_ADDRESS ? 1u : host));
+        if (plan == DEMO_STANDARD)
+            in->sin_port = htons(made == DEMO_AT_INTERNAL ? DEMO_TRUNK_PORT : DEMO_S2S_PORT);
+        fds[made] = demo_try_address(&at);
+        if (fds[made] < 0)
+            break;
+        conn_address_text(&at, d->at[made]);
+        made++;
+    }
+    ok = made == DEMO_PLACES;
+    while (made > 0)
+        close(fds[--made]);
+    return ok;
+}
+
+static bool
+demo_choose_addresses(struct demo *d)
+{
+    static const char *const remarks[DEMO_PLANS] = { "",
+        "The standard ports are in use on this machine: other free ones take their place.\n",
+        "This machine has one loopback address only: free ports take the place of the standard ones.\n" };
+    unsigned i;
+    int plan;
+    for (plan = 0; plan < DEMO_PLANS; plan++)
+        for (i = 0; i < DEMO_NETS; i++)
+            if (demo_try_addresses(d, (enum demo_plan)plan, (unsigned)getpid() + i * 7919u)) {
+                fputs(remarks[plan], stdout);
+                return true;
+            }
+    return demo_fail(d, "no loopback address to listen on", strerror(errno));
+}
+
+/* ---- certificates and configurations ---- */
+
+struct demo_certificate {
+    const char *name;        /* domain, or name of an authority */
+    const char *file;        /* without suffix */
+    const char *authority;   /* file of it; NULL: it is one itself */
+};
+
+static const struct demo_certificate demo_certificates[] = {
+    { "xmppedge demo public authority",   "public-ca",   NULL },
+    { "xmppedge demo internal authority", "internal-ca", NULL },
+    { DEMO_PARTNER_DOMAIN, "fabrikam", "public-ca" },
+    { DEMO_INNER_DOMAIN,   "corp",     "public-ca" },
+    { DEMO_EDGE_NAME,      "edge01",   "internal-ca" },
+    { DEMO_GATEWAY_NAME,   "fe01",     "internal-ca" } };
+
+static bool
+demo_make_certificate(struct demo *d, struct tls_shared *tls, const struct demo_certificate *c)
+{
+    char cert[DEMO_PATH_MAX];
+    char key[DEMO_PATH_MAX];
+    char ca[DEMO_PATH_MAX];
+    char ca_key[DEMO_PATH_MAX];
+    char err[TLS_ERROR_MAX];
+    demo_path(d, c->file, ".pem", cert);
+    demo_path(d, c->file, ".key", key);
+    if (c->authority == NULL)
+        return tls_mint_authority(tls, c->name, cert, key, err) || demo_fail(d, c->name, err);
+    demo_path(d, c->authority, ".pem", ca);
+    demo_path(d, c->authority, ".key", ca_key);
+    return tls_mint_certificate(tls, c->name, ca, ca_key, cert, key, err) || demo_fail(d, c->name, err);
+}
+
+/* A dialback secret; also the token of this demo's messages. */
+static bool
+demo_make_secret(struct demo *d, struct tls_shared *tls, const char *file)
+{
+    unsigned char dice[16];
+    char text[2 * sizeof dice + 1];
+    size_t i;
+    if (!tls_random(tls, dice, sizeof dice))
+        return demo_fail(d, "no random numbers", "");
+    for (i = 0; i < sizeof dice; i++)
+        snprintf(text + 2 * i, 3, "%02x", dice[i]);
+    return demo_write_file(d, file, ".secret", span_of(text))
+        && tls_random(tls, dice, 4)
+        && snprintf(d->token, sizeof d->token, "%02x%02x%02x%02x", dice[0], dice[1], dice[2], dice[3]) > 0;
+}
+
+static bool
+demo_make_secrets(struct demo *d)
+{
+    char err[TLS_ERROR_MAX];
+    struct tls_shared *tls = tls_shared_open(err);
+    size_t i;
+    bool ok = tls != NULL || demo_fail(d, "TLS", err);
+    for (i = 0; ok && i < sizeof demo_certificates / sizeof *demo_certificates; i++)
+        ok = demo_make_certificate(d, tls, &demo_certificates[i]);
+    ok = ok && demo_make_secret(d, tls, "partner") && demo_make_secret(d, tls, "edge");
+    if (tls != NULL)
+        tls_shared_close(tls);
+    return ok;
+}
+
+/* ` address="127.1.2.3" port="5269"` of a listener. */
+static void
+demo_put_address(const struct demo *d, struct buf *out, enum demo_place place)
+{
+    const char *at = d->at[place];
+    const char *colon = strrchr(at, ':');
+    buf_puts(out, " address=\"");
+    buf_put(out, span_make(at, (size_t)(colon - at)));
+    buf_puts(out, "\" port=\"");
+    buf_puts(out, colon + 1);
+    buf_puts(out, "\"");
+}
+
+/* The only partner; there is no DNS here, so the way to it is fixed. */
+static void
+demo_put_partner(const struct demo *d, struct buf *out, const char *domain, enum demo_place place)
+{
+    buf_puts(out, "  <partners>\n    <partner domain=\"");
+    buf_puts(out, domain);
+    buf_puts(out, "\" tls=\"required\" sasl=\"required\" dialback=\"false\" proxy=\"");
+    buf_puts(out, d->at[place]);
+    buf_puts(out, "\"/>\n  </partners>\n");
+}
+
+static void
+demo_put_config_partner(const struct demo *d, struct buf *out)
+{
+    buf_puts(out, "<!-- Somebody else's server.  It is a node of the role edge without an inside: it answers for\n"
+        "     its domain itself, with echoes. -->\n"
+        "<xmppedge role=\"edge\" name=\"" DEMO_PARTNER_NAME "\">\n  <external");
+    demo_put_address(d, out, DEMO_AT_PARTNER);
+    buf_puts(out, "/>\n"
+        "  <echo domain=\"" DEMO_PARTNER_DOMAIN "\">\n"
+        "    <certificate chain=\"fabrikam.pem\" key=\"fabrikam.key\"/>\n"
+        "  </echo>\n"
+        "  <trust ca=\"public-ca.pem\"/>\n"
+        "  <dialback secret-file=\"partner.secret\"/>\n");
+    demo_put_partner(d, out, DEMO_INNER_DOMAIN, DEMO_AT_EXTERNAL);
+    buf_puts(out, "  <control socket=\"partner.sock\"/>\n</xmppedge>\n");
+}
+
+static void
+demo_put_config_edge(const struct demo *d, struct buf *out)
+{
+    buf_puts(out, "<!-- Our edge: rows 1 and 2 of the port table at the external address, row 3 at the internal\n"
+        "     one. -->\n"
+        "<xmppedge role=\"edge\" name=\"" DEMO_EDGE_NAME "\">\n  <external");
+    demo_put_address(d, out, DEMO_AT_EXTERNAL);
+    buf_puts(out, "/>\n  <internal");
+    demo_put_address(d, out, DEMO_AT_INTERNAL);
+    buf_puts(out, ">\n"
+        "    <certificate chain=\"edge01.pem\" key=\"edge01.key\"/>\n"
+        "    <trust ca=\"internal-ca.pem\"/>\n"
+        "    <gateway name=\"" DEMO_GATEWAY_NAME "\"/>\n"
+        "  </internal>\n"
+        "  <domain name=\"" DEMO_INNER_DOMAIN "\">\n"
+        "    <certificate chain=\"corp.pem\" key=\"corp.key\"/>\n"
+        "  </domain>\n"
+        "  <trust ca=\"public-ca.pem\"/>\n"
+        "  <dialback secret-file=\"edge.secret\"/>\n");
+    demo_put_partner(d, out, DEMO_PARTNER_DOMAIN, DEMO_AT_PARTNER);
+    buf_puts(out, "  <control socket=\"edge.sock\"/>\n</xmppedge>\n");
+}
+
+static void
+demo_put_config_gateway(const struct demo *d, struct buf *out)
+{
+    buf_puts(out, "<!-- Our gateway.  An echo domain takes the place of the inner server. -->\n"
+        "<xmppedge role=\"gateway\" name=\"" DEMO_GATEWAY_NAME "\">\n"
+        "  <edge name=\"" DEMO_EDGE_NAME "\"");
+    demo_put_address(d, out, DEMO_AT_INTERNAL);
+    buf_puts(out, "/>\n"
+        "  <certificate chain=\"fe01.pem\" key=\"fe01.key\"/>\n"
+        "  <trust ca=\"internal-ca.pem\"/>\n"
+        "  <listen");
+    demo_put_address(d, out, DEMO_AT_GATEWAY);
+    buf_puts(out, "/>\n"
+        "  <echo domain=\"" DEMO_INNER_DOMAIN "\"/>\n"
+        "  <control socket=\"gateway.sock\"/>\n"
+        "</xmppedge>\n");
+}
+
+static bool
+demo_write_configs(struct demo *d)
+{
+    static void (*const puts[DEMO_PROCESSES])(const struct demo *, struct buf *) = {
+        demo_put_config_partner, demo_put_config_edge, demo_put_config_gateway };
+    bool ok = true;
+    int who;
+    for (who = 0; ok && who < DEMO_PROCESSES; who++) {
+        struct buf text = { .max = 8192 };
+        puts[who](d, &text);
+        ok = text.failed ? demo_fail(d, "out of memory", "")
+            : demo_write_file(d, demo_names[who], ".xml", buf_span(&text));
+        buf_free(&text);
+    }
+    return ok;
+}
+
+/* ---- processes ---- */
+
+/* The child: its log is a file, its life hangs on the pipe. */
+static void
+demo_child(struct demo *d, enum demo_who who)
+{
+    char path[DEMO_PATH_MAX];
+    int fd = open(demo_path(d, demo_names[who], ".log", path), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    demo_set_signals(SIG_DFL);
+    alarm(0);
+    close(d->lifeline[1]);
+    if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
+        exit(1);
+    close(fd);
+    exit(d->serve(demo_path(d, demo_names[who], ".xml", path), d->lifeline[0]));
+}
+
+static bool
+demo_start(struct demo *d, enum demo_who who)
+{
+    pid_t pid;
+    fflush(NULL);   /* or the child would print it again */
+    pid = fork();
+    if (pid < 0)
+        return demo_fail(d, "no new process", strerror(errno));
+    if (pid == 0)
+        demo_child(d, who);
+    d->pids[who] = pid;
+    return true;
+}
+
+/* Whether the process has ended; an unasked-for end is an error. */
+static bool
+demo_has_ended(struct demo *d, enum demo_who who)
+{
+    int status;
+    char what[64];
+    if (d->pids[who] == 0 || waitpid(d->pids[who], &status, WNOHANG) != d->pids[who])
+        return d->pids[who] == 0;
+    d->pids[who] = 0;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        snprintf(what, sizeof what, "the %s has ended with %s %d", demo_names[who],
+            WIFEXITED(status) ? "exit code" : "signal",
+            WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+        demo_fail(d, what, "");
+    }
+    return true;
+}
+
+static void
+demo_kill_all(const struct demo *d, int number)
+{
+    int who;
+    for (who = 0; who < DEMO_PROCESSES; who++)
+        if (d->pids[who] > 0)
+            kill(d->pids[who], number);
+}
+
+/* End all three, by their numbers, and see them gone. */
+static void
+demo_stop_all(struct demo *d)
+{
+    int64_t until = demo_clock_ms() + DEMO_STOP_MS;
+    int who;
+    demo_kill_all(d, SIGTERM);
+    for (who = 0; who < DEMO_PROCESSES; who++)
+        while (!demo_has_ended(d, (enum demo_who)who)) {
+            if (demo_clock_ms() >= until) {
+                demo_fail(d, "a process would not end", demo_names[who]);
+                demo_kill_all(d, SIGKILL);
+                until += DEMO_STOP_MS;
+            }
+            demo_pause();
+        }
+}
+
+/* ---- asking them ---- */
+
+/* Ask a process; `answer` is emptied first.  False when it did not answer. */
+static bool
+demo_ask(struct demo *d, enum demo_who who, const char *question, const char *argument, struct buf *answer)
+{
+    char path[DEMO_PATH_MAX];
+    buf_clear(answer);
+    return control_ask(demo_path(d, demo_names[who], ".sock", path), question, argument, answer)
+        && buf_len(answer) > 0;
+}
+
+/* First place of `text` in `s`, and what follows it; at == NULL when it is not there. */
+static struct xe_span
+demo_after(struct xe_span s, const char *text)
+{
+    size_t len = strlen(text);
+    size_t i;
+    for (i = 0; i + len <= s.len; i++)
+        if (memcmp(s.at + i, text, len) == 0)
+            return span_make(s.at + i + len, s.len - i - len);
+    return span_make(NULL, 0);
+}
+
+/* The value of a key in a flat JSON object of `status json`, without quotes; at == NULL when there is
+ * none.  A quote within a value is escaped there, so it cannot look like a key. */
+static struct xe_span
+demo_field(struct xe_span object, const char *key)
+{
+    char pattern[40];
+    struct xe_span value;
+    size_t len;
+    snprintf(pattern, sizeof pattern, "\"%s\":", key);
+    value = demo_after(object, pattern);
+    if (value.len == 0 || value.at[0] != '"')
+        return value.at == NULL ? value : span_make(value.at, strspn(value.at, "0123456789"));
+    for (len = 1; len < value.len && value.at[len] != '"'; len++)
+        len += value.at[len] == '\\';
+    return span_make(value.at + 1, len - 1);
+}
+
+static unsigned long
+demo_number(struct xe_span object, const char *key)
+{
+    struct xe_span digits = demo_field(object, key);
+    return digits.at == NULL ? 0 : strtoul(digits.at, NULL, 10);
+}
+
+/* Take the next object from a list of flat objects; `list` stands behind its '[' or the last object. */
+static bool
+demo_next(struct xe_span *list, struct xe_span *object)
+{
+    bool quoted = false;
+    size_t i = list->len > 0 && list->at[0] == ',' ? 1 : 0;
+    size_t begin = i;
+    if (i >= list->len || list->at[i] != '{')
+        return false;
+    for (; i < list->len && (quoted || list->at[i] != '}'); i++) {
+        if (list->at[i] == '\\')
+            i++;
+        else if (list->at[i] == '"')
+            quoted = !quoted;
+    }
+    if (i >= list->len)
+        return false;
+    *object = span_make(list->at + begin, i + 1 - begin);
+    *list = span_make(list->at + i + 1, list->len - i - 1);
+    return true;
+}
+
+/* How many objects of a list in the last status have this value; *object is the last of them. */
+static size_t
+demo_count(struct demo *d, enum demo_who who, const char *list, const char *key, const char *value,
+    struct xe_span *object)
+{
+    struct xe_span all = demo_after(buf_span(&d->status[who]), list);
+    struct xe_span one;
+    size_t count = 0;
+    *object = span_make(NULL, 0);
+    while (demo_next(&all, &one))
+        if (span_is(demo_field(one, key), value)) {
+            *object = one;
+            count++;
+        }
+    return count;
+}
+
+#define DEMO_STREAMS "\"streams\":["
+#define DEMO_TRUNKS  "\"trunks\":["
+
+static bool
+demo_ask_status(struct demo *d, enum demo_who who)
+{
+    struct buf *answer = &d->status[who];
+    return demo_ask(d, who, "status", "json", answer)
+        && span_is(demo_field(buf_span(answer), "state"), "running") && buf_text(answer)[0] == '{';
+}
+
+static bool
+demo_has_trunk(struct demo *d, enum demo_who who)
+{
+    struct xe_span trunk;
+    return demo_ask_status(d, who) && demo_count(d, who, DEMO_TRUNKS, "state", "up", &trunk) == 1;
+}
+
+/* Wait until `is` says so of this process. */
+static bool
+demo_wait(struct demo *d, enum demo_who who, bool (*is)(struct demo *, enum demo_who), const char *what)
+{
+    int64_t until = demo_clock_ms() + DEMO_READY_MS;
+    while (demo_may_go_on(d)) {
+        if (demo_has_ended(d, who))
+            return demo_fail(d, demo_names[who], "the process has ended by itself");
+        if (is(d, who))
+            return true;
+        if (demo_clock_ms() >= until)
+            return demo_fail(d, demo_names[who], what);
+        demo_pause();
+    }
+    return false;
+}
+
+/* ---- the conversation ---- */
+
+/* "ok 12 ms" or "ok 12 ms: content": the milliseconds and the content; false for anything else. */
+static bool
+demo_read_answer(struct xe_span answer, unsigned long *ms, struct xe_span *content)
+{
+    char *end;
+    if (answer.len < 4 || memcmp(answer.at, "ok ", 3) != 0)
+        return false;
+    *ms = strtoul(answer.at + 3, &end, 10);
+    *content = demo_after(answer, " ms: ");
+    if (content->len > 0)
+        content->len--;   /* the line end */
+    return end != answer.at + 3;
+}
+
+static bool
+demo_ping(struct demo *d, enum demo_who who, const char *from, const char *to)
+{
+    struct buf answer = { .max = 8192 };
+    struct xe_span content;
+    unsigned long ms;
+    bool ok = demo_ask(d, who, "ping", to, &answer);
+    buf_text(&answer);   /* a NUL behind it, for strtoul() */
+    if (!ok || !demo_read_answer(buf_span(&answer), &ms, &content)) {
+        demo_fail(d, "the ping was not answered", ok ? buf_text(&answer) : "nobody there");
+        ok = false;
+    } else {
+        printf("   %s pings %s: answered after %lu ms\n", from, to, ms);
+    }
+    buf_free(&answer);
+    return ok && demo_may_go_on(d);
+}
+
+/* A message to an echo, which has to come back as it was sent, byte for byte. */
+static bool
+demo_message(struct demo *d, enum demo_who who, const char *from, const char *to)
+{
+    struct buf answer = { .max = 8192 };
+    char question[200];
+    char sent[160];
+    struct xe_span content = { NULL, 0 };
+    unsigned long ms = 0;
+    bool ok;
+    snprintf(question, sizeof question, "%s hello from %s, no. %s", to, from, d->token);
+    snprintf(sent, sizeof sent, "<body>hello from %s, no. %s</body>", from, d->token);
+    ok = demo_ask(d, who, "message", question, &answer);
+    buf_text(&answer);
+    if (!ok || !demo_read_answer(buf_span(&answer), &ms, &content))
+        ok = demo_fail(d, "the message was not echoed", ok ? buf_text(&answer) : "nobody there");
+    else if (!span_is(content, sent))
+        ok = demo_fail(d, "the message has come back changed", buf_text(&answer));
+    else
+        printf("   %s says \"%s\": the same came back after %lu ms\n", from, question + strlen(to) + 1, ms);
+    buf_free(&answer);
+    return ok && demo_may_go_on(d);
+}
+
+/* ---- the port table ---- */
+
+struct demo_row {
+    const char *rule;            /* as in the port table */
+    bool        ok;
+    char        evidence[240];   /* the connection, or what is wrong */
+};
+
+/* Both ends of a connection: do they tell the same story? */
+struct demo_pair {
+    struct xe_span dialled;     /* the object of the side that opened it */
+    struct xe_span accepted;    /* and of the other */
+};
+
+static bool
+demo_is_same(const struct demo_pair *p)
+{
+    struct xe_span from = demo_field(p->dialled, "local");
+    struct xe_span to = demo_field(p->dialled, "peer");
+    return from.len > 0 && to.len > 0 && span_eq(from, demo_field(p->accepted, "peer"))
+        && span_eq(to, demo_field(p->accepted, "local"));
+}
+
+static bool
+demo_is_encrypted(struct xe_span object)
+{
+    struct xe_span version = demo_field(object, "tls");
+    return version.len > 4 && memcmp(version.at, "TLSv", 4) == 0;
+}
+
+/* Does "address:port" `at` have the address of `place`? */
+static bool
+demo_is_address(const struct demo *d, struct xe_span at, enum demo_place place)
+{
+    size_t len = (size_t)(strrchr(d->at[place], ':') - d->at[place]) + 1;
+    return at.len > len && memcmp(at.at, d->at[place], len) == 0;
+}
+
+static void
+demo_put_evidence(struct demo_row *row, const struct demo_pair *p, const char *proof, unsigned long stanzas)
+{
+    struct xe_span from = demo_field(p->dialled, "local");
+    struct xe_span to = demo_field(p->dialled, "peer");
+    struct xe_span tls = demo_field(p->dialled, "tls");
+    snprintf(row->evidence, sizeof row->evidence, "%.*s -> %.*s, %.*s, %s, %lu stanzas", (int)from.len,
+        from.at, (int)to.len, to.at, (int)tls.len, tls.at, proof, stanzas);
+}
+
+static void
+demo_judge(struct demo_row *row, bool ok, const char *otherwise)
+{
+    if (!row->ok || ok)
+        return;
+    row->ok = false;
+    snprintf(row->evidence, sizeof row->evidence, "%s", otherwise);
+}
+
+/* Rows 1 and 2: one stream between partner and edge, from `dials` to `place`, proven by certificate. */
+static void
+demo_check_stream(struct demo *d, struct demo_row *row, enum demo_who dials, enum demo_place from,
+    enum demo_place to)
+{
+    enum demo_who accepts = dials == DEMO_EDGE ? DEMO_PARTNER : DEMO_EDGE;
+    struct demo_pair p;
+    size_t out = demo_count(d, dials, DEMO_STREAMS, "direction", "out", &p.dialled);
+    size_t in = demo_count(d, accepts, DEMO_STREAMS, "direction", "in", &p.accepted);
+    unsigned long stanzas = demo_number(p.accepted, "stanzas");
+    row->ok = true;
+    demo_judge(row, out == 1 && in == 1, "there is not exactly one such connection");
+    demo_judge(row, demo_is_same(&p), "its two ends report different addresses");
+    demo_judge(row, span_is(demo_field(p.dialled, "peer"), d->at[to]), "it leads to a wrong address");
+    demo_judge(row, demo_is_address(d, demo_field(p.dialled, "local"), from),
+        "it comes from a wrong address");
+    demo_judge(row, demo_is_encrypted(p.dialled) && demo_is_encrypted(p.accepted), "it is not encrypted");
+    demo_judge(row, span_is(demo_field(p.dialled, "method"), "sasl-external")
+        && span_is(demo_field(p.accepted, "method"), "sasl-external"), "it is not proven by certificate");
+    demo_judge(row, stanzas >= DEMO_STANZAS && demo_number(p.dialled, "stanzas") == stanzas,
+        "stanzas are missing");
+    if (row->ok)
+        demo_put_evidence(row, &p, "sasl-external", stanzas);
+}
+
+/* Row 3: the trunk, dialled by the gateway, with a certificate on both sides. */
+static void
+demo_check_trunk(struct demo *d, struct demo_row *row)
+{
+    struct demo_pair p;
+    size_t out = demo_count(d, DEMO_GATEWAY, DEMO_TRUNKS, "state", "up", &p.dialled);
+    size_t in = demo_count(d, DEMO_EDGE, DEMO_TRUNKS, "state", "up", &p.accepted);
+    unsigned long inward = demo_number(p.accepted, "out");
+    unsigned long outward = demo_number(p.accepted, "in");
+    row->ok = true;
+    demo_judge(row, out == 1 && in == 1, "there is not exactly one trunk");
+    demo_judge(row, demo_is_same(&p), "its two ends report different addresses");
+    demo_judge(row, span_is(demo_field(p.dialled, "peer"), d->at[DEMO_AT_INTERNAL]),
+        "it leads to a wrong address");
+    demo_judge(row, demo_is_encrypted(p.dialled) && demo_is_encrypted(p.accepted), "it is not encrypted");
+    demo_judge(row, span_is(demo_field(p.dialled, "certificate"), "CN=" DEMO_EDGE_NAME)
+        && span_is(demo_field(p.accepted, "certificate"), "CN=" DEMO_GATEWAY_NAME),
+        "a certificate is missing");
+    demo_judge(row, inward >= DEMO_STANZAS && outward >= DEMO_STANZAS
+        && demo_number(p.dialled, "in") == inward && demo_number(p.dialled, "out") == outward,
+        "stanzas are missing");
+    if (row->ok)
+        demo_put_evidence(row, &p, "both certificates", inward + outward);
+}
+
+/* Nothing ever goes from the edge to the inside: whatever the edge has dialled leads to the partner, and
+ * nobody has connected to the gateway. */
+static void
+demo_check_inside(struct demo *d, struct demo_row *row)
+{
+    struct xe_span streams = demo_after(buf_span(&d->status[DEMO_EDGE]), DEMO_STREAMS);
+    struct xe_span one;
+    unsigned dialled = 0;
+    row->ok = true;
+    while (demo_next(&streams, &one))
+        if (!span_is(demo_field(one, "direction"), "in")) {
+            dialled++;
+            demo_judge(row, demo_is_address(d, demo_field(one, "peer"), DEMO_AT_PARTNER)
+                && span_is(demo_field(one, "peer"), d->at[DEMO_AT_PARTNER]),
+                "the edge has opened a connection that does not lead to the partner");
+        }
+    streams = demo_after(buf_span(&d->status[DEMO_GATEWAY]), DEMO_STREAMS);
+    demo_judge(row, streams.at != NULL && !demo_next(&streams, &one),
+        "somebody has connected to the gateway");
+    if (row->ok)
+        snprintf(row->evidence, sizeof row->evidence, "the edge has opened %u connection%s, to the partner; "
+            "the gateway has accepted none", dialled, dialled == 1 ? "" : "s");
+}
+
+static bool
+demo_check_ports(struct demo *d)
+{
+    struct demo_row rows[] = { { .rule = "1      any -> external:5269" }, { .rule = "2      external -> any:5269" },
+        { .rule = "3      any -> internal:23456" }, { .rule = "never  edge -> inside" } };
+    size_t i;
+    int who;
+    for (who = 0; who < DEMO_PROCESSES; who++)
+        if (!demo_ask_status(d, (enum demo_who)who))
+            return demo_fail(d, demo_names[who], "no answer to status");
+    demo_check_stream(d, &rows[0], DEMO_PARTNER, DEMO_AT_PARTNER, DEMO_AT_EXTERNAL);
+    demo_check_stream(d, &rows[1], DEMO_EDGE, DEMO_AT_EXTERNAL, DEMO_AT_PARTNER);
+    demo_check_trunk(d, &rows[2]);
+    demo_check_inside(d, &rows[3]);
+    printf("   %-29s%-8s%s\n", "row    rule", "", "what the processes report");
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        printf("   %-29s%-8s%s\n", rows[i].rule, rows[i].ok ? "ok" : "failed", rows[i].evidence);
+        if (!rows[i].ok)
+            demo_fail(d, "the port table does not hold", rows[i].evidence);
+    }
+    return d->error[0] == '\0';
+}
+
+/* ---- the play ---- */
+
+static void
+demo_print_cast(const struct demo *d)
+{
+    printf("Three processes on this machine play an organisation and its partner:\n"
+        "   partner  " DEMO_PARTNER_DOMAIN "     %s, somebody else's server\n"
+        "   edge     " DEMO_EDGE_NAME "  %s external, %s internal\n"
+        "   gateway  " DEMO_GATEWAY_NAME "    speaks for " DEMO_INNER_DOMAIN ", which an echo plays\n"
+        "Their configurations, certificates and logs are in %s\n\n", d->at[DEMO_AT_PARTNER],
+        d->at[DEMO_AT_EXTERNAL], d->at[DEMO_AT_INTERNAL], d->dir);
+}
+
+static bool
+demo_prepare(struct demo *d)
+{
+    if (pipe(d->lifeline) != 0) {
+        d->lifeline[0] = d->lifeline[1] = -1;
+        return demo_fail(d, "no pipe", strerror(errno));
+    }
+    if (!demo_make_dir(d) || !demo_choose_addresses(d))
+        return false;
+    demo_print_cast(d);
+    puts("1. Certificates are made: the public authority signs " DEMO_PARTNER_DOMAIN " and\n"
+        "   " DEMO_INNER_DOMAIN ", the internal one " DEMO_EDGE_NAME " and " DEMO_GATEWAY_NAME ".");
+    return demo_make_secrets(d) && demo_write_configs(d) && demo_may_go_on(d);
+}
+
+static bool
+demo_start_all(struct demo *d)
+{
+    puts("2. The partner and our edge start and wait for connections.");
+    if (!demo_start(d, DEMO_PARTNER) || !demo_start(d, DEMO_EDGE)
+        || !demo_wait(d, DEMO_PARTNER, demo_ask_status, "it does not get ready")
+        || !demo_wait(d, DEMO_EDGE, demo_ask_status, "it does not get ready"))
+        return false;
+    puts("3. Our gateway starts and connects to our edge, never the other way round; both show\n"
+        "   certificates of the internal authority.");
+    return demo_start(d, DEMO_GATEWAY)
+        && demo_wait(d, DEMO_GATEWAY, demo_has_trunk, "the trunk does not come up")
+        && demo_wait(d, DEMO_EDGE, demo_has_trunk, "the trunk does not come up");
+}
+
+static bool
+demo_talk(struct demo *d)
+{
+    puts("4. From the outside in: partner -> edge -> gateway, and the answers back.");
+    if (!demo_ping(d, DEMO_PARTNER, DEMO_PARTNER_DOMAIN, DEMO_INNER_DOMAIN)
+        || !demo_message(d, DEMO_PARTNER, DEMO_PARTNER_DOMAIN, DEMO_INNER_DOMAIN))
+        return false;
+    puts("5. From the inside out: gateway -> edge -> partner, and the answers back.");
+    return demo_ping(d, DEMO_GATEWAY, DEMO_INNER_DOMAIN, DEMO_PARTNER_DOMAIN)
+        && demo_message(d, DEMO_GATEWAY, DEMO_INNER_DOMAIN, DEMO_PARTNER_DOMAIN);
+}
+
+/* Leave the stage to the person at the terminal until Ctrl-C. */
+static void
+demo_keep(struct demo *d)
+{
+    int who;
+    printf("\nThe three processes (%ld, %ld, %ld) go on.  Try, in another terminal:\n"
+        "   xmppedge status %s/edge.xml\n"
+        "   xmppedge ping %s/partner.xml " DEMO_INNER_DOMAIN "\n"
+        "   xmppedge ping %s/gateway.xml " DEMO_PARTNER_DOMAIN "\n"
+        "   xmppedge ports %s/edge.xml\n"
+        "   tail -f %s/edge.log\n"
+        "Ctrl-C ends them; the directory stays.\n", (long)d->pids[DEMO_PARTNER], (long)d->pids[DEMO_EDGE],
+        (long)d->pids[DEMO_GATEWAY], d->dir, d->dir, d->dir, d->dir, d->dir);
+    fflush(stdout);
+    while (demo_signal == 0)
+        for (who = 0; who < DEMO_PROCESSES; who++) {
+            /* an end by Ctrl-C comes to them and to us in any order */
+            if (demo_has_ended(d, (enum demo_who)who) && demo_signal == 0) {
+                demo_pause();
+                if (demo_signal == 0)
+                    demo_fail(d, demo_names[who], "the process has ended by itself");
+                return;
+            }
+            demo_pause();
+        }
+}
+
+/* The last lines of a log, so that the reason can be seen at once. */
+static void
+demo_print_log(const struct demo *d, enum demo_who who)
+{
+    char path[DEMO_PATH_MAX];
+    char text[1500];
+    int fd = open(demo_path(d, demo_names[who], ".log", path), O_RDONLY | O_CLOEXEC);
+    off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    ssize_t got;
+    if (fd < 0)
+        return;
+    lseek(fd, end > (off_t)sizeof text ? end - (off_t)sizeof text : 0, SEEK_SET);
+    got = read(fd, text, sizeof text);
+    close(fd);
+    fprintf(stderr, "--- the end of %s\n%.*s", path, got > 0 ? (int)got : 0, text);
+}
+
+static void
+demo_report(const struct demo *d)
+{
+    int who;
+    fprintf(stderr, "\nThe demo has failed: %s\n", d->error);
+    if (d->dir[0] == '\0')
+        return;
+    for (who = 0; who < DEMO_PROCESSES; who++)
+        demo_print_log(d, (enum demo_who)who);
+    fprintf(stderr, "--- configurations and logs are left in %s\n", d->dir);
+}
+
+/* The whole demo.  0, or 1 with the reason on standard error. */
+static int
+demo_run(bool keep, demo_serve *serve)
+{
+    struct demo d = { .serve = serve };
+    int64_t began = demo_clock_ms();
+    bool ok;
+    int who;
+    demo_signal = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    demo_set_signals(demo_on_signal);
+    alarm(DEMO_ALARM_S);
+    ok = demo_prepare(&d) && demo_start_all(&d) && demo_talk(&d);
+    if (ok) {
+        puts("6. The port table, held against the connections that the three report:");
+        ok = demo_check_ports(&d);
+    }
+    alarm(0);
+    if (ok && keep)
+        demo_keep(&d);
+    demo_stop_all(&d);
+    ok = d.error[0] == '\0';
+    if (ok)
+        printf("\nAll of it worked, in %.1f s.\n", (double)(demo_clock_ms() - began) / 1000);
+    else
+        demo_report(&d);
+    if (ok && !keep)
+        demo_remove_dir(&d);
+    for (who = 0; who < DEMO_PROCESSES; who++)
+        buf_free(&d.status[who]);
+    close(d.lifeline[0]);
+    close(d.lifeline[1]);
+    return ok ? 0 : 1;
+}
+
+#endif /* XMPPEDGE_NO_MAIN */
 
 #ifndef XMPPEDGE_NO_MAIN
 
@@ -17086,8 +18355,9 @@ static const char main_usage[] =
 static int main_signal_fd = -1;
 
 struct main_signals {
-    struct loop_watch watch;    /* the reading end */
-    struct xmppedge  *edge;     /* borrowed */
+    struct loop_watch watch;     /* the reading end */
+    struct loop_watch lifeline;  /* its end of file is an order to stop; fd -1: none */
+    struct xmppedge  *edge;      /* borrowed */
 };
 
 static void
@@ -17114,15 +18384,26 @@ main_signalled(struct loop_watch *w, unsigned events)
     }
 }
 
+/* Whoever started this process has ended, in whatever way. */
+static void
+main_lifeline_cut(struct loop_watch *w, unsigned events)
+{
+    struct main_signals *s = MAP_OWNER(w, struct main_signals, lifeline);
+    (void)events;
+    loop_watch_set(&s->edge->loop, w, 0);
+    xe_stop(s->edge);
+}
+
 static bool
-main_catch_signals(struct main_signals *s, struct xmppedge *e)
+main_catch_signals(struct main_signals *s, struct xmppedge *e, int lifeline)
 {
     struct sigaction act;
     int fds[2];
     if (pipe(fds) != 0 || !conn_unblock(fds[0]) || !conn_unblock(fds[1]))
         return false;
     main_signal_fd = fds[1];
-    *s = (struct main_signals){ .watch = { .fd = fds[0], .ready = main_signalled }, .edge = e };
+    *s = (struct main_signals){ .watch = { .fd = fds[0], .ready = main_signalled },
+        .lifeline = { .fd = lifeline, .ready = main_lifeline_cut }, .edge = e };
     memset(&act, 0, sizeof act);
     sigemptyset(&act.sa_mask);
     act.sa_flags = SA_RESTART;
@@ -17132,7 +18413,8 @@ main_catch_signals(struct main_signals *s, struct xmppedge *e)
     sigaction(SIGINT, &act, NULL);
     act.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &act, NULL);
-    return loop_watch_set(&e->loop, &s->watch, LOOP_READ);
+    return loop_watch_set(&e->loop, &s->watch, LOOP_READ)
+        && (lifeline < 0 || loop_watch_set(&e->loop, &s->lifeline, LOOP_READ));
 }
 
 /* Groups first: without root there is no way to leave them. */
@@ -17161,8 +18443,9 @@ main_drop_privileges(const struct config *c)
     return false;
 }
 
+/* Serve until told to stop by a signal, or by the end of file of `lifeline` (-1: none). */
 static int
-main_run(const char *file)
+main_run(const char *file, int lifeline)
 {
     char message[8192];
     struct main_signals signals;
@@ -17176,13 +18459,15 @@ main_run(const char *file)
         xe_close(e);
         return 2;
     }
-    if (!main_drop_privileges(e->config) || !main_catch_signals(&signals, e)) {
+    if (!main_drop_privileges(e->config) || !main_catch_signals(&signals, e, lifeline)) {
         xe_close(e);
         return 2;
     }
     while (xe_step(e, -1))
         continue;
     loop_watch_set(&e->loop, &signals.watch, 0);
+    if (lifeline >= 0)
+        loop_watch_set(&e->loop, &signals.lifeline, 0);
     close(signals.watch.fd);
     xe_close(e);
     return 0;
@@ -17252,24 +18537,24 @@ main_config(const char *role)
 static int
 main_ports(const char *file, const char *format)
 {
-    static const struct { const char *word; enum config_ports_format format; } formats[] = {
-        { "--nft", CONFIG_PORTS_NFT }, { "--iptables", CONFIG_PORTS_IPTABLES },
-        { "--json", CONFIG_PORTS_JSON } };
-    enum config_ports_format chosen = CONFIG_PORTS_TABLE;
+    static const struct { const char *word; enum ports_format format; } formats[] = {
+        { "--nft", PORTS_NFT }, { "--iptables", PORTS_IPTABLES },
+        { "--json", PORTS_JSON } };
+    enum ports_format chosen = PORTS_TABLE;
     struct buf out = { .max = (size_t)1 << 20 };
     struct config *c;
     size_t i;
     for (i = 0; format != NULL && i < sizeof formats / sizeof *formats; i++)
         if (strcmp(format, formats[i].word) == 0)
             chosen = formats[i].format;
-    if (format != NULL && chosen == CONFIG_PORTS_TABLE) {
+    if (format != NULL && chosen == PORTS_TABLE) {
         fprintf(stderr, "xmppedge ports: expected --nft, --iptables or --json, found %s\n", format);
         return 2;
     }
     c = main_load(file, true);
     if (c == NULL)
         return 2;
-    config_ports(c, chosen, &out);
+    ports_print(c, chosen, &out);
     config_free(c);
     return main_print(&out);
 }
@@ -17328,13 +18613,14 @@ main(int argc, char **argv)
     if (strcmp(command, "config") == 0)
         return argc > 3 ? main_misused("too many arguments") : main_config(file);
     if (strcmp(command, "demo") == 0)
-        return demo_run(file != NULL && strcmp(file, "--keep") == 0);
+        return more != NULL || (file != NULL && strcmp(file, "--keep") != 0)
+            ? main_misused("demo takes --keep or nothing") : demo_run(file != NULL, main_run);
     if (file == NULL)
         return main_misused(argc > 1 ? "a command, then a configuration file" : "a command is needed");
     if (argc > 4)
         return main_misused("too many arguments");
     if (strcmp(command, "run") == 0 && more == NULL)
-        return main_run(file);
+        return main_run(file, -1);
     if (strcmp(command, "check") == 0 && more == NULL)
         return main_check(file);
     if (strcmp(command, "ports") == 0)

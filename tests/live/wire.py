@@ -11,6 +11,7 @@ class Forwarder:
     def __init__(self, lab, listen, target):
         self.target = target
         self.pairs = []
+        self.bytes = 0          # passed on so far, both ways
         self.frozen = False
         self.refusing = False
         self.stopping = False
@@ -52,6 +53,7 @@ class Forwarder:
                     if not data:
                         return
                     other[ready].sendall(data)
+                    self.bytes += len(data)
         except (OSError, ValueError):
             pass
         finally:

@@ -121,6 +121,7 @@ class Stream:
         self.inbox = []
         self.raw_in = bytearray()
         self.ended = None
+        self.eof = False                    # the connection, too, has ended
         self.closed_by_us = False
         self.header = None
         self.upgrade = False                # STARTTLS was agreed: handshake before reading on
@@ -204,7 +205,7 @@ class Stream:
 
     def pump(self, seconds):
         """Wait for bytes at most so long and parse them.  False when there is nothing more to come."""
-        if self.ended and self.ended != 'close':
+        if self.eof or self.ended == 'bad-xml':
             return False
         try:
             if not self.pending():
@@ -215,16 +216,18 @@ class Stream:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return True
         except ConnectionResetError:
-            self.ended = 'reset'
-            return False
+            return self.lost('reset')
         except (ssl.SSLError, OSError, ValueError):
-            self.ended = self.ended or 'eof'
-            return False
+            return self.lost('eof')
         if not data:
-            self.ended = self.ended or 'eof'
-            return False
+            return self.lost('eof')
         self.parse(data)
         return True
+
+    def lost(self, how):
+        self.eof = True
+        self.ended = self.ended or how
+        return False
 
     def start_reader(self):
         """Read in the background from now on, so that several streams live at the same time."""
@@ -276,15 +279,26 @@ class Stream:
             self.pump(seconds)
 
     def wait_end(self, seconds=WAIT):
-        """How the other side ends the connection; the stream error, if there was one."""
+        """The other side ends stream and connection; the stream error, '' if there was none."""
         deadline = time.monotonic() + seconds
-        while self.ended in (None, 'close') and time.monotonic() < deadline:
-            self.wait_for_news(deadline - time.monotonic())
-        if self.ended is None:
-            raise Timeout('%s: still open after %g s; have %s'
-                          % (self.name, seconds, [show(e)[:300] for e in self.inbox]))
+        answered = False
+        while not self.eof and self.ended != 'bad-xml':
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Timeout('%s: still connected after %g s (%s); have %s' % (
+                    self.name, seconds, self.ended, [show(e)[:300] for e in self.inbox]))
+            if self.ended == 'close' and not answered:
+                answered = True
+                self.answer_close()
+            self.wait_for_news(left)
         found = self.find(lambda e: e.tag == '{%s}error' % NS_STREAM)
         return error(found).condition if found is not None else ''
+
+    def answer_close(self):
+        try:
+            self.send('</stream:stream>')
+        except (Closed, Timeout):
+            pass
 
     def quiet(self, seconds):
         """True when nothing at all arrives for so long and the connection stays."""

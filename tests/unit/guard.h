@@ -6,9 +6,12 @@
 #ifndef GUARD_H
 #define GUARD_H
 
+#include <fcntl.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define GUARD_PAGES 160       /* readable pages of 4096 bytes, rounded up to the system's */
 
@@ -22,7 +25,9 @@ guard_make(void)
 {
     struct guard g = { NULL, (size_t)GUARD_PAGES * 4096 };
     size_t page = 65536;      /* no system here has larger ones */
-    g.base = mmap(NULL, g.size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+    int zero = open("/dev/zero", O_RDWR);   /* anonymous mappings are not in POSIX.1-2008 */
+    g.base = mmap(NULL, g.size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE, zero, 0);
+    close(zero);
     if (g.base == MAP_FAILED || mprotect(g.base + g.size, page, PROT_NONE) != 0)
         abort();
     return g;

@@ -761,7 +761,7 @@ a_domain_without_a_certificate_is_warned_about(void **state)
         "certificate for it");
     assert_says(world.messages.bytes, "there is no <trust> for partners");
     assert_non_null(world.c);
-    assert_null(config_certificate_for(world.c, span_of("corp.example")));
+    assert_int_equal(world.c->domains[0].certificate.line + world.c->certificate.line, 0);
 }
 
 static void
@@ -859,7 +859,8 @@ inner_domains_are_found_on_their_side(void **state)
     assert_null(config_domain_for(world.c, span_of("echo.corp.example")));
     assert_true(config_is_ours(world.c, span_of("echo.corp.example")));
     assert_false(config_is_ours(world.c, span_of("fabrikam.example")));
-    assert_ptr_equal(config_certificate_for(world.c, span_of("corp.example")), &world.c->certificate);
+    assert_int_equal(world.c->domains[0].certificate.line, 0);
+    assert_true(world.c->certificate.line > 0);
     load_gateway(INNER "<inner address='127.0.0.2'><domain name='a.example'/><domain name='b.example'/>"
         "</inner>");
     assert_ptr_equal(config_inner_for(world.c, span_of("b.example")), &world.c->inner[1]);
@@ -1095,10 +1096,10 @@ the_secret_is_never_printed(void **state)
 /* ---- the port summary ---- */
 
 static const char *
-ports(enum config_ports_format format, struct buf *text)
+ports(enum ports_format format, struct buf *text)
 {
     buf_clear(text);
-    config_ports(world.c, format, text);
+    ports_print(world.c, format, text);
     return buf_text(text);
 }
 
@@ -1108,7 +1109,7 @@ the_port_table_of_an_edge_has_the_three_rows_of_the_document(void **state)
     struct buf text = { 0 };
     (void)state;
     load_edge(EDGE_DOMAIN);
-    assert_string_equal(ports(CONFIG_PORTS_TABLE, &text),
+    assert_string_equal(ports(PORTS_TABLE, &text),
         "row  protocol/port    source (IP)         destination (IP)    comment\n"
         "1    XMPP/TCP/5269    any                 203.0.113.10        standard s2s port; federated XMPP "
         "partners reach the Edge Server's XMPP proxy\n"
@@ -1126,13 +1127,13 @@ rules_of_an_edge_permit_three_rows_and_never_a_connection_to_the_lan(void **stat
     const char *said;
     (void)state;
     load_edge(EDGE_DOMAIN);
-    said = ports(CONFIG_PORTS_NFT, &text);
+    said = ports(PORTS_NFT, &text);
     assert_says(said, "ip daddr 203.0.113.10 tcp dport 5269 ct state new accept comment \"row 1\"");
     assert_says(said, "ip saddr 203.0.113.10 tcp dport 5269 ct state new accept comment \"row 2\"");
     assert_says(said, "ip daddr 10.0.0.5 tcp dport 23456 ct state new accept comment \"row 3\"");
     assert_says(said, "ip saddr 10.0.0.5 meta l4proto tcp ct state new drop comment \"never: edge to LAN\"");
     assert_null(strstr(strstr(said, "chain output"), "23456"));
-    said = ports(CONFIG_PORTS_IPTABLES, &text);
+    said = ports(PORTS_IPTABLES, &text);
     assert_says(said, "iptables -A XMPPEDGE-IN -p tcp -d 10.0.0.5 --dport 23456 -m conntrack --ctstate NEW "
         "-m comment --comment \"row 3\" -j ACCEPT\n");
     assert_says(said, "iptables -A XMPPEDGE-OUT -p tcp -s 10.0.0.5 -m conntrack --ctstate NEW -m comment "
@@ -1148,13 +1149,13 @@ rules_of_a_gateway_mirror_row_3_and_refuse_the_edge(void **state)
     const char *said;
     (void)state;
     load_gateway(INNER);
-    said = ports(CONFIG_PORTS_NFT, &text);
+    said = ports(PORTS_NFT, &text);
     assert_says(said, "ip saddr 10.0.0.5 meta l4proto tcp ct state new drop comment \"never: edge to LAN\"");
     assert_says(said, "ip daddr 10.0.0.5 tcp dport 23456 ct state new accept comment \"row 3\"");
     assert_says(said, "ip saddr 127.0.0.1 ip daddr 127.0.0.1 tcp dport 5269 ct state new accept comment "
         "\"inner server\"");
     assert_true(strstr(said, "never") < strstr(said, "accept comment"));
-    said = ports(CONFIG_PORTS_JSON, &text);
+    said = ports(PORTS_JSON, &text);
     assert_says(said, "{\"row\":3,\"direction\":\"out\",\"protocol\":\"XMPP/MTLS\",\"port\":23456,"
         "\"source\":\"this machine\",\"destination\":\"10.0.0.5\"");
     buf_free(&text);
@@ -1166,8 +1167,8 @@ ipv6_rules_are_written_for_ipv6(void **state)
     struct buf text = { 0 };
     (void)state;
     load_gateway("<inner address='2001:db8::7'><domain name='corp.example'/></inner>");
-    assert_says(ports(CONFIG_PORTS_NFT, &text), "ip6 daddr 2001:db8::7 tcp dport 5269 ct state new accept");
-    assert_says(ports(CONFIG_PORTS_IPTABLES, &text), "ip6tables -A XMPPEDGE-OUT -p tcp -d 2001:db8::7 ");
+    assert_says(ports(PORTS_NFT, &text), "ip6 daddr 2001:db8::7 tcp dport 5269 ct state new accept");
+    assert_says(ports(PORTS_IPTABLES, &text), "ip6tables -A XMPPEDGE-OUT -p tcp -d 2001:db8::7 ");
     assert_null(strstr(buf_text(&text), "\niptables -A XMPPEDGE-OUT -p tcp -d 2001:db8::7 "));
     buf_free(&text);
 }
@@ -1178,7 +1179,7 @@ a_static_route_to_another_port_is_noted_beside_the_rows(void **state)
     struct buf text = { 0 };
     (void)state;
     load_partner("sasl='optional' proxy='192.0.2.9:5270'");
-    assert_says(ports(CONFIG_PORTS_TABLE, &text), "# not in row 2: the static route of p.example goes to "
+    assert_says(ports(PORTS_TABLE, &text), "# not in row 2: the static route of p.example goes to "
         "192.0.2.9:5270\n");
     buf_free(&text);
 }

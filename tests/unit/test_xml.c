@@ -631,12 +631,12 @@ static void
 references_are_resolved_and_white_space_normalised(void **state)
 {
     char out[32];
-    size_t n = xml_unescape(span_of("a&amp;&lt;&#x20ac;&#10;\r\n\tb\r"), out, sizeof out);
+    size_t n = xe_xml_unescape(span_of("a&amp;&lt;&#x20ac;&#10;\r\n\tb\r"), out, sizeof out);
     (void)state;
     assert_int_equal(n, 11);
     assert_memory_equal(out, "a&<\xe2\x82\xac\n  b ", n);
-    assert_true(xml_unescape(span_of("abcd"), out, 3) == SIZE_MAX);
-    assert_int_equal(xml_unescape(span_of(""), out, 0), 0);
+    assert_true(xe_xml_unescape(span_of("abcd"), out, 3) == SIZE_MAX);
+    assert_int_equal(xe_xml_unescape(span_of(""), out, 0), 0);
 }
 
 int

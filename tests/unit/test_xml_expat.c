@@ -40,16 +40,17 @@ dice(unsigned sides)
 
 #define PICK(list) list[dice(sizeof list / sizeof *list)]
 
+#define STREAMS "'http://etherx.jabber.org/streams'"
+
 static const char *const headers[] = {
-    "<?xml version='1.0'?><stream:stream xmlns='jabber:server' "
-        "xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' "
-        "xml:lang='en' to='a' from='b'>",
-    "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams'>",
-    "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
-        "xmlns:p=\"urn:it's\" xml:lang=\"d'e\">",
-    "<stream xmlns='http://etherx.jabber.org/streams' xmlns:s='jabber:server' xmlns:p='urn:h'>",
-    "<s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns:p='jabber:server' xmlns:q='urn:h'>",
-    "<x:stream xmlns:x='http://etherx.jabber.org/streams' xmlns='urn:odd&amp;x' xmlns:p='a b'>",
+    ("<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:stream=" STREAMS
+        " xmlns:db='jabber:server:dialback' xml:lang='en' to='a' from='b'>"),
+    ("<stream:stream xmlns='jabber:server' xmlns:stream=" STREAMS ">"),
+    ("<stream:stream xmlns='jabber:client' xmlns:stream=" STREAMS
+        " xmlns:p=\"urn:it's\" xml:lang=\"d'e\">"),
+    ("<stream xmlns=" STREAMS " xmlns:s='jabber:server' xmlns:p='urn:h'>"),
+    ("<s:stream xmlns:s=" STREAMS " xmlns:p='jabber:server' xmlns:q='urn:h'>"),
+    ("<x:stream xmlns:x=" STREAMS " xmlns='urn:odd&amp;x' xmlns:p='a b'>"),
 };
 static const char *const prefixes[] = { "", "", "", "", "", "", "p:", "p:", "q:", "s:", "db:",
     "stream:", "xml:", "u:", "xmlns:" };

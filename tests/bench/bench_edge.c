@@ -1,0 +1,964 @@
+/* bench_edge.c -- what the edge costs: processor time a stanza, memory an idle stream
+ *
+ *   bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [what ...]
+ *
+ *   EDGE   the program; DIR has edge.xml and the certificates (run.sh makes it)
+ *   what   any of xml in out mem; all of them if absent
+ *
+ * A real edge runs between two ends that this process plays: a partner (EXTERNAL, TLS from the first
+ * byte) and a gateway on the trunk.  Stanzas go through in both directions, in full records or one a
+ * record, and the processor time of the edge's process is read before and after.  The yardstick, in
+ * the same run: mbed TLS alone decrypts the same stanzas in the same records from memory and encrypts
+ * them to memory, in records of the size that the edge has sent.
+ *
+ * The ends gather what they send and receive into large system calls, so that they are faster than
+ * the edge and it never waits.
+ */
+#define XMPPEDGE_LANGUAGE_ONLY
+#include "../../xmppedge.c"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <mbedtls/ctr_drbg.h>
+#include <mbedtls/entropy.h>
+#include <mbedtls/error.h>
+#include <mbedtls/ssl.h>
+#include <mbedtls/version.h>
+#include <mbedtls/x509_crt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+#include <psa/crypto.h>
+#define WITH_RNG , mbedtls_ctr_drbg_random, &rng
+#else
+#define WITH_RNG
+#endif
+
+#define PARTNER_PORT  25269      /* 127.0.7.1: where the edge finds the partner */
+#define EXTERNAL_PORT 25269      /* 127.0.7.2: the edge, row 1 */
+#define TRUNK_PORT    23456      /* 127.0.7.3: the edge, row 3 */
+#define RECORD        16384      /* bytes of plaintext in a full record */
+#define RAW           (256 << 10) /* ciphertext that an end gathers */
+#define TEXT_MAX      (64 << 10) /* answers in the negotiation */
+#define OUT_WINDOW    800        /* stanzas under way to the partner: the edge's queue holds 1000 */
+#define STREAMS       1000       /* idle ones, for the memory */
+#define TURN_MS       10000      /* nothing for so long: something is wrong */
+
+#define NS "xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'"
+
+static mbedtls_entropy_context  entropy;
+static mbedtls_ctr_drbg_context rng;
+static mbedtls_x509_crt         authorities;
+static const char              *dir;
+static int                      suites[2];   /* forced, or { 0 } */
+
+static void
+die(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+static void
+must(int code, const char *what)
+{
+    char text[160];
+    if (code == 0)
+        return;
+    mbedtls_strerror(code, text, sizeof text);
+    die("%s: %s", what, text);
+}
+
+/* ---- clocks and memory ---- */
+
+static double
+clock_us(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+/* Processor time of a process, user and system. */
+static double
+cpu_us(pid_t pid)
+{
+    clockid_t clock;
+    if (clock_getcpuclockid(pid, &clock) != 0)
+        die("no processor clock of process %ld", (long)pid);
+    return clock_us(clock);
+}
+
+/* KiB of /proc/PID/smaps_rollup. */
+static long
+memory_kib(pid_t pid, const char *what)
+{
+    char line[256];
+    long kib = -1;
+    FILE *f;
+    snprintf(line, sizeof line, "/proc/%ld/smaps_rollup", (long)pid);
+    f = fopen(line, "r");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, what, strlen(what)) == 0)
+            kib = atol(line + strlen(what));
+    if (f != NULL)
+        fclose(f);
+    return kib;
+}
+
+/* ---- one end of a TLS connection ---- */
+
+struct credentials {
+    mbedtls_x509_crt   chain;
+    mbedtls_pk_context key;
+    mbedtls_ssl_config conf;
+};
+
+struct end {
+    mbedtls_ssl_context ssl;
+    int                 fd;         /* -1: memory only */
+    unsigned char      *in;         /* ciphertext received, RAW bytes */
+    size_t              in_at;
+    size_t              in_len;
+    unsigned char      *out;        /* ciphertext to be sent, RAW bytes */
+    size_t              out_at;
+    size_t              out_len;
+    uint64_t            records;    /* received */
+    char               *text;       /* plaintext of the negotiation */
+    size_t              text_len;
+    size_t              matched;    /* bytes of "</message>" seen at the end of what was counted */
+    uint64_t            stanzas;    /* counted */
+};
+
+static void
+credentials_load(struct credentials *c, const char *name, bool server)
+{
+    char path[512];
+    mbedtls_x509_crt_init(&c->chain);
+    mbedtls_pk_init(&c->key);
+    mbedtls_ssl_config_init(&c->conf);
+    snprintf(path, sizeof path, "%s/%s.pem", dir, name);
+    must(mbedtls_x509_crt_parse_file(&c->chain, path), path);
+    snprintf(path, sizeof path, "%s/%s.key", dir, name);
+    must(mbedtls_pk_parse_keyfile(&c->key, path, NULL WITH_RNG), path);
+    must(mbedtls_ssl_config_defaults(&c->conf, server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
+        MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT), "TLS configuration");
+    mbedtls_ssl_conf_rng(&c->conf, mbedtls_ctr_drbg_random, &rng);
+    mbedtls_ssl_conf_authmode(&c->conf, MBEDTLS_SSL_VERIFY_OPTIONAL);
+    mbedtls_ssl_conf_ca_chain(&c->conf, &authorities, NULL);
+    if (suites[0] != 0)
+        mbedtls_ssl_conf_ciphersuites(&c->conf, suites);
+    must(mbedtls_ssl_conf_own_cert(&c->conf, &c->chain, &c->key), "own certificate");
+}
+
+static int
+end_put(void *user, const unsigned char *from, size_t n)
+{
+    struct end *e = user;
+    size_t room = RAW - e->out_len;
+    if (room == 0)
+        return MBEDTLS_ERR_SSL_WANT_WRITE;
+    n = n < room ? n : room;
+    memcpy(e->out + e->out_len, from, n);
+    e->out_len += n;
+    return (int)n;
+}
+
+static int
+end_get(void *user, unsigned char *to, size_t n)
+{
+    struct end *e = user;
+    size_t have = e->in_len - e->in_at;
+    if (have == 0)
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    if (n == 5)
+        e->records++;   /* mbed TLS asks for the head of a record */
+    n = n < have ? n : have;
+    memcpy(to, e->in + e->in_at, n);
+    e->in_at += n;
+    return (int)n;
+}
+
+static struct end *
+end_new(struct credentials *c, int fd, const char *sni)
+{
+    struct end *e = calloc(1, sizeof *e);
+    int on = 1;
+    e->fd = fd;
+    e->in = malloc(RAW);
+    e->out = malloc(RAW);
+    e->text = calloc(1, TEXT_MAX);
+    mbedtls_ssl_init(&e->ssl);
+    must(mbedtls_ssl_setup(&e->ssl, &c->conf), "TLS session");
+    mbedtls_ssl_set_hostname(&e->ssl, sni);
+    mbedtls_ssl_set_bio(&e->ssl, e, end_put, end_get, NULL);
+    if (fd >= 0) {
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    }
+    return e;
+}
+
+/* The descriptor stays open. */
+static void
+end_free(struct end *e)
+{
+    mbedtls_ssl_free(&e->ssl);
+    free(e->in);
+    free(e->out);
+    free(e->text);
+    free(e);
+}
+
+/* Move what the system takes and has. */
+static void
+end_pump(struct end *e)
+{
+    ssize_t n;
+    if (e->out_at < e->out_len) {
+        n = send(e->fd, e->out + e->out_at, e->out_len - e->out_at, MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN)
+            die("the edge has closed a connection: %s", strerror(errno));
+        e->out_at += n > 0 ? (size_t)n : 0;
+        if (e->out_at == e->out_len)
+            e->out_at = e->out_len = 0;
+    }
+    if (e->in_at == e->in_len) {
+        n = recv(e->fd, e->in, RAW, 0);
+        if (n == 0 || (n < 0 && errno != EAGAIN))
+            die("the edge has closed a connection: %.2000s", e->text);
+        e->in_at = 0;
+        e->in_len = n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* Wait until one of the ends can go on. */
+static void
+ends_wait(struct end *const *ends, size_t n)
+{
+    struct pollfd fds[4];
+    size_t i;
+    for (i = 0; i < n; i++) {
+        fds[i].fd = ends[i]->fd;
+        fds[i].events = (short)(POLLIN | (ends[i]->out_len > 0 ? POLLOUT : 0));
+    }
+    if (poll(fds, (nfds_t)n, TURN_MS) == 0)
+        die("nothing has moved for %d s; the last words were: %.2000s", TURN_MS / 1000, ends[0]->text);
+}
+
+static void
+end_say(struct end *e, const char *text)
+{
+    if (mbedtls_ssl_write(&e->ssl, (const unsigned char *)text, strlen(text)) != (int)strlen(text))
+        die("cannot send: %s", text);
+    end_pump(e);
+}
+
+/* Wait for a word of the negotiation; it and all before it are taken. */
+static void
+end_expect(struct end *e, const char *word)
+{
+    char *found;
+    while ((found = strstr(e->text, word)) == NULL) {
+        int n = mbedtls_ssl_read(&e->ssl, (unsigned char *)e->text + e->text_len,
+            TEXT_MAX - 1 - e->text_len);
+        if (n > 0) {
+            e->text_len += (size_t)n;
+            e->text[e->text_len] = '\0';
+            continue;
+        }
+        if (n != MBEDTLS_ERR_SSL_WANT_READ)
+            die("no %s but %.2000s (-0x%x)", word, e->text, (unsigned)-n);
+        if (e->in_at == e->in_len) {
+            ends_wait(&e, 1);
+            end_pump(e);
+        }
+    }
+    found += strlen(word);
+    e->text_len -= (size_t)(found - e->text);
+    memmove(e->text, found, e->text_len + 1);
+}
+
+static void
+end_handshake(struct end *e)
+{
+    int code;
+    while ((code = mbedtls_ssl_handshake(&e->ssl)) != 0) {
+        if (code != MBEDTLS_ERR_SSL_WANT_READ)
+            must(code, "TLS handshake");
+        end_pump(e);
+        if (e->in_at == e->in_len) {
+            ends_wait(&e, 1);
+            end_pump(e);
+        }
+    }
+    end_pump(e);
+}
+
+/* ---- the two ends of the edge ---- */
+
+static struct sockaddr_in
+address(const char *ip, int port)
+{
+    struct sockaddr_in a;
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_port = htons((uint16_t)port);
+    inet_pton(AF_INET, ip, &a.sin_addr);
+    return a;
+}
+
+static int
+dial(const char *ip, int port)
+{
+    struct sockaddr_in to = address(ip, port);
+    int tries;
+    for (tries = 0; tries < 100; tries++) {
+        struct timespec pause = { 0, 20000000 };
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
+            return fd;
+        close(fd);
+        nanosleep(&pause, NULL);
+    }
+    die("cannot connect to %s:%d", ip, port);
+    return -1;
+}
+
+static void
+end_external(struct end *e, const char *header)
+{
+    end_say(e, header);
+    end_expect(e, "</stream:features>");
+    end_say(e, "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>");
+    end_expect(e, "<success");
+    end_say(e, header);
+    end_expect(e, "</stream:features>");
+}
+
+static struct end *
+partner_connect(struct credentials *c)
+{
+    struct end *e = end_new(c, dial("127.0.7.2", EXTERNAL_PORT), "corp.example");
+    end_handshake(e);
+    end_external(e, "<stream:stream from='fab.example' to='corp.example' " NS ">");
+    return e;
+}
+
+static struct end *
+gateway_connect(struct credentials *c)
+{
+    struct end *e = end_new(c, dial("127.0.7.3", TRUNK_PORT), "edge.corp.example");
+    end_handshake(e);
+    end_external(e, "<stream:stream from='fe.corp.example' to='edge.corp.example' " NS ">");
+    end_say(e, "<trunk xmlns='urn:xmppedge:trunk:0'><domain>corp.example</domain></trunk>");
+    end_expect(e, "<trunk");
+    end_say(e, "<enable xmlns='urn:xmpp:sm:3'/>");
+    end_expect(e, "<enabled xmlns='urn:xmpp:sm:3'/>");
+    return e;
+}
+
+static int
+partner_listen(void)
+{
+    struct sockaddr_in at = address("127.0.7.1", PARTNER_PORT);
+    int on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, 4) != 0)
+        die("cannot listen on 127.0.7.1:%d: %s", PARTNER_PORT, strerror(errno));
+    return fd;
+}
+
+/* The edge dials the partner. */
+static struct end *
+partner_accept(struct credentials *c, int listener)
+{
+    static const char header[] = "<stream:stream from='fab.example' to='corp.example' id='x' " NS ">";
+    struct end *e = end_new(c, accept(listener, NULL, NULL), NULL);
+    end_handshake(e);
+    end_expect(e, "version='1.0'>");
+    end_say(e, header);
+    end_say(e, "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
+        "<mechanism>EXTERNAL</mechanism></mechanisms></stream:features>");
+    end_expect(e, "</auth>");
+    end_say(e, "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+    end_expect(e, "version='1.0'>");
+    end_say(e, header);
+    end_say(e, "<stream:features/>");
+    return e;
+}
+
+/* Start the edge. */
+static pid_t
+edge_start(const char *program)
+{
+    char config[512];
+    char log[512];
+    pid_t pid;
+    snprintf(config, sizeof config, "%s/edge.xml", dir);
+    snprintf(log, sizeof log, "%s/edge.log", dir);
+    pid = fork();
+    if (pid != 0)
+        return pid;
+    if (freopen(log, "a", stderr) == NULL)
+        _exit(1);
+    execl(program, program, "run", config, (char *)NULL);
+    _exit(127);
+}
+
+static void
+edge_stop(pid_t pid)
+{
+    kill(pid, SIGKILL);   /* an orderly end would wait for our acknowledgements */
+    waitpid(pid, NULL, 0);
+}
+
+/* ---- stanzas ---- */
+
+/* A chat message of `size` bytes, as clients send them. */
+static size_t
+stanza_make(char *out, size_t size, bool inwards, unsigned n)
+{
+    static const char words[] = "But, soft! what light through yonder window breaks? It is the east, ";
+    const char *from = inwards ? "romeo@fab.example/balcony" : "juliet@corp.example/chamber";
+    const char *to = inwards ? "juliet@corp.example" : "romeo@fab.example";
+    static const char end[] = "</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>";
+    size_t at = (size_t)sprintf(out, "<message type='chat' from='%s' to='%s' id='m%08x'><body>", from, to, n);
+    while (at + sizeof end - 1 < size) {
+        out[at] = words[at % (sizeof words - 1)];
+        at++;
+    }
+    memcpy(out + at, end, sizeof end);
+    return at + sizeof end - 1;
+}
+
+/* Count the ends of messages. */
+static void
+end_count(struct end *e, const char *p, size_t n)
+{
+    static const char word[] = "</message>";
+    const char *last = p + n;
+    while (p < last) {
+        if (e->matched == 0 && (p = memchr(p, '<', (size_t)(last - p))) == NULL)
+            return;
+        if (*p == word[e->matched])
+            e->matched++;
+        else
+            e->matched = *p == '<';
+        p++;
+        if (e->matched == sizeof word - 1) {
+            e->stanzas++;
+            e->matched = 0;
+        }
+    }
+}
+
+/* What one run is about. */
+struct job {
+    bool        inwards;    /* partner to trunk, or trunk to partner */
+    bool        bulk;       /* full records, or one stanza a record */
+    size_t      size;       /* bytes of a stanza */
+    uint64_t    count;      /* stanzas */
+};
+
+struct result {
+    double      edge_us;    /* processor time a stanza */
+    double      bare_us;    /* mbed TLS alone */
+    double      wall_us;
+    size_t      record;     /* mean bytes of plaintext in a record that the edge has sent */
+};
+
+/* What is sent again and again: stanzas, cut into records. */
+struct load {
+    char        text[64 << 10];
+    size_t      len;
+    size_t      stanzas;
+    size_t      cuts[1024]; /* ends of records */
+    size_t      ncuts;
+};
+
+static void
+load_make(struct load *l, const struct job *job)
+{
+    size_t at;
+    l->len = l->stanzas = l->ncuts = 0;
+    while (l->len + job->size <= sizeof l->text - 8) {
+        l->len += stanza_make(l->text + l->len, job->size, job->inwards, (unsigned)l->stanzas++);
+        if (!job->bulk)
+            l->cuts[l->ncuts++] = l->len;
+    }
+    for (at = RECORD; job->bulk && at < l->len + RECORD; at += RECORD)
+        l->cuts[l->ncuts++] = at < l->len ? at : l->len;
+}
+
+/* Encrypt as much of the load as there is room for. */
+static void
+end_send_load(struct end *e, const struct load *l, size_t *at, size_t *cut)
+{
+    while (e->out_len + RECORD + 256 < RAW && *cut < l->ncuts) {
+        int n = mbedtls_ssl_write(&e->ssl, (const unsigned char *)l->text + *at, l->cuts[*cut] - *at);
+        if (n <= 0)
+            must(n, "sending stanzas");
+        *at += (size_t)n;
+        if (*at == l->cuts[*cut])
+            ++*cut;
+    }
+}
+
+/* Decrypt what has come; true when it was anything. */
+static bool
+end_receive(struct end *e)
+{
+    static char plain[RECORD];
+    bool any = false;
+    int n;
+    while ((n = mbedtls_ssl_read(&e->ssl, (unsigned char *)plain, sizeof plain)) > 0) {
+        end_count(e, plain, (size_t)n);
+        any = true;
+    }
+    if (n != MBEDTLS_ERR_SSL_WANT_READ)
+        must(n, "receiving stanzas");
+    return any;
+}
+
+static void
+end_acknowledge(struct end *gateway, uint64_t h)
+{
+    char text[80];
+    snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%lu'/>", (unsigned long)(h & 0xffffffff));
+    if (gateway->out_len + 512 < RAW)
+        end_say(gateway, text);
+}
+
+/* Send and count until all has arrived.  `from` and `to` are the partner and the gateway, or the
+ * other way round. */
+static void
+run_stanzas(const struct job *job, struct end *from, struct end *to, const struct load *load)
+{
+    struct end *ends[2] = { from, to };
+    uint64_t sent = 0;
+    uint64_t first = to->stanzas;
+    uint64_t told = to->stanzas;
+    size_t at = 0;
+    size_t cut = load->ncuts;
+    while (to->stanzas - first < job->count) {
+        bool moved = false;
+        if (cut == load->ncuts && sent < job->count
+            && (job->inwards || sent - (to->stanzas - first) + load->stanzas <= OUT_WINDOW)) {
+            at = cut = 0;
+            sent += load->stanzas;
+        }
+        end_send_load(from, load, &at, &cut);
+        end_pump(from);
+        end_pump(to);
+        moved = end_receive(to) || moved;
+        end_receive(from);
+        if (job->inwards && to->stanzas != told) {
+            end_acknowledge(to, to->stanzas);
+            told = to->stanzas;
+        }
+        if (!moved && to->in_at == to->in_len)
+            ends_wait(ends, 2);
+    }
+}
+
+/* ---- the yardstick: mbed TLS alone ---- */
+
+/* A session in memory: what one end writes the other reads. */
+static void
+bare_connect(struct end *client, struct end *server)
+{
+    int a = -1;
+    int b = -1;
+    while (a != 0 || b != 0) {
+        struct end *ends[2] = { client, server };
+        int i;
+        a = a != 0 ? mbedtls_ssl_handshake(&client->ssl) : 0;
+        if (a != 0 && a != MBEDTLS_ERR_SSL_WANT_READ)
+            must(a, "TLS handshake in memory");
+        for (i = 0; i < 2; i++) {
+            struct end *x = ends[i];
+            struct end *y = ends[1 - i];
+            memcpy(y->in, x->out, x->out_len);
+            y->in_at = 0;
+            y->in_len = x->out_len;
+            x->out_len = 0;
+            if (i == 0)
+                b = b != 0 ? mbedtls_ssl_handshake(&server->ssl) : 0;
+        }
+        if (b != 0 && b != MBEDTLS_ERR_SSL_WANT_READ)
+            must(b, "TLS handshake in memory");
+    }
+}
+
+struct bare {
+    struct end *client;   /* makes the records that are decrypted */
+    struct end *in;       /* decrypts */
+    struct end *out;      /* encrypts */
+    struct end *sink;
+};
+
+static struct bare
+bare_open(struct credentials *client, struct credentials *server)
+{
+    struct bare b;
+    b.client = end_new(client, -1, NULL);
+    b.in = end_new(server, -1, NULL);
+    b.sink = end_new(client, -1, NULL);
+    b.out = end_new(server, -1, NULL);
+    bare_connect(b.client, b.in);
+    bare_connect(b.sink, b.out);
+    return b;
+}
+
+/* Processor time in us to decrypt the load once and to encrypt it in records of `record` bytes. */
+static double
+bare_round(struct bare *b, const struct load *load, size_t record)
+{
+    static char plain[sizeof load->text + RECORD];
+    size_t got = 0;
+    size_t at = 0;
+    size_t cut = 0;
+    double start;
+    int n;
+    end_send_load(b->client, load, &at, &cut);
+    memcpy(b->in->in, b->client->out, b->client->out_len);
+    b->in->in_at = 0;
+    b->in->in_len = b->client->out_len;
+    b->client->out_len = 0;
+    start = clock_us(CLOCK_PROCESS_CPUTIME_ID);
+    while ((n = mbedtls_ssl_read(&b->in->ssl, (unsigned char *)plain + got, sizeof plain - got)) > 0)
+        got += (size_t)n;
+    for (at = 0; at < got; at += (size_t)n) {
+        b->out->out_len = 0;
+        n = mbedtls_ssl_write(&b->out->ssl, (const unsigned char *)plain + at,
+            got - at < record ? got - at : record);
+        if (n <= 0)
+            must(n, "encrypting");
+    }
+    return clock_us(CLOCK_PROCESS_CPUTIME_ID) - start;
+}
+
+/* Microseconds a stanza; short runs, so the middle half counts. */
+static int
+compare(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double
+bare_measure(struct bare *b, const struct load *load, size_t record)
+{
+    enum { ROUNDS = 400 };
+    static double times[ROUNDS];
+    double sum = 0;
+    int i;
+    for (i = 0; i < ROUNDS; i++)
+        times[i] = bare_round(b, load, record == 0 ? RECORD : record);
+    qsort(times, ROUNDS, sizeof *times, compare);
+    for (i = ROUNDS / 4; i < ROUNDS * 3 / 4; i++)
+        sum += times[i];
+    return sum / (ROUNDS / 2) / (double)load->stanzas;
+}
+
+/* ---- the measurements ---- */
+
+struct bench {
+    const char        *program;
+    uint64_t           count;
+    struct credentials partner;
+    struct credentials partner_server;
+    struct credentials gateway;
+    pid_t              edge;
+    struct bare        bare;
+};
+
+static struct result
+measure(struct bench *b, struct end *partner, struct end *gateway, const struct job *job)
+{
+    static struct load load;
+    struct end *from = job->inwards ? partner : gateway;
+    struct end *to = job->inwards ? gateway : partner;
+    struct job warm = *job;
+    struct result r;
+    double wall;
+    uint64_t records;
+    uint64_t stanzas;
+    load_make(&load, job);
+    if (!job->inwards && load.stanzas > OUT_WINDOW / 4) {   /* what fits into the window */
+        load.ncuts = 0;
+        load.stanzas = 0;
+        load.len = 0;
+        while (load.stanzas < OUT_WINDOW / 4) {
+            load.len += stanza_make(load.text + load.len, job->size, false, (unsigned)load.stanzas++);
+            if (!job->bulk)
+                load.cuts[load.ncuts++] = load.len;
+        }
+        for (wall = RECORD; job->bulk && wall < (double)(load.len + RECORD); wall += RECORD)
+            load.cuts[load.ncuts++] = wall < (double)load.len ? (size_t)wall : load.len;
+    }
+    warm.count = job->count / 20;
+    run_stanzas(&warm, from, to, &load);
+    records = to->records;
+    stanzas = to->stanzas;
+    wall = clock_us(CLOCK_MONOTONIC);
+    r.edge_us = cpu_us(b->edge);
+    run_stanzas(job, from, to, &load);
+    stanzas = to->stanzas - stanzas;
+    r.edge_us = (cpu_us(b->edge) - r.edge_us) / (double)stanzas;
+    r.wall_us = (clock_us(CLOCK_MONOTONIC) - wall) / (double)stanzas;
+    records = to->records - records;
+    r.record = (size_t)(stanzas * job->size / (records > 0 ? records : 1));
+    r.bare_us = bare_measure(&b->bare, &load, r.record > RECORD ? RECORD : r.record);
+    return r;
+}
+
+static void
+bench_direction(struct bench *b, bool inwards)
+{
+    static const size_t sizes[] = { 300, 1000 };
+    int listener = partner_listen();
+    struct end *gateway;
+    struct end *partner;
+    size_t i;
+    b->edge = edge_start(b->program);
+    gateway = gateway_connect(&b->gateway);
+    if (inwards) {
+        partner = partner_connect(&b->partner);
+    } else {
+        char stanza[512];
+        stanza_make(stanza, 300, false, 0);
+        end_say(gateway, stanza);
+        partner = partner_accept(&b->partner_server, listener);
+        end_expect(partner, "</message>");
+    }
+    for (i = 0; i < 4; i++) {
+        struct job job = { inwards, i % 2 == 0, sizes[i / 2], b->count };
+        struct result r = measure(b, partner, gateway, &job);
+        printf("%-8s %-6s %5lu %10.2f %10.2f %7.2f %8lu %9.0f %5.0f%%  %s\n", inwards ? "inward" : "outward",
+            job.bulk ? "bulk" : "single", (unsigned long)job.size, r.edge_us, r.bare_us,
+            r.edge_us / r.bare_us, (unsigned long)r.record, 1e6 / r.wall_us,
+            100 * r.edge_us / r.wall_us, mbedtls_ssl_get_ciphersuite(&partner->ssl));
+        fflush(stdout);
+    }
+    edge_stop(b->edge);
+    close(gateway->fd);
+    close(partner->fd);
+    close(listener);
+    end_free(gateway);
+    end_free(partner);
+}
+
+/* The tokenizer and the writer by themselves. */
+static void
+bench_xml(size_t size)
+{
+    static const char header[] = "<stream:stream from='fab.example' to='corp.example' " NS ">";
+    static struct load load;
+    static struct xe_xml xml;
+    static struct xe_xml_event event;
+    struct xe_xml_limits limits = { 8192, 262144, 64, 64 };
+    struct job job = { true, true, size, 0 };
+    struct buf out = { .max = 1 << 20 };
+    double start;
+    size_t used;
+    size_t at;
+    int i;
+    load_make(&load, &job);
+    xe_xml_init(&xml, &limits);
+    xe_xml_next(&xml, header, sizeof header - 1, &used, &event);
+    start = clock_us(CLOCK_PROCESS_CPUTIME_ID);
+    for (i = 0; i < 1000; i++) {
+        buf_clear(&out);
+        for (at = 0; at < load.len; at += used) {
+            if (xe_xml_next(&xml, load.text + at, load.len - at, &used, &event) != XE_XML_ELEMENT)
+                die("the tokenizer refuses a stanza");
+            if (!xmlout_stanza(&out, &xml, &event))
+                die("the writer refuses a stanza");
+        }
+    }
+    printf("tokenizer and writer, %4lu bytes: %6.0f ns a stanza\n", (unsigned long)size,
+        (clock_us(CLOCK_PROCESS_CPUTIME_ID) - start) * 1000 / 1000 / (double)load.stanzas);
+    buf_free(&out);
+    xe_xml_free(&xml);
+}
+
+/* Server sessions of mbed TLS alone in a process of their own, KiB of each. */
+static double
+bare_memory(struct bench *b)
+{
+    int pipes[2];
+    int links[2];
+    double kib = 0;
+    pid_t child;
+    int i;
+    if (pipe(pipes) != 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, links) != 0)
+        die("no pipe");
+    fflush(stdout);
+    child = fork();
+    if (child == 0) {
+        static mbedtls_ssl_context ssl[STREAMS];
+        struct end *bio = end_new(&b->partner_server, links[0], NULL);
+        long before = 0;
+        close(links[1]);
+        for (i = 0; i < STREAMS; i++) {
+            int code;
+            if (i == 10)
+                before = memory_kib(getpid(), "Pss:");
+            mbedtls_ssl_init(&ssl[i]);
+            must(mbedtls_ssl_setup(&ssl[i], &b->partner_server.conf), "TLS session");
+            mbedtls_ssl_set_bio(&ssl[i], bio, end_put, end_get, NULL);
+            while ((code = mbedtls_ssl_handshake(&ssl[i])) != 0) {
+                if (code != MBEDTLS_ERR_SSL_WANT_READ)
+                    must(code, "TLS handshake");
+                end_pump(bio);
+                if (bio->in_at == bio->in_len) {
+                    ends_wait(&bio, 1);
+                    end_pump(bio);
+                }
+            }
+            end_pump(bio);
+        }
+        kib = (double)(memory_kib(getpid(), "Pss:") - before) / (STREAMS - 10);
+        _exit(write(pipes[1], &kib, sizeof kib) == sizeof kib ? 0 : 1);
+    }
+    close(links[0]);
+    for (i = 0; i < STREAMS; i++) {
+        struct end *client = end_new(&b->partner, links[1], NULL);
+        end_handshake(client);
+        end_free(client);
+    }
+    if (read(pipes[0], &kib, sizeof kib) != sizeof kib)
+        die("the process with the sessions has failed");
+    waitpid(child, NULL, 0);
+    return kib;
+}
+
+static void
+bench_memory(struct bench *b)
+{
+    static int fds[STREAMS + 20];
+    long before = 0;
+    long heap = 0;
+    double start;
+    int i;
+    b->edge = edge_start(b->program);
+    start = cpu_us(b->edge);
+    for (i = 0; i < STREAMS + 10; i++) {
+        struct end *e;
+        if (i == 10) {
+            before = memory_kib(b->edge, "Pss:");
+            heap = memory_kib(b->edge, "Private_Dirty:");
+            start = cpu_us(b->edge);
+        }
+        e = partner_connect(&b->partner);
+        fds[i] = e->fd;
+        end_free(e);
+    }
+    printf("idle authenticated stream, edge:         %6.1f KiB (%.1f private), %.2f ms to set up\n",
+        (double)(memory_kib(b->edge, "Pss:") - before) / STREAMS,
+        (double)(memory_kib(b->edge, "Private_Dirty:") - heap) / STREAMS,
+        (cpu_us(b->edge) - start) / 1000 / STREAMS);
+    for (i = 0; i < STREAMS + 10; i++)
+        close(fds[i]);
+    edge_stop(b->edge);
+    printf("server session of mbed TLS %-8s alone: %6.1f KiB\n", MBEDTLS_VERSION_STRING, bare_memory(b));
+}
+
+/* Both legs and the yardstick shall use the ciphersuite that the edge prefers. */
+static void
+agree_on_suite(struct bench *b)
+{
+    struct end *e;
+    b->edge = edge_start(b->program);
+    e = partner_connect(&b->partner);
+    suites[0] = mbedtls_ssl_get_ciphersuite_id(mbedtls_ssl_get_ciphersuite(&e->ssl));
+    close(e->fd);
+    end_free(e);
+    edge_stop(b->edge);
+}
+
+static void
+load_credentials(struct bench *b)
+{
+    credentials_load(&b->partner, "fab.example", false);
+    credentials_load(&b->partner_server, "fab.example", true);
+    credentials_load(&b->gateway, "fe.corp.example", false);
+}
+
+static bool
+wanted(int argc, char **argv, int first, const char *what)
+{
+    int i;
+    for (i = first; i < argc; i++)
+        if (strcmp(argv[i], what) == 0)
+            return true;
+    return first >= argc;
+}
+
+int
+main(int argc, char **argv)
+{
+    static struct bench b = { .count = 300000 };
+    char path[512];
+    int i = 3;
+    if (argc < 3)
+        die("usage: bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [xml] [in] [out] [mem]");
+    b.program = argv[1];
+    dir = argv[2];
+    for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
+        if (argv[i][1] == 'n')
+            b.count = strtoull(argv[i + 1], NULL, 10);
+        else
+            suites[0] = mbedtls_ssl_get_ciphersuite_id(argv[i + 1]);
+    }
+    signal(SIGPIPE, SIG_IGN);
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    psa_crypto_init();
+#endif
+    mbedtls_entropy_init(&entropy);
+    mbedtls_ctr_drbg_init(&rng);
+    must(mbedtls_ctr_drbg_seed(&rng, mbedtls_entropy_func, &entropy, NULL, 0), "random numbers");
+    mbedtls_x509_crt_init(&authorities);
+    snprintf(path, sizeof path, "%s/public.pem", dir);
+    must(mbedtls_x509_crt_parse_file(&authorities, path), path);
+    snprintf(path, sizeof path, "%s/internal.pem", dir);
+    must(mbedtls_x509_crt_parse_file(&authorities, path), path);
+    load_credentials(&b);
+    if (suites[0] == 0) {
+        agree_on_suite(&b);
+        load_credentials(&b);
+    }
+    if (wanted(argc, argv, i, "xml")) {
+        bench_xml(300);
+        bench_xml(1000);
+    }
+    if (wanted(argc, argv, i, "in") || wanted(argc, argv, i, "out")) {
+        b.bare = bare_open(&b.partner, &b.partner_server);
+        printf("%-8s %-6s %5s %10s %10s %7s %8s %9s %6s  %s\n", "", "mode", "bytes", "edge us", "alone us",
+            "ratio", "record", "stanzas/s", "busy", "ciphersuite");
+    }
+    if (wanted(argc, argv, i, "in"))
+        bench_direction(&b, true);
+    if (wanted(argc, argv, i, "out"))
+        bench_direction(&b, false);
+    if (wanted(argc, argv, i, "mem"))
+        bench_memory(&b);
+    return 0;
+}

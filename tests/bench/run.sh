@@ -1,0 +1,67 @@
+#!/bin/sh
+# run.sh -- builds and runs the benchmark of the edge (make bench)
+#
+#   run.sh [EDGE] [options and names for bench_edge]
+#
+# EDGE is the program, ../../xmppedge if absent.  BENCH_DIR keeps the folder with the configuration.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+edge=$here/../../xmppedge
+case ${1-} in
+    */*) edge=$(cd "$(dirname "$1")" && pwd)/$(basename "$1"); shift ;;
+esac
+dir=${BENCH_DIR-$(mktemp -d)}
+[ -n "${BENCH_DIR-}" ] || trap 'rm -rf "$dir"' EXIT
+mkdir -p "$dir"
+: "${CC:=cc}" "${CFLAGS:=-O2}" "${LDLIBS:=-lmbedtls -lmbedx509 -lmbedcrypto}"
+ulimit -n 4096
+
+# shellcheck disable=SC2086
+$CC -std=c99 $CFLAGS -Wall -Wextra -Wno-unused-function -o "$dir/bench_edge" "$here/bench_edge.c" \
+    ${LDFLAGS-} $LDLIBS
+
+authority() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" \
+        -out "$1.pem" -days 30 -subj "/CN=$1" -addext basicConstraints=critical,CA:TRUE \
+        -addext keyUsage=critical,keyCertSign,cRLSign 2>/dev/null
+}
+certificate() {
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" \
+        -out "$1.csr" -subj "/CN=$1" 2>/dev/null
+    printf 'subjectAltName=DNS:%s\n' "$1" >"$1.ext"
+    openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days 20 \
+        -extfile "$1.ext" -out "$1.pem" 2>/dev/null
+}
+cd "$dir"
+if [ ! -f edge.xml ]; then
+    authority public
+    authority internal
+    certificate corp.example public
+    certificate fab.example public
+    certificate edge.corp.example internal
+    certificate fe.corp.example internal
+    echo 0123456789abcdef0123 >secret
+    chmod 600 secret ./*.key
+    cat >edge.xml <<END
+<xmppedge role="edge" name="edge.corp.example">
+  <external address="127.0.7.2" port="25269"/>
+  <internal address="127.0.7.3" port="23456">
+    <certificate chain="edge.corp.example.pem" key="edge.corp.example.key"/>
+    <trust ca="internal.pem"/>
+    <gateway name="fe.corp.example"/>
+  </internal>
+  <domain name="corp.example"><certificate chain="corp.example.pem" key="corp.example.key"/></domain>
+  <trust ca="public.pem"/>
+  <dialback secret-file="secret"/>
+  <partners>
+    <partner domain="fab.example" sasl="optional" connection-limit="2000" proxy="127.0.7.1:25269"
+             proxy-direct-tls="true"/>
+  </partners>
+  <limits connections="2000" source-connections="2000" source-rate="1000" source-burst="2000"/>
+  <control socket="$dir/edge.sock"/>
+  <log level="info" file="edge.log"/>
+</xmppedge>
+END
+fi
+"$dir/bench_edge" "$edge" "$dir" "$@"
