@@ -1,6 +1,6 @@
 /* bench_edge.c -- what the edge costs: processor time a stanza, memory an idle stream
  *
- *   bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [what ...]
+ *   bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [-m bulk|single] [-s bytes] [what ...]
  *
  *   EDGE   the program; DIR has edge.xml and the certificates (run.sh makes it)
  *   what   any of xml in out mem; all of them if absent
@@ -494,9 +494,10 @@ struct load {
 static void
 load_make(struct load *l, const struct job *job)
 {
+    size_t most = job->inwards ? sizeof l->text : OUT_WINDOW / 4;
     size_t at;
     l->len = l->stanzas = l->ncuts = 0;
-    while (l->len + job->size <= sizeof l->text - 8) {
+    while (l->len + job->size <= sizeof l->text - 8 && l->stanzas < most) {
         l->len += stanza_make(l->text + l->len, job->size, job->inwards, (unsigned)l->stanzas++);
         if (!job->bulk)
             l->cuts[l->ncuts++] = l->len;
@@ -662,15 +663,24 @@ compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* A second process does the same meanwhile: beside the edge, this program keeps a processor busy,
+ * and processors share caches, clock rate and often their cores. */
 static double
 bare_measure(struct bare *b, const struct load *load, size_t record)
 {
     enum { ROUNDS = 400 };
     static double times[ROUNDS];
     double sum = 0;
+    pid_t child;
     int i;
+    fflush(stdout);
+    child = fork();
+    while (child == 0)
+        bare_round(b, load, record);
     for (i = 0; i < ROUNDS; i++)
-        times[i] = bare_round(b, load, record == 0 ? RECORD : record);
+        times[i] = bare_round(b, load, record);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
     qsort(times, ROUNDS, sizeof *times, compare);
     for (i = ROUNDS / 4; i < ROUNDS * 3 / 4; i++)
         sum += times[i];
@@ -681,13 +691,23 @@ bare_measure(struct bare *b, const struct load *load, size_t record)
 
 struct bench {
     const char        *program;
-    uint64_t           count;
+    uint64_t           count;      /* stanzas of a run */
+    const char        *mode;       /* only this one; NULL: both */
+    size_t             size;       /* only this one; 0: both */
     struct credentials partner;
     struct credentials partner_server;
     struct credentials gateway;
     pid_t              edge;
     struct bare        bare;
 };
+
+/* Mean bytes of plaintext in the records that the edge has sent. */
+static size_t
+record_size(const struct job *job, uint64_t stanzas, uint64_t records)
+{
+    size_t mean = (size_t)(stanzas * job->size / (records > 0 ? records : 1));
+    return mean < RECORD ? mean : RECORD;
+}
 
 static struct result
 measure(struct bench *b, struct end *partner, struct end *gateway, const struct job *job)
@@ -701,31 +721,22 @@ measure(struct bench *b, struct end *partner, struct end *gateway, const struct 
     uint64_t records;
     uint64_t stanzas;
     load_make(&load, job);
-    if (!job->inwards && load.stanzas > OUT_WINDOW / 4) {   /* what fits into the window */
-        load.ncuts = 0;
-        load.stanzas = 0;
-        load.len = 0;
-        while (load.stanzas < OUT_WINDOW / 4) {
-            load.len += stanza_make(load.text + load.len, job->size, false, (unsigned)load.stanzas++);
-            if (!job->bulk)
-                load.cuts[load.ncuts++] = load.len;
-        }
-        for (wall = RECORD; job->bulk && wall < (double)(load.len + RECORD); wall += RECORD)
-            load.cuts[load.ncuts++] = wall < (double)load.len ? (size_t)wall : load.len;
-    }
     warm.count = job->count / 20;
-    run_stanzas(&warm, from, to, &load);
-    records = to->records;
     stanzas = to->stanzas;
+    records = to->records;
+    run_stanzas(&warm, from, to, &load);
+    r.record = record_size(job, to->stanzas - stanzas, to->records - records);
+    r.bare_us = bare_measure(&b->bare, &load, r.record);
+    stanzas = to->stanzas;
+    records = to->records;
     wall = clock_us(CLOCK_MONOTONIC);
     r.edge_us = cpu_us(b->edge);
     run_stanzas(job, from, to, &load);
     stanzas = to->stanzas - stanzas;
     r.edge_us = (cpu_us(b->edge) - r.edge_us) / (double)stanzas;
     r.wall_us = (clock_us(CLOCK_MONOTONIC) - wall) / (double)stanzas;
-    records = to->records - records;
-    r.record = (size_t)(stanzas * job->size / (records > 0 ? records : 1));
-    r.bare_us = bare_measure(&b->bare, &load, r.record > RECORD ? RECORD : r.record);
+    r.record = record_size(job, stanzas, to->records - records);
+    r.bare_us = (r.bare_us + bare_measure(&b->bare, &load, r.record)) / 2;   /* before and after */
     return r;
 }
 
@@ -750,7 +761,11 @@ bench_direction(struct bench *b, bool inwards)
     }
     for (i = 0; i < 4; i++) {
         struct job job = { inwards, i % 2 == 0, sizes[i / 2], b->count };
-        struct result r = measure(b, partner, gateway, &job);
+        struct result r;
+        if ((b->mode != NULL && (strcmp(b->mode, "bulk") == 0) != job.bulk)
+            || (b->size != 0 && b->size != job.size))
+            continue;
+        r = measure(b, partner, gateway, &job);
         printf("%-8s %-6s %5lu %10.2f %10.2f %7.2f %8lu %9.0f %5.0f%%  %s\n", inwards ? "inward" : "outward",
             job.bulk ? "bulk" : "single", (unsigned long)job.size, r.edge_us, r.bare_us,
             r.edge_us / r.bare_us, (unsigned long)r.record, 1e6 / r.wall_us,
@@ -925,6 +940,10 @@ main(int argc, char **argv)
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         if (argv[i][1] == 'n')
             b.count = strtoull(argv[i + 1], NULL, 10);
+        else if (argv[i][1] == 's')
+            b.size = strtoul(argv[i + 1], NULL, 10);
+        else if (argv[i][1] == 'm')
+            b.mode = argv[i + 1];
         else
             suites[0] = mbedtls_ssl_get_ciphersuite_id(argv[i + 1]);
     }

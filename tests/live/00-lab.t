@@ -5,6 +5,7 @@ If this fails, nothing that follows means anything.
 """
 import os
 import sys
+sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from lab import Host, Lab, need_programs, self_signed            # noqa: E402

@@ -12,6 +12,7 @@ Inner servers:  Prosody, ejabberd, jabberd2; each serves a domain of its own beh
 """
 import os
 import sys
+sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import Border, Pki, binary, have_binary, partner             # noqa: E402

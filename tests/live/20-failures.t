@@ -9,6 +9,7 @@ import os
 import re
 import ssl
 import sys
+sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import Border, Edge, Gateway, Pki, binary, have_binary, partner     # noqa: E402

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import Border, Pki, binary, have_binary, partner                # noqa: E402

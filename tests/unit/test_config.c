@@ -441,7 +441,8 @@ all_errors_are_told_in_the_order_of_lines(void **state)
     (void)state;
     assert_null(world.c);
     assert_says(said, "x.xml:1: <xmppedge> name: expected a domain");
-    assert_says(said, "x.xml:1: <xmppedge>: expected a <internal> in it, found none\n");
+    assert_says(said, "x.xml:1: expected an <internal> where the gateways of the inner domains "
+        "connect, found none\n");
     assert_says(said, "x.xml:1: <xmppedge>: expected a <dialback> in it, found none\n");
     assert_says(said, "x.xml:2: <external> address: expected an IPv4 or IPv6 address, found nothing\n");
     assert_says(said, "x.xml:3: <domain>: expected name, gateway, found the unknown attribute gatewy\n");
