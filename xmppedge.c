@@ -1,5 +1,154 @@
 /* xmppedge.c -- the border of an XMPP organisation: server-to-server proxy and gateway
- * (opening comment: written last)
+ *
+ * One program, two roles.  An `edge` stands in the DMZ and speaks for the organisation's domains to its
+ * federation partners; a `gateway` stands beside the inner XMPP server and speaks for the partners.
+ * Between them is one connection, opened from the inside, with certificates on both sides: the trunk.
+ *
+ * HOW TO READ THIS FILE
+ *
+ * Calls go up the page, news comes down.  A function calls only what stands above it; there is not one
+ * forward declaration.  What has to be told downwards goes through tables of functions that the user
+ * fills in (struct conn_events, stream_events, s2s_events, trunk_events).  So from any line, what it
+ * is made of is above it and who uses it is below.
+ *
+ * Names read section, thing, verb.  Definitions start in column one: search ^conn_close( for a
+ * function, [CONN] for a section.  Each banner names the sections that its section calls, and
+ * tests/check_layers.awk holds it to that.
+ *
+ * CONTENTS
+ *
+ *  Language: XMPP as data; no sockets, no clock, no log.  -DXMPPEDGE_LANGUAGE_ONLY ends here
+ *   [BASE]    span_ text_       bytes that belong to somebody else, and text made of bytes
+ *   [BUF]     buf_              growable bytes with a ceiling
+ *   [WHY]     xe_why            the one list of endings
+ *   [JID]     jid_ xe_jid_      addresses, and domains in the form in which they are compared
+ *   [XML]     xml_ xmlout_ xe_xml_  XMPP's XML: the tokenizer, and stanzas for another stream
+ *   [ELEM]    elem_             small elements as trees
+ *   [PHASE]   phase_ xe_element_ xe_phase_ xe_side_  what may be said when
+ *
+ *  Wire: moves bytes and resolves names; does not know that XMPP exists
+ *   [MAP]     map_ list_        a hash table and a list whose links live inside their objects
+ *   [LOG]     log_              one line per event
+ *   [LOOP]    loop_ timer_      one thread, many sockets: readiness, timers, and work for later
+ *   [DNS]     dns_          from a domain to the addresses of its server, in the order to try them
+ *   [TLS]     tls_              TLS sessions, certificates and what they say
+ *   [CONN]    conn_ listener_ dial_ wire_  byte pipes: accepting, dialling, TLS, and their end
+ *
+ *  Service: server-to-server XMPP; never touches a socket
+ *   [QUEUE]   queue_        stanzas that wait: for a server, for a trunk, for an acknowledgement
+ *   [POLICY]  policy_           what a partner's settings allow: 18 combinations, one table
+ *   [AUTH]    dialback_ sasl_ peer_  keys, SASL EXTERNAL and whose certificate it is
+ *   [CONFIG]  config_           the configuration file: one table, read once, never changed
+ *   [PORTS]   ports_        the port summary of one configuration, as a table and as packet filters
+ *   [STREAM]  stream_           one XML stream over one connection (RFC 6120 4)
+ *   [S2S]     s2s_      a server-to-server connection: who is there, proven how, for which domains
+ *   [TRUNK]   trunk_            the link between an edge and a gateway on 23456
+ *   [ROUTE]   route_    where a stanza goes, where it waits, and what comes back when it cannot go
+ *
+ *  Program: puts it together
+ *   [EDGE]    edge_ xe_         one running instance: start, reload, drain, stop
+ *   [CONTROL] control_ status_  the control socket of a running instance, and what it tells
+ *   [DEMO]    demo_             a partner, an edge and a gateway on this machine, talking
+ *   [MAIN]    main_ main        commands, signals, exit codes
+ *
+ * THE PICTURE
+ *
+ *    partners, or the inner server                                              the other node
+ *          |                                                                         |
+ *      +---v----+       +--------+          +-----+         +-------+          +-----v----+
+ *      |  CONN  | bytes | STREAM | elements | S2S | stanzas | ROUTE | stanzas  |  TRUNK   |
+ *      | TCP TLS|<----->|        |<-------->|     |<------->| QUEUE |<-------->| on STREAM|
+ *      +--------+       +--------+          +-----+         +-------+          | on CONN  |
+ *       LOOP DNS         XML ELEM        PHASE AUTH JID      POLICY            +----------+
+ *
+ *      beside all of them: BASE BUF MAP LOG WHY CONFIG      around them: EDGE CONTROL MAIN
+ *
+ * LIFE OF A STANZA
+ *
+ *  From a server to the trunk:
+ *   conn_read_scratch()     a TLS record is decrypted into the one buffer that all connections share
+ *   stream_received()       shows the bytes to the tokenizer and drops what it has used
+ *   xe_xml_next()           finds one complete first-level element; it is still where it was received
+ *   s2s_in_element()        sees by its kind that it is a stanza
+ *   s2s_in_stanza()         are its two domains a pair that this stream has proven?
+ *   route_forward()         finds the way of the pair, or bounces what no stream could carry
+ *   route_put_trunk()       writes it with xmlout_stanza() straight into the window of the trunk
+ *   trunk_flush()           at the end of the turn hands all that is new to conn_send()
+ *   trunk_on_ack()          the other side has it: forgotten; route_trunk_down() takes it back if not
+ *
+ *  From the trunk to a server:
+ *   trunk_on_stanza()       counts it for the acknowledgement
+ *   route_trunk_stanza()    may this trunk bring this pair?
+ *   route_put_s2s()         writes it into the queue of the pair
+ *   route_dial()            if no connection is up: s2s_dial(), dns_find_servers(), dial_new()
+ *   s2s_out_authenticate()  SASL EXTERNAL or dialback, whichever both sides allow
+ *   route_s2s_ready()       the pair may send
+ *   route_push_s2s()        hands the queue to conn_send()
+ *   conn_write()            at the end of the turn, as many stanzas in a TLS record as are ready
+ *   route_release_written() the system has the bytes: forgotten; if they cannot go, route_bounce_queue()
+ *
+ * WHERE IS ...
+ *
+ *   every way to end, in all its words      XE_WHY(X) in xmppedge.h, xe_why()
+ *   every setting, default and its text     config_rows[] in [CONFIG], config_load()
+ *   what a stanza loses when it leaves      xmlout_stanza(), xmlout_content()
+ *   what may be said in which state         xe_phase_next()
+ *   how domains are compared                xe_jid_domain_normal()
+ *   who may talk to whom                    route_admit(), route_trunk_why()
+ *   what tls, sasl and dialback leave       policy_row()
+ *   the certificate decision                peer_may_speak_for()
+ *   the dialback key                        dialback_key(), dialback_check()
+ *   who answers a dialback question         s2s_in_verify()
+ *   how many connections                    route_room(), route_source_enter()
+ *   limits before authentication            stream_received(), stream_on_element()
+ *   the size of a stanza                    stream_xml_limits(), s2s_in_too_big()
+ *   the time limit of every state           s2s_enter(), trunk_enter(), stream_enter()
+ *   where a partner's server is             dns_find_servers()
+ *   the source address of row 2             dial_socket()
+ *   which trunk a pair takes                route_pin()
+ *   backpressure                            route_press(), conn_pause()
+ *   what comes back undelivered             route_bounce(), route_put_error()
+ *   when a failed server is tried again     route_back_off(), trunk_link_wait()
+ *   what happens on SIGHUP                  xe_reload()
+ *   what happens on SIGTERM                 xe_stop(), edge_drain_step()
+ *   how a connection ends                   conn_close(), wire_reap()
+ *   a line of the log                       log_begin(), log_end()
+ *   the answers of the echo domain          route_echo()
+ *   status and ping                         control_command(), status_put()
+ *   the port summary                        ports_rows(), ports_print()
+ *
+ * WORDS
+ *
+ *   partner, inner domain   a domain outside; a domain of ours, behind a gateway
+ *   local, remote           a domain that this node speaks for on its s2s side; one on the other side
+ *   pair                    a from-domain and a to-domain: the unit of authorisation, order and limits
+ *   initiating, receiving   who opened a stream, who accepted it (RFC 6120)
+ *   originating, authoritative   who sends a dialback key, who is asked about it (XEP-0220)
+ *   trunk, link             an edge and a gateway connected; a gateway's wish to be so
+ *   turn                    one call of loop_step()
+ *   why                     the reason of an ending, enum xe_why
+ *
+ * MEMORY
+ *
+ *   what               made by             owned by                   freed by
+ *   struct xmppedge    xe_open()           the program                xe_close()
+ *   struct config      config_load()       the instance               config_free(), after a reload too
+ *   struct edge_keys   edge_load_keys()    the instance               edge_keys_free()
+ *   tls_identity ...   tls_identity_load() counted references         with the last one
+ *   struct conn        conn_new()          struct wire                wire_reap(), end of the turn
+ *   struct dial        dial_new()          the s2s or link that asks  dial_free()
+ *   struct dns_query   dns_find_servers()  the asker, until it is answered or dns_cancel()
+ *   struct stream      with its s2s or trunk, in which it is embedded
+ *   struct s2s         s2s_accept(), s2s_dial()       the service     s2s_free(), end of the turn
+ *   struct s2s_pair    s2s_pair_new()      its s2s                    s2s_pair_free()
+ *   struct trunk       trunk_new()         the trunk service          trunk_free(), end of the turn
+ *   struct route_pair  route_pair_get()    struct route               route_pair_drop()
+ *   a stanza           route_put()         exactly one queue          queue_release()
+ *   an event's spans   xe_xml_next()       nobody: good until the call returns
+ *
+ * What is seen in an event stays where it is until the event has been handled: ends only mark, and
+ * freeing happens at the end of the turn.  There is no global mutable state but a signal number's way
+ * into the loop in [MAIN]; several instances can live in one process.
  */
 
 /* POSIX.1-2008 beside C99; -std=c99 hides it otherwise. */
@@ -413,6 +562,7 @@ xe_jid_split(struct xe_span text, struct xe_jid *jid)
     if (jid->domain.len > 0 && jid->domain.at[jid->domain.len - 1] == '.')
         jid->domain.len--;
     return jid->domain.len > 0 && jid->domain.len <= JID_PART_MAX
+           && jid->domain.at[jid->domain.len - 1] != '.'   /* one may be there, not two */
            && span_find(jid->domain, '@') == jid->domain.len;
 }
 
@@ -2395,12 +2545,12 @@ struct elem {
 };
 
 #if MXML_MAJOR_VERSION >= 4
-/* Mini-XML 4.0.0 to 4.0.4 do not know &apos;. */
+/* Mini-XML 4 asks for the entities that it does not know; 4.0.0 to 4.0.4 do not know &apos;. */
 static int
 elem_entity(void *user, const char *name)
 {
     (void)user;
-    return strcmp(name, "apos") == 0 ? '\'' : mxmlEntityGetValue(name);
+    return strcmp(name, "apos") == 0 ? '\'' : -1;
 }
 
 static void
@@ -2868,6 +3018,7 @@ xe_phase_next(enum xe_phase phase, enum xe_side side, enum xe_element_kind kind,
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -3065,17 +3216,22 @@ map_free(struct map *m)
  * anything but plain printable ASCII are quoted and escaped, so that no byte from the network can
  * forge a line or a field.  format="json" writes the same fields as one JSON object a line.
  *
- * The same event for the same subject is written LOG_BURST times in LOG_WINDOW_MS; what comes on top is
+ * The same event for the same subject is written LOG_BURST times in LOG_WINDOW_MS, and for all subjects
+ * together LOG_EVENT_BURST times, because subjects are often what a stranger says.  What comes on top is
  * counted and the count is told with the first line of the next window (suppressed=n): a flood of
  * attempts cannot fill the disk.
+ *
+ * A field that does not fit is left out as a whole, so that every line is complete in either form.
  * ======================================================================== */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-#define LOG_LINE_MAX   2048  /* bytes of a line; longer values are cut and end in "..." */
-#define LOG_VALUE_MAX  512   /* bytes of a value */
+#define LOG_LINE_MAX   2048  /* bytes of a line; a field that does not fit is left out */
+#define LOG_VALUE_MAX  512   /* bytes of a value as written; longer ones are cut and end in "..." */
 #define LOG_SLOTS      256   /* subjects remembered for the rate limit */
 #define LOG_BURST      20    /* lines of one event and subject in a window */
+#define LOG_EVENTS     128   /* events remembered for the rate limit */
+#define LOG_EVENT_BURST 600  /* lines of one event in a window */
 #define LOG_WINDOW_MS  60000
 
 struct log_slot {
@@ -3093,7 +3249,8 @@ struct log {
     void           *user;
     struct buf      line;       /* the line being made */
     bool            open;       /* between begin and end, and not suppressed */
-    struct log_slot slots[LOG_SLOTS];
+    struct log_slot slots[LOG_SLOTS];     /* of events with their subjects */
+    struct log_slot events[LOG_EVENTS];   /* of events */
 };
 
 static const char *
@@ -3119,8 +3276,9 @@ static void
 log_put_escaped(struct buf *out, struct xe_span s)
 {
     static const char hex[] = "0123456789abcdef";
+    size_t end = buf_len(out) + LOG_VALUE_MAX;
     size_t i;
-    for (i = 0; i < s.len && i < LOG_VALUE_MAX; i++) {
+    for (i = 0; i < s.len && buf_len(out) < end && !out->failed; i++) {
         unsigned char c = (unsigned char)s.at[i];
         if (c == '"' || c == '\\') {
             buf_putc(out, '\\');
@@ -3153,14 +3311,32 @@ log_put_value(struct log *l, struct xe_span value)
 }
 
 static void
-log_span(struct log *l, const char *key, struct xe_span value)
+log_put_key(struct log *l, const char *key)
 {
-    if (!l->open || value.at == NULL)
-        return;
     buf_puts(&l->line, l->json ? ",\"" : " ");
     buf_puts(&l->line, key);
     buf_puts(&l->line, l->json ? "\":" : "=");
+}
+
+/* A field is complete.  One that did not fit goes; others, smaller ones, may still come. */
+static void
+log_end_field(struct log *l, size_t before)
+{
+    if (!l->line.failed)
+        return;
+    l->line.failed = false;
+    l->line.tail = l->line.head + before;
+}
+
+static void
+log_span(struct log *l, const char *key, struct xe_span value)
+{
+    size_t before = buf_len(&l->line);
+    if (!l->open || value.at == NULL)
+        return;
+    log_put_key(l, key);
     log_put_value(l, value);
+    log_end_field(l, before);
 }
 
 static void
@@ -3172,14 +3348,14 @@ log_text(struct log *l, const char *key, const char *value)
 static void
 log_int(struct log *l, const char *key, int64_t value)
 {
+    size_t before = buf_len(&l->line);
     if (!l->open)
         return;
-    buf_puts(&l->line, l->json ? ",\"" : " ");
-    buf_puts(&l->line, key);
-    buf_puts(&l->line, l->json ? "\":" : "=");
+    log_put_key(l, key);
     if (value < 0)
         buf_putc(&l->line, '-');
     buf_putu(&l->line, value < 0 ? (uint64_t)-(value + 1) + 1 : (uint64_t)value);
+    log_end_field(l, before);
 }
 
 /* FNV-1a: picks a slot only, collisions merely share a budget. */
@@ -3195,25 +3371,34 @@ log_tag(const char *event, struct xe_span subject)
     return h;
 }
 
+/* Take a line from the budget of a slot.  False, and counted, when there is none left.  *suppressed
+ * grows by what the last window left out. */
+static bool
+log_slot_take(struct log_slot *slot, uint32_t tag, int64_t window, uint32_t burst, uint32_t *suppressed)
+{
+    if (slot->tag != tag || slot->window != window) {
+        *suppressed += slot->tag == tag ? slot->suppressed : 0;
+        *slot = (struct log_slot){ .tag = tag, .window = window };
+    }
+    if (slot->written >= burst) {
+        slot->suppressed++;
+        return false;
+    }
+    slot->written++;
+    return true;
+}
+
 /* Whether a line of this event and subject is within its budget; *suppressed receives what the last
  * window left out. */
 static bool
 log_budget(struct log *l, const char *event, struct xe_span subject, int64_t now, uint32_t *suppressed)
 {
     uint32_t tag = log_tag(event, subject);
-    struct log_slot *slot = &l->slots[tag % LOG_SLOTS];
+    uint32_t all = log_tag(event, span_make(NULL, 0)) % LOG_EVENTS;   /* who shares a slot shares its budget */
     int64_t window = now / LOG_WINDOW_MS;
     *suppressed = 0;
-    if (slot->tag != tag || slot->window != window) {
-        *suppressed = slot->tag == tag ? slot->suppressed : 0;
-        *slot = (struct log_slot){ .tag = tag, .window = window };
-    }
-    if (slot->written >= LOG_BURST) {
-        slot->suppressed++;
-        return false;
-    }
-    slot->written++;
-    return true;
+    return log_slot_take(&l->slots[tag % LOG_SLOTS], tag, window, LOG_BURST, suppressed)
+        && log_slot_take(&l->events[all], all, window, LOG_EVENT_BURST, suppressed);
 }
 
 /* Begin a line.  `event` is a stable word.  `subject` (may be absent) is who it is about; it counts
@@ -6586,13 +6771,13 @@ tls_close_notify(struct tls *t)
 
 /* ---- throw-away certificates ----
  *
- * For `xmppedge demo` only: EC P-256 keys, one authority, certificates for one domain each, good for
- * a few days.  A file that exists already is left alone and is an error. */
+ * For `xmppedge demo` only: EC P-256 keys, authorities, and certificates for one domain each, good
+ * for a few days.  A file that exists already is left alone and is an error. */
 
-#define TLS_MINT_NAME_MAX 100          /* bytes of a name, so that DER lengths are one byte */
-#define TLS_MINT_PEM_MAX  4096         /* bytes of one PEM file that is written */
-#define TLS_MINT_DAY      (24L * 60 * 60)
-#define TLS_MINT_DAYS     7            /* of validity; it begins a day ago for clocks that are late */
+#define TLS_MINT_NAME_MAX 100    /* bytes of a name, so that DER lengths are one byte */
+#define TLS_MINT_PEM_MAX  4096   /* bytes of one PEM file that is written */
+#define TLS_MINT_DAY      (24L * 60 * 60)   /* seconds */
+#define TLS_MINT_DAYS     7      /* of validity; it began a day ago, for clocks that are late */
 
 #if defined(MBEDTLS_X509_CRT_WRITE_C) && defined(MBEDTLS_PEM_WRITE_C) \
     && defined(MBEDTLS_PK_WRITE_C) && defined(MBEDTLS_ECP_DP_SECP256R1_ENABLED)
@@ -6662,7 +6847,8 @@ tls_mint_validity(struct tls_mint *m)
     return mbedtls_x509write_crt_set_validity(&m->crt, from_text, to_text);
 }
 
-/* SubjectAltName ::= SEQUENCE { dNSName [2] IA5String }.  By hand: the call for it came with 3.5. */
+/* SubjectAltName ::= SEQUENCE { dNSName [2] IA5String }.  By hand: the call for it came with
+ * 3.5. */
 static int
 tls_mint_dns_name(struct tls_mint *m, const char *domain)
 {
@@ -6682,6 +6868,9 @@ static int
 tls_mint_fill(struct tls_shared *shared, struct tls_mint *m, const char *name, const char *domain)
 {
     bool authority = domain == NULL;
+    unsigned usage = authority ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN
+        : MBEDTLS_X509_KU_DIGITAL_SIGNATURE;
+    int path_len = authority ? 0 : -1;
     int code;
     snprintf(m->subject, sizeof m->subject, "CN=%.*s", TLS_MINT_NAME_MAX, name);
     mbedtls_x509write_crt_set_version(&m->crt, MBEDTLS_X509_CRT_VERSION_3);
@@ -6690,10 +6879,8 @@ tls_mint_fill(struct tls_shared *shared, struct tls_mint *m, const char *name, c
     if ((code = tls_mint_key(shared, m)) != 0 || (code = tls_mint_serial(shared, m)) != 0
         || (code = tls_mint_validity(m)) != 0
         || (code = mbedtls_x509write_crt_set_subject_name(&m->crt, m->subject)) != 0
-        || (code = mbedtls_x509write_crt_set_basic_constraints(&m->crt, authority, authority ? 0 : -1)) != 0
-        || (code = mbedtls_x509write_crt_set_key_usage(&m->crt, authority
-            ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN
-            : MBEDTLS_X509_KU_DIGITAL_SIGNATURE)) != 0)
+        || (code = mbedtls_x509write_crt_set_basic_constraints(&m->crt, authority, path_len)) != 0
+        || (code = mbedtls_x509write_crt_set_key_usage(&m->crt, usage)) != 0)
         return code;
     return authority ? 0 : tls_mint_dns_name(m, domain);
 }
@@ -6715,13 +6902,14 @@ tls_mint_write(const struct tls_mint *m, const char *file, char err[TLS_ERROR_MA
 /* Sign, and write both files. */
 static bool
 tls_mint_finish(struct tls_shared *shared, struct tls_mint *m, const char *issuer,
-    mbedtls_pk_context *issuer_key, const char *cert_file, const char *key_file, char err[TLS_ERROR_MAX])
+    mbedtls_pk_context *issuer_key, const char *cert_file, const char *key_file,
+    char err[TLS_ERROR_MAX])
 {
     int code;
     mbedtls_x509write_crt_set_issuer_key(&m->crt, issuer_key);
     if ((code = mbedtls_x509write_crt_set_issuer_name(&m->crt, issuer)) != 0
-        || (code = mbedtls_x509write_crt_pem(&m->crt, m->text, sizeof m->text, mbedtls_ctr_drbg_random,
-            &shared->drbg)) != 0) {
+        || (code = mbedtls_x509write_crt_pem(&m->crt, m->text, sizeof m->text,
+            mbedtls_ctr_drbg_random, &shared->drbg)) != 0) {
         tls_error_text(code, err);
         return false;
     }
@@ -6735,7 +6923,8 @@ tls_mint_finish(struct tls_shared *shared, struct tls_mint *m, const char *issue
 
 /* `name` is the common name; `domain` goes into the certificate, NULL makes an authority. */
 static struct tls_mint *
-tls_mint_begin(struct tls_shared *shared, const char *name, const char *domain, char err[TLS_ERROR_MAX])
+tls_mint_begin(struct tls_shared *shared, const char *name, const char *domain,
+    char err[TLS_ERROR_MAX])
 {
     struct tls_mint *m = calloc(1, sizeof *m);
     int code;
@@ -6760,7 +6949,8 @@ tls_mint_authority(struct tls_shared *shared, const char *name, const char *cert
     const char *key_file, char err[TLS_ERROR_MAX])
 {
     struct tls_mint *m = tls_mint_begin(shared, name, NULL, err);
-    bool ok = m != NULL && tls_mint_finish(shared, m, m->subject, &m->key, cert_file, key_file, err);
+    bool ok = m != NULL
+        && tls_mint_finish(shared, m, m->subject, &m->key, cert_file, key_file, err);
     if (m != NULL)
         tls_mint_free(m);
     return ok;
@@ -6770,9 +6960,11 @@ tls_mint_authority(struct tls_shared *shared, const char *name, const char *cert
  * failure. */
 static bool
 tls_mint_certificate(struct tls_shared *shared, const char *domain, const char *authority_file,
-    const char *authority_key_file, const char *cert_file, const char *key_file, char err[TLS_ERROR_MAX])
+    const char *authority_key_file, const char *cert_file, const char *key_file,
+    char err[TLS_ERROR_MAX])
 {
-    struct tls_identity *authority = tls_identity_load(shared, authority_file, authority_key_file, err);
+    struct tls_identity *authority = tls_identity_load(shared, authority_file,
+        authority_key_file, err);
     struct tls_mint *m = authority == NULL ? NULL : tls_mint_begin(shared, domain, domain, err);
     bool ok = m != NULL && tls_mint_finish(shared, m, authority->facts->subject, &authority->key,
         cert_file, key_file, err);
@@ -6798,7 +6990,8 @@ tls_mint_authority(struct tls_shared *shared, const char *name, const char *cert
 
 static bool
 tls_mint_certificate(struct tls_shared *shared, const char *domain, const char *authority_file,
-    const char *authority_key_file, const char *cert_file, const char *key_file, char err[TLS_ERROR_MAX])
+    const char *authority_key_file, const char *cert_file, const char *key_file,
+    char err[TLS_ERROR_MAX])
 {
     (void)authority_file;
     (void)authority_key_file;
@@ -6808,7 +7001,7 @@ tls_mint_certificate(struct tls_shared *shared, const char *domain, const char *
 #endif
 
 /* ===========================================================================
- * [CONN]  conn_ listener_ dial_ wire_   byte pipes: accepting, dialling, plain or TLS, and their end
+ * [CONN]  conn_ listener_ dial_ wire_   byte pipes: accepting, dialling, TLS, and their end
  * calls:  BASE BUF MAP LOG LOOP DNS TLS
  *
  *   listener_open()  accepted(fd)  --+
@@ -6999,7 +7192,8 @@ conn_watch(struct conn *c)
     unsigned want = 0;
     if (c->state == CONN_CLOSED)
         return;
-    if (!c->paused || c->state == CONN_LINGER)
+    /* nobody reads while the last words go out: bytes that come would wake us for nothing */
+    if ((!c->paused && c->state != CONN_FLUSHING) || c->state == CONN_LINGER)
         want |= LOOP_READ;
     if (buf_len(&c->out) > 0 && !list_linked(&c->flush.node))
         want |= LOOP_WRITE;
@@ -7218,7 +7412,7 @@ conn_write(struct conn *c)
     }
     if (buf_len(&c->out) == 0)
         conn_written_all(c);
-    else if (moved || !timer_armed(&c->timer))
+    else if ((moved && !c->let_go) || !timer_armed(&c->timer))   /* last words have one limit in all */
         timer_set(c->wire->loop, &c->timer, c->wire->write_timeout_ms);
     if (c->state != CONN_CLOSED)
         conn_watch(c);
@@ -11573,7 +11767,7 @@ ports_print(const struct config *c, enum ports_format format, struct buf *out)
 #define STREAM_ID_BYTES   16        /* of randomness in a stream id; the dialback key depends on it */
 #define STREAM_ID_MAX     256       /* characters of a peer's stream id that we keep */
 #define STREAM_DETAIL_MAX 160       /* of what the peer or a library says about an end */
-#define STREAM_OUT_MAX    ((size_t)4 << 20)  /* bytes gathered for one connection */
+#define STREAM_OUT_MAX    ((size_t)4 << 20)  /* bytes gathered for one connection, besides one stanza */
 
 /* What all streams of one running instance share. */
 struct stream_shared {
@@ -11693,8 +11887,8 @@ stream_unescape(struct xe_span value, char *out, size_t size)
 static bool
 stream_send(struct stream *s, struct xe_span bytes)
 {
-    if (s->conn == NULL || !conn_send(s->conn, bytes))
-        return false;
+    if (s->conn == NULL || s->state == STREAM_CLOSING || !conn_send(s->conn, bytes))
+        return false;   /* behind our end tag there is nothing to say */
     s->spoke = loop_now(s->shared->loop);
     return true;
 }
@@ -12094,8 +12288,20 @@ stream_start(struct stream *s, struct stream_shared *shared, int fd, bool initia
     s->elements = 0;
     s->id[0] = '\0';
     xe_xml_init(&s->xml, &limits);
-    s->conn = conn_new(shared->wire, fd, limits.element, STREAM_OUT_MAX, &conn_events, s);
+    s->conn = conn_new(shared->wire, fd, limits.element, STREAM_OUT_MAX + limits.element, &conn_events, s);
     return s->conn != NULL;
+}
+
+/* Take whatever a tokenizer may take, elements of up to `bytes`: on a stream that many share, what is
+ * too much comes back by itself and does not end the stream. */
+static void
+stream_widen(struct stream *s, size_t bytes)
+{
+    s->xml.limits.element = bytes;
+    s->xml.limits.depth = XE_XML_DEPTH_MAX;
+    s->xml.limits.attrs = XE_XML_ATTRS_MAX;
+    if (s->conn != NULL)
+        s->conn->in.max += bytes;
 }
 
 /* ===========================================================================
@@ -12130,6 +12336,7 @@ stream_start(struct stream *s, struct stream_shared *shared, int fd, bool initia
 #define S2S_DOMAIN_MAX   256    /* bytes of a normalised domain, with NUL */
 #define S2S_KEY_MAX      512    /* bytes of a dialback key */
 #define S2S_VERIFIES_MAX 200    /* dialback questions under way in one instance */
+#define S2S_VERIFIES_EACH 20    /* and with one domain: a slow one must not use up those of all */
 
 enum s2s_kind { S2S_IN, S2S_OUT, S2S_VERIFY };
 
@@ -12513,6 +12720,7 @@ s2s_pair_open(struct s2s_pair *p, const char *method)
     if (s->remote[0] == '\0') {   /* pre-1.0 headers name nobody */
         memcpy(s->remote, p->remote.at, p->remote.len);
         memcpy(s->local, p->local.at, p->local.len);
+        s->local[p->local.len] = '\0';
     }
     s2s_enter(s, S2S_OPEN);
     s2s_log_open(s);
@@ -12568,8 +12776,13 @@ s2s_end(struct s2s *s, enum xe_why why)
     if (parent != NULL)
         s2s_verified(parent, why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED
             ? XE_WHY_DIALBACK_UNREACHABLE : why);
-    while (!list_empty(&s->pairs))
-        s2s_pair_free(MAP_OWNER(s->pairs.next, struct s2s_pair, node));
+    while (!list_empty(&s->pairs)) {
+        struct s2s_pair *p = MAP_OWNER(s->pairs.next, struct s2s_pair, node);
+        struct s2s *question = p->verify;
+        s2s_pair_free(p);
+        if (question != NULL)
+            s2s_end(question, XE_WHY_DONE);   /* nobody waits for its answer any more */
+    }
     list_remove(&s->node);
     service->count--;
     if (s->kind == S2S_VERIFY)
@@ -12787,7 +13000,9 @@ s2s_in_starttls(struct s2s *s, const struct xe_xml_event *e)
 {
     struct tls *tls = NULL;
     (void)e;
-    if (!stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED && s->state == S2S_ACCEPTED)
+    /* a question about a key that was shown in the clear must not be answered inside TLS */
+    if (!stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED && s->state == S2S_ACCEPTED
+        && s->npairs == 0)
         tls = s2s_new_tls(s);
     if (tls == NULL) {
         stream_send(&s->stream, span_of("<failure xmlns='" STREAM_NS_TLS "'/></stream:stream>"));
@@ -12815,8 +13030,11 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
 {
     char authzid[S2S_DOMAIN_MAX];
     struct s2s_pair *p;
-    if (s->state != S2S_ACCEPTED || s->authenticated) {
-        s2s_fail(s, XE_WHY_SASL_ABUSE);
+    enum xe_why why;
+    if (s->state != S2S_ACCEPTED || s->authenticated || s->npairs > 0) {
+        s2s_fail(s, XE_WHY_SASL_ABUSE);   /* dialback first, or under way: the stream cannot begin anew */
+    } else if (s->local[0] == '\0') {
+        s2s_fail(s, XE_WHY_BAD_ADDRESS);   /* nobody has said whom the stream is for */
     } else if (!span_is(xe_xml_attr(e, "mechanism"), "EXTERNAL")) {
         s2s_in_sasl_failure(s, "invalid-mechanism");
     } else if (!policy_allows_sasl(s->terms.methods, stream_is_secure(&s->stream))) {
@@ -12828,6 +13046,8 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
         s2s_in_sasl_failure(s, "incorrect-encoding");
     } else if (authzid[0] != '\0' && !s2s_domain_is(span_of(authzid), s->remote)) {
         s2s_in_sasl_failure(s, "invalid-authzid");
+    } else if ((why = s->service->events->room(s->service->user, s, span_of(s->remote))) != XE_WHY_NONE) {
+        s2s_fail(s, why);
     } else {
         p = s2s_pair_new(s, span_of(s->remote), span_of(s->local));
         if (p == NULL) {
@@ -12851,6 +13071,19 @@ s2s_key(const struct xe_xml_event *e, char key[S2S_KEY_MAX])
         && stream_unescape(e->inner, key, S2S_KEY_MAX) && key[0] != '\0';
 }
 
+/* Dialback questions under way with this domain. */
+static size_t
+s2s_verifies(const struct s2s_service *v, struct xe_span remote)
+{
+    const struct list_node *n;
+    size_t count = 0;
+    for (n = v->all.next; v->verifies >= S2S_VERIFIES_EACH && n != &v->all; n = n->next) {
+        const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
+        count += s->kind == S2S_VERIFY && span_is(remote, s->remote);
+    }
+    return count;
+}
+
 /* May this pair be proven by dialback here and now? */
 static enum xe_why
 s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
@@ -12862,7 +13095,8 @@ s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local, 
         return XE_WHY_TLS_REQUIRED;
     if (!s2s_dialback_allowed(s, terms->methods))
         return XE_WHY_DIALBACK_OFF;
-    if (s->npairs >= s2s_limits(s)->pairs || s->service->verifies >= S2S_VERIFIES_MAX)
+    if (s->npairs >= s2s_limits(s)->pairs || s->service->verifies >= S2S_VERIFIES_MAX
+        || s2s_verifies(s->service, remote) >= S2S_VERIFIES_EACH)
         return XE_WHY_PAIR_LIMIT;
     return s->npairs == 0 || !span_is(remote, s->remote)
         ? s->service->events->room(s->service->user, s, remote) : XE_WHY_NONE;
@@ -12935,7 +13169,12 @@ s2s_send_dialback(struct s2s *s)
 static void
 s2s_send_verify(struct s2s *s)
 {
-    struct buf *t = stream_text(&s->stream);
+    struct buf *t;
+    if (s->parent == NULL) {   /* who wanted to know has gone meanwhile */
+        s2s_close(s, XE_WHY_DONE);
+        return;
+    }
+    t = stream_text(&s->stream);
     buf_puts(t, "<db:verify");
     xmlout_attr(t, "from", span_of(s->local));
     xmlout_attr(t, "to", span_of(s->remote));
@@ -13604,6 +13843,7 @@ s2s_pause(struct s2s *s, bool paused)
 #define TRUNK_DOMAINS_MAX  256
 #define TRUNK_NAME_MAX     256
 #define TRUNK_OUT_HIGH     ((size_t)256 << 10)   /* bytes handed to the connection at a time */
+#define TRUNK_STANZA_MAX   ((size_t)17 << 20)    /* above the largest stanza-bytes that can be configured */
 
 #define TRUNK_STATES(X) \
     X(TRUNK_DIALLING, "dialling") \
@@ -13639,6 +13879,7 @@ struct trunk {
     int64_t               since;        /* ms, begin */
     bool                  leaving;      /* one of the sides drains: nothing new this way */
     bool                  we_leave;     /* we have said so */
+    int64_t               left;         /* ms, when we have */
     bool                  peer_leaves;  /* the other side has said so */
     struct list_node      node;         /* in service->all */
     /* private */
@@ -13893,7 +14134,9 @@ trunk_check_drained(struct trunk *t)
         t->drained_told = true;
         stream_send(&t->stream, span_of("<drained xmlns='" TRUNK_NS "'/>"));
     }
-    if (t->we_leave && t->peer_drained && t->service->events->finished(t->service->user))
+    /* when the whole node stops, its accepted streams may still bring what goes this way */
+    if (t->we_leave && t->peer_drained
+        && (!t->service->stopping || t->service->events->finished(t->service->user)))
         stream_close(&t->stream, XE_WHY_SHUTDOWN);
 }
 
@@ -13955,8 +14198,11 @@ trunk_timeout(struct timer *timer)
 {
     struct trunk *t = MAP_OWNER(timer, struct trunk, timer);
     const struct config_limits *l = trunk_limits(t);
-    int64_t quiet = loop_now(t->service->shared->loop) - t->stream.heard;
-    if (t->state != TRUNK_UP) {
+    int64_t now = loop_now(t->service->shared->loop);
+    int64_t quiet = now - t->stream.heard;
+    if (t->state == TRUNK_UP && t->we_leave && !t->service->stopping && now - t->left >= l->drain_ms) {
+        trunk_fail(t, XE_WHY_SHUTDOWN);   /* long enough: what is not answered for goes another way */
+    } else if (t->state != TRUNK_UP) {
         trunk_fail(t, XE_WHY_SETUP_TIMEOUT);
     } else if (quiet >= l->trunk_ping_ms + l->trunk_answer_ms) {
         trunk_fail(t, XE_WHY_PING_TIMEOUT);
@@ -13981,6 +14227,8 @@ trunk_leave(struct trunk *t)
     if (t->we_leave)
         return;
     t->leaving = t->we_leave = true;
+    t->left = loop_now(t->service->shared->loop);
+    timer_set(t->service->shared->loop, &t->timer, trunk_limits(t)->drain_ms);
     stream_send(&t->stream, span_of("<drain xmlns='" TRUNK_NS "'/>"));
     trunk_flush_later(t);
 }
@@ -14000,6 +14248,7 @@ trunk_become_up(struct trunk *t)
 {
     struct log *log = t->service->shared->log;
     trunk_enter(t, TRUNK_UP);
+    stream_widen(&t->stream, TRUNK_STANZA_MAX);
     t->window.bytes.max = trunk_limits(t)->trunk_window_bytes + 2 * trunk_limits(t)->stanza_bytes;
     if (t->link != NULL)
         t->link->backoff_ms = trunk_limits(t)->trunk_retry_first_ms;
@@ -14645,6 +14894,7 @@ struct route {
     struct buf            text;     /* a stanza of our own */
     struct route_pair    *last;     /* the pair of the last stanza from a trunk */
     bool                  trunk_seen; /* some trunk has been up */
+    bool                  ending;   /* everything is being closed: nothing new is dialled */
     void                (*push)(struct loop_task *t);   /* work of a pair at the end of a turn */
     void                (*held)(struct timer *t);       /* a pair has waited too long for a trunk */
     uint64_t              stanzas;  /* handed on */
@@ -14747,7 +14997,8 @@ route_connection_limit(const struct route *r, struct xe_span remote)
         : route_is_edge(r) ? r->config->limits.partner_connections : r->config->limits.connections;
 }
 
-/* May one more connection with this domain be held?  `s`, if any, is the one that asks. */
+/* May one more connection with this domain be held?  `s`, if any, is the one that asks.  Only those count
+ * whose domain is proven, or that we dial: claims cost a partner nothing. */
 static enum xe_why
 route_room(void *user, const struct s2s *s, struct xe_span remote)
 {
@@ -14759,7 +15010,8 @@ route_room(void *user, const struct s2s *s, struct xe_span remote)
         return XE_WHY_CONN_LIMIT;
     for (n = r->s2s->all.next; n != &r->s2s->all; n = n->next) {
         const struct s2s *other = MAP_OWNER(n, struct s2s, node);
-        if (other != s && other->kind != S2S_VERIFY && span_is(remote, other->remote))
+        if (other != s && (other->kind == S2S_OUT || other->state == S2S_OPEN)
+            && span_is(remote, other->remote))
             count++;
     }
     return count >= limit ? XE_WHY_PARTNER_LIMIT : XE_WHY_NONE;
@@ -14781,18 +15033,19 @@ route_source_key(const struct sockaddr_storage *from, char key[80])
     *port = '\0';
 }
 
-/* Forget the sources that have no connection and whose bucket is full again. */
+/* Forget the sources that have no connection and were last seen `idle` ms ago: by then their bucket is
+ * full again. */
 static void
-route_sources_sweep(struct route *r)
+route_sources_sweep(struct route *r, int64_t idle)
 {
-    int64_t before = loop_now(r->shared->loop) - ROUTE_SOURCE_IDLE_MS;
+    int64_t before = loop_now(r->shared->loop) - idle;
     size_t i;
     for (i = 0; r->sources.buckets != NULL && i <= r->sources.mask; i++) {
         struct map_node *n = r->sources.buckets[i];
         while (n != NULL) {
             struct route_source *s = MAP_OWNER(n, struct route_source, node);
             n = n->next;
-            if (s->count == 0 && s->last < before) {
+            if (s->count == 0 && s->last <= before) {
                 map_remove(&r->sources, &s->node);
                 free(s);
             }
@@ -14811,7 +15064,9 @@ route_source_find(struct route *r, const struct sockaddr_storage *from)
     if (n != NULL)
         return MAP_OWNER(n, struct route_source, node);
     if (r->sources.count >= ROUTE_SOURCES_MAX)
-        route_sources_sweep(r);
+        route_sources_sweep(r, ROUTE_SOURCE_IDLE_MS);
+    if (r->sources.count >= ROUTE_SOURCES_MAX)
+        route_sources_sweep(r, 0);   /* whoever owns a large network must not lock others out */
     if (r->sources.count >= ROUTE_SOURCES_MAX || (s = calloc(1, sizeof *s)) == NULL)
         return NULL;
     snprintf(s->key, sizeof s->key, "%.63s", key);
@@ -14832,7 +15087,8 @@ route_source_enter(struct route *r, const struct sockaddr_storage *from)
     int64_t price = l->source_rate > 0 ? 1000 / (int64_t)l->source_rate : 0;
     int64_t full = price * (int64_t)l->source_burst;
     struct route_source *s = route_source_find(r, from);
-    if (s == NULL || r->s2s->count >= l->connections)
+    /* an eighth is for what we dial: callers alone cannot cut us off */
+    if (s == NULL || r->s2s->count >= l->connections - l->connections / 8)
         return XE_WHY_CONN_LIMIT;
     s->credit_ms = s->credit_ms >= full || s->credit_ms + (now - s->last) >= full
         ? full : s->credit_ms + (now - s->last);
@@ -14918,7 +15174,7 @@ route_sweep(struct timer *t)
             && list_empty(&p->feeds))
             route_pair_drop(p);
     }
-    route_sources_sweep(r);
+    route_sources_sweep(r, ROUTE_SOURCE_IDLE_MS);
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
 }
 
@@ -14927,8 +15183,8 @@ route_sweep(struct timer *t)
 static bool
 route_trunk_usable(const struct route *r, const struct trunk *t, const struct route_pair *p)
 {
-    /* while we leave, what our own sources still bring goes out by it all the same */
-    return t->state == TRUNK_UP && (!t->leaving || (t->we_leave && !t->peer_leaves))
+    /* while the node stops, what our own sources still bring goes out by it all the same */
+    return t->state == TRUNK_UP && (!t->leaving || (t->we_leave && !t->peer_leaves && r->trunks->stopping))
         && (!route_is_edge(r) || trunk_serves(t, p->to));
 }
 
@@ -15074,6 +15330,8 @@ route_push_s2s(struct route_pair *p)
         size_t n;
         struct xe_span run = queue_send(&p->queue, ROUTE_OUT_HIGH, &n);
         if (!stream_send(&s->stream, run)) {
+            p->queue.sent -= n;
+            p->queue.sent_bytes -= run.len;
             s2s_close(s, XE_WHY_OUT_OF_MEMORY);
             return;
         }
@@ -15192,19 +15450,63 @@ route_queue_why(const struct route_pair *p)
     return p->route->memory >= l->memory_bytes ? XE_WHY_MEMORY : XE_WHY_NONE;
 }
 
-/* Write the stanza as it must read on the other stream to the end of `out`; `text` is one that is
- * ready.  The bytes written, 0 when there is no room. */
-static size_t
-route_write(struct buf *out, const struct xe_xml *xml, const struct xe_xml_event *e, struct xe_span text)
+/* Make the reader ready: it sits inside a stream of its own. */
+static void
+route_open_reader(struct route *r)
 {
-    size_t before = out->tail - out->head;
-    bool ok = e != NULL ? xmlout_stanza(out, xml, e) : buf_put(out, text);
-    if (!ok) {
+    static const char header[] = "<stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" STREAM_NS "'>";
+    struct xe_xml_limits limits = { 1024, (size_t)1 << 28, XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
+    size_t used;
+    xe_xml_free(&r->reader);
+    xe_xml_init(&r->reader, &limits);
+    xe_xml_next(&r->reader, header, sizeof header - 1, &used, &r->event);
+}
+
+/* A stanza of a queue as an event, read back by our own tokenizer. */
+static const struct xe_xml_event *
+route_read_back(struct route *r, struct xe_span stanza)
+{
+    size_t used;
+    if (xe_xml_next(&r->reader, stanza.at, stanza.len, &used, &r->event) == XE_XML_ELEMENT)
+        return &r->event;
+    route_open_reader(r);   /* a tokenizer that has refused something stays that way */
+    return NULL;
+}
+
+/* May the written form be more than a tokenizer accepts although the received one was not?  The header
+ * of the old stream can add declarations and a language to the root tag. */
+static bool
+route_is_doubtful(const struct xe_xml *xml, const struct xe_xml_event *e)
+{
+    return (e->flags & (XE_XML_STREAM_PREFIX | XE_XML_REWRITE)) != 0
+        || e->nattrs + xml->root_nns >= XE_XML_ATTRS_MAX;
+}
+
+/* Write the stanza as it must read on the other stream to the end of `out`; `text` is one that is
+ * ready.  *len receives the bytes.  Nothing is written that the other side would have to end a shared
+ * stream for: too large (`max` bytes and what a header can add), or more than its tokenizer takes. */
+static enum xe_why
+route_write(struct route *r, struct buf *out, const struct xe_xml *xml, const struct xe_xml_event *e,
+    struct xe_span text, size_t max, size_t *len)
+{
+    size_t before = buf_len(out);
+    enum xe_why why = XE_WHY_NONE;
+    *len = 0;
+    if (e != NULL ? !xmlout_stanza(out, xml, e) : !buf_put(out, text)) {
+        why = XE_WHY_MEMORY;
+    } else {
+        *len = buf_len(out) - before;
+        if (*len > max + r->config->limits.header_bytes)
+            why = XE_WHY_STANZA_TOO_BIG;
+        else if (e != NULL && route_is_doubtful(xml, e)
+            && route_read_back(r, span_make(out->bytes + out->head + before, *len)) == NULL)
+            why = XE_WHY_XML_PREFIX;
+    }
+    if (why != XE_WHY_NONE) {
         out->tail = out->head + before;
         out->failed = false;
-        return 0;
     }
-    return buf_len(out) - before;
+    return why;
 }
 
 /* The usual way towards a trunk: straight into its window. */
@@ -15213,13 +15515,10 @@ route_put_window(struct route_pair *p, const struct xe_xml *xml, const struct xe
     struct xe_span text)
 {
     struct trunk *t = p->trunk;
-    size_t len = route_write(&t->window.bytes, xml, e, text);
-    if (len == 0)
-        return XE_WHY_MEMORY;
-    if (len > t->max_bytes) {
-        t->window.bytes.tail -= len;
-        return XE_WHY_STANZA_TOO_BIG;
-    }
+    size_t len;
+    enum xe_why why = route_write(p->route, &t->window.bytes, xml, e, text, t->max_bytes, &len);
+    if (why != XE_WHY_NONE)
+        return why;
     if (!trunk_commit(t, len, p))
         return XE_WHY_OUT_OF_MEMORY;
     route_note_memory(p->route, len, 0);
@@ -15241,9 +15540,9 @@ route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_
     if (why != XE_WHY_NONE && (why != XE_WHY_MEMORY || e != NULL))
         return why;
     p->queue.bytes.max = p->route->config->limits.queue_bytes + 2 * p->route->config->limits.stanza_bytes;
-    len = route_write(&p->queue.bytes, xml, e, text);
-    if (len == 0)
-        return XE_WHY_QUEUE_FULL;
+    why = route_write(p->route, &p->queue.bytes, xml, e, text, p->route->config->limits.stanza_bytes, &len);
+    if (why != XE_WHY_NONE)
+        return why == XE_WHY_MEMORY ? XE_WHY_QUEUE_FULL : why;
     if (!queue_add(&p->queue, len, p))
         return XE_WHY_OUT_OF_MEMORY;
     route_note_memory(p->route, len, 0);
@@ -15288,27 +15587,6 @@ route_put(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_ev
         break;
     }
     return XE_WHY_NONE;   /* answers to the echo domain itself have arrived */
-}
-
-/* A stanza of a queue as an event, read back by our own tokenizer. */
-static const struct xe_xml_event *
-route_read_back(struct route *r, struct xe_span stanza)
-{
-    size_t used;
-    return xe_xml_next(&r->reader, stanza.at, stanza.len, &used, &r->event) == XE_XML_ELEMENT
-        ? &r->event : NULL;
-}
-
-/* Make the reader ready: it sits inside a stream of its own. */
-static void
-route_open_reader(struct route *r)
-{
-    static const char header[] = "<stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" STREAM_NS "'>";
-    struct xe_xml_limits limits = { 1024, (size_t)1 << 28, XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
-    size_t used;
-    xe_xml_free(&r->reader);
-    xe_xml_init(&r->reader, &limits);
-    xe_xml_next(&r->reader, header, sizeof header - 1, &used, &r->event);
 }
 
 /* ---- pings of our own ---- */
@@ -15613,6 +15891,18 @@ route_trunk_why(struct route *r, const struct trunk *t, struct xe_span from, str
     return route_is_local(r, from) ? XE_WHY_NONE : XE_WHY_PARTNER_UNLISTED;
 }
 
+/* The pair of the last stanza from a trunk when this one is of the same, as most are: nothing has to
+ * be normalised or looked up then. */
+static struct route_pair *
+route_pair_again(const struct route *r, const struct xe_xml_event *e)
+{
+    char text[3 * 1024];
+    struct route_pair *p = r->last;
+    return p != NULL
+        && span_eq(s2s_address_domain(xe_xml_attr(e, "from"), text, sizeof text), p->from)
+        && span_eq(s2s_address_domain(xe_xml_attr(e, "to"), text, sizeof text), p->to) ? p : NULL;
+}
+
 /* From a trunk: is it a pair that this trunk may bring?  Asked once per pair and reload. */
 static void
 route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
@@ -15620,21 +15910,25 @@ route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
     struct route *r = user;
     char from[S2S_DOMAIN_MAX];
     char to[S2S_DOMAIN_MAX];
-    enum xe_why why;
-    struct route_pair *p;
-    if (!route_domains(e, from, to)) {
+    enum xe_why why = XE_WHY_NONE;
+    struct route_pair *p = route_pair_again(r, e);
+    if (p == NULL && !route_domains(e, from, to)) {
         route_refuse_on_trunk(r, t, e, XE_WHY_BAD_ADDRESS);
         return;
     }
-    p = route_pair_find(r, span_of(from), span_of(to));
-    why = p != NULL && p->admitted && (!route_is_edge(r) || trunk_serves(t, p->from))
-        ? XE_WHY_NONE : route_trunk_why(r, t, span_of(from), span_of(to));
+    if (p == NULL)
+        p = route_pair_find(r, span_of(from), span_of(to));
+    if (p == NULL)
+        why = route_trunk_why(r, t, span_of(from), span_of(to));
+    else if (!p->admitted || (route_is_edge(r) && !trunk_serves(t, p->from)))
+        why = route_trunk_why(r, t, p->from, p->to);
     if (why == XE_WHY_NONE && p == NULL && (p = route_pair_get(r, span_of(from), span_of(to))) == NULL)
         why = XE_WHY_PAIR_LIMIT;
     if (why != XE_WHY_NONE) {
         route_refuse_on_trunk(r, t, e, why);
         return;
     }
+    r->last = p;
     p->admitted = true;
     p->trunk = p->way == ROUTE_TO_S2S ? t : p->trunk;   /* for the line that joins the legs */
     route_stanza(p, &t->stream.xml, e);
@@ -15896,13 +16190,14 @@ static void
 route_pair_push(struct loop_task *task)
 {
     struct route_pair *p = MAP_OWNER(task, struct route_pair, push);
+    const struct route *r = p->route;
     enum xe_why why = XE_WHY_NONE;
     if (p->way == ROUTE_TO_TRUNK) {
         route_push_trunk(p);
         return;
     }
     if (p->out == NULL && p->queue.count > 0)
-        why = route_dial(p);
+        why = r->ending ? XE_WHY_SHUTDOWN : route_dial(p);
     if (why != XE_WHY_NONE)
         route_bounce_queue(p, why);
     else
@@ -15931,7 +16226,7 @@ route_ping_from(const struct route *r, struct xe_span to)
     const struct config *c = r->config;
     bool inward = route_is_edge(r) ? route_way_to(r, to) == ROUTE_TO_TRUNK
         : route_way_to(r, to) == ROUTE_TO_S2S;
-    if (inward || span_eq(to, c->echo.domain))
+    if (inward)
         return c->partners.count > 0 ? c->partners.list[0].domain.name : span_of("ping.xmppedge.invalid");
     if (c->echo.domain.at != NULL)
         return c->echo.domain;
@@ -15947,8 +16242,13 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
 {
     struct xe_span from = route_ping_from(r, to);
     unsigned char dice[8];
-    struct route_pair *p = from.at == NULL ? NULL : route_pair_get(r, from, to);
+    struct route_pair *p;
     const struct xe_xml_event *e;
+    if (span_eq(to, r->config->echo.domain)) {
+        ping->answered(ping, XE_WHY_NONE, span_make(NULL, 0));   /* by this node itself */
+        return XE_WHY_NONE;
+    }
+    p = from.at == NULL ? NULL : route_pair_get(r, from, to);
     if (p == NULL || r->npings >= ROUTE_PINGS_MAX || !tls_random(r->shared->tls, dice, sizeof dice))
         return XE_WHY_PAIR_LIMIT;
     snprintf(ping->id, sizeof ping->id, "xmppedge-ping-%02x%02x%02x%02x%02x%02x%02x%02x", dice[0], dice[1],
@@ -15971,12 +16271,26 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     return XE_WHY_NONE;
 }
 
+/* Does policy still allow the connection, and every pair on it? */
+static bool
+route_is_allowed(struct route *r, const struct s2s *s)
+{
+    const struct list_node *n;
+    struct s2s_terms terms;
+    for (n = s->pairs.next; n != &s->pairs; n = n->next) {
+        const struct s2s_pair *p = MAP_OWNER(n, const struct s2s_pair, node);
+        if (route_admit(r, p->remote, p->local, &terms) != XE_WHY_NONE)
+            return false;
+    }
+    return s->remote[0] == '\0'
+        || route_admit(r, span_of(s->remote), span_of(s->local), &terms) == XE_WHY_NONE;
+}
+
 /* Policy may have changed: ask again for every pair, close the connections that it no longer allows. */
 static void
 route_reloaded(struct route *r)
 {
     struct list_node *n;
-    struct s2s_terms terms;
     for (n = r->all.next; n != &r->all; n = n->next) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         p->admitted = false;
@@ -15986,8 +16300,7 @@ route_reloaded(struct route *r)
     while (n != &r->s2s->all) {
         struct s2s *s = MAP_OWNER(n, struct s2s, node);
         n = n->next;
-        if (s->remote[0] != '\0'
-            && route_admit(r, span_of(s->remote), span_of(s->local), &terms) != XE_WHY_NONE) {
+        if (!route_is_allowed(r, s)) {
             s2s_fail(s, XE_WHY_RELOADED);
             n = r->s2s->all.next;
         }
@@ -16555,6 +16868,7 @@ edge_log_warnings(struct xmppedge *e, const struct config *c)
 static void
 edge_end_all(struct xmppedge *e)
 {
+    e->route.ending = true;
     while (!list_empty(&e->s2s.all))
         s2s_fail(MAP_OWNER(e->s2s.all.next, struct s2s, node), XE_WHY_SHUTDOWN);
     while (!list_empty(&e->trunks.all))
@@ -16827,11 +17141,13 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
 {
     struct buf out = { .max = 65536 };
     struct edge_keys keys;
-    struct config *fresh = config_load(e->config->path, &out);
+    struct config *fresh = e->state == EDGE_RUNNING ? config_load(e->config->path, &out) : NULL;
     struct config *old = e->config;
     const char *fixed = fresh == NULL ? NULL : edge_fixed_part(old, fresh);
     if (fresh != NULL)
         buf_clear(&out);
+    if (e->state != EDGE_RUNNING)
+        buf_puts(&out, "the service is shutting down\n");
     if (fixed != NULL) {
         buf_puts(&out, "the ");
         buf_puts(&out, fixed);
@@ -16847,6 +17163,8 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
         config_free(fresh);
         return false;
     }
+    if (old->secret.at == NULL && fresh->secret.at == NULL)
+        keys.secret = e->keys.secret;   /* what was drawn at start: questions about it are on their way */
     edge_keys_free(&e->keys);
     e->keys = keys;
     e->config = fresh;
@@ -16918,7 +17236,8 @@ struct control_client {
     struct route_ping ping;      /* first, so that a ping is its client */
     struct control   *control;   /* borrowed */
     struct conn      *conn;      /* owned */
-    struct timer      timer;     /* the ping takes too long */
+    struct timer      timer;     /* the question, or the answer to a ping, takes too long */
+    bool              asked_one; /* the question has come */
     int64_t           asked;     /* ms */
     struct loop_task  reap;
     struct list_node  node;
@@ -17337,8 +17656,9 @@ control_received(struct conn *conn, void *user, const char *at, size_t len)
     struct control_client *c = user;
     size_t end = span_find(span_make(at, len), '\n');
     (void)conn;
-    if (c->conn == NULL || timer_armed(&c->timer))
+    if (c->conn == NULL || c->asked_one)
         return len;   /* one question a connection */
+    c->asked_one = end < len;
     if (end < len)
         control_command(c, span_make(at, end));
     else if (len < CONTROL_LINE_MAX)
@@ -17384,6 +17704,7 @@ control_accepted(void *user, int fd, const struct sockaddr_storage *from)
     }
     list_append(&control->clients, &c->node);
     control->count++;
+    timer_set(&control->edge->loop, &c->timer, CONTROL_PING_MS);
 }
 
 static void
@@ -17735,8 +18056,7 @@ demo_choose_addresses(struct demo *d)
 {
     static const char *const remarks[DEMO_PLANS] = { "",
         "The standard ports are in use on this machine: other free ones take their place.\n",
-        "This machine has one loopback address only: free ports take the place of the standard "
-            "ones.\n" };
+        "This machine has one loopback address: free ports take the place of standard ones.\n" };
     unsigned i;
     int plan;
     for (plan = 0; plan < DEMO_PLANS; plan++)
@@ -17857,8 +18177,8 @@ demo_put_config_partner(const struct demo *d, struct buf *out)
 static void
 demo_put_config_edge(const struct demo *d, struct buf *out)
 {
-    buf_puts(out, "<!-- Our edge: rows 1 and 2 of the port table at the external address, row 3 at\n"
-        "     the internal one. -->\n"
+    buf_puts(out, "<!-- Our edge: rows 1 and 2 of the port table at the external address, row 3\n"
+        "     at the internal one. -->\n"
         "<xmppedge role=\"edge\" name=\"" DEMO_EDGE_NAME "\">\n  <external");
     demo_put_address(d, out, DEMO_AT_EXTERNAL);
     buf_puts(out, "/>\n  <internal");
@@ -18294,8 +18614,8 @@ demo_check_trunk(struct demo *d, struct demo_row *row)
         demo_put_evidence(row, &p, "both certificates", inward + outward);
 }
 
-/* Nothing ever goes from the edge to the inside: whatever the edge has dialled leads to the partner,
- * and nobody has connected to the gateway. */
+/* Nothing ever goes from the edge to the inside: whatever the edge has dialled leads to the
+ * partner, and nobody has connected to the gateway. */
 static void
 demo_check_inside(struct demo *d, struct demo_row *row)
 {
@@ -18431,16 +18751,21 @@ static void
 demo_print_log(const struct demo *d, enum demo_who who)
 {
     char path[DEMO_PATH_MAX];
-    char text[1500];
+    char text[4000];
     int fd = open(demo_path(d, demo_names[who], ".log", path), O_RDONLY | O_CLOEXEC);
     off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+    bool cut = end > (off_t)sizeof text;
+    struct xe_span tail;
     ssize_t got;
     if (fd < 0)
         return;
-    lseek(fd, end > (off_t)sizeof text ? end - (off_t)sizeof text : 0, SEEK_SET);
+    lseek(fd, cut ? end - (off_t)sizeof text : 0, SEEK_SET);
     got = read(fd, text, sizeof text);
     close(fd);
-    fprintf(stderr, "--- the end of %s\n%.*s", path, got > 0 ? (int)got : 0, text);
+    tail = span_make(text, got > 0 ? (size_t)got : 0);
+    if (cut)
+        tail = demo_after(tail, "\n");
+    fprintf(stderr, "--- the end of %s\n%.*s", path, (int)tail.len, tail.len == 0 ? "" : tail.at);
 }
 
 static void
@@ -18485,10 +18810,12 @@ demo_run(bool keep, demo_serve *serve)
         demo_keep(&d);
     demo_stop_all(&d);
     ok = d.error[0] == '\0';
-    if (ok)
-        printf("\nAll of it worked, in %.1f s.\n", (double)(demo_clock_ms() - began) / 1000);
-    else
+    if (!ok)
         demo_report(&d);
+    else if (keep)
+        printf("\nAll of it worked; the files are in %s\n", d.dir);
+    else
+        printf("\nAll of it worked, in %.1f s.\n", (double)(demo_clock_ms() - began) / 1000);
     if (ok && !keep)
         demo_remove_dir(&d);
     for (who = 0; who < DEMO_PROCESSES; who++)
@@ -18526,6 +18853,8 @@ static const char main_usage[] =
     "Signals of a running service: SIGHUP reads configuration and certificates again, SIGTERM and\n"
     "SIGINT end it in order.\n"
     "Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.\n";
+
+#define MAIN_FILES 256   /* descriptors for trunks, dials, listeners, files */
 
 /* ---- run ---- */
 
@@ -18621,6 +18950,18 @@ main_drop_privileges(const struct config *c)
     return false;
 }
 
+/* Descriptors for all connections that may be held, and for as many that are being closed. */
+static void
+main_allow_files(const struct config *c)
+{
+    struct rlimit files;
+    rlim_t want = (rlim_t)c->limits.connections * 2 + MAIN_FILES;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= want)
+        return;
+    files.rlim_cur = want < files.rlim_max ? want : files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
 /* Serve until told to stop by a signal, or by the end of file of `lifeline` (-1: none). */
 static int
 main_run(const char *file, int lifeline)
@@ -18632,6 +18973,7 @@ main_run(const char *file, int lifeline)
         fputs(message, stderr);
         return 2;
     }
+    main_allow_files(e->config);
     if (!control_open(e, message, sizeof message)) {
         fputs(message, stderr);
         xe_close(e);

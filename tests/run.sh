@@ -2,18 +2,18 @@
 # run.sh FILE -- one test of any kind, as TAP.  Called by prove from the top of the tree.
 #
 #   tests/check_*.awk, tests/check_*.sh      what is promised of the source
-#   tests/unit/test_*.c, tests/embed/*.c     compiled with sanitizers and run
-#   tests/talk/*.talk                        given to the transcript runner, tests/talk/talk.c
+#   tests/unit/test_*.c                      compiled with sanitizers and run
+#   tests/talk/talk.c                        the same, and given all transcripts
+#   tests/embed/*.c                          compiled, linked with xmppedge.c without main, and run
 #   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own for FUZZ_SECONDS
 #   tests/live/*.t                           executed
 #
 # run.sh --list STAGE prints the tests of a stage, in order of cost, and fails when there is none.
 #
-# CC, STD, WARN and LIBS come from the Makefile.  Standard error of a test must be empty, except for
-# the lines that cmocka writes there.
+# CC, STD, WARN and LIBS come from the Makefile.
 set -eu
 
-: "${CC:=cc}" "${STD:=-std=c99}" "${WARN:=-Wall -Wextra}"
+: "${CC:=cc}" "${STD:=-std=c99}"
 : "${LIBS:=-lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}"
 SANITIZE='-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all'
 out=build/tests
@@ -29,9 +29,9 @@ list() {
     style) files tests/check_layers.awk tests/check_names.sh tests/check_cuts.sh \
                  tests/check_readme.sh tests/check_install.sh tests/check_builds.sh ;;
     unit)  files tests/unit/test_*.c | grep . || { echo "no unit tests" >&2; return 1; } ;;
-    talk)  files tests/talk/*.talk ;;
+    talk)  files tests/talk/talk.c ;;
     fuzz)  files tests/fuzz/fuzz_*.c ;;
-    embed) files tests/embed/test_*.c ;;
+    embed) files tests/embed/*.c ;;
     live)  files tests/live/*.t ;;
     quick) list style && list unit && list talk && list embed && list fuzz ;;
     *)     echo "run.sh: no stage $1" >&2; return 2 ;;
@@ -96,11 +96,13 @@ case ${1:?run.sh FILE, or run.sh --list STAGE} in
 --list)      list "${2:?a stage}" ;;
 *.awk)       check "$(basename "$1" .awk)" awk -f "$1" xmppedge.c ;;
 */fuzz_*.c)  fuzz "$1" ;;
+*/talk.c)    build "$1" "$out/talk"
+             exec "$out/talk" tests/talk ;;
+*/embed/*.c) build "$1" "$out/$(basename "$1" .c)" -DXMPPEDGE_NO_MAIN xmppedge.c
+             exec "$out/$(basename "$1" .c)" ;;
 *.c)         program=$out/$(basename "$1" .c)
              build "$1" "$program"
              exec "$program" ;;
-*.talk)      build tests/talk/talk.c "$out/talk"
-             exec "$out/talk" "$1" ;;
 *.sh)        exec sh "$1" ;;
 *)           exec "./$1" ;;
 esac

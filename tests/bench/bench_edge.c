@@ -1,6 +1,6 @@
 /* bench_edge.c -- what the edge costs: processor time a stanza, memory an idle stream
  *
- *   bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [-m bulk|single] [-s bytes] [what ...]
+ *   bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [-m bulk|single|paced] [-s bytes] [what ...]
  *
  *   EDGE   the program; DIR has edge.xml and the certificates (run.sh makes it)
  *   what   any of xml in out mem; all of them if absent
@@ -49,7 +49,7 @@
 #define RECORD        16384      /* bytes of plaintext in a full record */
 #define RAW           (256 << 10) /* ciphertext that an end gathers */
 #define TEXT_MAX      (64 << 10) /* answers in the negotiation */
-#define OUT_WINDOW    800        /* stanzas under way to the partner: the edge's queue holds 1000 */
+#define OUT_WINDOW    900        /* stanzas under way to the partner: the edge's queue holds 1000 */
 #define STREAMS       1000       /* idle ones, for the memory */
 #define TURN_MS       10000      /* nothing for so long: something is wrong */
 
@@ -467,10 +467,18 @@ end_count(struct end *e, const char *p, size_t n)
     }
 }
 
+enum mode {
+    BULK,      /* full records, as fast as the socket takes them */
+    SINGLE,    /* one stanza a record, as fast as the socket takes them */
+    PACED      /* one stanza at a time: the next is sent when it has arrived */
+};
+
+static const char *const mode_names[] = { "bulk", "single", "paced" };
+
 /* What one run is about. */
 struct job {
     bool        inwards;    /* partner to trunk, or trunk to partner */
-    bool        bulk;       /* full records, or one stanza a record */
+    enum mode   mode;
     size_t      size;       /* bytes of a stanza */
     uint64_t    count;      /* stanzas */
 };
@@ -479,6 +487,7 @@ struct result {
     double      edge_us;    /* processor time a stanza */
     double      bare_us;    /* mbed TLS alone */
     double      wall_us;
+    double      ratio;
     size_t      record;     /* mean bytes of plaintext in a record that the edge has sent */
 };
 
@@ -494,15 +503,15 @@ struct load {
 static void
 load_make(struct load *l, const struct job *job)
 {
-    size_t most = job->inwards ? sizeof l->text : OUT_WINDOW / 4;
+    size_t most = job->mode == PACED ? 1 : sizeof l->text;
     size_t at;
     l->len = l->stanzas = l->ncuts = 0;
     while (l->len + job->size <= sizeof l->text - 8 && l->stanzas < most) {
         l->len += stanza_make(l->text + l->len, job->size, job->inwards, (unsigned)l->stanzas++);
-        if (!job->bulk)
+        if (job->mode != BULK)
             l->cuts[l->ncuts++] = l->len;
     }
-    for (at = RECORD; job->bulk && at < l->len + RECORD; at += RECORD)
+    for (at = RECORD; job->mode == BULK && at < l->len + RECORD; at += RECORD)
         l->cuts[l->ncuts++] = at < l->len ? at : l->len;
 }
 
@@ -559,7 +568,8 @@ run_stanzas(const struct job *job, struct end *from, struct end *to, const struc
     while (to->stanzas - first < job->count) {
         bool moved = false;
         if (cut == load->ncuts && sent < job->count
-            && (job->inwards || sent - (to->stanzas - first) + load->stanzas <= OUT_WINDOW)) {
+            && (job->mode == PACED ? sent == to->stanzas - first
+                : job->inwards || sent - (to->stanzas - first) + load->stanzas <= OUT_WINDOW)) {
             at = cut = 0;
             sent += load->stanzas;
         }
@@ -654,7 +664,6 @@ bare_round(struct bare *b, const struct load *load, size_t record)
     return clock_us(CLOCK_PROCESS_CPUTIME_ID) - start;
 }
 
-/* Microseconds a stanza; short runs, so the middle half counts. */
 static int
 compare(const void *a, const void *b)
 {
@@ -663,28 +672,35 @@ compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* A second process does the same meanwhile: beside the edge, this program keeps a processor busy,
- * and processors share caches, clock rate and often their cores. */
+/* The middle of some numbers, which are sorted by this. */
+static double
+median(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, compare);
+    return values[n / 2];
+}
+
+/* Microseconds a stanza.  A second process does the same meanwhile: beside the edge, this program
+ * keeps a processor busy, and processors share caches, clock rate and often their cores. */
 static double
 bare_measure(struct bare *b, const struct load *load, size_t record)
 {
-    enum { ROUNDS = 400 };
+    enum { ROUNDS = 60 };
     static double times[ROUNDS];
-    double sum = 0;
+    pid_t parent = getpid();
     pid_t child;
     int i;
     fflush(stdout);
     child = fork();
-    while (child == 0)
+    while (child == 0 && getppid() == parent)
         bare_round(b, load, record);
+    if (child == 0)
+        _exit(0);
     for (i = 0; i < ROUNDS; i++)
         times[i] = bare_round(b, load, record);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
-    qsort(times, ROUNDS, sizeof *times, compare);
-    for (i = ROUNDS / 4; i < ROUNDS * 3 / 4; i++)
-        sum += times[i];
-    return sum / (ROUNDS / 2) / (double)load->stanzas;
+    return median(times, ROUNDS) / (double)load->stanzas;
 }
 
 /* ---- the measurements ---- */
@@ -709,34 +725,42 @@ record_size(const struct job *job, uint64_t stanzas, uint64_t records)
     return mean < RECORD ? mean : RECORD;
 }
 
+/* In slices, each followed by one of the yardstick, so that what else the machine does meanwhile
+ * meets both; the middle slice counts. */
 static struct result
 measure(struct bench *b, struct end *partner, struct end *gateway, const struct job *job)
 {
+    enum { SLICES = 15 };
     static struct load load;
     struct end *from = job->inwards ? partner : gateway;
     struct end *to = job->inwards ? gateway : partner;
-    struct job warm = *job;
+    struct job slice = *job;
+    double edge[SLICES];
+    double bare[SLICES];
+    double ratio[SLICES];
+    double wall[SLICES];
     struct result r;
-    double wall;
-    uint64_t records;
-    uint64_t stanzas;
+    int i;
     load_make(&load, job);
-    warm.count = job->count / 20;
-    stanzas = to->stanzas;
-    records = to->records;
-    run_stanzas(&warm, from, to, &load);
-    r.record = record_size(job, to->stanzas - stanzas, to->records - records);
-    r.bare_us = bare_measure(&b->bare, &load, r.record);
-    stanzas = to->stanzas;
-    records = to->records;
-    wall = clock_us(CLOCK_MONOTONIC);
-    r.edge_us = cpu_us(b->edge);
-    run_stanzas(job, from, to, &load);
-    stanzas = to->stanzas - stanzas;
-    r.edge_us = (cpu_us(b->edge) - r.edge_us) / (double)stanzas;
-    r.wall_us = (clock_us(CLOCK_MONOTONIC) - wall) / (double)stanzas;
-    r.record = record_size(job, stanzas, to->records - records);
-    r.bare_us = (r.bare_us + bare_measure(&b->bare, &load, r.record)) / 2;   /* before and after */
+    slice.count = job->count / SLICES;
+    run_stanzas(&slice, from, to, &load);   /* to warm up */
+    for (i = 0; i < SLICES; i++) {
+        uint64_t records = to->records;
+        uint64_t stanzas = to->stanzas;
+        wall[i] = clock_us(CLOCK_MONOTONIC);
+        edge[i] = cpu_us(b->edge);
+        run_stanzas(&slice, from, to, &load);
+        stanzas = to->stanzas - stanzas;
+        edge[i] = (cpu_us(b->edge) - edge[i]) / (double)stanzas;
+        wall[i] = (clock_us(CLOCK_MONOTONIC) - wall[i]) / (double)stanzas;
+        r.record = record_size(job, stanzas, to->records - records);
+        bare[i] = bare_measure(&b->bare, &load, r.record);
+        ratio[i] = edge[i] / bare[i];
+    }
+    r.edge_us = median(edge, SLICES);
+    r.bare_us = median(bare, SLICES);
+    r.wall_us = median(wall, SLICES);
+    r.ratio = median(ratio, SLICES);
     return r;
 }
 
@@ -759,16 +783,17 @@ bench_direction(struct bench *b, bool inwards)
         partner = partner_accept(&b->partner_server, listener);
         end_expect(partner, "</message>");
     }
-    for (i = 0; i < 4; i++) {
-        struct job job = { inwards, i % 2 == 0, sizes[i / 2], b->count };
+    for (i = 0; i < 6; i++) {
+        enum mode mode = (enum mode)(i % 3);
+        struct job job = { inwards, mode, sizes[i / 3], mode == PACED ? b->count / 15 : b->count };
         struct result r;
-        if ((b->mode != NULL && (strcmp(b->mode, "bulk") == 0) != job.bulk)
+        if ((b->mode != NULL && strcmp(b->mode, mode_names[mode]) != 0)
             || (b->size != 0 && b->size != job.size))
             continue;
         r = measure(b, partner, gateway, &job);
         printf("%-8s %-6s %5lu %10.2f %10.2f %7.2f %8lu %9.0f %5.0f%%  %s\n", inwards ? "inward" : "outward",
-            job.bulk ? "bulk" : "single", (unsigned long)job.size, r.edge_us, r.bare_us,
-            r.edge_us / r.bare_us, (unsigned long)r.record, 1e6 / r.wall_us,
+            mode_names[mode], (unsigned long)job.size, r.edge_us, r.bare_us,
+            r.ratio, (unsigned long)r.record, 1e6 / r.wall_us,
             100 * r.edge_us / r.wall_us, mbedtls_ssl_get_ciphersuite(&partner->ssl));
         fflush(stdout);
     }

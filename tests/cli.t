@@ -1,0 +1,282 @@
+#!/bin/sh
+# cli.t -- the commands as a person or a script meets them: output, exit codes, messages.
+#
+# Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.  The certificates that the
+# example configurations name are those of a demo.  XMPPEDGE names another binary.
+
+here=$(cd "$(dirname "$0")" && pwd)
+x=${XMPPEDGE:-$here/../xmppedge}
+if [ ! -x "$x" ]; then
+    echo "1..0 # SKIP no $x"
+    exit 0
+fi
+
+# ---- asking and comparing ----
+
+count=0
+failed=0
+out=
+err=
+code=
+
+# ask ARGUMENTS... : sets out, err, code
+ask() {
+    "$x" "$@" >"$work/out" 2>"$work/err" </dev/null
+    code=$?
+    out=$(cat "$work/out")
+    err=$(cat "$work/err")
+    asked="$*"
+}
+
+# report RESULT NAME
+report() {
+    count=$((count + 1))
+    if [ "$1" = 0 ]; then
+        echo "ok $count - $2"
+        return
+    fi
+    failed=1
+    echo "not ok $count - $2"
+    {
+        echo "asked: $asked"
+        echo "exit code: $code"
+        echo "standard output:"
+        head -20 "$work/out"
+        echo "standard error:"
+        head -20 "$work/err"
+    } | sed 's/^/# /'
+}
+
+# has TEXT PATTERN...: does the text match each of the patterns (grep -E)?
+has() {
+    text=$1
+    shift
+    for pattern in "$@"; do
+        printf '%s\n' "$text" | grep -Eq -e "$pattern" || return 1
+    done
+}
+
+fine() { [ "$code" = 0 ] && [ -z "$err" ]; }
+refused() { [ "$code" = 2 ] && [ -z "$out" ] && [ -n "$err" ]; }
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/cli-t.XXXXXX") || exit 99
+demo=
+cleanup() {
+    [ -z "$demo" ] || kill "$demo" 2>/dev/null
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 99' HUP INT TERM
+
+# ---- about the program ----
+
+ask --version
+fine && has "$out" '^xmppedge [0-9]+\.[0-9]+\.[0-9]+ \(' '[Mm]bed ?TLS [0-9.]+, c-ares [0-9.]+, Mini-XML [0-9.]+\)$'
+report $? '--version names the program and its libraries'
+
+for option in --help -h; do
+    ask $option
+    fine && has "$out" 'run FILE' 'check FILE' 'config ' 'ports FILE' 'status FILE' 'ping FILE DOMAIN' \
+        'demo' 'SIGHUP' 'SIGTERM' 'Exit codes'
+    report $? "$option names every command"
+done
+
+# ---- misuse ----
+
+misuse() {
+    ask "$@"
+    refused
+    report $? "refused: xmppedge $*"
+}
+
+misuse
+misuse hello
+misuse --hello
+misuse run
+misuse run a b
+misuse check
+misuse check a b
+misuse config nothing
+misuse config edge more
+misuse ports
+misuse ports a --wrong
+misuse ports a --json more
+misuse status
+misuse status a --wrong
+misuse ping
+misuse ping a
+misuse ping a b c
+misuse demo --wrong
+misuse demo --keep more
+
+# ---- the example configurations ----
+
+# A demo leaves certificates of the very names; they are good for a week.
+stage=$work/stage
+mkdir "$stage"
+TMPDIR=$stage "$x" demo --keep >"$work/demo" 2>&1 </dev/null &
+demo=$!
+tries=0
+until grep -q 'Ctrl-C' "$work/demo" || [ $tries -ge 300 ] || ! kill -0 $demo 2>/dev/null; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+kill -TERM $demo 2>/dev/null
+wait $demo
+code=$?
+demo=
+dir=$(echo "$stage"/xmppedge-demo.*)
+asked='demo --keep'
+cp "$work/demo" "$work/out"
+[ $code = 0 ] && [ -f "$dir/fe01.key" ] && cp "$dir/edge.secret" "$dir/dialback.secret"
+report $? 'a demo makes the certificates for what follows'
+
+ask config
+default=$out
+fine && has "$out" '^<xmppedge role="edge" name="edge01.corp.example">$'
+report $? 'config prints an example'
+
+ask config edge
+fine && [ "$out" = "$default" ]
+report $? 'config edge is the same'
+printf '%s\n' "$out" | sed 's,/etc/ssl/certs/ca-certificates.crt,public-ca.pem,' >"$dir/e.xml"
+
+ask config gateway
+fine && has "$out" '^<xmppedge role="gateway" name="fe01.corp.example">$'
+report $? 'config gateway prints the other one'
+printf '%s\n' "$out" >"$dir/g.xml"
+
+for which in e:edge g:gateway; do
+    file=$dir/${which%%:*}.xml
+    name=${which##*:}
+    ask check "$file"
+    fine && has "$out" "^<xmppedge role=\"$name\"" 'hold-time="10s"' '</xmppedge>'
+    report $? "check accepts the example for the $name and prints every setting"
+    cp "$work/out" "$dir/effective.xml"
+    ask check "$dir/effective.xml"
+    fine && cmp -s "$work/out" "$dir/effective.xml"
+    report $? "what check prints for the $name is a configuration that means the same"
+    mkdir -p "$work/empty"
+    cp "$file" "$work/empty/x.xml"
+    ask check "$work/empty/x.xml"
+    refused && has "$err" 'x\.xml:[0-9]+: .*\.pem.*No such file'
+    report $? "check of the $name without its files names file and line"
+done
+
+ask run "$work/empty/x.xml"
+refused && has "$err" 'x\.xml:[0-9]+: '
+report $? 'run refuses what check refuses'
+
+# ---- bad configurations ----
+
+# bad NAME PATTERN SED-SCRIPT: the edge's example, changed, is refused with this message
+bad() {
+    sed "$3" "$dir/e.xml" >"$dir/bad.xml"
+    ask check "$dir/bad.xml"
+    refused && has "$err" "$2"
+    report $? "check tells file and line: $1"
+}
+
+# line PATTERN: the number of the first line of the example with it
+line() {
+    grep -n -m 1 -e "$1" "$dir/e.xml" | cut -d : -f 1
+}
+
+external=$(line '^  <external')
+bad 'an unknown attribute' "bad\.xml:$external: .*prot" '/<external/s/port/prot/'
+bad 'an address that is none' "bad\.xml:$external: .*203\.0\.113\.300" 's/203\.0\.113\.10/203.0.113.300/'
+bad 'a port that is none' "bad\.xml:$external: .*65536" '/<external/s/5269/65536/'
+bad 'an unknown element' "bad\.xml:$external: .*outside" 's/<external/<outside/'
+bad 'a missing attribute' "bad\.xml:$external: .*address" 's/<external address="203.0.113.10"/<external/'
+bad 'an unknown role' 'bad\.xml:[0-9]+: .*role' 's/role="edge"/role="hedge"/'
+bad 'methods that leave no way in' 'bad\.xml:[0-9]+: .*tls="not-supported" sasl="required" dialback="false"' \
+    's/tls="required" sasl="optional"/tls="not-supported" sasl="required"/; s/dialback="true"/dialback="false"/'
+bad 'markup that does not end' 'bad\.xml:[0-9]+: ' '$d'
+bad 'a missing key' 'bad\.xml:[0-9]+: .*nothere\.key.*No such file' 's/corp\.key/nothere.key/'
+bad 'a key of another certificate' 'bad\.xml:[0-9]+: .*does not belong' 's/corp\.key/fabrikam.key/'
+
+sed 's/tls="required" sasl="optional"/tls="optional" sasl="optional"/' "$dir/e.xml" >"$dir/doubtful.xml"
+ask check "$dir/doubtful.xml"
+[ "$code" = 0 ] && has "$err" '^warning: .*doubtful\.xml:[0-9]+: fabrikam\.example: tls="optional"'
+report $? 'check warns of doubtful settings, and accepts them'
+
+chmod 644 "$dir/corp.key" "$dir/dialback.secret"
+ask check "$dir/e.xml"
+chmod 600 "$dir/corp.key" "$dir/dialback.secret"
+[ "$code" = 0 ] && has "$err" '^warning: .*e\.xml:[0-9]+: .*corp\.key' '^warning: .*dialback\.secret'
+report $? 'check warns of secrets that everybody can read'
+
+ask check "$dir/none.xml"
+refused && has "$err" 'none\.xml: .*No such file'
+report $? 'a configuration that is not there'
+
+ask check "$dir"
+refused
+report $? 'a directory is no configuration'
+
+# ---- ports ----
+
+ask ports "$dir/e.xml"
+fine && has "$out" '^row ' '^1 .*TCP/5269 +any +203\.0\.113\.10 ' '^2 .*TCP/5269 +203\.0\.113\.10 +any ' \
+    '^3 .*MTLS/23456 +any +10\.0\.0\.5 ' && [ "$(wc -l <"$work/out")" -eq 4 ]
+report $? 'ports: a table with three rows'
+
+ask ports "$dir/e.xml" --nft
+fine && has "$out" '^table ' 'ip daddr 203\.0\.113\.10 tcp dport 5269 .*accept' \
+    'ip saddr 203\.0\.113\.10 tcp dport 5269 .*accept' 'ip daddr 10\.0\.0\.5 tcp dport 23456 .*accept' \
+    'ip saddr 10\.0\.0\.5 .*drop'
+report $? 'ports --nft: rules for the three rows, and never into the inside'
+
+ask ports "$dir/e.xml" --iptables
+fine && has "$out" '-d 203\.0\.113\.10 --dport 5269 .*-j ACCEPT' \
+    '-s 203\.0\.113\.10 --dport 5269 .*-j ACCEPT' '-d 10\.0\.0\.5 --dport 23456 .*-j ACCEPT' '-s 10\.0\.0\.5 .*-j DROP'
+report $? 'ports --iptables: the same'
+sh -n "$work/out"
+report $? 'ports --iptables is a script'
+
+ask ports "$dir/e.xml" --json
+fine && has "$out" '"row":1.*"port":5269.*"source":"any","destination":"203\.0\.113\.10"' \
+    '"row":2.*"port":5269.*"source":"203\.0\.113\.10","destination":"any"' \
+    '"row":3.*"port":23456.*"source":"any","destination":"10\.0\.0\.5"'
+report $? 'ports --json: the same'
+if command -v python3 >/dev/null 2>&1; then
+    python3 -c 'import json, sys; sys.exit(len(json.load(sys.stdin)["rows"]) != 3)' <"$work/out"
+    report $? 'ports --json is JSON with three rows'
+fi
+
+ask ports "$dir/g.xml"
+fine && has "$out" '^3 .*23456 .*10\.0\.0\.5' && ! has "$out" '^[12] '
+report $? 'ports of the gateway: its side of row 3'
+
+ask ports "$dir/none.xml"
+refused
+report $? 'ports of a configuration that is not there'
+
+# ---- no service ----
+
+silence() {
+    ask "$@"
+    [ "$code" = 1 ] && [ -z "$out" ] && has "$err" 'edge\.sock: nobody answers .*is the service running'
+    report $? "without a service: $1 $3"
+}
+
+silence status "$dir/edge.xml"
+silence status "$dir/edge.xml" --json
+silence ping "$dir/edge.xml" corp.example
+
+ask status "$dir/none.xml"
+refused
+report $? 'status of a configuration that is not there'
+
+# ---- output that cannot be written ----
+
+if [ -c /dev/full ]; then
+    "$x" config >/dev/full 2>"$work/err"
+    code=$?
+    asked='config >/dev/full'
+    [ $code = 1 ]
+    report $? 'a full disk is a failure'
+fi
+
+echo "1..$count"
+exit $failed

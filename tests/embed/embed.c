@@ -1,0 +1,487 @@
+/* embed.c -- a foreign program with a main loop of its own, and the proxy in it
+ *
+ * It knows xmppedge.h and nothing else, and is linked with xmppedge.c -DXMPPEDGE_NO_MAIN.  One poll()
+ * loop drives two instances, an edge and a gateway, and sockets of the program itself, which plays a
+ * partner: without TLS, proving its domain by dialback.  It pings an address behind the gateway.
+ *
+ *   this program                        edge                   gateway
+ *     ask  -- header, db:result ------> external
+ *     answer <-- header, db:verify ---- (asks whether the key is ours)
+ *     ask  -- iq get -----------------> . . . . . trunk . . . > echo domain
+ *     answer <-- header, db:result ---- external
+ *     answer <-- iq result ------------ . . . . . trunk . . . <
+ *
+ * Then a faulty configuration is refused while running, a good one taken, and both are stopped.
+ * Prints TAP.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include "../../xmppedge.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define INSTANCES 2
+#define ANSWERS   8       /* connections that the edge may open to us */
+#define WAIT_MS   15000   /* for anything that has to happen */
+
+struct pipe {             /* one connection of ours */
+    int    fd;            /* -1: not open */
+    char   in[16384];     /* what it brought, ends in NUL */
+    size_t len;
+    bool   greeted;       /* we have sent our header */
+    bool   judged;        /* we have answered its dialback question */
+};
+
+struct program {
+    struct xmppedge *instances[INSTANCES];   /* edge, gateway; NULL when stopped */
+    int              listener;               /* where the edge finds our domain */
+    struct pipe      ask;                    /* we opened it */
+    struct pipe      answers[ANSWERS];       /* the edge opened them */
+    char             dir[64];                /* configuration and certificates */
+    char             net[24];                /* "127.77.3", our corner of the loopback network */
+    int              tests;
+    bool             failed;
+};
+
+/* A predicate of the loop: what is being waited for. */
+typedef bool reached(struct program *p);
+
+static void
+report(struct program *p, bool ok, const char *what)
+{
+    printf("%sok %d - %s\n", ok ? "" : "not ", ++p->tests, what);
+    fflush(stdout);
+    p->failed = p->failed || !ok;
+}
+
+static long long
+now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- our sockets ---- */
+
+static struct sockaddr_in
+address_of(const struct program *p, int host, int port)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET };
+    char text[40];
+    snprintf(text, sizeof text, "%s.%d", p->net, host);
+    a.sin_port = htons((unsigned short)port);
+    inet_pton(AF_INET, text, &a.sin_addr);
+    return a;
+}
+
+/* A connection to a port of ours; -1 when nobody listens there. */
+static int
+connect_to(const struct program *p, int host, int port)
+{
+    struct sockaddr_in to = address_of(p, host, port);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static int
+listen_at(const struct program *p, int host, int port)
+{
+    struct sockaddr_in at = address_of(p, host, port);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, ANSWERS) != 0)
+        return -1;
+    return fd;
+}
+
+static void
+say(struct pipe *pipe, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (write(pipe->fd, text, strlen(text)) < 0)
+        perror("# write");
+}
+
+static void
+hear(struct pipe *pipe)
+{
+    ssize_t n = read(pipe->fd, pipe->in + pipe->len, sizeof pipe->in - 1 - pipe->len);
+    if (n > 0) {
+        pipe->len += (size_t)n;
+        pipe->in[pipe->len] = '\0';
+        return;
+    }
+    close(pipe->fd);
+    pipe->fd = -1;
+}
+
+/* The value of the first id='...' behind `where`. */
+static void
+find_id(const char *where, char *id, size_t size)
+{
+    const char *at = strstr(where, " id='");
+    size_t n = at == NULL ? 0 : strcspn(at + 5, "'");
+    snprintf(id, size, "%.*s", (int)n, at == NULL ? "" : at + 5);
+}
+
+/* What the partner's server says on a connection that the edge has opened: yes to everything. */
+static void
+answer(struct pipe *pipe)
+{
+    char id[128];
+    const char *verify = strstr(pipe->in, "<db:verify ");
+    if (!pipe->greeted && strstr(pipe->in, "<stream:stream") != NULL) {
+        pipe->greeted = true;
+        say(pipe, "<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' "
+            "xmlns:stream='http://etherx.jabber.org/streams' id='embedded'>");
+    }
+    if (pipe->judged)
+        return;
+    if (verify != NULL && strstr(verify, "</db:verify>") != NULL) {
+        pipe->judged = true;
+        find_id(verify, id, sizeof id);
+        say(pipe, "<db:verify from='far.example' to='corp.example' id='%s' type='valid'/>", id);
+    } else if (strstr(pipe->in, "</db:result>") != NULL) {
+        pipe->judged = true;
+        say(pipe, "<db:result from='far.example' to='corp.example' type='valid'/>");
+    }
+}
+
+static void
+welcome(struct program *p)
+{
+    int fd = accept(p->listener, NULL, NULL);
+    size_t i;
+    for (i = 0; i < ANSWERS && fd >= 0; i++)
+        if (p->answers[i].fd < 0) {
+            memset(&p->answers[i], 0, sizeof p->answers[i]);
+            p->answers[i].fd = fd;
+            return;
+        }
+    if (fd >= 0)
+        close(fd);
+}
+
+/* ---- the main loop ---- */
+
+/* Let an instance do what is due. */
+static void
+step(struct program *p, size_t i)
+{
+    if (p->instances[i] != NULL && !xe_step(p->instances[i], 0)) {
+        xe_close(p->instances[i]);
+        p->instances[i] = NULL;
+    }
+}
+
+/* The milliseconds that the program may sleep. */
+static int
+patience(struct program *p)
+{
+    int wait = 100;
+    size_t i;
+    for (i = 0; i < INSTANCES; i++) {
+        int most = p->instances[i] == NULL ? -1 : xe_timeout(p->instances[i]);
+        if (p->instances[i] != NULL && xe_fd(p->instances[i]) < 0)
+            most = most < 0 || most > 5 ? 5 : most;   /* nothing to wait on: ask often */
+        if (most >= 0 && most < wait)
+            wait = most;
+    }
+    return wait;
+}
+
+static void
+turn(struct program *p)
+{
+    struct pollfd fds[INSTANCES + 2 + ANSWERS];
+    size_t i;
+    memset(fds, 0, sizeof fds);
+    for (i = 0; i < sizeof fds / sizeof *fds; i++)
+        fds[i].events = POLLIN;
+    for (i = 0; i < INSTANCES; i++)
+        fds[i].fd = p->instances[i] == NULL ? -1 : xe_fd(p->instances[i]);
+    fds[INSTANCES].fd = p->listener;
+    fds[INSTANCES + 1].fd = p->ask.fd;
+    for (i = 0; i < ANSWERS; i++)
+        fds[INSTANCES + 2 + i].fd = p->answers[i].fd;
+    poll(fds, sizeof fds / sizeof *fds, patience(p));
+    for (i = 0; i < INSTANCES; i++)
+        step(p, i);
+    if (fds[INSTANCES].revents != 0)
+        welcome(p);
+    if (fds[INSTANCES + 1].revents != 0)
+        hear(&p->ask);
+    for (i = 0; i < ANSWERS; i++) {
+        if (fds[INSTANCES + 2 + i].revents != 0)
+            hear(&p->answers[i]);
+        if (p->answers[i].fd >= 0)
+            answer(&p->answers[i]);
+    }
+}
+
+/* Turn until something has happened. */
+static bool
+wait_for(struct program *p, reached *it_has)
+{
+    long long end = now_ms() + WAIT_MS;
+    while (!it_has(p) && now_ms() < end)
+        turn(p);
+    return it_has(p);
+}
+
+static bool
+edge_greeted_us(struct program *p)
+{
+    return strstr(p->ask.in, "<stream:stream") != NULL;
+}
+
+static bool
+edge_believed_us(struct program *p)
+{
+    return strstr(p->ask.in, "type='valid'") != NULL;
+}
+
+static bool
+ping_was_answered(struct program *p)
+{
+    size_t i;
+    for (i = 0; i < ANSWERS; i++)
+        if (strstr(p->answers[i].in, "<iq ") != NULL && strstr(p->answers[i].in, "'ping-1'") != NULL)
+            return strstr(p->answers[i].in, "'result'") != NULL;
+    return false;
+}
+
+static bool
+all_have_stopped(struct program *p)
+{
+    return p->instances[0] == NULL && p->instances[1] == NULL;
+}
+
+/* ---- configuration ---- */
+
+static void
+write_file(const struct program *p, const char *name, const char *format, ...)
+{
+    char path[128];
+    va_list args;
+    FILE *f;
+    snprintf(path, sizeof path, "%s/%s", p->dir, name);
+    f = fopen(path, "w");
+    if (f == NULL)
+        return;
+    va_start(args, format);
+    vfprintf(f, format, args);
+    va_end(args);
+    fclose(f);
+}
+
+/* The edge; `partner` is the domain that may federate. */
+static void
+write_edge(const struct program *p, const char *partner)
+{
+    write_file(p, "edge.xml",
+        "<xmppedge role='edge' name='edge.corp.example'>\n"
+        "  <external address='%s.2' port='5269'/>\n"
+        "  <internal address='%s.3' port='23456'>\n"
+        "    <certificate chain='edge.pem' key='edge.key'/><trust ca='ca.pem'/>\n"
+        "    <gateway name='fe.corp.example'/>\n"
+        "  </internal>\n"
+        "  <domain name='corp.example'/>\n"
+        "  <dialback secret-file='secret'/>\n"
+        "  <partners><partner domain='%s' tls='not-supported' sasl='not-supported' dialback='true'\n"
+        "    proxy='%s.1:5269'/></partners>\n"
+        "  <limits drain-time='1s'/>\n"
+        "  <log level='warn' file='log'/>\n"
+        "</xmppedge>\n", p->net, p->net, partner, p->net);
+}
+
+static void
+write_gateway(const struct program *p)
+{
+    write_file(p, "gateway.xml",
+        "<xmppedge role='gateway' name='fe.corp.example'>\n"
+        "  <edge name='edge.corp.example' address='%s.3' port='23456'/>\n"
+        "  <certificate chain='fe.pem' key='fe.key'/><trust ca='ca.pem'/>\n"
+        "  <listen address='%s.4' port='5269'/>\n"
+        "  <echo domain='corp.example'/>\n"
+        "  <limits drain-time='1s'/>\n"
+        "  <log level='warn' file='log'/>\n"
+        "</xmppedge>\n", p->net, p->net);
+}
+
+static bool
+make_directory(struct program *p)
+{
+    char command[1400];
+    snprintf(p->dir, sizeof p->dir, "/tmp/xmppedge-embed.XXXXXX");
+    if (mkdtemp(p->dir) == NULL)
+        return false;
+    snprintf(command, sizeof command, "cd %s && exec >openssl.log 2>&1\n"
+        "ec='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'\n"
+        "umask 077\n"
+        "echo 0123456789abcdef0123456789abcdef >secret\n"
+        "openssl req -x509 $ec -keyout ca.key -out ca.pem -days 2 -subj /CN=ca \\\n"
+        "  -addext keyUsage=critical,keyCertSign || exit 1\n"
+        "for name in edge fe; do\n"
+        "  printf 'subjectAltName=DNS:%%s.corp.example\\n' $name >$name.ext\n"
+        "  openssl req $ec -keyout $name.key -out $name.csr -subj /CN=$name &&\n"
+        "  openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial \\\n"
+        "    -extfile $name.ext -days 2 -out $name.pem || exit 1\n"
+        "done\n", p->dir);
+    return system(command) == 0;
+}
+
+static void
+remove_directory(const struct program *p, bool keep)
+{
+    char command[128];
+    snprintf(command, sizeof command, keep ? "sed 's/^/# /' %s/log" : "rm -rf %s", p->dir);
+    if (system(command) != 0)
+        perror(command);
+}
+
+static struct xmppedge *
+open_instance(struct program *p, const char *name, const char *what)
+{
+    char path[128];
+    char message[2048] = "";
+    struct xmppedge *e;
+    snprintf(path, sizeof path, "%s/%s", p->dir, name);
+    e = xe_open(path, message, sizeof message);
+    if (e == NULL)
+        printf("# %s", message);
+    report(p, e != NULL, what);
+    return e;
+}
+
+/* ---- the tests ---- */
+
+static void
+faults_are_told_before_anything_is_served(struct program *p)
+{
+    char path[128];
+    char message[2048] = "";
+    bool said;
+    write_file(p, "broken.xml", "<xmppedge role='edge' name='edge.corp.example'>\n<externl/></xmppedge>\n");
+    snprintf(path, sizeof path, "%s/broken.xml", p->dir);
+    said = xe_open(path, message, sizeof message) == NULL;
+    said = said && strstr(message, "broken.xml:2: ") != NULL && strstr(message, "externl") != NULL;
+    report(p, said, "a faulty configuration is refused with file and line");
+}
+
+static void
+a_ping_crosses_both(struct program *p)
+{
+    p->ask.fd = connect_to(p, 2, 5269);
+    report(p, p->ask.fd >= 0, "the external port is open");
+    say(&p->ask, "<stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' "
+        "xmlns:stream='http://etherx.jabber.org/streams' from='far.example' to='corp.example'>");
+    report(p, wait_for(p, edge_greeted_us), "the edge answers with a stream header");
+    say(&p->ask, "<db:result from='far.example' to='corp.example'>0123abcd</db:result>");
+    report(p, wait_for(p, edge_believed_us), "the edge asks our server and believes us");
+    say(&p->ask, "<iq type='get' id='ping-1' from='far.example' to='corp.example'>"
+        "<ping xmlns='urn:xmpp:ping'/></iq>");
+    report(p, wait_for(p, ping_was_answered), "the ping crosses edge, trunk and gateway and comes back");
+}
+
+static void
+a_reload_is_all_or_nothing(struct program *p)
+{
+    char message[2048] = "";
+    write_file(p, "edge.xml", "<xmppedge role='edge' name='edge.corp.example'>\n");
+    report(p, !xe_reload(p->instances[0], message, sizeof message)
+        && strstr(message, "edge.xml:") != NULL && xe_is_running(p->instances[0]),
+        "a faulty configuration is refused while running");
+    p->ask.len = 0;
+    p->ask.in[0] = '\0';
+    write_edge(p, "elsewhere.example");
+    report(p, xe_reload(p->instances[0], message, sizeof message), "a good one is taken");
+}
+
+/* The partner is not in the new configuration: its streams end, ours by a policy violation. */
+static bool
+we_were_thrown_out(struct program *p)
+{
+    return strstr(p->ask.in, "</stream:stream>") != NULL;
+}
+
+static void
+both_end_in_order(struct program *p)
+{
+    size_t i;
+    int fd;
+    for (i = 0; i < INSTANCES; i++)
+        xe_stop(p->instances[i]);
+    report(p, wait_for(p, all_have_stopped), "both stop when they are asked to");
+    fd = connect_to(p, 2, 5269);
+    report(p, fd < 0, "and the external port is closed");
+    if (fd >= 0)
+        close(fd);
+}
+
+static void
+close_all(struct program *p)
+{
+    size_t i;
+    for (i = 0; i < INSTANCES; i++)
+        xe_close(p->instances[i]);
+    for (i = 0; i < ANSWERS; i++)
+        if (p->answers[i].fd >= 0)
+            close(p->answers[i].fd);
+    if (p->ask.fd >= 0)
+        close(p->ask.fd);
+    close(p->listener);
+}
+
+int
+main(void)
+{
+    static struct program p;
+    long pid = (long)getpid();
+    size_t i;
+    signal(SIGPIPE, SIG_IGN);   /* the program's business, not the proxy's */
+    snprintf(p.net, sizeof p.net, "127.%ld.%ld", 64 + pid / 254 % 64, 1 + pid % 254);
+    p.ask.fd = -1;
+    for (i = 0; i < ANSWERS; i++)
+        p.answers[i].fd = -1;
+    p.listener = listen_at(&p, 1, 5269);
+    if (p.listener < 0 || !make_directory(&p)) {
+        printf("Bail out! no socket, or no certificates: see %s\n", p.dir);
+        return 99;
+    }
+    printf("1..12\n");
+    write_edge(&p, "far.example");
+    write_gateway(&p);
+    faults_are_told_before_anything_is_served(&p);
+    p.instances[0] = open_instance(&p, "edge.xml", "an edge is opened");
+    p.instances[1] = open_instance(&p, "gateway.xml", "a gateway is opened beside it");
+    if (!p.failed) {
+        a_ping_crosses_both(&p);
+        a_reload_is_all_or_nothing(&p);
+        report(&p, wait_for(&p, we_were_thrown_out), "a partner that is gone from it is disconnected");
+        both_end_in_order(&p);
+    }
+    close_all(&p);
+    remove_directory(&p, p.failed);
+    return p.failed ? 1 : 0;
+}
