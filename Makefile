@@ -24,6 +24,11 @@ UNITDIR  = $(PREFIX)/lib/systemd/system
 CONFDIR  = /etc/xmppedge
 DESTDIR  =
 
+TIDY     = -*,bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,\
+           -bugprone-reserved-identifier,-bugprone-narrowing-conversions,\
+           -bugprone-implicit-widening-of-multiplication-result,\
+           -clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
+
 # How many tests run at the same time, and how long each fuzz target runs in `make fuzz`.
 JOBS     = `getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2`
 SECONDS  = 600
@@ -53,25 +58,32 @@ test:
 check: check-quick check-live
 
 check-quick: xmppedge
-	$(PROVE) -j $(JOBS) `sh tests/run.sh --list quick`
+	@$(PROVE) -j $(JOBS) `sh tests/run.sh --list quick`
 
 check-style: xmppedge
-	$(PROVE) -j $(JOBS) `sh tests/run.sh --list style`
+	@$(PROVE) -j $(JOBS) `sh tests/run.sh --list style`
 
 check-unit:
-	$(PROVE) -j $(JOBS) `sh tests/run.sh --list unit`
+	@$(PROVE) -j $(JOBS) `sh tests/run.sh --list unit`
 
 check-talk:
-	$(PROVE) -j $(JOBS) `sh tests/run.sh --list talk`
+	@$(PROVE) -j $(JOBS) `sh tests/run.sh --list talk`
+
+check-whole: xmppedge
+	@$(PROVE) -j $(JOBS) `sh tests/run.sh --list whole`
 
 # Real servers on fixed loopback addresses: one after the other.
 check-live: xmppedge
-	$(PROVE) -j 1 `sh tests/run.sh --list live`
+	@$(PROVE) -j 1 `sh tests/run.sh --list live`
 
 # ---- longer ----
 
 lint:
-	sh tests/lint.sh
+	@! command -v cppcheck >/dev/null || cppcheck --quiet --std=c99 --language=c --error-exitcode=1 \
+	    --enable=warning,performance,portability xmppedge.c
+	@! command -v clang-tidy >/dev/null || clang-tidy --quiet --warnings-as-errors='*' \
+	    --checks='$(TIDY)' xmppedge.c -- $(STD) $(WARN)
+	@! command -v shellcheck >/dev/null || shellcheck -s sh -S warning tests/*.sh
 
 fuzz:
 	@$(TAP_ENV) FUZZ_SECONDS=$(SECONDS) prove --timer -j $(JOBS) --exec 'sh tests/run.sh' \
@@ -85,7 +97,7 @@ bench: xmppedge
 
 # TRIXIE=dir names a chroot of a newer Debian with the libraries in it.
 matrix:
-	$(TAP_ENV) TRIXIE="$(TRIXIE)" prove --timer --exec 'sh tests/run.sh' tests/check_matrix.sh
+	@$(TAP_ENV) TRIXIE="$(TRIXIE)" prove --timer --exec 'sh tests/run.sh' tests/matrix.sh
 
 # ---- installing ----
 
@@ -151,5 +163,5 @@ uninstall:
 clean:
 	rm -rf xmppedge xmppedge-analyze build
 
-.PHONY: all deps demo test check check-quick check-style check-unit check-talk check-live lint \
-        fuzz soak bench matrix install uninstall clean
+.PHONY: all deps demo test check check-quick check-style check-unit check-talk check-whole \
+        check-live lint fuzz soak bench matrix install uninstall clean

@@ -1,15 +1,16 @@
 /* xmppedge.c -- the border of an XMPP organisation: server-to-server proxy and gateway
  *
- * One program, two roles.  An `edge` stands in the DMZ and speaks for the organisation's domains to its
- * federation partners; a `gateway` stands beside the inner XMPP server and speaks for the partners.
- * Between them is one connection, opened from the inside, with certificates on both sides: the trunk.
+ * One program, two roles.  An `edge` stands in the DMZ and speaks for the organisation's domains to
+ * its federation partners; a `gateway` stands beside the inner XMPP server and speaks for the
+ * partners.  Between them is one connection, opened from the inside, with certificates on both
+ * sides: the trunk.
  *
  * HOW TO READ THIS FILE
  *
- * Calls go up the page, news comes down.  A function calls only what stands above it; there is not one
- * forward declaration.  What has to be told downwards goes through tables of functions that the user
- * fills in (struct conn_events, stream_events, s2s_events, trunk_events).  So from any line, what it
- * is made of is above it and who uses it is below.
+ * Calls go up the page, news comes down.  A function calls only what stands above it; there is not
+ * one forward declaration.  What has to be told downwards goes through tables of functions that the
+ * user fills in (struct conn_events, stream_events, s2s_events, trunk_events).  So from any line,
+ * what it is made of is above it and who uses it is below.
  *
  * Names read section, thing, verb.  Definitions start in column one: search ^conn_close( for a
  * function, [CONN] for a section.  Each banner names the sections that its section calls, and
@@ -66,15 +67,15 @@
  * LIFE OF A STANZA
  *
  *  From a server to the trunk:
- *   conn_read_scratch()     a TLS record is decrypted into the one buffer that all connections share
+ *   conn_read_scratch()     a TLS record is decrypted into a buffer that all connections share
  *   stream_received()       shows the bytes to the tokenizer and drops what it has used
- *   xe_xml_next()           finds one complete first-level element; it is still where it was received
+ *   xe_xml_next()           finds one complete first-level element, still where it was received
  *   s2s_in_element()        sees by its kind that it is a stanza
  *   s2s_in_stanza()         are its two domains a pair that this stream has proven?
  *   route_forward()         finds the way of the pair, or bounces what no stream could carry
  *   route_put_trunk()       writes it with xmlout_stanza() straight into the window of the trunk
  *   trunk_flush()           at the end of the turn hands all that is new to conn_send()
- *   trunk_on_ack()          the other side has it: forgotten; route_trunk_down() takes it back if not
+ *   trunk_on_ack()          it has arrived and is forgotten; or route_trunk_down() takes it back
  *
  *  From the trunk to a server:
  *   trunk_on_stanza()       counts it for the acknowledgement
@@ -85,7 +86,7 @@
  *   route_s2s_ready()       the pair may send
  *   route_push_s2s()        hands the queue to conn_send()
  *   conn_write()            at the end of the turn, as many stanzas in a TLS record as are ready
- *   route_release_written() the system has the bytes: forgotten; if they cannot go, route_bounce_queue()
+ *   route_release_written() the system has it and it is forgotten; or route_bounce_queue()
  *
  * WHERE IS ...
  *
@@ -120,8 +121,8 @@
  * WORDS
  *
  *   partner, inner domain   a domain outside; a domain of ours, behind a gateway
- *   local, remote           a domain that this node speaks for on its s2s side; one on the other side
- *   pair                    a from-domain and a to-domain: the unit of authorisation, order and limits
+ *   local, remote           a domain that this node speaks for on its s2s side; the other one
+ *   pair                    a from-domain and a to-domain: the unit of permission, order, limits
  *   initiating, receiving   who opened a stream, who accepted it (RFC 6120)
  *   originating, authoritative   who sends a dialback key, who is asked about it (XEP-0220)
  *   trunk, link             an edge and a gateway connected; a gateway's wish to be so
@@ -132,7 +133,7 @@
  *
  *   what               made by             owned by                   freed by
  *   struct xmppedge    xe_open()           the program                xe_close()
- *   struct config      config_load()       the instance               config_free(), after a reload too
+ *   struct config      config_load()       the instance               config_free()
  *   struct edge_keys   edge_load_keys()    the instance               edge_keys_free()
  *   tls_identity ...   tls_identity_load() counted references         with the last one
  *   struct conn        conn_new()          struct wire                wire_reap(), end of the turn
@@ -147,8 +148,8 @@
  *   an event's spans   xe_xml_next()       nobody: good until the call returns
  *
  * What is seen in an event stays where it is until the event has been handled: ends only mark, and
- * freeing happens at the end of the turn.  There is no global mutable state but a signal number's way
- * into the loop in [MAIN]; several instances can live in one process.
+ * freeing happens at the end of the turn.  No global mutable state but what [MAIN] keeps for
+ * its signal handler; several instances can live in one process.
  */
 
 /* POSIX.1-2008 beside C99; -std=c99 hides it otherwise. */
@@ -159,6 +160,11 @@
 /* For initgroups(), which POSIX forgot and everybody has. */
 #ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE 1
+#endif
+
+/* The only compiler extension: a part of the file leaves some helpers without users. */
+#if defined(__GNUC__) && (defined(XMPPEDGE_NO_MAIN) || defined(XMPPEDGE_LANGUAGE_ONLY))
+#pragma GCC diagnostic ignored "-Wunused-function"
 #endif
 
 #include "xmppedge.h"
@@ -218,8 +224,8 @@ span_find(struct xe_span s, char c)
  *           0                     head                    tail             cap
  *
  * buf_put() appends, buf_skip() takes from the front.  Growth doubles, the ceiling is part of the
- * buffer, and a buffer that cannot take all takes nothing: `failed` then stays set until buf_clear(),
- * so that a text can be put together first and checked once.
+ * buffer, and a buffer that cannot take all takes nothing: `failed` then stays set until
+ * buf_clear(), so that a text can be put together first and checked once.
  * ======================================================================== */
 
 struct buf {
@@ -279,7 +285,8 @@ buf_room(struct buf *b, size_t more)
     } else {
         size_t cap = b->cap == 0 ? BUF_CAP_FIRST : b->cap;
         char *bytes;
-        while (cap < len + more)
+        while (cap < len + more + len / 2)   /* room for more than the next time, or each would
+                                              * copy all */
             cap *= 2;
         bytes = malloc(cap);
         if (bytes == NULL) {
@@ -3113,7 +3120,8 @@ map_sip_round(uint64_t v[4])
 static uint64_t
 map_hash(const struct map *m, struct xe_span key)
 {
-    uint64_t v[4] = { m->seed[0] ^ UINT64_C(0x736f6d6570736575), m->seed[1] ^ UINT64_C(0x646f72616e646f6d),
+    uint64_t v[4] = { m->seed[0] ^ UINT64_C(0x736f6d6570736575),
+        m->seed[1] ^ UINT64_C(0x646f72616e646f6d),
         m->seed[0] ^ UINT64_C(0x6c7967656e657261), m->seed[1] ^ UINT64_C(0x7465646279746573) };
     uint64_t word = 0;
     size_t i;
@@ -3212,14 +3220,14 @@ map_free(struct map *m)
  *
  *   2026-11-22T03:14:15.926Z warn  s2s-out-closed from=corp.example to=far.example why=tls-failed
  *
- * A line is begun with log_begin(), grows by key=value and is written by log_end().  Values that hold
- * anything but plain printable ASCII are quoted and escaped, so that no byte from the network can
- * forge a line or a field.  format="json" writes the same fields as one JSON object a line.
+ * A line is begun with log_begin(), grows by key=value and is written by log_end().  Values that
+ * hold anything but plain printable ASCII are quoted and escaped, so that no byte from the network
+ * can forge a line or a field.  format="json" writes the same fields as one JSON object a line.
  *
- * The same event for the same subject is written LOG_BURST times in LOG_WINDOW_MS, and for all subjects
- * together LOG_EVENT_BURST times, because subjects are often what a stranger says.  What comes on top is
- * counted and the count is told with the first line of the next window (suppressed=n): a flood of
- * attempts cannot fill the disk.
+ * The same event for the same subject is written LOG_BURST times in LOG_WINDOW_MS, and for all
+ * subjects together LOG_EVENT_BURST times, because subjects are often what a stranger says.  What
+ * comes on top is counted and the count is told with the first line of the next window
+ * (suppressed=n): a flood of attempts cannot fill the disk.
  *
  * A field that does not fit is left out as a whole, so that every line is complete in either form.
  * ======================================================================== */
@@ -3374,7 +3382,8 @@ log_tag(const char *event, struct xe_span subject)
 /* Take a line from the budget of a slot.  False, and counted, when there is none left.  *suppressed
  * grows by what the last window left out. */
 static bool
-log_slot_take(struct log_slot *slot, uint32_t tag, int64_t window, uint32_t burst, uint32_t *suppressed)
+log_slot_take(struct log_slot *slot, uint32_t tag, int64_t window, uint32_t burst,
+    uint32_t *suppressed)
 {
     if (slot->tag != tag || slot->window != window) {
         *suppressed += slot->tag == tag ? slot->suppressed : 0;
@@ -3391,10 +3400,12 @@ log_slot_take(struct log_slot *slot, uint32_t tag, int64_t window, uint32_t burs
 /* Whether a line of this event and subject is within its budget; *suppressed receives what the last
  * window left out. */
 static bool
-log_budget(struct log *l, const char *event, struct xe_span subject, int64_t now, uint32_t *suppressed)
+log_budget(struct log *l, const char *event, struct xe_span subject, int64_t now,
+    uint32_t *suppressed)
 {
     uint32_t tag = log_tag(event, subject);
-    uint32_t all = log_tag(event, span_make(NULL, 0)) % LOG_EVENTS;   /* who shares a slot shares its budget */
+    uint32_t all = log_tag(event, span_make(NULL, 0)) % LOG_EVENTS;   /* who shares a slot shares
+                                                                       * its budget */
     int64_t window = now / LOG_WINDOW_MS;
     *suppressed = 0;
     return log_slot_take(&l->slots[tag % LOG_SLOTS], tag, window, LOG_BURST, suppressed)
@@ -6505,7 +6516,8 @@ tls_receive_some(struct tls *t, unsigned char *to, size_t max)
     return MBEDTLS_ERR_NET_CONN_RESET;
 }
 
-/* The next bytes of a record for mbed TLS.  Where reading ahead is allowed the system is asked once. */
+/* The next bytes of a record for mbed TLS.  Where reading ahead is allowed the system is asked
+ * once. */
 static int
 tls_receive(void *user, unsigned char *to, size_t max)
 {
@@ -7005,25 +7017,27 @@ tls_mint_certificate(struct tls_shared *shared, const char *domain, const char *
  * calls:  BASE BUF MAP LOG LOOP DNS TLS
  *
  *   listener_open()  accepted(fd)  --+
- *   dial_new()       connected(fd) --+--> conn_new() --> OPEN --conn_start_tls()--> HANDSHAKE --> SECURE
- *                                                          |                                       |
- *                                                          +-------- conn_close() -----------------+
+ *   dial_new()       connected(fd) --+--> conn_new() --> OPEN --conn_start_tls()--> HANDSHAKE
+ *                                                          |                            |
+ *                                                          |                         SECURE
+ *                                                          +------- conn_close() -------+
  *                                                                        |
- *                                      FLUSHING (what is queued goes out) --> LINGER (peer's EOF) --> CLOSED
+ *                     CLOSED <-- LINGER (peer's EOF) <-- FLUSHING (what is queued goes out)
  *
- * Received plaintext is shown to the owner in place, in a scratch buffer that all connections share;
- * a connection keeps only what its owner could not use yet.  What is sent is gathered and written
- * at the end of the turn, so that a TLS record carries as many stanzas as are ready.
+ * Received plaintext is shown to the owner in place, in a scratch buffer that all connections
+ * share; a connection keeps only what its owner could not use yet.  What is sent is gathered and
+ * written at the end of the turn, so that a TLS record carries as many stanzas as are ready.
  *
- * Ends.  An end that comes from outside is told by events->closed(), exactly once.  The owner ends a
- * connection with conn_close() (what is queued is still written, then TLS close_notify, then FIN,
+ * Ends.  An end that comes from outside is told by events->closed(), exactly once.  The owner ends
+ * a connection with conn_close() (what is queued is still written, then TLS close_notify, then FIN,
  * then the peer's EOF is awaited, so that no reset destroys our last words) and hears nothing more.
  * Connections are freed in wire_reap() only, at the end of a turn.
  *
  * A TLS handshake is taken in steps; between two steps everybody else has a turn.
  * ======================================================================== */
 
-#define WIRE_SCRATCH        98304   /* bytes shown at a time: 64 KiB new, a record more, the rest before */
+#define WIRE_SCRATCH        98304   /* bytes shown at a time: 64 KiB new, a record more, the rest
+                                     * before */
 #define CONN_REST_SMALL     16384   /* bytes of a rest that is copied in front of what comes */
 #define CONN_WRITE_MAX      16384   /* bytes of one write: a full TLS record */
 #define CONN_KEEP           1024    /* bytes of buffer an idle connection may keep */
@@ -7051,7 +7065,8 @@ struct conn;
 /* What a connection tells its owner.  The owner may call conn_close() from within any of them; the
  * connection stays valid until the end of the turn. */
 struct conn_events {
-    /* plaintext has arrived; returns how much of it was used.  The rest is shown again with more. */
+    /* plaintext has arrived; returns how much of it was used.  The rest is shown again with
+     * more. */
     size_t (*received)(struct conn *c, void *user, const char *at, size_t len);
     void (*secured)(struct conn *c, void *user);     /* the TLS handshake is complete */
     void (*drained)(struct conn *c, void *user);     /* all that was sent has been written */
@@ -7292,8 +7307,8 @@ conn_read_rest(struct conn *c)
     return result;
 }
 
-/* Look at the first byte without taking it: 0x16 opens a TLS handshake (XEP-0368), and TLS must find
- * it.  True when the owner has been told. */
+/* Look at the first byte without taking it: 0x16 opens a TLS handshake (XEP-0368), and TLS must
+ * find it.  True when the owner has been told. */
 static bool
 conn_sniff(struct conn *c)
 {
@@ -7319,7 +7334,8 @@ conn_read(struct conn *c)
     switch (result) {
     case TLS_DONE:
     case TLS_AGAIN:
-        loop_soon(c->wire->loop, &c->again);   /* the TLS session may hold bytes no descriptor shows */
+        loop_soon(c->wire->loop, &c->again);   /* the TLS session may hold bytes no descriptor
+                                                * shows */
         break;
     case TLS_WANT_READ:
     case TLS_WANT_WRITE:
@@ -7412,7 +7428,8 @@ conn_write(struct conn *c)
     }
     if (buf_len(&c->out) == 0)
         conn_written_all(c);
-    else if ((moved && !c->let_go) || !timer_armed(&c->timer))   /* last words have one limit in all */
+    else if ((moved && !c->let_go) || !timer_armed(&c->timer))   /* last words have one limit in
+                                                                  * all */
         timer_set(c->wire->loop, &c->timer, c->wire->write_timeout_ms);
     if (c->state != CONN_CLOSED)
         conn_watch(c);
@@ -7644,7 +7661,8 @@ struct listener {
     struct loop_watch   watch;
     struct timer        pause;   /* out of descriptors: wait a little */
     struct wire        *wire;    /* borrowed */
-    /* a connection was accepted; the descriptor is the receiver's.  `from` is where it comes from */
+    /* a connection was accepted; the descriptor is the receiver's.  `from` is where it comes
+     * from */
     void              (*accepted)(void *user, int fd, const struct sockaddr_storage *from);
     void               *user;    /* borrowed */
 };
@@ -7717,7 +7735,8 @@ listener_socket(const struct sockaddr_storage *at, socklen_t at_len)
 
 /* Listen; l->accepted and l->user are set by the caller.  False with errno. */
 static bool
-listener_open(struct listener *l, struct wire *w, const struct sockaddr_storage *at, socklen_t at_len)
+listener_open(struct listener *l, struct wire *w, const struct sockaddr_storage *at,
+    socklen_t at_len)
 {
     l->wire = w;
     l->watch.ready = listener_ready;
@@ -7740,9 +7759,10 @@ listener_close(struct listener *l)
 /* ---- dialling: happy eyeballs over the targets of a domain (RFC 8305, XEP-0495) ----
  *
  * Targets come in order of preference.  The first is tried; when it has failed, or has not answered
- * for race_ms (RFC 8305 5: 250), the next of the same priority is tried beside it; the next priority waits
- * until all of this one have failed (RFC 2782).  The first connection that stands wins.  When it turns out to be
- * of no use (TLS, stream), dial_next() goes on with the targets that are left. */
+ * for race_ms (RFC 8305 5: 250), the next of the same priority is tried beside it; the next
+ * priority waits until all of this one have failed (RFC 2782).  The first connection that stands
+ * wins.  When it turns out to be of no use (TLS, stream), dial_next() goes on with the targets that
+ * are left. */
 
 enum dial_target_state { DIAL_NEW, DIAL_TRYING, DIAL_USED };
 
@@ -7807,7 +7827,8 @@ dial_active(const struct dial *d)
     return false;
 }
 
-/* The target to try next, or d->count: none is left, or the next one has to wait for its priority. */
+/* The target to try next, or d->count: none is left, or the next one has to wait for its
+ * priority. */
 static size_t
 dial_choose(const struct dial *d)
 {
@@ -7833,7 +7854,8 @@ dial_socket(const struct dial *d, const struct dns_target *target)
         return -1;
     if (conn_unblock(fd)
         && (d->from.ss_family == AF_UNSPEC || bind(fd, (const struct sockaddr *)&d->from,
-            d->from.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)) == 0)
+            d->from.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                : sizeof(struct sockaddr_in)) == 0)
         && (connect(fd, (const struct sockaddr *)&target->addr, target->addr_len) == 0
             || errno == EINPROGRESS))
         return fd;
@@ -7862,7 +7884,8 @@ dial_won(struct dial_try *t)
     d->connected(d->user, fd, &d->targets[target]);
 }
 
-/* Remember the failure that tells most: one that got an answer beats silence, silence beats no route. */
+/* Remember the failure that tells most: one that got an answer beats silence, silence beats no
+ * route. */
 static void
 dial_note(struct dial *d, enum xe_why why)
 {
@@ -8018,10 +8041,11 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
  *   bytes   |== sent, may come back ==|===== not sent =====|
  *           first                     first + sent         first + count
  *
- * Stanzas are written straight into queue->bytes and then counted in with queue_add().  They leave in
- * order: queue_send() hands the next ones to a connection but keeps them, queue_release() forgets the
- * oldest when it has arrived (written to the system, or acknowledged), queue_rewind() makes all of them
- * unsent again when the connection died.  So a stanza is always owned by exactly one queue.
+ * Stanzas are written straight into queue->bytes and then counted in with queue_add().  They leave
+ * in order: queue_send() hands the next ones to a connection but keeps them, queue_release()
+ * forgets the oldest when it has arrived (written to the system, or acknowledged), queue_rewind()
+ * makes all of them unsent again when the connection died.  So a stanza is always owned by exactly
+ * one queue.
  * ======================================================================== */
 
 struct queue_item {
@@ -8251,7 +8275,8 @@ policy_row(enum policy_level tls, enum policy_level sasl, bool dialback)
     return &policy_rows[(unsigned)sasl * 6 + (unsigned)tls * 2 + (dialback ? 0 : 1)];
 }
 
-/* Whether, with these methods (POLICY_*), SASL EXTERNAL may be used on a stream that is or is not encrypted now. */
+/* Whether, with these methods (POLICY_*), SASL EXTERNAL may be used on a stream that is or is not
+ * encrypted now. */
 static bool
 policy_allows_sasl(unsigned methods, bool encrypted)
 {
@@ -9361,10 +9386,13 @@ static bool
 config_scan_comment(struct config_loader *l)
 {
     unsigned line = l->line;
+    char *from = l->text.bytes + (l->at - l->text.bytes);
     config_scan_step(l, 4);
     while (l->at < l->end && !config_scan_at(l, "--"))
         config_scan_step(l, 1);
     if (config_scan_at(l, "-->")) {
+        if (l->at == from + 4)
+            memset(from, ' ', 7);   /* Mini-XML does not see the end of an empty comment */
         config_scan_step(l, 3);
         return true;
     }
@@ -10611,7 +10639,8 @@ config_check_edge(struct config_loader *l)
     const struct config_internal *in = &l->c->internal;
     size_t i, j;
     if (in->line == 0 && l->c->ndomains > 0)
-        config_error(l, l->c->line, "expected an <internal> where the gateways of the inner domains "
+        config_error(l, l->c->line,
+            "expected an <internal> where the gateways of the inner domains "
             "connect, found none");
     config_check_domains(l);
     config_check_partners(l);
@@ -11764,10 +11793,12 @@ ports_print(const struct config *c, enum ports_format format, struct buf *out)
 #define STREAM_NS_SASL    "urn:ietf:params:xml:ns:xmpp-sasl"
 #define STREAM_NS_SM      "urn:xmpp:sm:3"
 
-#define STREAM_ID_BYTES   16        /* of randomness in a stream id; the dialback key depends on it */
+#define STREAM_ID_BYTES   16        /* of randomness in a stream id; the dialback key depends on
+                                     * it */
 #define STREAM_ID_MAX     256       /* characters of a peer's stream id that we keep */
 #define STREAM_DETAIL_MAX 160       /* of what the peer or a library says about an end */
-#define STREAM_OUT_MAX    ((size_t)4 << 20)  /* bytes gathered for one connection, besides one stanza */
+#define STREAM_OUT_MAX    ((size_t)4 << 20)  /* bytes gathered for one connection, besides one
+                                              * stanza */
 
 /* What all streams of one running instance share. */
 struct stream_shared {
@@ -11813,8 +11844,10 @@ struct stream {
     bool                        initiator;   /* we opened it */
     bool                        version_1;   /* the peer's header says version 1.0 */
     bool                        peer_closed; /* its end tag has come */
-    char                        id[STREAM_ID_MAX];     /* of the stream: ours if we are the receiver */
-    char                        detail[STREAM_DETAIL_MAX];  /* what the other side says of the end */
+    char                        id[STREAM_ID_MAX];     /* of the stream: ours if we are the
+                                                        * receiver */
+    char                        detail[STREAM_DETAIL_MAX];  /* what the other side says of the
+                                                             * end */
     uint64_t                    elements;    /* first-level elements received */
     int64_t                     heard;       /* ms, when something was last received */
     int64_t                     spoke;       /* ms, when something was last sent */
@@ -11850,7 +11883,8 @@ static void
 stream_enter(struct stream *s, enum stream_state next)
 {
     struct log *log = s->shared->log;
-    if (log_wants(log, LOG_DEBUG) && log_begin(log, LOG_DEBUG, "stream-state", span_make(NULL, 0))) {
+    if (log_wants(log, LOG_DEBUG) && log_begin(log, LOG_DEBUG, "stream-state",
+        span_make(NULL, 0))) {
         char at[80];
         log_text(log, "was", stream_state_name(s->state));
         log_text(log, "is", stream_state_name(next));
@@ -11979,8 +12013,8 @@ stream_put_error(struct buf *t, const char *condition, const char *text)
     buf_puts(t, "</text></stream:error>");
 }
 
-/* End the stream with the stream error of `why` (RFC 6120 4.9) and our end tag.  `text` replaces the
- * sentence of the reason; NULL keeps it. */
+/* End the stream with the stream error of `why` (RFC 6120 4.9) and our end tag.  `text` replaces
+ * the sentence of the reason; NULL keeps it. */
 static void
 stream_fail_with(struct stream *s, enum xe_why why, const char *text)
 {
@@ -11988,13 +12022,15 @@ stream_fail_with(struct stream *s, enum xe_why why, const char *text)
     struct buf *t;
     if (s->state == STREAM_ENDED)
         return;
-    if (s->conn != NULL && conn_is_up(s->conn) && s->state != STREAM_CLOSING && s->state != STREAM_TLS) {
+    if (s->conn != NULL && conn_is_up(s->conn) && s->state != STREAM_CLOSING
+        && s->state != STREAM_TLS) {
         if (!s->header_sent)
             stream_send_header(s, span_make(NULL, 0), span_make(NULL, 0));
         t = stream_text(s);
         if (row->stream[0] != '\0')
             stream_put_error(t, row->stream, text != NULL ? text : row->text);
-        if (why == XE_WHY_STANZA_TOO_BIG && !t->failed) {   /* RFC 6120 13.12 with Prosody's condition */
+        if (why == XE_WHY_STANZA_TOO_BIG && !t->failed) {   /* RFC 6120 13.12 with Prosody's
+                                                             * condition */
             t->tail -= strlen("</stream:error>");
             buf_puts(t, "<stanza-too-big xmlns='urn:xmpp:errors'/></stream:error>");
         }
@@ -12081,7 +12117,8 @@ stream_header_ok(struct stream *s, const struct xe_xml_event *e)
         stream_fail(s, span_is(e->name, "stream") ? XE_WHY_BAD_NAMESPACE : XE_WHY_NOT_XMPP);
         return false;
     }
-    s->version_1 = version.at != NULL && version.len >= 3 && version.at[0] >= '1' && version.at[0] <= '9';
+    s->version_1 = version.at != NULL && version.len >= 3 && version.at[0] >= '1'
+        && version.at[0] <= '9';
     if (e->flags & XE_XML_UNBOUND || !span_is(xe_xml_stream_ns(&s->xml, ""), STREAM_NS_SERVER)) {
         stream_fail(s, XE_WHY_BAD_NAMESPACE);
         return false;
@@ -12116,9 +12153,9 @@ stream_on_element(struct stream *s, const struct xe_xml_event *e)
         s->events->element(s, e);
 }
 
-/* Bytes behind <starttls/> or <proceed/> were sent in the clear by somebody who should have waited: an
- * attacker's way to smuggle plaintext into the secured stream.  White space is harmless and is seen in
- * the wild. */
+/* Bytes behind <starttls/> or <proceed/> were sent in the clear by somebody who should have waited:
+ * an attacker's way to smuggle plaintext into the secured stream.  White space is harmless and is
+ * seen in the wild. */
 static bool
 stream_is_blank(const char *at, size_t len)
 {
@@ -12288,12 +12325,13 @@ stream_start(struct stream *s, struct stream_shared *shared, int fd, bool initia
     s->elements = 0;
     s->id[0] = '\0';
     xe_xml_init(&s->xml, &limits);
-    s->conn = conn_new(shared->wire, fd, limits.element, STREAM_OUT_MAX + limits.element, &conn_events, s);
+    s->conn = conn_new(shared->wire, fd, limits.element, STREAM_OUT_MAX + limits.element,
+        &conn_events, s);
     return s->conn != NULL;
 }
 
-/* Take whatever a tokenizer may take, elements of up to `bytes`: on a stream that many share, what is
- * too much comes back by itself and does not end the stream. */
+/* Take whatever a tokenizer may take, elements of up to `bytes`: on a stream that many share, what
+ * is too much comes back by itself and does not end the stream. */
 static void
 stream_widen(struct stream *s, size_t bytes)
 {
@@ -12308,12 +12346,12 @@ stream_widen(struct stream *s, size_t bytes)
  * [S2S]   s2s_           a server-to-server connection: who is there, proven how, for which domains
  * calls:  BASE BUF WHY MAP LOG JID XML ELEM PHASE LOOP DNS TLS CONN POLICY AUTH CONFIG STREAM
  *
- * `local` is a domain that this node speaks for on its s2s side, `remote` one on the other side.  The
- * same engine serves the edge (local: inner domains, remote: partners) and the gateway (local:
+ * `local` is a domain that this node speaks for on its s2s side, `remote` one on the other side.
+ * The same engine serves the edge (local: inner domains, remote: partners) and the gateway (local:
  * partners, remote: inner domains); what is allowed it asks its owner (events->admit).
  *
- * Accepted connections carry stanzas from a *set* of authorised pairs (remote, local); the first may
- * be proven by SASL EXTERNAL, every one by dialback (XEP-0220 multiplexing):
+ * Accepted connections carry stanzas from a *set* of authorised pairs (remote, local); the first
+ * may be proven by SASL EXTERNAL, every one by dialback (XEP-0220 multiplexing):
  *
  *   ACCEPTED --<starttls/>--> TLS --> ACCEPTED --<auth/>--> ACCEPTED --a pair is authorised--> OPEN
  *
@@ -12324,13 +12362,13 @@ stream_widen(struct stream *s, size_t bytes)
  *        -> DIALBACK (db:result sent) -> READY
  *        -> VERIFYING (db:verify sent) -> the answer goes to the pair that waits for it
  *
- * Every state has its time limit (s2s_enter).  s2s_end() is the one way out: it tells the owner and the
- * waiting pair, exactly once, and the object is freed at the end of the turn.
+ * Every state has its time limit (s2s_enter).  s2s_end() is the one way out: it tells the owner and
+ * the waiting pair, exactly once, and the object is freed at the end of the turn.
  *
- * Dialback, seen from the receiver (XEP-0220 2.1): a request <db:result/> creates a pair in ASKED and a
- * verify connection to the authoritative server; its answer opens or removes the pair.  Answers are
- * accepted only on connections that we dialled, for the question that was asked there: an answer
- * from anywhere else is ignored (the spoofing of 2012).
+ * Dialback, seen from the receiver (XEP-0220 2.1): a request <db:result/> creates a pair in ASKED
+ * and a verify connection to the authoritative server; its answer opens or removes the pair.
+ * Answers are accepted only on connections that we dialled, for the question that was asked there:
+ * an answer from anywhere else is ignored (the spoofing of 2012).
  * ======================================================================== */
 
 #define S2S_DOMAIN_MAX   256    /* bytes of a normalised domain, with NUL */
@@ -12413,7 +12451,8 @@ struct s2s {
     struct list_node        node;         /* in service->all */
     /* private */
     struct s2s_service     *service;      /* borrowed */
-    struct s2s_pair        *last;         /* the pair of the last stanza: usually that of the next */
+    struct s2s_pair        *last;         /* the pair of the last stanza: usually that of the
+                                           * next */
     struct dns_query       *query;        /* owned while resolving */
     struct dial            *dial;         /* owned while there may be another target to try */
     bool                    direct_tls;   /* TLS from the first byte */
@@ -12438,7 +12477,8 @@ struct s2s_events {
     void (*unpaired)(void *user, struct s2s_pair *p);    /* and gone */
     void (*stanza)(void *user, struct s2s_pair *p, const struct xe_xml_event *e);
     void (*too_big)(void *user, struct s2s *s, struct xe_span root);   /* start tag of a stanza */
-    void (*ready)(void *user, struct s2s *s);            /* a dialled connection may carry stanzas */
+    void (*ready)(void *user, struct s2s *s);            /* a dialled connection may carry
+                                                          * stanzas */
     void (*drained)(void *user, struct s2s *s);          /* and wants more of them */
     void (*closed)(void *user, struct s2s *s, enum xe_why why);   /* exactly once */
 };
@@ -12529,7 +12569,8 @@ static void
 s2s_log_open(const struct s2s *s)
 {
     struct log *log = s->service->shared->log;
-    const struct tls_facts *facts = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls) : NULL;
+    const struct tls_facts *facts = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)
+        : NULL;
     char chain[128];
     if (!s2s_log(s, LOG_INFO, s->kind == S2S_IN ? "s2s-in-open" : "s2s-out-open"))
         return;
@@ -12550,7 +12591,8 @@ s2s_domain(struct xe_span value, char out[S2S_DOMAIN_MAX])
 {
     char text[S2S_DOMAIN_MAX * 4];
     size_t len;
-    if (!stream_unescape(value, text, sizeof text) || !xe_jid_domain_normal(span_of(text), out, &len))
+    if (!stream_unescape(value, text, sizeof text) || !xe_jid_domain_normal(span_of(text), out,
+        &len))
         return false;
     out[len] = '\0';
     return len > 0;
@@ -12665,13 +12707,14 @@ s2s_free(struct loop_task *task)
     free(s);
 }
 
-/* What a failed dialback means for the request that waits, in the words of XEP-0220 2.5 where the list
- * of reasons has others. */
+/* What a failed dialback means for the request that waits, in the words of XEP-0220 2.5 where the
+ * list of reasons has others. */
 static const char *
 s2s_dialback_condition(enum xe_why why)
 {
     static const struct { enum xe_why why; const char *condition; } own[] = {
-        { XE_WHY_REFUSED, "remote-connection-failed" }, { XE_WHY_UNREACHABLE, "remote-connection-failed" },
+        { XE_WHY_REFUSED, "remote-connection-failed" },
+            { XE_WHY_UNREACHABLE, "remote-connection-failed" },
         { XE_WHY_TLS_REQUIRED, "policy-violation" }, { XE_WHY_DIALBACK_OFF, "policy-violation" },
         { XE_WHY_PARTNER_UNLISTED, "policy-violation" } };
     size_t i;
@@ -12762,7 +12805,8 @@ s2s_end(struct s2s *s, enum xe_why why)
         return;
     s2s_log_why(s, why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED || why == XE_WHY_IDLE
         || why == XE_WHY_SHUTDOWN ? LOG_INFO : LOG_WARN,
-        s->kind == S2S_IN ? "s2s-in-closed" : s->kind == S2S_OUT ? "s2s-out-closed" : "s2s-verify-closed",
+        s->kind == S2S_IN ? "s2s-in-closed" : s->kind == S2S_OUT ? "s2s-out-closed"
+            : "s2s-verify-closed",
         why);
     s2s_enter(s, S2S_ENDED);
     timer_cancel(s2s_loop(s), &s->attempt);
@@ -12780,8 +12824,11 @@ s2s_end(struct s2s *s, enum xe_why why)
         struct s2s_pair *p = MAP_OWNER(s->pairs.next, struct s2s_pair, node);
         struct s2s *question = p->verify;
         s2s_pair_free(p);
-        if (question != NULL)
-            s2s_end(question, XE_WHY_DONE);   /* nobody waits for its answer any more */
+        /* nobody waits for its answer any more */
+        if (question != NULL && question->stream.conn != NULL)
+            stream_close(&question->stream, XE_WHY_DONE);
+        else if (question != NULL)
+            s2s_end(question, XE_WHY_DONE);
     }
     list_remove(&s->node);
     service->count--;
@@ -12813,8 +12860,8 @@ s2s_close(struct s2s *s, enum xe_why why)
 
 /* ---- idle streams ---- */
 
-/* Nothing for `inactivity`: the stream ends.  A dialled one counts what it sends, an accepted one what
- * it receives.  White space keeps the path open meanwhile. */
+/* Nothing for `inactivity`: the stream ends.  A dialled one counts what it sends, an accepted one
+ * what it receives.  White space keeps the path open meanwhile. */
 static void
 s2s_idle(struct s2s *s)
 {
@@ -12829,7 +12876,8 @@ s2s_idle(struct s2s *s)
             s2s_close(s, XE_WHY_IDLE);
         return;
     }
-    if (s->terms.keepalive && s->kind == S2S_OUT && quiet >= l->keepalive_ms && s->stream.conn != NULL)
+    if (s->terms.keepalive && s->kind == S2S_OUT && quiet >= l->keepalive_ms
+        && s->stream.conn != NULL)
         conn_send(s->stream.conn, span_of(" "));
     timer_set(s2s_loop(s), &s->timer, l->inactivity_ms - quiet < l->keepalive_ms
         ? l->inactivity_ms - quiet : l->keepalive_ms);
@@ -12924,8 +12972,10 @@ s2s_send_features(struct s2s *s)
         buf_puts(t, s->terms.tls == POLICY_REQUIRED
             ? "<starttls xmlns='" STREAM_NS_TLS "'><required/></starttls>"
             : "<starttls xmlns='" STREAM_NS_TLS "'/>");
-    if (!s->authenticated && s->cert_why == XE_WHY_NONE && policy_allows_sasl(s->terms.methods, secure))
-        buf_puts(t, "<mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism></mechanisms>");
+    if (!s->authenticated && s->cert_why == XE_WHY_NONE && policy_allows_sasl(s->terms.methods,
+        secure))
+        buf_puts(t, "<mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
+            "</mechanisms>");
     if (s2s_dialback_allowed(s, s->terms.methods))
         buf_puts(t, "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>");
     buf_puts(t, "<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>");
@@ -12936,7 +12986,8 @@ s2s_send_features(struct s2s *s)
     stream_send_text(&s->stream);
 }
 
-/* Take the addresses of the peer's header.  False, and the stream ended, when they are of no use. */
+/* Take the addresses of the peer's header.  False, and the stream ended, when they are of no
+ * use. */
 static bool
 s2s_in_addresses(struct s2s *s, const struct xe_xml_event *e)
 {
@@ -12970,7 +13021,8 @@ s2s_in_hopeless(const struct s2s *s)
         return XE_WHY_NONE;
     if (!secure)
         return !s->stream.version_1 || s->terms.tls == POLICY_NOT_SUPPORTED
-            ? s->terms.tls == POLICY_REQUIRED ? XE_WHY_TLS_REQUIRED : XE_WHY_BAD_VERSION : XE_WHY_NONE;
+            ? s->terms.tls == POLICY_REQUIRED ? XE_WHY_TLS_REQUIRED : XE_WHY_BAD_VERSION
+                : XE_WHY_NONE;
     return external ? s->cert_why : XE_WHY_NO_METHOD;
 }
 
@@ -12980,7 +13032,8 @@ s2s_in_header(struct s2s *s, const struct xe_xml_event *e)
     enum xe_why why;
     if (!s2s_in_addresses(s, e))
         return;
-    why = s->service->events->admit(s->service->user, span_of(s->remote), span_of(s->local), &s->terms);
+    why = s->service->events->admit(s->service->user, span_of(s->remote), span_of(s->local),
+        &s->terms);
     if (why == XE_WHY_NONE && s->remote[0] != '\0')
         why = s->service->events->room(s->service->user, s, span_of(s->remote));
     stream_send_header(&s->stream, span_of(s->local), span_of(s->remote));
@@ -13001,7 +13054,8 @@ s2s_in_starttls(struct s2s *s, const struct xe_xml_event *e)
     struct tls *tls = NULL;
     (void)e;
     /* a question about a key that was shown in the clear must not be answered inside TLS */
-    if (!stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED && s->state == S2S_ACCEPTED
+    if (!stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED
+        && s->state == S2S_ACCEPTED
         && s->npairs == 0)
         tls = s2s_new_tls(s);
     if (tls == NULL) {
@@ -13032,7 +13086,8 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
     struct s2s_pair *p;
     enum xe_why why;
     if (s->state != S2S_ACCEPTED || s->authenticated || s->npairs > 0) {
-        s2s_fail(s, XE_WHY_SASL_ABUSE);   /* dialback first, or under way: the stream cannot begin anew */
+        s2s_fail(s, XE_WHY_SASL_ABUSE);   /* dialback first, or under way: the stream cannot
+                                           * begin anew */
     } else if (s->local[0] == '\0') {
         s2s_fail(s, XE_WHY_BAD_ADDRESS);   /* nobody has said whom the stream is for */
     } else if (!span_is(xe_xml_attr(e, "mechanism"), "EXTERNAL")) {
@@ -13046,7 +13101,8 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
         s2s_in_sasl_failure(s, "incorrect-encoding");
     } else if (authzid[0] != '\0' && !s2s_domain_is(span_of(authzid), s->remote)) {
         s2s_in_sasl_failure(s, "invalid-authzid");
-    } else if ((why = s->service->events->room(s->service->user, s, span_of(s->remote))) != XE_WHY_NONE) {
+    } else if ((why = s->service->events->room(s->service->user, s,
+        span_of(s->remote))) != XE_WHY_NONE) {
         s2s_fail(s, why);
     } else {
         p = s2s_pair_new(s, span_of(s->remote), span_of(s->local));
@@ -13086,7 +13142,8 @@ s2s_verifies(const struct s2s_service *v, struct xe_span remote)
 
 /* May this pair be proven by dialback here and now? */
 static enum xe_why
-s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
+s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
+    struct s2s_terms *terms)
 {
     enum xe_why why = s->service->events->admit(s->service->user, remote, local, terms);
     if (why != XE_WHY_NONE)
@@ -13117,7 +13174,8 @@ s2s_in_result_refused(struct s2s *s, struct xe_span remote, struct xe_span local
 
 /* ---- dialled connections ---- */
 
-/* Where there may be another target, a connection that failed before it was of any use is no end. */
+/* Where there may be another target, a connection that failed before it was of any use is no
+ * end. */
 static bool
 s2s_try_next_target(struct s2s *s, enum xe_why why)
 {
@@ -13152,7 +13210,8 @@ s2s_send_dialback(struct s2s *s)
 {
     char key[DIALBACK_KEY_LEN + 1];
     struct buf *t;
-    dialback_key(s->service->secret, span_of(s->remote), span_of(s->local), span_of(s->stream.id), key);
+    dialback_key(s->service->secret, span_of(s->remote), span_of(s->local), span_of(s->stream.id),
+        key);
     t = stream_text(&s->stream);
     buf_puts(t, "<db:result");
     xmlout_attr(t, "from", span_of(s->local));
@@ -13293,7 +13352,8 @@ s2s_out_header(struct s2s *s, const struct xe_xml_event *e)
     if (s->terms.tls == POLICY_REQUIRED && !stream_is_secure(&s->stream))
         s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
     else
-        s2s_out_authenticate(s, false);   /* before XMPP 1.0 there are no features (RFC 6120 4.7.5) */
+        s2s_out_authenticate(s, false);   /* before XMPP 1.0 there are no features (RFC 6120
+                                           * 4.7.5) */
 }
 
 static void
@@ -13323,7 +13383,8 @@ s2s_out_success(struct s2s *s, const struct xe_xml_event *e)
     stream_send_header(&s->stream, span_of(s->local), span_of(s->remote));
 }
 
-/* <failure/>: remember what the peer says and go on with dialback on the same stream (XEP-0178 1.2). */
+/* <failure/>: remember what the peer says and go on with dialback on the same stream (XEP-0178
+ * 1.2). */
 static void
 s2s_out_sasl_failure(struct s2s *s, const struct xe_xml_event *e)
 {
@@ -13392,7 +13453,8 @@ s2s_out_verify(struct s2s *s, const struct xe_xml_event *e)
     struct s2s_pair *parent = s->parent;
     char id[STREAM_ID_MAX];
     struct xe_span got = xe_xml_attr(e, "id");
-    if (s->state != S2S_VERIFYING || parent == NULL || got.at == NULL || !s2s_answer_matches(s, e)) {
+    if (s->state != S2S_VERIFYING || parent == NULL || got.at == NULL || !s2s_answer_matches(s,
+        e)) {
         s2s_log_why(s, LOG_WARN, "s2s-unasked-dialback", XE_WHY_BAD_ELEMENT);
         return;
     }
@@ -13415,14 +13477,16 @@ s2s_out_tls_failure(struct s2s *s, const struct xe_xml_event *e)
 }
 
 /* What a dialled connection may say, and who understands it.  Anything else is an error: a
- * connection that we dialled carries no stanzas towards us (RFC 6120 4.1.5; bidi is not offered). */
+ * connection that we dialled carries no stanzas towards us (RFC 6120 4.1.5; bidi is not
+ * offered). */
 static void
 s2s_out_element(struct s2s *s, const struct xe_xml_event *e)
 {
     static const struct { enum xe_element_kind kind; s2s_handler *handle; } known[] = {
         { XE_KIND_FEATURES, s2s_out_features }, { XE_KIND_PROCEED, s2s_out_proceed },
         { XE_KIND_TLS_FAILURE, s2s_out_tls_failure }, { XE_KIND_SUCCESS, s2s_out_success },
-        { XE_KIND_SASL_FAILURE, s2s_out_sasl_failure }, { XE_KIND_DB_RESULT_ANSWER, s2s_out_result },
+        { XE_KIND_SASL_FAILURE, s2s_out_sasl_failure },
+            { XE_KIND_DB_RESULT_ANSWER, s2s_out_result },
         { XE_KIND_DB_VERIFY_ANSWER, s2s_out_verify } };
     enum xe_element_kind kind = xe_element_kind(e);
     size_t i;
@@ -13509,7 +13573,8 @@ s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size
         s2s_end(s, why);
         return;
     }
-    s->dial = dial_new(s->service->shared->wire, targets, n, s->service->from, s2s_limits(s)->connect_ms,
+    s->dial = dial_new(s->service->shared->wire, targets, n, s->service->from,
+        s2s_limits(s)->connect_ms,
         s2s_limits(s)->race_ms);
     if (s->dial == NULL) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
@@ -13557,8 +13622,8 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     return s;
 }
 
-/* Connect to `remote` in the name of `local`.  For S2S_VERIFY, `parent` waits for the answer and `key`
- * is what was shown.  NULL when memory is out; else the outcome comes as an event. */
+/* Connect to `remote` in the name of `local`.  For S2S_VERIFY, `parent` waits for the answer and
+ * `key` is what was shown.  NULL when memory is out; else the outcome comes as an event. */
 static struct s2s *
 s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struct xe_span local,
     const struct s2s_terms *terms, struct s2s_pair *parent, const char *key)
@@ -13624,8 +13689,8 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
     }
 }
 
-/* <db:verify/>: was this key made by us?  Needs no state and no trunk, and is answered for every domain
- * of ours, in any state and on any stream (interop A.4). */
+/* <db:verify/>: was this key made by us?  Needs no state and no trunk, and is answered for every
+ * domain of ours, in any state and on any stream (interop A.4). */
 static void
 s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
 {
@@ -13642,9 +13707,11 @@ s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
         s2s_fail(s, XE_WHY_BAD_ADDRESS);
         return;
     }
-    if (s->service->events->admit(s->service->user, span_of(""), span_of(local), &terms) != XE_WHY_NONE)
+    if (s->service->events->admit(s->service->user, span_of(""), span_of(local),
+        &terms) != XE_WHY_NONE)
         type = "error";
-    else if (dialback_check(s->service->secret, span_of(remote), span_of(local), span_of(id), span_of(key)))
+    else if (dialback_check(s->service->secret, span_of(remote), span_of(local), span_of(id),
+        span_of(key)))
         type = "valid";
     t = stream_text(&s->stream);
     buf_puts(t, "<db:verify");
@@ -13687,7 +13754,8 @@ s2s_pair_lookup(struct s2s *s, struct xe_span from, struct xe_span to)
     struct s2s_pair *p = s->last;
     if (p != NULL && span_eq(p->remote, from) && span_eq(p->local, to))
         return p;
-    if (!xe_jid_domain_normal(from, remote, &remote_len) || !xe_jid_domain_normal(to, local, &local_len))
+    if (!xe_jid_domain_normal(from, remote, &remote_len) || !xe_jid_domain_normal(to, local,
+        &local_len))
         return NULL;
     p = s2s_pair_find(s, span_make(remote, remote_len), span_make(local, local_len));
     if (p == NULL || !p->open)
@@ -13831,19 +13899,21 @@ s2s_pause(struct s2s *s, bool paused)
  *     <enable xmlns='urn:xmpp:sm:3'/>  -------------->
  *     <------  <enabled/>                                 UP: stanzas and <a/> both ways
  *
- * A stanza that was sent stays in `window` until the other side has acknowledged it (XEP-0198 <a/>):
- * acknowledged means that the other side answers for it.  When a trunk goes down, its window is given back
- * to the owner, in order, to be sent another way.
+ * A stanza that was sent stays in `window` until the other side has acknowledged it (XEP-0198
+ * <a/>): acknowledged means that the other side answers for it.  When a trunk goes down, its window
+ * is given back to the owner, in order, to be sent another way.
  *
  * Leaving in order: <drain/> says that nothing new should be sent this way; the other side answers
- * <drained/> when all it had sent is acknowledged; the leaving side closes when its own window is empty too.
+ * <drained/> when all it had sent is acknowledged; the leaving side closes when its own window is
+ * empty too.
  * ======================================================================== */
 
 #define TRUNK_NS           "urn:xmppedge:trunk:0"
 #define TRUNK_DOMAINS_MAX  256
 #define TRUNK_NAME_MAX     256
 #define TRUNK_OUT_HIGH     ((size_t)256 << 10)   /* bytes handed to the connection at a time */
-#define TRUNK_STANZA_MAX   ((size_t)17 << 20)    /* above the largest stanza-bytes that can be configured */
+#define TRUNK_STANZA_MAX   ((size_t)17 << 20)    /* above the largest stanza-bytes that can be
+                                                  * configured */
 
 #define TRUNK_STATES(X) \
     X(TRUNK_DIALLING, "dialling") \
@@ -13929,7 +13999,8 @@ struct trunk_service {
     struct stream_shared      *shared;      /* borrowed */
     const struct config       *config;      /* borrowed; replaced by a reload */
     struct dns                *dns;         /* borrowed; gateway */
-    struct tls_profile        *profile;     /* borrowed; server at the edge, client at the gateway */
+    struct tls_profile        *profile;     /* borrowed; server at the edge, client at the
+                                             * gateway */
     struct tls_identity       *identity;    /* borrowed */
     const struct trunk_events *events;      /* borrowed, static */
     void                      *user;
@@ -14182,7 +14253,8 @@ trunk_on_ack(struct trunk *t, const struct xe_xml_event *e)
         value = value * 10 + (uint32_t)(h.at[i] - '0');
     fresh = value - t->acked;
     if (h.at == NULL || i == 0 || i != h.len || fresh > t->window.sent) {
-        trunk_fail_with(t, XE_WHY_TRUNK_PROTOCOL, "an acknowledgement of stanzas that were not sent");
+        trunk_fail_with(t, XE_WHY_TRUNK_PROTOCOL,
+            "an acknowledgement of stanzas that were not sent");
         return;
     }
     t->acked = value;
@@ -14200,8 +14272,10 @@ trunk_timeout(struct timer *timer)
     const struct config_limits *l = trunk_limits(t);
     int64_t now = loop_now(t->service->shared->loop);
     int64_t quiet = now - t->stream.heard;
-    if (t->state == TRUNK_UP && t->we_leave && !t->service->stopping && now - t->left >= l->drain_ms) {
-        trunk_fail(t, XE_WHY_SHUTDOWN);   /* long enough: what is not answered for goes another way */
+    if (t->state == TRUNK_UP && t->we_leave && !t->service->stopping
+        && now - t->left >= l->drain_ms) {
+        trunk_fail(t, XE_WHY_SHUTDOWN);   /* long enough: what is not answered for goes another
+                                           * way */
     } else if (t->state != TRUNK_UP) {
         trunk_fail(t, XE_WHY_SETUP_TIMEOUT);
     } else if (quiet >= l->trunk_ping_ms + l->trunk_answer_ms) {
@@ -14414,7 +14488,8 @@ trunk_edge_header(struct stream *stream, const struct xe_xml_event *e)
     }
     strcpy(t->name, name);
     stream_send(stream, span_of(t->authenticated
-        ? "<stream:features><trunk xmlns='" TRUNK_NS "'/><sm xmlns='" STREAM_NS_SM "'/></stream:features>"
+        ? "<stream:features><trunk xmlns='" TRUNK_NS "'/><sm xmlns='" STREAM_NS_SM "'/>"
+            "</stream:features>"
         : "<stream:features><mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
           "</mechanisms></stream:features>"));
     trunk_enter(t, t->authenticated ? TRUNK_OFFER : TRUNK_AUTH);
@@ -14427,7 +14502,8 @@ trunk_edge_auth(struct trunk *t, const struct xe_xml_event *e)
     if (t->state != TRUNK_AUTH || !span_is(xe_xml_attr(e, "mechanism"), "EXTERNAL")
         || !sasl_external_decode(e->inner, authzid, sizeof authzid)
         || (authzid[0] != '\0' && strcmp(authzid, t->name) != 0)) {
-        stream_send(&t->stream, span_of("<failure xmlns='" STREAM_NS_SASL "'><not-authorized/></failure>"));
+        stream_send(&t->stream,
+            span_of("<failure xmlns='" STREAM_NS_SASL "'><not-authorized/></failure>"));
         trunk_fail(t, XE_WHY_NAME_DENIED);
         return;
     }
@@ -14451,7 +14527,8 @@ trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
     for (d = elem_first(offer); d != NULL; d = elem_next(d)) {
         struct xe_span name = elem_text(d);
         if (!elem_is(d, "domain", TRUNK_NS) || !xe_jid_domain_normal(name, domain, &len)
-            || !t->service->events->may_serve(t->service->user, span_of(t->name), span_make(domain, len))
+            || !t->service->events->may_serve(t->service->user, span_of(t->name),
+                span_make(domain, len))
             || !trunk_add_domain(t, span_make(domain, len))) {
             snprintf(text, sizeof text, "this gateway may not serve the domain %.*s",
                 (int)(name.len < 200 ? name.len : 200), name.at == NULL ? "" : name.at);
@@ -14466,7 +14543,8 @@ trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
     buf_puts(answer, "<trunk xmlns='" TRUNK_NS "' max-bytes='");
     buf_putu(answer, trunk_limits(t)->stanza_bytes);
     buf_puts(answer, "' idle-seconds='");
-    buf_putu(answer, (uint64_t)((trunk_limits(t)->trunk_ping_ms + trunk_limits(t)->trunk_answer_ms) / 1000));
+    buf_putu(answer, (uint64_t)(trunk_limits(t)->trunk_ping_ms + trunk_limits(t)->trunk_answer_ms)
+        / 1000);
     buf_puts(answer, "'/>");
     stream_send_text(&t->stream);
     trunk_enter(t, TRUNK_ENABLE);
@@ -14755,7 +14833,8 @@ trunk_is_current(const struct trunk *t)
     for (i = 0; i < config->ninner; i++)
         count += config->inner[i].ndomains;
     for (i = 0; i < t->ndomains; i++)
-        if (config_inner_for(config, t->domains[i]) == NULL && !span_eq(config->echo.domain, t->domains[i]))
+        if (config_inner_for(config, t->domains[i]) == NULL && !span_eq(config->echo.domain,
+            t->domains[i]))
             return false;
     return count == t->ndomains;
 }
@@ -14790,34 +14869,36 @@ trunk_link_close(struct trunk_link *link)
  * [ROUTE] route_         where a stanza goes, where it waits, and what comes back when it cannot go
  * calls:  BASE BUF WHY JID XML ELEM PHASE MAP LOG LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK
  *
- * Everything is kept per pair: the domain that a stanza is from and the one that it is to.  Order is
- * kept within a pair, limits are counted per pair, and one pair's trouble is no other's.
+ * Everything is kept per pair: the domain that a stanza is from and the one that it is to.  Order
+ * is kept within a pair, limits are counted per pair, and one pair's trouble is no other's.
  *
- *   from s2s  --> pair TO_TRUNK --> window of the trunk that the pair is pinned to --> released by <a/>
- *                      \--> pair->queue while there is none (hold), or no room (then the source waits)
+ *   from s2s  --> pair TO_TRUNK --> window of the trunk that it is pinned to --> released by <a/>
+ *                      \--> pair->queue while there is none (hold) or no room (the source waits)
  *   from trunk --> pair TO_S2S --> pair->queue --> the dialled connection of the pair --> released
  *                      \                            when the system has taken the bytes
  *                       \--> no connection: one is dialled; its outcome sends or bounces the queue
  *
- * A pair is pinned to a trunk by rendezvous hashing over those that are up and stays there until the trunk
- * goes down or leaves.  From a leaving trunk a pair moves when what it sent there is acknowledged,
- * so that order is kept.
+ * A pair is pinned to a trunk by rendezvous hashing over those that are up and stays there until
+ * the trunk goes down or leaves.  From a leaving trunk a pair moves when what it sent there is
+ * acknowledged, so that order is kept.
  *
- * What cannot be delivered comes back to its sender as a stanza error (RFC 6120 8.3), never an error
- * for an error.  A stanza belongs to exactly one queue at any time, or has been handed on, or has been
- * bounced: that is the invariant that `nothing lost` rests on.
+ * What cannot be delivered comes back to its sender as a stanza error (RFC 6120 8.3), never an
+ * error for an error.  A stanza belongs to exactly one queue at any time, or has been handed on, or
+ * has been bounced: that is the invariant that `nothing lost` rests on.
  *
- * The same section keeps the limits on connections and says who may talk to whom (route_admit), because
- * both are questions about domains.
+ * The same section keeps the limits on connections and says who may talk to whom (route_admit),
+ * because both are questions about domains.
  * ======================================================================== */
 
 #define ROUTE_PAIRS_MAX      20000               /* pairs remembered */
 #define ROUTE_PAIR_IDLE_MS   300000              /* a pair without traffic is forgotten after */
 #define ROUTE_SWEEP_MS       60000               /* how often that is looked at */
-#define ROUTE_SETTLE_MS      100                 /* between a trunk that leaves and the next for a pair */
+#define ROUTE_SETTLE_MS      100                 /* between a trunk that leaves and the next for
+                                                  * a pair */
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
 #define ROUTE_SOURCES_MAX    4096                /* source addresses remembered */
-#define ROUTE_SOURCE_IDLE_MS 30000               /* a source without connections is forgotten after */
+#define ROUTE_SOURCE_IDLE_MS 30000               /* a source without connections is forgotten
+                                                  * after */
 #define ROUTE_PINGS_MAX      64                  /* pings under way */
 #define ROUTE_ECHO_IQ_NS     "urn:xmpp:ping"
 
@@ -14833,8 +14914,10 @@ struct route_pair {
     bool              admitted;    /* policy has been asked since the last reload */
     bool              paused;      /* its sources are not read */
     bool              settling;    /* `hold` runs until settle_at */
-    int64_t           settle_at;   /* ms; what went the old way arrives before what goes the new way */
-    bool              gave_up;     /* held too long without a trunk: bounce at once until one is up */
+    int64_t           settle_at;   /* ms; what went the old way arrives before what goes the new
+                                    * way */
+    bool              gave_up;     /* held too long without a trunk: bounce at once until one is
+                                    * up */
     struct queue      queue;
     struct queue      behind;      /* what waited, while a dead trunk's stanzas are put before it */
     struct timer      hold;        /* the oldest held stanza has waited long enough */
@@ -14915,7 +14998,8 @@ static bool
 route_is_local(const struct route *r, struct xe_span domain)
 {
     if (route_is_edge(r))
-        return config_domain_for(r->config, domain) != NULL || span_eq(r->config->echo.domain, domain);
+        return config_domain_for(r->config, domain) != NULL || span_eq(r->config->echo.domain,
+            domain);
     return config_partner_for(r->config, domain) != NULL
         && config_inner_for(r->config, domain) == NULL && !span_eq(r->config->echo.domain, domain);
 }
@@ -14962,7 +15046,8 @@ route_terms_of_stranger(struct s2s_terms *terms)
         .methods = POLICY_SASL_TLS | POLICY_TLS_DIALBACK | POLICY_TCP_DIALBACK };
 }
 
-/* May `remote`, on the s2s side, talk to `local`, which we speak for there?  Empty: not known yet. */
+/* May `remote`, on the s2s side, talk to `local`, which we speak for there?  Empty: not known
+ * yet. */
 static enum xe_why
 route_admit(void *user, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
 {
@@ -14992,13 +15077,14 @@ route_admit(void *user, struct xe_span remote, struct xe_span local, struct s2s_
 static size_t
 route_connection_limit(const struct route *r, struct xe_span remote)
 {
-    const struct config_partner *partner = route_is_edge(r) ? config_partner_for(r->config, remote) : NULL;
+    const struct config_partner *partner = route_is_edge(r) ? config_partner_for(r->config, remote)
+        : NULL;
     return partner != NULL ? partner->connection_limit
         : route_is_edge(r) ? r->config->limits.partner_connections : r->config->limits.connections;
 }
 
-/* May one more connection with this domain be held?  `s`, if any, is the one that asks.  Only those count
- * whose domain is proven, or that we dial: claims cost a partner nothing. */
+/* May one more connection with this domain be held?  `s`, if any, is the one that asks.  Only those
+ * count whose domain is proven, or that we dial: claims cost a partner nothing. */
 static enum xe_why
 route_room(void *user, const struct s2s *s, struct xe_span remote)
 {
@@ -15019,8 +15105,8 @@ route_room(void *user, const struct s2s *s, struct xe_span remote)
 
 /* ---- limits on who connects ---- */
 
-/* The text of the network that an address counts for: the address itself, or its /64, which is what one
- * customer gets of IPv6. */
+/* The text of the network that an address counts for: the address itself, or its /64, which is what
+ * one customer gets of IPv6. */
 static void
 route_source_key(const struct sockaddr_storage *from, char key[80])
 {
@@ -15033,8 +15119,8 @@ route_source_key(const struct sockaddr_storage *from, char key[80])
     *port = '\0';
 }
 
-/* Forget the sources that have no connection and were last seen `idle` ms ago: by then their bucket is
- * full again. */
+/* Forget the sources that have no connection and were last seen `idle` ms ago: by then their bucket
+ * is full again. */
 static void
 route_sources_sweep(struct route *r, int64_t idle)
 {
@@ -15184,7 +15270,8 @@ static bool
 route_trunk_usable(const struct route *r, const struct trunk *t, const struct route_pair *p)
 {
     /* while the node stops, what our own sources still bring goes out by it all the same */
-    return t->state == TRUNK_UP && (!t->leaving || (t->we_leave && !t->peer_leaves && r->trunks->stopping))
+    return t->state == TRUNK_UP
+        && (!t->leaving || (t->we_leave && !t->peer_leaves && r->trunks->stopping))
         && (!route_is_edge(r) || trunk_serves(t, p->to));
 }
 
@@ -15193,7 +15280,8 @@ route_trunk_usable(const struct route *r, const struct trunk *t, const struct ro
 static uint64_t
 route_mark(const struct trunk *t, const struct route_pair *p)
 {
-    struct map keyed = { .seed = { UINT64_C(0x7872c3a5), 0 } };   /* the same on every node and run */
+    struct map keyed = { .seed = { UINT64_C(0x7872c3a5), 0 } };   /* the same on every node and
+                                                                   * run */
     uint64_t a = map_hash(&keyed, span_of(t->name));
     keyed.seed[1] = a;
     return map_hash(&keyed, p->node.key);
@@ -15222,7 +15310,8 @@ route_pin(struct route_pair *p)
     }
 }
 
-/* One line that joins the two legs of a pair, so that captures of both sides can be joined later. */
+/* One line that joins the two legs of a pair, so that captures of both sides can be joined
+ * later. */
 static void
 route_log_joined(const struct route_pair *p, const struct stream *s2s, const struct trunk *t)
 {
@@ -15284,7 +15373,8 @@ route_arm_hold(struct route_pair *p)
     if (timer_armed(&p->hold))
         return;
     p->settling = settle > 0;
-    timer_set(p->route->shared->loop, &p->hold, settle > 0 ? settle : p->route->config->limits.hold_ms);
+    timer_set(p->route->shared->loop, &p->hold, settle > 0 ? settle
+        : p->route->config->limits.hold_ms);
 }
 
 /* Move what waits into the window of the pair's trunk, as far as there is room. */
@@ -15416,7 +15506,8 @@ route_put_error(struct buf *out, const struct xe_xml_event *e, enum xe_why why)
     buf_puts(out, row->stanza[0] != '\0' ? row->stanza_type : "wait");
     buf_puts(out, "'><");
     buf_puts(out, row->stanza[0] != '\0' ? row->stanza : "remote-server-timeout");
-    buf_puts(out, " xmlns='" STREAM_NS_STANZAS "'/><text xmlns='" STREAM_NS_STANZAS "' xml:lang='en'>");
+    buf_puts(out, " xmlns='" STREAM_NS_STANZAS "'/><text xmlns='" STREAM_NS_STANZAS
+        "' xml:lang='en'>");
     xmlout_text(out, span_of(row->text));
     buf_puts(out, "</text></error></");
     buf_put(out, e->name);
@@ -15454,7 +15545,8 @@ route_queue_why(const struct route_pair *p)
 static void
 route_open_reader(struct route *r)
 {
-    static const char header[] = "<stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" STREAM_NS "'>";
+    static const char header[] =
+        "<stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" STREAM_NS "'>";
     struct xe_xml_limits limits = { 1024, (size_t)1 << 28, XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
     size_t used;
     xe_xml_free(&r->reader);
@@ -15473,8 +15565,8 @@ route_read_back(struct route *r, struct xe_span stanza)
     return NULL;
 }
 
-/* May the written form be more than a tokenizer accepts although the received one was not?  The header
- * of the old stream can add declarations and a language to the root tag. */
+/* May the written form be more than a tokenizer accepts although the received one was not?  The
+ * header of the old stream can add declarations and a language to the root tag. */
 static bool
 route_is_doubtful(const struct xe_xml *xml, const struct xe_xml_event *e)
 {
@@ -15483,10 +15575,12 @@ route_is_doubtful(const struct xe_xml *xml, const struct xe_xml_event *e)
 }
 
 /* Write the stanza as it must read on the other stream to the end of `out`; `text` is one that is
- * ready.  *len receives the bytes.  Nothing is written that the other side would have to end a shared
- * stream for: too large (`max` bytes and what a header can add), or more than its tokenizer takes. */
+ * ready.  *len receives the bytes.  Nothing is written that the other side would have to end a
+ * shared stream for: too large (`max` bytes and what a header can add), or more than its tokenizer
+ * takes. */
 static enum xe_why
-route_write(struct route *r, struct buf *out, const struct xe_xml *xml, const struct xe_xml_event *e,
+route_write(struct route *r, struct buf *out, const struct xe_xml *xml,
+    const struct xe_xml_event *e,
     struct xe_span text, size_t max, size_t *len)
 {
     size_t before = buf_len(out);
@@ -15539,8 +15633,10 @@ route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_
     /* the answer to a stanza that memory had no room for is small, and owed; its pair bounds it */
     if (why != XE_WHY_NONE && (why != XE_WHY_MEMORY || e != NULL))
         return why;
-    p->queue.bytes.max = p->route->config->limits.queue_bytes + 2 * p->route->config->limits.stanza_bytes;
-    why = route_write(p->route, &p->queue.bytes, xml, e, text, p->route->config->limits.stanza_bytes, &len);
+    p->queue.bytes.max =
+        p->route->config->limits.queue_bytes + 2 * p->route->config->limits.stanza_bytes;
+    why = route_write(p->route, &p->queue.bytes, xml, e, text,
+        p->route->config->limits.stanza_bytes, &len);
     if (why != XE_WHY_NONE)
         return why == XE_WHY_MEMORY ? XE_WHY_QUEUE_FULL : why;
     if (!queue_add(&p->queue, len, p))
@@ -15568,14 +15664,16 @@ static enum xe_why
 route_put_s2s(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
     struct xe_span text)
 {
-    if (p->out == NULL && p->last_why != XE_WHY_NONE && loop_now(p->route->shared->loop) < p->retry_at)
+    if (p->out == NULL && p->last_why != XE_WHY_NONE
+        && loop_now(p->route->shared->loop) < p->retry_at)
         return p->last_why;
     return route_put_queue(p, xml, e, text);
 }
 
 /* Put a stanza on its way, or say why not. */
 static enum xe_why
-route_put(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e, struct xe_span text)
+route_put(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
+    struct xe_span text)
 {
     p->last_ms = loop_now(p->route->shared->loop);
     switch (p->way) {
@@ -15679,7 +15777,8 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
         lost = XE_WHY_PAIR_LIMIT;
     else
         lost = route_put(back, NULL, NULL, buf_span(&r->text));
-    if (lost != XE_WHY_NONE && log_begin(r->shared->log, LOG_WARN, "bounce-undeliverable", p->node.key)) {
+    if (lost != XE_WHY_NONE && log_begin(r->shared->log, LOG_WARN, "bounce-undeliverable",
+        p->node.key)) {
         log_span(r->shared->log, "from", p->to);
         log_span(r->shared->log, "to", p->from);
         log_text(r->shared->log, "why", xe_why(lost)->word);
@@ -15708,7 +15807,8 @@ route_bounce_queue(struct route_pair *p, enum xe_why why)
 
 /* Refuse a stanza of a trunk on the trunk itself: its pair is none of ours. */
 static void
-route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e, enum xe_why why)
+route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e,
+    enum xe_why why)
 {
     struct log *log = r->shared->log;
     r->refusals[why]++;
@@ -15767,13 +15867,24 @@ route_echo_iq(struct route_pair *p, const struct xe_xml *xml, const struct xe_xm
     route_answer(p);
 }
 
+/* The content goes back as it has to read on another stream, like everything that is forwarded. */
 static void
-route_echo_message(struct route_pair *p, const struct xe_xml_event *e)
+route_echo_message(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
     struct buf *t = &p->route->text;
+    char *room;
     buf_clear(t);
     route_put_reply(t, e, span_is(xe_xml_attr(e, "type"), "chat") ? "chat" : NULL);
-    buf_put(t, e->inner);
+    room = buf_room(t, e->raw.len + xmlout_extra(xml, e));
+    if (room == NULL || t->failed)
+        return;
+    room = xmlout_declarations(room - 1, xml, e);   /* in the place of the '>' */
+    t->tail = (size_t)(room - t->bytes);
+    buf_putc(t, '>');
+    if (e->flags & XE_XML_REWRITE)
+        xmlout_content(t, xml, e);
+    else
+        buf_put(t, e->inner);
     buf_puts(t, "</message>");
     route_answer(p);
 }
@@ -15802,7 +15913,7 @@ route_echo(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_e
     if (kind == XE_KIND_IQ)
         route_echo_iq(p, xml, e);
     else if (kind == XE_KIND_MESSAGE)
-        route_echo_message(p, e);
+        route_echo_message(p, xml, e);
     else
         route_echo_presence(p, e);
 }
@@ -15891,8 +16002,8 @@ route_trunk_why(struct route *r, const struct trunk *t, struct xe_span from, str
     return route_is_local(r, from) ? XE_WHY_NONE : XE_WHY_PARTNER_UNLISTED;
 }
 
-/* The pair of the last stanza from a trunk when this one is of the same, as most are: nothing has to
- * be normalised or looked up then. */
+/* The pair of the last stanza from a trunk when this one is of the same, as most are: nothing has
+ * to be normalised or looked up then. */
 static struct route_pair *
 route_pair_again(const struct route *r, const struct xe_xml_event *e)
 {
@@ -15922,7 +16033,8 @@ route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
         why = route_trunk_why(r, t, span_of(from), span_of(to));
     else if (!p->admitted || (route_is_edge(r) && !trunk_serves(t, p->from)))
         why = route_trunk_why(r, t, p->from, p->to);
-    if (why == XE_WHY_NONE && p == NULL && (p = route_pair_get(r, span_of(from), span_of(to))) == NULL)
+    if (why == XE_WHY_NONE && p == NULL
+        && (p = route_pair_get(r, span_of(from), span_of(to))) == NULL)
         why = XE_WHY_PAIR_LIMIT;
     if (why != XE_WHY_NONE) {
         route_refuse_on_trunk(r, t, e, why);
@@ -16218,8 +16330,8 @@ route_pair_held(struct timer *t)
     route_bounce_queue(p, XE_WHY_NO_TRUNK);
 }
 
-/* A domain in whose name a ping may go to `to`: one of ours towards the outside, a partner's towards
- * the inside. */
+/* A domain in whose name a ping may go to `to`: one of ours towards the outside, a partner's
+ * towards the inside. */
 static struct xe_span
 route_ping_from(const struct route *r, struct xe_span to)
 {
@@ -16227,7 +16339,8 @@ route_ping_from(const struct route *r, struct xe_span to)
     bool inward = route_is_edge(r) ? route_way_to(r, to) == ROUTE_TO_TRUNK
         : route_way_to(r, to) == ROUTE_TO_S2S;
     if (inward)
-        return c->partners.count > 0 ? c->partners.list[0].domain.name : span_of("ping.xmppedge.invalid");
+        return c->partners.count > 0 ? c->partners.list[0].domain.name
+            : span_of("ping.xmppedge.invalid");
     if (c->echo.domain.at != NULL)
         return c->echo.domain;
     if (c->ndomains > 0)
@@ -16251,7 +16364,8 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     p = from.at == NULL ? NULL : route_pair_get(r, from, to);
     if (p == NULL || r->npings >= ROUTE_PINGS_MAX || !tls_random(r->shared->tls, dice, sizeof dice))
         return XE_WHY_PAIR_LIMIT;
-    snprintf(ping->id, sizeof ping->id, "xmppedge-ping-%02x%02x%02x%02x%02x%02x%02x%02x", dice[0], dice[1],
+    snprintf(ping->id, sizeof ping->id, "xmppedge-ping-%02x%02x%02x%02x%02x%02x%02x%02x", dice[0],
+        dice[1],
         dice[2], dice[3], dice[4], dice[5], dice[6], dice[7]);
     buf_clear(&r->text);
     buf_puts(&r->text, body.at != NULL ? "<message" : "<iq type='get'");
@@ -16286,7 +16400,8 @@ route_is_allowed(struct route *r, const struct s2s *s)
         || route_admit(r, span_of(s->remote), span_of(s->local), &terms) == XE_WHY_NONE;
 }
 
-/* Policy may have changed: ask again for every pair, close the connections that it no longer allows. */
+/* Policy may have changed: ask again for every pair, close the connections that it no longer
+ * allows. */
 static void
 route_reloaded(struct route *r)
 {
@@ -16319,8 +16434,8 @@ route_bounce_all(struct route *r, enum xe_why why)
     }
 }
 
-/* Whether all that trunks brought has been handed on: only then does a trunk that leaves acknowledge it,
- * so that the pairs it served do not overtake themselves on their new way. */
+/* Whether all that trunks brought has been handed on: only then does a trunk that leaves
+ * acknowledge it, so that the pairs it served do not overtake themselves on their new way. */
 static bool
 route_settled(void *user)
 {
@@ -16398,15 +16513,20 @@ route_close(struct route *r)
  *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> RETURNING what is left
  *      --> ENDING all connections --last words written--> STOPPED
  *
- * What is made from the configuration and must change with it (certificates, trust, TLS profiles) is one
- * struct edge_keys: a reload builds a new one beside the old one and swaps the pointers only when all
- * of it is good.  Sessions hold references of their own, so old streams keep what they began with.
+ * What is made from the configuration and must change with it (certificates, trust, TLS profiles)
+ * is one struct edge_keys: a reload builds a new one beside the old one and swaps the pointers only
+ * when all of it is good.  Sessions hold references of their own, so old streams keep what they
+ * began with.
  *
  * Draining: listeners close, trunks say <drain/>, accepted streams get our end tag and may finish,
- * queues empty; what is left when limits.drain is over goes back to its senders, then everything ends.
+ * queues empty; what is left when limits.drain is over goes back to its senders, then everything
+ * ends.
  * ======================================================================== */
 
 #define EDGE_REFUSED_MAX 64          /* refused connections that are being told why */
+#define EDGE_PATIENCE_MS 10000       /* a caller may be slow so long, even when all connections
+                                      * are taken */
+#define EDGE_TRUNKS      16          /* connections on the internal address, besides 4 a gateway */
 #define EDGE_STEP_MS     100         /* how often draining looks around */
 #define EDGE_RETURN_MS   1000        /* for what comes back to its senders at the very end */
 #define EDGE_LAST_STEP_MS 10         /* between the last steps of the end */
@@ -16415,7 +16535,8 @@ route_close(struct route *r)
 enum edge_state { EDGE_RUNNING, EDGE_DRAINING, EDGE_RETURNING, EDGE_ENDING, EDGE_STOPPED };
 
 struct edge_keys {
-    struct tls_identity **domains;   /* owned, of config->domains in their order; NULL: the default */
+    struct tls_identity **domains;   /* owned, of config->domains in their order; NULL: the
+                                      * default */
     size_t                ndomains;
     struct tls_identity  *fallback;  /* of the s2s side; NULL: none */
     struct tls_identity  *echo;      /* of the echo domain; NULL: the fallback */
@@ -16483,9 +16604,11 @@ edge_complain(const struct config *c, unsigned line, const char *what, struct bu
     buf_putc(out, '\n');
 }
 
-/* Load a certificate of the configuration; nothing given is no error.  `out` keeps one line an error. */
+/* Load a certificate of the configuration; nothing given is no error.  `out` keeps one line an
+ * error. */
 static struct tls_identity *
-edge_load_identity(struct xmppedge *e, const struct config *c, const struct config_certificate *cert,
+edge_load_identity(struct xmppedge *e, const struct config *c,
+    const struct config_certificate *cert,
     struct buf *out)
 {
     char err[TLS_ERROR_MAX];
@@ -16590,8 +16713,8 @@ edge_warn_identity(const struct config *c, const struct config_certificate *cert
     buf_putc(out, '\n');
 }
 
-/* What is to be said of our own certificates.  What we speak for without a certificate that names it
- * is left to dialback, so these are warnings. */
+/* What is to be said of our own certificates.  What we speak for without a certificate that names
+ * it is left to dialback, so these are warnings. */
 static void
 edge_warn_keys(const struct edge_keys *k, const struct config *c, struct buf *out)
 {
@@ -16605,7 +16728,8 @@ edge_warn_keys(const struct edge_keys *k, const struct config *c, struct buf *ou
     if (edge && c->echo.domain.at != NULL)
         edge_warn_identity(c, k->echo != NULL ? &c->echo.certificate : &c->certificate,
             k->echo != NULL ? k->echo : k->fallback, c->echo.domain, out);
-    edge_warn_identity(c, edge ? &c->internal.certificate : &c->certificate, k->trunk, c->name, out);
+    edge_warn_identity(c, edge ? &c->internal.certificate : &c->certificate, k->trunk, c->name,
+        out);
 }
 
 /* The certificate that is shown for one of our domains. */
@@ -16613,7 +16737,8 @@ static struct tls_identity *
 edge_identity(void *user, struct xe_span local)
 {
     const struct xmppedge *e = MAP_OWNER(user, struct xmppedge, route);
-    const struct config_domain *d = e->config->role == CONFIG_EDGE ? config_domain_for(e->config, local)
+    const struct config_domain *d = e->config->role == CONFIG_EDGE ? config_domain_for(e->config,
+        local)
         : NULL;
     struct tls_identity *id = d != NULL ? e->keys.domains[d - e->config->domains] : NULL;
     if (id == NULL && e->keys.echo != NULL && span_eq(local, e->config->echo.domain))
@@ -16654,18 +16779,54 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
         log_text(&e->log, "why", xe_why(why)->word);
         log_end(&e->log);
     }
-    if (e->wire.nlingering >= EDGE_REFUSED_MAX || (c = conn_new(&e->wire, fd, 0, 4096, &events, e)) == NULL) {
+    if (e->wire.nlingering >= EDGE_REFUSED_MAX
+        || (c = conn_new(&e->wire, fd, 0, 4096, &events, e)) == NULL) {
         if (e->wire.nlingering >= EDGE_REFUSED_MAX)
             close(fd);
         return;
     }
     buf_clear(t);
-    buf_puts(t, "<?xml version='1.0'?><stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" STREAM_NS
+    buf_puts(t, "<?xml version='1.0'?><stream:stream xmlns='" STREAM_NS_SERVER
+        "' xmlns:stream='" STREAM_NS
         "' version='1.0'>");
     stream_put_error(t, xe_why(why)->stream, xe_why(why)->text);
     buf_puts(t, "</stream:stream>");
     conn_send(c, buf_span(t));
     conn_close(c);
+}
+
+/* All connections are taken: the caller that has proven nothing for longest makes room, if it has
+ * had its time.  False when there is none. */
+static bool
+edge_evict(struct xmppedge *e)
+{
+    int64_t before = loop_now(&e->loop) - EDGE_PATIENCE_MS;
+    struct list_node *n;
+    for (n = e->s2s.all.next; n != &e->s2s.all; n = n->next) {   /* the oldest come first */
+        struct s2s *s = MAP_OWNER(n, struct s2s, node);
+        if (s->since > before)
+            return false;
+        if (s->kind == S2S_IN && s->state == S2S_ACCEPTED && s->npairs == 0) {
+            s2s_fail(s, XE_WHY_CONN_LIMIT);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The same for trunks, without patience: a gateway is there within milliseconds. */
+static bool
+edge_evict_trunk(struct xmppedge *e)
+{
+    struct list_node *n;
+    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next) {
+        struct trunk *t = MAP_OWNER(n, struct trunk, node);
+        if (t->state != TRUNK_UP) {
+            trunk_fail(t, XE_WHY_CONN_LIMIT);
+            return true;
+        }
+    }
+    return false;
 }
 
 static void
@@ -16676,6 +16837,8 @@ edge_s2s_accepted(void *user, int fd, const struct sockaddr_storage *from)
     enum xe_why why = e->config->role == CONFIG_EDGE
         || config_source_allowed(e->config, (const struct sockaddr *)(const void *)from)
         ? route_source_enter(&e->route, from) : XE_WHY_SOURCE_DENIED;
+    if (why == XE_WHY_CONN_LIMIT && edge_evict(e))
+        why = route_source_enter(&e->route, from);
     if (why != XE_WHY_NONE)
         edge_refuse(e, fd, from, why);
     else
@@ -16686,7 +16849,8 @@ static void
 edge_trunk_accepted(void *user, int fd, const struct sockaddr_storage *from)
 {
     struct xmppedge *e = user;
-    if (e->trunks.count >= e->config->internal.ngateways * 4 + 16) {
+    if (e->trunks.count >= e->config->internal.ngateways * 4 + EDGE_TRUNKS
+        && !edge_evict_trunk(e)) {
         edge_refuse(e, fd, from, XE_WHY_CONN_LIMIT);
         return;
     }
@@ -16790,9 +16954,12 @@ edge_open_listeners(struct xmppedge *e, struct buf *out)
 static bool
 edge_open_services(struct xmppedge *e)
 {
-    static const struct s2s_events s2s_events = { route_admit, route_room, edge_identity, route_paired,
-        route_unpaired, route_s2s_stanza, route_s2s_too_big, route_s2s_ready, route_s2s_drained, route_s2s_closed };
-    static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up, route_trunk_down,
+    static const struct s2s_events s2s_events = { route_admit, route_room, edge_identity,
+        route_paired,
+        route_unpaired, route_s2s_stanza, route_s2s_too_big, route_s2s_ready, route_s2s_drained,
+            route_s2s_closed };
+    static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
+        route_trunk_down,
         route_trunk_leaving, route_trunk_stanza, route_trunk_released, route_settled,
         route_finished };
     e->shared.wire = &e->wire;
@@ -17083,9 +17250,11 @@ edge_fixed_part(const struct config *was, const struct config *is)
     if (!span_eq(was->name, is->name))
         return "name";
     if (was->external.address.len != is->external.address.len
-        || memcmp(&was->external.address.sa, &is->external.address.sa, sizeof was->external.address.sa) != 0)
+        || memcmp(&was->external.address.sa, &is->external.address.sa,
+            sizeof was->external.address.sa) != 0)
         return "external address";
-    if (memcmp(&was->internal.address.sa, &is->internal.address.sa, sizeof was->internal.address.sa) != 0)
+    if (memcmp(&was->internal.address.sa, &is->internal.address.sa,
+        sizeof was->internal.address.sa) != 0)
         return "internal address";
     if (memcmp(&was->listen.address.sa, &is->listen.address.sa, sizeof was->listen.address.sa) != 0)
         return "listen address";
@@ -17110,14 +17279,15 @@ edge_reload_links(struct xmppedge *e)
     for (i = 0; i < e->config->nedges; i++) {
         bool there = false;
         for (n = e->trunks.links.next; n != &e->trunks.links; n = n->next)
-            there = there || trunk_link_is(MAP_OWNER(n, struct trunk_link, node), &e->config->edges[i]);
+            there = there || trunk_link_is(MAP_OWNER(n, struct trunk_link, node),
+                &e->config->edges[i]);
         if (!there)
             trunk_link_open(&e->trunks, &e->config->edges[i]);
     }
 }
 
-/* Trunks that the new configuration would not set up this way end; the gateway comes back with what is
- * right now. */
+/* Trunks that the new configuration would not set up this way end; the gateway comes back with what
+ * is right now. */
 static void
 edge_reload_trunks(struct xmppedge *e)
 {
@@ -17164,7 +17334,8 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
         return false;
     }
     if (old->secret.at == NULL && fresh->secret.at == NULL)
-        keys.secret = e->keys.secret;   /* what was drawn at start: questions about it are on their way */
+        keys.secret = e->keys.secret;   /* what was drawn at start: questions about it are on
+                                         * their way */
     edge_keys_free(&e->keys);
     e->keys = keys;
     e->config = fresh;
@@ -17215,8 +17386,8 @@ xe_timeout(struct xmppedge *e)
  *   message DOMAIN [TEXT]     a message to an echo domain, and back
  *   reload | stop             what SIGHUP and SIGTERM do
  *
- * The first word of an answer to ping, message, reload and stop is "ok" or "failed".  After "ok" and
- * the time comes the content that was sent back, if any.
+ * The first word of an answer to ping, message, reload and stop is "ok" or "failed".  After "ok"
+ * and the time comes the content that was sent back, if any.
  * ======================================================================== */
 
 #define CONTROL_LINE_MAX   512            /* bytes of a question */
@@ -17407,7 +17578,8 @@ status_streams(struct status *w, const struct xmppedge *e)
         status_text(w, "domain", s->local);
         status_text(w, "state", s2s_state_name(s->state));
         status_text(w, "method", s->method);
-        status_text(w, "tls", stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)->version : "none");
+        status_text(w, "tls", stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)->version
+            : "none");
         status_text(w, "peer", conn_address_text(s->kind == S2S_IN ? &s->source : &s->target, at));
         if (s->stream.conn != NULL)
             status_text(w, "local", conn_address_text(&s->stream.conn->local, at));
@@ -17633,7 +17805,8 @@ control_command(struct control_client *c, struct xe_span line)
 {
     size_t space = span_find(line, ' ');
     struct xe_span word = span_make(line.at, space);
-    struct xe_span rest = span_make(line.at + space + (space < line.len), line.len - space - (space < line.len));
+    struct xe_span rest = span_make(line.at + space + (space < line.len),
+        line.len - space - (space < line.len));
     if (span_is(word, "status")) {
         control_status(c, span_is(rest, "json"));
     } else if (span_is(word, "ping")) {
@@ -17686,7 +17859,8 @@ control_closed(struct conn *conn, void *user, enum xe_why why)
 static void
 control_accepted(void *user, int fd, const struct sockaddr_storage *from)
 {
-    static const struct conn_events events = { control_received, NULL, control_drained, control_closed, NULL };
+    static const struct conn_events events = { control_received, NULL, control_drained,
+        control_closed, NULL };
     struct control *control = user;
     struct control_client *c = control->count < CONTROL_CLIENTS ? calloc(1, sizeof *c) : NULL;
     (void)from;
@@ -17733,6 +17907,15 @@ control_is_alive(const struct sockaddr_un *at)
     return alive;
 }
 
+/* Remove what a process that was killed has left; nothing but a socket. */
+static void
+control_clear(const char *path)
+{
+    struct stat is;
+    if (lstat(path, &is) == 0 && S_ISSOCK(is.st_mode))
+        unlink(path);
+}
+
 /* Open the control socket.  False with a sentence in `message`. */
 static bool
 control_open(struct xmppedge *e, char *message, size_t size)
@@ -17756,16 +17939,18 @@ control_open(struct xmppedge *e, char *message, size_t size)
     control->listener.watch.fd = -1;
     list_init(&control->clients);
     if (control_is_alive(un)) {
-        snprintf(message, size, "%s: another instance is running with this control socket\n", control->path);
+        snprintf(message, size, "%s: another instance is running with this control socket\n",
+            control->path);
         free(control);
         return false;
     }
-    unlink(control->path);
+    control_clear(control->path);
     mask = umask(0177);
     ok = listener_open(&control->listener, &e->wire, &at, sizeof *un);
     umask(mask);
     if (!ok) {
-        snprintf(message, size, "%s: cannot open the control socket: %s\n", control->path, strerror(errno));
+        snprintf(message, size, "%s: cannot open the control socket: %s\n", control->path,
+            strerror(errno));
         free(control);
         return false;
     }
@@ -18843,10 +19028,12 @@ static const char main_usage[] =
     "  xmppedge check FILE               read the configuration; print every setting in effect\n"
     "  xmppedge config [edge|gateway]    print a complete, commented example configuration\n"
     "  xmppedge ports FILE [--nft|--iptables|--json]\n"
-    "                                    print the port summary, or firewall rules, of this configuration\n"
+    "                                    print the port summary, or firewall rules, of this "
+        "configuration\n"
     "  xmppedge status FILE [--json]     what the running service is doing\n"
     "  xmppedge ping FILE DOMAIN         ping a domain through the running service\n"
-    "  xmppedge demo [--keep]            a partner, an edge and a gateway on this machine, talking\n"
+    "  xmppedge demo [--keep]            a partner, an edge and a gateway on this machine, "
+        "talking\n"
     "  xmppedge --version\n"
     "  xmppedge --help\n"
     "\n"
@@ -18901,6 +19088,19 @@ main_lifeline_cut(struct loop_watch *w, unsigned events)
     xe_stop(s->edge);
 }
 
+/* Hold signals back, or let them come: one that arrives while we start must wait for its
+ * handler. */
+static void
+main_hold_signals(bool held)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(held ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+}
+
 static bool
 main_catch_signals(struct main_signals *s, struct xmppedge *e, int lifeline)
 {
@@ -18920,6 +19120,7 @@ main_catch_signals(struct main_signals *s, struct xmppedge *e, int lifeline)
     sigaction(SIGINT, &act, NULL);
     act.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &act, NULL);
+    main_hold_signals(false);
     return loop_watch_set(&e->loop, &s->watch, LOOP_READ)
         && (lifeline < 0 || loop_watch_set(&e->loop, &s->lifeline, LOOP_READ));
 }
@@ -18932,10 +19133,19 @@ main_set_user(const struct passwd *pw)
         && setuid(pw->pw_uid) == 0;
 }
 
+/* What was made as root and is used later belongs to the user, too. */
+static bool
+main_give_files(const struct xmppedge *e, const struct passwd *pw)
+{
+    return lchown(e->config->control, pw->pw_uid, pw->pw_gid) == 0
+        && (e->log_file < 0 || fchown(e->log_file, pw->pw_uid, pw->pw_gid) == 0);
+}
+
 /* Become the configured user, for good. */
 static bool
-main_drop_privileges(const struct config *c)
+main_drop_privileges(const struct xmppedge *e)
 {
+    const struct config *c = e->config;
     struct passwd *pw;
     if (c->user == NULL || geteuid() != 0)
         return true;
@@ -18944,7 +19154,7 @@ main_drop_privileges(const struct config *c)
         fprintf(stderr, "%s: there is no user %s on this system\n", c->path, c->user);
         return false;
     }
-    if (main_set_user(pw) && setuid(0) != 0)
+    if (main_give_files(e, pw) && main_set_user(pw) && setuid(0) != 0)
         return true;
     fprintf(stderr, "%s: cannot become user %s: %s\n", c->path, c->user, strerror(errno));
     return false;
@@ -18968,7 +19178,9 @@ main_run(const char *file, int lifeline)
 {
     char message[8192];
     struct main_signals signals;
-    struct xmppedge *e = xe_open(file, message, sizeof message);
+    struct xmppedge *e;
+    main_hold_signals(true);
+    e = xe_open(file, message, sizeof message);
     if (e == NULL) {
         fputs(message, stderr);
         return 2;
@@ -18979,7 +19191,7 @@ main_run(const char *file, int lifeline)
         xe_close(e);
         return 2;
     }
-    if (!main_drop_privileges(e->config) || !main_catch_signals(&signals, e, lifeline)) {
+    if (!main_drop_privileges(e) || !main_catch_signals(&signals, e, lifeline)) {
         xe_close(e);
         return 2;
     }
@@ -19010,7 +19222,8 @@ static int
 main_print(struct buf *out)
 {
     struct xe_span text = buf_span(out);
-    bool ok = !out->failed && fwrite(text.at, 1, text.len, stdout) == text.len && fflush(stdout) == 0;
+    bool ok = !out->failed && fwrite(text.at, 1, text.len, stdout) == text.len
+        && fflush(stdout) == 0;
     buf_free(out);
     return ok ? 0 : 1;
 }
@@ -19052,7 +19265,8 @@ main_config(const char *role)
         fprintf(stderr, "xmppedge config: expected edge or gateway, found %s\n", role);
         return 2;
     }
-    config_example(role != NULL && strcmp(role, "gateway") == 0 ? CONFIG_GATEWAY : CONFIG_EDGE, &out);
+    config_example(role != NULL && strcmp(role, "gateway") == 0 ? CONFIG_GATEWAY : CONFIG_EDGE,
+        &out);
     return main_print(&out);
 }
 
@@ -19083,7 +19297,8 @@ main_ports(const char *file, const char *format)
 
 /* ---- the commands that ask the running service ---- */
 
-/* Ask over the control socket; the answer goes to standard output.  0, or 1 when it says "failed". */
+/* Ask over the control socket; the answer goes to standard output.  0, or 1 when it says
+ * "failed". */
 static int
 main_ask(const char *file, const char *question, const char *argument)
 {
@@ -19093,7 +19308,8 @@ main_ask(const char *file, const char *question, const char *argument)
     if (c == NULL)
         return 2;
     if (!control_ask(c->control, question, argument, &answer)) {
-        fprintf(stderr, "%s: nobody answers on the control socket (%s): is the service running, and are "
+        fprintf(stderr, "%s: nobody answers on the control socket (%s): is the service running, "
+            "and are "
             "you its user?\n", c->control, strerror(errno));
         config_free(c);
         buf_free(&answer);
@@ -19138,7 +19354,8 @@ main(int argc, char **argv)
         return more != NULL || (file != NULL && strcmp(file, "--keep") != 0)
             ? main_misused("demo takes --keep or nothing") : demo_run(file != NULL, main_run);
     if (file == NULL)
-        return main_misused(argc > 1 ? "a command, then a configuration file" : "a command is needed");
+        return main_misused(argc > 1 ? "a command, then a configuration file"
+            : "a command is needed");
     if (argc > 4)
         return main_misused("too many arguments");
     if (strcmp(command, "run") == 0 && more == NULL)

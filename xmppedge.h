@@ -6,9 +6,9 @@
  * The second embeds the proxy in a program that has its own main loop: compile xmppedge.c with
  * -DXMPPEDGE_NO_MAIN.
  *
- * Conventions.  Sizes are bytes.  Times are milliseconds of a monotonic clock.  Domains are compared
- * in lower case.  A function that returns a pointer says who frees it.  Nothing here is thread-safe
- * within one object; two objects never share state.
+ * Conventions.  Sizes are bytes.  Times are milliseconds of a monotonic clock.  Domains are
+ * compared in lower case.  A function that returns a pointer says who frees it.  Nothing here is
+ * thread-safe within one object; two objects never share state.
  */
 #ifndef XMPPEDGE_H
 #define XMPPEDGE_H
@@ -30,168 +30,181 @@ struct xe_span {
 /* ---- endings: one vocabulary --------------------------------------------------------------
  *
  * Everything that ends a stream, refuses a peer or returns a stanza names its reason from this
- * list.  The columns are: the enum; the word in logs, metrics and verdicts (stable: scripts match it);
- * the stream error condition of RFC 6120 4.9.3 ("" closes without an error); the stanza error
- * condition of RFC 6120 8.3.3 for what it leaves undelivered; its error type; one sentence in words
- * that may be shown to the other side. */
+ * list.  The columns are: the enum; the word in logs, metrics and verdicts (stable: scripts
+ * match it); the stream error condition of RFC 6120 4.9.3 ("" closes without an error); the
+ * stanza error condition of RFC 6120 8.3.3 for what it leaves undelivered; its error type; one
+ * sentence in words that may be shown to the other side. */
 #define XE_WHY(X) \
-    X(XE_WHY_NONE,            "none",               "", "", "", "no reason") \
+    X(XE_WHY_NONE, "none", "", \
+        "", "", "no reason") \
     /* orderly ends */ \
-    X(XE_WHY_DONE,            "done",               "", "remote-server-timeout", "wait", \
-        "the stream was closed") \
-    X(XE_WHY_PEER_CLOSED,     "peer-closed",        "", "remote-server-timeout", "wait", \
-        "the other server closed the stream") \
-    X(XE_WHY_PEER_LOST,       "peer-lost",          "", "remote-server-timeout", "wait", \
-        "the connection was lost") \
-    X(XE_WHY_PEER_ERROR,      "peer-stream-error",  "", "remote-server-timeout", "wait", \
-        "the other server ended the stream with an error") \
-    X(XE_WHY_SHUTDOWN,        "shutdown",           "system-shutdown", "remote-server-timeout", "wait", \
-        "the service is shutting down") \
-    X(XE_WHY_RELOADED,        "policy-changed",     "policy-violation", "not-allowed", "cancel", \
-        "federation with this domain is no longer allowed") \
-    X(XE_WHY_REPLACED,        "replaced",           "conflict", "remote-server-timeout", "wait", \
-        "a newer connection took the place of this one") \
+    X(XE_WHY_DONE, "done", "", \
+        "remote-server-timeout", "wait", "the stream was closed") \
+    X(XE_WHY_PEER_CLOSED, "peer-closed", "", \
+        "remote-server-timeout", "wait", "the other server closed the stream") \
+    X(XE_WHY_PEER_LOST, "peer-lost", "", \
+        "remote-server-timeout", "wait", "the connection was lost") \
+    X(XE_WHY_PEER_ERROR, "peer-stream-error", "", \
+        "remote-server-timeout", "wait", "the other server ended the stream with an error") \
+    X(XE_WHY_SHUTDOWN, "shutdown", "system-shutdown", \
+        "remote-server-timeout", "wait", "the service is shutting down") \
+    X(XE_WHY_RELOADED, "policy-changed", "policy-violation", \
+        "not-allowed", "cancel", "federation with this domain is no longer allowed") \
+    X(XE_WHY_REPLACED, "replaced", "conflict", \
+        "remote-server-timeout", "wait", "a newer connection took the place of this one") \
     /* reaching a server */ \
-    X(XE_WHY_DNS_NOT_FOUND,   "dns-not-found",      "", "remote-server-not-found", "cancel", \
+    X(XE_WHY_DNS_NOT_FOUND, "dns-not-found", "", \
+        "remote-server-not-found", "cancel", \
         "the domain does not exist or has no server records") \
-    X(XE_WHY_DNS_NO_SERVICE,  "dns-no-service",     "", "remote-server-not-found", "cancel", \
+    X(XE_WHY_DNS_NO_SERVICE, "dns-no-service", "", \
+        "remote-server-not-found", "cancel", \
         "the domain announces that it offers no XMPP service") \
-    X(XE_WHY_DNS_FAILED,      "dns-failed",         "", "remote-server-timeout", "wait", \
-        "the name servers of the domain did not answer") \
-    X(XE_WHY_REFUSED,         "tcp-refused",        "", "remote-server-not-found", "cancel", \
-        "the connection was refused") \
-    X(XE_WHY_UNREACHABLE,     "tcp-unreachable",    "", "remote-server-not-found", "cancel", \
-        "the server cannot be reached") \
-    X(XE_WHY_CONNECT_TIMEOUT, "tcp-timeout",        "", "remote-server-timeout", "wait", \
-        "the server did not answer") \
-    X(XE_WHY_BIND,            "bind-failed",        "", "remote-server-timeout", "wait", \
+    X(XE_WHY_DNS_FAILED, "dns-failed", "", \
+        "remote-server-timeout", "wait", "the name servers of the domain did not answer") \
+    X(XE_WHY_REFUSED, "tcp-refused", "", \
+        "remote-server-not-found", "cancel", "the connection was refused") \
+    X(XE_WHY_UNREACHABLE, "tcp-unreachable", "", \
+        "remote-server-not-found", "cancel", "the server cannot be reached") \
+    X(XE_WHY_CONNECT_TIMEOUT, "tcp-timeout", "", \
+        "remote-server-timeout", "wait", "the server did not answer") \
+    X(XE_WHY_BIND, "bind-failed", "", \
+        "remote-server-timeout", "wait", \
         "no connection could be made from the configured address") \
-    X(XE_WHY_ATTEMPT_TIMEOUT, "attempt-timeout",    "connection-timeout", "remote-server-timeout", "wait", \
-        "the connection could not be completed in time") \
-    X(XE_WHY_SETUP_TIMEOUT,   "setup-timeout",      "connection-timeout", "remote-server-timeout", "wait", \
-        "the stream was not established in time") \
-    X(XE_WHY_BACKOFF,         "backing-off",        "", "remote-server-timeout", "wait", \
+    X(XE_WHY_ATTEMPT_TIMEOUT, "attempt-timeout", "connection-timeout", \
+        "remote-server-timeout", "wait", "the connection could not be completed in time") \
+    X(XE_WHY_SETUP_TIMEOUT, "setup-timeout", "connection-timeout", \
+        "remote-server-timeout", "wait", "the stream was not established in time") \
+    X(XE_WHY_BACKOFF, "backing-off", "", \
+        "remote-server-timeout", "wait", \
         "the last attempt to reach the server failed a moment ago") \
     /* XML and streams */ \
-    X(XE_WHY_XML_MALFORMED,   "xml-malformed",      "not-well-formed", "", "", \
-        "the data is not well-formed XML") \
-    X(XE_WHY_XML_RESTRICTED,  "xml-restricted",     "restricted-xml", "", "", \
+    X(XE_WHY_XML_MALFORMED, "xml-malformed", "not-well-formed", \
+        "", "", "the data is not well-formed XML") \
+    X(XE_WHY_XML_RESTRICTED, "xml-restricted", "restricted-xml", \
+        "", "", \
         "comments, processing instructions, document types and entities are not allowed") \
-    X(XE_WHY_XML_ENCODING,    "xml-encoding",       "unsupported-encoding", "", "", \
-        "only UTF-8 is allowed") \
-    X(XE_WHY_XML_LIMIT,       "xml-limit",          "policy-violation", "", "", \
-        "too deeply nested, or too many attributes or namespaces") \
-    X(XE_WHY_XML_PREFIX,      "xml-prefix",         "", "bad-request", "modify", \
-        "a namespace prefix or name in the stanza cannot be forwarded") \
-    X(XE_WHY_HEADER_TOO_BIG,  "header-too-big",     "policy-violation", "", "", \
-        "the stream header is too large") \
-    X(XE_WHY_STANZA_TOO_BIG,  "stanza-too-big",     "policy-violation", "policy-violation", "modify", \
-        "the stanza is too large") \
-    X(XE_WHY_NOT_XMPP,        "not-xmpp",           "invalid-xml", "", "", \
-        "this is not an XMPP stream") \
-    X(XE_WHY_BAD_NAMESPACE,   "bad-namespace",      "invalid-namespace", "", "", \
-        "the stream header does not name the server-to-server namespace") \
-    X(XE_WHY_BAD_VERSION,     "bad-version",        "unsupported-version", "", "", \
-        "XMPP version 1.0 is needed here") \
-    X(XE_WHY_HOST_UNKNOWN,    "host-unknown",       "host-unknown", "item-not-found", "cancel", \
-        "this domain is not served here") \
-    X(XE_WHY_HEADER_CHANGED,  "header-changed",     "improper-addressing", "", "", \
-        "the stream addresses changed after a restart") \
-    X(XE_WHY_BAD_ADDRESS,     "bad-address",        "improper-addressing", "jid-malformed", "modify", \
-        "the stanza has no valid sender or recipient address") \
-    X(XE_WHY_INVALID_FROM,    "invalid-from",       "invalid-from", "not-allowed", "cancel", \
-        "the sender domain is not authorised on this stream") \
-    X(XE_WHY_BAD_ELEMENT,     "bad-element",        "unsupported-stanza-type", "", "", \
-        "an element that is not known here") \
-    X(XE_WHY_NOT_AUTHORIZED,  "not-authorized",     "not-authorized", "", "", \
-        "stanzas were sent before authentication") \
+    X(XE_WHY_XML_ENCODING, "xml-encoding", "unsupported-encoding", \
+        "", "", "only UTF-8 is allowed") \
+    X(XE_WHY_XML_LIMIT, "xml-limit", "policy-violation", \
+        "", "", "too deeply nested, or too many attributes or namespaces") \
+    X(XE_WHY_XML_PREFIX, "xml-prefix", "", \
+        "bad-request", "modify", "a namespace prefix or name in the stanza cannot be forwarded") \
+    X(XE_WHY_HEADER_TOO_BIG, "header-too-big", "policy-violation", \
+        "", "", "the stream header is too large") \
+    X(XE_WHY_STANZA_TOO_BIG, "stanza-too-big", "policy-violation", \
+        "policy-violation", "modify", "the stanza is too large") \
+    X(XE_WHY_NOT_XMPP, "not-xmpp", "invalid-xml", \
+        "", "", "this is not an XMPP stream") \
+    X(XE_WHY_BAD_NAMESPACE, "bad-namespace", "invalid-namespace", \
+        "", "", "the stream header does not name the server-to-server namespace") \
+    X(XE_WHY_BAD_VERSION, "bad-version", "unsupported-version", \
+        "", "", "XMPP version 1.0 is needed here") \
+    X(XE_WHY_HOST_UNKNOWN, "host-unknown", "host-unknown", \
+        "item-not-found", "cancel", "this domain is not served here") \
+    X(XE_WHY_HEADER_CHANGED, "header-changed", "improper-addressing", \
+        "", "", "the stream addresses changed after a restart") \
+    X(XE_WHY_BAD_ADDRESS, "bad-address", "improper-addressing", \
+        "jid-malformed", "modify", "the stanza has no valid sender or recipient address") \
+    X(XE_WHY_INVALID_FROM, "invalid-from", "invalid-from", \
+        "not-allowed", "cancel", "the sender domain is not authorised on this stream") \
+    X(XE_WHY_BAD_ELEMENT, "bad-element", "unsupported-stanza-type", \
+        "", "", "an element that is not known here") \
+    X(XE_WHY_NOT_AUTHORIZED, "not-authorized", "not-authorized", \
+        "", "", "stanzas were sent before authentication") \
     /* TLS and certificates */ \
-    X(XE_WHY_TLS_FAILED,      "tls-failed",         "", "remote-server-timeout", "wait", \
-        "the TLS handshake failed") \
-    X(XE_WHY_TLS_REQUIRED,    "tls-required",       "policy-violation", "remote-server-timeout", "wait", \
-        "encryption is required") \
-    X(XE_WHY_TLS_NOT_OFFERED, "tls-not-offered",    "policy-violation", "remote-server-timeout", "wait", \
+    X(XE_WHY_TLS_FAILED, "tls-failed", "", \
+        "remote-server-timeout", "wait", "the TLS handshake failed") \
+    X(XE_WHY_TLS_REQUIRED, "tls-required", "policy-violation", \
+        "remote-server-timeout", "wait", "encryption is required") \
+    X(XE_WHY_TLS_NOT_OFFERED, "tls-not-offered", "policy-violation", \
+        "remote-server-timeout", "wait", \
         "encryption is required and the other server does not offer it") \
-    X(XE_WHY_TLS_REFUSED,     "tls-refused",        "", "remote-server-timeout", "wait", \
-        "the other server refused to start TLS") \
-    X(XE_WHY_TLS_INJECTION,   "tls-injection",      "policy-violation", "", "", \
-        "data was sent between STARTTLS and the TLS handshake") \
-    X(XE_WHY_CERT_MISSING,    "cert-missing",       "not-authorized", "remote-server-timeout", "wait", \
-        "a certificate is required and none was sent") \
-    X(XE_WHY_CERT_EXPIRED,    "cert-expired",       "not-authorized", "remote-server-timeout", "wait", \
-        "the certificate of the other server has expired") \
-    X(XE_WHY_CERT_NOT_YET,    "cert-not-yet-valid", "not-authorized", "remote-server-timeout", "wait", \
-        "the certificate of the other server is not valid yet") \
-    X(XE_WHY_CERT_NAME,       "cert-name",          "not-authorized", "remote-server-timeout", "wait", \
+    X(XE_WHY_TLS_REFUSED, "tls-refused", "", \
+        "remote-server-timeout", "wait", "the other server refused to start TLS") \
+    X(XE_WHY_TLS_INJECTION, "tls-injection", "policy-violation", \
+        "", "", "data was sent between STARTTLS and the TLS handshake") \
+    X(XE_WHY_CERT_MISSING, "cert-missing", "not-authorized", \
+        "remote-server-timeout", "wait", "a certificate is required and none was sent") \
+    X(XE_WHY_CERT_EXPIRED, "cert-expired", "not-authorized", \
+        "remote-server-timeout", "wait", "the certificate of the other server has expired") \
+    X(XE_WHY_CERT_NOT_YET, "cert-not-yet-valid", "not-authorized", \
+        "remote-server-timeout", "wait", "the certificate of the other server is not valid yet") \
+    X(XE_WHY_CERT_NAME, "cert-name", "not-authorized", \
+        "remote-server-timeout", "wait", \
         "the certificate of the other server is not valid for its domain") \
-    X(XE_WHY_CERT_UNTRUSTED,  "cert-untrusted",     "not-authorized", "remote-server-timeout", "wait", \
+    X(XE_WHY_CERT_UNTRUSTED, "cert-untrusted", "not-authorized", \
+        "remote-server-timeout", "wait", \
         "the certificate of the other server is not from a trusted authority") \
-    X(XE_WHY_CERT_REVOKED,    "cert-revoked",       "not-authorized", "remote-server-timeout", "wait", \
-        "the certificate of the other server has been revoked") \
-    X(XE_WHY_CERT_INVALID,    "cert-invalid",       "not-authorized", "remote-server-timeout", "wait", \
+    X(XE_WHY_CERT_REVOKED, "cert-revoked", "not-authorized", \
+        "remote-server-timeout", "wait", "the certificate of the other server has been revoked") \
+    X(XE_WHY_CERT_INVALID, "cert-invalid", "not-authorized", \
+        "remote-server-timeout", "wait", \
         "the certificate of the other server is not acceptable") \
     /* authentication */ \
-    X(XE_WHY_SASL_REFUSED,    "sasl-refused",       "not-authorized", "remote-server-timeout", "wait", \
-        "the other server refused SASL EXTERNAL") \
-    X(XE_WHY_SASL_ABUSE,      "sasl-abuse",         "policy-violation", "", "", \
-        "SASL was used in a way that is not allowed") \
-    X(XE_WHY_NO_METHOD,       "no-auth-method",     "policy-violation", "remote-server-timeout", "wait", \
+    X(XE_WHY_SASL_REFUSED, "sasl-refused", "not-authorized", \
+        "remote-server-timeout", "wait", "the other server refused SASL EXTERNAL") \
+    X(XE_WHY_SASL_ABUSE, "sasl-abuse", "policy-violation", \
+        "", "", "SASL was used in a way that is not allowed") \
+    X(XE_WHY_NO_METHOD, "no-auth-method", "policy-violation", \
+        "remote-server-timeout", "wait", \
         "no permitted authentication method is offered by the other server") \
-    X(XE_WHY_DIALBACK_OFF,    "dialback-off",       "policy-violation", "", "", \
-        "dialback is not allowed with this domain") \
-    X(XE_WHY_DIALBACK_INVALID, "dialback-invalid",  "not-authorized", "internal-server-error", "wait", \
-        "dialback failed: the key was not valid") \
-    X(XE_WHY_DIALBACK_ERROR,  "dialback-error",     "", "remote-server-timeout", "wait", \
+    X(XE_WHY_DIALBACK_OFF, "dialback-off", "policy-violation", \
+        "", "", "dialback is not allowed with this domain") \
+    X(XE_WHY_DIALBACK_INVALID, "dialback-invalid", "not-authorized", \
+        "internal-server-error", "wait", "dialback failed: the key was not valid") \
+    X(XE_WHY_DIALBACK_ERROR, "dialback-error", "", \
+        "remote-server-timeout", "wait", \
         "dialback failed: the other server answered with an error") \
-    X(XE_WHY_DIALBACK_TIMEOUT, "dialback-timeout",  "connection-timeout", "remote-server-timeout", "wait", \
-        "dialback was not answered in time") \
-    X(XE_WHY_DIALBACK_UNREACHABLE, "dialback-unreachable", "", "remote-server-timeout", "wait", \
+    X(XE_WHY_DIALBACK_TIMEOUT, "dialback-timeout", "connection-timeout", \
+        "remote-server-timeout", "wait", "dialback was not answered in time") \
+    X(XE_WHY_DIALBACK_UNREACHABLE, "dialback-unreachable", "", \
+        "remote-server-timeout", "wait", \
         "dialback failed: the authoritative server could not be asked") \
     /* policy */ \
-    X(XE_WHY_PARTNER_UNLISTED, "partner-unlisted",  "policy-violation", "not-allowed", "cancel", \
-        "this domain is not on the list of allowed partners") \
-    X(XE_WHY_DOMAIN_UNKNOWN,  "domain-unknown",     "host-unknown", "item-not-found", "cancel", \
-        "the domain is not served here") \
-    X(XE_WHY_DOMAIN_NOT_YOURS, "domain-not-yours",  "not-authorized", "not-allowed", "cancel", \
-        "this peer may not speak for the domain") \
-    X(XE_WHY_SOURCE_DENIED,   "source-denied",      "not-authorized", "", "", \
-        "connections from this address are not accepted here") \
-    X(XE_WHY_NAME_DENIED,     "name-denied",        "not-authorized", "", "", \
-        "this name is not configured here") \
+    X(XE_WHY_PARTNER_UNLISTED, "partner-unlisted", "policy-violation", \
+        "not-allowed", "cancel", "this domain is not on the list of allowed partners") \
+    X(XE_WHY_DOMAIN_UNKNOWN, "domain-unknown", "host-unknown", \
+        "item-not-found", "cancel", "the domain is not served here") \
+    X(XE_WHY_DOMAIN_NOT_YOURS, "domain-not-yours", "not-authorized", \
+        "not-allowed", "cancel", "this peer may not speak for the domain") \
+    X(XE_WHY_SOURCE_DENIED, "source-denied", "not-authorized", \
+        "", "", "connections from this address are not accepted here") \
+    X(XE_WHY_NAME_DENIED, "name-denied", "not-authorized", \
+        "", "", "this name is not configured here") \
     /* limits */ \
-    X(XE_WHY_CONN_LIMIT,      "limit-connections",  "resource-constraint", "resource-constraint", "wait", \
-        "too many connections") \
-    X(XE_WHY_PARTNER_LIMIT,   "limit-partner-connections", "resource-constraint", "resource-constraint", "wait", \
-        "too many connections with this domain") \
-    X(XE_WHY_SOURCE_LIMIT,    "limit-source-connections", "resource-constraint", "", "", \
-        "too many connections from this address") \
-    X(XE_WHY_SOURCE_RATE,     "limit-source-rate",  "resource-constraint", "", "", \
-        "too many new connections from this address") \
-    X(XE_WHY_PREAUTH_BYTES,   "limit-preauth-bytes", "policy-violation", "", "", \
-        "too much data before authentication") \
-    X(XE_WHY_PREAUTH_ELEMENTS, "limit-preauth-elements", "policy-violation", "", "", \
-        "too many elements before authentication") \
-    X(XE_WHY_PAIR_LIMIT,      "limit-pairs",        "resource-constraint", "resource-constraint", "wait", \
-        "too many domain pairs") \
-    X(XE_WHY_QUEUE_FULL,      "limit-queue",        "", "resource-constraint", "wait", \
-        "too much is waiting for the other server") \
-    X(XE_WHY_MEMORY,          "limit-memory",       "resource-constraint", "resource-constraint", "wait", \
-        "too much is waiting for delivery") \
-    X(XE_WHY_IDLE,            "idle",               "connection-timeout", "remote-server-timeout", "wait", \
-        "the stream was idle for too long") \
-    X(XE_WHY_WRITE_TIMEOUT,   "write-timeout",      "connection-timeout", "remote-server-timeout", "wait", \
-        "the other server stopped reading") \
-    X(XE_WHY_PING_TIMEOUT,    "ping-timeout",       "connection-timeout", "remote-server-timeout", "wait", \
-        "the other side stopped answering") \
+    X(XE_WHY_CONN_LIMIT, "limit-connections", "resource-constraint", \
+        "resource-constraint", "wait", "too many connections") \
+    X(XE_WHY_PARTNER_LIMIT, "limit-partner-connections", "resource-constraint", \
+        "resource-constraint", "wait", "too many connections with this domain") \
+    X(XE_WHY_SOURCE_LIMIT, "limit-source-connections", "resource-constraint", \
+        "", "", "too many connections from this address") \
+    X(XE_WHY_SOURCE_RATE, "limit-source-rate", "resource-constraint", \
+        "", "", "too many new connections from this address") \
+    X(XE_WHY_PREAUTH_BYTES, "limit-preauth-bytes", "policy-violation", \
+        "", "", "too much data before authentication") \
+    X(XE_WHY_PREAUTH_ELEMENTS, "limit-preauth-elements", "policy-violation", \
+        "", "", "too many elements before authentication") \
+    X(XE_WHY_PAIR_LIMIT, "limit-pairs", "resource-constraint", \
+        "resource-constraint", "wait", "too many domain pairs") \
+    X(XE_WHY_QUEUE_FULL, "limit-queue", "", \
+        "resource-constraint", "wait", "too much is waiting for the other server") \
+    X(XE_WHY_MEMORY, "limit-memory", "resource-constraint", \
+        "resource-constraint", "wait", "too much is waiting for delivery") \
+    X(XE_WHY_IDLE, "idle", "connection-timeout", \
+        "remote-server-timeout", "wait", "the stream was idle for too long") \
+    X(XE_WHY_WRITE_TIMEOUT, "write-timeout", "connection-timeout", \
+        "remote-server-timeout", "wait", "the other server stopped reading") \
+    X(XE_WHY_PING_TIMEOUT, "ping-timeout", "connection-timeout", \
+        "remote-server-timeout", "wait", "the other side stopped answering") \
     /* the trunk */ \
-    X(XE_WHY_NO_TRUNK,        "no-trunk",           "", "remote-server-timeout", "wait", \
-        "the service behind this border is not connected") \
-    X(XE_WHY_TRUNK_PROTOCOL,  "trunk-protocol",     "undefined-condition", "", "", \
-        "the other side does not follow the trunk protocol") \
-    X(XE_WHY_OUT_OF_MEMORY,   "out-of-memory",      "internal-server-error", "resource-constraint", "wait", \
-        "out of memory") \
-    X(XE_WHY_INTERNAL,        "internal",           "internal-server-error", "internal-server-error", "wait", \
-        "an internal error")
+    X(XE_WHY_NO_TRUNK, "no-trunk", "", \
+        "remote-server-timeout", "wait", "the service behind this border is not connected") \
+    X(XE_WHY_TRUNK_PROTOCOL, "trunk-protocol", "undefined-condition", \
+        "", "", "the other side does not follow the trunk protocol") \
+    X(XE_WHY_OUT_OF_MEMORY, "out-of-memory", "internal-server-error", \
+        "resource-constraint", "wait", "out of memory") \
+    X(XE_WHY_INTERNAL, "internal", "internal-server-error", \
+        "internal-server-error", "wait", "an internal error")
 
 enum xe_why {
 #define X(name, word, stream, stanza, type, text) name,
@@ -374,19 +387,20 @@ struct xe_jid {
     struct xe_span resource;
 };
 
-/* Split an address, references resolved already, at its first '/' and the first '@' before it.  False
- * when a part is empty or longer than 1023 bytes or the localpart has a forbidden character.  The
- * domain is not looked into: that is what xe_jid_domain_normal is for. */
+/* Split an address, references resolved already, at its first '/' and the first '@' before it.
+ * False when a part is empty or longer than 1023 bytes or the localpart has a forbidden
+ * character.  The domain is not looked into: that is what xe_jid_domain_normal is for. */
 bool xe_jid_split(struct xe_span text, struct xe_jid *jid);
 
-/* The form in which domains are compared, with a NUL behind it: ASCII in lower case, no trailing dot;
- * UTF-8 labels unchanged.  False, and "", for what is no domain: empty labels or labels over 63 bytes,
- * more than 253 bytes, spaces, controls, characters that cannot be seen, and ASCII other than letters,
- * digits, '-' inside a label and '_'.  An IPv6 address stands in brackets. */
+/* The form in which domains are compared, with a NUL behind it: ASCII in lower case, no trailing
+ * dot; UTF-8 labels unchanged.  False, and "", for what is no domain: empty labels or labels
+ * over 63 bytes, more than 253 bytes, spaces, controls, characters that cannot be seen, and
+ * ASCII other than letters, digits, '-' inside a label and '_'.  An IPv6 address stands in
+ * brackets. */
 bool xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len);
 
-/* The same for the domain of an address in an attribute value as received, which may have references;
- * false too for value.at == NULL and for what is no address. */
+/* The same for the domain of an address in an attribute value as received, which may have
+ * references; false too for value.at == NULL and for what is no address. */
 bool xe_xml_domain(struct xe_span value, char out[XE_DOMAIN_MAX], size_t *len);
 
 /* ---- the protocol table (RFC 6120, XEP-0198, XEP-0220, XEP-0288) ---------------------------- */
@@ -475,8 +489,9 @@ struct xe_phase_step {
     const char   *rule;   /* the clause it breaks, "" for none; static */
 };
 
-/* `side` says something of `kind` in `phase`.  `valid` tells, of a dialback answer, whether its type is
- * 'valid'; it counts for nothing else.  Streams over direct TLS begin with XE_PHASE_START too. */
+/* `side` says something of `kind` in `phase`.  `valid` tells, of a dialback answer, whether its
+ * type is 'valid'; it counts for nothing else.  Streams over direct TLS begin with
+ * XE_PHASE_START too. */
 struct xe_phase_step xe_phase_next(enum xe_phase phase, enum xe_side side,
                                    enum xe_element_kind kind, bool valid);
 
@@ -492,18 +507,18 @@ struct xmppedge;
  * a line is to blame.  Nothing is served before xe_step() is called.  Free with xe_close(). */
 struct xmppedge *xe_open(const char *config_file, char *message, size_t size);
 
-/* One turn: wait at most `max_wait_ms` (-1: until something happens), do what is due.  False when the
- * instance has stopped, after xe_stop(), or when waiting itself failed. */
+/* One turn: wait at most `max_wait_ms` (-1: until something happens), do what is due.  False
+ * when the instance has stopped, after xe_stop(), or when waiting itself failed. */
 bool xe_step(struct xmppedge *e, int max_wait_ms);
 
-/* For a program with a loop of its own: a descriptor that is readable when xe_step(e, 0) has something
- * to do (-1 where the system offers none: then call xe_step() regularly), and the milliseconds after
- * which it must be called in any case (-1: never). */
+/* For a program with a loop of its own: a descriptor that is readable when xe_step(e, 0) has
+ * something to do (-1 where the system offers none: then call xe_step() regularly), and the
+ * milliseconds after which it must be called in any case (-1: never). */
 int xe_fd(const struct xmppedge *e);
 int xe_timeout(struct xmppedge *e);
 
-/* Read configuration, certificates and revocation lists again.  False when anything in them is wrong:
- * nothing has changed then, and `message` says what. */
+/* Read configuration, certificates and revocation lists again.  False when anything in them is
+ * wrong: nothing has changed then, and `message` says what. */
 bool xe_reload(struct xmppedge *e, char *message, size_t size);
 
 /* Begin the orderly end: nothing new is accepted, what is under way is delivered or returned within

@@ -46,7 +46,8 @@ for compiler in $compilers; do
         $flags -Wno-unused-function -DXMPPEDGE_LANGUAGE_ONLY $object
     try "$compiler reads the header alone" $flags -fsyntax-only "$work/header.c"
 done
-try 'one line with nothing but the libraries is all it takes' \
-    $CC -std=c99 -O2 -o "$work/xmppedge" xmppedge.c $LIBS
+line=$(sed -n 's/^ *\(cc -std=c99 .*\)/\1/p' README.md)
+try 'the one line of README.md is all it takes' \
+    sh -c "$(echo "$line" | sed "s|-o xmppedge|-o $work/xmppedge|")"
 try 'which runs' sh -c "'$work/xmppedge' --version | grep -q '^xmppedge '"
 echo "1..$n"

@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 # shellcheck disable=SC2086
-compile() { $CC $STD -w -O1 -I. $includes "$@" -c xmppedge.c; }
+compile() { $CC $STD -w -O0 -I. $includes "$@" -c xmppedge.c; }
 
 n=0
 verdict() {   # verdict NAME LIST: the list must be empty

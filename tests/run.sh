@@ -6,7 +6,7 @@
 #   tests/talk/talk.c                        the same, and given all transcripts
 #   tests/embed/*.c                          compiled, linked with xmppedge.c without main, and run
 #   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own for FUZZ_SECONDS
-#   tests/live/*.t                           executed
+#   tests/*.t, tests/live/*.t                executed
 #
 # run.sh --list STAGE prints the tests of a stage, in order of cost, and fails when there is none.
 #
@@ -31,9 +31,10 @@ list() {
     unit)  files tests/unit/test_*.c | grep . || { echo "no unit tests" >&2; return 1; } ;;
     talk)  files tests/talk/talk.c ;;
     fuzz)  files tests/fuzz/fuzz_*.c ;;
-    embed) files tests/embed/*.c ;;
+    embed) files tests/embed/*.c tests/cli.t tests/demo.t ;;
+    whole) files tests/*.t tests/embed/*.c ;;
     live)  files tests/live/*.t ;;
-    quick) list style && list unit && list talk && list embed && list fuzz ;;
+    quick) list style && list unit && list talk && list whole && list fuzz ;;
     *)     echo "run.sh: no stage $1" >&2; return 2 ;;
     esac
 }

@@ -141,6 +141,7 @@ struct end {
     size_t              text_len;
     size_t              matched;    /* bytes of "</message>" seen at the end of what was counted */
     uint64_t            stanzas;    /* counted */
+    uint64_t            sent;       /* stanzas */
 };
 
 static void
@@ -402,8 +403,19 @@ partner_accept(struct credentials *c, int listener)
     return e;
 }
 
-/* Start the edge. */
-static pid_t
+static pid_t edge_pid;   /* 0: none runs */
+
+static void
+edge_stop(void)
+{
+    if (edge_pid == 0)
+        return;
+    kill(edge_pid, SIGKILL);   /* an orderly end would wait for our acknowledgements */
+    waitpid(edge_pid, NULL, 0);
+    edge_pid = 0;
+}
+
+static void
 edge_start(const char *program)
 {
     char config[512];
@@ -412,19 +424,14 @@ edge_start(const char *program)
     snprintf(config, sizeof config, "%s/edge.xml", dir);
     snprintf(log, sizeof log, "%s/edge.log", dir);
     pid = fork();
-    if (pid != 0)
-        return pid;
+    if (pid != 0) {
+        edge_pid = pid;
+        return;
+    }
     if (freopen(log, "a", stderr) == NULL)
         _exit(1);
     execl(program, program, "run", config, (char *)NULL);
     _exit(127);
-}
-
-static void
-edge_stop(pid_t pid)
-{
-    kill(pid, SIGKILL);   /* an orderly end would wait for our acknowledgements */
-    waitpid(pid, NULL, 0);
 }
 
 /* ---- stanzas ---- */
@@ -560,18 +567,19 @@ static void
 run_stanzas(const struct job *job, struct end *from, struct end *to, const struct load *load)
 {
     struct end *ends[2] = { from, to };
-    uint64_t sent = 0;
     uint64_t first = to->stanzas;
+    uint64_t last = from->sent + job->count;
     uint64_t told = to->stanzas;
     size_t at = 0;
     size_t cut = load->ncuts;
     while (to->stanzas - first < job->count) {
         bool moved = false;
-        if (cut == load->ncuts && sent < job->count
-            && (job->mode == PACED ? sent == to->stanzas - first
-                : job->inwards || sent - (to->stanzas - first) + load->stanzas <= OUT_WINDOW)) {
+        uint64_t under_way = from->sent - to->stanzas;
+        if (cut == load->ncuts && from->sent < last
+            && (job->mode == PACED ? under_way == 0
+                : job->inwards || under_way + load->stanzas <= OUT_WINDOW)) {
             at = cut = 0;
-            sent += load->stanzas;
+            from->sent += load->stanzas;
         }
         end_send_load(from, load, &at, &cut);
         end_pump(from);
@@ -582,7 +590,7 @@ run_stanzas(const struct job *job, struct end *from, struct end *to, const struc
             end_acknowledge(to, to->stanzas);
             told = to->stanzas;
         }
-        if (!moved && to->in_at == to->in_len)
+        if (!moved && to->in_at == to->in_len && (cut == load->ncuts || from->out_len > 0))
             ends_wait(ends, 2);
     }
 }
@@ -713,7 +721,6 @@ struct bench {
     struct credentials partner;
     struct credentials partner_server;
     struct credentials gateway;
-    pid_t              edge;
     struct bare        bare;
 };
 
@@ -748,10 +755,10 @@ measure(struct bench *b, struct end *partner, struct end *gateway, const struct 
         uint64_t records = to->records;
         uint64_t stanzas = to->stanzas;
         wall[i] = clock_us(CLOCK_MONOTONIC);
-        edge[i] = cpu_us(b->edge);
+        edge[i] = cpu_us(edge_pid);
         run_stanzas(&slice, from, to, &load);
         stanzas = to->stanzas - stanzas;
-        edge[i] = (cpu_us(b->edge) - edge[i]) / (double)stanzas;
+        edge[i] = (cpu_us(edge_pid) - edge[i]) / (double)stanzas;
         wall[i] = (clock_us(CLOCK_MONOTONIC) - wall[i]) / (double)stanzas;
         r.record = record_size(job, stanzas, to->records - records);
         bare[i] = bare_measure(&b->bare, &load, r.record);
@@ -772,7 +779,7 @@ bench_direction(struct bench *b, bool inwards)
     struct end *gateway;
     struct end *partner;
     size_t i;
-    b->edge = edge_start(b->program);
+    edge_start(b->program);
     gateway = gateway_connect(&b->gateway);
     if (inwards) {
         partner = partner_connect(&b->partner);
@@ -797,7 +804,7 @@ bench_direction(struct bench *b, bool inwards)
             100 * r.edge_us / r.wall_us, mbedtls_ssl_get_ciphersuite(&partner->ssl));
         fflush(stdout);
     }
-    edge_stop(b->edge);
+    edge_stop();
     close(gateway->fd);
     close(partner->fd);
     close(listener);
@@ -898,26 +905,26 @@ bench_memory(struct bench *b)
     long heap = 0;
     double start;
     int i;
-    b->edge = edge_start(b->program);
-    start = cpu_us(b->edge);
+    edge_start(b->program);
+    start = cpu_us(edge_pid);
     for (i = 0; i < STREAMS + 10; i++) {
         struct end *e;
         if (i == 10) {
-            before = memory_kib(b->edge, "Pss:");
-            heap = memory_kib(b->edge, "Private_Dirty:");
-            start = cpu_us(b->edge);
+            before = memory_kib(edge_pid, "Pss:");
+            heap = memory_kib(edge_pid, "Private_Dirty:");
+            start = cpu_us(edge_pid);
         }
         e = partner_connect(&b->partner);
         fds[i] = e->fd;
         end_free(e);
     }
     printf("idle authenticated stream, edge:         %6.1f KiB (%.1f private), %.2f ms to set up\n",
-        (double)(memory_kib(b->edge, "Pss:") - before) / STREAMS,
-        (double)(memory_kib(b->edge, "Private_Dirty:") - heap) / STREAMS,
-        (cpu_us(b->edge) - start) / 1000 / STREAMS);
+        (double)(memory_kib(edge_pid, "Pss:") - before) / STREAMS,
+        (double)(memory_kib(edge_pid, "Private_Dirty:") - heap) / STREAMS,
+        (cpu_us(edge_pid) - start) / 1000 / STREAMS);
     for (i = 0; i < STREAMS + 10; i++)
         close(fds[i]);
-    edge_stop(b->edge);
+    edge_stop();
     printf("server session of mbed TLS %-8s alone: %6.1f KiB\n", MBEDTLS_VERSION_STRING, bare_memory(b));
 }
 
@@ -926,12 +933,12 @@ static void
 agree_on_suite(struct bench *b)
 {
     struct end *e;
-    b->edge = edge_start(b->program);
+    edge_start(b->program);
     e = partner_connect(&b->partner);
     suites[0] = mbedtls_ssl_get_ciphersuite_id(mbedtls_ssl_get_ciphersuite(&e->ssl));
     close(e->fd);
     end_free(e);
-    edge_stop(b->edge);
+    edge_stop();
 }
 
 static void
@@ -973,6 +980,7 @@ main(int argc, char **argv)
             suites[0] = mbedtls_ssl_get_ciphersuite_id(argv[i + 1]);
     }
     signal(SIGPIPE, SIG_IGN);
+    atexit(edge_stop);
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
     psa_crypto_init();
 #endif

@@ -69,6 +69,7 @@ static int talk_clock(clockid_t which, struct timespec *out);
 #define TALK_LETS     200
 #define TALK_NAMES    40      /* remembered values */
 #define TALK_TURNS    200000  /* turns after which the instance is said not to come to rest */
+#define TALK_SOON_MS  2       /* a timer that is due so soon means `next turn` */
 #define TALK_STAR     '\1'    /* in a compiled pattern */
 #define TALK_CAPTURE  '\2'    /* and a byte with the number of the name */
 
@@ -391,8 +392,12 @@ talk_rest(const struct talk_step *s)
         size_t i;
         for (i = 0; i < talk.npeers; i++)
             moved = talk_read(&talk.peers[i]) || moved;
-        if (!moved && !talk_busy())
-            return true;
+        if (!moved && !talk_busy()) {
+            int soon = loop_timeout(&talk.edge->loop);
+            if (soon < 0 || soon > TALK_SOON_MS)
+                return true;
+            talk.ahead_ms += soon;
+        }
         loop_step(&talk.edge->loop, 0);
     }
     return talk_fail(s, "the instance does not come to rest");
@@ -450,8 +455,17 @@ talk_peer_of(int theirs)
     return NULL;
 }
 
-/* After fork(): the sockets are shared with the original; replace each connection by a pair of our own.
- * Nothing is under way in them, because a copy is made at rest. */
+/* What is under way from an end of a connection, into the other end of its successor. */
+static void
+talk_carry(int reads, int writes)
+{
+    static char bytes[65536];
+    ssize_t n = recv(reads, bytes, sizeof bytes, MSG_PEEK);
+    if (n > 0 && send(writes, bytes, (size_t)n, MSG_NOSIGNAL) != n)
+        _exit(3);
+}
+
+/* After fork(): the sockets are shared with the original; replace each connection by a pair of our own. */
 static void
 talk_unshare(void)
 {
@@ -464,6 +478,8 @@ talk_unshare(void)
             continue;
         talk_unblock(pair[0]);
         talk_unblock(pair[1]);
+        talk_carry(p->fd, pair[0]);
+        talk_carry(c->watch.fd, pair[1]);
         dup2(pair[0], c->watch.fd);
         dup2(pair[1], p->fd);
         close(pair[0]);
@@ -1597,7 +1613,9 @@ talk_open_instance(void)
     trunk = !span_is(talk_setting("trunk"), "none");
     while (trunk && !list_empty(&talk.edge->trunks.links))
         trunk_link_close(MAP_OWNER(talk.edge->trunks.links.next, struct trunk_link, node));
-    return !trunk || talk_trunk_make(talk.edge->config->role == CONFIG_EDGE ? "fe.near.example"
+    if (!trunk)
+        return talk_rest(NULL);
+    return talk_trunk_make(talk.edge->config->role == CONFIG_EDGE ? "fe.near.example"
         : "edge.near.example", "near.example also.near.example")
         || talk_fail(NULL, "no trunk");
 }

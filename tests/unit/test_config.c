@@ -409,7 +409,8 @@ comments_declaration_and_byte_order_mark_are_fine(void **state)
 {
     (void)state;
     assert_string_equal(load(span_of("\xef\xbb\xbf<?xml version='1.0' encoding='UTF-8'?>\n"
-        "<!-- a <comment> & more -->\n" GATEWAY_HEAD "<!-- x\ny -->" INNER "</xmppedge>\n<!-- end -->\n")),
+        "<!-- a <comment> & more -->\n" GATEWAY_HEAD "<!-- x\ny --><!---->" INNER
+        "</xmppedge>\n<!-- end -->\n")),
         "");
     assert_non_null(world.c);
 }

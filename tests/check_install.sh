@@ -1,0 +1,56 @@
+#!/bin/sh
+# check_install.sh -- make install puts what it should where it should, and takes it away again.  TAP.
+set -eu
+unset MAKEFLAGS MFLAGS MAKELEVEL 2>/dev/null || :
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+root=$work/root
+unit=$root/usr/lib/systemd/system/xmppedge@.service
+
+n=0
+verdict() {   # verdict NAME LIST: the list must be empty
+    n=$((n + 1))
+    if [ -z "$2" ]; then
+        echo "ok $n - $1"
+    else
+        echo "$2" | sed 's/^/# /'
+        echo "not ok $n - $1"
+    fi
+}
+in_root() { ${MAKE:-make} -s "$1" DESTDIR="$root" PREFIX=/usr 2>&1 || echo "exit code $?"; }
+lines_missing() { for line in "$@"; do grep -qx "$line" "$unit" || echo "no $line"; done; }
+
+echo 1..7
+verdict 'make install says nothing' "$(in_root install)"
+verdict 'it installs exactly what it should, all below DESTDIR' "$(
+    (cd "$root" && find . -type f | sort) | diff - /dev/fd/3 3<<END
+./usr/bin/xmppedge
+./usr/lib/systemd/system/xmppedge@.service
+./usr/share/doc/xmppedge/LICENSE
+./usr/share/doc/xmppedge/README.md
+./usr/share/doc/xmppedge/examples/edge.xml
+./usr/share/doc/xmppedge/examples/gateway.xml
+END
+)"
+verdict 'the program runs' "$("$root/usr/bin/xmppedge" --version | grep -v '^xmppedge ')"
+verdict 'the examples are those of the program' "$(
+    for role in edge gateway; do
+        "$root/usr/bin/xmppedge" config $role |
+            cmp - "$root/usr/share/doc/xmppedge/examples/$role.xml" 2>&1
+    done)"
+verdict 'the unit runs it unprivileged' "$(lines_missing \
+    'ExecStart=/usr/bin/xmppedge run /etc/xmppedge/%i.xml' 'ExecReload=/bin/kill -HUP $MAINPID' \
+    'User=xmppedge' 'DynamicUser=yes' 'NoNewPrivileges=yes' 'CapabilityBoundingSet=' \
+    'ProtectSystem=strict' 'RuntimeDirectory=xmppedge' 'Restart=on-failure')"
+if command -v systemd-analyze >/dev/null 2>&1; then
+    # Where the program really is, and a service manager that has no other units to complain about.
+    sed "s|/usr/bin/xmppedge|$root/usr/bin/xmppedge|; /^Documentation/d" "$unit" \
+        >"$work/xmppedge@edge.service"
+    verdict 'systemd finds nothing wrong with it' "$(
+        systemd-analyze verify "$work/xmppedge@edge.service" 2>&1 | grep xmppedge || true)"
+else
+    verdict 'systemd finds nothing wrong with it # SKIP no systemd-analyze' ''
+fi
+verdict 'make uninstall takes all of it away' "$(in_root uninstall; find "$root" -type f)"
