@@ -12137,6 +12137,8 @@ stream_on_header(struct stream *s, const struct xe_xml_event *e)
         if (id.at != NULL)
             stream_unescape(id, s->id, sizeof s->id);
     }
+    if (s->state == STREAM_CLOSING)
+        return;   /* our end tag is out: an answer to our header opens nothing any more */
     stream_enter(s, STREAM_OPEN);
     s->events->header(s, e);
 }
@@ -13959,6 +13961,7 @@ struct trunk {
     uint32_t              received;     /* stanzas, modulo 2^32 (XEP-0198 4) */
     uint32_t              told;         /* of them acknowledged to the other side */
     uint32_t              acked;        /* of ours acknowledged by the other side */
+    int64_t               moved;        /* ms, when the window was empty or shrank last */
     bool                  authenticated;
     bool                  drained_told; /* <drained/> is sent */
     bool                  peer_drained; /* <drained/> has come */
@@ -14183,6 +14186,8 @@ trunk_send_acks(struct trunk *t)
 static void
 trunk_push(struct trunk *t)
 {
+    if (t->window.sent == 0)
+        t->moved = loop_now(t->service->shared->loop);
     while (queue_unsent(&t->window) > 0 && conn_queued(t->stream.conn) < TRUNK_OUT_HIGH) {
         size_t n;
         struct xe_span run = queue_send(&t->window, TRUNK_OUT_HIGH / 4, &n);
@@ -14258,6 +14263,7 @@ trunk_on_ack(struct trunk *t, const struct xe_xml_event *e)
         return;
     }
     t->acked = value;
+    t->moved = loop_now(t->service->shared->loop);
     for (; fresh > 0; fresh--)
         t->service->events->released(t->service->user, t, queue_release(&t->window));
     trunk_flush_later(t);
@@ -14272,6 +14278,8 @@ trunk_timeout(struct timer *timer)
     const struct config_limits *l = trunk_limits(t);
     int64_t now = loop_now(t->service->shared->loop);
     int64_t quiet = now - t->stream.heard;
+    if (t->window.sent > 0 && !t->leaving && now - t->moved > quiet)
+        quiet = now - t->moved;   /* answering is not enough: it has to answer for what we sent */
     if (t->state == TRUNK_UP && t->we_leave && !t->service->stopping
         && now - t->left >= l->drain_ms) {
         trunk_fail(t, XE_WHY_SHUTDOWN);   /* long enough: what is not answered for goes another
@@ -16229,7 +16237,7 @@ route_trunk_down(void *user, struct trunk *t, enum xe_why why)
         if (p->trunk != t)
             continue;
         p->trunk = NULL;
-        p->settle_at = t->leaving ? loop_now(r->shared->loop) + ROUTE_SETTLE_MS : 0;
+        p->settle_at = loop_now(r->shared->loop) + ROUTE_SETTLE_MS;
         p->in_flight = p->in_flight_bytes = 0;
         if (p->way == ROUTE_TO_TRUNK) {
             p->behind = p->queue;

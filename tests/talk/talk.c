@@ -19,8 +19,9 @@
  * and must each time meet its expectations, say the same bytes on every connection and write the same log
  * lines (a trace is compared).  For the cuts the process is copied (fork) just before the line and the
  * copy's sockets are replaced by fresh pairs, so a cut costs the rest of the transcript and nothing
- * before it; a cut of what comes before a TLS handshake is followed up to that handshake, and headers are
- * cut at every fifth position, each transcript another fifth, unless it says `config cuts=deep`.
+ * before it.  A cut of what comes before a TLS handshake is followed up to that handshake; stream headers,
+ * and what stands before a line `here`, are cut at every tenth position, each transcript at others: many
+ * share them.  `config cuts=deep` lifts both.
  * `config cuts=none` is for the rare case where it matters what arrives together.  TLS is real: certificates come from the openssl command.
  *
  * Format.  One step a line, the verb first; a line that begins with white space continues the one before;
@@ -141,7 +142,8 @@ static struct {
     struct buf         error;
     struct buf         reference;      /* the trace of the whole run */
     unsigned           cuts;           /* positions tried */
-    unsigned           fifth;          /* which fifth of a header's positions */
+    size_t             here;           /* step at which this transcript's own matter begins */
+    unsigned           turn;           /* which positions of what is shared are cut */
 } talk;
 
 static bool talk_verbose;
@@ -911,18 +913,19 @@ talk_cut(size_t at, struct talk_peer *p, struct xe_span bytes, size_t cut)
         len > 0 ? text : "the copy crashed");
 }
 
-/* Every position; of very long texts the two ends and some in between.  The stream header, which many
- * transcripts share, is cut at every fifth position, each transcript at another fifth. */
+/* Every position; of very long texts the two ends and some in between.  What many transcripts share, the
+ * stream header and all before `here`, is cut at every tenth position, each transcript at others. */
 static bool
 talk_cut_all(size_t at, struct talk_peer *p, struct xe_span bytes)
 {
-    bool header = !talk.deep && bytes.len > 100 && memcmp(bytes.at, "<?xml", 5) == 0;
-    size_t step = header ? 5 : 1;
+    bool shared = !talk.deep && (at < talk.here || (bytes.len > 100 && memcmp(bytes.at, "<?xml", 5) == 0));
+    size_t step = shared ? 10 : 1;
     size_t cut;
-    for (cut = header ? 1 + talk.fifth++ % 5 : 1; cut < bytes.len; cut += step) {
+    for (cut = shared ? 1 + talk.turn++ % step : 1; cut < bytes.len; cut += step) {
         if (!talk_cut(at, p, bytes, cut))
             return false;
-        step = header ? 5 : cut < 250 || bytes.len - cut <= 250 || bytes.len < 1500 ? 1 : 499;
+        if (!shared)
+            step = cut < 250 || bytes.len - cut <= 250 || bytes.len < 1500 ? 1 : 499;
     }
     return true;
 }
@@ -1654,6 +1657,7 @@ static const struct talk_verb {
     const char *name;
     bool      (*run)(size_t at);
 } talk_verbs[] = {
+    /* here: no step; what comes before it is only the way to the matter of this transcript */
     { "them", talk_do_them },             /* TEXT             we say it on the current connection */
     { "us", talk_do_us },                 /* PATTERN          the instance has said it */
     { "open", talk_do_open },             /* [NAME [FROM]]    connect to 5269 */
@@ -1773,6 +1777,8 @@ talk_add_line(unsigned number, struct buf *line)
     } else if (span_is(verb, "config")) {
         buf_putc(&talk.settings, ' ');
         buf_put(&talk.settings, text);
+    } else if (span_is(verb, "here")) {
+        talk.here = talk.nsteps;
     } else if (talk.nsteps < TALK_STEPS) {
         s = &talk.steps[talk.nsteps++];
         s->line = number;
@@ -1957,7 +1963,7 @@ talk_file(const char *path, FILE *out)
     talk.settings.max = 65536;
     talk.error.max = 65536;
     talk_words_path(path, words, sizeof words);
-    talk.fifth = (unsigned)strtoul(name, NULL, 10);
+    talk.turn = (unsigned)strtoul(name, NULL, 10);
     ok = (access(words, R_OK) != 0 || talk_load(words, title, sizeof title))
         && talk_load(path, title, sizeof title) && talk_open_tls() && talk_open_instance();
     ok = ok && talk_one_way(TALK_WHOLE, &talk.reference);
