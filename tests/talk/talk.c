@@ -925,7 +925,7 @@ talk_cut_all(size_t at, struct talk_peer *p, struct xe_span bytes)
         if (!talk_cut(at, p, bytes, cut))
             return false;
         if (!shared)
-            step = cut < 250 || bytes.len - cut <= 250 || bytes.len < 1500 ? 1 : 499;
+            step = bytes.len < 600 || cut < 150 || bytes.len - cut <= 150 ? 1 : 97 + bytes.len / 40;
     }
     return true;
 }
@@ -2002,13 +2002,19 @@ talk_make_certificates(void)
         "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign; }\n"
         "openssl req -new -key key -subj /CN=talk -out talk.csr\n"
         "leaf() { openssl x509 -req -in ${4:-talk}.csr -CA $2.pem -CAkey key -CAcreateserial "
-        "-days ${5:-20} -extfile $1.ext -out $1.pem; }\n"
-        "san() { printf 'subjectAltName=%s\\n' $2 >$1.ext; leaf $1 ${3:-public} - $4 $5; }\n"
+        "-days 20 -extfile $1.ext -out $1.pem; }\n"
+        "san() { printf 'subjectAltName=%s\\n' $2 >$1.ext; leaf $1 ${3:-public} - $4; }\n"
         "ca public; ca internal\n"
         "san near DNS:near.example; san also DNS:also.near.example\n"
         "san far DNS:far.example; san two DNS:two.far.example\n"
         "san both DNS:far.example,DNS:two.far.example; san wild DNS:*.far.example\n"
-        "san expired DNS:far.example public talk -1; san wrong DNS:wrong.example\n"
+        "san wrong DNS:wrong.example\n"
+        /* only "openssl ca" can choose both dates, in old and new versions */
+        "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\n"
+        "default_md=sha256\\npolicy=p\\n[p]\\ncommonName=supplied\\n' >ca.cnf\n"
+        ": >index; echo 01 >serial; printf 'subjectAltName=DNS:far.example\\n' >expired.ext\n"
+        "openssl ca -batch -notext -config ca.cnf -cert public.pem -keyfile key -in talk.csr "
+        "-out expired.pem -extfile expired.ext -startdate 20250101000000Z -enddate 20250201000000Z\n"
         "san alien DNS:far.example internal\n"
         "san xmpp 'otherName:1.3.6.1.5.5.7.8.5;UTF8:far.example'\n"
         "san srv 'otherName:1.3.6.1.5.5.7.8.7;IA5:_xmpp-server.far.example'\n"
