@@ -16237,7 +16237,9 @@ route_trunk_down(void *user, struct trunk *t, enum xe_why why)
         if (p->trunk != t)
             continue;
         p->trunk = NULL;
-        p->settle_at = loop_now(r->shared->loop) + ROUTE_SETTLE_MS;
+        /* what the other side took and did not answer for is still on its way */
+        p->settle_at = t->leaving || (p->in_flight > 0 && why != XE_WHY_REPLACED)
+            ? loop_now(r->shared->loop) + ROUTE_SETTLE_MS : 0;
         p->in_flight = p->in_flight_bytes = 0;
         if (p->way == ROUTE_TO_TRUNK) {
             p->behind = p->queue;

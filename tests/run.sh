@@ -97,7 +97,7 @@ fuzz() {
 }
 
 case ${1:?run.sh FILE, or run.sh --list STAGE} in
---list)      some "${2:?a stage}" ;;
+--list)      case ${2:?a stage} in quick) list quick ;; *) some "$2" ;; esac ;;
 *.awk)       check "$(basename "$1" .awk)" awk -f "$1" xmppedge.c ;;
 */fuzz_*.c)  fuzz "$1" ;;
 */talk.c)    build "$1" "$out/talk"
