@@ -5,11 +5,11 @@
  *   EDGE   the program; DIR has edge.xml and the certificates (run.sh makes it)
  *   what   any of xml in out mem; all of them if absent
  *
- * A real edge runs between two ends that this process plays: a partner (EXTERNAL, TLS from the first
- * byte) and a gateway on the trunk.  Stanzas go through in both directions, in full records or one a
- * record, and the processor time of the edge's process is read before and after.  The yardstick, in
- * the same run: mbed TLS alone decrypts the same stanzas in the same records from memory and encrypts
- * them to memory, in records of the size that the edge has sent.
+ * A real edge runs between two ends that this process plays: a partner (EXTERNAL, TLS from the
+ * first byte) and a gateway on the trunk.  Stanzas go through in both directions, and the processor
+ * time of the edge's process is read before and after.  The yardstick, in the same run: mbed TLS
+ * alone decrypts the same stanzas in the same records from memory and encrypts them to memory, in
+ * records of the size that the edge has sent, with the ciphersuite that the edge has chosen.
  *
  * The ends gather what they send and receive into large system calls, so that they are faster than
  * the edge and it never waits.
@@ -155,7 +155,8 @@ credentials_load(struct credentials *c, const char *name, bool server)
     must(mbedtls_x509_crt_parse_file(&c->chain, path), path);
     snprintf(path, sizeof path, "%s/%s.key", dir, name);
     must(mbedtls_pk_parse_keyfile(&c->key, path, NULL WITH_RNG), path);
-    must(mbedtls_ssl_config_defaults(&c->conf, server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
+    must(mbedtls_ssl_config_defaults(&c->conf,
+        server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
         MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT), "TLS configuration");
     mbedtls_ssl_conf_rng(&c->conf, mbedtls_ctr_drbg_random, &rng);
     mbedtls_ssl_conf_authmode(&c->conf, MBEDTLS_SSL_VERIFY_OPTIONAL);
@@ -257,7 +258,8 @@ ends_wait(struct end *const *ends, size_t n)
         fds[i].events = (short)(POLLIN | (ends[i]->out_len > 0 ? POLLOUT : 0));
     }
     if (poll(fds, (nfds_t)n, TURN_MS) == 0)
-        die("nothing has moved for %d s; the last words were: %.2000s", TURN_MS / 1000, ends[0]->text);
+        die("nothing has moved for %d s; the last words were: %.2000s", TURN_MS / 1000,
+            ends[0]->text);
 }
 
 static void
@@ -388,7 +390,8 @@ partner_listen(void)
 static struct end *
 partner_accept(struct credentials *c, int listener)
 {
-    static const char header[] = "<stream:stream from='fab.example' to='corp.example' id='x' " NS ">";
+    static const char header[] =
+        "<stream:stream from='fab.example' to='corp.example' id='x' " NS ">";
     struct end *e = end_new(c, accept(listener, NULL, NULL), NULL);
     end_handshake(e);
     end_expect(e, "version='1.0'>");
@@ -440,11 +443,14 @@ edge_start(const char *program)
 static size_t
 stanza_make(char *out, size_t size, bool inwards, unsigned n)
 {
-    static const char words[] = "But, soft! what light through yonder window breaks? It is the east, ";
+    static const char words[] =
+        "But, soft! what light through yonder window breaks? It is the east, ";
     const char *from = inwards ? "romeo@fab.example/balcony" : "juliet@corp.example/chamber";
     const char *to = inwards ? "juliet@corp.example" : "romeo@fab.example";
-    static const char end[] = "</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>";
-    size_t at = (size_t)sprintf(out, "<message type='chat' from='%s' to='%s' id='m%08x'><body>", from, to, n);
+    static const char end[] =
+        "</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>";
+    size_t at = (size_t)sprintf(out,
+        "<message type='chat' from='%s' to='%s' id='m%08x'><body>", from, to, n);
     while (at + sizeof end - 1 < size) {
         out[at] = words[at % (sizeof words - 1)];
         at++;
@@ -527,7 +533,8 @@ static void
 end_send_load(struct end *e, const struct load *l, size_t *at, size_t *cut)
 {
     while (e->out_len + RECORD + 256 < RAW && *cut < l->ncuts) {
-        int n = mbedtls_ssl_write(&e->ssl, (const unsigned char *)l->text + *at, l->cuts[*cut] - *at);
+        int n = mbedtls_ssl_write(&e->ssl, (const unsigned char *)l->text + *at,
+            l->cuts[*cut] - *at);
         if (n <= 0)
             must(n, "sending stanzas");
         *at += (size_t)n;
@@ -556,7 +563,8 @@ static void
 end_acknowledge(struct end *gateway, uint64_t h)
 {
     char text[80];
-    snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%lu'/>", (unsigned long)(h & 0xffffffff));
+    snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%lu'/>",
+        (unsigned long)(h & 0xffffffff));
     if (gateway->out_len + 512 < RAW)
         end_say(gateway, text);
 }
@@ -660,7 +668,8 @@ bare_round(struct bare *b, const struct load *load, size_t record)
     b->in->in_len = b->client->out_len;
     b->client->out_len = 0;
     start = clock_us(CLOCK_PROCESS_CPUTIME_ID);
-    while ((n = mbedtls_ssl_read(&b->in->ssl, (unsigned char *)plain + got, sizeof plain - got)) > 0)
+    while ((n = mbedtls_ssl_read(&b->in->ssl, (unsigned char *)plain + got,
+            sizeof plain - got)) > 0)
         got += (size_t)n;
     for (at = 0; at < got; at += (size_t)n) {
         b->out->out_len = 0;
@@ -798,7 +807,8 @@ bench_direction(struct bench *b, bool inwards)
             || (b->size != 0 && b->size != job.size))
             continue;
         r = measure(b, partner, gateway, &job);
-        printf("%-8s %-6s %5lu %10.2f %10.2f %7.2f %8lu %9.0f %5.0f%%  %s\n", inwards ? "inward" : "outward",
+        printf("%-8s %-6s %5lu %10.2f %10.2f %7.2f %8lu %9.0f %5.0f%%  %s\n",
+            inwards ? "inward" : "outward",
             mode_names[mode], (unsigned long)job.size, r.edge_us, r.bare_us,
             r.ratio, (unsigned long)r.record, 1e6 / r.wall_us,
             100 * r.edge_us / r.wall_us, mbedtls_ssl_get_ciphersuite(&partner->ssl));
@@ -925,7 +935,8 @@ bench_memory(struct bench *b)
     for (i = 0; i < STREAMS + 10; i++)
         close(fds[i]);
     edge_stop();
-    printf("server session of mbed TLS %-8s alone: %6.1f KiB\n", MBEDTLS_VERSION_STRING, bare_memory(b));
+    printf("server session of mbed TLS %-8s alone: %6.1f KiB\n", MBEDTLS_VERSION_STRING,
+        bare_memory(b));
 }
 
 /* Both legs and the yardstick shall use the ciphersuite that the edge prefers. */
@@ -1003,7 +1014,8 @@ main(int argc, char **argv)
     }
     if (wanted(argc, argv, i, "in") || wanted(argc, argv, i, "out")) {
         b.bare = bare_open(&b.partner, &b.partner_server);
-        printf("%-8s %-6s %5s %10s %10s %7s %8s %9s %6s  %s\n", "", "mode", "bytes", "edge us", "alone us",
+        printf("%-8s %-6s %5s %10s %10s %7s %8s %9s %6s  %s\n", "", "mode", "bytes", "edge us",
+            "alone us",
             "ratio", "record", "stanzas/s", "busy", "ciphersuite");
     }
     if (wanted(argc, argv, i, "in"))

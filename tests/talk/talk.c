@@ -2,7 +2,9 @@
  *
  *   cc -std=c99 -O1 -g -fsanitize=address,undefined -o talk talk.c \
  *      -lmbedtls -lmbedx509 -lmbedcrypto -lmxml -lcares
- *   ./talk [-j N] [-v] FILE.talk ... | DIRECTORY          (TAP on standard output)
+ *   ./talk [-j N] [-s N] [-v] FILE.talk ... | DIRECTORY   (TAP on standard output)
+ *
+ * -j N transcripts at a time (2); -s N cuts at every Nth position only; -v prints what happened.
  *
  * A transcript is played against a whole running instance (xe_open() of a configuration that is made from
  * its `config` lines).  Nothing touches the network and nothing waits: accepted connections are
@@ -147,6 +149,7 @@ static struct {
 } talk;
 
 static bool talk_verbose;
+static size_t talk_stride = 1;
 
 /* ---- between the instance and the system ---- */
 
@@ -919,13 +922,14 @@ static bool
 talk_cut_all(size_t at, struct talk_peer *p, struct xe_span bytes)
 {
     bool shared = !talk.deep && (at < talk.here || (bytes.len > 100 && memcmp(bytes.at, "<?xml", 5) == 0));
-    size_t step = shared ? 10 : 1;
+    size_t step = shared ? 10 : talk_stride;
     size_t cut;
-    for (cut = shared ? 1 + talk.turn++ % step : 1; cut < bytes.len; cut += step) {
+    for (cut = 1 + (step > 1 ? talk.turn++ % step : 0); cut < bytes.len; cut += step) {
         if (!talk_cut(at, p, bytes, cut))
             return false;
         if (!shared)
-            step = bytes.len < 600 || cut < 150 || bytes.len - cut <= 150 ? 1 : 97 + bytes.len / 40;
+            step = bytes.len < 600 || cut < 150 || bytes.len - cut <= 150 ? talk_stride
+                : 97 + bytes.len / 40;
     }
     return true;
 }
@@ -2148,6 +2152,8 @@ main(int argc, char **argv)
             talk_verbose = true;
         else if (strcmp(argv[i], "-j") == 0 && i + 1 < argc)
             parallel = strtoul(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc)
+            talk_stride = strtoul(argv[++i], NULL, 10) > 0 ? strtoul(argv[i], NULL, 10) : 1;
         else
             n += talk_find_jobs(argv[i], jobs + n, 900 - n);
     }

@@ -910,11 +910,29 @@ addresses_need_no_name_server(void **state)
     assert_int_equal(ns.asked, 0);
 }
 
+/* Whether the hosts file of this machine knows localhost; a bare chroot has none. */
+static bool
+hosts_file_has_localhost(void)
+{
+    FILE *f = fopen("/etc/hosts", "r");
+    char line[256];
+    bool found = false;
+    while (f != NULL && !found && fgets(line, sizeof line, f) != NULL)
+        found = strncmp(line, "127.0.0.1", 9) == 0 && strstr(line, "localhost") != NULL;
+    if (f != NULL)
+        fclose(f);
+    return found;
+}
+
 static void
 the_hosts_file_counts(void **state)
 {
     static const struct rule rules[] = { { 0 } };
     (void)state;
+    if (!hosts_file_has_localhost()) {
+        print_message("no localhost in /etc/hosts here\n");
+        skip();
+    }
     ns.rules = rules;
     find_address("localhost", 5000);
     assert_int_equal(ns.asked, 0);
