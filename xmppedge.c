@@ -6231,7 +6231,8 @@ tls_suite_is_good(const char *name)
     return secrecy && sealed;
 }
 
-/* AES first: the processors that run servers have instructions for it, and mbed TLS uses them. */
+/* AES first: what peers expect and what most of them have hardware for.  Where our own CPU time is
+ * scarce, ChaCha20-Poly1305 costs mbed TLS about a third less: see <tls ciphersuites>. */
 static void
 tls_suites_default(struct tls_profile *p)
 {

@@ -23,8 +23,8 @@
  * copy's sockets are replaced by fresh pairs, so a cut costs the rest of the transcript and nothing
  * before it.  A cut of what comes before a TLS handshake is followed up to that handshake; stream headers,
  * and what stands before a line `here`, are cut at every tenth position, each transcript at others: many
- * share them.  `config cuts=deep` lifts both.
- * `config cuts=none` is for the rare case where it matters what arrives together.  TLS is real: certificates come from the openssl command.
+ * share them.  `config cuts=deep` lifts both; `config cuts=none` is for the rare case where it matters
+ * what arrives together.  TLS is real: certificates come from the openssl command.
  *
  * Format.  One step a line, the verb first; a line that begins with white space continues the one before;
  * # begins a comment; the first comment is the title.  Texts know
