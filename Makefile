@@ -35,10 +35,19 @@ TIDY     = bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,\
 JOBS     = `getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2`
 SECONDS  = 600
 
-all: xmppedge
+ANALYZE  = analyze/analyze.c analyze/capture.c analyze/dns.c analyze/flow.c analyze/html.c \
+           analyze/packet.c analyze/report.c analyze/tls.c analyze/verdict.c analyze/xmpp.c
+ALIBS    = -lpcap -lmbedtls -lmbedx509 -lmbedcrypto $(MXML)
+
+all: xmppedge xmppedge-analyze
 
 xmppedge: xmppedge.c xmppedge.h
 	$(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ xmppedge.c $(LIBS)
+
+# The analyzer reads with the tokenizer, the reason words and the protocol table of the proxy.
+xmppedge-analyze: $(ANALYZE) analyze/analyze.h analyze/report.h xmppedge.c xmppedge.h
+	$(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -DXMPPEDGE_LANGUAGE_ONLY -o $@ \
+	    $(ANALYZE) xmppedge.c $(ALIBS)
 
 deps:
 	sh tests/deps.sh build
@@ -61,7 +70,7 @@ check:
 	@$(MAKE) check-quick
 	@$(MAKE) check-live
 
-check-quick: xmppedge
+check-quick: xmppedge xmppedge-analyze
 	@t=`sh tests/run.sh --list quick` && $(PROVE) -j $(JOBS) $$t
 
 check-style: xmppedge

@@ -3,7 +3,8 @@
 #
 #   tests/check_*.awk, tests/check_*.sh      what is promised of the source
 #   tests/unit/test_*.c                      compiled with sanitizers and run
-#   tests/talk/talk.c                        the same, and given all transcripts
+#   tests/talk/talk.c                        the same with all transcripts, and again cut everywhere
+#   tests/analyze/test_*.c                   compiled with the stages of the analyzer, and run
 #   tests/embed/*.c                          compiled, linked with xmppedge.c without main, and run
 #   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own for FUZZ_SECONDS
 #   tests/*.t, tests/live/*.t                executed
@@ -30,11 +31,12 @@ list() {
                  tests/check_readme.sh tests/check_install.sh tests/check_builds.sh ;;
     unit)  files tests/unit/test_*.c ;;
     talk)  files tests/talk/talk.c ;;
+    analyze) files tests/analyze/test_capture.c tests/analyze/test_packet.c tests/analyze/real.t ;;
     fuzz)  files tests/fuzz/fuzz_*.c ;;
-    embed) files tests/embed/*.c tests/cli.t tests/demo.t ;;
+    embed) files tests/embed/*.c ;;
     whole) files tests/*.t tests/embed/*.c ;;
     live)  files tests/live/*.t ;;
-    quick) some style && some unit && some talk && some whole && some fuzz ;;
+    quick) some style && some unit && some talk && some whole && some analyze && some fuzz ;;
     *)     echo "run.sh: no stage $1" >&2; return 2 ;;
     esac
 }
@@ -58,6 +60,35 @@ build() {
     mv "$program.new" "$program"
 }
 
+# The stages of the analyzer as objects, for all of its tests.
+stages() {
+    mkdir -p "$out/stages"
+    for source in analyze/*.c xmppedge.c; do
+        object=$out/stages/$(basename "$source" .c).o
+        [ "$source" != analyze/analyze.c ] || continue
+        if [ -f "$object" ] && [ -z "$(find "$source" analyze/*.h xmppedge.h -newer "$object")" ]; then
+            continue
+        fi
+        # shellcheck disable=SC2086
+        $CC $STD $SANITIZE -DXMPPEDGE_LANGUAGE_ONLY -c -o "$object.$$" "$source"
+        mv "$object.$$" "$object"
+    done
+}
+
+# A test links the stages that it does not include.
+build_stage_test() {
+    stages
+    source=$1
+    program=$2
+    set --
+    for object in "$out"/stages/*.o; do
+        grep -q "analyze/$(basename "$object" .o)\.c\"" "$source" || set -- "$@" "$object"
+    done
+    # shellcheck disable=SC2086
+    $CC $STD -Wno-unused-function $SANITIZE -o "$program.$$" "$source" "$@" -lcmocka -lpcap $LIBS
+    mv "$program.$$" "$program"
+}
+
 # check NAME COMMAND...: one command is one test.
 check() {
     name=$1
@@ -75,6 +106,7 @@ fuzz() {
     name=$(basename "$1" .c)
     build "$1" "$out/$name"
     echo 1..2
+    # shellcheck disable=SC2046
     if text=$("$out/$name" $(files "tests/fuzz/corpus/${name#fuzz_}"/*) 2>&1); then
         echo "ok 1 - the corpus of $name"
     else
@@ -96,12 +128,27 @@ fuzz() {
     fi
 }
 
+# All transcripts with the address sanitizer, some cuts each; then every cut without it, because it makes
+# the many copies of the process several times as expensive.  The two become one TAP stream.
+talk() {
+    build "$1" "$out/talk"
+    (SANITIZE=${SANITIZE%%-fsanitize=*}-fsanitize=undefined\ -fno-sanitize-recover=all
+     build "$1" "$out/talk_cuts")
+    { "$out/talk" -s 61 tests/talk; "$out/talk_cuts" tests/talk; } | awk '
+        /^1\.\./        { plans++; next }
+        /^(not )?ok /   { sub(/ok [0-9]+/, "ok " ++n) }
+                        { print; fflush() }
+        END             { if (plans == 2) print "1.." n; else print "Bail out! talk has broken off" }'
+}
+
 case ${1:?run.sh FILE, or run.sh --list STAGE} in
 --list)      case ${2:?a stage} in quick) list quick ;; *) some "$2" ;; esac ;;
 *.awk)       check "$(basename "$1" .awk)" awk -f "$1" xmppedge.c ;;
 */fuzz_*.c)  fuzz "$1" ;;
-*/talk.c)    build "$1" "$out/talk"
-             exec "$out/talk" tests/talk ;;
+*/talk.c)    talk "$1" ;;
+*/analyze/*.c) program=$out/an_$(basename "$1" .c)
+             build_stage_test "$1" "$program"
+             exec "$program" ;;
 */embed/*.c) build "$1" "$out/$(basename "$1" .c)" -DXMPPEDGE_NO_MAIN xmppedge.c
              exec "$out/$(basename "$1" .c)" ;;
 *.c)         program=$out/$(basename "$1" .c)

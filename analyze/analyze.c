@@ -1,0 +1,902 @@
+/* analyze.c -- xmppedge-analyze: options, pump, exit status
+ *
+ *   files, interfaces --> capture --> packet --+--> flow --> xmpp (tls inside) --> judge --> report
+ *                                              `--> dns ----------------------------^
+ *
+ * The pump holds one `watch` for a connection that is of interest: by its port from the first packet on, by its first
+ * bytes on any other port.  All other connections are muted as soon as they have said something.
+ *
+ * Exit status: 0 all rows conform and no failure; 1 a violation or failure; 2 wrong usage, or nothing could be read;
+ * 3 a file is damaged (what came before was analysed); 4 a required row was not observed.
+ */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+
+#include "analyze.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <mxml.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ANALYZE_BUDGET      4096     /* frames between two looks at signals and progress */
+#define ANALYZE_PROGRESS    (64 * ANALYZE_BUDGET)
+#define ANALYZE_LOOKUPS_MAX 4096     /* failed connections to odd ports for which DNS is consulted */
+#define ANALYZE_MESSAGE_MAX 4096     /* bytes of a DNS message over TCP */
+
+#define ANALYZE_STRAY       64       /* bytes of content that a late packet may have: an alert, a good-bye */
+
+#define DIRECT_TLS_PORT 5270         /* what most servers use for XEP-0368 */
+#define DNS_PORT        53
+
+/* ---- options ---- */
+
+#define ANALYZE_FILES_MAX 256
+
+struct options {
+    const char             *files[ANALYZE_FILES_MAX];
+    const char             *interfaces[16];
+    const char             *keys[16];
+    size_t                  nfiles, ninterfaces, nkeys;
+    struct capture_options  capture;
+    struct verdict_options  verdict;
+    const char             *config, *authorities, *html;
+    bool                    json, ladder, no_color, progress;
+};
+
+static const char usage_text[] =
+    "usage: xmppedge-analyze [options] FILE...      (pcap or pcapng; - is standard input)\n"
+    "       xmppedge-analyze [options] -i INTERFACE\n"
+    "\n"
+    "Tells from captured traffic which rows of the port table of an XMPP edge were used and whether they\n"
+    "worked, who federated with whom, and why attempts failed.\n"
+    "\n"
+    "  -i INTERFACE         capture live until interrupted; may be given more than once\n"
+    "  -f FILTER            look only at packets that match (as tcpdump)\n"
+    "  -s SNAPLEN           bytes of a packet to capture, with -i\n"
+    "  -k, --keys FILE      key log (NSS format, SSLKEYLOGFILE) to see what is inside TLS\n"
+    "  --external ADDR,...  addresses of the external interface of the edge (rows 1 and 2)\n"
+    "  --internal ADDR,...  addresses of its internal interface (row 3)\n"
+    "  -c FILE              take both from a configuration of xmppedge\n"
+    "  --ca FILE            authorities by which certificates are judged (PEM)\n"
+    "  --require ROW,...    exit 4 unless these rows were seen: 1, 2, 3 or 5269-in, 5269-out, 23456-in\n"
+    "  --json               JSON Lines instead of text\n"
+    "  --html FILE          write a page with ladder diagrams\n"
+    "  --ladder             ladder diagrams in text\n"
+    "  --show-content       do not redact message bodies, keys and secrets\n"
+    "  --no-color           no colour, even on a terminal\n"
+    "  --progress           tell how far it is, on standard error\n"
+    "  --version, --help\n"
+    "\n"
+    "Exit status: 0 all rows conform and nothing failed, 1 a violation or failure, 2 wrong usage,\n"
+    "3 a file is damaged, 4 a required row was not observed.\n";
+
+static void
+complain(const char *what, const char *about)
+{
+    fprintf(stderr, "xmppedge-analyze: %s%s%s\n", about, about[0] != '\0' ? ": " : "", what);
+}
+
+static bool
+option_address(const char *text, struct address *out)
+{
+    memset(out, 0, sizeof *out);
+    if (inet_pton(AF_INET, text, out->bytes) == 1)
+        out->family = 4;
+    else if (inet_pton(AF_INET6, text, out->bytes) == 1)
+        out->family = 6;
+    return out->family != 0;
+}
+
+/* A list with commas, one word at a time; false at its end. */
+static bool
+option_word(const char **list, char *out, size_t size)
+{
+    size_t n = strcspn(*list, ",");
+    if (**list == '\0')
+        return false;
+    snprintf(out, size, "%.*s", (int)(n < size ? n : size - 1), *list);
+    *list += n;
+    *list += **list == ',';
+    return true;
+}
+
+static bool
+option_addresses(const char *list, struct address *out, size_t *n)
+{
+    char word[64];
+    while (option_word(&list, word, sizeof word)) {
+        if (*n == REPORT_ADDRESSES_MAX || !option_address(word, &out[*n])) {
+            complain(*n == REPORT_ADDRESSES_MAX ? "too many addresses" : "is no IP address", word);
+            return false;
+        }
+        ++*n;
+    }
+    return true;
+}
+
+static bool
+option_rows(const char *list, unsigned *rows)
+{
+    char word[32];
+    int k;
+    while (option_word(&list, word, sizeof word)) {
+        for (k = ROW_IN; k < ROW_COUNT; k++)
+            if (strcmp(word, row_word((enum row)k)) == 0 || (word[0] == '0' + k && word[1] == '\0'))
+                break;
+        if (k == ROW_COUNT) {
+            complain("is no row of the port table (1, 2, 3)", word);
+            return false;
+        }
+        *rows |= 1u << k;
+    }
+    return true;
+}
+
+static bool
+option_push(const char **list, size_t *n, size_t max, const char *value)
+{
+    if (*n == max) {
+        complain("is one too many", value);
+        return false;
+    }
+    list[(*n)++] = value;
+    return true;
+}
+
+/* Options with a value. */
+static bool
+option_value(struct options *o, const char *name, const char *value)
+{
+    char *end = NULL;
+    if (strcmp(name, "-i") == 0)
+        return option_push(o->interfaces, &o->ninterfaces, sizeof o->interfaces / sizeof *o->interfaces, value);
+    if (strcmp(name, "-k") == 0 || strcmp(name, "--keys") == 0)
+        return option_push(o->keys, &o->nkeys, sizeof o->keys / sizeof *o->keys, value);
+    if (strcmp(name, "--external") == 0)
+        return option_addresses(value, o->verdict.external, &o->verdict.nexternal);
+    if (strcmp(name, "--internal") == 0)
+        return option_addresses(value, o->verdict.internal, &o->verdict.ninternal);
+    if (strcmp(name, "--require") == 0)
+        return option_rows(value, &o->verdict.required);
+    if (strcmp(name, "-f") == 0)
+        o->capture.filter = value;
+    else if (strcmp(name, "-c") == 0)
+        o->config = value;
+    else if (strcmp(name, "--ca") == 0)
+        o->authorities = value;
+    else if (strcmp(name, "--html") == 0)
+        o->html = value;
+    else {
+        long n = strtol(value, &end, 10);
+        if (*end != '\0' || n < 0 || n > 1 << 20) {
+            complain("is no number of bytes", value);
+            return false;
+        }
+        o->capture.snaplen = (int)n;
+    }
+    return true;
+}
+
+static bool
+option_takes_value(const char *name)
+{
+    static const char *const names[] = { "-i", "-k", "--keys", "--external", "--internal", "--require", "-f", "-c",
+        "--ca", "--html", "-s" };
+    size_t i;
+    for (i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool
+option_flag(struct options *o, const char *name)
+{
+    bool *flag = strcmp(name, "--json") == 0 ? &o->json : strcmp(name, "--ladder") == 0 ? &o->ladder
+        : strcmp(name, "--no-color") == 0 ? &o->no_color : strcmp(name, "--progress") == 0 ? &o->progress
+        : strcmp(name, "--show-content") == 0 ? &o->verdict.show_content : NULL;
+    if (flag == NULL)
+        return false;
+    *flag = true;
+    return true;
+}
+
+/* --name=value and --name value are the same.  -1: go on; else the exit status. */
+static int
+options_read(struct options *o, int argc, char **argv)
+{
+    char name[32];
+    int i;
+    for (i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        const char *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
+        size_t len = equals != NULL ? (size_t)(equals - arg) : strlen(arg);
+        memset(name, 0, sizeof name);
+        memcpy(name, arg, len < sizeof name ? len : sizeof name - 1);
+        if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
+            return fputs(usage_text, stdout) < 0 ? 2 : 0;
+        if (strcmp(arg, "--version") == 0)
+            return puts("xmppedge-analyze " XE_VERSION) < 0 ? 2 : 0;
+        if (arg[0] != '-' || arg[1] == '\0') {
+            if (!option_push(o->files, &o->nfiles, ANALYZE_FILES_MAX, arg))
+                return 2;
+        } else if (option_takes_value(name)) {
+            const char *value = equals != NULL ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
+            if (value == NULL)
+                complain("needs a value", name);
+            if (value == NULL || !option_value(o, name, value))
+                return 2;
+        } else if (!option_flag(o, arg)) {
+            complain("is no option; --help lists them", arg);
+            return 2;
+        }
+    }
+    o->verdict.external_known = o->verdict.internal_known = KNOWN_OPTION;
+    o->verdict.keys_given = o->nkeys > 0;
+    if (o->nfiles + o->ninterfaces > 0)
+        return -1;
+    fputs(usage_text, stderr);
+    return 2;
+}
+
+/* ---- the configuration of the edge: two addresses, two ports ---- */
+
+#if MXML_MAJOR_VERSION >= 4
+static mxml_node_t *
+config_load(const char *path)
+{
+    mxml_options_t *options = mxmlOptionsNew();
+    mxml_node_t *top;
+    if (options == NULL)
+        return NULL;
+    mxmlOptionsSetTypeValue(options, MXML_TYPE_OPAQUE);
+    top = mxmlLoadFilename(NULL, options, path);
+    mxmlOptionsDelete(options);
+    return top;
+}
+#define CONFIG_DESCEND MXML_DESCEND_ALL
+#else
+static mxml_node_t *
+config_load(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    mxml_node_t *top = file == NULL ? NULL : mxmlLoadFile(NULL, file, MXML_OPAQUE_CALLBACK);
+    if (file != NULL)
+        fclose(file);
+    return top;
+}
+#define CONFIG_DESCEND MXML_DESCEND
+#endif
+
+/* Addresses given as options count more; 0.0.0.0 says nothing. */
+static void
+config_address(mxml_node_t *top, const char *element, struct address *out, size_t *n, enum known *known, uint16_t *port)
+{
+    mxml_node_t *node = mxmlFindElement(top, top, element, NULL, NULL, CONFIG_DESCEND);
+    const char *address = node == NULL ? NULL : mxmlElementGetAttr(node, "address");
+    const char *number = node == NULL ? NULL : mxmlElementGetAttr(node, "port");
+    static const struct address any;
+    if (number != NULL)
+        *port = (uint16_t)strtoul(number, NULL, 10);
+    if (address == NULL || *n > 0 || !option_address(address, &out[0])
+        || memcmp(out[0].bytes, any.bytes, sizeof any.bytes) == 0)
+        return;
+    *n = 1;
+    *known = KNOWN_CONFIG;
+}
+
+static bool
+config_read(struct options *o)
+{
+    struct verdict_options *v = &o->verdict;
+    mxml_node_t *top = config_load(o->config);
+    mxml_node_t *root = top == NULL ? NULL : mxmlFindElement(top, top, "xmppedge", NULL, NULL, CONFIG_DESCEND);
+    if (root == NULL && top != NULL && mxmlGetElement(top) != NULL && strcmp(mxmlGetElement(top), "xmppedge") == 0)
+        root = top;
+    if (root == NULL) {
+        complain("cannot be read as a configuration of xmppedge", o->config);
+        mxmlDelete(top);
+        return false;
+    }
+    config_address(root, "external", v->external, &v->nexternal, &v->external_known, &v->external_port);
+    config_address(root, "internal", v->internal, &v->ninternal, &v->internal_known, &v->internal_port);
+    mxmlDelete(top);
+    return true;
+}
+
+/* ---- the pump ---- */
+
+/* A connection to a name server. */
+struct dns_stream {
+    unsigned char bytes[2][ANALYZE_MESSAGE_MAX + 2];
+    size_t        len[2];
+    bool          lost[2];
+};
+
+/* A connection that is followed. */
+struct watch {
+    struct pump       *pump;
+    struct flow       *flow;      /* borrowed, until closed */
+    struct attempt    *attempt;   /* owned; NULL for DNS */
+    struct xmpp       *xmpp;      /* owned */
+    struct dns_stream *dns;       /* owned */
+};
+
+struct pump {
+    const struct options *o;
+    struct capture       *capture;
+    struct packet_reader *packets;
+    struct flow_table    *flows;
+    struct tls_keys      *keys;     /* NULL until there are any */
+    struct tls_certs     *certs;
+    struct dns           *dns;
+    struct judge         *judge;
+    uint64_t              frames, dns_messages, lookups;
+    int64_t               first_ns, last_ns;
+    bool                  no_memory;
+};
+
+static void
+pump_remark(void *user, enum remark r, uint64_t frame, const char *detail)
+{
+    struct pump *p = user;
+    judge_remark(p->judge, r, frame, detail);
+}
+
+static bool
+pump_initiator(void *user, int side)
+{
+    struct watch *w = user;
+    return flow_hint_initiator(w->flow, side);
+}
+
+static const struct xmpp_events pump_xmpp = { NULL, pump_initiator };
+
+static bool
+pump_is_expected(const struct pump *p, const struct flow *f)
+{
+    const struct verdict_options *v = &p->o->verdict;
+    int i;
+    for (i = 1; i >= (f->evidence <= EVIDENCE_SYNACK ? 1 : 0); i--) {
+        uint16_t port = f->side[i].port;
+        if (port == 5269 || port == 23456 || port == DIRECT_TLS_PORT || port == v->external_port || port == v->internal_port)
+            return port != 0;
+    }
+    return false;
+}
+
+static void
+pump_drop(struct watch *w)
+{
+    if (w == NULL)
+        return;
+    xmpp_close(w->xmpp);
+    attempt_free(w->attempt);
+    free(w->dns);
+    free(w);
+}
+
+static struct watch *
+pump_watch(struct pump *p, struct flow *f, bool expected)
+{
+    struct watch *w = calloc(1, sizeof *w);
+    if (w != NULL) {
+        w->pump = p;
+        w->flow = f;
+        w->attempt = attempt_new(f);
+        if (w->attempt != NULL)
+            w->attempt->show_content = p->o->verdict.show_content;
+        w->xmpp = w->attempt == NULL ? NULL : xmpp_open(w->attempt, expected, p->keys, p->certs, &pump_xmpp, w);
+    }
+    if (w == NULL || w->xmpp == NULL) {
+        p->no_memory = true;
+        pump_drop(w);
+        w = NULL;
+    }
+    f->user = w;
+    return w;
+}
+
+static void
+pump_opened(void *user, struct flow *f)
+{
+    struct pump *p = user;
+    if (f->side[0].port == DNS_PORT || f->side[1].port == DNS_PORT) {
+        struct watch *w = calloc(1, sizeof *w);
+        if (w != NULL && (w->dns = calloc(1, sizeof *w->dns)) != NULL) {
+            w->pump = p;
+            w->flow = f;
+            f->user = w;
+        } else {
+            free(w);
+        }
+    } else if (pump_is_expected(p, f)) {
+        pump_watch(p, f, true);
+    }
+}
+
+/* RFC 7766 8: each message has its length before it. */
+static void
+pump_dns_stream(struct pump *p, struct watch *w, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
+{
+    struct dns_stream *d = w->dns;
+    const struct flow_side *s = w->flow->side;
+    bool server = s[side].port == DNS_PORT;
+    while (len > 0 && !d->lost[side]) {
+        unsigned char *b = d->bytes[side];
+        size_t want = d->len[side] < 2 ? 2 : 2 + ((size_t)b[0] << 8 | b[1]);
+        size_t n = want - d->len[side] < len ? want - d->len[side] : len;
+        if (want > sizeof d->bytes[side]) {
+            d->lost[side] = true;
+            break;
+        }
+        memcpy(b + d->len[side], at, n);
+        d->len[side] += n;
+        at += n;
+        len -= n;
+        if (d->len[side] < 2 || d->len[side] < 2 + ((size_t)b[0] << 8 | b[1]))
+            continue;
+        p->dns_messages++;
+        dns_push(p->dns, &s[side].address, &s[!side].address, server, b + 2, d->len[side] - 2, frame, time_ns);
+        d->len[side] = 0;
+    }
+}
+
+/* On any port: a stream header or a TLS handshake may be federation. */
+static bool
+pump_may_be_xmpp(const unsigned char *at, size_t len)
+{
+    size_t n = len < 7 ? len : 7;
+    return at[0] == 0x16 || at[0] == ' ' || at[0] == '\n' || memcmp(at, "<?xml ", n < 6 ? n : 6) == 0
+        || memcmp(at, "<stream", n) == 0;
+}
+
+static void
+pump_data(void *user, struct flow *f, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+{
+    struct pump *p = user;
+    struct watch *w = f->user;
+    if (w == NULL && pump_may_be_xmpp(at, len))
+        w = pump_watch(p, f, false);
+    if (w == NULL) {
+        flow_mute(f);
+    } else if (w->dns != NULL) {
+        pump_dns_stream(p, w, side, at, len, frame, time_ns);
+    } else if (!xmpp_push(w->xmpp, side, at, len, frame, time_ns)) {
+        f->user = NULL;
+        flow_mute(f);
+        pump_drop(w);
+    }
+}
+
+static void
+pump_gap(void *user, struct flow *f, int side, uint64_t missing, uint64_t frame, int64_t time_ns)
+{
+    struct watch *w = f->user;
+    (void)user;
+    if (w != NULL && w->dns != NULL)
+        w->dns->lost[side] = true;
+    else if (w != NULL)
+        xmpp_gap(w->xmpp, side, missing, frame, time_ns);
+}
+
+static void
+pump_turned(void *user, struct flow *f)
+{
+    struct watch *w = f->user;
+    (void)user;
+    if (w != NULL && w->xmpp != NULL)
+        xmpp_turn(w->xmpp);
+}
+
+static void
+pump_tcp_event(struct attempt *a, enum event_kind kind, int side, uint64_t frame, int64_t time_ns, const char *what)
+{
+    struct event e = { kind, XE_KIND_UNKNOWN, side, frame, time_ns, "", "", what, "" };
+    if (frame != 0)
+        attempt_event(a, &e);
+}
+
+static int
+pump_event_order(const void *l, const void *r)
+{
+    const struct event *a = l, *b = r;
+    return a->frame < b->frame ? -1 : a->frame > b->frame;
+}
+
+/* Insertion keeps events of one frame in their order; they are nearly sorted. */
+static void
+pump_sort_events(struct attempt *a)
+{
+    unsigned i, k;
+    for (i = 1; i < a->nevents; i++) {
+        struct event e = a->events[i];
+        for (k = i; k > 0 && pump_event_order(&a->events[k - 1], &e) > 0; k--)
+            a->events[k] = a->events[k - 1];
+        a->events[k] = e;
+    }
+}
+
+static void
+pump_tcp_events(struct attempt *a, const struct flow *f)
+{
+    char text[96], address[64];
+    int i;
+    snprintf(text, sizeof text, "%lu times", (unsigned long)f->side[0].syns);
+    pump_tcp_event(a, EVENT_TCP_SYN, 0, f->syn_frame, f->first_ns, f->side[0].syns > 1 ? text : "");
+    pump_tcp_event(a, EVENT_TCP_OPEN, 1, f->synack_frame, f->synack_ns, "");
+    for (i = 0; i < 2; i++) {
+        pump_tcp_event(a, EVENT_TCP_FIN, i, f->side[i].fin_frame, f->side[i].last_ns, "");
+        pump_tcp_event(a, f->end == FLOW_REFUSED ? EVENT_TCP_REFUSED : EVENT_TCP_RST, i, f->side[i].rst_frame,
+            f->side[i].last_ns, "");
+    }
+    if (f->icmp_frame != 0) {
+        static const char *const words[] = { "", "port unreachable", "host unreachable", "net unreachable",
+            "administratively prohibited", "packet too big", "time exceeded" };
+        snprintf(text, sizeof text, "%s from %s", words[f->icmp], address_text(&f->icmp_reporter, address, sizeof address));
+        pump_tcp_event(a, EVENT_ICMP, 1, f->icmp_frame, f->last_ns, text);
+    }
+    pump_sort_events(a);
+}
+
+/* Nothing was said on an odd port: of interest only when DNS had announced it. */
+static struct watch *
+pump_announced(struct pump *p, struct flow *f)
+{
+    const struct dns_fact *fact;
+    if (f->established || p->lookups >= ANALYZE_LOOKUPS_MAX || f->side[1].bytes > 0)
+        return NULL;
+    p->lookups++;
+    fact = dns_find(p->dns, &f->side[0].address, &f->side[1].address, f->side[1].port, f->first_ns);
+    return fact == NULL || fact->type != DNS_SRV ? NULL : pump_watch(p, f, true);
+}
+
+/* Late packets of a connection that is over, or one that stayed quiet: no attempt to be judged. */
+static bool
+pump_is_stray(const struct flow *f)
+{
+    return f->syn_frame == 0 && f->synack_frame == 0 && f->side[0].bytes + f->side[1].bytes < ANALYZE_STRAY;
+}
+
+static void
+pump_closed(void *user, struct flow *f)
+{
+    struct pump *p = user;
+    struct watch *w = f->user != NULL ? f->user : pump_announced(p, f);
+    struct attempt *a;
+    if (w == NULL)
+        return;
+    f->user = NULL;
+    xmpp_close(w->xmpp);
+    w->xmpp = NULL;
+    a = w->attempt;
+    w->attempt = NULL;
+    pump_drop(w);
+    if (a == NULL)
+        return;
+    if (!a->is_xmpp || pump_is_stray(f)) {
+        attempt_free(a);
+        return;
+    }
+    a->flow = *f;
+    a->remarks |= f->remarks;
+    pump_tcp_events(a, f);
+    judge_push(p->judge, a);
+}
+
+static void
+pump_packet(void *user, const struct packet *packet)
+{
+    struct pump *p = user;
+    if (packet->kind != PACKET_UDP) {
+        flow_push(p->flows, packet);
+        return;
+    }
+    if (packet->source_port != DNS_PORT && packet->target_port != DNS_PORT)
+        return;
+    p->dns_messages++;
+    dns_push(p->dns, &packet->source, &packet->target, packet->source_port == DNS_PORT, packet->payload,
+        packet->captured, packet->frame->number, packet->frame->time_ns);
+}
+
+static void
+pump_frame(void *user, const struct frame *f)
+{
+    struct pump *p = user;
+    p->frames++;
+    if (p->first_ns == 0 || f->time_ns < p->first_ns)
+        p->first_ns = f->time_ns;
+    if (f->time_ns > p->last_ns)
+        p->last_ns = f->time_ns;
+    packet_push(p->packets, f);
+}
+
+static void
+pump_soon(void *user, const struct frame *frames, size_t n)
+{
+    struct pump *p = user;
+    struct packet packets[CAPTURE_BATCH];
+    flow_expect(p->flows, packets, packet_peek(frames, n, packets));
+}
+
+static void
+pump_keys(void *user, const char *text, size_t len)
+{
+    struct pump *p = user;
+    if (p->keys == NULL)
+        p->keys = tls_keys_new();
+    if (p->keys == NULL)
+        return;
+    tls_keys_add(p->keys, text, len);
+    tls_keys_end(p->keys);
+}
+
+static void
+pump_drops(void *user, uint32_t interface, uint64_t n)
+{
+    struct pump *p = user;
+    char text[64];
+    snprintf(text, sizeof text, "%llu on interface %lu", (unsigned long long)n, (unsigned long)interface);
+    if (n > 0)
+        judge_remark(p->judge, REMARK_DROPS, 0, text);
+}
+
+static bool
+pump_read_keys(struct pump *p, const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    char block[8192];
+    size_t n;
+    if (file == NULL) {
+        complain(strerror(errno), path);
+        return false;
+    }
+    if (p->keys == NULL)
+        p->keys = tls_keys_new();
+    while (p->keys != NULL && (n = fread(block, 1, sizeof block, file)) > 0)
+        tls_keys_add(p->keys, block, n);
+    if (p->keys != NULL)
+        tls_keys_end(p->keys);
+    fclose(file);
+    return true;
+}
+
+/* ---- running ---- */
+
+static struct capture *stopped_by_signal;   /* for the handler only */
+
+static void
+on_signal(int number)
+{
+    (void)number;
+    if (stopped_by_signal != NULL)
+        capture_stop(stopped_by_signal);
+}
+
+static void
+run_signals(struct capture *c)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    stopped_by_signal = c;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+/* 0: at least one source; else the exit status when nothing could be opened. */
+static int
+run_sources(struct pump *p, bool *damaged)
+{
+    const struct options *o = p->o;
+    char why[256];
+    size_t opened = 0, i;
+    bool readable = false;
+    for (i = 0; i < o->nfiles; i++) {
+        if (capture_add_file(p->capture, o->files[i], why, sizeof why)) {
+            opened++;
+            continue;
+        }
+        complain(why, o->files[i]);
+        *damaged = true;
+        readable |= strcmp(o->files[i], "-") == 0 || access(o->files[i], R_OK) == 0;
+    }
+    for (i = 0; i < o->ninterfaces; i++) {
+        if (capture_add_interface(p->capture, o->interfaces[i], why, sizeof why))
+            opened++;
+        else
+            complain(why, o->interfaces[i]);
+    }
+    return opened > 0 ? 0 : readable ? 3 : 2;
+}
+
+static void
+run_progress(const struct pump *p, bool last)
+{
+    struct flow_counts n = flow_count(p->flows);
+    fprintf(stderr, "\r%llu packets, %llu connections, %lu open%s", (unsigned long long)p->frames,
+        (unsigned long long)n.flows, (unsigned long)n.open, last ? "\n" : "   ");
+}
+
+static void
+run_pump(struct pump *p)
+{
+    enum capture_state state;
+    uint64_t told = 0;
+    struct timespec now;
+    while ((state = capture_push(p->capture, ANALYZE_BUDGET)) != CAPTURE_DONE) {
+        if (state == CAPTURE_QUIET && clock_gettime(CLOCK_REALTIME, &now) == 0)
+            flow_tick(p->flows, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
+        if (p->o->progress && p->frames - told >= ANALYZE_PROGRESS) {
+            run_progress(p, false);
+            told = p->frames;
+        }
+    }
+    packet_end(p->packets);
+    flow_end(p->flows);
+    if (p->o->progress)
+        run_progress(p, true);
+}
+
+/* What only the lower stages know. */
+static bool
+run_summary(const struct pump *p, struct report *r, struct capture_file **files, struct capture_interface **interfaces)
+{
+    size_t i;
+    r->nfiles = capture_file_count(p->capture);
+    r->ninterfaces = capture_interface_count(p->capture);
+    *files = calloc(r->nfiles + 1, sizeof **files);
+    *interfaces = calloc(r->ninterfaces + 1, sizeof **interfaces);
+    if (*files == NULL || *interfaces == NULL)
+        return false;
+    for (i = 0; i < r->nfiles; i++) {
+        (*files)[i] = *capture_file_at(p->capture, i);
+        r->damaged |= (*files)[i].cut || (*files)[i].damaged;
+    }
+    for (i = 0; i < r->ninterfaces; i++)
+        (*interfaces)[i] = *capture_interface_at(p->capture, i);
+    r->files = *files;
+    r->interfaces = *interfaces;
+    r->packets = p->frames;
+    r->flows = flow_count(p->flows).flows;
+    r->dns_messages = p->dns_messages;
+    r->first_ns = p->first_ns;
+    r->last_ns = p->last_ns;
+    if (p->keys != NULL)
+        tls_keys_count(p->keys, &r->keys_used, &r->keys_unused);
+    if (r->keys_unused > 0 && r->keys_used == 0)
+        judge_remark(p->judge, REMARK_KEYS_UNUSED, 0, "");
+    if (r->damaged)
+        r->exit_code = 3;
+    return true;
+}
+
+static bool
+run_html(const struct options *o, const struct report *r)
+{
+    FILE *file = fopen(o->html, "w");
+    int wrong;
+    if (file == NULL) {
+        complain(strerror(errno), o->html);
+        return false;
+    }
+    wrong = report_html(r, file);
+    wrong |= fclose(file);
+    if (wrong != 0)
+        complain("could not be written", o->html);
+    return wrong == 0;
+}
+
+static int
+run_report(struct pump *p, bool damaged)
+{
+    const struct options *o = p->o;
+    struct capture_file *files = NULL;
+    struct capture_interface *interfaces = NULL;
+    struct report *r = judge_end(p->judge);
+    bool colour = !o->no_color && isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
+    int status = 2;
+    r->damaged |= damaged;
+    if (!run_summary(p, r, &files, &interfaces))
+        complain("out of memory", "");
+    else if (o->html != NULL && !run_html(o, r))
+        status = 2;
+    else if ((o->json ? report_json(r, stdout) : report_text(r, stdout, colour, o->ladder)) != 0 || fflush(stdout) != 0)
+        complain("standard output could not be written", "");
+    else
+        status = r->exit_code;
+    free(files);
+    free(interfaces);
+    return status;
+}
+
+static bool
+run_stages(struct pump *p)
+{
+    static const struct capture_events capture_ev = { .frame = pump_frame, .keys = pump_keys, .drops = pump_drops,
+        .remark = pump_remark, .soon = pump_soon };
+    static const struct packet_events packet_ev = { pump_packet, pump_remark };
+    static const struct flow_events flow_ev = { pump_opened, pump_data, pump_gap, pump_closed, pump_remark, pump_turned };
+    char why[256] = "";
+    p->dns = dns_new();
+    p->judge = p->dns == NULL ? NULL : judge_new(&p->o->verdict, p->dns);
+    p->packets = packet_new(&packet_ev, p);
+    p->flows = flow_new(NULL, &flow_ev, p);
+    p->certs = tls_certs_new();
+    if (p->judge == NULL || p->packets == NULL || p->flows == NULL || p->certs == NULL) {
+        complain("out of memory", "");
+        return false;
+    }
+    p->capture = capture_new(&p->o->capture, &capture_ev, p, why, sizeof why);
+    if (p->capture == NULL)
+        complain(why, p->o->capture.filter != NULL ? p->o->capture.filter : "");
+    return p->capture != NULL;
+}
+
+static void
+run_free(struct pump *p)
+{
+    stopped_by_signal = NULL;
+    flow_free(p->flows);
+    packet_free(p->packets);
+    capture_free(p->capture);
+    judge_free(p->judge);
+    dns_free(p->dns);
+    tls_certs_free(p->certs);
+    tls_keys_free(p->keys);
+}
+
+static int
+run(const struct options *o)
+{
+    struct pump p;
+    bool damaged = false;
+    int status = 2;
+    size_t i;
+    memset(&p, 0, sizeof p);
+    p.o = o;
+    for (i = 0; i < o->nkeys; i++)
+        if (!pump_read_keys(&p, o->keys[i]))
+            goto end;
+    if (!run_stages(&p))
+        goto end;
+    status = run_sources(&p, &damaged);
+    if (status != 0)
+        goto end;
+    run_signals(p.capture);
+    run_pump(&p);
+    status = run_report(&p, damaged);
+    if (p.no_memory)
+        complain("memory ran out: the report is not complete", "");
+end:
+    run_free(&p);
+    return status;
+}
+
+int
+main(int argc, char **argv)
+{
+    static struct options o;
+    int status = options_read(&o, argc, argv);
+    if (status >= 0)
+        return status;
+    if (o.config != NULL && !config_read(&o))
+        return 2;
+    if (o.authorities != NULL) {
+        o.verdict.anchors = cert_anchors_read(o.authorities);
+        if (o.verdict.anchors == NULL) {
+            complain("holds no certificates that can be read", o.authorities);
+            return 2;
+        }
+    }
+    status = run(&o);
+    cert_anchors_free(o.verdict.anchors);
+    return status;
+}

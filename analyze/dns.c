@@ -1,0 +1,451 @@
+/* dns.c -- what was asked of name servers, and what they said
+ *
+ * Federation begins with DNS (RFC 6120 3.2): SRV for _xmpps-server._tcp and _xmpp-server._tcp, then A and AAAA of
+ * the targets, or of the domain itself when there is no SRV record.  Only these questions are kept; an address
+ * question is one of them when its name is a domain or a target that the same client has asked SRV records for.
+ *
+ * The parser (RFC 1035 4) reads a message with bounds checked at every step; compression pointers must lead
+ * backwards, so that it always ends.  What makes no sense is ignored: this stage judges nothing.
+ */
+#include "analyze.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DNS_INDEX_SIZE (4 * DNS_FACTS_MAX)   /* places of the hash table, a power of two */
+#define DNS_RECORDS_MAX 64                   /* read of one message */
+#define DNS_WANTED_MAX  256                  /* latest questions among which an address question is looked for */
+
+#define TYPE_A     1
+#define TYPE_CNAME 5
+#define TYPE_AAAA  28
+#define TYPE_SRV   33
+
+struct dns {
+    struct dns_fact *facts;              /* owned */
+    size_t           nfacts, cap;
+    uint64_t         left_out;
+    uint16_t         index[DNS_INDEX_SIZE]; /* number of a fact + 1; 0: free */
+};
+
+/* A message that is being read. */
+struct dns_message {
+    const unsigned char *at;
+    size_t               len;
+    size_t               next;   /* first byte that is not read yet */
+    bool                 bad;
+};
+
+/* ---- bytes ---- */
+
+static unsigned
+dns_get8(struct dns_message *m)
+{
+    if (m->next >= m->len) {
+        m->bad = true;
+        return 0;
+    }
+    return m->at[m->next++];
+}
+
+static unsigned
+dns_get16(struct dns_message *m)
+{
+    unsigned high = dns_get8(m);
+    return high << 8 | dns_get8(m);
+}
+
+static void
+dns_skip(struct dns_message *m, size_t n)
+{
+    if (n > m->len - m->next)
+        m->bad = true;
+    else
+        m->next += n;
+}
+
+/* One character of a name as it is compared and shown. */
+static char
+dns_letter(unsigned c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return (char)(c + 32);
+    return c > ' ' && c < 127 && c != '.' ? (char)c : '?';
+}
+
+/* A label; false when it does not fit or the message ends. */
+static bool
+dns_label(struct dns_message *m, size_t at, unsigned n, char *out, size_t size, size_t *len)
+{
+    unsigned i;
+    if (n > m->len - at || *len + n + 2 > size)
+        return false;
+    if (*len > 0)
+        out[(*len)++] = '.';
+    for (i = 0; i < n; i++)
+        out[(*len)++] = dns_letter(m->at[at + i]);
+    return true;
+}
+
+/* RFC 1035 4.1.4.  A name that is longer than the room for it is no name of a server: bad. */
+static void
+dns_name(struct dns_message *m, char *out, size_t size)
+{
+    size_t at = m->next;
+    size_t least = at;   /* pointers must go before it: this cannot go round in circles */
+    size_t len = 0;
+    bool jumped = false;
+    while (!m->bad) {
+        unsigned n = at < m->len ? m->at[at] : 0;
+        bool pointer = (n & 0xc0) == 0xc0;
+        m->bad = at >= m->len || (!pointer && n > 63) || (pointer && at + 1 >= m->len);
+        if (m->bad)
+            break;
+        if (!jumped)
+            m->next = at + 1 + (pointer ? 1 : n);
+        if (n == 0)
+            break;
+        if (pointer) {
+            at = (size_t)(n & 0x3f) << 8 | m->at[at + 1];
+            m->bad = at >= least;
+            least = at;
+            jumped = true;
+        } else {
+            m->bad = !dns_label(m, at + 1, n, out, size, &len);
+            at += 1 + n;
+        }
+    }
+    if (len == 0 && size > 1)
+        out[len++] = '.';
+    out[len] = '\0';
+}
+
+/* ---- facts ---- */
+
+static size_t
+dns_slot(const struct address *client, enum dns_type type, const char *name)
+{
+    uint32_t h = 2166136261u;
+    size_t i;
+    for (i = 0; i < sizeof client->bytes; i++)
+        h = (h ^ client->bytes[i]) * 16777619u;
+    h = (h ^ (unsigned)type) * 16777619u;
+    for (; *name != '\0'; name++)
+        h = (h ^ (unsigned char)*name) * 16777619u;
+    return (h ^ h >> 15) & (DNS_INDEX_SIZE - 1);
+}
+
+/* The place of a question in the index: its fact, or the free place where it would be. */
+static uint16_t *
+dns_place(struct dns *d, const struct address *client, enum dns_type type, const char *name)
+{
+    size_t i = dns_slot(client, type, name);
+    for (; d->index[i] != 0; i = (i + 1) & (DNS_INDEX_SIZE - 1)) {
+        const struct dns_fact *f = &d->facts[d->index[i] - 1];
+        if (f->type == type && strcmp(f->name, name) == 0 && address_equal(&f->client, client))
+            break;
+    }
+    return &d->index[i];
+}
+
+static const struct dns_fact *
+dns_known(const struct dns *d, const struct address *client, enum dns_type type, const char *name)
+{
+    uint16_t n = *dns_place((struct dns *)(uintptr_t)d, client, type, name);
+    return n == 0 ? NULL : &d->facts[n - 1];
+}
+
+static struct dns_fact *
+dns_new_fact(struct dns *d)
+{
+    struct dns_fact *facts;
+    size_t cap = d->cap == 0 ? 32 : d->cap * 2;
+    if (d->nfacts == DNS_FACTS_MAX) {
+        d->left_out++;
+        return NULL;
+    }
+    if (d->nfacts == d->cap) {
+        facts = realloc(d->facts, cap * sizeof *facts);
+        if (facts == NULL)
+            return NULL;
+        d->facts = facts;
+        d->cap = cap;
+    }
+    memset(&d->facts[d->nfacts], 0, sizeof *d->facts);
+    return &d->facts[d->nfacts++];
+}
+
+/* The domain behind a name of a service; "" when it is none of federation. */
+static const char *
+dns_service(const char *name, char *service, size_t size)
+{
+    static const char *const services[] = { "xmpp-server", "xmpps-server", "jabber" };
+    size_t i;
+    for (i = 0; i < sizeof services / sizeof *services; i++) {
+        size_t len = strlen(services[i]);
+        if (name[0] != '_' || strncmp(name + 1, services[i], len) != 0 || strncmp(name + 1 + len, "._tcp.", 6) != 0)
+            continue;
+        if (size > len)
+            memcpy(service, services[i], len + 1);
+        return name + len + 7;
+    }
+    return "";
+}
+
+/* The domain for which a client wants the address of `name`; "" when it is not about federation. */
+static const char *
+dns_wanted(const struct dns *d, const struct address *client, const char *name)
+{
+    size_t i = d->nfacts;
+    size_t end = i > DNS_WANTED_MAX ? i - DNS_WANTED_MAX : 0;
+    unsigned k;
+    while (i-- > end) {
+        const struct dns_fact *f = &d->facts[i];
+        if (f->domain[0] == '\0' || !address_equal(&f->client, client))
+            continue;
+        if (strcmp(f->domain, name) == 0 || strcmp(f->alias, name) == 0)
+            return f->domain;
+        for (k = 0; f->type == DNS_SRV && k < f->ntargets; k++)
+            if (strcmp(f->targets[k].host, name) == 0)
+                return f->domain;
+    }
+    return "";
+}
+
+static struct dns_fact *
+dns_fact(struct dns *d, const struct address *client, const struct address *server, enum dns_type type, const char *name)
+{
+    uint16_t *place = dns_place(d, client, type, name);
+    struct dns_fact *f;
+    char service[16] = "";
+    const char *domain;
+    char keep[128];
+    if (*place != 0)
+        return &d->facts[*place - 1];
+    domain = type == DNS_SRV ? dns_service(name, service, sizeof service) : dns_wanted(d, client, name);
+    if (domain[0] == '\0' || strlen(domain) >= sizeof keep)
+        return NULL;
+    memcpy(keep, domain, strlen(domain) + 1);   /* the facts may move */
+    f = dns_new_fact(d);
+    if (f == NULL)
+        return NULL;
+    *place = (uint16_t)d->nfacts;
+    f->client = *client;
+    f->server = *server;
+    f->type = type;
+    memcpy(f->name, name, strlen(name) + 1);
+    memcpy(f->domain, keep, strlen(keep) + 1);
+    memcpy(f->service, service, sizeof service);
+    return f;
+}
+
+/* ---- records ---- */
+
+static void
+dns_add_srv(struct dns_fact *f, struct dns_message *m)
+{
+    struct dns_target t;
+    memset(&t, 0, sizeof t);
+    t.priority = (uint16_t)dns_get16(m);
+    t.weight = (uint16_t)dns_get16(m);
+    t.port = (uint16_t)dns_get16(m);
+    dns_name(m, t.host, sizeof t.host);
+    if (!m->bad && f->ntargets < DNS_TARGETS_MAX)
+        f->targets[f->ntargets++] = t;
+}
+
+static void
+dns_add_address(struct dns_fact *f, struct dns_message *m, size_t len)
+{
+    struct dns_target t;
+    unsigned i;
+    memset(&t, 0, sizeof t);
+    if (len != (f->type == DNS_A ? 4u : 16u))
+        return;
+    for (i = 0; i < len; i++)
+        t.address.bytes[i] = (unsigned char)dns_get8(m);
+    t.address.family = f->type == DNS_A ? 4 : 6;
+    for (i = 0; i < f->ntargets; i++)
+        if (address_equal(&f->targets[i].address, &t.address))
+            return;
+    if (!m->bad && f->ntargets < DNS_TARGETS_MAX)
+        f->targets[f->ntargets++] = t;
+}
+
+static enum dns_type
+dns_type_of(unsigned type)
+{
+    return type == TYPE_SRV ? DNS_SRV : type == TYPE_A ? DNS_A : DNS_AAAA;
+}
+
+/* A record behind the question: part of the answer, or an address that the server gives in advance. */
+static void
+dns_record(struct dns *d, struct dns_fact **asked, struct dns_message *m, bool answer, uint64_t frame, int64_t time_ns)
+{
+    const size_t number = (size_t)(*asked - d->facts);
+    struct dns_fact *f;
+    char name[160];
+    unsigned type, len;
+    size_t end;
+    dns_name(m, name, sizeof name);
+    type = dns_get16(m);
+    dns_skip(m, 6);
+    len = dns_get16(m);
+    end = m->next + len;
+    if (m->bad || end > m->len) {
+        m->bad = true;
+        return;
+    }
+    if (answer && type == TYPE_CNAME) {
+        dns_name(m, (*asked)->alias, sizeof (*asked)->alias);
+    } else if (answer && (type == TYPE_SRV || type == TYPE_A || type == TYPE_AAAA)) {
+        if (dns_type_of(type) == (*asked)->type && type == TYPE_SRV)
+            dns_add_srv(*asked, m);
+        else if (dns_type_of(type) == (*asked)->type)
+            dns_add_address(*asked, m, len);
+    } else if (type == TYPE_A || type == TYPE_AAAA) {
+        f = dns_fact(d, &(*asked)->client, &(*asked)->server, dns_type_of(type), name);
+        *asked = &d->facts[number];
+        if (f != NULL) {
+            dns_add_address(f, m, len);
+            f->result = DNS_FOUND;
+            f->answer_frame = frame;
+            f->answer_ns = time_ns;
+        }
+    }
+    m->next = end;
+}
+
+static void
+dns_answer(struct dns *d, struct dns_fact *f, struct dns_message *m, unsigned rcode, const unsigned counts[3],
+    uint64_t frame, int64_t time_ns)
+{
+    unsigned i, all = counts[0] + counts[1] + counts[2];
+    f->answered++;
+    f->answer_frame = frame;
+    f->answer_ns = time_ns;
+    if (rcode == 0)
+        f->ntargets = 0;
+    for (i = 0; i < all && i < DNS_RECORDS_MAX && !m->bad; i++)
+        dns_record(d, &f, m, i < counts[0], frame, time_ns);
+    f->result = rcode == 3 ? DNS_NXDOMAIN : rcode == 2 ? DNS_SERVFAIL : rcode == 5 ? DNS_REFUSED
+        : rcode != 0 ? DNS_OTHER_ERROR : f->ntargets > 0 ? DNS_FOUND : DNS_EMPTY;
+}
+
+/* ---- the stage ---- */
+
+struct dns *
+dns_new(void)
+{
+    return calloc(1, sizeof(struct dns));
+}
+
+void
+dns_push(struct dns *d, const struct address *source, const struct address *target, bool from_server,
+    const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+{
+    struct dns_message m = { at, len, 0, false };
+    struct dns_fact *f;
+    char name[160];
+    unsigned flags, type, questions;
+    unsigned counts[3];
+    dns_skip(&m, 2);
+    flags = dns_get16(&m);
+    questions = dns_get16(&m);
+    counts[0] = dns_get16(&m);
+    counts[1] = dns_get16(&m);
+    counts[2] = dns_get16(&m);
+    if (m.bad || questions != 1 || (flags & 0x7800) != 0 || ((flags & 0x8000) != 0) != from_server)
+        return;
+    dns_name(&m, name, sizeof name);
+    type = dns_get16(&m);
+    dns_skip(&m, 2);
+    if (m.bad || (type != TYPE_SRV && type != TYPE_A && type != TYPE_AAAA))
+        return;
+    f = dns_fact(d, from_server ? target : source, from_server ? source : target, dns_type_of(type), name);
+    if (f == NULL)
+        return;
+    if (from_server) {
+        dns_answer(d, f, &m, flags & 15, counts, frame, time_ns);
+    } else if (f->asked++ == 0) {
+        f->query_frame = frame;
+        f->query_ns = time_ns;
+    }
+}
+
+const struct dns_fact *
+dns_facts(const struct dns *d, size_t *n)
+{
+    *n = d->nfacts;
+    return d->facts;
+}
+
+uint64_t
+dns_left_out(const struct dns *d)
+{
+    return d->left_out;
+}
+
+static bool
+dns_leads_to(const struct dns *d, const struct address *client, const char *host, const struct address *target)
+{
+    const struct dns_fact *f = dns_known(d, client, target->family == 4 ? DNS_A : DNS_AAAA, host);
+    unsigned i;
+    for (i = 0; f != NULL && i < f->ntargets; i++)
+        if (address_equal(&f->targets[i].address, target))
+            return true;
+    return false;
+}
+
+static bool
+dns_fact_leads_to(const struct dns *d, const struct dns_fact *f, const struct address *target, uint16_t port)
+{
+    unsigned i;
+    if (f->type != DNS_SRV)
+        return port == 5269 && strcmp(f->name, f->domain) == 0 && dns_leads_to(d, &f->client, f->name, target);
+    for (i = 0; i < f->ntargets; i++)
+        if (f->targets[i].port == port && dns_leads_to(d, &f->client, f->targets[i].host, target))
+            return true;
+    return false;
+}
+
+const struct dns_fact *
+dns_find(const struct dns *d, const struct address *client, const struct address *target, uint16_t port, int64_t before_ns)
+{
+    const struct dns_fact *best = NULL;
+    int64_t best_ns = INT64_MIN;
+    size_t i;
+    for (i = 0; i < d->nfacts; i++) {
+        const struct dns_fact *f = &d->facts[i];
+        int64_t at = f->answer_ns != 0 && f->answer_ns <= before_ns ? f->answer_ns : f->query_ns;
+        if (at > before_ns || at < best_ns || !address_equal(&f->client, client)
+            || !dns_fact_leads_to(d, f, target, port))
+            continue;
+        best = f;
+        best_ns = at;
+    }
+    return best;
+}
+
+void
+dns_free(struct dns *d)
+{
+    if (d == NULL)
+        return;
+    free(d->facts);
+    free(d);
+}
+
+const char *
+dns_type_word(enum dns_type t)
+{
+    static const char *const words[] = { "SRV", "A", "AAAA" };
+    return words[t];
+}
+
+const char *
+dns_result_word(enum dns_result r)
+{
+    static const char *const words[] = { "unanswered", "found", "empty", "nxdomain", "servfail", "refused", "error" };
+    return words[r];
+}

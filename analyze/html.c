@@ -1,0 +1,868 @@
+/* html.c -- the report as one page
+ *
+ * One file without scripts and without anything from outside: it is mailed around, opened on
+ * machines without a network, printed.  A content security policy in the page says so to the
+ * browser.  Order is that of the text: port table, partners, failures, then a ladder for each
+ * attempt (folded).
+ *
+ * Every text goes through html_text(), which makes it printable UTF-8 and escapes markup; tags are
+ * literals of this file.  What varies inside a tag are numbers and words of this file, never a text
+ * of the capture.
+ *
+ * Meaning is never told by colour alone: states have signs and words, TLS has lines of its own.
+ * The colours are blue, orange and grey, which everybody can tell apart.
+ *
+ * The size is bounded: attempts by ATTEMPTS_LISTED_MAX, ladders by HTML_RUNGS_MAX (those of failed
+ * attempts come first), failures by HTML_GROUPS_MAX.  What is left out is said.
+ */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+
+#include "report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define HTML_RUNGS_MAX    40000   /* arrows on the page; about 6 MB */
+#define HTML_GROUPS_MAX   300
+#define HTML_PARTNERS_MAX 1500
+#define HTML_DNS_MAX      1000
+#define HTML_OPEN_MAX     4       /* ladders that are unfolded: first failures */
+
+struct html {
+    FILE                *to;
+    const struct report *r;
+    struct text          line;
+    struct text          more;
+};
+
+static const char *const html_style[] = {
+    ":root{color-scheme:light "
+    "dark;--bg:#fff;--fg:#1c2024;--dim:#5c6670;--line:#cdd3d9;--soft:#f4f6f8;"
+    "--good:#0b5fa5;--good-bg:#e2eefa;--bad:#a83a00;--bad-bg:#fde8dc;--warn:#6b5300;--warn-bg:#"
+    "fbf1cf;"
+    "--tls:#0b5fa5;--tls-bg:#eef5fc;--hs-bg:#f7f3fb;--hs:#7a4fa3;--plain:#8a939c}\n",
+    "@media(prefers-color-scheme:dark){:root{--bg:#14181c;--fg:#e3e7eb;--dim:#9aa5af;--line:#"
+    "39424a;--soft:#1c2227;"
+    "--good:#7cbcf2;--good-bg:#14304a;--bad:#ff9f6b;--bad-bg:#46230f;--warn:#e9c95c;--warn-bg:#"
+    "3a3110;"
+    "--tls:#6cb2ee;--tls-bg:#17242f;--hs-bg:#221c2b;--hs:#bd97e3;--plain:#77818b}}\n",
+    "*{box-sizing:border-box}\n",
+    "body{margin:0 auto;padding:1.5rem 1.25rem "
+    "4rem;max-width:72rem;background:var(--bg);color:var(--fg);"
+    "font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Noto "
+    "Sans',sans-serif;overflow-wrap:anywhere}\n",
+    "h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .6rem}p{margin:.4rem 0}\n",
+    "a{color:inherit}.dim{color:var(--dim)}.num{text-align:right;font-variant-numeric:tabular-nums}"
+    "\n",
+    "code,.mono{font-family:ui-monospace,'Cascadia Mono',Consolas,'DejaVu Sans "
+    "Mono',monospace;font-size:.88em}\n",
+    ".scroll{overflow-x:auto}\n",
+    "table.t{border-collapse:collapse;width:100%}\n",
+    ".t th{font-weight:600;font-size:.8rem;color:var(--dim);text-align:left;white-space:nowrap}\n",
+    ".t th.num{text-align:right}\n",
+    ".t th,.t td{padding:.3rem .6rem .3rem 0;vertical-align:top;overflow-wrap:normal}\n",
+    ".t tbody td{border-top:1px solid var(--line)}.t tr.sub td,.t tr.again "
+    "td{border-top:0;padding-top:0}.t tr.sub td{color:var(--dim)}"
+    ".t td.num+td:not(.num),.t th.num+th:not(.num){padding-left:.8rem}\n",
+    ".t .name{overflow-wrap:anywhere;min-width:9rem}\n",
+    ".pill{display:inline-block;padding:0 "
+    ".55em;border-radius:1em;font-size:.82rem;font-weight:600;white-space:nowrap;"
+    "border:1px solid currentColor}\n",
+    ".good{color:var(--good);background:var(--good-bg)}.bad{color:var(--bad);background:var(--bad-"
+    "bg)}\n",
+    ".warn{color:var(--warn);background:var(--warn-bg)}.none{color:var(--dim)}\n",
+    ".result{margin:1rem 0;padding:.7rem 1rem;border-left:5px solid "
+    "var(--good);background:var(--soft);font-size:1.05rem}\n",
+    ".result.b{border-color:var(--bad)}.result.w{border-color:var(--warn)}.result p{margin:.1rem "
+    "0}\n",
+    ".card{border:1px solid var(--line);border-left:5px solid "
+    "var(--bad);border-radius:4px;padding:.6rem .9rem;"
+    "margin:.7rem 0;break-inside:avoid}.card.w{border-left-color:var(--warn)}\n",
+    ".card h3{font-size:1rem;margin:0 0 .3rem}\n",
+    "dl{display:grid;grid-template-columns:7.5rem 1fr;gap:.15rem "
+    ".8rem;margin:0}dt{color:var(--dim)}dd{margin:0}\n",
+    "blockquote{margin:0;padding:.4rem .8rem;background:var(--soft);border-radius:4px}\n",
+    "details{border:1px solid var(--line);border-radius:4px;margin:.35rem "
+    "0;content-visibility:auto;"
+    "contain-intrinsic-size:auto 2.3rem}\n",
+    "summary{cursor:pointer;padding:.35rem .7rem}summary:hover{background:var(--soft)}\n",
+    "details>div{padding:.4rem .9rem .9rem;border-top:1px solid var(--line)}\n",
+    ".f{position:absolute;opacity:0;pointer-events:none}.f+label{display:inline-block;padding:."
+    "1rem .8rem;margin:0 .3rem .5rem 0;"
+    "border:1px solid var(--line);border-radius:1em;cursor:pointer;font-size:.88rem}\n",
+    ".f:checked+label{background:var(--fg);color:var(--bg)}.f:focus-visible+label{outline:2px "
+    "solid var(--good)}\n",
+    "#ff:checked~div>.aw,#ff:checked~div>.au,#fu:checked~div>.aw,#fu:checked~div>.af,#fw:checked~"
+    "div>.af,"
+    "#fw:checked~div>.au{display:none}\n",
+    "table.l{border-collapse:collapse;width:100%;margin-top:.8rem;table-layout:fixed}\n",
+    ".l td,.l th{padding:0}.l .t0{width:6.8rem}.l .p0{width:4.2rem}\n",
+    ".l "
+    "td:nth-child(-n+2){text-align:right;padding-right:.7rem;font-variant-numeric:tabular-nums;"
+    "color:var(--dim);"
+    "font-size:.82rem;vertical-align:bottom}\n",
+    ".l "
+    ".ends{display:flex;justify-content:space-between;gap:1rem;font-weight:600;padding-bottom:."
+    "2rem}\n",
+    ".l .ends span+span{text-align:right}.l .ends "
+    "small{display:block;font-weight:400;color:var(--dim)}\n",
+    ".l .v{border-left:3px solid var(--plain);border-right:3px solid "
+    "var(--plain);font-size:.9rem}\n",
+    ".l .h{border-color:var(--hs);border-style:none dashed;background:var(--hs-bg)}\n",
+    ".l .o{border-color:var(--tls);border-style:none double;border-width:0 "
+    "5px;background:var(--tls-bg)}\n",
+    ".l .c{border-color:var(--dim);border-style:none double;border-width:0 5px;"
+    "background:repeating-linear-gradient(135deg,var(--soft) 0 6px,transparent 6px 12px)}\n",
+    ".l .v>div{position:relative;margin:0 1px;padding:.18rem 1rem .1rem;border-bottom:1.5px solid "
+    "var(--fg)}\n",
+    ".l .v>div i{color:var(--dim);font-style:normal;margin-left:.5em}\n",
+    ".l .x>div{color:var(--bad);border-color:var(--bad);font-weight:600}.l .x>div "
+    "i{color:inherit;font-weight:400}\n",
+    ".l .v>div:after{content:'';position:absolute;bottom:-5px;border:4.5px solid transparent}\n",
+    ".l .r>div:after{right:0;border-left:9px solid var(--fg);border-right:0}\n",
+    ".l .b>div:after{left:0;border-right:9px solid var(--fg);border-left:0}.l "
+    ".b>div{text-align:right}\n",
+    ".l .x.r>div:after{border-left-color:var(--bad)}.l "
+    ".x.b>div:after{border-right-color:var(--bad)}\n",
+    ".l .n{text-align:center;font-size:.82rem;color:var(--dim);padding:.35rem .5rem .15rem}\n",
+    ".l .g{color:var(--warn);background:var(--warn-bg);outline:1px dashed "
+    "var(--warn);font-weight:600;padding:.2rem .5rem}\n",
+    ".l tr:last-child .v{padding-bottom:.4rem}\n",
+    "@media "
+    "print{:root{color-scheme:light}body{max-width:none;font-size:10pt;padding:0}.f,.f+label{"
+    "display:none}"
+    "details{content-visibility:visible;break-inside:auto}.l "
+    "tr{break-inside:avoid}.pill,.card,.result,.l .v{"
+    "print-color-adjust:exact;-webkit-print-color-adjust:exact}a{text-decoration:none}}\n",
+};
+
+/* ---- texts ---- */
+
+static void
+html_escaped(FILE *to, const char *s)
+{
+    for (; *s != '\0'; s++) {
+        if (*s == '&')
+            fputs("&amp;", to);
+        else if (*s == '<')
+            fputs("&lt;", to);
+        else if (*s == '>')
+            fputs("&gt;", to);
+        else if (*s == '"')
+            fputs("&quot;", to);
+        else if (*s == '\'')
+            fputs("&#39;", to);
+        else
+            fputc(*s, to);
+    }
+}
+
+/* Anybody's text. */
+static void
+html_text(const struct html *h, const char *s)
+{
+    struct text clean = { NULL, 0, 0 };
+    text_clear(&clean);
+    text_clean(&clean, s);
+    html_escaped(h->to, clean.at);
+    text_free(&clean);
+}
+
+/* Markup of this file. */
+static void
+html_put(const struct html *h, const char *markup)
+{
+    fputs(markup, h->to);
+}
+
+static void
+html_number(const struct html *h, uint64_t n)
+{
+    fprintf(h->to, "%llu", (unsigned long long)n);
+}
+
+/* A cell with a number; nothing stands for zero, so that the others are seen. */
+static void
+html_count(const struct html *h, uint64_t n)
+{
+    html_put(h, n == 0 ? "<td class=\"num dim\">" : "<td class=num>");
+    html_number(h, n);
+}
+
+static void
+html_pill(const struct html *h, const char *class, const char *sign, const char *word)
+{
+    fprintf(h->to, "<span class=\"pill %s\">%s ", class, sign);
+    html_text(h, word);
+    html_put(h, "</span>");
+}
+
+static void
+html_row_pill(const struct html *h, enum row_state s)
+{
+    static const char *const classes[] = { "none", "good", "warn", "bad", "warn" };
+    static const char *const signs[] = { "&ndash;", "&#10003;", "&#9680;", "&#10007;", "?" };
+    html_pill(h, classes[s], signs[s], row_state_word(s));
+}
+
+static void
+html_outcome_pill(const struct html *h, enum outcome o)
+{
+    static const char *const classes[] = { "good", "bad", "warn" };
+    static const char *const signs[] = { "&#10003;", "&#10007;", "?" };
+    static const char *const words[] = { "worked", "failed", "not known" };
+    html_pill(h, classes[o], signs[o], words[o]);
+}
+
+/* A link to an attempt: the list opens where it leads. */
+static void
+html_link(const struct html *h, const struct attempt *a, size_t index)
+{
+    fprintf(h->to, "<a href=\"#a%lu\">", (unsigned long)index);
+    if (attempt_has_number(a))
+        fprintf(h->to, "#%llu", (unsigned long long)a->flow.number);
+    else
+        html_put(h, "DNS");
+    html_put(h, "</a>");
+}
+
+static void
+html_stamp(const struct html *h, int64_t ns)
+{
+    char stamp[STAMP_MAX];
+    html_put(h, ns > 0 ? stamp_text(ns, STAMP_SHORT, stamp) : "");
+}
+
+/* ---- head ---- */
+
+static void
+html_capture(struct html *h)
+{
+    const struct report *r = h->r;
+    char stamp[STAMP_MAX];
+    size_t i;
+    html_put(h, "<p class=dim>");
+    for (i = 0; i < r->nfiles && i < 8; i++) {
+        html_put(h, i > 0 ? ", " : "");
+        html_text(h, r->files[i].name);
+    }
+    if (r->nfiles > 8)
+        html_put(h, " ...");
+    text_clear(&h->line);
+    TEXT(&h->line, r->nfiles > 0 ? ": " : "");
+    text_count(&h->line, r->packets, "packet", "packets");
+    TEXT(&h->line, ", ");
+    text_count(&h->line, r->flows, "TCP connection", "TCP connections");
+    TEXT(&h->line, ", ");
+    text_count(&h->line, r->flows_xmpp, "of them federation", "of them federation");
+    if (r->first_ns > 0) {
+        TEXT(&h->line, "; from ", stamp_text(r->first_ns, STAMP_LONG, stamp));
+        TEXT(&h->line, " to ", stamp_text(r->last_ns, STAMP_LONG, stamp));
+        TEXT(
+            &h->line, " (", stamp_length(r->last_ns - r->first_ns, stamp), "). All times are UTC.");
+    }
+    html_text(h, h->line.at);
+    html_put(h, "</p>\n");
+}
+
+static void
+html_head(struct html *h)
+{
+    const struct report *r = h->r;
+    bool none = r->flows_xmpp == 0 && r->failed == 0;
+    size_t i;
+    html_put(h, "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
+                "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src "
+                "'unsafe-inline'\">\n"
+                "<meta name=viewport content=\"width=device-width, initial-scale=1\">\n"
+                "<meta name=referrer content=no-referrer>\n<title>XMPP federation "
+                "report</title>\n<style>\n");
+    for (i = 0; i < sizeof html_style / sizeof *html_style; i++)
+        html_put(h, html_style[i]);
+    html_put(h, "</style>\n</head>\n<body>\n<h1>XMPP federation report</h1>\n");
+    html_capture(h);
+    report_result(&h->line, r);
+    html_put(h, none                                 ? "<div class=\"result w\"><p>"
+                : r->failed > 0 || r->exit_code != 0 ? "<div class=\"result b\"><p>"
+                                                     : "<div class=result><p>");
+    html_text(h, h->line.at);
+    html_put(h, "</p></div>\n");
+    for (i = 0;; i++) {
+        report_advice(&h->line, r, i);
+        if (h->line.len == 0)
+            break;
+        html_put(h, "<p class=dim>");
+        html_text(h, h->line.at);
+        html_put(h, "</p>\n");
+    }
+}
+
+/* ---- port table ---- */
+
+static void
+html_row(struct html *h, enum row row)
+{
+    static const char *const places[] = { "&ndash;", "1", "2", "3" };
+    const struct report_row *w = &h->r->rows[row];
+    struct row_face f = row_face(h->r, row, false, &h->more);
+    html_put(h, "<tr><td>");
+    html_put(h, places[row]);
+    html_put(h, row == ROW_OTHER ? "<td colspan=3>" : "<td>");
+    html_text(h, f.service);
+    if (row != ROW_OTHER) {
+        html_put(h, "<td class=name>");
+        html_text(h, f.source);
+        html_put(h, "<td class=name>");
+        html_text(h, f.target);
+    }
+    html_put(h, "<td>");
+    html_put(h, f.way);
+    html_count(h, w->attempted);
+    html_count(h, w->established);
+    html_count(h, w->working);
+    html_count(h, w->failed);
+    html_count(h, w->unknown);
+    html_count(h, w->stanzas);
+    html_put(h, "<td>");
+    html_row_pill(h, row_state(w));
+    html_put(h, w->ruling == RULING_VIOLATES
+                    ? "<td><span class=\"pill bad\">&#10007; violates</span>"
+                : w->ruling == RULING_CONFORMS && w->observed
+                    ? "<td><span class=\"pill good\">&#10003; conforms</span>"
+                : w->observed ? "<td><span class=\"pill warn\">? cannot tell</span>"
+                              : "<td><span class=dim>not seen</span>");
+    html_put(h, "</tr>\n");
+    row_says(&h->line, h->r, row);
+    if (h->line.len == 0)
+        return;
+    html_put(h, "<tr class=sub><td><td colspan=12>");
+    html_text(h, h->line.at);
+    html_put(h, "</tr>\n");
+}
+
+static void
+html_rows(struct html *h)
+{
+    int k;
+    html_put(h, "<h2>Port table</h2>\n<div class=scroll><table "
+                "class=t><thead><tr><th>row<th>protocol/port<th>source<th>destination"
+                "<th>way<th class=num>tried<th class=num>TCP<th class=num>worked<th "
+                "class=num>failed<th class=num>not known"
+                "<th class=num>stanzas<th>result<th>ruling</tr></thead><tbody>\n");
+    for (k = ROW_IN; k < ROW_COUNT; k++)
+        html_row(h, (enum row)k);
+    if (h->r->rows[ROW_OTHER].observed)
+        html_row(h, ROW_OTHER);
+    html_put(h, "</tbody></table></div>\n");
+}
+
+static void
+html_violations(struct html *h)
+{
+    const struct report *r = h->r;
+    char from[ENDPOINT_MAX], to[ENDPOINT_MAX];
+    size_t i;
+    if (r->nviolations == 0)
+        return;
+    html_put(h, "<h2>Violations of the port table</h2>\n<div class=scroll><table "
+                "class=t><thead><tr><th><th>what<th>from<th>to"
+                "<th class=num>packet<th>time<th class=num>connection</tr></thead><tbody>\n");
+    for (i = 0; i < r->nviolations; i++) {
+        const struct report_violation *v = &r->violations[i];
+        html_put(h, v->suspected ? "<tr><td><span class=\"pill warn\">? maybe</span><td>"
+            : "<tr><td><span class=\"pill bad\">&#10007; certain</span><td>");
+        html_text(h, violation_text(v->kind));
+        if (v->detail[0] != '\0') {
+            html_put(h, " <span class=dim>");
+            html_text(h, v->detail);
+            html_put(h, "</span>");
+        }
+        html_put(h, "<td class=mono>");
+        html_text(h, endpoint_text(&v->source, 0, from));
+        html_put(h, "<td class=mono>");
+        html_text(h, endpoint_text(&v->target, v->port, to));
+        html_put(h, "<td class=num>");
+        html_number(h, v->frame);
+        html_put(h, "<td>");
+        html_stamp(h, v->time_ns);
+        html_put(h, "<td class=num>#");
+        html_number(h, v->flow);
+        html_put(h, "</tr>\n");
+    }
+    html_put(h, "</tbody></table></div>\n");
+}
+
+/* ---- partners ---- */
+
+static void
+html_way(struct html *h, const struct report_partner *q, bool out, bool named)
+{
+    const struct report_way *w = out ? &q->out : &q->in;
+    html_put(h, named ? "<tr><td class=name>" : "<tr class=again><td><td>");
+    if (named) {
+        html_text(h, q->ours[0] != '\0' ? q->ours : q->inner ? "edge" : "(not named)");
+        html_put(h, "<td class=name>");
+        html_text(h, q->theirs[0] != '\0' ? q->theirs : q->inner ? "gateway" : "(not named)");
+    }
+    html_put(h, q->inner ? out ? "<td>out<td>3" : "<td>in<td>3"
+                : out    ? "<td>out<td>2"
+                         : "<td>in<td>1");
+    html_count(h, w->attempts);
+    html_count(h, w->worked);
+    html_count(h, w->failed);
+    html_count(h, w->unknown);
+    html_put(h, "<td>");
+    html_text(h, reach_word(w->reached));
+    html_put(h, w->reach_inferred ? " <span class=dim>(inferred)</span><td>" : "<td>");
+    html_text(h, w->method);
+    html_put(h, "<td>");
+    html_text(h, w->tls_version != 0 ? tls_version_name(w->tls_version) : "");
+    html_put(h,
+        w->client_cert
+            ? " <span class=dim title=\"the caller proved itself with a certificate\">mutual</span>"
+            : "");
+    html_count(h, w->stanzas[0] + w->stanzas[1] + w->stanzas[2]);
+    html_put(h, "<td>");
+    if (w->last_failure_ns > 0) {
+        html_text(h, cause_row(w->last_cause)->word);
+        html_put(h, " <span class=dim>");
+        html_stamp(h, w->last_failure_ns);
+        html_put(h, "</span>");
+    }
+    html_put(h, "</tr>\n");
+}
+
+static void
+html_partners(struct html *h)
+{
+    const struct report *r = h->r;
+    size_t i;
+    if (r->npartners == 0)
+        return;
+    html_put(h, "<h2>Partners</h2>\n<div class=scroll><table class=t><thead><tr><th>our "
+                "domain<th>partner<th>way<th>row"
+                "<th class=num>tried<th class=num>worked<th class=num>failed<th class=num>not "
+                "known<th>got to<th>method<th>TLS"
+                "<th class=num>stanzas<th>last failure</tr></thead><tbody>\n");
+    for (i = 0; i < r->npartners && i < HTML_PARTNERS_MAX; i++) {
+        const struct report_partner *q = &r->partners[i];
+        bool out = q->out.attempts > 0 || q->in.attempts == 0;
+        if (out)
+            html_way(h, q, true, true);
+        if (q->in.attempts > 0)
+            html_way(h, q, false, !out);
+    }
+    html_put(h, "</tbody></table></div>\n");
+    if (r->npartners > HTML_PARTNERS_MAX || r->partners_left_out > 0)
+        html_put(h, "<p class=dim>There are more partners; the JSON report lists them.</p>\n");
+}
+
+/* ---- failures ---- */
+
+static void
+html_field(struct html *h, const char *label, const char *s)
+{
+    if (s[0] == '\0')
+        return;
+    html_put(h, "<dt>");
+    html_put(h, label);
+    html_put(h, "<dd>");
+    html_text(h, s);
+    html_put(h, "\n");
+}
+
+static void
+html_group(struct html *h, const struct group *g, bool failed)
+{
+    const struct verdict *v = g->first->verdict;
+    const char *who = group_partner(g);
+    html_put(h, failed ? "<div class=card><h3>" : "<div class=\"card w\"><h3>");
+    html_text(h, cause_row(g->cause)->what);
+    html_put(h, " <code>");
+    html_text(h, cause_row(g->cause)->word);
+    html_put(h, v->cause_inferred ? "</code> <span class=dim>(inferred)</span></h3>\n<dl>"
+                                  : "</code></h3>\n<dl>");
+    html_put(h, "<dt>what<dd>");
+    html_text(h, v->story);
+    html_put(h, " (");
+    html_link(h, g->first, g->index);
+    html_put(h, ")\n");
+    html_field(h, "their words", v->words);
+    group_when(&h->line, g);
+    html_field(h, "when", h->line.at);
+    attempt_proofs(&h->line, v);
+    html_field(h, "evidence", h->line.at);
+    html_field(h, "do", v->remedy);
+    group_forward(&h->line, g);
+    if (h->line.len > 0) {
+        html_put(h, "<dt>tell ");
+        html_text(h, who[0] != '\0' ? who : "the partner");
+        html_put(h, "<dd><blockquote>");
+        html_text(h, h->line.at);
+        html_put(h, "</blockquote>\n");
+    }
+    html_put(h, "</dl></div>\n");
+}
+
+static void
+html_groups(struct html *h, enum group_kind kind, const char *heading)
+{
+    size_t n = 0, i;
+    struct group *list = report_groups(h->r, kind, &n);
+    if (n > 0)
+        html_put(h, heading);
+    for (i = 0; i < n && i < HTML_GROUPS_MAX; i++)
+        html_group(h, &list[i], kind == GROUP_FAILED);
+    if (n > HTML_GROUPS_MAX)
+        html_put(h, "<p class=dim>There are more; look at the failed attempts below.</p>\n");
+    free(list);
+}
+
+/* ---- ladders ---- */
+
+static void
+html_ladder_head(struct html *h, const struct attempt *a)
+{
+    const char *const names[2] = { a->from, a->to };
+    char end[ENDPOINT_MAX];
+    int i;
+    html_put(h, "<table class=l><thead><tr><th class=t0><th class=p0><th><div class=ends>");
+    for (i = 0; i < 2; i++) {
+        endpoint_text(&a->flow.side[i].address, a->flow.side[i].port, end);
+        html_put(h, "<span>");
+        html_text(h, names[i][0] != '\0'     ? names[i]
+                     : i == 0                ? "initiator"
+                     : attempt_has_number(a) ? "responder"
+                                             : "name server");
+        html_put(h, "<small class=mono>");
+        html_text(h, end);
+        html_put(h, "</small></span>");
+    }
+    html_put(h, "</div></tr></thead><tbody>\n");
+}
+
+static const char *
+html_cover_class(enum cover c)
+{
+    static const char *const classes[] = { "", " h", " o", " c" };
+    return classes[c];
+}
+
+/* A line without an arrow. */
+static void
+html_note(struct html *h, enum cover c, bool gap, const char *s)
+{
+    fprintf(h->to, "<tr><td><td><td class=\"v%s\"><p class=\"n%s\" style=\"margin:0\">",
+        html_cover_class(c), gap ? " g" : "");
+    html_text(h, s);
+    html_put(h, "</p></tr>\n");
+}
+
+static void
+html_cover_change(struct html *h, const struct attempt *a, enum cover c)
+{
+    text_clear(&h->line);
+    switch (c) {
+    case COVER_PLAIN:
+        TEXT(&h->line, "not encrypted");
+        break;
+    case COVER_HANDSHAKE:
+        TEXT(&h->line, "TLS handshake");
+        break;
+    case COVER_OPEN:
+        TEXT(&h->line, "inside TLS, read with keys");
+        break;
+    case COVER_CLOSED:
+        TEXT(&h->line, "inside TLS, not readable", a->tls.why_closed[0] != '\0' ? ": " : "",
+            a->tls.why_closed);
+        break;
+    }
+    html_note(h, c, false, h->line.at);
+}
+
+static bool
+html_rung_is_bad(const struct event *e)
+{
+    if (e->kind == EVENT_TLS_ALERT)
+        return strncmp(e->what, "close_notify", 12) != 0;
+    if (e->kind == EVENT_ELEMENT)
+        return e->element == XE_KIND_SASL_FAILURE || e->element == XE_KIND_TLS_FAILURE;
+    return e->kind == EVENT_TCP_REFUSED || e->kind == EVENT_TCP_RST || e->kind == EVENT_ICMP
+           || e->kind == EVENT_STREAM_ERROR || e->kind == EVENT_XML_BAD;
+}
+
+static void
+html_rung(struct html *h, const struct attempt *a, const struct rung *g)
+{
+    char stamp[STAMP_MAX];
+    rung_words(&h->line, &h->more, a, g, h->r->show_content);
+    if (!g->arrow) {
+        html_note(h, g->cover, true, h->line.at);
+        return;
+    }
+    fprintf(h->to, "<tr><td>%s<td>%llu<td class=\"v%s %s%s\"><div>",
+        stamp_offset(a->flow.first_ns, g->e->time_ns, stamp), (unsigned long long)g->e->frame,
+        html_cover_class(g->cover), g->e->side == 0 ? "r" : "b",
+        html_rung_is_bad(g->e) ? " x" : "");
+    html_text(h, h->line.at);
+    if (h->more.len > 0) {
+        html_put(h, "<i>");
+        html_text(h, h->more.at);
+        html_put(h, "</i>");
+    }
+    html_put(h, "</div></tr>\n");
+}
+
+static void
+html_ladder(struct html *h, const struct attempt *a)
+{
+    struct ladder l = ladder_begin(a);
+    enum cover cover = COVER_PLAIN;
+    struct rung g;
+    char length[STAMP_MAX];
+    html_ladder_head(h, a);
+    while (ladder_next(&l, &g)) {
+        if (g.left_out > 0) {
+            text_clear(&h->line);
+            text_count(&h->line, g.left_out, "event left out", "events left out");
+            html_note(h, cover, false, h->line.at);
+        }
+        if (g.pause_ns > 0) {
+            text_clear(&h->line);
+            TEXT(&h->line, stamp_length(g.pause_ns, length), " later");
+            html_note(h, cover, false, h->line.at);
+        }
+        if (g.cover != cover)
+            html_cover_change(h, a, g.cover);
+        cover = g.cover;
+        html_rung(h, a, &g);
+    }
+    html_put(h, "</tbody></table>\n");
+}
+
+/* ---- attempts ---- */
+
+static void
+html_attempt_facts(struct html *h, const struct attempt *a)
+{
+    static const char *const labels[2] = { "caller&#39;s certificate",
+        "called side&#39;s certificate" };
+    const struct verdict *v = a->verdict;
+    char community[COMMUNITY_MAX];
+    int side;
+    html_put(h, "<dl>");
+    html_field(h, "story", v->story);
+    html_field(h, "their words", v->words);
+    attempt_facts(&h->line, a);
+    html_field(h, "connection", h->line.at);
+    attempt_proofs(&h->line, v);
+    html_field(h, "evidence", h->line.at);
+    if (v->outcome == OUTCOME_FAILED || v->setback != CAUSE_NONE)
+        html_field(h, "do", v->remedy);
+    if (v->joined != 0) {
+        html_put(h, "<dt>dialback<dd>the other half is connection #");
+        html_number(h, v->joined);
+        html_put(h, "\n");
+    }
+    for (side = 0; side < 2; side++) {
+        attempt_certificate(&h->line, a, side);
+        html_field(h, labels[side], h->line.at);
+    }
+    html_field(h, "Community ID", community_of(&a->flow, community));
+    html_put(h, "</dl>\n");
+}
+
+static void
+html_attempt(struct html *h, size_t index, bool ladder, bool open)
+{
+    static const char *const classes[] = { "aw", "af", "au" };
+    static const char *const places[] = { "no row", "row 1", "row 2", "row 3", "DNS" };
+    const struct attempt *a = h->r->attempts[index];
+    const struct verdict *v = a->verdict;
+    char stamp[STAMP_MAX];
+    fprintf(h->to, "<details class=%s%s><summary>", classes[v->outcome], open ? " open" : "");
+    html_outcome_pill(h, v->outcome);
+    fprintf(h->to, " <span class=dim>%s %s</span> ",
+        stamp_text(a->flow.first_ns, STAMP_SHORT, stamp),
+        places[attempt_has_number(a) ? v->row : ROW_COUNT]);
+    if (attempt_has_number(a))
+        fprintf(h->to, "#%llu ", (unsigned long long)a->flow.number);
+    attempt_title(&h->line, a);
+    html_text(h, h->line.at);
+    if (v->outcome == OUTCOME_FAILED || v->setback != CAUSE_NONE) {
+        html_put(h, " <code>");
+        html_text(h, cause_row(v->outcome == OUTCOME_FAILED ? v->cause : v->setback)->word);
+        html_put(h, "</code>");
+    }
+    fprintf(h->to, "</summary><div id=a%lu>\n", (unsigned long)index);
+    html_attempt_facts(h, a);
+    if (ladder)
+        html_ladder(h, a);
+    else
+        html_put(h, "<p class=dim>The ladder is left out to keep this page small; --ladder and "
+                    "--json have it.</p>\n");
+    html_put(h, "</div></details>\n");
+}
+
+/* Failed attempts get their ladders first, then those that are not known, then the others.  NULL:
+ * no memory. */
+static bool *
+html_choose(const struct report *r)
+{
+    static const enum outcome order[] = { OUTCOME_FAILED, OUTCOME_UNKNOWN, OUTCOME_WORKED };
+    bool *chosen = calloc(r->nattempts + 1, sizeof *chosen);
+    size_t left = HTML_RUNGS_MAX, i, k;
+    for (k = 0; chosen != NULL && k < 3; k++)
+        for (i = 0; i < r->nattempts; i++) {
+            const struct attempt *a = r->attempts[i];
+            if (a->verdict->outcome != order[k] || a->nevents > left)
+                continue;
+            chosen[i] = true;
+            left -= a->nevents;
+        }
+    return chosen;
+}
+
+static void
+html_filter(const struct html *h, const char *id, const char *label, uint64_t n, bool checked)
+{
+    fprintf(h->to, "<input class=f type=radio name=f id=%s%s><label for=%s>%s (%llu)</label>", id,
+        checked ? " checked" : "", id, label, (unsigned long long)n);
+}
+
+static void
+html_attempts(struct html *h)
+{
+    const struct report *r = h->r;
+    bool *ladders = html_choose(r);
+    size_t i, open = 0;
+    uint64_t n[3] = { 0, 0, 0 };
+    if (r->nattempts == 0) {
+        free(ladders);
+        return;
+    }
+    for (i = 0; i < r->nattempts; i++)
+        n[r->attempts[i]->verdict->outcome]++;
+    html_put(h, "<h2>Attempts</h2>\n");
+    html_filter(h, "fa", "all", r->nattempts, true);
+    html_filter(h, "ff", "failed", n[OUTCOME_FAILED], false);
+    html_filter(h, "fu", "not known", n[OUTCOME_UNKNOWN], false);
+    html_filter(h, "fw", "worked", n[OUTCOME_WORKED], false);
+    html_put(h, "<div>\n");
+    for (i = 0; i < r->nattempts; i++) {
+        bool unfold = open < HTML_OPEN_MAX
+                      && (r->attempts[i]->verdict->outcome == OUTCOME_FAILED || r->nattempts == 1);
+        open += unfold;
+        html_attempt(h, i, ladders != NULL && ladders[i], unfold);
+    }
+    html_put(h, "</div>\n");
+    free(ladders);
+    if (r->attempts_left_out > 0) {
+        html_put(h, "<p class=dim>");
+        html_number(h, r->attempts_left_out);
+        html_put(h, " more attempts are counted above and not listed.</p>\n");
+    }
+}
+
+/* ---- the rest ---- */
+
+static void
+html_dns_targets(struct html *h, const struct dns_fact *f)
+{
+    char end[ENDPOINT_MAX];
+    unsigned i;
+    for (i = 0; i < f->ntargets; i++) {
+        const struct dns_target *x = &f->targets[i];
+        html_put(h, i > 0 ? ", " : "");
+        if (f->type != DNS_SRV) {
+            html_text(h, endpoint_text(&x->address, 0, end));
+            continue;
+        }
+        html_text(h, x->host);
+        fprintf(h->to, ":%u", (unsigned)x->port);
+    }
+}
+
+static void
+html_dns(struct html *h)
+{
+    const struct report *r = h->r;
+    size_t i;
+    if (r->ndns == 0)
+        return;
+    html_put(h, "<h2>Name service</h2>\n<div class=scroll><table "
+                "class=t><thead><tr><th>record<th>name<th>result<th>answer"
+                "<th class=num>packet<th>time</tr></thead><tbody>\n");
+    for (i = 0; i < r->ndns && i < HTML_DNS_MAX; i++) {
+        const struct dns_fact *f = &r->dns[i];
+        html_put(h, "<tr><td>");
+        html_text(h, dns_type_word(f->type));
+        html_put(h, "<td class=name>");
+        html_text(h, f->name);
+        html_put(h, "<td>");
+        html_text(h, dns_result_word(f->result));
+        html_put(h, "<td class=name>");
+        html_dns_targets(h, f);
+        html_put(h, "<td class=num>");
+        html_number(h, f->answer_frame != 0 ? f->answer_frame : f->query_frame);
+        html_put(h, "<td>");
+        html_stamp(h, f->answer_frame != 0 ? f->answer_ns : f->query_ns);
+        html_put(h, "</tr>\n");
+    }
+    html_put(h, "</tbody></table></div>\n");
+    if (r->ndns > HTML_DNS_MAX || r->dns_left_out > 0)
+        html_put(h, "<p class=dim>There were more questions.</p>\n");
+}
+
+static void
+html_remarks(struct html *h)
+{
+    const struct report *r = h->r;
+    bool any = false;
+    int k;
+    for (k = 0; k < REMARK_COUNT; k++) {
+        if (r->remarks[k] == 0)
+            continue;
+        if (!any)
+            html_put(h, "<h2>About the capture</h2>\n<div class=scroll><table "
+                        "class=t><thead><tr><th>remark<th class=num>times"
+                        "<th class=num>first packet<th>detail of the first</tr></thead><tbody>\n");
+        any = true;
+        html_put(h, "<tr><td>");
+        html_text(h, remark_text((enum remark)k));
+        html_put(h, "<td class=num>");
+        html_number(h, r->remarks[k]);
+        html_put(h, "<td class=num>");
+        html_number(h, r->remark_frame[k]);
+        html_put(h, "<td class=name>");
+        html_text(h, r->remark_detail[k]);
+        html_put(h, "</tr>\n");
+    }
+    if (any)
+        html_put(h, "</tbody></table></div>\n");
+}
+
+int
+report_html(const struct report *r, FILE *to)
+{
+    struct html h = { to, r, { NULL, 0, 0 }, { NULL, 0, 0 } };
+    html_head(&h);
+    html_rows(&h);
+    html_violations(&h);
+    html_partners(&h);
+    html_groups(&h, GROUP_FAILED, "<h2>Failures</h2>\n");
+    html_groups(&h, GROUP_SETBACK, "<h2>Worked in the end, but</h2>\n");
+    html_attempts(&h);
+    html_dns(&h);
+    html_remarks(&h);
+    html_put(&h, r->show_content ? "<p class=dim>Made by xmppedge-analyze " XE_VERSION
+                                   " with --show-content.</p>\n"
+                                 : "<p class=dim>Made by xmppedge-analyze " XE_VERSION
+                                   ". User names, message bodies and keys are left out.</p>\n");
+    html_put(&h, "</body>\n</html>\n");
+    text_free(&h.line);
+    text_free(&h.more);
+    return fflush(to) != 0 || ferror(to) != 0 ? -1 : 0;
+}

@@ -1,0 +1,1250 @@
+/* packet.c -- one frame becomes at most one TCP segment, UDP datagram or ICMP error
+ *
+ *      link layer table --> Ethernet, cooked, null, PPP, NFLOG, raw ...
+ *          by type      --> VLAN tags, MPLS, PPPoE, LLC/SNAP
+ *          IPv4, IPv6   --> extension headers, fragments (kept until whole), tunnels
+ *          TCP, UDP, ICMP
+ *
+ * A walk holds what is left of a frame: bytes that were captured and bytes that were on the wire.  Every
+ * layer first makes sure that its header is there, reads it and steps over it.  What makes no sense is
+ * told in a remark and the frame is done with: nothing here stops an analysis.
+ *
+ * The capture may come from the machine itself, where the network card does part of the work later: a
+ * total length of zero (segmentation offload), segments above 64 KB and checksums that are not there
+ * yet are ordinary.  Checksums are verified until it is evident that they are left to the card.
+ */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+
+#include "analyze.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- ceilings ------------------------------------------------------------------------------------ */
+
+enum {
+    PACKET_LAYERS_MAX      = 24,      /* headers above each other: endless MPLS labels and tunnels end */
+    PACKET_EXTENSIONS_MAX  = 12,      /* IPv6 extension headers: RFC 8200 needs six */
+    PACKET_FRAGMENTS_MAX   = 128,     /* datagrams that wait for fragments: 9 MB at worst */
+    PACKET_DATAGRAM_MAX    = 65536,
+    PACKET_FRAGMENT_BLOCKS = PACKET_DATAGRAM_MAX / 8,
+    PACKET_CHECKSUMS_WRONG = 64       /* so many wrong ones: offload, no need to look at more */
+};
+
+#define PACKET_FRAGMENT_WAIT_NS INT64_C(30000000000)   /* RFC 8200 4.5 says 60 s, Linux 30 s */
+#define PACKET_FRAGMENT_DONE_NS INT64_C(50000000)      /* repeated frames of a datagram come soon */
+
+/* ---- structs ------------------------------------------------------------------------------------- */
+
+enum datagram_state { DATAGRAM_FREE, DATAGRAM_OPEN, DATAGRAM_DONE };
+
+/* An IP datagram that arrives in pieces. */
+struct datagram {
+    enum datagram_state state;
+    struct address      source, target;
+    uint32_t            id;
+    uint8_t             protocol;      /* IPv6: of the first fragment */
+    bool                unfit;         /* a piece was cut by the snaplen: never whole */
+    int64_t             time_ns;       /* of the first piece; DONE: of the last */
+    uint64_t            frame;         /* number of the first piece */
+    unsigned char      *bytes;         /* owned */
+    size_t              cap;
+    size_t              total;         /* 0: the last piece is not there yet */
+    size_t              blocks_have;   /* of eight bytes */
+    unsigned char       blocks[PACKET_FRAGMENT_BLOCKS / 8];   /* one bit each */
+};
+
+struct packet_reader {
+    const struct packet_events *ev;    /* borrowed */
+    void                       *user;
+    unsigned                    checksums_wrong;
+    struct datagram            *datagrams;   /* owned, PACKET_FRAGMENTS_MAX; NULL until one is needed */
+};
+
+/* What is left of one frame, and what is known so far. */
+struct walk {
+    struct packet_reader *r;
+    struct packet         p;
+    const unsigned char  *at;
+    size_t                captured;    /* bytes from `at` on */
+    size_t                length;      /* the same on the wire; >= captured */
+    unsigned              layers;
+    bool                  header_bad;  /* the checksum of the IPv4 header is wrong */
+};
+
+/* ---- bytes --------------------------------------------------------------------------------------- */
+
+static uint16_t
+get_u16(const unsigned char *p)
+{
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static uint32_t
+get_u32(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void
+packet_tell(const struct walk *w, enum remark r, const char *what)
+{
+    if (w->r->ev->remark != NULL) {
+        w->r->ev->remark(w->r->user, r, w->p.frame->number, what);
+    }
+}
+
+/* The header of `n` bytes is there; if not, that is told. */
+static bool
+walk_has(const struct walk *w, size_t n, const char *what)
+{
+    if (w->captured >= n) {
+        return true;
+    }
+    packet_tell(w, w->length >= n ? REMARK_SNAPLEN : REMARK_PACKET_BAD, what);
+    return false;
+}
+
+/* Steps over n bytes that are there. */
+static void
+walk_skip(struct walk *w, size_t n)
+{
+    w->at += n;
+    w->captured -= n;
+    w->length -= n;
+}
+
+/* Nothing counts after n bytes: padding of the link layer. */
+static void
+walk_trim(struct walk *w, size_t n)
+{
+    if (n < w->length) {
+        w->length = n;
+        w->captured = w->captured < n ? w->captured : n;
+    }
+}
+
+/* One more header; false when there are too many. */
+static bool
+walk_deeper(struct walk *w)
+{
+    if (++w->layers <= PACKET_LAYERS_MAX) {
+        return true;
+    }
+    packet_tell(w, REMARK_PACKET_BAD, "too many headers above each other");
+    return false;
+}
+
+/* ---- checksums ----------------------------------------------------------------------------------- */
+
+/* Sum of 16-bit words in the byte order of this machine: RFC 1071 says that the order does not matter
+ * for the comparison, and wider words may be added as long as the carries come back in. */
+static uint64_t
+sum_bytes(const unsigned char *p, size_t n)
+{
+    uint64_t a = 0;
+    uint64_t b = 0;
+    while (n >= 16) {
+        uint64_t x;
+        uint64_t y;
+        memcpy(&x, p, 8);
+        memcpy(&y, p + 8, 8);
+        a += x;
+        a += a < x;                        /* the carry comes back in */
+        b += y;
+        b += b < y;
+        p += 16;
+        n -= 16;
+    }
+    /* from here on nothing can carry any more */
+    a = (a & 0xFFFFFFFF) + (a >> 32) + (b & 0xFFFFFFFF) + (b >> 32);
+    while (n >= 2) {
+        uint16_t x;
+        memcpy(&x, p, 2);
+        a += x;
+        p += 2;
+        n -= 2;
+    }
+    if (n == 1) {
+        unsigned char last[2] = { p[0], 0 };
+        uint16_t x;
+        memcpy(&x, last, 2);
+        a += x;
+    }
+    return a;
+}
+
+/* Right when everything with the checksum in it adds up to all ones. */
+static bool
+sum_right(uint64_t sum)
+{
+    while (sum > 0xFFFF) {
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    return sum == 0xFFFF;
+}
+
+static uint64_t
+sum_pseudo_header(const struct packet *p, size_t len, uint8_t protocol)
+{
+    unsigned char rest[8] = { (unsigned char)(len >> 24), (unsigned char)(len >> 16),
+        (unsigned char)(len >> 8), (unsigned char)len, 0, 0, 0, protocol };
+    size_t size = p->source.family == 4 ? 4 : 16;
+    return sum_bytes(p->source.bytes, size) + sum_bytes(p->target.bytes, size)
+        + sum_bytes(rest, sizeof rest);
+}
+
+/* Verifies the checksum of a TCP segment that is there as a whole. */
+static void
+packet_verify(struct walk *w)
+{
+    bool wrong = w->header_bad;
+    if (w->r->checksums_wrong >= PACKET_CHECKSUMS_WRONG) {
+        return;
+    }
+    if (!wrong && w->captured == w->length) {
+        wrong = !sum_right(sum_pseudo_header(&w->p, w->length, 6) + sum_bytes(w->at, w->length));
+    }
+    if (wrong) {
+        w->p.checksum_bad = true;
+        w->r->checksums_wrong++;
+        packet_tell(w, REMARK_CHECKSUM, w->header_bad ? "the checksum of an IPv4 header is wrong"
+            : "the checksum of a TCP segment is wrong");
+    }
+}
+
+/* ---- TCP and UDP --------------------------------------------------------------------------------- */
+
+static void
+packet_send(struct walk *w, enum packet_kind kind)
+{
+    w->p.kind = kind;
+    if (w->r->ev->packet != NULL) {
+        w->r->ev->packet(w->r->user, &w->p);
+    }
+}
+
+static void
+packet_payload(struct walk *w)
+{
+    w->p.payload = w->at;
+    w->p.captured = w->captured;
+    w->p.length = w->length;
+    if (w->captured < w->length) {
+        packet_tell(w, REMARK_SNAPLEN, "the end of a packet was not captured");
+    }
+}
+
+static void
+packet_tcp(struct walk *w)
+{
+    if (!walk_has(w, 20, "a TCP header is cut")) {
+        return;
+    }
+    const unsigned char *h = w->at;
+    size_t header = (size_t)(h[12] >> 4) * 4;
+    if (header < 20 || header > w->length) {
+        packet_tell(w, REMARK_PACKET_BAD, "a TCP header with an impossible length");
+        return;
+    }
+    packet_verify(w);
+    w->p.source_port = get_u16(h);
+    w->p.target_port = get_u16(h + 2);
+    w->p.seq = get_u32(h + 4);
+    w->p.ack = get_u32(h + 8);
+    w->p.flags = h[13] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK);
+    w->p.window = get_u16(h + 14);
+    if (header > w->captured) {            /* the snaplen ends in the options */
+        w->length -= header;
+        w->at += w->captured;
+        w->captured = 0;
+    } else {
+        walk_skip(w, header);
+    }
+    packet_payload(w);
+    packet_send(w, PACKET_TCP);
+}
+
+static void packet_ethernet(struct walk *w);
+
+enum { PORT_VXLAN = 4789 };
+
+static void
+packet_udp(struct walk *w)
+{
+    if (!walk_has(w, 8, "a UDP header is cut")) {
+        return;
+    }
+    const unsigned char *h = w->at;
+    size_t len = get_u16(h + 4);
+    if (len != 0 && len < 8) {
+        packet_tell(w, REMARK_PACKET_BAD, "a UDP length of less than its header");
+        return;
+    }
+    w->p.source_port = get_u16(h);
+    w->p.target_port = get_u16(h + 2);
+    if (len != 0) {                        /* 0: segmentation offload, or a jumbogram */
+        walk_trim(w, len);
+    }
+    walk_skip(w, 8);
+    /* a mirror port in a cloud: RFC 7348, flags with the "network identifier is valid" bit */
+    if (w->p.target_port == PORT_VXLAN && w->captured > 8 + 14 && w->at[0] == 0x08) {
+        walk_skip(w, 8);
+        if (walk_deeper(w)) {
+            packet_ethernet(w);
+        }
+        return;
+    }
+    w->p.payload = w->at;
+    w->p.captured = w->captured;
+    w->p.length = w->length;
+    packet_send(w, PACKET_UDP);
+}
+
+/* ---- ICMP ---------------------------------------------------------------------------------------- */
+
+/* RFC 792, RFC 1122 3.2.2.1, RFC 1812 5.2.7.1 */
+static enum icmp_error
+icmp_meaning(unsigned type, unsigned code)
+{
+    if (type == 11) {
+        return ICMP_TTL;
+    }
+    if (type != 3) {
+        return ICMP_NONE;
+    }
+    switch (code) {
+    case 0: case 6: case 11:
+        return ICMP_NET;
+    case 2: case 3:
+        return ICMP_PORT;
+    case 4:
+        return ICMP_TOO_BIG;
+    case 9: case 10: case 13: case 14: case 15:
+        return ICMP_PROHIBITED;
+    default:
+        return ICMP_HOST;
+    }
+}
+
+/* RFC 4443 3 */
+static enum icmp_error
+icmp6_meaning(unsigned type, unsigned code)
+{
+    if (type == 2) {
+        return ICMP_TOO_BIG;
+    }
+    if (type == 3) {
+        return ICMP_TTL;
+    }
+    if (type != 1) {
+        return ICMP_NONE;
+    }
+    switch (code) {
+    case 0:
+        return ICMP_NET;
+    case 3:
+        return ICMP_HOST;
+    case 4:
+        return ICMP_PORT;
+    case 1: case 5: case 6:
+        return ICMP_PROHIBITED;
+    default:
+        return ICMP_HOST;
+    }
+}
+
+static void
+address_set(struct address *a, const unsigned char *p, uint8_t family)
+{
+    memset(a->bytes, 0, sizeof a->bytes);
+    memcpy(a->bytes, p, family == 4 ? 4 : 16);
+    a->family = family;
+}
+
+/* The packet inside an ICMP error: addresses, then at least the first eight bytes of TCP.  False: it is
+ * about something else. */
+static bool
+icmp_inner(struct walk *w)
+{
+    const unsigned char *h = w->at;
+    size_t skip;
+    if (w->captured >= 28 && h[0] >> 4 == 4) {
+        skip = (size_t)(h[0] & 15) * 4;
+        if (skip < 20 || h[9] != 6 || (get_u16(h + 6) & 0x1FFF) != 0) {
+            return false;
+        }
+        address_set(&w->p.source, h + 12, 4);
+        address_set(&w->p.target, h + 16, 4);
+    } else if (w->captured >= 48 && h[0] >> 4 == 6 && h[6] == 6) {
+        skip = 40;
+        address_set(&w->p.source, h + 8, 6);
+        address_set(&w->p.target, h + 24, 6);
+    } else {
+        return false;
+    }
+    if (w->captured < skip + 8) {
+        return false;
+    }
+    w->p.source_port = get_u16(h + skip);
+    w->p.target_port = get_u16(h + skip + 2);
+    w->p.seq = get_u32(h + skip + 4);
+    return true;
+}
+
+static void
+packet_icmp(struct walk *w, bool six)
+{
+    if (w->captured < 8) {
+        return;     /* not an error, or too little of it to tell */
+    }
+    const unsigned char *h = w->at;
+    w->p.icmp = six ? icmp6_meaning(h[0], h[1]) : icmp_meaning(h[0], h[1]);
+    if (w->p.icmp == ICMP_NONE) {
+        return;
+    }
+    if (w->p.icmp == ICMP_TOO_BIG) {
+        uint32_t mtu = six ? get_u32(h + 4) : get_u16(h + 6);
+        w->p.mtu = mtu > 0xFFFF ? 0xFFFF : (uint16_t)mtu;
+    }
+    w->p.reporter = w->p.source;
+    w->p.ttl = 0;
+    w->p.ip_id = 0;
+    walk_skip(w, 8);
+    if (icmp_inner(w)) {
+        packet_send(w, PACKET_ICMP_ERROR);
+    }
+}
+
+/* ---- fragments ----------------------------------------------------------------------------------- */
+
+bool
+address_equal(const struct address *a, const struct address *b)
+{
+    return a->family == b->family && memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
+
+static void
+datagram_lost(struct packet_reader *r, struct datagram *d)
+{
+    if (d->state == DATAGRAM_OPEN && r->ev->remark != NULL) {
+        r->ev->remark(r->user, REMARK_FRAGMENT_LOST, d->frame, d->unfit
+            ? "an IP datagram cannot be put together: its fragments were cut"
+            : "an IP datagram is not complete");
+    }
+    free(d->bytes);
+    d->bytes = NULL;
+    d->cap = 0;
+    d->state = DATAGRAM_FREE;
+}
+
+/* The place of the datagram that this fragment belongs to; a new one pushes out the oldest.  NULL: no
+ * memory, or a repetition of a datagram that is done with. */
+static struct datagram *
+datagram_find(struct walk *w, uint32_t id, uint8_t protocol)
+{
+    struct packet_reader *r = w->r;
+    int64_t now = w->p.frame->time_ns;
+    if (r->datagrams == NULL) {
+        r->datagrams = calloc(PACKET_FRAGMENTS_MAX, sizeof *r->datagrams);
+        if (r->datagrams == NULL) {
+            return NULL;
+        }
+    }
+    struct datagram *oldest = &r->datagrams[0];
+    for (size_t i = 0; i < PACKET_FRAGMENTS_MAX; i++) {
+        struct datagram *d = &r->datagrams[i];
+        if (d->state != DATAGRAM_FREE && d->id == id && address_equal(&d->source, &w->p.source)
+            && address_equal(&d->target, &w->p.target)
+            && (d->source.family == 6 || d->protocol == protocol)) {
+            int64_t wait = d->state == DATAGRAM_DONE ? PACKET_FRAGMENT_DONE_NS
+                : PACKET_FRAGMENT_WAIT_NS;
+            if (now - d->time_ns <= wait) {
+                return d->state == DATAGRAM_DONE ? NULL : d;
+            }
+            oldest = d;      /* an identification that is used again */
+            break;
+        }
+        if (oldest->state != DATAGRAM_FREE
+            && (d->state == DATAGRAM_FREE || d->time_ns < oldest->time_ns)) {
+            oldest = d;
+        }
+    }
+    datagram_lost(r, oldest);
+    memset(oldest, 0, sizeof *oldest);
+    oldest->state = DATAGRAM_OPEN;
+    oldest->source = w->p.source;
+    oldest->target = w->p.target;
+    oldest->id = id;
+    oldest->protocol = protocol;
+    oldest->time_ns = now;
+    oldest->frame = w->p.frame->number;
+    return oldest;
+}
+
+static bool
+datagram_room(struct datagram *d, size_t need)
+{
+    if (need <= d->cap) {
+        return true;
+    }
+    size_t cap = d->cap == 0 ? 4096 : d->cap;
+    while (cap < need) {
+        cap *= 2;
+    }
+    unsigned char *bytes = realloc(d->bytes, cap);
+    if (bytes == NULL) {
+        return false;
+    }
+    d->bytes = bytes;
+    d->cap = cap;
+    return true;
+}
+
+/* Lays a piece into its datagram.  Where pieces overlap, what came first stays. */
+static void
+datagram_lay(struct datagram *d, size_t offset, const unsigned char *at, size_t len)
+{
+    for (size_t done = 0; done < len; done += 8) {
+        size_t block = (offset + done) / 8;
+        unsigned char bit = (unsigned char)(1u << block % 8);
+        if ((d->blocks[block / 8] & bit) == 0) {
+            d->blocks[block / 8] |= bit;
+            d->blocks_have++;
+            memcpy(d->bytes + offset + done, at + done, len - done < 8 ? len - done : 8);
+        }
+    }
+}
+
+/* Takes the payload of a fragment; true: the datagram is whole, and the walk goes on with it. */
+static bool
+packet_fragment(struct walk *w, uint32_t id, uint8_t *protocol, size_t offset, bool more)
+{
+    size_t end = offset + w->length;
+    if (w->length == 0 || end > PACKET_DATAGRAM_MAX - 8 || (more && w->length % 8 != 0)) {
+        packet_tell(w, REMARK_PACKET_BAD, "an IP fragment with an impossible length");
+        return false;
+    }
+    struct datagram *d = datagram_find(w, id, *protocol);
+    if (d == NULL) {
+        return false;
+    }
+    if (w->captured < w->length) {
+        d->unfit = true;
+    }
+    if (d->unfit || !datagram_room(d, end + 8) || (d->total != 0 && end > d->total)) {
+        return false;
+    }
+    if (offset == 0) {
+        d->protocol = *protocol;
+    }
+    datagram_lay(d, offset, w->at, w->length);
+    if (!more && d->total == 0) {
+        d->total = end;
+    }
+    if (d->total == 0 || d->blocks_have < (d->total + 7) / 8) {
+        return false;
+    }
+    d->state = DATAGRAM_DONE;
+    d->time_ns = w->p.frame->time_ns;
+    *protocol = d->protocol;
+    w->at = d->bytes;
+    w->captured = w->length = d->total;
+    return true;
+}
+
+/* ---- IP ------------------------------------------------------------------------------------------ */
+
+static void packet_ip(struct walk *w);
+static void packet_type(struct walk *w, unsigned type);
+
+/* RFC 2784 and 2890; what mirrors of switches put inside: IP, Ethernet, ERSPAN. */
+static void
+packet_gre(struct walk *w)
+{
+    if (!walk_has(w, 4, "a GRE header is cut")) {
+        return;
+    }
+    unsigned flags = get_u16(w->at);
+    unsigned type = get_u16(w->at + 2);
+    size_t header = 4 + ((flags & 0x8000) != 0 ? 4u : 0) + ((flags & 0x2000) != 0 ? 4u : 0)
+        + ((flags & 0x1000) != 0 ? 4u : 0);
+    if ((flags & 7) == 1 && (flags & 0x0080) != 0) {
+        header += 4;                       /* version 1 (PPTP): acknowledgement number */
+    }
+    if (type == 0x88BE && (flags & 0x1000) != 0) {
+        header += 8;                       /* ERSPAN type II; type I has no sequence number */
+    } else if (type == 0x22EB) {
+        header += 12;                      /* ERSPAN type III */
+    }
+    if (!walk_has(w, header, "a GRE header is cut")) {
+        return;
+    }
+    if (type == 0x22EB && (w->at[header - 1] & 1) != 0) {
+        header += 8;                       /* its optional platform specific part */
+        if (!walk_has(w, header, "a GRE header is cut")) {
+            return;
+        }
+    }
+    walk_skip(w, header);
+    if (type == 0x88BE || type == 0x22EB || type == 0x6558) {
+        packet_ethernet(w);
+    } else {
+        packet_type(w, type);
+    }
+}
+
+static void
+packet_protocol(struct walk *w, uint8_t protocol)
+{
+    switch (protocol) {
+    case 6:
+        packet_tcp(w);
+        break;
+    case 17:
+        packet_udp(w);
+        break;
+    case 1:
+        packet_icmp(w, false);
+        break;
+    case 58:
+        packet_icmp(w, true);
+        break;
+    case 4: case 41:
+        if (walk_deeper(w)) {
+            packet_ip(w);
+        }
+        break;
+    case 47:
+        if (walk_deeper(w)) {
+            packet_gre(w);
+        }
+        break;
+    default:
+        break;      /* not what this program is about */
+    }
+}
+
+static void
+packet_ipv4(struct walk *w)
+{
+    if (!walk_has(w, 20, "an IPv4 header is cut")) {
+        return;
+    }
+    const unsigned char *h = w->at;
+    size_t header = (size_t)(h[0] & 15) * 4;
+    size_t total = get_u16(h + 2);
+    if (header < 20 || (total != 0 && total < header)) {
+        packet_tell(w, REMARK_PACKET_BAD, "an IPv4 header with an impossible length");
+        return;
+    }
+    if (!walk_has(w, header, "the options of an IPv4 header are cut")) {
+        return;
+    }
+    if (total > w->length) {
+        packet_tell(w, REMARK_PACKET_BAD, "an IPv4 packet that is longer than its frame");
+    } else if (total != 0) {               /* 0: segmentation offload, all of the frame */
+        walk_trim(w, total);
+    }
+    w->header_bad = !sum_right(sum_bytes(h, header));
+    address_set(&w->p.source, h + 12, 4);
+    address_set(&w->p.target, h + 16, 4);
+    w->p.ttl = h[8];
+    w->p.ip_id = get_u16(h + 4);
+    uint8_t protocol = h[9];
+    unsigned fragment = get_u16(h + 6);
+    walk_skip(w, header);
+    if ((fragment & 0x3FFF) != 0
+        && !packet_fragment(w, w->p.ip_id, &protocol, (size_t)(fragment & 0x1FFF) * 8,
+            (fragment & 0x2000) != 0)) {
+        return;
+    }
+    packet_protocol(w, protocol);
+}
+
+/* Steps over one extension header; false: the packet ends here. */
+static bool
+packet_extension(struct walk *w, uint8_t *next)
+{
+    if (!walk_has(w, 8, "an IPv6 extension header is cut")) {
+        return false;
+    }
+    const unsigned char *h = w->at;
+    uint8_t kind = *next;
+    *next = h[0];
+    if (kind == 44) {                      /* fragment */
+        unsigned offset = get_u16(h + 2);
+        uint32_t id = get_u32(h + 4);
+        walk_skip(w, 8);
+        return (offset & 0xFFF9) == 0
+            || packet_fragment(w, id, next, offset & 0xFFF8, (offset & 1) != 0);
+    }
+    size_t len = kind == 51 ? ((size_t)h[1] + 2) * 4 : ((size_t)h[1] + 1) * 8;
+    if (!walk_has(w, len, "an IPv6 extension header is cut")) {
+        return false;
+    }
+    walk_skip(w, len);
+    return true;
+}
+
+static bool
+packet_is_extension(uint8_t next)
+{
+    return next == 0 || next == 43 || next == 44 || next == 51 || next == 60 || next == 135
+        || next == 139 || next == 140;
+}
+
+static void
+packet_ipv6(struct walk *w)
+{
+    if (!walk_has(w, 40, "an IPv6 header is cut")) {
+        return;
+    }
+    const unsigned char *h = w->at;
+    size_t payload = get_u16(h + 4);
+    uint8_t next = h[6];
+    address_set(&w->p.source, h + 8, 6);
+    address_set(&w->p.target, h + 24, 6);
+    w->p.ttl = h[7];
+    w->p.ip_id = 0;
+    w->header_bad = false;
+    walk_skip(w, 40);
+    if (payload > w->length) {
+        packet_tell(w, REMARK_PACKET_BAD, "an IPv6 packet that is longer than its frame");
+    } else if (payload != 0) {             /* 0: a jumbogram or segmentation offload */
+        walk_trim(w, payload);
+    }
+    for (unsigned i = 0; packet_is_extension(next); i++) {
+        if (i == PACKET_EXTENSIONS_MAX) {
+            packet_tell(w, REMARK_PACKET_BAD, "too many IPv6 extension headers");
+            return;
+        }
+        if (!packet_extension(w, &next)) {
+            return;
+        }
+    }
+    packet_protocol(w, next);
+}
+
+/* What the first four bits say counts, not what the layer below says. */
+static void
+packet_ip(struct walk *w)
+{
+    if (!walk_has(w, 1, "an empty packet")) {
+        return;
+    }
+    unsigned version = w->at[0] >> 4;
+    if (version == 4) {
+        packet_ipv4(w);
+    } else if (version == 6) {
+        packet_ipv6(w);
+    } else {
+        packet_tell(w, REMARK_PACKET_BAD, "neither IPv4 nor IPv6 where IP should be");
+    }
+}
+
+/* ---- between link layer and IP --------------------------------------------------------------------- */
+
+static void packet_mpls(struct walk *w);
+static void packet_pppoe(struct walk *w);
+
+/* Steps over a tag of which the last two bytes are the next type. */
+static bool
+packet_tag(struct walk *w, size_t size, unsigned *type)
+{
+    if (!walk_has(w, size, "a VLAN tag is cut") || !walk_deeper(w)) {
+        return false;
+    }
+    *type = get_u16(w->at + size - 2);
+    walk_skip(w, size);
+    return true;
+}
+
+/* 802.2: only SNAP with an Ethernet type in it carries IP. */
+static void
+packet_llc(struct walk *w, size_t len)
+{
+    walk_trim(w, len);
+    if (w->captured < 8 || w->at[0] != 0xAA || w->at[1] != 0xAA) {
+        return;
+    }
+    unsigned type = get_u16(w->at + 6);
+    walk_skip(w, 8);
+    if (type > 1500) {
+        packet_type(w, type);
+    }
+}
+
+/* By Ethernet type. */
+static void
+packet_type(struct walk *w, unsigned type)
+{
+    for (;;) {
+        switch (type) {
+        case 0x0800: case 0x86DD:
+            packet_ip(w);
+            return;
+        case 0x8100: case 0x88A8: case 0x9100: case 0x9200:     /* 802.1Q, 802.1ad, older ones */
+            if (!packet_tag(w, 4, &type)) {
+                return;
+            }
+            break;
+        case 0x893F:                                            /* 802.1BR */
+            if (!packet_tag(w, 8, &type)) {
+                return;
+            }
+            break;
+        case 0x8926:                                            /* VN-Tag */
+            if (!packet_tag(w, 6, &type)) {
+                return;
+            }
+            break;
+        case 0x8847: case 0x8848:
+            packet_mpls(w);
+            return;
+        case 0x8864:
+            packet_pppoe(w);
+            return;
+        case 0x6558:
+            packet_ethernet(w);
+            return;
+        default:
+            if (type <= 1500) {
+                packet_llc(w, type);
+            }
+            return;
+        }
+    }
+}
+
+static void
+packet_ethernet(struct walk *w)
+{
+    if (!walk_has(w, 14, "an Ethernet header is cut") || !walk_deeper(w)) {
+        return;
+    }
+    unsigned type = get_u16(w->at + 12);
+    walk_skip(w, 14);
+    packet_type(w, type);
+}
+
+/* RFC 3032: labels until the one with the bottom bit.  What comes then is not named; IP is told by its
+ * first four bits, and a control word of zeros means Ethernet (RFC 4448). */
+static void
+packet_mpls(struct walk *w)
+{
+    bool bottom = false;
+    while (!bottom) {
+        if (!walk_has(w, 4, "an MPLS label is cut") || !walk_deeper(w)) {
+            return;
+        }
+        bottom = (w->at[2] & 1) != 0;
+        walk_skip(w, 4);
+    }
+    if (w->captured > 0 && w->at[0] >> 4 == 0) {
+        if (walk_has(w, 4, "a control word is cut")) {
+            walk_skip(w, 4);
+            packet_ethernet(w);
+        }
+        return;
+    }
+    packet_ip(w);
+}
+
+/* RFC 1661 2, RFC 1662 3: address and control may be there or not, and the protocol may be one byte. */
+static void
+packet_ppp(struct walk *w)
+{
+    if (w->captured >= 2 && w->at[0] == 0xFF && w->at[1] == 0x03) {
+        walk_skip(w, 2);
+    }
+    if (!walk_has(w, 2, "a PPP header is cut")) {
+        return;
+    }
+    bool one = (w->at[0] & 1) != 0;
+    unsigned protocol = one ? w->at[0] : get_u16(w->at);
+    walk_skip(w, one ? 1 : 2);
+    if (protocol == 0x0021 || protocol == 0x0057) {
+        packet_ip(w);
+    } else if (protocol == 0x0281 || protocol == 0x0283) {
+        packet_mpls(w);
+    }
+}
+
+/* RFC 2516 */
+static void
+packet_pppoe(struct walk *w)
+{
+    if (!walk_has(w, 6, "a PPPoE header is cut") || !walk_deeper(w)) {
+        return;
+    }
+    unsigned code = w->at[1];
+    size_t len = get_u16(w->at + 4);
+    walk_skip(w, 6);
+    if (code == 0) {                       /* a session, not its discovery */
+        walk_trim(w, len);
+        packet_ppp(w);
+    }
+}
+
+/* ---- link layers --------------------------------------------------------------------------------- */
+
+/* The cooked header of Linux; its protocol field is an Ethernet type unless the device is none. */
+static void
+link_sll(struct walk *w)
+{
+    if (walk_has(w, 16, "a cooked header is cut")) {
+        unsigned type = get_u16(w->at + 14);
+        walk_skip(w, 16);
+        if (type == 4) {
+            packet_llc(w, w->length);
+        } else if (type > 1500) {
+            packet_type(w, type);
+        }
+    }
+}
+
+static void
+link_sll2(struct walk *w)
+{
+    if (walk_has(w, 20, "a cooked header is cut")) {
+        unsigned type = get_u16(w->at);
+        walk_skip(w, 20);
+        if (type == 4) {
+            packet_llc(w, w->length);
+        } else if (type > 1500) {
+            packet_type(w, type);
+        }
+    }
+}
+
+/* Four bytes of address family in the order of whoever captured.  The numbers for IPv6 differ among
+ * systems; the packet itself tells. */
+static void
+link_null(struct walk *w)
+{
+    if (walk_has(w, 4, "a loopback header is cut")) {
+        const unsigned char *h = w->at;
+        bool small = (h[0] | h[1] | h[2]) == 0 || (h[1] | h[2] | h[3]) == 0;
+        unsigned family = (unsigned)h[0] | h[3];
+        walk_skip(w, 4);
+        if (small && (family == 2 || family == 10 || family == 24 || family == 28 || family == 30)) {
+            packet_ip(w);
+        }
+    }
+}
+
+/* OpenBSD's encapsulated packets: family, security association, flags. */
+static void
+link_enc(struct walk *w)
+{
+    if (walk_has(w, 12, "a header of the enc interface is cut")) {
+        walk_skip(w, 12);
+        packet_ip(w);
+    }
+}
+
+static void
+link_cisco_hdlc(struct walk *w)
+{
+    if (walk_has(w, 4, "an HDLC header is cut")) {
+        unsigned type = get_u16(w->at + 2);
+        walk_skip(w, 4);
+        if (type > 1500) {
+            packet_type(w, type);
+        }
+    }
+}
+
+/* PPP over HDLC, or Cisco's HDLC under the same number. */
+static void
+link_ppp_serial(struct walk *w)
+{
+    if (w->captured >= 4 && (w->at[0] == 0x0F || w->at[0] == 0x8F)) {
+        link_cisco_hdlc(w);
+    } else {
+        packet_ppp(w);
+    }
+}
+
+/* A list of attributes after four bytes; the one of type 9 is the packet.  Lengths are in the order of
+ * whoever captured. */
+static void
+link_nflog(struct walk *w)
+{
+    if (!walk_has(w, 4, "an NFLOG header is cut") || w->at[1] != 0) {
+        return;
+    }
+    walk_skip(w, 4);
+    while (w->captured >= 4) {
+        uint16_t len;
+        uint16_t type;
+        memcpy(&len, w->at, 2);
+        memcpy(&type, w->at + 2, 2);
+        if (len < 4 || (type & 0x7FFF) > 255) {
+            len = (uint16_t)(len >> 8 | len << 8);
+            type = (uint16_t)(type >> 8 | type << 8);
+        }
+        if (len < 4) {
+            break;
+        }
+        if ((type & 0x7FFF) == 9) {
+            walk_trim(w, len);
+            walk_skip(w, 4);
+            packet_ip(w);
+            return;
+        }
+        size_t padded = ((size_t)len + 3) & ~(size_t)3;
+        if (padded > w->captured) {
+            break;
+        }
+        walk_skip(w, padded);
+    }
+    packet_tell(w, w->captured < w->length ? REMARK_SNAPLEN : REMARK_PACKET_BAD,
+        "an NFLOG record without a packet");
+}
+
+static void link_any(struct walk *w, int link);
+
+/* Apple's: a header that names the link layer of what follows, in little-endian. */
+static void
+link_pktap(struct walk *w)
+{
+    if (!walk_has(w, 12, "a PKTAP header is cut") || !walk_deeper(w)) {
+        return;
+    }
+    size_t header = (size_t)w->at[0] | (size_t)w->at[1] << 8;
+    int link = w->at[8] | w->at[9] << 8;
+    if (header < 12 || (w->at[2] | w->at[3] | w->at[10] | w->at[11]) != 0) {
+        packet_tell(w, REMARK_PACKET_BAD, "a PKTAP header that makes no sense");
+        return;
+    }
+    if (walk_has(w, header, "a PKTAP header is cut")) {
+        walk_skip(w, header);
+        link_any(w, link);
+    }
+}
+
+/* 802.11: data frames that are not encrypted. */
+static void
+link_wlan(struct walk *w)
+{
+    if (w->captured < 24 || (w->at[0] & 0x4C) != 0x08 || (w->at[1] & 0x40) != 0) {
+        return;
+    }
+    size_t header = 24;
+    header += (w->at[1] & 3) == 3 ? 6 : 0;            /* four addresses */
+    header += (w->at[0] & 0x80) != 0 ? 2 : 0;         /* quality of service */
+    if (walk_has(w, header, "a WLAN header is cut")) {
+        walk_skip(w, header);
+        packet_llc(w, w->length);
+    }
+}
+
+static void
+link_radiotap(struct walk *w)
+{
+    if (walk_has(w, 4, "a radiotap header is cut")) {
+        size_t header = (size_t)w->at[2] | (size_t)w->at[3] << 8;
+        if (header >= 4 && walk_has(w, header, "a radiotap header is cut")) {
+            walk_skip(w, header);
+            link_wlan(w);
+        }
+    }
+}
+
+struct link_layer {
+    int    link;                           /* LINKTYPE_* */
+    void (*take)(struct walk *w);
+};
+
+static const struct link_layer link_layers[] = {
+    { 1,   packet_ethernet },
+    { 113, link_sll },
+    { 276, link_sll2 },
+    { 101, packet_ip },                    /* RAW; 12 and 14 are what systems write by mistake */
+    { 12,  packet_ip },
+    { 14,  packet_ip },
+    { 228, packet_ip },
+    { 229, packet_ip },
+    { 0,   link_null },
+    { 108, link_null },
+    { 9,   packet_ppp },
+    { 50,  link_ppp_serial },
+    { 51,  packet_pppoe },
+    { 104, link_cisco_hdlc },
+    { 105, link_wlan },
+    { 109, link_enc },
+    { 127, link_radiotap },
+    { 239, link_nflog },
+    { 258, link_pktap }
+};
+
+static void
+link_any(struct walk *w, int link)
+{
+    for (size_t i = 0; i < sizeof link_layers / sizeof link_layers[0]; i++) {
+        if (link_layers[i].link == link) {
+            link_layers[i].take(w);
+            return;
+        }
+    }
+    char what[64];
+    snprintf(what, sizeof what, "link type %d", link);
+    packet_tell(w, REMARK_LINK_UNKNOWN, what);
+}
+
+/* ---- the stage ----------------------------------------------------------------------------------- */
+
+struct packet_reader *
+packet_new(const struct packet_events *ev, void *user)
+{
+    struct packet_reader *r = calloc(1, sizeof *r);
+    if (r != NULL) {
+        r->ev = ev;
+        r->user = user;
+    }
+    return r;
+}
+
+void
+packet_push(struct packet_reader *r, const struct frame *f)
+{
+    struct walk w;
+    memset(&w, 0, sizeof w);
+    w.r = r;
+    w.p.frame = f;
+    w.at = f->bytes;
+    w.captured = f->captured;
+    w.length = f->length < f->captured ? f->captured : f->length;
+    link_any(&w, f->link);
+}
+
+/* Where the IP header of an ordinary frame starts; 0: this one is not ordinary, or it starts at 0. */
+static size_t
+peek_link(const struct frame *f)
+{
+    const unsigned char *p = f->bytes;
+    size_t at = f->link == 1 ? 14 : f->link == 113 ? 16 : f->link == 276 ? 20 : 0;
+    if (f->link == 1 && f->captured > 18 && p[12] == 0x81 && p[13] == 0x00) {
+        at = 18;
+    }
+    return at;
+}
+
+static bool
+peek_one(const struct frame *f, struct packet *out)
+{
+    size_t at = peek_link(f);
+    const unsigned char *p = f->bytes + at;
+    size_t ports;
+    if (f->captured >= at + 24 && p[0] >> 4 == 4 && p[9] == 6) {
+        address_set(&out->source, p + 12, 4);
+        address_set(&out->target, p + 16, 4);
+        ports = at + (size_t)(p[0] & 15) * 4;
+    } else if (f->captured >= at + 44 && p[0] >> 4 == 6 && p[6] == 6) {
+        address_set(&out->source, p + 8, 6);
+        address_set(&out->target, p + 24, 6);
+        ports = at + 40;
+    } else {
+        return false;
+    }
+    if (f->captured < ports + 4) {
+        return false;
+    }
+    out->source_port = get_u16(f->bytes + ports);
+    out->target_port = get_u16(f->bytes + ports + 2);
+    return true;
+}
+
+size_t
+packet_peek(const struct frame *frames, size_t n, struct packet *out)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        out[count].frame = &frames[i];
+        count += peek_one(&frames[i], &out[count]) ? 1 : 0;
+    }
+    return count;
+}
+
+void
+packet_end(struct packet_reader *r)
+{
+    if (r->datagrams != NULL) {
+        for (size_t i = 0; i < PACKET_FRAGMENTS_MAX; i++) {
+            datagram_lost(r, &r->datagrams[i]);
+        }
+    }
+}
+
+void
+packet_free(struct packet_reader *r)
+{
+    if (r == NULL) {
+        return;
+    }
+    if (r->datagrams != NULL) {
+        for (size_t i = 0; i < PACKET_FRAGMENTS_MAX; i++) {
+            free(r->datagrams[i].bytes);
+        }
+    }
+    free(r->datagrams);
+    free(r);
+}
+
+/* ---- addresses as text ----------------------------------------------------------------------------- */
+
+/* Start and length of the longest run of zero groups, of at least two (RFC 5952 4.2). */
+static size_t
+address_zeros(const unsigned char *p, size_t *len)
+{
+    size_t best = 8;
+    *len = 1;
+    for (size_t i = 0; i < 8; i++) {
+        size_t run = 0;
+        while (i + run < 8 && get_u16(p + 2 * (i + run)) == 0) {
+            run++;
+        }
+        if (run > *len) {
+            best = i;
+            *len = run;
+        }
+    }
+    return best;
+}
+
+static void
+address_text6(const unsigned char *p, char *out, size_t size)
+{
+    size_t zeros;
+    size_t from = address_zeros(p, &zeros);
+    size_t len = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < 8 && len < size; i++) {
+        if (i == from) {
+            len += (size_t)snprintf(out + len, size - len, "::");
+            i += zeros - 1;
+            continue;
+        }
+        bool colon = i > 0 && i != from + zeros;
+        len += (size_t)snprintf(out + len, size - len, "%s%x", colon ? ":" : "",
+            (unsigned)get_u16(p + 2 * i));
+    }
+}
+
+const char *
+address_text(const struct address *a, char *out, size_t size)
+{
+    if (a->family == 4) {
+        snprintf(out, size, "%u.%u.%u.%u", a->bytes[0], a->bytes[1], a->bytes[2], a->bytes[3]);
+    } else if (a->family == 6) {
+        address_text6(a->bytes, out, size);
+    } else {
+        snprintf(out, size, "%s", "");
+    }
+    return out;
+}

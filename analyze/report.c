@@ -1,0 +1,2885 @@
+/* report.c -- the report: text for a terminal, JSON Lines
+ *
+ *   struct report --+--> words, times, groups (report.h) --+--> report_text   this file
+ *                   |                                      +--> report_json   this file
+ *                   |                                      `--> report_html   html.c
+ *
+ * The reader is an administrator at night.  The text answers in this order: which rows of the port
+ * table were used and did they work; who federated with whom and how far did it get; why did
+ * something fail, what is to be done and what can be sent to the partner; only then the single
+ * attempts.  The report is a function of its input: it asks neither clock nor locale.  All times
+ * are UTC.
+ *
+ * Everything that comes from the network may be hostile.  On its way out it becomes valid,
+ * printable UTF-8: text and HTML show the rest as \xNN (a byte) or \u{NNNN} (a character that
+ * cannot be seen or turns the direction of text).  Without --show-content user parts of addresses
+ * and the texts of stanza errors are left out; bodies, keys and the content of SASL never come as
+ * far as this file.
+ *
+ * ---- JSON Lines ---------------------------------------------------------------------------------
+ *
+ * One object a line, UTF-8.  Keys are always there; what is not known is null (numbers, times) or
+ * "" (texts).  Every time T is two keys: "T" in ISO 8601 with nanoseconds, UTC, and "T_epoch", the
+ * same in seconds since 1970 as a number with nine digits behind the point.  Bytes that are not
+ * UTF-8 are written as \xNN, in JSON "\\xNN".  Later versions add keys and values; they take none
+ * away while "schema" is 1.
+ *
+ * {"type":"capture"}  one, first
+ *     schema, program, version
+ *     files[]             name, format (pcap, pcapng, live), packets, bytes, first, last, cut,
+ *                         damaged
+ *     interfaces[]        file (index into files), name, description, link_type, snaplen, packets,
+ *                         drops
+ *     packets, connections, attempts, attempts_listed, dns_messages, first, last
+ *     external[], internal[]       addresses of the edge
+ *     external_source, internal_source     option, configuration, inferred, not known
+ *     addresses_why       grounds of the inference
+ *     external_port, internal_port, keys_given, keys_used, keys_unused, keys_would_help, damaged,
+ *     content_shown
+ *     remarks[]           remark (word), text, count, packet (of the first), detail
+ *
+ * {"type":"flow"}     one for each attempt that had a connection
+ *     attempt             number from 1, joins flow, event and verdict lines of this output
+ *     flow                number of the TCP connection
+ *     community_id        joins the connection with records of Zeek, Suricata and Arkime
+ *     first, last, duration, midstream, established, interface
+ *     evidence            how it is known who called: syn, synack, content, port, none
+ *     end                 open, fin, rst, refused, unanswered, icmp, idle, capture-end, evicted
+ *     remarks[]           words
+ *     initiator{}, responder{}     address, port, domain, bytes, packets, retransmitted, lost,
+ *                         first, last
+ *     tls{} or null       established, version, cipher, sni, alpn, starttls, resumed, decrypted,
+ *                         why_closed, client_proof, client_proof_how, alert, alert_from,
+ *                         alert_packet, records_initiator, records_responder,
+ *                         server_certificate{}, client_certificate{} (or null): subject, issuer,
+ *                         names, not_before, not_after, self_signed, chain_length, sha256
+ *     stream{}            from, to, id, features, bidi, stream_management, trunk, error,
+ *                         error_text, error_from, error_packet
+ *     stanzas{}           initiator{}, responder{}: message, presence, iq, errors
+ *
+ * {"type":"event"}    what happened in an attempt, in order
+ *     attempt, flow, community_id, packet, time
+ *     offset              seconds since the first packet
+ *     event               tcp-syn, tcp-open, tcp-refused, tcp-fin, tcp-rst, icmp, gap,
+ *                         tls-client-hello, tls-server-hello, tls-certificate, tls-established,
+ *                         tls-alert, tls-data, stream-header, features, element, stanza,
+ *                         stream-error, stream-end, xml-bad, dns
+ *     element             of event element and stanza: starttls, auth, db-result, message ...
+ *     side                initiator, responder: who sent it
+ *     cover               plain, handshake, decrypted, encrypted
+ *     from, to            user and resource are "***" without --show-content
+ *     what, text          type, condition, mechanism, names ...; words of the other side
+ *
+ * {"type":"event","event":"dns-question"}     after the attempts, one for each question
+ *     attempt, flow, community_id                 null
+ *     packet, time, answer_packet, answer, client, server, record (SRV, A, AAAA), name, domain,
+ *     service, result, alias, asked, answered
+ *     targets[]           host, port, priority, weight, address
+ *
+ * {"type":"verdict"}  "about" says of what
+ *     about "attempt"     attempt, flow, community_id, row (5269-in, 5269-out, 23456-in, other),
+ *                         direction (in, out, unknown), outcome (worked, failed, cannot-tell),
+ *                         reached, reached_inferred, cause, cause_inferred, setback, fault
+ *                         (initiator, responder, null), story, words, remedy, forward, method,
+ *                         keys_would_help, verify_only, domains_by_dns, joined (flow),
+ *                         violations[], suspected[], proofs[]: packet, time, what
+ *     about "row"         row, number, service, source, destination, observed, state (not seen,
+ *                         works, partly, fails, unclear), ruling (conforms, violates, cannot-tell),
+ *                         why, attempted, established, working, failed, unknown, stanzas,
+ *                         mutual_tls_proven, mutual_tls_inferred, failed_by{} (cause: count),
+ *                         violations{} (kind: count)
+ *     about "violation"   kind, text, row, suspected, flow, packet, time, source, destination,
+ *                         port, detail
+ *     about "partner"     ours, theirs, inner, in{}, out{}: attempts, worked, failed, unknown,
+ *                         verifies, reached, reached_inferred, method, tls_version, cipher,
+ *                         client_certificate, message, presence, iq, stanza_errors, last_cause,
+ *                         last_words, last_failure, first, last
+ *     about "cause"       kind (failed, setback), cause, what, count, row, direction, ours,
+ *                         partner, first, last, first_attempt, story, words, remedy, forward
+ *                         (complete sentences to send to the partner)
+ *     about "summary"     worked, failed, unknown, exit_status, missing_rows, result,
+ *                         attempts_left_out, partners_left_out, dns_left_out, failed_by{}
+ */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+
+#include "report.h"
+
+#include <mbedtls/md.h>
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SECOND 1000000000LL
+
+/* ---- UTF-8 (RFC 3629) ---- */
+
+size_t
+utf8_next(const char *at, size_t left, uint32_t *point)
+{
+    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+    const unsigned char *p = (const unsigned char *)at;
+    size_t n, i;
+    if (left == 0)
+        return 0;
+    n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    if (n == 0 || n > left)
+        return 0;
+    *point = n == 1 ? p[0] : p[0] & (0xffu >> (n + 1));
+    for (i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        *point = *point << 6 | (p[i] & 0x3f);
+    }
+    if (*point < least[n] || *point > 0x10ffff || (*point >= 0xd800 && *point <= 0xdfff))
+        return 0;
+    return n;
+}
+
+bool
+utf8_is_cut(const char *at, size_t left)
+{
+    const unsigned char *p = (const unsigned char *)at;
+    size_t n = left == 0 || p[0] < 0xc2 ? 0
+               : p[0] < 0xe0            ? 2
+               : p[0] < 0xf0            ? 3
+               : p[0] < 0xf5            ? 4
+                                        : 0;
+    size_t i;
+    if (left >= n)
+        return false;
+    for (i = 1; i < left; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return false;
+    return true;
+}
+
+bool
+utf8_is_odd(uint32_t c)
+{
+    static const uint32_t ranges[][2] = { { 0, 0x1f }, { 0x7f, 0x9f }, { 0xad, 0xad },
+        { 0x61c, 0x61c }, { 0x115f, 0x1160 }, { 0x17b4, 0x17b5 }, { 0x180b, 0x180f },
+        { 0x200b, 0x200f }, { 0x2028, 0x202e }, { 0x2060, 0x206f }, { 0x3164, 0x3164 },
+        { 0xe000, 0xf8ff }, { 0xfdd0, 0xfdef }, { 0xfe00, 0xfe0f }, { 0xfeff, 0xfeff },
+        { 0xffa0, 0xffa0 }, { 0xfff0, 0xffff }, { 0xe0000, 0x10ffff } };
+    size_t i;
+    for (i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (c >= ranges[i][0] && c <= ranges[i][1])
+            return true;
+    return (c & 0xfffe) == 0xfffe;
+}
+
+unsigned
+utf8_columns(uint32_t c)
+{
+    static const uint32_t wide[][2] = { { 0x1100, 0x115f }, { 0x2e80, 0xa4cf }, { 0xac00, 0xd7a3 },
+        { 0xf900, 0xfaff }, { 0xfe30, 0xfe6f }, { 0xff00, 0xff60 }, { 0xffe0, 0xffe6 },
+        { 0x1f300, 0x1faff }, { 0x20000, 0x3fffd } };
+    static const uint32_t none[][2] = { { 0x300, 0x36f }, { 0x483, 0x489 }, { 0x591, 0x5bd },
+        { 0x610, 0x61a }, { 0x64b, 0x65f }, { 0x1ab0, 0x1aff }, { 0x1dc0, 0x1dff },
+        { 0x20d0, 0x20ff }, { 0xfe20, 0xfe2f } };
+    size_t i;
+    for (i = 0; i < sizeof none / sizeof *none; i++)
+        if (c >= none[i][0] && c <= none[i][1])
+            return 0;
+    for (i = 0; i < sizeof wide / sizeof *wide; i++)
+        if (c >= wide[i][0] && c <= wide[i][1])
+            return 2;
+    return 1;
+}
+
+/* ---- growing text ---- */
+
+static void
+text_room(struct text *t, size_t more)
+{
+    size_t cap = t->cap == 0 ? 128 : t->cap;
+    char *at;
+    if (t->cap - t->len > more)
+        return;
+    while (cap - t->len <= more)
+        cap *= 2;
+    at = realloc(t->at, cap);
+    if (at == NULL) {
+        fputs("xmppedge-analyze: out of memory\n", stderr);
+        exit(2);
+    }
+    t->at = at;
+    t->cap = cap;
+}
+
+void
+text_clear(struct text *t)
+{
+    text_room(t, 0);
+    t->len = 0;
+    t->at[0] = '\0';
+}
+
+void
+text_put(struct text *t, const char *at, size_t len)
+{
+    text_room(t, len);
+    if (len > 0)
+        memcpy(t->at + t->len, at, len);
+    t->len += len;
+    t->at[t->len] = '\0';
+}
+
+void
+text_join(struct text *t, ...)
+{
+    const char *s;
+    va_list list;
+    va_start(list, t);
+    while ((s = va_arg(list, const char *)) != NULL)
+        text_put(t, s, strlen(s));
+    va_end(list);
+}
+
+void
+text_clean(struct text *t, const char *from)
+{
+    size_t left = strlen(from);
+    while (left > 0) {
+        char odd[16];
+        uint32_t c;
+        size_t n = utf8_next(from, left, &c);
+        if (n == 0 && utf8_is_cut(from, left))
+            return;
+        if (n == 0)
+            snprintf(odd, sizeof odd, "\\x%02x", (unsigned)(unsigned char)*from);
+        else if (utf8_is_odd(c))
+            snprintf(odd, sizeof odd, c < 0x80 ? "\\x%02lx" : "\\u{%lx}", (unsigned long)c);
+        else
+            odd[0] = '\0';
+        if (odd[0] != '\0')
+            TEXT(t, odd);
+        else
+            text_put(t, from, n);
+        n += n == 0;
+        from += n;
+        left -= n;
+    }
+}
+
+void
+text_free(struct text *t)
+{
+    free(t->at);
+    memset(t, 0, sizeof *t);
+}
+
+const char *
+number_text(uint64_t n, struct number *out)
+{
+    snprintf(out->at, sizeof out->at, "%llu", (unsigned long long)n);
+    return out->at;
+}
+
+void
+text_count(struct text *t, uint64_t n, const char *one, const char *many)
+{
+    struct number digits;
+    TEXT(t, number_text(n, &digits), " ", n == 1 ? one : many);
+}
+
+/* ---- times ---- */
+
+const char *
+stamp_text(int64_t time_ns, enum stamp s, char out[STAMP_MAX])
+{
+    time_t seconds = (time_t)(time_ns < 0 ? 0 : time_ns / SECOND);
+    unsigned long ns = (unsigned long)(time_ns < 0 ? 0 : time_ns % SECOND);
+    struct tm tm;
+    size_t n;
+    if (gmtime_r(&seconds, &tm) == NULL)
+        memset(&tm, 0, sizeof tm);
+    n = strftime(out, STAMP_MAX,
+        s == STAMP_ISO    ? "%Y-%m-%dT%H:%M:%S"
+        : s == STAMP_LONG ? "%Y-%m-%d %H:%M:%S"
+                          : "%H:%M:%S",
+        &tm);
+    if (s == STAMP_ISO)
+        snprintf(out + n, STAMP_MAX - n, ".%09luZ", ns);
+    else
+        snprintf(out + n, STAMP_MAX - n, ".%03lu%s", ns / 1000000, s == STAMP_LONG ? " UTC" : "");
+    return out;
+}
+
+const char *
+stamp_offset(int64_t from_ns, int64_t to_ns, char out[STAMP_MAX])
+{
+    int64_t d = to_ns - from_ns;
+    char sign = d < 0 ? '-' : '+';
+    d = d < 0 ? -d : d;
+    snprintf(out, STAMP_MAX, "%c%lld.%06lld", sign, (long long)(d / SECOND),
+        (long long)(d % SECOND / 1000));
+    return out;
+}
+
+const char *
+stamp_length(int64_t ns, char out[STAMP_MAX])
+{
+    long long s = (long long)(ns / SECOND);
+    if (ns < SECOND)
+        snprintf(out, STAMP_MAX, "%lld ms", (long long)(ns / 1000000));
+    else if (s < 60)
+        snprintf(out, STAMP_MAX, "%lld.%lld s", s, (long long)(ns % SECOND / 100000000));
+    else if (s < 3600)
+        snprintf(out, STAMP_MAX, "%lld min %lld s", s / 60, s % 60);
+    else
+        snprintf(out, STAMP_MAX, "%lld h %lld min", s / 3600, s % 3600 / 60);
+    return out;
+}
+
+/* ---- names ---- */
+
+const char *
+endpoint_text(const struct address *a, uint16_t port, char out[ENDPOINT_MAX])
+{
+    char text[48] = "";
+    if (a->family != 0)
+        address_text(a, text, sizeof text);
+    if (port == 0)
+        snprintf(out, ENDPOINT_MAX, "%s", text);
+    else
+        snprintf(out, ENDPOINT_MAX, a->family == 6 ? "[%s]:%u" : "%s:%u", text, (unsigned)port);
+    return out;
+}
+
+/* RFC 4648 4, of a SHA-1: 20 bytes are 28 characters. */
+static void
+base64_sha1(const unsigned char in[20], char *out)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t i;
+    for (i = 0; i < 20; i += 3) {
+        unsigned long v = (unsigned long)in[i] << 16 | (unsigned long)in[i + 1] << 8
+                          | (i + 2 < 20 ? in[i + 2] : 0u);
+        *out++ = letters[v >> 18];
+        *out++ = letters[v >> 12 & 63];
+        *out++ = letters[v >> 6 & 63];
+        *out++ = i + 2 < 20 ? letters[v & 63] : '=';
+    }
+    *out = '\0';
+}
+
+/* The only place of this stage that knows the library. */
+static bool
+sha1_of(const unsigned char *at, size_t len, unsigned char out[20])
+{
+    const mbedtls_md_info_t *info = mbedtls_md_info_from_type(MBEDTLS_MD_SHA1);
+    return info != NULL && mbedtls_md(info, at, len, out) == 0;
+}
+
+/* https://github.com/corelight/community-id-spec: seed, smaller end, larger end, protocol, 0, both
+ * ports. */
+const char *
+community_id(const struct address *a, uint16_t a_port, const struct address *b, uint16_t b_port,
+    uint8_t protocol, char out[COMMUNITY_MAX])
+{
+    size_t len = a->family == 4 ? 4 : 16, n = 2;
+    unsigned char bytes[2 + 32 + 6] = { 0, 0 }, sha[20];
+    int order = memcmp(a->bytes, b->bytes, len);
+    out[0] = '\0';
+    if (a->family == 0 || a->family != b->family)
+        return out;
+    if (order > 0 || (order == 0 && a_port > b_port)) {
+        const struct address *turn = a;
+        uint16_t turn_port = a_port;
+        a = b;
+        b = turn;
+        a_port = b_port;
+        b_port = turn_port;
+    }
+    memcpy(bytes + n, a->bytes, len);
+    memcpy(bytes + n + len, b->bytes, len);
+    n += 2 * len;
+    bytes[n++] = protocol;
+    bytes[n++] = 0;
+    bytes[n++] = (unsigned char)(a_port >> 8);
+    bytes[n++] = (unsigned char)(a_port & 255);
+    bytes[n++] = (unsigned char)(b_port >> 8);
+    bytes[n++] = (unsigned char)(b_port & 255);
+    if (!sha1_of(bytes, n, sha))
+        return out;
+    memcpy(out, "1:", 2);
+    base64_sha1(sha, out + 2);
+    return out;
+}
+
+const char *
+community_of(const struct flow *f, char out[COMMUNITY_MAX])
+{
+    out[0] = '\0';
+    if (f->number == 0)
+        return out;
+    return community_id(
+        &f->side[0].address, f->side[0].port, &f->side[1].address, f->side[1].port, 6, out);
+}
+
+const char *
+event_word(enum event_kind k)
+{
+    static const char *const words[] = {
+#define X(name, word) word,
+        EVENTS(X)
+#undef X
+    };
+    return k < EVENT_COUNT ? words[k] : "";
+}
+
+bool
+attempt_has_number(const struct attempt *a)
+{
+    return a->flow.number != 0;
+}
+
+uint64_t
+attempt_stanzas(const struct attempt *a)
+{
+    uint64_t n = 0;
+    int side, i;
+    for (side = 0; side < 2; side++)
+        for (i = 0; i < 3; i++)
+            n += a->stanzas[side][i];
+    return n;
+}
+
+/* ---- rows ---- */
+
+enum row_state
+row_state(const struct report_row *row)
+{
+    if (!row->observed)
+        return ROW_STATE_UNSEEN;
+    if (row->working > 0)
+        return row->failed > 0 ? ROW_STATE_PARTLY : ROW_STATE_WORKS;
+    return row->failed > 0 ? ROW_STATE_FAILS : ROW_STATE_UNCLEAR;
+}
+
+const char *
+row_state_word(enum row_state s)
+{
+    static const char *const words[] = { "not seen", "works", "partly", "fails", "unclear" };
+    return words[s];
+}
+
+static void
+text_addresses(struct text *t, const struct address *list, size_t n, size_t max)
+{
+    char text[ENDPOINT_MAX];
+    size_t i;
+    for (i = 0; i < n && i < max; i++)
+        TEXT(t, i > 0 ? ", " : "", endpoint_text(&list[i], 0, text));
+    TEXT(t, n > max ? ", ..." : n == 0 ? "not known" : "");
+}
+
+/* Texts that are not static go to `room`.  Brief: names of interfaces for addresses. */
+struct row_face
+row_face(const struct report *r, enum row row, bool brief, struct text *room)
+{
+    struct row_face f = { "XMPP", "any", "any", "" };
+    bool inner = row == ROW_INNER;
+    struct number digits;
+    size_t name, n = inner ? r->ninternal : r->nexternal;
+    if (row == ROW_OTHER)
+        return (struct row_face){ "XMPP elsewhere", "", "", "" };
+    text_clear(room);
+    TEXT(room, inner ? "XMPP/MTLS/" : "XMPP/TCP/",
+        number_text(inner ? r->internal_port : r->external_port, &digits));
+    text_put(room, "", 1);
+    name = room->len;
+    if (brief || n == 0)
+        TEXT(room, inner ? "edge internal" : "edge external");
+    else
+        text_addresses(room, inner ? r->internal : r->external, n, 2);
+    f.service = room->at;
+    f.way = row == ROW_OUT ? "out" : "in";
+    if (row == ROW_OUT)
+        f.source = room->at + name;
+    else
+        f.target = room->at + name;
+    return f;
+}
+
+/* The first listed attempt of a row that did (or did not) fail. */
+static const struct attempt *
+row_witness(const struct report *r, enum row row, bool failed)
+{
+    size_t i;
+    for (i = 0; i < r->nattempts; i++) {
+        const struct verdict *v = r->attempts[i]->verdict;
+        if (v->row == row && attempt_has_number(r->attempts[i])
+            && (v->outcome == OUTCOME_FAILED) == failed)
+            return r->attempts[i];
+    }
+    return NULL;
+}
+
+static void
+row_witness_words(struct text *t, const char *which, const struct attempt *a)
+{
+    struct number digits;
+    char stamp[STAMP_MAX];
+    if (a != NULL)
+        TEXT(t, "; ", which, " packet ", number_text(a->flow.first_frame, &digits), " at ",
+            stamp_text(a->flow.first_ns, STAMP_SHORT, stamp));
+}
+
+/* "2 tcp-refused, 1 cert-expired" */
+static void
+text_causes(struct text *t, const uint64_t failed_by[CAUSE_COUNT])
+{
+    struct number digits;
+    bool more = false;
+    int c;
+    for (c = 0; c < CAUSE_COUNT; c++)
+        if (failed_by[c] > 0) {
+            TEXT(t, more ? ", " : "", number_text(failed_by[c], &digits), " ",
+                cause_row((enum cause)c)->word);
+            more = true;
+        }
+}
+
+void
+row_says(struct text *t, const struct report *r, enum row row)
+{
+    const struct report_row *w = &r->rows[row];
+    struct number a, b;
+    text_clear(t);
+    if (!w->observed) {
+        TEXT(t, w->why);
+        return;
+    }
+    TEXT(t,
+        w->ruling == RULING_CONFORMS   ? "conforms"
+        : w->ruling == RULING_VIOLATES ? "violates the port table"
+                                       : "cannot tell",
+        w->why[0] != '\0' ? ": " : "", w->why);
+    row_witness_words(t, "first", row_witness(r, row, false));
+    if (w->failed > 0) {
+        TEXT(t, "; failed: ");
+        text_causes(t, w->failed_by);
+        row_witness_words(t, "first failure", row_witness(r, row, true));
+    }
+    if (row == ROW_INNER && w->working > 0)
+        TEXT(t, "; client certificate proven on ", number_text(w->mtls_proven, &a),
+            ", inferred on ", number_text(w->mtls_inferred, &b), " of ");
+    if (row == ROW_INNER && w->working > 0)
+        TEXT(t, number_text(w->working, &a), " working connections");
+}
+
+void
+report_result(struct text *t, const struct report *r)
+{
+    struct number a, b;
+    int k;
+    text_clear(t);
+    if (r->flows_xmpp == 0 && r->failed == 0) {
+        TEXT(t, "No XMPP federation was found in this capture.");
+        return;
+    }
+    for (k = ROW_IN; k <= ROW_COUNT; k++) {
+        enum row row = k == ROW_COUNT ? ROW_OTHER : (enum row)k;
+        const struct report_row *w = &r->rows[row];
+        enum row_state s = row_state(w);
+        if (row == ROW_OTHER && !w->observed)
+            continue;
+        if (row == ROW_OTHER)
+            TEXT(t, "XMPP off the port table: ");
+        else
+            TEXT(t, t->len > 0 ? " " : "", "Row ", number_text((uint64_t)k, &a),
+                row == ROW_OUT ? " (out) " : " (in) ");
+        TEXT(t, s == ROW_STATE_UNSEEN   ? "was not seen"
+                : s == ROW_STATE_WORKS  ? "works"
+                : s == ROW_STATE_PARTLY ? "works in part"
+                : s == ROW_STATE_FAILS  ? "does not work"
+                                        : "is unclear");
+        if (w->failed > 0)
+            TEXT(t, ": ", number_text(w->failed, &a), " of ", number_text(w->attempted, &b),
+                " failed");
+        else if (w->observed)
+            TEXT(t, ", ", number_text(w->attempted, &a), " tried");
+        TEXT(t, w->ruling == RULING_VIOLATES ? ", and violates the port table." : ".");
+    }
+}
+
+void
+report_advice(struct text *t, const struct report *r, size_t which)
+{
+    text_clear(t);
+    if (r->missing_rows[0] != '\0' && which-- == 0)
+        TEXT(t, "Required and not observed: ", r->missing_rows, ".");
+    else if ((r->external_known == KNOWN_INFERRED || r->external_known == KNOWN_NOT
+                 || r->internal_known == KNOWN_INFERRED)
+             && r->flows_xmpp > 0 && which-- == 0)
+        TEXT(t,
+            r->external_known == KNOWN_NOT ? "Which address is the edge is not known"
+                                           : "The addresses of the edge are inferred",
+            r->addresses_why[0] != '\0' ? " (" : "", r->addresses_why,
+            r->addresses_why[0] != '\0' ? ")" : "",
+            "; --external and --internal (or -c FILE) make it certain.");
+    else if (r->keys_would_help && which-- == 0)
+        TEXT(t, "Some content is inside TLS and could not be read; a key log of one of the servers "
+                "(--keys FILE) opens it.");
+    else if (r->keys_given && r->keys_used == 0 && which-- == 0)
+        TEXT(t, "The keys that were given fit none of the TLS sessions.");
+    else if (r->damaged && which-- == 0)
+        TEXT(t, "A file is damaged or could not be opened: what could be read was analysed.");
+}
+
+/* ---- attempts in words ---- */
+
+void
+attempt_title(struct text *t, const struct attempt *a)
+{
+    const char *const names[2] = { a->from, a->to };
+    char end[ENDPOINT_MAX];
+    int side;
+    text_clear(t);
+    if (!attempt_has_number(a)) {
+        TEXT(t, endpoint_text(&a->flow.side[0].address, 0, end), " looked for ");
+        text_clean(t, a->to);
+        return;
+    }
+    for (side = 0; side < 2; side++) {
+        const struct flow_side *s = &a->flow.side[side];
+        endpoint_text(&s->address, s->port, end);
+        TEXT(t, side > 0 ? " -> " : "");
+        text_clean(t, names[side]);
+        if (names[side][0] != '\0')
+            TEXT(t, " (", end, ")");
+        else
+            TEXT(t, end);
+    }
+}
+
+static void
+attempt_tls_facts(struct text *t, const struct attempt *a)
+{
+    const struct tls_view *v = &a->tls;
+    if (!v->client_hello && a->content != CONTENT_TLS) {
+        if (a->flow.established && a->content == CONTENT_XMPP)
+            TEXT(t, "no TLS; ");
+        return;
+    }
+    if (!v->server_hello)
+        TEXT(t, "TLS begun");
+    else
+        TEXT(t, tls_version_name(v->version), " ", v->cipher_name,
+            v->established ? "" : ", handshake not complete");
+    TEXT(
+        t, a->starttls ? " after STARTTLS" : " from the first byte", v->resumed ? ", resumed" : "");
+    if (v->proof != PROOF_UNKNOWN)
+        TEXT(t, ", client certificate: ", tls_proof_word(v->proof));
+    if (v->decrypted)
+        TEXT(t, ", read with keys");
+    else if (v->why_closed[0] != '\0')
+        TEXT(t, ", not readable (", v->why_closed, ")");
+    TEXT(t, "; ");
+}
+
+void
+attempt_facts(struct text *t, const struct attempt *a)
+{
+    static const char *const ends[] = { "open", "closed", "reset", "refused", "not answered",
+        "given up (ICMP)", "forgotten", "open at the end of the capture",
+        "given up by the analyzer" };
+    const struct verdict *v = a->verdict;
+    char length[STAMP_MAX];
+    text_clear(t);
+    if (!attempt_has_number(a))
+        return;
+    attempt_tls_facts(t, a);
+    TEXT(t, "reached ", reach_word(v->reached), v->reach_inferred ? " (inferred)" : "");
+    if (v->method[0] != '\0')
+        TEXT(t, " with ", v->method);
+    TEXT(t, "; ");
+    if (attempt_stanzas(a) > 0) {
+        text_count(t, attempt_stanzas(a), "stanza", "stanzas");
+        TEXT(t, "; ");
+    }
+    TEXT(t, ends[a->flow.end], " after ", stamp_length(a->flow.last_ns - a->flow.first_ns, length));
+}
+
+void
+attempt_proofs(struct text *t, const struct verdict *v)
+{
+    struct number digits;
+    char stamp[STAMP_MAX];
+    unsigned i;
+    text_clear(t);
+    for (i = 0; i < v->nproofs; i++) {
+        const struct proof *p = &v->proofs[i];
+        TEXT(t, i > 0 ? ", " : "", "packet ", number_text(p->frame, &digits), " (", p->what, ")");
+        if (p->time_ns != 0)
+            TEXT(t, " at ", stamp_text(p->time_ns, STAMP_SHORT, stamp));
+    }
+}
+
+/* A certificate may name any time at all.  "": not a time of this calendar with four digits. */
+static const char *
+stamp_seconds(int64_t seconds, char out[STAMP_MAX])
+{
+    time_t t = (time_t)seconds;
+    struct tm tm;
+    out[0] = '\0';
+    if ((int64_t)t != seconds || gmtime_r(&t, &tm) == NULL || tm.tm_year < -1900
+        || tm.tm_year > 8099)
+        return out;
+    snprintf(out, STAMP_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.000000000Z", tm.tm_year + 1900,
+        tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    return out;
+}
+
+/* Days are enough for a reader: 2026-06-01. */
+static void
+text_day(struct text *t, int64_t seconds)
+{
+    char stamp[STAMP_MAX];
+    stamp_seconds(seconds, stamp);
+    if (stamp[0] == '\0')
+        TEXT(t, "?");
+    else
+        text_put(t, stamp, 10);
+}
+
+void
+attempt_certificate(struct text *t, const struct attempt *a, int side)
+{
+    const struct cert *c = side == a->tls.client_side ? a->tls.client : a->tls.server;
+    text_clear(t);
+    if (c == NULL)
+        return;
+    if (!c->readable) {
+        TEXT(t, "not readable, SHA-256 ", c->fingerprint);
+        return;
+    }
+    text_clean(t, c->subject);
+    TEXT(t, "; names ");
+    text_clean(t, c->names[0] != '\0' ? c->names : "none");
+    TEXT(t, "; ", c->self_signed ? "self-signed" : "issuer ");
+    text_clean(t, c->self_signed ? "" : c->issuer);
+    TEXT(t, "; valid ");
+    text_day(t, c->not_before);
+    TEXT(t, " to ");
+    text_day(t, c->not_after);
+    TEXT(t,
+        cert_expired_at(c, a->flow.first_ns) ? " (EXPIRED)"
+        : cert_early_at(c, a->flow.first_ns) ? " (NOT VALID YET)"
+                                             : "",
+        "; SHA-256 ", c->fingerprint);
+}
+
+/* ---- groups ---- */
+
+static enum cause
+group_cause(const struct attempt *a, enum group_kind kind)
+{
+    const struct verdict *v = a->verdict;
+    switch (kind) {
+    case GROUP_FAILED:
+        return v->outcome == OUTCOME_FAILED ? v->cause : CAUSE_NONE;
+    case GROUP_SETBACK:
+        return v->outcome == OUTCOME_FAILED ? CAUSE_NONE : v->setback;
+    case GROUP_UNKNOWN:
+        return v->outcome == OUTCOME_UNKNOWN ? CAUSE_CAPTURE_SHORT : CAUSE_NONE;
+    }
+    return CAUSE_NONE;
+}
+
+static bool
+group_takes(const struct group *g, const struct attempt *a, enum cause cause)
+{
+    const struct verdict *v = a->verdict, *w = g->first->verdict;
+    return g->cause == cause && v->row == w->row && v->direction == w->direction
+           && v->fault == w->fault && v->cause_inferred == w->cause_inferred
+           && v->keys_would_help == w->keys_would_help && strcmp(a->from, g->first->from) == 0
+           && strcmp(a->to, g->first->to) == 0;
+}
+
+static int
+group_order(const void *l, const void *r)
+{
+    const struct group *a = l, *b = r;
+    if (a->count != b->count)
+        return a->count > b->count ? -1 : 1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+struct group *
+report_groups(const struct report *r, enum group_kind kind, size_t *n)
+{
+    struct group *list = r->nattempts == 0 ? NULL : calloc(r->nattempts, sizeof *list);
+    size_t i, k;
+    *n = 0;
+    for (i = 0; list != NULL && i < r->nattempts; i++) {
+        const struct attempt *a = r->attempts[i];
+        enum cause cause = group_cause(a, kind);
+        if (cause == CAUSE_NONE)
+            continue;
+        for (k = 0; k < *n && !group_takes(&list[k], a, cause); k++)
+            ;
+        if (k == *n)
+            list[(*n)++] = (struct group){ a, a, i, 0, cause };
+        list[k].last = a;
+        list[k].count++;
+    }
+    if (*n == 0) {
+        free(list);
+        return NULL;
+    }
+    qsort(list, *n, sizeof *list, group_order);
+    return list;
+}
+
+const char *
+group_partner(const struct group *g)
+{
+    const struct attempt *a = g->first;
+    const struct verdict *v = a->verdict;
+    switch (v->direction) {
+    case DIRECTION_IN:
+        return a->from;
+    case DIRECTION_OUT:
+        return a->to;
+    case DIRECTION_UNKNOWN:
+        break;
+    }
+    return v->fault == 0 ? a->from : a->to;
+}
+
+void
+group_when(struct text *t, const struct group *g)
+{
+    struct number digits;
+    char stamp[STAMP_MAX];
+    text_clear(t);
+    if (g->count > 1)
+        TEXT(t, number_text(g->count, &digits), " times from ");
+    TEXT(t, stamp_text(g->first->flow.first_ns, STAMP_SHORT, stamp));
+    if (g->count > 1)
+        TEXT(t, " to ", stamp_text(g->last->flow.first_ns, STAMP_SHORT, stamp));
+}
+
+/* What somebody needs who has no capture: who, when, between which addresses, how often, what was
+ * said. */
+void
+group_forward(struct text *t, const struct group *g)
+{
+    const struct attempt *a = g->first;
+    const struct cause_row *row = cause_row(g->cause);
+    struct number digits;
+    char stamp[STAMP_MAX];
+    const char *forward = a->verdict->forward;
+    char upper[2] = { 0, 0 };
+    text_clear(t);
+    if (forward[0] == '\0')
+        return;
+    upper[0] = (char)(forward[0] >= 'a' && forward[0] <= 'z' ? forward[0] - 'a' + 'A' : forward[0]);
+    TEXT(t, upper, forward + 1, strchr("?.!", forward[strlen(forward) - 1]) != NULL ? "" : ".",
+        " Seen at ", stamp_text(a->flow.first_ns, STAMP_LONG, stamp), ": ");
+    if (attempt_has_number(a)) {
+        struct text title = { NULL, 0, 0 };
+        attempt_title(&title, a);
+        TEXT(t, title.at, ", ", row->what);
+        text_free(&title);
+    } else {
+        TEXT(t, "the domain ");
+        text_clean(t, a->to);
+        TEXT(t, ": ", row->what);
+    }
+    if (a->verdict->words[0] != '\0') {
+        TEXT(t, "; what was said: \"");
+        text_clean(t, a->verdict->words);
+        TEXT(t, "\"");
+    }
+    if (a->id[0] != '\0') {
+        TEXT(t, "; stream id ");
+        text_clean(t, a->id);
+    }
+    if (g->count > 1)
+        TEXT(t, "; ", number_text(g->count, &digits), " times until ",
+            stamp_text(g->last->flow.first_ns, STAMP_LONG, stamp));
+    TEXT(t, ".");
+}
+
+uint64_t
+report_ungrouped(const struct report *r, enum cause c)
+{
+    uint64_t listed = 0;
+    size_t i;
+    for (i = 0; i < r->nattempts; i++)
+        listed += r->attempts[i]->verdict->outcome == OUTCOME_FAILED
+                  && r->attempts[i]->verdict->cause == c;
+    return r->failed_by[c] > listed ? r->failed_by[c] - listed : 0;
+}
+
+/* ---- ladders ---- */
+
+const char *
+cover_word(enum cover c)
+{
+    static const char *const words[] = { "plain", "handshake", "decrypted", "encrypted" };
+    return words[c];
+}
+
+struct ladder
+ladder_begin(const struct attempt *a)
+{
+    struct ladder l = { a, 0, false, false };
+    l.tls = a->content == CONTENT_TLS;
+    return l;
+}
+
+/* What XMPP says after a ClientHello was inside TLS.  In TLS 1.3 that may come before the end of
+ * the handshake. */
+static enum cover
+ladder_cover(struct ladder *l, const struct event *e)
+{
+    enum event_kind k = e->kind;
+    if (k == EVENT_TLS_HELLO)
+        l->tls = true;
+    if (k == EVENT_TLS_UP)
+        l->up = true;
+    if (!l->tls || k == EVENT_DNS || k == EVENT_TCP_SYN || k == EVENT_TCP_OPEN)
+        return COVER_PLAIN;
+    if (k == EVENT_TLS_DATA)
+        return COVER_CLOSED;
+    if (k >= EVENT_HEADER && k <= EVENT_XML_BAD)
+        return COVER_OPEN;
+    if (!l->up)
+        return COVER_HANDSHAKE;
+    return l->a->tls.decrypted ? COVER_OPEN : COVER_CLOSED;
+}
+
+bool
+ladder_next(struct ladder *l, struct rung *out)
+{
+    const struct attempt *a = l->a;
+    const struct event *e;
+    int64_t before;
+    if (l->next == a->nevents)
+        return false;
+    e = &a->events[l->next];
+    before = l->next == 0 ? e->time_ns : a->events[l->next - 1].time_ns;
+    memset(out, 0, sizeof *out);
+    out->e = e;
+    out->cover = ladder_cover(l, e);
+    out->arrow = e->kind != EVENT_GAP;
+    if (a->nevents == ATTEMPT_EVENTS_MAX && l->next == ATTEMPT_EVENTS_MAX - 16)
+        out->left_out = a->events_left_out;
+    if (e->time_ns - before >= LADDER_PAUSE_NS)
+        out->pause_ns = e->time_ns - before;
+    l->next++;
+    return true;
+}
+
+/* Domains are told; who of the domain it was only with --show-content. */
+static void
+text_jid(struct text *t, const char *jid, bool show)
+{
+    size_t resource = strcspn(jid, "/");
+    const char *at = memchr(jid, '@', resource);
+    if (show || (at == NULL && jid[resource] == '\0')) {
+        TEXT(t, jid);
+        return;
+    }
+    if (at != NULL)
+        TEXT(t, "***@");
+    at = at == NULL ? jid : at + 1;
+    text_put(t, at, (size_t)(jid + resource - at));
+    TEXT(t, jid[resource] != '\0' ? "/***" : "");
+}
+
+static void
+rung_pair(struct text *t, const struct event *e, bool show)
+{
+    if (e->from[0] != '\0')
+        text_jid(t, e->from, show);
+    if (e->to[0] != '\0') {
+        TEXT(t, e->from[0] != '\0' ? " to " : "to ");
+        text_jid(t, e->to, show);
+    }
+}
+
+static void
+rung_quote(struct text *t, const char *s)
+{
+    if (s[0] != '\0')
+        TEXT(t, t->len > 0 ? " " : "", "\"", s, "\"");
+}
+
+/* Negotiation elements: how they look on the wire, without what is secret. */
+static void
+rung_element(struct text *what, struct text *detail, const struct event *e, bool show)
+{
+    enum xe_element_kind k = e->element;
+    bool question = k == XE_KIND_DB_RESULT || k == XE_KIND_DB_VERIFY;
+    if (question || k == XE_KIND_DB_RESULT_ANSWER || k == XE_KIND_DB_VERIFY_ANSWER) {
+        bool verify = k == XE_KIND_DB_VERIFY || k == XE_KIND_DB_VERIFY_ANSWER;
+        TEXT(what, verify ? "<db:verify>" : "<db:result>",
+            question ? verify ? " is this key good?" : " dialback key" : " ",
+            question ? "" : e->what);
+        rung_pair(detail, e, show);
+        if (verify && question && e->what[0] != '\0')
+            TEXT(detail, ", stream ", e->what);
+    } else if (k == XE_KIND_UNKNOWN) {
+        TEXT(what, "<", e->what, "/>");
+        rung_pair(detail, e, show);
+    } else {
+        TEXT(what,
+            k == XE_KIND_SASL_FAILURE  ? "<failure/> SASL"
+            : k == XE_KIND_TLS_FAILURE ? "<failure/> TLS"
+                                       : "<",
+            k == XE_KIND_SASL_FAILURE || k == XE_KIND_TLS_FAILURE ? "" : xe_element_kind_name(k),
+            k == XE_KIND_SASL_FAILURE || k == XE_KIND_TLS_FAILURE ? "" : "/>",
+            e->what[0] != '\0' ? " " : "", e->what);
+        rung_pair(detail, e, show);
+    }
+    rung_quote(detail, e->text);
+}
+
+static void
+rung_stanza(struct text *what, struct text *detail, const struct attempt *a, const struct event *e,
+    bool show)
+{
+    int i = e->element == XE_KIND_MESSAGE ? 0 : e->element == XE_KIND_PRESENCE ? 1 : 2;
+    uint64_t n = a->stanzas[e->side & 1][i];
+    struct number digits;
+    TEXT(what, "<", xe_element_kind_name(e->element), "/>", e->what[0] != '\0' ? " " : "", e->what);
+    rung_pair(detail, e, show);
+    if (n > 1 && strncmp(e->what, "error", 5) != 0)
+        TEXT(detail, ", first of ", number_text(n, &digits));
+    if (show)
+        rung_quote(detail, e->text);
+}
+
+/* TCP and the capture itself. */
+static void
+rung_tcp(struct text *what, struct text *detail, const struct event *e)
+{
+    static const char *const words[] = { "SYN", "SYN, ACK", "RST: connection refused", "FIN", "RST",
+        "ICMP error", "gap" };
+    TEXT(what, words[e->kind], e->kind == EVENT_GAP ? ": " : "",
+        e->kind == EVENT_GAP ? e->what : "");
+    if (e->kind != EVENT_GAP)
+        TEXT(detail, e->what);
+    TEXT(detail, e->text);
+}
+
+static void
+rung_tls(struct text *what, struct text *detail, const struct attempt *a, const struct event *e)
+{
+    enum event_kind k = e->kind;
+    if (k == EVENT_TLS_HELLO) {
+        TEXT(what, "TLS ClientHello");
+        TEXT(detail, e->to[0] != '\0' ? "for " : "", e->to, e->to[0] != '\0' ? ", " : "", e->what);
+    } else if (k == EVENT_TLS_SERVER) {
+        TEXT(what, "TLS ServerHello");
+        TEXT(detail, e->what);
+    } else if (k == EVENT_TLS_CERT) {
+        TEXT(what, "TLS Certificate");
+        TEXT(detail, e->from, e->what[0] != '\0' ? "; names " : "", e->what,
+            e->text[0] != '\0' ? "; " : "", e->text);
+    } else if (k == EVENT_TLS_UP) {
+        TEXT(what, "TLS handshake complete");
+        TEXT(detail, e->what);
+    } else if (k == EVENT_TLS_ALERT) {
+        TEXT(what, "TLS alert ", e->what);
+    } else {
+        TEXT(what, "encrypted");
+        ladder_closed_words(detail, a, e->side & 1);
+    }
+}
+
+void
+ladder_closed_words(struct text *t, const struct attempt *a, int side)
+{
+    struct number digits;
+    text_count(t, a->tls.app_records[side], "record", "records");
+    TEXT(t, ", ", number_text(a->tls.app_bytes[side], &digits), " bytes",
+        a->tls.why_closed[0] != '\0' ? ": " : "", a->tls.why_closed);
+}
+
+static void
+rung_stream(struct text *what, struct text *detail, const struct event *e, bool show)
+{
+    enum event_kind k = e->kind;
+    if (k == EVENT_HEADER) {
+        TEXT(what, "<stream:stream>");
+        rung_pair(detail, e, show);
+        TEXT(detail, e->what[0] != '\0' ? ", id " : "", e->what,
+            e->text[0] != '\0' ? ", namespace " : "", e->text);
+    } else if (k == EVENT_FEATURES) {
+        TEXT(what, "<stream:features>");
+        TEXT(detail, e->what[0] != '\0' ? e->what : "none");
+    } else if (k == EVENT_STREAM_ERROR) {
+        TEXT(what, "<stream:error> ", e->what);
+        rung_quote(detail, e->text);
+    } else if (k == EVENT_STREAM_END) {
+        TEXT(what, "</stream:stream>");
+    } else {
+        TEXT(what, "bad XML: ", e->what);
+        rung_quote(detail, e->text);
+    }
+}
+
+void
+rung_words(struct text *what, struct text *detail, const struct attempt *a, const struct rung *g,
+    bool show)
+{
+    const struct event *e = g->e;
+    text_clear(what);
+    text_clear(detail);
+    if (e->kind <= EVENT_GAP)
+        rung_tcp(what, detail, e);
+    else if (e->kind <= EVENT_TLS_DATA)
+        rung_tls(what, detail, a, e);
+    else if (e->kind == EVENT_ELEMENT)
+        rung_element(what, detail, e, show);
+    else if (e->kind == EVENT_STANZA)
+        rung_stanza(what, detail, a, e, show);
+    else if (e->kind == EVENT_DNS) {
+        TEXT(what, "DNS ", e->side == 0 ? "question " : "answer ", e->what);
+        TEXT(detail, e->to, e->side == 0 ? "" : ": ", e->side == 0 ? "" : e->text);
+    } else
+        rung_stream(what, detail, e, show);
+}
+
+/* ---- text on a terminal ---- */
+
+#define WIDTH            100
+#define GROUPS_PRINTED   60      /* the rest is in --json and --html */
+#define PARTNERS_PRINTED 200
+#define LABEL            9       /* columns of the labels at the top */
+#define DNS_PRINTED      200
+
+enum tone { TONE_PLAIN, TONE_GOOD, TONE_BAD, TONE_WARN, TONE_HEAD, TONE_DIM };
+
+struct printer {
+    FILE                *to;
+    bool                 colour;
+    const struct report *r;
+    struct text          line;     /* for one sentence */
+    struct text          more;
+};
+
+static void
+print_tone(const struct printer *p, enum tone tone)
+{
+    static const char *const codes[] = { "0", "32", "1;31", "33", "1", "2" };
+    if (p->colour)
+        fprintf(p->to, "\033[%sm", codes[tone]);
+}
+
+static void
+print_toned(const struct printer *p, enum tone tone, const char *s)
+{
+    if (tone != TONE_PLAIN)
+        print_tone(p, tone);
+    fputs(s, p->to);
+    if (tone != TONE_PLAIN)
+        print_tone(p, TONE_PLAIN);
+}
+
+static void
+print_spaces(const struct printer *p, size_t n)
+{
+    for (; n > 0; n--)
+        fputc(' ', p->to);
+}
+
+static size_t
+columns_of(const char *s)
+{
+    size_t left = strlen(s), columns = 0;
+    while (left > 0) {
+        uint32_t c;
+        size_t n = utf8_next(s, left, &c);
+        if (n == 0)
+            break;
+        columns += utf8_columns(c);
+        s += n;
+        left -= n;
+    }
+    return columns;
+}
+
+/* As much of s as fits; ".." shows that something is missing.  s is clean.  Returns the columns it
+ * took. */
+static size_t
+print_cut(const struct printer *p, const char *s, size_t room)
+{
+    size_t all = columns_of(s), columns = 0, left = strlen(s);
+    size_t max = all <= room ? room : room < 2 ? 0 : room - 2;
+    while (left > 0) {
+        uint32_t c;
+        size_t n = utf8_next(s, left, &c);
+        if (n == 0 || columns + utf8_columns(c) > max)
+            break;
+        fwrite(s, 1, n, p->to);
+        columns += utf8_columns(c);
+        s += n;
+        left -= n;
+    }
+    if (all > room && room >= 2) {
+        fputs("..", p->to);
+        columns += 2;
+    }
+    return columns;
+}
+
+/* A word that does not fit on a line of its own is broken.  Returns the column after it. */
+static size_t
+print_word(const struct printer *p, const char *at, size_t len, size_t indent, size_t column)
+{
+    while (len > 0) {
+        uint32_t c;
+        size_t n = utf8_next(at, len, &c);
+        if (n == 0)
+            break;
+        if (column + utf8_columns(c) > WIDTH) {
+            fputc('\n', p->to);
+            print_spaces(p, indent);
+            column = indent;
+        }
+        fwrite(at, 1, n, p->to);
+        column += utf8_columns(c);
+        at += n;
+        len -= n;
+    }
+    return column;
+}
+
+/* A label and a text (clean) that goes on under itself. */
+static void
+print_text(const struct printer *p, size_t before, enum tone tone, const char *label, size_t indent,
+    const char *s)
+{
+    size_t column = before + columns_of(label);
+    bool first = true;
+    print_spaces(p, before);
+    print_toned(p, tone, label);
+    if (column < indent) {
+        print_spaces(p, indent - column);
+        column = indent;
+    }
+    while (*s != '\0') {
+        size_t len = strcspn(s, " ");
+        size_t wide = 0, i = 0;
+        while (i < len) {
+            uint32_t c;
+            size_t n = utf8_next(s + i, len - i, &c);
+            wide += n == 0 ? 1 : utf8_columns(c);
+            i += n == 0 ? 1 : n;
+        }
+        if (!first && column + 1 + wide > WIDTH) {
+            fputc('\n', p->to);
+            print_spaces(p, indent);
+            column = indent;
+        } else if (!first) {
+            fputc(' ', p->to);
+            column++;
+        }
+        column = print_word(p, s, len, indent, column);
+        first = false;
+        s += len;
+        s += strspn(s, " ");
+    }
+    fputc('\n', p->to);
+}
+
+static void
+print_heading(const struct printer *p, const char *s, const char *more)
+{
+    fputc('\n', p->to);
+    print_toned(p, TONE_HEAD, s);
+    if (more[0] != '\0')
+        fputc(' ', p->to);
+    fputs(more, p->to);
+    fputc('\n', p->to);
+}
+
+/* ---- tables ---- */
+
+#define TABLE_COLUMNS 10
+#define ROW_ADDRESSES 31     /* columns for source and destination in the port table */
+
+struct column {
+    const char *title;
+    size_t      width;
+    bool        right;
+};
+
+/* One line; the cells are texts, clean.  The last column is not padded. */
+static void
+print_cells(const struct printer *p, const struct column *c, size_t n, size_t indent,
+    const char *const *cells, const enum tone *tones)
+{
+    size_t i;
+    print_spaces(p, indent);
+    for (i = 0; i < n; i++) {
+        size_t wide = columns_of(cells[i]), pad;
+        if (wide > c[i].width)
+            wide = c[i].width;
+        pad = c[i].width - wide;
+        if (c[i].right)
+            print_spaces(p, pad);
+        if (tones[i] != TONE_PLAIN)
+            print_tone(p, tones[i]);
+        print_cut(p, cells[i], c[i].width);
+        if (tones[i] != TONE_PLAIN)
+            print_tone(p, TONE_PLAIN);
+        if (!c[i].right && i + 1 < n)
+            print_spaces(p, pad);
+        fputs(i + 1 < n ? "  " : "\n", p->to);
+    }
+}
+
+static void
+print_titles(const struct printer *p, const struct column *c, size_t n, size_t indent)
+{
+    const char *cells[TABLE_COLUMNS];
+    enum tone tones[TABLE_COLUMNS];
+    size_t i;
+    for (i = 0; i < n; i++) {
+        cells[i] = c[i].title;
+        tones[i] = TONE_DIM;
+    }
+    print_cells(p, c, n, indent, cells, tones);
+}
+
+/* ---- the parts of the text ---- */
+
+static void
+print_capture(struct printer *p)
+{
+    const struct report *r = p->r;
+    char stamp[STAMP_MAX];
+    struct text *t = &p->line;
+    size_t i;
+    text_clear(t);
+    for (i = 0; i < r->nfiles && i < 3; i++) {
+        TEXT(t, i > 0 ? ", " : "");
+        text_clean(t, r->files[i].name);
+    }
+    if (r->nfiles > 3) {
+        TEXT(t, " and ");
+        text_count(t, r->nfiles - 3, "more file", "more files");
+    }
+    if (r->nfiles > 0)
+        TEXT(t, ": ");
+    text_count(t, r->packets, "packet", "packets");
+    TEXT(t, ", ");
+    text_count(t, r->flows, "TCP connection", "TCP connections");
+    TEXT(t, ", ");
+    text_count(t, r->flows_xmpp, "of them federation", "of them federation");
+    if (r->dns_messages > 0) {
+        TEXT(t, ", ");
+        text_count(t, r->dns_messages, "DNS message", "DNS messages");
+    }
+    if (r->first_ns > 0) {
+        TEXT(t, "; ", stamp_text(r->first_ns, STAMP_LONG, stamp), ", ");
+        TEXT(t, stamp_length(r->last_ns - r->first_ns, stamp));
+    }
+    print_text(p, 0, TONE_HEAD, "CAPTURE", LABEL, t->at);
+}
+
+static void
+print_edge(struct printer *p)
+{
+    const struct report *r = p->r;
+    struct text *t = &p->line;
+    text_clear(t);
+    TEXT(t, "external ");
+    text_addresses(t, r->external, r->nexternal, REPORT_ADDRESSES_MAX);
+    TEXT(t, r->nexternal > 0 ? " (" : "", r->nexternal > 0 ? known_word(r->external_known) : "",
+        r->nexternal > 0 ? ")" : "", ", internal ");
+    text_addresses(t, r->internal, r->ninternal, REPORT_ADDRESSES_MAX);
+    TEXT(t, r->ninternal > 0 ? " (" : "", r->ninternal > 0 ? known_word(r->internal_known) : "",
+        r->ninternal > 0 ? ")" : "");
+    print_text(p, 0, TONE_HEAD, "EDGE", LABEL, t->at);
+}
+
+static void
+print_result(struct printer *p)
+{
+    const struct report *r = p->r;
+    bool bad = r->failed > 0 || r->exit_code != 0;
+    bool none = r->flows_xmpp == 0 && r->failed == 0;
+    size_t i;
+    report_result(&p->line, r);
+    print_text(p, 0, none ? TONE_WARN : bad ? TONE_BAD : TONE_GOOD, "RESULT", LABEL, p->line.at);
+    for (i = 0;; i++) {
+        report_advice(&p->line, r, i);
+        if (p->line.len == 0)
+            return;
+        text_clear(&p->more);
+        text_clean(&p->more, p->line.at);
+        print_text(p, 0, TONE_WARN, "note", LABEL, p->more.at);
+    }
+}
+
+static const char *
+row_place(enum row row)
+{
+    static const char *const places[] = { "-", "1", "2", "3" };
+    return places[row];
+}
+
+/* "row 1", "no row of the port table", "name service" */
+static void
+text_place(struct text *t, const struct attempt *a)
+{
+    enum row row = a->verdict->row;
+    if (!attempt_has_number(a))
+        TEXT(t, "name service");
+    else if (row == ROW_OTHER)
+        TEXT(t, "no row of the port table");
+    else
+        TEXT(t, "row ", row_place(row));
+}
+
+static enum tone
+row_tone(enum row_state s)
+{
+    static const enum tone tones[] = { TONE_DIM, TONE_GOOD, TONE_WARN, TONE_BAD, TONE_WARN };
+    return tones[s];
+}
+
+static void
+print_row(struct printer *p, const struct column *c, enum row row, bool brief)
+{
+    const struct report_row *w = &p->r->rows[row];
+    struct number n[5];
+    struct row_face f = row_face(p->r, row, brief, &p->more);
+    enum row_state s = row_state(w);
+    const char *const cells[TABLE_COLUMNS] = { row_place(row), f.service, f.source, f.target,
+        number_text(w->attempted, &n[0]), number_text(w->established, &n[1]),
+        number_text(w->working, &n[2]), number_text(w->failed, &n[3]),
+        number_text(w->unknown, &n[4]), row_state_word(s) };
+    enum tone tones[TABLE_COLUMNS] = { TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN,
+        TONE_PLAIN, TONE_PLAIN, w->failed > 0 ? TONE_BAD : TONE_PLAIN, TONE_PLAIN, row_tone(s) };
+    print_cells(p, c, TABLE_COLUMNS, 1, cells, tones);
+}
+
+/* Addresses that do not fit are told in the line above: their interfaces take their place. */
+static bool
+print_fit_rows(struct printer *p, struct column *source, struct column *target)
+{
+    size_t wide[2] = { source->width, target->width };
+    int k;
+    for (k = ROW_IN; k < ROW_COUNT; k++) {
+        struct row_face f = row_face(p->r, (enum row)k, false, &p->more);
+        size_t *w = &wide[k == ROW_OUT ? 0 : 1];
+        size_t need = columns_of(k == ROW_OUT ? f.source : f.target);
+        *w = need > *w ? need : *w;
+    }
+    if (wide[0] + wide[1] > ROW_ADDRESSES)
+        return false;
+    source->width = wide[0];
+    target->width = wide[1];
+    return true;
+}
+
+static void
+print_rows(struct printer *p)
+{
+    struct column c[TABLE_COLUMNS] = { { "row", 3, false }, { "protocol/port", 15, false },
+        { "source", 13, false }, { "destination", 13, false }, { "tried", 5, true },
+        { "TCP", 4, true }, { "worked", 6, true }, { "failed", 6, true }, { "?", 3, true },
+        { "result", 8, false } };
+    bool brief = !print_fit_rows(p, &c[2], &c[3]);
+    char label[16];
+    int k;
+    print_heading(p, "PORT TABLE", "(?: not known how it ended)");
+    print_titles(p, c, TABLE_COLUMNS, 1);
+    for (k = ROW_IN; k < ROW_COUNT; k++)
+        print_row(p, c, (enum row)k, brief);
+    if (p->r->rows[ROW_OTHER].observed)
+        print_row(p, c, ROW_OTHER, brief);
+    for (k = ROW_IN; k <= ROW_COUNT; k++) {
+        enum row row = k == ROW_COUNT ? ROW_OTHER : (enum row)k;
+        if (!p->r->rows[row].observed)
+            continue;
+        row_says(&p->line, p->r, row);
+        text_clear(&p->more);
+        text_clean(&p->more, p->line.at);
+        snprintf(label, sizeof label, row == ROW_OTHER ? "others" : "row %s", row_place(row));
+        print_text(p, 1,
+            p->r->rows[row].ruling == RULING_VIOLATES ? TONE_BAD
+                                                      : row_tone(row_state(&p->r->rows[row])),
+            label, LABEL, p->more.at);
+    }
+}
+
+static void
+print_violation(struct printer *p, const struct report_violation *v)
+{
+    struct text *t = &p->line;
+    struct number n, f;
+    char stamp[STAMP_MAX], from[ENDPOINT_MAX], to[ENDPOINT_MAX];
+    text_clear(t);
+    TEXT(t, violation_text(v->kind), ": ", endpoint_text(&v->source, 0, from), " -> ",
+        endpoint_text(&v->target, v->port, to), ", packet ", number_text(v->frame, &n), " at ",
+        stamp_text(v->time_ns, STAMP_SHORT, stamp), ", connection #", number_text(v->flow, &f));
+    if (v->detail[0] != '\0') {
+        TEXT(t, " (");
+        text_clean(t, v->detail);
+        TEXT(t, ")");
+    }
+    TEXT(t, v->suspected ? "; only if the addresses of the edge are inferred rightly" : "");
+    print_text(
+        p, 1, v->suspected ? TONE_WARN : TONE_BAD, v->suspected ? "maybe" : "breach", 9, t->at);
+}
+
+/* Each kind once, and how many more. */
+static void
+print_violations(struct printer *p)
+{
+    const struct report *r = p->r;
+    size_t i;
+    int k;
+    if (r->nviolations > 0)
+        print_heading(p, "VIOLATIONS OF THE PORT TABLE", "");
+    for (k = 0; k < VIOLATION_COUNT; k++) {
+        uint64_t shown = 0, certain = 0;
+        for (i = 0; i < ROW_COUNT; i++)
+            certain += r->rows[i].violations[k];
+        for (i = 0; i < r->nviolations; i++) {
+            if (r->violations[i].kind != (enum violation_kind)k)
+                continue;
+            if (shown++ < 3)
+                print_violation(p, &r->violations[i]);
+        }
+        if (certain > shown)
+            shown = certain;
+        if (shown > 3) {
+            text_clear(&p->line);
+            text_count(&p->line, shown - 3, "more", "more");
+            TEXT(&p->line, " of this kind (", violation_word((enum violation_kind)k), ")");
+            print_text(p, 9, TONE_PLAIN, "", 9, p->line.at);
+        }
+    }
+}
+
+/* "pa.example - pb.example": ours first. */
+static void
+partner_names(struct text *t, const struct report_partner *q)
+{
+    text_clear(t);
+    text_clean(t, q->ours[0] != '\0' ? q->ours : q->inner ? "edge" : "(not named)");
+    TEXT(t, " - ");
+    text_clean(t, q->theirs[0] != '\0' ? q->theirs : q->inner ? "gateway" : "(not named)");
+}
+
+static bool
+way_is_used(const struct report_way *w)
+{
+    return w->attempts > 0;
+}
+
+static void
+print_way(struct printer *p, const struct column *c, const struct report_partner *q, bool out,
+    const char *names)
+{
+    const struct report_way *w = out ? &q->out : &q->in;
+    struct number n[5];
+    char reached[32], tls[16];
+    const char *const cells[TABLE_COLUMNS] = { names,
+        q->inner ? out ? "out 3" : "in  3"
+        : out    ? "out 2"
+                 : "in  1",
+        number_text(w->attempts, &n[0]), number_text(w->worked, &n[1]),
+        number_text(w->failed, &n[2]), number_text(w->unknown, &n[3]), reached,
+        w->method[0] == '\0'    ? "-"
+        : strlen(w->method) > 8 ? "hidden"
+                                : w->method,
+        tls, number_text(w->stanzas[0] + w->stanzas[1] + w->stanzas[2], &n[4]) };
+    enum tone tones[TABLE_COLUMNS] = { TONE_PLAIN, TONE_PLAIN, TONE_PLAIN,
+        w->worked > 0 ? TONE_GOOD : TONE_PLAIN, w->failed > 0 ? TONE_BAD : TONE_PLAIN, TONE_PLAIN,
+        TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN };
+    snprintf(reached, sizeof reached, "%s%s", reach_word(w->reached), w->reach_inferred ? "?" : "");
+    snprintf(tls, sizeof tls, "%s", w->tls_version == 0 ? "-" : tls_version_name(w->tls_version)
+        + (strncmp(tls_version_name(w->tls_version), "TLS ", 4) == 0 ? 4 : 0));
+    print_cells(p, c, TABLE_COLUMNS, 1, cells, tones);
+}
+
+/* Names take the room that the other columns leave. */
+static void
+print_fit_partners(struct printer *p, struct column *c)
+{
+    const struct report *r = p->r;
+    size_t i, k, wide = 8, used = 1;
+    for (i = 0; i < r->npartners; i++)
+        for (k = 0; k < 2; k++) {
+            const struct report_way *w = k == 0 ? &r->partners[i].in : &r->partners[i].out;
+            size_t n = strlen(reach_word(w->reached)) + w->reach_inferred;
+            if (way_is_used(w) && n > c[6].width)
+                c[6].width = n;
+        }
+    for (k = 1; k < TABLE_COLUMNS; k++)
+        used += 2 + c[k].width;
+    for (i = 0; i < r->npartners; i++) {
+        partner_names(&p->more, &r->partners[i]);
+        if (columns_of(p->more.at) > wide)
+            wide = columns_of(p->more.at);
+    }
+    c[0].width = wide > WIDTH - used ? WIDTH - used : wide;
+}
+
+static void
+print_partner(struct printer *p, const struct column *c, const struct report_partner *q)
+{
+    const char *names;
+    partner_names(&p->more, q);
+    names = p->more.at;
+    if (columns_of(names) > c[0].width) {
+        print_text(p, 1, TONE_PLAIN, "", 1, names);
+        names = "";
+    }
+    if (way_is_used(&q->out) || !way_is_used(&q->in)) {
+        print_way(p, c, q, true, names);
+        names = "";
+    }
+    if (way_is_used(&q->in))
+        print_way(p, c, q, false, names);
+}
+
+/* Those that have trouble come first. */
+static void
+print_partners(struct printer *p)
+{
+    struct column c[TABLE_COLUMNS] = { { "ours - partner", 14, false }, { "way", 5, false },
+        { "tried", 5, true }, { "ok", 4, true }, { "failed", 6, true }, { "?", 3, true },
+        { "got to", 7, false }, { "method", 8, false }, { "TLS", 3, false },
+        { "stanzas", 7, true } };
+    const struct report *r = p->r;
+    size_t printed = 0, i;
+    int pass;
+    if (r->npartners == 0)
+        return;
+    print_fit_partners(p, c);
+    print_heading(p, "PARTNERS", "");
+    print_titles(p, c, TABLE_COLUMNS, 1);
+    for (pass = 0; pass < 2; pass++)
+        for (i = 0; i < r->npartners && printed < PARTNERS_PRINTED; i++)
+            if ((r->partners[i].in.failed + r->partners[i].out.failed > 0) == (pass == 0)) {
+                print_partner(p, c, &r->partners[i]);
+                printed++;
+            }
+    if (r->npartners > printed || r->partners_left_out > 0) {
+        text_clear(&p->line);
+        text_count(
+            &p->line, r->npartners - printed, "more pair of domains", "more pairs of domains");
+        TEXT(&p->line, " (--json lists them); ");
+        text_count(&p->line, r->partners_left_out, "attempt", "attempts");
+        TEXT(&p->line, " with others over the ceiling");
+        print_text(p, 1, TONE_WARN, "more", LABEL, p->line.at);
+    }
+}
+
+/* ---- failures ---- */
+
+static void
+print_group_title(struct printer *p, const struct group *g, size_t number)
+{
+    const struct verdict *v = g->first->verdict;
+    struct number n;
+    char label[32];
+    struct text *t = &p->line;
+    snprintf(label, sizeof label, "%lu", (unsigned long)number);
+    group_when(&p->more, g);
+    text_clear(t);
+    TEXT(t, cause_row(g->cause)->word, v->cause_inferred ? " (inferred)" : "", ", ");
+    text_place(t, g->first);
+    if (v->direction != DIRECTION_UNKNOWN)
+        TEXT(t, v->direction == DIRECTION_IN ? " (in)" : " (out)");
+    TEXT(t, ": ", p->more.at);
+    if (attempt_has_number(g->first))
+        TEXT(t, ", connection #", number_text(g->first->flow.number, &n));
+    print_text(p, 1, TONE_BAD, label, 5, t->at);
+}
+
+static void
+print_field(struct printer *p, const char *label, enum tone tone, const char *s)
+{
+    if (s[0] == '\0')
+        return;
+    text_clear(&p->more);
+    text_clean(&p->more, s);
+    print_text(p, 5, tone, label, 16, p->more.at);
+}
+
+static void
+print_group(struct printer *p, const struct group *g, size_t number)
+{
+    const struct verdict *v = g->first->verdict;
+    struct number n, m;
+    print_group_title(p, g, number);
+    print_field(p, "what", TONE_DIM, v->story);
+    print_field(p, "their words", TONE_DIM, v->words);
+    attempt_proofs(&p->line, v);
+    if (v->joined != 0)
+        TEXT(&p->line, p->line.len > 0 ? ", " : "", "connection #", number_text(v->joined, &n),
+            " (other half of the dialback)");
+    if (g->count > 1)
+        TEXT(&p->line,
+            p->line.len > 0 ? "; the last one began with packet "
+                            : "the last one began with packet ",
+            number_text(g->last->flow.first_frame, &m));
+    print_field(p, "evidence", TONE_DIM, p->line.at);
+    print_field(p, "do", TONE_HEAD, v->remedy);
+    group_forward(&p->line, g);
+    if (p->line.len > 0) {
+        const char *who = group_partner(g);
+        struct text label = { NULL, 0, 0 };
+        text_clear(&label);
+        TEXT(&label, "tell ");
+        text_clean(&label, who[0] != '\0' ? who : "the partner");
+        if (columns_of(label.at) > 10)
+            print_text(p, 5, TONE_PLAIN, "", 5, label.at);
+        print_field(p, columns_of(label.at) > 10 ? "" : label.at, TONE_HEAD, p->line.at);
+        text_free(&label);
+    }
+}
+
+static void
+print_ungrouped(struct printer *p)
+{
+    struct text *t = &p->line;
+    struct number n;
+    int c;
+    text_clear(t);
+    for (c = 0; c < CAUSE_COUNT; c++) {
+        uint64_t more = report_ungrouped(p->r, (enum cause)c);
+        if (more > 0)
+            TEXT(t, t->len > 0 ? ", " : "", number_text(more, &n), " ",
+                cause_row((enum cause)c)->word);
+    }
+    if (t->len > 0) {
+        text_clear(&p->more);
+        TEXT(&p->more, "counted, not listed: ", t->at);
+        print_text(p, 1, TONE_WARN, "more", 5, p->more.at);
+    }
+}
+
+static void
+print_groups(struct printer *p, enum group_kind kind, const char *heading, const char *remark)
+{
+    size_t n = 0, i;
+    struct group *list = report_groups(p->r, kind, &n);
+    if (n > 0)
+        print_heading(p, heading, remark);
+    for (i = 0; i < n && i < GROUPS_PRINTED; i++)
+        print_group(p, &list[i], i + 1);
+    if (n > GROUPS_PRINTED) {
+        text_clear(&p->line);
+        text_count(&p->line, n - GROUPS_PRINTED, "more reason is", "more reasons are");
+        TEXT(&p->line, " in the details and in --json");
+        print_text(p, 1, TONE_WARN, "more", 5, p->line.at);
+    }
+    if (n > 0 && kind == GROUP_FAILED)
+        print_ungrouped(p);
+    free(list);
+}
+
+static void
+print_unknown(struct printer *p)
+{
+    size_t n = 0, i;
+    struct group *list = report_groups(p->r, GROUP_UNKNOWN, &n);
+    if (n > 0)
+        print_heading(p, "NOT KNOWN HOW IT ENDED", "");
+    for (i = 0; i < n && i < GROUPS_PRINTED; i++) {
+        print_group_title(p, &list[i], i + 1);
+        print_field(p, "what", TONE_DIM, list[i].first->verdict->story);
+        attempt_proofs(&p->line, list[i].first->verdict);
+        print_field(p, "evidence", TONE_DIM, p->line.at);
+    }
+    if (n > GROUPS_PRINTED) {
+        text_clear(&p->line);
+        text_count(&p->line, n - GROUPS_PRINTED, "more entry is", "more entries are");
+        TEXT(&p->line, " in the details and in --json");
+        print_text(p, 1, TONE_WARN, "more", 5, p->line.at);
+    }
+    free(list);
+}
+
+static void
+print_remarks(struct printer *p)
+{
+    const struct report *r = p->r;
+    struct number n;
+    bool any = false;
+    int k;
+    for (k = 0; k < REMARK_COUNT; k++) {
+        if (r->remarks[k] == 0)
+            continue;
+        if (!any)
+            print_heading(p, "ABOUT THE CAPTURE", "");
+        any = true;
+        text_clear(&p->line);
+        TEXT(&p->line, remark_text((enum remark)k), ": ");
+        text_count(&p->line, r->remarks[k], "time", "times");
+        if (r->remark_frame[k] != 0)
+            TEXT(&p->line, ", first at packet ", number_text(r->remark_frame[k], &n));
+        if (r->remark_detail[k][0] != '\0') {
+            TEXT(&p->line, " (");
+            text_clean(&p->line, r->remark_detail[k]);
+            TEXT(&p->line, ")");
+        }
+        print_text(p, 1, TONE_PLAIN, remark_word((enum remark)k), 18, p->line.at);
+    }
+}
+
+/* ---- ladders in text ----
+ *
+ *      time  packet  pa.example                            pb.example
+ *  +0.000000      7  |-- SYN ------------------------------------->|
+ *  +0.000020      8  |<-------------------------------- SYN, ACK --|    | not encrypted
+ *  +0.004100     16  :-- TLS ClientHello  for pb.example --------->:    : handshake
+ *  +0.009800     20  #-- <stream:stream>  pa.example to pb.. ----->#    # inside TLS, opened with
+ *                keys
+ *  +0.009900     21  %-- encrypted  12 records, 3210 bytes ------->%    % inside TLS, closed
+ */
+#define LADDER_LEFT  22
+#define LADDER_WIDE  (WIDTH - LADDER_LEFT - 2)    /* between the two lines */
+
+static char
+cover_line(enum cover c)
+{
+    static const char lines[] = { '|', ':', '#', '%' };
+    return lines[c];
+}
+
+static void
+print_dashes(const struct printer *p, size_t n)
+{
+    for (; n > 0; n--)
+        fputc('-', p->to);
+}
+
+/* A remark in the middle of the ladder. */
+static void
+print_rung_note(const struct printer *p, char line, char fill, const char *s)
+{
+    size_t wide = columns_of(s) + 2 > LADDER_WIDE - 4 ? LADDER_WIDE - 4 : columns_of(s) + 2;
+    size_t left = (LADDER_WIDE - wide) / 2, i;
+    print_spaces(p, LADDER_LEFT);
+    fputc(line, p->to);
+    for (i = 0; i < left; i++)
+        fputc(i % 2 == 0 ? fill : ' ', p->to);
+    fputc(' ', p->to);
+    print_cut(p, s, wide - 2);
+    fputc(' ', p->to);
+    for (i = left + wide; i < LADDER_WIDE; i++)
+        fputc(i % 2 == 0 ? fill : ' ', p->to);
+    fputc(line, p->to);
+    fputc('\n', p->to);
+}
+
+static enum tone
+rung_tone(const struct event *e)
+{
+    bool bad = e->kind == EVENT_TCP_REFUSED || e->kind == EVENT_TCP_RST || e->kind == EVENT_ICMP
+               || e->kind == EVENT_STREAM_ERROR || e->kind == EVENT_XML_BAD
+               || (e->kind == EVENT_TLS_ALERT && strncmp(e->what, "close_notify", 12) != 0)
+               || (e->kind == EVENT_ELEMENT
+                   && (e->element == XE_KIND_SASL_FAILURE || e->element == XE_KIND_TLS_FAILURE));
+    return bad ? TONE_BAD : e->kind == EVENT_GAP ? TONE_WARN : TONE_PLAIN;
+}
+
+static void
+print_rung(struct printer *p, const struct attempt *a, const struct rung *g, struct text *room)
+{
+    char stamp[STAMP_MAX], line = cover_line(g->cover);
+    size_t wide, max = LADDER_WIDE - 6;
+    rung_words(&p->line, &p->more, a, g, p->r->show_content);
+    text_clear(room);
+    text_clean(room, p->line.at);
+    if (p->more.len > 0) {
+        TEXT(room, "  ");
+        text_clean(room, p->more.at);
+    }
+    fprintf(p->to, "%12s %7llu  ", stamp_offset(a->flow.first_ns, g->e->time_ns, stamp),
+        (unsigned long long)g->e->frame);
+    wide = columns_of(room->at) > max ? max : columns_of(room->at);
+    fputc(line, p->to);
+    if (g->e->side == 0) {
+        fputs("-- ", p->to);
+    } else {
+        fputc('<', p->to);
+        print_dashes(p, LADDER_WIDE - wide - 5);
+        fputc(' ', p->to);
+    }
+    if (rung_tone(g->e) != TONE_PLAIN)
+        print_tone(p, rung_tone(g->e));
+    wide = print_cut(p, room->at, max);
+    if (rung_tone(g->e) != TONE_PLAIN)
+        print_tone(p, TONE_PLAIN);
+    if (g->e->side == 0) {
+        fputc(' ', p->to);
+        print_dashes(p, LADDER_WIDE - wide - 5);
+        fputc('>', p->to);
+    } else {
+        fputs(" --", p->to);
+    }
+    fprintf(p->to, "%c\n", line);
+}
+
+static void
+print_ladder_head(struct printer *p, const struct attempt *a)
+{
+    const char *const names[2] = { a->from, a->to };
+    char ends[2][ENDPOINT_MAX];
+    size_t half = (LADDER_WIDE + 2) / 2 - 1, wide;
+    int i;
+    for (i = 0; i < 2; i++)
+        endpoint_text(&a->flow.side[i].address, a->flow.side[i].port, ends[i]);
+    for (i = 0; i < 2; i++) {
+        const char *left = i == 0 ? names[0] : ends[0], *right = i == 0 ? names[1] : ends[1];
+        if (i == 0 && names[0][0] == '\0' && names[1][0] == '\0')
+            continue;
+        fputs(i == 0 ? "        time  packet  " : "                      ", p->to);
+        text_clear(&p->line);
+        text_clean(&p->line, left);
+        wide = print_cut(p, p->line.at, half);
+        text_clear(&p->line);
+        text_clean(&p->line, right);
+        print_spaces(p, LADDER_WIDE + 2 - wide
+                            - (columns_of(p->line.at) > half ? half : columns_of(p->line.at)));
+        print_cut(p, p->line.at, half);
+        fputc('\n', p->to);
+    }
+}
+
+static void
+print_ladder(struct printer *p, const struct attempt *a)
+{
+    struct ladder l = ladder_begin(a);
+    struct text room = { NULL, 0, 0 };
+    struct rung g;
+    char length[STAMP_MAX];
+    print_ladder_head(p, a);
+    while (ladder_next(&l, &g)) {
+        if (g.left_out > 0) {
+            text_clear(&room);
+            text_count(&room, g.left_out, "event left out", "events left out");
+            print_rung_note(p, cover_line(g.cover), '.', room.at);
+        }
+        if (g.pause_ns > 0) {
+            text_clear(&room);
+            TEXT(&room, stamp_length(g.pause_ns, length), " later");
+            print_rung_note(p, cover_line(g.cover), ' ', room.at);
+        }
+        if (g.arrow) {
+            print_rung(p, a, &g, &room);
+            continue;
+        }
+        rung_words(&p->line, &p->more, a, &g, p->r->show_content);
+        text_clear(&room);
+        text_clean(&room, p->line.at);
+        TEXT(&room,
+            g.e->side == 0 ? " (from the initiator, packet " : " (from the responder, packet ");
+        text_put(&room, length,
+            (size_t)snprintf(length, sizeof length, "%llu)", (unsigned long long)g.e->frame));
+        print_rung_note(p, cover_line(g.cover), '/', room.at);
+    }
+    text_free(&room);
+}
+
+/* ---- single attempts ---- */
+
+static void
+print_attempt_title(struct printer *p, const struct attempt *a)
+{
+    static const enum tone tones[] = { TONE_GOOD, TONE_BAD, TONE_WARN };
+    const struct verdict *v = a->verdict;
+    char label[32], stamp[STAMP_MAX];
+    if (attempt_has_number(a))
+        snprintf(label, sizeof label, "#%llu", (unsigned long long)a->flow.number);
+    else
+        snprintf(label, sizeof label, "DNS");
+    attempt_title(&p->line, a);
+    text_clear(&p->more);
+    TEXT(&p->more, stamp_text(a->flow.first_ns, STAMP_SHORT, stamp), " ", p->line.at, ", ");
+    text_place(&p->more, a);
+    TEXT(&p->more, ": ",
+        v->outcome == OUTCOME_UNKNOWN ? "not known how it ended" : outcome_word(v->outcome));
+    if (v->cause != CAUSE_NONE && v->outcome == OUTCOME_FAILED)
+        TEXT(&p->more, ", ", cause_row(v->cause)->word, v->cause_inferred ? " (inferred)" : "");
+    else if (v->setback != CAUSE_NONE)
+        TEXT(&p->more, " after ", cause_row(v->setback)->word);
+    print_text(p, 1, tones[v->outcome], label, 7, p->more.at);
+}
+
+static bool
+attempt_is_about_certificates(const struct attempt *a)
+{
+    const struct verdict *v = a->verdict;
+    enum cause c = v->outcome == OUTCOME_FAILED ? v->cause : v->setback;
+    return c >= CAUSE_CERT_MISSING && c <= CAUSE_SASL_REFUSED;
+}
+
+static void
+print_attempt(struct printer *p, const struct attempt *a, bool ladder)
+{
+    static const char *const cert[2] = { "initiator's certificate: ", "responder's certificate: " };
+    char community[COMMUNITY_MAX];
+    struct number n;
+    int side;
+    print_attempt_title(p, a);
+    attempt_facts(&p->line, a);
+    if (p->line.len > 0)
+        TEXT(&p->line, "; packet ", number_text(a->flow.first_frame, &n), " on",
+            community_of(&a->flow, community)[0] != '\0' ? "; Community ID " : "", community);
+    text_clear(&p->more);
+    text_clean(&p->more, p->line.at);
+    if (p->more.len > 0)
+        print_text(p, 7, TONE_PLAIN, "", 7, p->more.at);
+    for (side = 0; side < 2; side++) {
+        attempt_certificate(&p->line, a, side);
+        if (p->line.len > 0 && (ladder || attempt_is_about_certificates(a)))
+            print_text(p, 7, TONE_DIM, cert[side], 9, p->line.at);
+    }
+    if (!ladder)
+        return;
+    fputc('\n', p->to);
+    print_ladder(p, a);
+    fputc('\n', p->to);
+}
+
+static void
+print_attempts(struct printer *p, bool ladder)
+{
+    const struct report *r = p->r;
+    size_t i;
+    if (r->nattempts == 0)
+        return;
+    text_clear(&p->line);
+    if (ladder)
+        TEXT(&p->line, "(| not encrypted, : TLS handshake, # inside TLS, % not readable)");
+    print_heading(p, "DETAILS", p->line.at);
+    for (i = 0; i < r->nattempts; i++)
+        print_attempt(p, r->attempts[i], ladder);
+    if (r->attempts_left_out > 0) {
+        text_clear(&p->line);
+        text_count(&p->line, r->attempts_left_out, "attempt", "attempts");
+        TEXT(&p->line, " over the ceiling: counted above, not listed here");
+        print_text(p, 1, TONE_WARN, "more", 7, p->line.at);
+    }
+}
+
+static void
+dns_targets(struct text *t, const struct dns_fact *f)
+{
+    struct number n;
+    char end[ENDPOINT_MAX];
+    unsigned i;
+    for (i = 0; i < f->ntargets; i++) {
+        const struct dns_target *x = &f->targets[i];
+        TEXT(t, i == 0 ? ": " : ", ");
+        if (f->type != DNS_SRV) {
+            TEXT(t, endpoint_text(&x->address, 0, end));
+            continue;
+        }
+        text_clean(t, x->host);
+        TEXT(t, ":", number_text(x->port, &n));
+    }
+}
+
+static void
+print_dns(struct printer *p)
+{
+    const struct report *r = p->r;
+    struct number n;
+    char stamp[STAMP_MAX];
+    size_t i;
+    if (r->ndns > 0)
+        print_heading(p, "NAME SERVICE", "");
+    for (i = 0; i < r->ndns && i < DNS_PRINTED; i++) {
+        const struct dns_fact *f = &r->dns[i];
+        bool answered = f->answer_frame != 0;
+        text_clear(&p->line);
+        TEXT(&p->line, dns_type_word(f->type), " ");
+        text_clean(&p->line, f->name);
+        TEXT(&p->line, ": ", dns_result_word(f->result));
+        dns_targets(&p->line, f);
+        TEXT(&p->line, "; packet ", number_text(answered ? f->answer_frame : f->query_frame, &n),
+            " at ", stamp_text(answered ? f->answer_ns : f->query_ns, STAMP_SHORT, stamp));
+        print_text(p, 1, TONE_PLAIN, "DNS", 7, p->line.at);
+    }
+    if (r->ndns > DNS_PRINTED || r->dns_left_out > 0) {
+        text_clear(&p->line);
+        text_count(&p->line, (r->ndns > DNS_PRINTED ? r->ndns - DNS_PRINTED : 0) + r->dns_left_out,
+            "question", "questions");
+        print_text(p, 1, TONE_WARN, "more", 7, p->line.at);
+    }
+}
+
+int
+report_text(const struct report *r, FILE *to, bool colour, bool ladder)
+{
+    struct printer p = { to, colour, r, { NULL, 0, 0 }, { NULL, 0, 0 } };
+    print_capture(&p);
+    print_edge(&p);
+    print_result(&p);
+    print_rows(&p);
+    print_violations(&p);
+    print_partners(&p);
+    print_groups(&p, GROUP_FAILED, "FAILURES", "");
+    print_groups(&p, GROUP_SETBACK, "WORKED IN THE END, BUT", "");
+    print_unknown(&p);
+    print_remarks(&p);
+    print_attempts(&p, ladder);
+    print_dns(&p);
+    text_free(&p.line);
+    text_free(&p.more);
+    return fflush(to) != 0 || ferror(to) != 0 ? -1 : 0;
+}
+
+/* ---- JSON Lines ---- */
+
+struct json {
+    FILE *to;
+    bool  comma;     /* something stands before in this object or list */
+};
+
+/* RFC 8259 7.  Valid UTF-8 whatever comes in; characters that cannot be seen are escaped. */
+static void
+json_quoted(struct json *j, const char *s)
+{
+    size_t left = strlen(s);
+    fputc('"', j->to);
+    while (left > 0) {
+        uint32_t c = 0;
+        size_t n = utf8_next(s, left, &c);
+        if (n == 0 && utf8_is_cut(s, left))
+            break;
+        if (n == 0)
+            fprintf(j->to, "\\\\x%02x", (unsigned)(unsigned char)*s);
+        else if (c == '"' || c == '\\')
+            fprintf(j->to, "\\%c", (char)c);
+        else if (utf8_is_odd(c) && c < 0x10000)
+            fprintf(j->to, "\\u%04lx", (unsigned long)c);
+        else if (utf8_is_odd(c))
+            fprintf(j->to, "\\u%04lx\\u%04lx", (unsigned long)(0xd7c0 + (c >> 10)),
+                (unsigned long)(0xdc00 | (c & 0x3ff)));
+        else
+            fwrite(s, 1, n, j->to);
+        n += n == 0;
+        s += n;
+        left -= n;
+    }
+    fputc('"', j->to);
+}
+
+static void
+json_key(struct json *j, const char *key)
+{
+    if (j->comma)
+        fputc(',', j->to);
+    j->comma = true;
+    if (key != NULL)
+        fprintf(j->to, "\"%s\":", key);
+}
+
+static void
+json_open(struct json *j, const char *key, char bracket)
+{
+    json_key(j, key);
+    fputc(bracket, j->to);
+    j->comma = false;
+}
+
+static void
+json_close(struct json *j, char bracket)
+{
+    fputc(bracket, j->to);
+    j->comma = true;
+}
+
+static void
+json_text(struct json *j, const char *key, const char *s)
+{
+    json_key(j, key);
+    json_quoted(j, s);
+}
+
+static void
+json_number(struct json *j, const char *key, uint64_t n)
+{
+    json_key(j, key);
+    fprintf(j->to, "%llu", (unsigned long long)n);
+}
+
+static void
+json_null(struct json *j, const char *key)
+{
+    json_key(j, key);
+    fputs("null", j->to);
+}
+
+/* 0 stands for "none". */
+static void
+json_number_or_null(struct json *j, const char *key, uint64_t n)
+{
+    if (n == 0)
+        json_null(j, key);
+    else
+        json_number(j, key, n);
+}
+
+static void
+json_bool(struct json *j, const char *key, bool yes)
+{
+    json_key(j, key);
+    fputs(yes ? "true" : "false", j->to);
+}
+
+static void
+json_time(struct json *j, const char *key, int64_t ns)
+{
+    char stamp[STAMP_MAX], epoch[64];
+    snprintf(epoch, sizeof epoch, "%s_epoch", key);
+    if (ns <= 0) {
+        json_null(j, key);
+        json_null(j, epoch);
+        return;
+    }
+    json_text(j, key, stamp_text(ns, STAMP_ISO, stamp));
+    json_key(j, epoch);
+    fprintf(j->to, "%lld.%09lld", (long long)(ns / SECOND), (long long)(ns % SECOND));
+}
+
+static void
+json_time_seconds(struct json *j, const char *key, int64_t seconds)
+{
+    char stamp[STAMP_MAX], epoch[64];
+    snprintf(epoch, sizeof epoch, "%s_epoch", key);
+    stamp_seconds(seconds, stamp);
+    if (stamp[0] == '\0') {
+        json_null(j, key);
+        json_null(j, epoch);
+        return;
+    }
+    json_text(j, key, stamp);
+    json_key(j, epoch);
+    fprintf(j->to, "%lld.000000000", (long long)seconds);
+}
+
+static void
+json_seconds(struct json *j, const char *key, int64_t ns)
+{
+    bool minus = ns < 0;
+    ns = minus ? -ns : ns;
+    json_key(j, key);
+    fprintf(j->to, "%s%lld.%09lld", minus ? "-" : "", (long long)(ns / SECOND),
+        (long long)(ns % SECOND));
+}
+
+static void
+json_address(struct json *j, const char *key, const struct address *a)
+{
+    char text[ENDPOINT_MAX];
+    json_text(j, key, endpoint_text(a, 0, text));
+}
+
+static void
+json_begin(struct json *j, const char *type)
+{
+    j->comma = false;
+    fputc('{', j->to);
+    json_text(j, "type", type);
+}
+
+static void
+json_end(struct json *j)
+{
+    fputs("}\n", j->to);
+}
+
+/* What joins the lines of one attempt. */
+static void
+json_attempt_key(struct json *j, const struct attempt *a, size_t number)
+{
+    char community[COMMUNITY_MAX];
+    json_number(j, "attempt", number);
+    json_number_or_null(j, "flow", a->flow.number);
+    if (community_of(&a->flow, community)[0] != '\0')
+        json_text(j, "community_id", community);
+    else
+        json_null(j, "community_id");
+}
+
+static const char *
+side_word(int side)
+{
+    return side == 0 ? "initiator" : "responder";
+}
+
+static void
+json_side(struct json *j, const char *key, int side)
+{
+    if (side == 0 || side == 1)
+        json_text(j, key, side_word(side));
+    else
+        json_null(j, key);
+}
+
+/* ---- capture ---- */
+
+static void
+json_files(struct json *j, const struct report *r)
+{
+    static const char *const formats[] = { "pcap", "pcapng", "live" };
+    size_t i;
+    json_open(j, "files", '[');
+    for (i = 0; i < r->nfiles; i++) {
+        const struct capture_file *f = &r->files[i];
+        json_open(j, NULL, '{');
+        json_text(j, "name", f->name);
+        json_text(j, "format", formats[f->format]);
+        json_number(j, "packets", f->frames);
+        json_number(j, "bytes", f->bytes);
+        json_time(j, "first", f->first_ns);
+        json_time(j, "last", f->last_ns);
+        json_bool(j, "cut", f->cut);
+        json_bool(j, "damaged", f->damaged);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+    json_open(j, "interfaces", '[');
+    for (i = 0; i < r->ninterfaces; i++) {
+        const struct capture_interface *f = &r->interfaces[i];
+        json_open(j, NULL, '{');
+        json_number(j, "file", f->file);
+        json_text(j, "name", f->name);
+        json_text(j, "description", f->description);
+        json_number(j, "link_type", (uint64_t)f->link);
+        json_number(j, "snaplen", f->snaplen);
+        json_number(j, "packets", f->frames);
+        json_number(j, "drops", f->drops);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
+static void
+json_addresses(struct json *j, const char *key, const struct address *list, size_t n)
+{
+    size_t i;
+    json_open(j, key, '[');
+    for (i = 0; i < n; i++)
+        json_address(j, NULL, &list[i]);
+    json_close(j, ']');
+}
+
+static void
+json_remarks(struct json *j, const struct report *r)
+{
+    int k;
+    json_open(j, "remarks", '[');
+    for (k = 0; k < REMARK_COUNT; k++) {
+        if (r->remarks[k] == 0)
+            continue;
+        json_open(j, NULL, '{');
+        json_text(j, "remark", remark_word((enum remark)k));
+        json_text(j, "text", remark_text((enum remark)k));
+        json_number(j, "count", r->remarks[k]);
+        json_number_or_null(j, "packet", r->remark_frame[k]);
+        json_text(j, "detail", r->remark_detail[k]);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
+static void
+json_capture(struct json *j, const struct report *r)
+{
+    json_begin(j, "capture");
+    json_number(j, "schema", 1);
+    json_text(j, "program", "xmppedge-analyze");
+    json_text(j, "version", XE_VERSION);
+    json_files(j, r);
+    json_number(j, "packets", r->packets);
+    json_number(j, "connections", r->flows);
+    json_number(j, "attempts", r->flows_xmpp);
+    json_number(j, "attempts_listed", r->nattempts);
+    json_number(j, "dns_messages", r->dns_messages);
+    json_time(j, "first", r->first_ns);
+    json_time(j, "last", r->last_ns);
+    json_addresses(j, "external", r->external, r->nexternal);
+    json_text(j, "external_source", known_word(r->external_known));
+    json_addresses(j, "internal", r->internal, r->ninternal);
+    json_text(j, "internal_source", known_word(r->internal_known));
+    json_text(j, "addresses_why", r->addresses_why);
+    json_number(j, "external_port", r->external_port);
+    json_number(j, "internal_port", r->internal_port);
+    json_bool(j, "keys_given", r->keys_given);
+    json_number(j, "keys_used", r->keys_used);
+    json_number(j, "keys_unused", r->keys_unused);
+    json_bool(j, "keys_would_help", r->keys_would_help);
+    json_bool(j, "damaged", r->damaged);
+    json_bool(j, "content_shown", r->show_content);
+    json_remarks(j, r);
+    json_end(j);
+}
+
+/* ---- flow ---- */
+
+static void
+json_flow_side(struct json *j, const struct attempt *a, int side)
+{
+    const struct flow_side *s = &a->flow.side[side];
+    json_open(j, side_word(side), '{');
+    json_address(j, "address", &s->address);
+    json_number(j, "port", s->port);
+    json_text(j, "domain", side == 0 ? a->from : a->to);
+    json_number(j, "bytes", s->bytes);
+    json_number(j, "packets", s->packets);
+    json_number(j, "retransmitted", s->retransmitted);
+    json_number(j, "lost", s->lost);
+    json_time(j, "first", s->first_ns);
+    json_time(j, "last", s->last_ns);
+    json_close(j, '}');
+}
+
+static void
+json_certificate(struct json *j, const char *key, const struct cert *c)
+{
+    if (c == NULL) {
+        json_null(j, key);
+        return;
+    }
+    json_open(j, key, '{');
+    json_text(j, "subject", c->subject);
+    json_text(j, "issuer", c->issuer);
+    json_text(j, "names", c->names);
+    json_time_seconds(j, "not_before", c->not_before);
+    json_time_seconds(j, "not_after", c->not_after);
+    json_bool(j, "self_signed", c->self_signed);
+    json_number(j, "chain_length", c->chain_length);
+    json_text(j, "sha256", c->fingerprint);
+    json_close(j, '}');
+}
+
+static void
+json_tls(struct json *j, const struct attempt *a)
+{
+    const struct tls_view *v = &a->tls;
+    if (!v->client_hello && a->content != CONTENT_TLS) {
+        json_null(j, "tls");
+        return;
+    }
+    json_open(j, "tls", '{');
+    json_bool(j, "established", v->established);
+    json_text(j, "version", v->version == 0 ? "" : tls_version_name(v->version));
+    json_text(j, "cipher", v->cipher_name);
+    json_text(j, "sni", a->sni);
+    json_text(j, "alpn", a->alpn);
+    json_bool(j, "starttls", a->starttls);
+    json_bool(j, "resumed", v->resumed);
+    json_bool(j, "decrypted", v->decrypted);
+    json_text(j, "why_closed", v->why_closed);
+    json_text(j, "client_proof", tls_proof_word(v->proof));
+    json_text(j, "client_proof_how", v->proof_how);
+    json_text(j, "alert", v->alert_side < 0 ? "" : tls_alert_name(v->alert));
+    json_side(j, "alert_from", v->alert_side);
+    json_number_or_null(j, "alert_packet", v->alert_frame);
+    json_number(j, "records_initiator", v->app_records[0]);
+    json_number(j, "records_responder", v->app_records[1]);
+    json_certificate(j, "server_certificate", v->server);
+    json_certificate(j, "client_certificate", v->client);
+    json_close(j, '}');
+}
+
+static void
+json_stream(struct json *j, const struct attempt *a)
+{
+    int side;
+    json_open(j, "stream", '{');
+    json_text(j, "from", a->from);
+    json_text(j, "to", a->to);
+    json_text(j, "id", a->id);
+    json_text(j, "features", a->features);
+    json_bool(j, "bidi", a->bidi);
+    json_bool(j, "stream_management", a->sm);
+    json_bool(j, "trunk", a->trunk);
+    json_text(j, "error", a->error);
+    json_text(j, "error_text", a->error_text);
+    json_side(j, "error_from", a->error_side);
+    json_number_or_null(j, "error_packet", a->error_frame);
+    json_close(j, '}');
+    json_open(j, "stanzas", '{');
+    for (side = 0; side < 2; side++) {
+        json_open(j, side_word(side), '{');
+        json_number(j, "message", a->stanzas[side][0]);
+        json_number(j, "presence", a->stanzas[side][1]);
+        json_number(j, "iq", a->stanzas[side][2]);
+        json_number(j, "errors", a->stanza_errors[side]);
+        json_close(j, '}');
+    }
+    json_close(j, '}');
+}
+
+static void
+json_flow(struct json *j, const struct report *r, size_t i)
+{
+    const struct attempt *a = r->attempts[i];
+    const struct flow *f = &a->flow;
+    int k;
+    json_begin(j, "flow");
+    json_attempt_key(j, a, i + 1);
+    json_time(j, "first", f->first_ns);
+    json_time(j, "last", f->last_ns);
+    json_seconds(j, "duration", f->last_ns - f->first_ns);
+    json_text(j, "evidence", flow_evidence_word(f->evidence));
+    json_bool(j, "midstream", f->midstream);
+    json_bool(j, "established", f->established);
+    json_text(j, "end", flow_end_word(f->end));
+    json_number(j, "interface", f->interface);
+    json_open(j, "remarks", '[');
+    for (k = 0; k < REMARK_COUNT; k++)
+        if (((a->remarks | f->remarks) & 1u << k) != 0)
+            json_text(j, NULL, remark_word((enum remark)k));
+    json_close(j, ']');
+    json_flow_side(j, a, 0);
+    json_flow_side(j, a, 1);
+    json_tls(j, a);
+    json_stream(j, a);
+    json_end(j);
+}
+
+/* ---- event ---- */
+
+static void
+json_jid(struct json *j, const char *key, const char *jid, bool show, struct text *room)
+{
+    text_clear(room);
+    text_jid(room, jid, show);
+    json_text(j, key, room->at);
+}
+
+static void
+json_events(struct json *j, const struct report *r, size_t i)
+{
+    const struct attempt *a = r->attempts[i];
+    struct ladder l = ladder_begin(a);
+    struct text room = { NULL, 0, 0 };
+    struct rung g;
+    while (ladder_next(&l, &g)) {
+        const struct event *e = g.e;
+        bool element = e->kind == EVENT_ELEMENT || e->kind == EVENT_STANZA;
+        bool show = r->show_content || e->kind != EVENT_STANZA;
+        json_begin(j, "event");
+        json_attempt_key(j, a, i + 1);
+        json_number_or_null(j, "packet", e->frame);
+        json_time(j, "time", e->time_ns);
+        json_seconds(j, "offset", e->time_ns - a->flow.first_ns);
+        json_text(j, "event", event_word(e->kind));
+        json_text(j, "element", element ? xe_element_kind_name(e->element) : "");
+        json_text(j, "side", side_word(e->side));
+        json_text(j, "cover", cover_word(g.cover));
+        json_jid(j, "from", e->from, r->show_content || e->kind == EVENT_TLS_CERT, &room);
+        json_jid(j, "to", e->to, r->show_content, &room);
+        json_text(j, "what", e->what);
+        json_text(j, "text", show ? e->text : "");
+        json_end(j);
+    }
+    text_free(&room);
+}
+
+static void
+json_dns(struct json *j, const struct dns_fact *f)
+{
+    unsigned i;
+    json_begin(j, "event");
+    json_null(j, "attempt");
+    json_null(j, "flow");
+    json_null(j, "community_id");
+    json_text(j, "event", "dns-question");
+    json_number_or_null(j, "packet", f->query_frame);
+    json_time(j, "time", f->query_ns);
+    json_number_or_null(j, "answer_packet", f->answer_frame);
+    json_time(j, "answer", f->answer_ns);
+    json_address(j, "client", &f->client);
+    json_address(j, "server", &f->server);
+    json_text(j, "record", dns_type_word(f->type));
+    json_text(j, "name", f->name);
+    json_text(j, "domain", f->domain);
+    json_text(j, "service", f->service);
+    json_text(j, "result", dns_result_word(f->result));
+    json_text(j, "alias", f->alias);
+    json_number(j, "asked", f->asked);
+    json_number(j, "answered", f->answered);
+    json_open(j, "targets", '[');
+    for (i = 0; i < f->ntargets; i++) {
+        json_open(j, NULL, '{');
+        json_text(j, "host", f->targets[i].host);
+        json_number(j, "port", f->targets[i].port);
+        json_number(j, "priority", f->targets[i].priority);
+        json_number(j, "weight", f->targets[i].weight);
+        json_address(j, "address", &f->targets[i].address);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+    json_end(j);
+}
+
+/* ---- verdict ---- */
+
+static void
+json_verdict_begin(struct json *j, const char *about)
+{
+    json_begin(j, "verdict");
+    json_text(j, "about", about);
+}
+
+static void
+json_violation_list(struct json *j, const char *key, uint32_t bits)
+{
+    int k;
+    json_open(j, key, '[');
+    for (k = 0; k < VIOLATION_COUNT; k++)
+        if ((bits & 1u << k) != 0)
+            json_text(j, NULL, violation_word((enum violation_kind)k));
+    json_close(j, ']');
+}
+
+static void
+json_cause(struct json *j, const char *key, enum cause c)
+{
+    json_text(j, key, c == CAUSE_NONE ? "" : cause_row(c)->word);
+}
+
+static void
+json_attempt(struct json *j, const struct report *r, size_t i)
+{
+    const struct attempt *a = r->attempts[i];
+    const struct verdict *v = a->verdict;
+    unsigned k;
+    json_verdict_begin(j, "attempt");
+    json_attempt_key(j, a, i + 1);
+    json_text(j, "row", row_word(v->row));
+    json_text(j, "direction", direction_word(v->direction));
+    json_text(j, "outcome", outcome_word(v->outcome));
+    json_text(j, "reached", reach_word(v->reached));
+    json_bool(j, "reached_inferred", v->reach_inferred);
+    json_cause(j, "cause", v->cause);
+    json_bool(j, "cause_inferred", v->cause_inferred);
+    json_cause(j, "setback", v->setback);
+    json_side(j, "fault", v->fault);
+    json_text(j, "story", v->story);
+    json_text(j, "words", v->words);
+    json_text(j, "remedy", v->remedy);
+    json_text(j, "forward", v->forward);
+    json_text(j, "method", v->method);
+    json_bool(j, "keys_would_help", v->keys_would_help);
+    json_bool(j, "verify_only", v->verify_only);
+    json_bool(j, "domains_by_dns", v->domains_by_dns);
+    json_number_or_null(j, "joined", v->joined);
+    json_violation_list(j, "violations", v->violations);
+    json_violation_list(j, "suspected", v->suspected);
+    json_open(j, "proofs", '[');
+    for (k = 0; k < v->nproofs; k++) {
+        json_open(j, NULL, '{');
+        json_number_or_null(j, "packet", v->proofs[k].frame);
+        json_time(j, "time", v->proofs[k].time_ns);
+        json_text(j, "what", v->proofs[k].what);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+    json_end(j);
+}
+
+static void
+json_failed_by(struct json *j, const uint64_t failed_by[CAUSE_COUNT])
+{
+    int c;
+    json_open(j, "failed_by", '{');
+    for (c = 0; c < CAUSE_COUNT; c++)
+        if (failed_by[c] > 0)
+            json_number(j, cause_row((enum cause)c)->word, failed_by[c]);
+    json_close(j, '}');
+}
+
+static void
+json_row(struct json *j, const struct report *r, enum row row, struct text *room)
+{
+    const struct report_row *w = &r->rows[row];
+    struct row_face f = row_face(r, row, false, room);
+    int k;
+    json_verdict_begin(j, "row");
+    json_text(j, "row", row_word(row));
+    json_number_or_null(j, "number", (uint64_t)row);
+    json_text(j, "service", f.service);
+    json_text(j, "source", f.source);
+    json_text(j, "destination", f.target);
+    json_bool(j, "observed", w->observed);
+    json_text(j, "state", row_state_word(row_state(w)));
+    json_text(j, "ruling", ruling_word(w->ruling));
+    json_text(j, "why", w->why);
+    json_number(j, "attempted", w->attempted);
+    json_number(j, "established", w->established);
+    json_number(j, "working", w->working);
+    json_number(j, "failed", w->failed);
+    json_number(j, "unknown", w->unknown);
+    json_number(j, "stanzas", w->stanzas);
+    json_number(j, "mutual_tls_proven", w->mtls_proven);
+    json_number(j, "mutual_tls_inferred", w->mtls_inferred);
+    json_failed_by(j, w->failed_by);
+    json_open(j, "violations", '{');
+    for (k = 0; k < VIOLATION_COUNT; k++)
+        if (w->violations[k] > 0)
+            json_number(j, violation_word((enum violation_kind)k), w->violations[k]);
+    json_close(j, '}');
+    json_end(j);
+}
+
+static void
+json_violation(struct json *j, const struct report_violation *v)
+{
+    json_verdict_begin(j, "violation");
+    json_text(j, "kind", violation_word(v->kind));
+    json_text(j, "text", violation_text(v->kind));
+    json_text(j, "row", row_word(v->row));
+    json_bool(j, "suspected", v->suspected);
+    json_number_or_null(j, "flow", v->flow);
+    json_number_or_null(j, "packet", v->frame);
+    json_time(j, "time", v->time_ns);
+    json_address(j, "source", &v->source);
+    json_address(j, "destination", &v->target);
+    json_number(j, "port", v->port);
+    json_text(j, "detail", v->detail);
+    json_end(j);
+}
+
+static void
+json_way(struct json *j, const char *key, const struct report_way *w)
+{
+    json_open(j, key, '{');
+    json_number(j, "attempts", w->attempts);
+    json_number(j, "worked", w->worked);
+    json_number(j, "failed", w->failed);
+    json_number(j, "unknown", w->unknown);
+    json_number(j, "verifies", w->verifies);
+    json_text(j, "reached", reach_word(w->reached));
+    json_bool(j, "reached_inferred", w->reach_inferred);
+    json_text(j, "method", w->method);
+    json_text(j, "tls_version", w->tls_version == 0 ? "" : tls_version_name(w->tls_version));
+    json_text(j, "cipher", w->cipher);
+    json_bool(j, "client_certificate", w->client_cert);
+    json_number(j, "message", w->stanzas[0]);
+    json_number(j, "presence", w->stanzas[1]);
+    json_number(j, "iq", w->stanzas[2]);
+    json_number(j, "stanza_errors", w->stanza_errors);
+    json_cause(j, "last_cause", w->last_cause);
+    json_text(j, "last_words", w->last_words);
+    json_time(j, "last_failure", w->last_failure_ns);
+    json_time(j, "first", w->first_ns);
+    json_time(j, "last", w->last_ns);
+    json_close(j, '}');
+}
+
+static void
+json_partner(struct json *j, const struct report_partner *q)
+{
+    json_verdict_begin(j, "partner");
+    json_text(j, "ours", q->ours);
+    json_text(j, "theirs", q->theirs);
+    json_bool(j, "inner", q->inner);
+    json_way(j, "in", &q->in);
+    json_way(j, "out", &q->out);
+    json_end(j);
+}
+
+static void
+json_group(struct json *j, const struct group *g, const char *kind, struct text *room)
+{
+    const struct attempt *a = g->first;
+    const struct verdict *v = a->verdict;
+    const char *partner = group_partner(g);
+    json_verdict_begin(j, "cause");
+    json_text(j, "kind", kind);
+    json_cause(j, "cause", g->cause);
+    json_text(j, "what", cause_row(g->cause)->what);
+    json_number(j, "count", g->count);
+    json_text(j, "row", row_word(v->row));
+    json_text(j, "direction", direction_word(v->direction));
+    json_text(j, "ours", partner == a->to ? a->from : a->to);
+    json_text(j, "partner", partner);
+    json_time(j, "first", a->flow.first_ns);
+    json_time(j, "last", g->last->flow.first_ns);
+    json_number(j, "first_attempt", g->index + 1);
+    json_text(j, "story", v->story);
+    json_text(j, "words", v->words);
+    json_text(j, "remedy", v->remedy);
+    group_forward(room, g);
+    json_text(j, "forward", room->at);
+    json_end(j);
+}
+
+static void
+json_groups(struct json *j, const struct report *r, enum group_kind kind, struct text *room)
+{
+    size_t n = 0, i;
+    struct group *list = report_groups(r, kind, &n);
+    for (i = 0; i < n; i++)
+        json_group(j, &list[i], kind == GROUP_FAILED ? "failed" : "setback", room);
+    free(list);
+}
+
+static void
+json_summary(struct json *j, const struct report *r, struct text *room)
+{
+    json_verdict_begin(j, "summary");
+    json_number(j, "worked", r->worked);
+    json_number(j, "failed", r->failed);
+    json_number(j, "unknown", r->unknown);
+    json_number(j, "exit_status", (uint64_t)r->exit_code);
+    json_text(j, "missing_rows", r->missing_rows);
+    report_result(room, r);
+    json_text(j, "result", room->at);
+    json_number(j, "attempts_left_out", r->attempts_left_out);
+    json_number(j, "partners_left_out", r->partners_left_out);
+    json_number(j, "dns_left_out", r->dns_left_out);
+    json_failed_by(j, r->failed_by);
+    json_end(j);
+}
+
+int
+report_json(const struct report *r, FILE *to)
+{
+    struct json j = { to, false };
+    struct text room = { NULL, 0, 0 };
+    size_t i;
+    json_capture(&j, r);
+    for (i = 0; i < r->nattempts; i++) {
+        if (attempt_has_number(r->attempts[i]))
+            json_flow(&j, r, i);
+        json_events(&j, r, i);
+        json_attempt(&j, r, i);
+    }
+    for (i = 0; i < r->ndns; i++)
+        json_dns(&j, &r->dns[i]);
+    for (i = ROW_IN; i <= ROW_COUNT; i++)
+        json_row(&j, r, i == ROW_COUNT ? ROW_OTHER : (enum row)i, &room);
+    for (i = 0; i < r->nviolations; i++)
+        json_violation(&j, &r->violations[i]);
+    for (i = 0; i < r->npartners; i++)
+        json_partner(&j, &r->partners[i]);
+    json_groups(&j, r, GROUP_FAILED, &room);
+    json_groups(&j, r, GROUP_SETBACK, &room);
+    json_summary(&j, r, &room);
+    text_free(&room);
+    return fflush(to) != 0 || ferror(to) != 0 ? -1 : 0;
+}

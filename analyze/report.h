@@ -1,0 +1,154 @@
+/* report.h -- what report.c and html.c share: clean texts, times, words of events, failures put
+ * together
+ *
+ * Nothing here is for the stages below.  Functions that fill `out` return it.
+ */
+#ifndef XMPPEDGE_ANALYZE_REPORT_H
+#define XMPPEDGE_ANALYZE_REPORT_H
+
+#include "analyze.h"
+
+/* ---- texts ---- */
+
+/* One character of UTF-8: its length, 0 when the bytes are not valid.  *point: what it stands for.
+ * */
+size_t utf8_next(const char *at, size_t left, uint32_t *point);
+/* The text ends inside a character: it was cut, not damaged. */
+bool utf8_is_cut(const char *at, size_t left);
+/* Controls, marks that turn the direction of text, characters that cannot be seen. */
+bool utf8_is_odd(uint32_t point);
+/* Columns on a terminal: 0, 1 or 2. */
+unsigned utf8_columns(uint32_t point);
+
+/* `struct text` grows; the program ends with a message when memory is out. */
+void text_clear(struct text *t);
+void text_put(struct text *t, const char *at, size_t len);
+void text_join(struct text *t, ...); /* strings; the last argument is a null pointer of char */
+#define TEXT(t, ...) text_join(t, __VA_ARGS__, (const char *)NULL)
+/* Somebody else's text in printable UTF-8: anything odd is escaped as \xNN or \u{NNNN}. */
+void text_clean(struct text *t, const char *from);
+void text_free(struct text *t);
+
+#define NUMBER_MAX 24
+struct number { char at[NUMBER_MAX]; };    /* room for the digits of one number */
+const char *number_text(uint64_t n, struct number *out);
+/* "1 packet", "2 packets" */
+void text_count(struct text *t, uint64_t n, const char *one, const char *many);
+
+/* ---- times ---- */
+
+#define STAMP_MAX 40
+enum stamp {
+    STAMP_ISO,     /* 2026-06-01T10:00:00.123456789Z */
+    STAMP_LONG,    /* 2026-06-01 10:00:00.123 UTC */
+    STAMP_SHORT    /* 10:00:00.123 */
+};
+const char *stamp_text(int64_t time_ns, enum stamp s, char out[STAMP_MAX]);
+/* "+0.004123", in seconds */
+const char *stamp_offset(int64_t from_ns, int64_t to_ns, char out[STAMP_MAX]);
+/* "5.0 s", "3 min 20 s", "2 h 5 min" */
+const char *stamp_length(int64_t ns, char out[STAMP_MAX]);
+
+/* ---- names ---- */
+
+#define ENDPOINT_MAX 64
+const char *endpoint_text(const struct address *a, uint16_t port, char out[ENDPOINT_MAX]);
+
+/* Community ID version 1, seed 0; "" when there are no addresses, or no SHA-1 in the library. */
+#define COMMUNITY_MAX 32
+const char *community_id(const struct address *a, uint16_t a_port, const struct address *b,
+    uint16_t b_port, uint8_t protocol, char out[COMMUNITY_MAX]);
+const char *community_of(const struct flow *f, char out[COMMUNITY_MAX]);
+
+const char *event_word(enum event_kind k);        /* "tcp-syn" ...; static */
+
+/* ---- what is thought of a row, in one word ---- */
+
+enum row_state {
+    ROW_STATE_UNSEEN,
+    ROW_STATE_WORKS,
+    ROW_STATE_PARTLY,
+    ROW_STATE_FAILS,
+    ROW_STATE_UNCLEAR
+};
+enum row_state row_state(const struct report_row *row);
+const char    *row_state_word(enum row_state s);  /* "not seen", "works" ... */
+
+/* The three columns of the port table, and which way the connection is opened. */
+struct row_face { const char *service, *source, *target, *way; };
+struct row_face row_face(const struct report *r, enum row row, bool brief, struct text *room);
+/* What there is to say about a row, with evidence; "" for nothing. */
+void row_says(struct text *t, const struct report *r, enum row row);
+
+/* The whole result in one sentence for each row. */
+void report_result(struct text *t, const struct report *r);
+/* What would make the report better: keys, addresses. */
+void report_advice(
+    struct text *t, const struct report *r, size_t which); /* "" when there is no more */
+
+/* ---- attempts ---- */
+
+void attempt_title(
+    struct text *t, const struct attempt *a); /* "a.example (192.0.2.1:4711) -> b.example (...)" */
+void attempt_facts(struct text *t, const struct attempt *a);   /* TLS, method, stanzas, end */
+void attempt_proofs(
+    struct text *t, const struct verdict *v); /* "packet 7 (SYN) at 10:00:00.123, ..." */
+void attempt_certificate(struct text *t, const struct attempt *a, int side);  /* "" : none seen */
+bool attempt_has_number(const struct attempt *a);              /* false: only DNS was seen */
+uint64_t attempt_stanzas(const struct attempt *a);
+
+/* ---- failures: the same cause between the same domains is one entry ---- */
+
+struct group {
+    const struct attempt *first, *last;   /* borrowed */
+    size_t                index;          /* of the first, in report.attempts */
+    uint64_t              count;
+    enum cause            cause;          /* or the setback */
+};
+
+enum group_kind { GROUP_FAILED, GROUP_SETBACK, GROUP_UNKNOWN };
+
+/* Most frequent first.  NULL and *n == 0: there are none.  The caller frees it. */
+struct group *report_groups(const struct report *r, enum group_kind kind, size_t *n);
+const char   *group_partner(const struct group *g);           /* domain of the other side; "" */
+void          group_when(struct text *t, const struct group *g);
+/* The sentence to forward, complete with addresses and times; "" when there is nothing to tell the
+ * partner. */
+void          group_forward(struct text *t, const struct group *g);
+/* Failures that are in no group because their attempts were left out. */
+uint64_t      report_ungrouped(const struct report *r, enum cause c);
+
+/* ---- ladders ---- */
+
+/* How the connection is protected where an event happens. */
+enum cover { COVER_PLAIN, COVER_HANDSHAKE, COVER_OPEN, COVER_CLOSED };
+/* OPEN: inside TLS and decrypted; CLOSED: inside TLS, cannot be read. */
+const char *cover_word(enum cover c);
+
+/* One step of a ladder: an event and what surrounds it. */
+struct rung {
+    const struct event *e;       /* borrowed */
+    enum cover          cover;
+    bool                arrow;   /* false: a note, no packet of content (gap) */
+    uint64_t            left_out; /* events that were left out just before */
+    int64_t             pause_ns;   /* since the rung before; 0: not worth telling */
+};
+
+#define LADDER_PAUSE_NS 2000000000LL
+
+struct ladder {
+    const struct attempt *a;     /* borrowed */
+    unsigned              next;
+    bool                  tls;   /* a ClientHello was seen */
+    bool                  up;    /* the handshake is over */
+};
+
+struct ladder ladder_begin(const struct attempt *a);
+bool          ladder_next(struct ladder *l, struct rung *out);
+/* What happened: short; and the details ("" for none).  Both may hold odd bytes: clean them. */
+void rung_words(struct text *what, struct text *detail, const struct attempt *a,
+    const struct rung *g, bool show);
+/* What the encrypted part was, when it could not be read; "" */
+void          ladder_closed_words(struct text *t, const struct attempt *a, int side);
+
+#endif

@@ -1,0 +1,1955 @@
+/* verdict.c -- from what happened to what it means
+ *
+ *   attempt ---> verdict_attempt   how far, why not further: facts of this one connection only
+ *      |             |
+ *      |         judge_join        dialback questions to the streams they are about, names from DNS
+ *      |             |
+ *      |         judge_place       which row of the port table, which direction, which rules are broken
+ *      |             |
+ *      +-------> judge_count       rows, partners, causes ---> struct report
+ *
+ * The first ATTEMPTS_LISTED_MAX attempts are kept until the end, so that they can be joined with later ones; half of
+ * the places are for failed ones only.  What comes after them is placed and counted at once and forgotten.
+ *
+ * Rules of judging.  What a side said (a stream error, an alert, a refused key) is a fact, with or without loss.
+ * What a side did not say is a cause only when nothing is missing from the capture; otherwise the outcome is not
+ * known.  Inside TLS without keys only lengths, times and who closed first are facts: what rests on them is called
+ * inferred.  Rules about addresses are broken for certain only when the addresses were given; with inferred ones
+ * they are suspected, and the row says that it cannot be told.
+ */
+#include "analyze.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECOND            1000000000LL
+#define VERDICT_SILENCE   (5 * SECOND)    /* a peer that says nothing for so long is silent */
+#define VERDICT_SYNS      3               /* unanswered SYNs that make a time-out, however short the capture */
+#define VERDICT_AT_END    (SECOND / 10)   /* content so near to the end of a connection is a farewell */
+#define VERDICT_IDLE      (50 * SECOND)   /* silence that a middlebox may take for the end */
+#define VERDICT_STALLED   3               /* retransmissions of a side that show that it does not get through */
+#define VERDICT_FULL_SIZE 1000            /* bytes of content that fill a packet */
+
+#define JUDGE_PARTNERS    (2 * REPORT_PARTNERS_MAX)   /* places of the hash table, a power of two */
+#define JUDGE_ADDRESSES   1024                        /* addresses that inference looks at */
+#define JUDGE_RECENT      256                         /* failed attempts that dialback may have waited for */
+
+/* ---- words ---- */
+
+const char *
+remark_word(enum remark r)
+{
+    static const char *const words[] = {
+#define X(name, word, text) word,
+        REMARKS(X)
+#undef X
+    };
+    return words[r];
+}
+
+const char *
+remark_text(enum remark r)
+{
+    static const char *const texts[] = {
+#define X(name, word, text) text,
+        REMARKS(X)
+#undef X
+    };
+    return texts[r];
+}
+
+const struct cause_row *
+cause_row(enum cause c)
+{
+    static const struct cause_row rows[] = {
+#define X(name, word, what, remedy, forward) { word, what, remedy, forward },
+        CAUSES(X)
+#undef X
+    };
+    return &rows[c];
+}
+
+const char *
+reach_word(enum reach r)
+{
+    static const char *const words[] = {
+#define X(name, word) word,
+        REACHES(X)
+#undef X
+    };
+    return words[r];
+}
+
+const char *
+violation_word(enum violation_kind v)
+{
+    static const char *const words[] = {
+#define X(name, word, text) word,
+        VIOLATIONS(X)
+#undef X
+    };
+    return words[v];
+}
+
+const char *
+violation_text(enum violation_kind v)
+{
+    static const char *const texts[] = {
+#define X(name, word, text) text,
+        VIOLATIONS(X)
+#undef X
+    };
+    return texts[v];
+}
+
+const char *
+row_word(enum row r)
+{
+    static const char *const words[] = { "other", "5269-in", "5269-out", "23456-in" };
+    return words[r < ROW_COUNT ? r : 0];
+}
+
+const char *
+ruling_word(enum ruling r)
+{
+    static const char *const words[] = { "conforms", "violates", "cannot-tell" };
+    return words[r];
+}
+
+const char *
+outcome_word(enum outcome o)
+{
+    static const char *const words[] = { "worked", "failed", "cannot-tell" };
+    return words[o];
+}
+
+const char *
+direction_word(enum direction d)
+{
+    static const char *const words[] = { "unknown", "in", "out" };
+    return words[d];
+}
+
+const char *
+known_word(enum known k)
+{
+    static const char *const words[] = { "not known", "option", "configuration", "inferred" };
+    return words[k];
+}
+
+/* ---- one attempt ---- */
+
+/* What is found out about one attempt while it is judged. */
+struct finding {
+    struct attempt *a;         /* borrowed */
+    struct verdict *v;         /* borrowed; that of a */
+    bool            said;      /* the cause was said by a side: loss does not touch it */
+    bool            lossy;     /* bytes or a whole direction are missing */
+    uint64_t        stanzas;
+};
+
+static void
+verdict_proof(struct verdict *v, const char *what, uint64_t frame, int64_t time_ns)
+{
+    if (frame == 0 || v->nproofs == PROOFS_MAX)
+        return;
+    v->proofs[v->nproofs++] = (struct proof){ frame, time_ns, what };
+}
+
+static void
+verdict_cause(struct finding *f, enum cause c, int fault, bool said)
+{
+    f->v->cause = c;
+    f->v->fault = fault;
+    f->said = said;
+}
+
+static void
+verdict_words(struct verdict *v, const char *condition, const char *text)
+{
+    if (text[0] != '\0' && condition[0] != '\0')
+        snprintf(v->words, sizeof v->words, "%.60s: %.90s", condition, text);
+    else
+        snprintf(v->words, sizeof v->words, "%.63s%.90s", condition, text);
+}
+
+/* Case does not count. */
+static bool
+verdict_says(const char *text, const char *word)
+{
+    size_t n = strlen(word);
+    for (; *text != '\0'; text++) {
+        size_t i = 0;
+        while (i < n && tolower((unsigned char)text[i]) == word[i])
+            i++;
+        if (i == n)
+            return true;
+    }
+    return false;
+}
+
+/* What free text tells about a certificate, as OpenSSL, GnuTLS, Prosody and ejabberd put it. */
+static enum cause
+verdict_text_cause(const char *text)
+{
+    static const struct {
+        const char *word;
+        enum cause  cause;
+    } table[] = {
+        { "not yet valid", CAUSE_CERT_NOT_YET },
+        { "expired", CAUSE_CERT_EXPIRED },
+        { "revoked", CAUSE_CERT_REVOKED },
+        { "purpose", CAUSE_CERT_PURPOSE },
+        { "valid for this name", CAUSE_CERT_NAME },
+        { "valid for its domain", CAUSE_CERT_NAME },
+        { "host name mismatch", CAUSE_CERT_NAME },
+        { "hostname", CAUSE_CERT_NAME },
+        { "does not match", CAUSE_CERT_NAME },
+        { "self signed", CAUSE_CERT_UNTRUSTED },
+        { "self-signed", CAUSE_CERT_UNTRUSTED },
+        { "issuer", CAUSE_CERT_UNTRUSTED },
+        { "unknown ca", CAUSE_CERT_UNTRUSTED },
+        { "trusted", CAUSE_CERT_UNTRUSTED },
+        { "no certificate", CAUSE_CERT_MISSING },
+        { "certificate is required", CAUSE_CERT_MISSING },
+        { "starttls", CAUSE_TLS_REQUIRED },
+        { "encryption", CAUSE_TLS_REQUIRED },
+        { "encrypted", CAUSE_TLS_REQUIRED },
+        { "certificate", CAUSE_CERT_INVALID },
+    };
+    size_t i;
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        if (verdict_says(text, table[i].word))
+            return table[i].cause;
+    return CAUSE_NONE;
+}
+
+/* What is wrong with a certificate that is visible, at the time of the connection. */
+static enum cause
+verdict_cert_cause(const struct cert *c, const char *domain, bool client, struct cert_anchors *anchors, int64_t time_ns)
+{
+    enum cert_trust trust;
+    if (c == NULL)
+        return CAUSE_NONE;
+    if (!c->readable)
+        return CAUSE_CERT_INVALID;
+    if (cert_expired_at(c, time_ns))
+        return CAUSE_CERT_EXPIRED;
+    if (cert_early_at(c, time_ns))
+        return CAUSE_CERT_NOT_YET;
+    if (domain[0] != '\0' && !cert_names_domain(c, domain))
+        return CAUSE_CERT_NAME;
+    trust = anchors != NULL ? cert_trust(c, anchors, time_ns) : CERT_TRUST_UNKNOWN;
+    if (trust == CERT_TRUST_NO || (c->self_signed && trust != CERT_TRUST_YES))
+        return CAUSE_CERT_UNTRUSTED;
+    if (client ? !c->eku_client : !c->eku_server)
+        return CAUSE_CERT_PURPOSE;
+    return CAUSE_NONE;
+}
+
+static enum cause
+verdict_side_cert_cause(const struct finding *f, int side, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    bool client = side == a->tls.client_side;
+    return verdict_cert_cause(client ? a->tls.client : a->tls.server, side == 0 ? a->from : a->to, client, anchors,
+        a->flow.first_ns);
+}
+
+/* ---- how far it got ---- */
+
+static const struct dialback *
+verdict_dialback(const struct attempt *a, bool verify, enum dialback_answer answer)
+{
+    unsigned i;
+    for (i = 0; i < a->ndialbacks; i++)
+        if (a->dialbacks[i].verify == verify && a->dialbacks[i].answer == answer)
+            return &a->dialbacks[i];
+    return NULL;
+}
+
+static bool
+verdict_verified(const struct attempt *a)
+{
+    return verdict_dialback(a, true, DIALBACK_VALID) != NULL || verdict_dialback(a, true, DIALBACK_INVALID) != NULL
+        || verdict_dialback(a, true, DIALBACK_ERROR) != NULL;
+}
+
+static bool
+verdict_asked(const struct attempt *a, bool verify)
+{
+    unsigned i;
+    for (i = 0; i < a->ndialbacks; i++)
+        if (a->dialbacks[i].verify == verify)
+            return true;
+    return false;
+}
+
+static bool
+verdict_has_tls(const struct attempt *a)
+{
+    return a->content == CONTENT_TLS || a->starttls;
+}
+
+static void
+verdict_reach(struct finding *f)
+{
+    const struct attempt *a = f->a;
+    struct verdict *v = f->v;
+    bool auth = a->sasl_success || verdict_dialback(a, false, DIALBACK_VALID) != NULL || (a->trunk && f->stanzas > 0);
+    v->verify_only = verdict_asked(a, true) && !verdict_asked(a, false) && f->stanzas == 0;
+    v->reached = a->flow.side[0].packets == 0 && a->flow.side[1].packets == 0 ? REACH_NAME : REACH_SYN;
+    if (a->flow.established)
+        v->reached = REACH_TCP;
+    if ((a->headers[0] > 0 && a->headers[1] > 0) || (a->plain_headers[0] > 0 && a->plain_headers[1] > 0))
+        v->reached = REACH_HEADER;
+    if (a->tls.established)
+        v->reached = REACH_TLS;
+    if (a->headers[0] > 0 && a->headers[1] > 0 && !(verdict_has_tls(a) && !a->tls.decrypted))
+        v->reached = REACH_STREAM;
+    if (auth || (v->verify_only && verdict_verified(a)))
+        v->reached = REACH_AUTH;
+    if (f->stanzas > 0 && (auth || a->flow.midstream || f->lossy))
+        v->reached = REACH_STANZAS;
+    v->method = a->trunk ? "trunk" : a->sasl_success ? "EXTERNAL"
+        : verdict_dialback(a, false, DIALBACK_VALID) != NULL ? "dialback" : v->verify_only ? "verify" : "";
+}
+
+/* ---- inside TLS without keys: lengths and times ---- */
+
+/* The conversation as its lengths show it. */
+struct guess {
+    unsigned said[2];       /* records of content of each side, the last farewell not counted */
+    unsigned all[2];
+    bool     success;       /* a record as long as <success xmlns='...sasl'/> answers one as long as <auth/> */
+    unsigned after;         /* records of the initiator after it */
+    uint16_t final[2];      /* length of the last record of each side */
+    int64_t  final_ns[2];
+    int64_t  first_ns, last_ns;
+};
+
+#define GUESS_SUCCESS 51    /* <success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/> */
+#define GUESS_AUTH    75    /* the least of <auth mechanism='EXTERNAL'/> with its namespace and content */
+#define GUESS_CLOSE   16    /* </stream:stream> */
+
+/* What encryption adds to a record; 0: cannot be said. */
+static unsigned
+verdict_overhead(const struct tls_view *t)
+{
+    if (t->version >= 0x0304)
+        return 17;
+    if (strstr(t->cipher_name, "CCM-8") != NULL || strstr(t->cipher_name, "CCM_8") != NULL)
+        return 16;
+    if (strstr(t->cipher_name, "GCM") != NULL || strstr(t->cipher_name, "CCM") != NULL)
+        return 24;
+    return strstr(t->cipher_name, "CHACHA") != NULL ? 16 : 0;
+}
+
+/* In TLS 1.3 the first encrypted records of both sides are the handshake: those of the server before the client
+ * says anything, and those of the client up to its Finished, whose length is known. */
+static bool
+verdict_is_handshake(const struct attempt *a, const struct record_seen *r, bool *client_spoke, bool *finished)
+{
+    bool client = r->side == a->tls.client_side;
+    if (a->tls.version < 0x0304 || *finished)
+        return false;
+    if (!client)
+        return !*client_spoke;
+    *client_spoke = true;
+    *finished = r->length == 53 || r->length == 69 || r->frame > a->tls.finished_frame;
+    return r->frame <= a->tls.finished_frame || r->length == 53 || r->length == 69;
+}
+
+static void
+verdict_guess_record(struct guess *g, const struct record_seen *r, unsigned plain, int64_t end_ns, uint16_t before)
+{
+    g->all[r->side]++;
+    if (end_ns - r->time_ns > VERDICT_AT_END)
+        g->said[r->side]++;
+    if (g->success && r->side == 0)
+        g->after++;
+    if (r->side == 1 && plain == GUESS_SUCCESS && before > GUESS_AUTH)
+        g->success = true;
+    g->final[r->side] = (uint16_t)plain;
+    g->final_ns[r->side] = r->time_ns;
+    if (g->first_ns == 0)
+        g->first_ns = r->time_ns;
+    g->last_ns = r->time_ns;
+}
+
+static struct guess
+verdict_guess(const struct attempt *a)
+{
+    struct guess g = { { 0, 0 }, { 0, 0 }, false, 0, { 0, 0 }, { 0, 0 }, 0, 0 };
+    unsigned overhead = verdict_overhead(&a->tls);
+    unsigned listed = a->nrecords < ATTEMPT_RECORDS_MAX ? a->nrecords : ATTEMPT_RECORDS_MAX;
+    bool client_spoke = false, finished = false;
+    uint16_t before = 0;
+    unsigned i;
+    for (i = 0; i < listed; i++) {
+        const struct record_seen *r = &a->records[i];
+        unsigned plain = r->length > overhead && overhead > 0 ? r->length - overhead : r->length;
+        if (r->type != 23 || verdict_is_handshake(a, r, &client_spoke, &finished)
+            || (a->tls.version >= 0x0304 && plain == 2))
+            continue;
+        verdict_guess_record(&g, r, plain, a->flow.last_ns, before);
+        if (r->side == 0)
+            before = (uint16_t)plain;
+    }
+    for (i = 0; i < 2 && a->nrecords > listed; i++) {
+        g.said[i] += a->nrecords - listed;
+        g.all[i] += a->nrecords - listed;
+        g.after += g.success ? 1u : 0u;
+    }
+    return g;
+}
+
+/* Which side ended the connection: its FIN, RST, alert or stream end came first; -1: neither. */
+static int
+verdict_closer(const struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    uint64_t first[2];
+    int i;
+    for (i = 0; i < 2; i++) {
+        first[i] = s[i].fin_frame != 0 ? s[i].fin_frame : UINT64_MAX;
+        if (s[i].rst_frame != 0 && s[i].rst_frame < first[i])
+            first[i] = s[i].rst_frame;
+    }
+    if (a->stream_end[0] != a->stream_end[1])
+        return a->stream_end[1];
+    if (a->stream_end[0] && a->stream_end_ns[0] != a->stream_end_ns[1])
+        return a->stream_end_ns[1] < a->stream_end_ns[0];
+    if (first[0] == first[1])
+        return -1;
+    return first[1] < first[0];
+}
+
+static bool
+verdict_ended(const struct attempt *a)
+{
+    return a->flow.end == FLOW_FIN || a->flow.end == FLOW_RST || a->flow.side[0].fin || a->flow.side[1].fin;
+}
+
+/* A dialback question looks like this: a header, a key, both answered, and the caller says good-bye.  So does a
+ * refused key; judge_guessed_question tells them apart by what else was going on. */
+static bool
+verdict_may_be_question(const struct guess *g)
+{
+    bool answered_first = g->final[1] == GUESS_CLOSE && g->final_ns[1] < g->final_ns[0];
+    return g->final[0] == GUESS_CLOSE && g->all[0] > g->said[0] && g->all[0] >= 3 && g->all[1] >= 2 && !answered_first;
+}
+
+/* The handshake is done, the rest cannot be read. */
+static void
+verdict_inside(struct finding *f)
+{
+    const struct attempt *a = f->a;
+    struct verdict *v = f->v;
+    struct guess g = verdict_guess(a);
+    v->reach_inferred = true;
+    if (g.success || (g.said[0] >= 3 && g.said[1] >= 1 && a->flow.last_ns - g.first_ns > SECOND)) {
+        v->reached = (g.success && g.after >= 2) || (!g.success && g.said[0] >= 3) ? REACH_STANZAS : REACH_AUTH;
+        v->method = g.success ? "EXTERNAL" : "EXTERNAL or dialback";
+        return;
+    }
+    v->cause_inferred = true;
+    v->verify_only = verdict_ended(a) && verdict_may_be_question(&g);
+    verdict_cause(f, v->verify_only || !verdict_ended(a) ? CAUSE_CAPTURE_SHORT : CAUSE_REFUSED_INSIDE, -1, false);
+}
+
+/* ---- causes, in the order of a connection ---- */
+
+static enum cause
+verdict_icmp_cause(enum icmp_error e)
+{
+    switch (e) {
+    case ICMP_PORT:
+        return CAUSE_TCP_REFUSED;
+    case ICMP_PROHIBITED:
+        return CAUSE_TCP_PROHIBITED;
+    case ICMP_TOO_BIG:
+        return CAUSE_PATH_MTU;
+    case ICMP_NONE:
+    case ICMP_HOST:
+    case ICMP_NET:
+    case ICMP_TTL:
+        break;
+    }
+    return CAUSE_TCP_UNREACHABLE;
+}
+
+/* The connection did not come about. */
+static void
+verdict_tcp(struct finding *f)
+{
+    const struct flow *flow = &f->a->flow;
+    bool one_sided = (flow->remarks & 1u << REMARK_ONE_SIDED) != 0 || flow->side[0].bytes > 0 || flow->side[0].fin
+        || flow->side[0].packets > flow->side[0].syns + (flow->side[0].rst ? 1u : 0u);
+    if (flow->end == FLOW_REFUSED)
+        verdict_cause(f, CAUSE_TCP_REFUSED, 1, true);
+    else if (flow->icmp != ICMP_NONE)
+        verdict_cause(f, verdict_icmp_cause(flow->icmp), 1, true);
+    else if (one_sided || flow->midstream || flow->side[0].syns == 0 || flow->synack_frame != 0)
+        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
+    else if (flow->end == FLOW_UNANSWERED || flow->side[0].syns >= VERDICT_SYNS)
+        verdict_cause(f, CAUSE_TCP_TIMEOUT, 1, true);
+    else
+        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
+}
+
+/* A side sends full packets again and again, and they do not arrive: path MTU. */
+static int
+verdict_stalled(const struct attempt *a)
+{
+    int i;
+    for (i = 0; i < 2; i++)
+        if (a->flow.side[i].retransmitted >= VERDICT_STALLED && a->flow.side[i].bytes >= VERDICT_FULL_SIZE)
+            return i;
+    return -1;
+}
+
+/* The last to speak has waited in vain. */
+static int64_t
+verdict_waited(const struct attempt *a)
+{
+    int64_t last = a->last_content_ns[0] > a->last_content_ns[1] ? a->last_content_ns[0] : a->last_content_ns[1];
+    return a->flow.last_ns - last;
+}
+
+/* Established, and at least one side has said nothing. */
+static void
+verdict_silence(struct finding *f)
+{
+    const struct attempt *a = f->a;
+    int64_t waited = a->flow.last_ns - a->flow.first_ns;
+    if (a->flow.icmp == ICMP_TOO_BIG || (verdict_stalled(a) == 0 && !verdict_ended(a)))
+        verdict_cause(f, CAUSE_PATH_MTU, -1, a->flow.icmp == ICMP_TOO_BIG);
+    else if (a->last_content_ns[0] == 0 && a->last_content_ns[1] == 0)
+        verdict_cause(f, verdict_ended(a) || waited > VERDICT_SILENCE ? CAUSE_CALLER_SILENT : CAUSE_CAPTURE_SHORT, 0, false);
+    else if (a->flow.side[1].rst_frame != 0 && waited < VERDICT_SILENCE)
+        verdict_cause(f, CAUSE_PEER_LOST, 1, false);
+    else if (a->flow.side[1].fin_frame != 0 && verdict_closer(a) == 1)
+        verdict_cause(f, CAUSE_CRASH, 1, false);
+    else if (verdict_ended(a) || waited >= VERDICT_SILENCE)
+        verdict_cause(f, CAUSE_SILENT_PEER, 1, false);
+    else
+        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
+}
+
+static enum cause
+verdict_alert_cause(const struct attempt *a)
+{
+    switch (a->tls.alert) {
+    case 40:
+        return a->tls.server_hello ? CAUSE_TLS_FAILED : CAUSE_TLS_NO_CIPHER;
+    case 71:
+        return CAUSE_TLS_NO_CIPHER;
+    case 41:
+    case 116:
+        return CAUSE_CERT_MISSING;
+    case 42:
+    case 46:
+        return CAUSE_CERT_INVALID;
+    case 43:
+        return CAUSE_CERT_PURPOSE;
+    case 44:
+        return CAUSE_CERT_REVOKED;
+    case 45:
+        return CAUSE_CERT_EXPIRED;
+    case 48:
+        return CAUSE_CERT_UNTRUSTED;
+    case 49:
+        return CAUSE_NOT_AUTHORIZED;
+    case 70:
+        return CAUSE_TLS_VERSION;
+    case 112:
+        return CAUSE_HOST_UNKNOWN;
+    default:
+        return CAUSE_TLS_FAILED;
+    }
+}
+
+static bool
+verdict_is_cert(enum cause c)
+{
+    return c >= CAUSE_CERT_MISSING && c <= CAUSE_CERT_INVALID;
+}
+
+/* An alert counts unless the other side had gone already: OpenSSL complains of a missing close_notify. */
+static bool
+verdict_alert_counts(const struct attempt *a)
+{
+    int other = !a->tls.alert_side;
+    if (a->tls.alert_side < 0 || a->tls.alert == 0 || a->tls.alert == 90)
+        return false;
+    return a->flow.side[other].fin_frame == 0 || a->flow.side[other].fin_frame > a->tls.alert_frame;
+}
+
+static void
+verdict_alert(struct finding *f, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    enum cause c = verdict_alert_cause(a), better;
+    bool about_other = verdict_is_cert(c);
+    verdict_cause(f, c, about_other ? !a->tls.alert_side : c == CAUSE_HOST_UNKNOWN ? 1 : -1,
+        about_other || !a->tls.established);
+    if (c == CAUSE_CERT_INVALID) {
+        better = verdict_side_cert_cause(f, !a->tls.alert_side, anchors);
+        f->v->cause = better != CAUSE_NONE ? better : c;
+    }
+    snprintf(f->v->words, sizeof f->v->words, "TLS alert %.60s", tls_alert_name(a->tls.alert));
+    verdict_proof(f->v, "TLS alert", a->tls.alert_frame, 0);
+}
+
+/* The TLS handshake was begun and not finished. */
+static void
+verdict_handshake(struct finding *f, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    int stalled = verdict_stalled(a);
+    int alerts = a->tls.encrypted_alert[0] ? 0 : a->tls.encrypted_alert[1] ? 1 : -1;
+    if (verdict_alert_counts(a)) {
+        verdict_alert(f, anchors);
+    } else if (a->flow.icmp == ICMP_TOO_BIG || (stalled >= 0 && !verdict_ended(a))) {
+        verdict_cause(f, CAUSE_PATH_MTU, -1, a->flow.icmp == ICMP_TOO_BIG);
+    } else if (alerts >= 0 && a->tls.server_hello) {
+        /* TLS 1.3: all that is judged in encrypted flights is the certificate of the other side */
+        verdict_cause(f, CAUSE_CERT_INVALID, !alerts, false);
+        f->v->cause_inferred = true;
+        snprintf(f->v->words, sizeof f->v->words, "an encrypted TLS alert");
+    } else if (!verdict_ended(a)) {
+        verdict_cause(f, verdict_waited(a) > VERDICT_SILENCE ? CAUSE_SETUP_TIMEOUT : CAUSE_CAPTURE_SHORT, -1, false);
+    } else {
+        verdict_cause(f, a->flow.end == FLOW_RST && !a->tls.server_hello ? CAUSE_PEER_LOST : CAUSE_TLS_FAILED, -1, false);
+    }
+}
+
+/* ---- stream errors ---- */
+
+/* RFC 6120 4.9.3: what a condition means by itself. */
+static enum cause
+verdict_condition_cause(const char *condition)
+{
+    static const struct {
+        const char *word;
+        enum cause  cause;
+    } table[] = {
+        { "host-unknown", CAUSE_HOST_UNKNOWN },
+        { "host-gone", CAUSE_HOST_UNKNOWN },
+        { "not-well-formed", CAUSE_XML_MALFORMED },
+        { "xml-not-well-formed", CAUSE_XML_MALFORMED },
+        { "invalid-xml", CAUSE_XML_MALFORMED },
+        { "bad-format", CAUSE_XML_MALFORMED },
+        { "bad-namespace-prefix", CAUSE_XML_MALFORMED },
+        { "restricted-xml", CAUSE_XML_RESTRICTED },
+        { "unsupported-encoding", CAUSE_XML_RESTRICTED },
+        { "unsupported-stanza-type", CAUSE_BAD_ELEMENT },
+        { "unsupported-feature", CAUSE_BAD_ELEMENT },
+        { "improper-addressing", CAUSE_BAD_ADDRESS },
+        { "invalid-from", CAUSE_INVALID_FROM },
+        { "invalid-id", CAUSE_DIALBACK_INVALID },
+        { "invalid-namespace", CAUSE_BAD_NAMESPACE },
+        { "unsupported-version", CAUSE_BAD_VERSION },
+        { "not-authorized", CAUSE_NOT_AUTHORIZED },
+        { "policy-violation", CAUSE_POLICY },
+        { "resource-constraint", CAUSE_LIMIT },
+        { "remote-connection-failed", CAUSE_DIALBACK_UNREACHABLE },
+        { "connection-timeout", CAUSE_SETUP_TIMEOUT },
+        { "system-shutdown", CAUSE_SHUTDOWN },
+    };
+    size_t i;
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(condition, table[i].word) == 0)
+            return table[i].cause;
+    return CAUSE_STREAM_ERROR;
+}
+
+/* These end a stream that has done its work. */
+static bool
+verdict_is_orderly(const char *condition)
+{
+    return strcmp(condition, "system-shutdown") == 0 || strcmp(condition, "connection-timeout") == 0
+        || strcmp(condition, "conflict") == 0 || strcmp(condition, "reset") == 0
+        || strcmp(condition, "see-other-host") == 0;
+}
+
+/* A key for which there is no answer. */
+static const struct dialback *
+verdict_unanswered(const struct attempt *a)
+{
+    return verdict_dialback(a, false, DIALBACK_UNANSWERED);
+}
+
+/* The step that was due when somebody gave up, or when the capture ended. */
+static void
+verdict_pending(struct finding *f, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    bool tls = verdict_has_tls(a);
+    int closer = verdict_closer(a);
+    enum cause cert;
+    if (verdict_unanswered(a) != NULL && !tls && a->starttls_required) {
+        verdict_cause(f, CAUSE_TLS_REQUIRED, 0, true);
+    } else if (verdict_dialback(a, false, DIALBACK_ERROR) != NULL) {
+        verdict_cause(f, CAUSE_DIALBACK_ERROR, -1, true);
+        snprintf(f->v->words, sizeof f->v->words, "%s", verdict_dialback(a, false, DIALBACK_ERROR)->condition);
+    } else if (verdict_unanswered(a) != NULL || (verdict_asked(a, true) && !verdict_verified(a))) {
+        verdict_cause(f, CAUSE_DIALBACK_TIMEOUT, 1, false);
+    } else if (a->starttls_asked && !a->proceeded && !tls) {
+        verdict_cause(f, a->starttls_offered ? CAUSE_TLS_REFUSED : CAUSE_TLS_NOT_OFFERED, 1, a->tls_failure || a->features_seen);
+    } else if (a->sasl_failure) {
+        verdict_cause(f, CAUSE_SASL_REFUSED, 0, true);
+    } else if (a->auth_sent && closer == 1) {
+        verdict_cause(f, CAUSE_CRASH, 1, false);
+    } else if (a->headers[0] > 0 && a->headers[1] == 0) {
+        verdict_cause(f, closer == 1 ? CAUSE_CRASH : CAUSE_SILENT_PEER, 1, false);
+    } else if (a->features_seen && closer == 0 && (cert = verdict_side_cert_cause(f, 1, anchors)) != CAUSE_NONE && tls) {
+        verdict_cause(f, cert, 1, false);
+    } else if (a->features_seen && closer == 0 && !tls && !a->starttls_offered) {
+        verdict_cause(f, CAUSE_TLS_NOT_OFFERED, 1, false);
+    } else if (a->features_seen && closer == 0 && tls && !a->external_offered && !a->dialback_offered) {
+        verdict_cause(f, CAUSE_NO_METHOD, -1, false);
+    } else {
+        verdict_cause(f, CAUSE_SETUP_TIMEOUT, -1, false);
+    }
+}
+
+/* SASL refused, and what the words and the certificate of the caller say about it. */
+static enum cause
+verdict_sasl_cause(const struct finding *f, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    enum cause c = verdict_text_cause(a->sasl_text);
+    if (c == CAUSE_NONE || c == CAUSE_CERT_INVALID) {
+        enum cause cert = verdict_side_cert_cause(f, 0, anchors);
+        c = cert != CAUSE_NONE ? cert : c;
+    }
+    return c == CAUSE_NONE ? CAUSE_SASL_REFUSED : c;
+}
+
+/* not-authorized and policy-violation say little: what happened before them says more. */
+static void
+verdict_refused(struct finding *f, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    enum cause text = verdict_text_cause(a->error_text);
+    int other = !a->error_side;
+    enum cause cert;
+    if (verdict_dialback(a, false, DIALBACK_INVALID) != NULL) {
+        verdict_cause(f, CAUSE_DIALBACK_INVALID, 0, true);
+    } else if (text != CAUSE_NONE && text != CAUSE_CERT_INVALID) {
+        verdict_cause(f, text, text == CAUSE_TLS_REQUIRED ? 0 : other, true);
+    } else if (a->sasl_failure) {
+        verdict_cause(f, verdict_sasl_cause(f, anchors), 0, true);
+        verdict_words(f->v, a->sasl_condition, a->sasl_text);
+    } else if (strstr(a->error_text, "too-big") != NULL || strstr(a->error_text, "too big") != NULL) {
+        verdict_cause(f, CAUSE_TOO_BIG, other, true);
+    } else if (!verdict_has_tls(a) && a->starttls_required && a->error_side == 1) {
+        verdict_cause(f, CAUSE_TLS_REQUIRED, 0, true);
+    } else if (f->v->reached < REACH_AUTH && (cert = verdict_side_cert_cause(f, other, anchors)) != CAUSE_NONE) {
+        verdict_cause(f, cert, other, false);
+    } else {
+        verdict_cause(f, text != CAUSE_NONE ? text : verdict_condition_cause(a->error), other, true);
+    }
+}
+
+static void
+verdict_error(struct finding *f, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    struct verdict *v = f->v;
+    enum cause c = verdict_condition_cause(a->error);
+    bool waited = verdict_waited(a) > VERDICT_SILENCE
+        || a->error_ns - (a->error_side == 0 ? a->last_content_ns[1] : a->last_content_ns[0]) > VERDICT_SILENCE;
+    verdict_words(v, a->error, a->error_text);
+    verdict_proof(v, "stream error", a->error_frame, a->error_ns);
+    if (c == CAUSE_SETUP_TIMEOUT || (c == CAUSE_SHUTDOWN && waited) || (c == CAUSE_SHUTDOWN && verdict_unanswered(a) != NULL)) {
+        verdict_pending(f, anchors);
+        f->said |= c == CAUSE_SETUP_TIMEOUT;
+    } else if (c == CAUSE_NOT_AUTHORIZED || c == CAUSE_POLICY) {
+        verdict_refused(f, anchors);
+    } else if (c == CAUSE_BAD_ELEMENT && a->starttls_asked && !a->proceeded && a->error_side == 1) {
+        verdict_cause(f, a->starttls_offered ? CAUSE_TLS_REFUSED : CAUSE_TLS_NOT_OFFERED, 1, true);
+    } else {
+        verdict_cause(f, c, c == CAUSE_HOST_UNKNOWN ? 1 : c == CAUSE_DIALBACK_UNREACHABLE ? 0
+            : c == CAUSE_SHUTDOWN || c == CAUSE_LIMIT ? a->error_side : !a->error_side,
+            f->v->reached >= REACH_AUTH || (c != CAUSE_SHUTDOWN && c != CAUSE_BAD_ELEMENT));
+    }
+}
+
+/* ---- readable streams ---- */
+
+static enum cause
+verdict_xml_cause(enum xe_why why)
+{
+    return why == XE_WHY_XML_RESTRICTED || why == XE_WHY_XML_ENCODING ? CAUSE_XML_RESTRICTED
+        : why == XE_WHY_STANZA_TOO_BIG || why == XE_WHY_HEADER_TOO_BIG ? CAUSE_TOO_BIG : CAUSE_XML_MALFORMED;
+}
+
+/* XML was read, and nobody is authenticated. */
+static void
+verdict_stream(struct finding *f, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    bool waited = verdict_waited(a) > VERDICT_SILENCE;
+    const struct dialback *invalid = verdict_dialback(a, false, DIALBACK_INVALID);
+    if (a->not_stream) {
+        verdict_cause(f, CAUSE_NOT_XMPP, a->wrong_side, true);
+        snprintf(f->v->words, sizeof f->v->words, "%s", a->namespace);
+    } else if (a->error_side >= 0 && !(a->wrong_namespace && verdict_is_orderly(a->error))) {
+        verdict_error(f, anchors);
+    } else if (a->wrong_namespace) {
+        verdict_cause(f, CAUSE_BAD_NAMESPACE, a->wrong_side, true);
+        snprintf(f->v->words, sizeof f->v->words, "%s", a->namespace);
+    } else if (invalid != NULL) {
+        verdict_cause(f, CAUSE_DIALBACK_INVALID, invalid->side, true);
+        verdict_proof(f->v, "dialback answer", invalid->answered_frame, invalid->answered_ns);
+    } else if (a->sasl_failure && verdict_unanswered(a) == NULL) {
+        verdict_cause(f, verdict_sasl_cause(f, anchors), 0, false);   /* dialback may have followed */
+        verdict_words(f->v, a->sasl_condition, a->sasl_text);
+    } else if (a->xml_bad_side >= 0) {
+        verdict_cause(f, verdict_xml_cause(a->xml_why), a->xml_bad_side, false);
+    } else if (verdict_ended(a) || waited) {
+        verdict_pending(f, anchors);
+        if (f->v->cause == CAUSE_SETUP_TIMEOUT && !waited)
+            verdict_cause(f, a->flow.end == FLOW_RST && !a->flow.side[0].fin && !a->flow.side[1].fin ? CAUSE_PEER_LOST
+                : CAUSE_CRASH, verdict_closer(a), false);
+    } else {
+        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
+    }
+}
+
+/* Authenticated: only a bad end can make it a failure. */
+static void
+verdict_end(struct finding *f, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    const struct flow_side *s = a->flow.side;
+    int64_t quiet = verdict_waited(a);
+    bool bare = !a->stream_end[0] && !a->stream_end[1] && !s[0].fin && !s[1].fin && !a->tls.close_notify[0]
+        && !a->tls.close_notify[1] && !a->tls.encrypted_alert[0] && !a->tls.encrypted_alert[1] && a->error_side < 0;
+    bool stalled = s[0].retransmitted >= 5 || s[1].retransmitted >= 5;
+    if (a->error_side >= 0 && !verdict_is_orderly(a->error)) {
+        verdict_error(f, anchors);
+    } else if (bare && stalled && !f->lossy && quiet > VERDICT_IDLE) {
+        verdict_cause(f, CAUSE_IDLE_CUT, -1, false);
+    } else if (bare && a->flow.end == FLOW_RST && !f->lossy) {
+        verdict_cause(f, quiet > VERDICT_IDLE ? CAUSE_IDLE_CUT : CAUSE_PEER_LOST, -1, false);
+    }
+}
+
+static void
+verdict_setback(struct finding *f, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    if (f->v->reached < REACH_AUTH)
+        return;
+    if (a->sasl_failure) {
+        f->v->setback = verdict_sasl_cause(f, anchors);
+        if (f->v->words[0] == '\0')
+            verdict_words(f->v, a->sasl_condition, a->sasl_text);
+    } else if (verdict_dialback(a, false, DIALBACK_INVALID) != NULL) {
+        f->v->setback = CAUSE_DIALBACK_INVALID;
+    } else if (verdict_dialback(a, false, DIALBACK_ERROR) != NULL) {
+        f->v->setback = CAUSE_DIALBACK_ERROR;
+    } else if (a->xml_bad_side >= 0 && !f->lossy && a->error_side < 0) {
+        f->v->setback = verdict_xml_cause(a->xml_why);   /* the other side is not as strict as we are */
+    }
+}
+
+static void
+verdict_choose(struct finding *f, struct cert_anchors *anchors)
+{
+    struct attempt *a = f->a;
+    struct verdict *v = f->v;
+    bool spoke[2] = { a->last_content_ns[0] != 0, a->last_content_ns[1] != 0 };
+    bool tls = verdict_has_tls(a);
+    if (v->reached >= REACH_AUTH)
+        verdict_end(f, anchors);
+    else if (!a->flow.established && !(spoke[0] && spoke[1]))
+        verdict_tcp(f);
+    else if (!spoke[0] || !spoke[1]) {
+        if (a->error_side >= 0 || a->not_stream)
+            verdict_stream(f, anchors);
+        else
+            verdict_silence(f);
+    } else if (tls && !a->tls.established && !a->tls.decrypted && a->error_side < 0)
+        verdict_handshake(f, anchors);
+    else if (tls && verdict_alert_counts(a))
+        verdict_alert(f, anchors);
+    else if (tls && !a->tls.decrypted)
+        verdict_inside(f);
+    else if (tls && !a->tls.established && a->tls.decrypted && a->headers[1] == 0 && (a->tls.encrypted_alert[1]
+        || !verdict_ended(a)))
+        verdict_handshake(f, anchors);
+    else
+        verdict_stream(f, anchors);
+    if (v->reach_inferred && v->reached >= REACH_AUTH)
+        verdict_end(f, anchors);
+}
+
+/* What rests on silence cannot be told when the capture may be at fault. */
+static void
+verdict_certainty(struct finding *f)
+{
+    struct verdict *v = f->v;
+    if (v->cause != CAUSE_NONE && v->cause != CAUSE_CAPTURE_SHORT && f->lossy && !f->said)
+        v->cause = CAUSE_CAPTURE_SHORT;
+    if (v->cause == CAUSE_CAPTURE_SHORT || v->cause == CAUSE_CALLER_SILENT) {
+        v->outcome = OUTCOME_UNKNOWN;
+        v->fault = -1;
+    } else {
+        v->outcome = v->cause == CAUSE_NONE ? OUTCOME_WORKED : OUTCOME_FAILED;
+    }
+    v->keys_would_help = f->a->tls.keys_would_help && !f->a->tls.decrypted
+        && (v->outcome != OUTCOME_WORKED || v->reach_inferred);
+}
+
+static void
+verdict_proofs(struct verdict *v, const struct attempt *a)
+{
+    const struct flow *f = &a->flow;
+    unsigned i;
+    verdict_proof(v, "SYN", f->syn_frame, f->first_ns);
+    if (v->reached < REACH_HEADER)
+        verdict_proof(v, "SYN+ACK", f->synack_frame, f->synack_ns);
+    verdict_proof(v, "ICMP error", f->icmp_frame, f->last_ns);
+    if (v->cause == CAUSE_NONE)
+        return;
+    for (i = 0; i < 2; i++) {
+        verdict_proof(v, i == 0 ? "RST of the caller" : "RST of the called", f->side[i].rst_frame, f->side[i].last_ns);
+        verdict_proof(v, i == 0 ? "FIN of the caller" : "FIN of the called", f->side[i].fin_frame, f->side[i].last_ns);
+    }
+}
+
+/* Times of proofs that only know their frame. */
+static void
+verdict_proof_times(struct verdict *v, const struct attempt *a)
+{
+    unsigned i, k;
+    for (i = 0; i < v->nproofs; i++)
+        for (k = 0; k < a->nevents; k++)
+            if (a->events[k].frame == v->proofs[i].frame && a->events[k].time_ns != 0)
+                v->proofs[i].time_ns = a->events[k].time_ns;
+}
+
+/* Everything that one attempt tells by itself. */
+static bool
+verdict_attempt(struct attempt *a, struct cert_anchors *anchors)
+{
+    struct finding f = { a, NULL, false, false, 0 };
+    int i;
+    a->verdict = f.v = calloc(1, sizeof *a->verdict);
+    if (f.v == NULL)
+        return false;
+    f.v->method = f.v->remedy = f.v->forward = "";
+    f.v->fault = -1;
+    for (i = 0; i < 2; i++) {
+        f.stanzas += a->stanzas[i][0] + a->stanzas[i][1] + a->stanzas[i][2];
+        f.lossy |= a->flow.side[i].lost > 0 || (a->flow.established && a->flow.side[i].packets == 0);
+    }
+    f.lossy |= a->flow.midstream || ((a->flow.remarks | a->remarks) & (1u << REMARK_GAP | 1u << REMARK_ONE_SIDED
+        | 1u << REMARK_MIDSTREAM)) != 0 || a->flow.end == FLOW_EVICTED;
+    verdict_reach(&f);
+    verdict_choose(&f, anchors);
+    verdict_setback(&f, anchors);
+    verdict_certainty(&f);
+    verdict_proofs(f.v, a);
+    verdict_proof_times(f.v, a);
+    return true;
+}
+
+/* ---- all attempts ---- */
+
+/* What an address was seen to do: the grounds for inference. */
+struct judge_address {
+    struct address address;
+    uint32_t       called, calls;            /* on 5269 and 5270: responder, initiator */
+    uint32_t       inner_called, inner_calls; /* on 23456; called: established ones */
+    uint64_t       first;                    /* flow in which it was seen first */
+};
+
+/* A failed attempt that somebody else may have waited for. */
+struct judge_recent {
+    struct address source;
+    char           to[128];
+    int64_t        first_ns, last_ns;
+    uint64_t       flow;
+};
+
+/* A dialback question and where it was asked. */
+struct judge_question {
+    const struct dialback *d;
+    struct attempt        *a;
+};
+
+struct judge {
+    struct verdict_options  o;
+    const struct dns       *dns;             /* borrowed; may be NULL */
+    struct report           report;
+    struct attempt        **listed;          /* owned */
+    size_t                  nlisted, cap_listed;
+    bool                    placed;          /* addresses are decided */
+    struct judge_address    addresses[JUDGE_ADDRESSES];
+    size_t                  naddresses;
+    struct judge_recent     recent[JUDGE_RECENT];
+    size_t                  nrecent;         /* in all; the place is the remainder */
+    uint16_t                partner_index[JUDGE_PARTNERS];  /* number of a partner + 1 */
+    size_t                  cap_partners;
+    unsigned                violations_listed[VIOLATION_COUNT];
+    uint64_t                mtls_unknown;    /* working connections on row 3 */
+};
+
+static bool
+judge_is_in(const struct address *list, size_t n, const struct address *a)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (address_equal(&list[i], a))
+            return true;
+    return false;
+}
+
+static bool
+judge_is_external(const struct judge *j, const struct address *a)
+{
+    return judge_is_in(j->report.external, j->report.nexternal, a);
+}
+
+static bool
+judge_is_internal(const struct judge *j, const struct address *a)
+{
+    return judge_is_in(j->report.internal, j->report.ninternal, a);
+}
+
+static bool
+judge_is_partner_port(const struct judge *j, uint16_t port)
+{
+    return port == j->report.external_port || port == 5269;
+}
+
+/* ---- addresses that nobody has told ---- */
+
+static struct judge_address *
+judge_address(struct judge *j, const struct address *a, uint64_t flow)
+{
+    size_t i;
+    for (i = 0; i < j->naddresses; i++)
+        if (address_equal(&j->addresses[i].address, a))
+            return &j->addresses[i];
+    if (j->naddresses == JUDGE_ADDRESSES)
+        return NULL;
+    j->addresses[i] = (struct judge_address){ *a, 0, 0, 0, 0, flow };
+    j->naddresses++;
+    return &j->addresses[i];
+}
+
+static void
+judge_note_addresses(struct judge *j, const struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    struct judge_address *from, *to;
+    bool inner = s[1].port == j->report.internal_port;
+    if (j->placed || (!inner && !judge_is_partner_port(j, s[1].port) && s[1].port != 5270))
+        return;
+    from = judge_address(j, &s[0].address, a->flow.number);
+    to = judge_address(j, &s[1].address, a->flow.number);
+    if (from != NULL && inner)
+        from->inner_calls++;
+    else if (from != NULL)
+        from->calls++;
+    if (to != NULL && inner)
+        to->inner_called += a->flow.established;
+    else if (to != NULL)
+        to->called++;
+}
+
+static bool
+judge_asked_dns(const struct judge *j, const struct address *a)
+{
+    size_t n = 0, i;
+    const struct dns_fact *facts = j->dns == NULL ? NULL : dns_facts(j->dns, &n);
+    for (i = 0; i < n; i++)
+        if (facts[i].type == DNS_SRV && address_equal(&facts[i].client, a))
+            return true;
+    return false;
+}
+
+static void
+judge_infer_internal(struct judge *j)
+{
+    struct report *r = &j->report;
+    size_t i;
+    for (i = 0; i < j->naddresses && r->ninternal < REPORT_ADDRESSES_MAX; i++)
+        if (j->addresses[i].inner_called > 0) {
+            r->internal[r->ninternal++] = j->addresses[i].address;
+            r->internal_known = KNOWN_INFERRED;
+        }
+}
+
+/* The edge is the address that takes part in most of the 5269 connections; among equals the one that asks DNS, then
+ * the one that came first. */
+static const struct judge_address *
+judge_busiest(const struct judge *j, unsigned *equals)
+{
+    const struct judge_address *best = NULL;
+    size_t i;
+    *equals = 0;
+    for (i = 0; i < j->naddresses; i++) {
+        const struct judge_address *a = &j->addresses[i];
+        uint32_t n = a->called + a->calls;
+        uint32_t most = best == NULL ? 0 : best->called + best->calls;
+        bool asks = judge_asked_dns(j, &a->address);
+        if (n == 0 || n < most)
+            continue;
+        *equals = n > most ? 1 : *equals + 1;
+        if (n > most || (asks && !judge_asked_dns(j, &best->address)))
+            best = a;
+    }
+    return best;
+}
+
+static void
+judge_infer_external(struct judge *j)
+{
+    struct report *r = &j->report;
+    char text[64];
+    unsigned equals;
+    const struct judge_address *best = judge_busiest(j, &equals);
+    if (best == NULL)
+        return;
+    r->external[r->nexternal++] = best->address;
+    r->external_known = KNOWN_INFERRED;
+    address_text(&best->address, text, sizeof text);
+    snprintf(r->addresses_why, sizeof r->addresses_why, "%s takes part in %lu connections on the partner ports%s%s", text,
+        (unsigned long)best->called + best->calls, equals > 1 ? ", as others do" : ", more than any other address",
+        judge_asked_dns(j, &best->address) ? "; it asks name servers for partners" : "");
+}
+
+static void
+judge_infer(struct judge *j)
+{
+    struct report *r = &j->report;
+    if (j->placed)
+        return;
+    j->placed = true;
+    if (r->internal_known == KNOWN_NOT)
+        judge_infer_internal(j);
+    if (r->external_known == KNOWN_NOT)
+        judge_infer_external(j);
+}
+
+/* ---- rows, directions, rules ---- */
+
+static void
+judge_violation(struct judge *j, struct attempt *a, enum violation_kind kind, bool certain, const char *detail)
+{
+    struct verdict *v = a->verdict;
+    struct report *r = &j->report;
+    struct report_violation *list;
+    size_t n = r->nviolations;
+    uint32_t bit = 1u << kind;
+    if (certain)
+        v->violations |= bit;
+    else
+        v->suspected |= bit;
+    if (certain)
+        r->rows[v->row].violations[kind]++;
+    if (j->violations_listed[kind] == REPORT_VIOLATIONS_MAX)
+        return;
+    if ((n & (n - 1)) == 0) {   /* grows at powers of two */
+        list = realloc(r->violations, (n == 0 ? 1 : 2 * n) * sizeof *list);
+        if (list == NULL)
+            return;
+        r->violations = list;
+    }
+    j->violations_listed[kind]++;
+    memset(&r->violations[n], 0, sizeof *list);
+    r->violations[n] = (struct report_violation){ kind, v->row, !certain, a->flow.number, a->flow.first_frame,
+        a->flow.first_ns, a->flow.side[0].address, a->flow.side[1].address, a->flow.side[1].port, "" };
+    snprintf(r->violations[n].detail, sizeof r->violations[n].detail, "%s", detail);
+    r->nviolations++;
+}
+
+/* Which row, seen from the edge; no rules yet. */
+static void
+judge_row(const struct judge *j, struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    struct verdict *v = a->verdict;
+    bool from_us = judge_is_external(j, &s[0].address), to_us = judge_is_external(j, &s[1].address);
+    bool inner_from = judge_is_internal(j, &s[0].address);
+    if (s[1].port == j->report.internal_port) {
+        v->row = ROW_INNER;
+        v->direction = judge_is_internal(j, &s[1].address) || to_us ? DIRECTION_IN : from_us || inner_from ? DIRECTION_OUT
+            : DIRECTION_UNKNOWN;
+        return;
+    }
+    v->direction = to_us ? DIRECTION_IN : from_us ? DIRECTION_OUT : judge_is_internal(j, &s[1].address) ? DIRECTION_IN
+        : inner_from ? DIRECTION_OUT : DIRECTION_UNKNOWN;
+    v->row = !judge_is_partner_port(j, s[1].port) ? ROW_OTHER : to_us ? ROW_IN : from_us ? ROW_OUT
+        : v->direction == DIRECTION_IN ? ROW_IN : v->direction == DIRECTION_OUT ? ROW_OUT : ROW_OTHER;
+}
+
+static void
+judge_rules_inner(struct judge *j, struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    const struct report *r = &j->report;
+    struct verdict *v = a->verdict;
+    bool given = r->external_known != KNOWN_INFERRED;
+    bool ours = judge_is_internal(j, &s[1].address), outside = judge_is_external(j, &s[1].address);
+    bool from_edge = judge_is_external(j, &s[0].address) || judge_is_internal(j, &s[0].address);
+    bool none = a->tls.proof == PROOF_NOT_ASKED || a->tls.proof == PROOF_EMPTY || a->tls.proof == PROOF_INFERRED_NONE;
+    bool loss = s[0].lost > 0 || s[1].lost > 0 || a->flow.midstream;
+    if (outside && !ours && a->flow.established)
+        judge_violation(j, a, VIOLATION_INNER_OUTSIDE, given, "");
+    if (from_edge && !ours && !outside)
+        judge_violation(j, a, VIOLATION_EDGE_DIALS, given && (r->internal_known != KNOWN_INFERRED
+            || judge_is_external(j, &s[0].address)), "");
+    if (v->reached < REACH_AUTH)
+        return;
+    if (!verdict_has_tls(a))
+        judge_violation(j, a, VIOLATION_NO_TLS, a->content == CONTENT_XMPP && !a->flow.midstream, "");
+    else if (none)
+        judge_violation(j, a, VIOLATION_NO_MTLS, !loss && !a->tls.resumed && !v->reach_inferred, tls_proof_word(a->tls.proof));
+}
+
+static void
+judge_rules_partner(struct judge *j, struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    const struct report *r = &j->report;
+    const struct verdict *v = a->verdict;
+    bool given = r->external_known != KNOWN_INFERRED && r->external_known != KNOWN_NOT && r->internal_known != KNOWN_INFERRED;
+    bool edge = judge_is_external(j, &s[0].address) || judge_is_external(j, &s[1].address);
+    if (!edge && r->nexternal > 0 && v->row != ROW_OTHER)
+        judge_violation(j, a, v->row == ROW_OUT ? VIOLATION_OTHER_SOURCE : VIOLATION_OTHER_TARGET,
+            given && (v->row == ROW_OUT || a->flow.established), "");
+    else if (!edge && (r->external_known == KNOWN_OPTION || r->external_known == KNOWN_CONFIG))
+        judge_violation(j, a, VIOLATION_OTHER_SOURCE, false, "neither side is an address of the edge");
+}
+
+static void
+judge_rules(struct judge *j, struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    const struct verdict *v = a->verdict;
+    bool talked = v->reached >= REACH_HEADER && !a->by_port;
+    if (s[1].port == j->report.internal_port) {
+        judge_rules_inner(j, a);
+        return;
+    }
+    if (judge_is_partner_port(j, s[1].port))
+        judge_rules_partner(j, a);
+    else if (talked)
+        judge_violation(j, a, VIOLATION_OTHER_PORT, !a->flow.midstream, a->flow.midstream ? "seen from the middle" : "");
+    if (a->plain_stanzas > 0)
+        judge_violation(j, a, VIOLATION_PLAIN, true, "");
+}
+
+/* Name the partner when no header did. */
+static void
+judge_names(const struct judge *j, struct attempt *a)
+{
+    const struct dns_fact *f;
+    if (a->to[0] != '\0')
+        return;
+    if (a->sni[0] != '\0') {
+        snprintf(a->to, sizeof a->to, "%s", a->sni);
+        a->verdict->domains_by_dns = true;
+        return;
+    }
+    f = j->dns == NULL ? NULL : dns_find(j->dns, &a->flow.side[0].address, &a->flow.side[1].address, a->flow.side[1].port,
+        a->flow.first_ns);
+    if (f == NULL)
+        return;
+    snprintf(a->to, sizeof a->to, "%s", f->domain);
+    a->verdict->domains_by_dns = true;
+    if (a->verdict->cause != CAUSE_NONE)
+        verdict_proof(a->verdict, "DNS answer", f->answer_frame, f->answer_ns);
+}
+
+/* ---- stories and remedies ---- */
+
+static const char *
+judge_endpoint(const struct attempt *a, int side, char *out, size_t size)
+{
+    const char *name = side == 0 ? a->from : a->to;
+    const struct flow_side *s = &a->flow.side[side];
+    char text[64];
+    address_text(&s->address, text, sizeof text);
+    if (s->port == 0)
+        snprintf(out, size, "%s", text);
+    else if (name[0] != '\0')
+        snprintf(out, size, "%.60s (%s%.46s%s:%u)", name, s->address.family == 6 ? "[" : "", text,
+            s->address.family == 6 ? "]" : "", s->port);
+    else
+        snprintf(out, size, "%s%s%s:%u", s->address.family == 6 ? "[" : "", text, s->address.family == 6 ? "]" : "", s->port);
+    return out;
+}
+
+/* " (that of pb.example)", for certificates; " (inferred)". */
+static void
+judge_aside(const struct attempt *a, char *out, size_t size)
+{
+    const struct verdict *v = a->verdict;
+    const char *name = v->fault < 0 || !verdict_is_cert(v->cause) ? "" : v->fault == 0 ? a->from : a->to;
+    snprintf(out, size, "%s%.60s%s%s", name[0] != '\0' ? " (that of " : "", name, name[0] != '\0' ? ")" : "",
+        v->cause_inferred ? " (inferred)" : "");
+}
+
+static void
+judge_story(struct attempt *a)
+{
+    struct verdict *v = a->verdict;
+    const struct cause_row *row = cause_row(v->cause != CAUSE_NONE ? v->cause : v->setback);
+    char from[132], to[132], aside[96];
+    judge_endpoint(a, 0, from, sizeof from);
+    judge_endpoint(a, 1, to, sizeof to);
+    judge_aside(a, aside, sizeof aside);
+    if (v->reached == REACH_NAME)
+        snprintf(v->story, sizeof v->story, "%s looked for %.100s: %s", from, a->to, row->what);
+    else if (v->outcome == OUTCOME_FAILED)
+        snprintf(v->story, sizeof v->story, "%s called %s: %.120s%s", from, to, row->what, aside);
+    else if (v->outcome == OUTCOME_UNKNOWN)
+        snprintf(v->story, sizeof v->story, "%s called %s and got as far as '%s'; %.60s", from, to, reach_word(v->reached),
+            v->keys_would_help ? "the rest is inside TLS" : row->what);
+    else
+        snprintf(v->story, sizeof v->story, "%s called %s: worked%s%s%s%s", from, to, v->method[0] != '\0' ? " with " : "",
+            v->method, v->reach_inferred ? " (inferred)" : "", v->setback != CAUSE_NONE ? " after a setback" : "");
+}
+
+/* The side at fault decides who gets which wording. */
+static void
+judge_remedy(struct attempt *a)
+{
+    struct verdict *v = a->verdict;
+    const struct cause_row *row = cause_row(v->cause != CAUSE_NONE ? v->cause : v->setback);
+    bool known = v->direction != DIRECTION_UNKNOWN && v->fault >= 0;
+    bool ours = known && (v->direction == DIRECTION_OUT) == (v->fault == 0);
+    v->remedy = row->remedy;
+    v->forward = ours || v->row == ROW_INNER ? "" : row->forward;
+}
+
+/* ---- counting ---- */
+
+static size_t
+judge_partner_slot(const char *ours, const char *theirs, bool inner)
+{
+    uint32_t h = 2166136261u + inner;
+    for (; *ours != '\0'; ours++)
+        h = (h ^ (unsigned char)*ours) * 16777619u;
+    h = (h ^ '|') * 16777619u;
+    for (; *theirs != '\0'; theirs++)
+        h = (h ^ (unsigned char)*theirs) * 16777619u;
+    return (h ^ h >> 15) & (JUDGE_PARTNERS - 1);
+}
+
+static struct report_partner *
+judge_partner(struct judge *j, const char *ours, const char *theirs, bool inner)
+{
+    struct report *r = &j->report;
+    size_t i = judge_partner_slot(ours, theirs, inner);
+    struct report_partner *p;
+    for (; j->partner_index[i] != 0; i = (i + 1) & (JUDGE_PARTNERS - 1)) {
+        p = &r->partners[j->partner_index[i] - 1];
+        if (p->inner == inner && strcmp(p->ours, ours) == 0 && strcmp(p->theirs, theirs) == 0)
+            return p;
+    }
+    if (r->npartners == REPORT_PARTNERS_MAX) {
+        r->partners_left_out++;
+        return NULL;
+    }
+    if (r->npartners == j->cap_partners) {
+        size_t cap = j->cap_partners == 0 ? 16 : j->cap_partners * 2;
+        p = realloc(r->partners, cap * sizeof *p);
+        if (p == NULL)
+            return NULL;
+        r->partners = p;
+        j->cap_partners = cap;
+    }
+    p = &r->partners[r->npartners++];
+    memset(p, 0, sizeof *p);
+    p->in.method = p->out.method = p->in.cipher = p->out.cipher = "";
+    snprintf(p->ours, sizeof p->ours, "%s", ours);
+    snprintf(p->theirs, sizeof p->theirs, "%s", theirs);
+    p->inner = inner;
+    j->partner_index[i] = (uint16_t)r->npartners;
+    return p;
+}
+
+static void
+judge_way(struct report_way *w, const struct attempt *a)
+{
+    const struct verdict *v = a->verdict;
+    w->attempts++;
+    w->worked += v->outcome == OUTCOME_WORKED;
+    w->failed += v->outcome == OUTCOME_FAILED;
+    w->unknown += v->outcome == OUTCOME_UNKNOWN;
+    w->verifies += v->verify_only;
+    if (w->first_ns == 0 || a->flow.first_ns < w->first_ns)
+        w->first_ns = a->flow.first_ns;
+    if (a->flow.last_ns > w->last_ns)
+        w->last_ns = a->flow.last_ns;
+    if (v->reached >= w->reached) {
+        w->reached = v->reached;
+        w->reach_inferred = v->reach_inferred;
+        w->method = v->method;
+        w->tls_version = a->tls.established || a->tls.decrypted ? a->tls.version : 0;
+        w->cipher = w->tls_version != 0 ? a->tls.cipher_name : "";
+        w->client_cert = a->tls.proof == PROOF_PROVEN || a->tls.proof == PROOF_INFERRED;
+    }
+    if (v->outcome == OUTCOME_FAILED && a->flow.last_ns >= w->last_failure_ns) {
+        w->last_cause = v->cause;
+        w->last_failure_ns = a->flow.last_ns;
+        memcpy(w->last_words, v->words, sizeof w->last_words);
+    }
+}
+
+static void
+judge_count_partner(struct judge *j, const struct attempt *a)
+{
+    const struct verdict *v = a->verdict;
+    bool in = v->direction == DIRECTION_IN;
+    struct report_partner *p = judge_partner(j, in ? a->to : a->from, in ? a->from : a->to, v->row == ROW_INNER);
+    struct report_way *way[2];
+    int side, i;
+    if (p == NULL)
+        return;
+    way[0] = in ? &p->in : &p->out;
+    way[1] = in ? &p->out : &p->in;
+    judge_way(way[0], a);
+    for (side = 0; side < 2; side++) {
+        for (i = 0; i < 3; i++)
+            way[side]->stanzas[i] += a->stanzas[side][i];
+        way[side]->stanza_errors += a->stanza_errors[side];
+    }
+}
+
+static void
+judge_count_row(struct judge *j, const struct attempt *a)
+{
+    const struct verdict *v = a->verdict;
+    struct report_row *row = &j->report.rows[v->row];
+    int side, i;
+    if (v->reached == REACH_NAME)
+        return;
+    row->observed = true;
+    row->attempted++;
+    row->established += v->reached >= REACH_TCP;
+    row->working += v->reached >= REACH_AUTH;
+    row->failed += v->outcome == OUTCOME_FAILED;
+    row->unknown += v->outcome == OUTCOME_UNKNOWN;
+    if (v->outcome == OUTCOME_FAILED)
+        row->failed_by[v->cause]++;
+    for (side = 0; side < 2; side++)
+        for (i = 0; i < 3; i++)
+            row->stanzas += a->stanzas[side][i];
+    if (v->reached < REACH_AUTH)
+        return;
+    row->mtls_proven += a->tls.proof == PROOF_PROVEN;
+    row->mtls_inferred += a->tls.proof == PROOF_INFERRED;
+    if (v->row == ROW_INNER && a->tls.proof != PROOF_PROVEN && a->tls.proof != PROOF_INFERRED)
+        j->mtls_unknown++;
+}
+
+/* The last steps for an attempt of which everything is known; `listed`: somebody will read about it. */
+static void
+judge_finish(struct judge *j, struct attempt *a, bool listed)
+{
+    struct report *r = &j->report;
+    struct verdict *v = a->verdict;
+    if (v->reached != REACH_NAME) {
+        judge_row(j, a);
+        judge_rules(j, a);
+    }
+    if (listed) {
+        judge_story(a);
+        judge_remedy(a);
+    }
+    judge_count_row(j, a);
+    judge_count_partner(j, a);
+    r->flows_xmpp += v->reached != REACH_NAME;
+    r->worked += v->outcome == OUTCOME_WORKED;
+    r->failed += v->outcome == OUTCOME_FAILED;
+    r->unknown += v->outcome == OUTCOME_UNKNOWN;
+    r->failed_by[v->cause] += v->outcome == OUTCOME_FAILED;
+    r->keys_would_help |= v->keys_would_help;
+}
+
+/* ---- dialback: two connections, one question (XEP-0220 2.1) ---- */
+
+static void
+judge_note_failure(struct judge *j, const struct attempt *a)
+{
+    struct judge_recent *r;
+    if (a->verdict->outcome != OUTCOME_FAILED || a->verdict->reached >= REACH_AUTH)
+        return;
+    r = &j->recent[j->nrecent++ % JUDGE_RECENT];
+    r->source = a->flow.side[0].address;
+    r->first_ns = a->flow.first_ns;
+    r->last_ns = a->flow.last_ns;
+    r->flow = a->flow.number;
+    memcpy(r->to, a->to, sizeof r->to);
+}
+
+/* A key without an answer: had the asked server tried in vain to reach the authoritative one meanwhile? */
+static void
+judge_unreachable(const struct judge *j, struct attempt *a)
+{
+    struct verdict *v = a->verdict;
+    size_t i, n = j->nrecent < JUDGE_RECENT ? j->nrecent : JUDGE_RECENT;
+    if (v->cause != CAUSE_DIALBACK_TIMEOUT || v->outcome != OUTCOME_FAILED)
+        return;
+    for (i = 0; i < n; i++) {
+        const struct judge_recent *r = &j->recent[i];
+        if (r->flow == a->flow.number || !address_equal(&r->source, &a->flow.side[1].address)
+            || r->first_ns > a->flow.last_ns || r->last_ns < a->flow.first_ns
+            || (r->to[0] != '\0' && a->from[0] != '\0' && strcmp(r->to, a->from) != 0))
+            continue;
+        v->cause = CAUSE_DIALBACK_UNREACHABLE;
+        v->fault = 0;
+        v->joined = r->flow;
+        return;
+    }
+}
+
+static int
+judge_question_order(const void *l, const void *r)
+{
+    return strcmp(((const struct judge_question *)l)->d->id, ((const struct judge_question *)r)->d->id);
+}
+
+static size_t
+judge_questions(const struct judge *j, bool verify, struct judge_question *out)
+{
+    size_t n = 0, i;
+    unsigned k;
+    for (i = 0; i < j->nlisted; i++)
+        for (k = 0; k < j->listed[i]->ndialbacks; k++) {
+            const struct dialback *d = &j->listed[i]->dialbacks[k];
+            if (d->verify != verify || d->id[0] == '\0')
+                continue;
+            if (out != NULL)
+                out[n] = (struct judge_question){ d, j->listed[i] };
+            n++;
+        }
+    return n;
+}
+
+static void
+judge_join_one(const struct judge_question *v, struct judge_question *results, size_t n)
+{
+    const struct judge_question *hit = bsearch(v, results, n, sizeof *results, judge_question_order);
+    if (hit == NULL)
+        return;
+    while (hit > results && strcmp(hit[-1].d->id, v->d->id) == 0)
+        hit--;
+    for (; hit < results + n && strcmp(hit->d->id, v->d->id) == 0; hit++)
+        if (strcmp(hit->d->from, v->d->to) == 0 && strcmp(hit->d->to, v->d->from) == 0 && hit->a != v->a) {
+            if (v->a->verdict->joined == 0 || v->a->verdict->verify_only)
+                v->a->verdict->joined = hit->a->flow.number;
+            hit->a->verdict->joined = v->a->flow.number;
+        }
+}
+
+/* Inside TLS without keys: what may be a dialback question is one when the asked server was calling meanwhile. */
+static void
+judge_guessed_question(const struct judge *j, struct attempt *a)
+{
+    struct verdict *v = a->verdict;
+    size_t i;
+    if (!v->verify_only || !v->reach_inferred || v->outcome != OUTCOME_UNKNOWN)
+        return;
+    for (i = 0; i < j->nlisted; i++) {
+        const struct flow *f = &j->listed[i]->flow;
+        if (!address_equal(&f->side[0].address, &a->flow.side[1].address)
+            || !address_equal(&f->side[1].address, &a->flow.side[0].address)
+            || f->first_ns > a->flow.first_ns || f->last_ns < a->flow.last_ns)
+            continue;
+        v->outcome = OUTCOME_WORKED;
+        v->cause = CAUSE_NONE;
+        v->cause_inferred = false;
+        v->reached = REACH_AUTH;
+        v->method = "verify";
+        v->joined = f->number;
+        return;
+    }
+    v->verify_only = false;
+    v->outcome = OUTCOME_FAILED;
+    v->cause = CAUSE_REFUSED_INSIDE;
+}
+
+static void
+judge_join(struct judge *j)
+{
+    size_t nr = judge_questions(j, false, NULL), nv = judge_questions(j, true, NULL), i;
+    struct judge_question *results = calloc(nr + 1, sizeof *results);
+    struct judge_question *verifies = calloc(nv + 1, sizeof *verifies);
+    if (results != NULL && verifies != NULL) {
+        judge_questions(j, false, results);
+        judge_questions(j, true, verifies);
+        qsort(results, nr, sizeof *results, judge_question_order);
+        for (i = 0; i < nv; i++)
+            judge_join_one(&verifies[i], results, nr);
+    }
+    free(results);
+    free(verifies);
+    for (i = 0; i < j->nlisted; i++) {
+        judge_unreachable(j, j->listed[i]);
+        judge_guessed_question(j, j->listed[i]);
+    }
+}
+
+/* Keep it until the end, if there is room. */
+static bool
+judge_list(struct judge *j, struct attempt *a)
+{
+    bool failed = a->verdict->outcome == OUTCOME_FAILED;
+    struct attempt **listed;
+    size_t cap = j->cap_listed == 0 ? 64 : j->cap_listed * 2;
+    if (j->nlisted >= (failed ? ATTEMPTS_LISTED_MAX : ATTEMPTS_LISTED_MAX / 2))
+        return false;
+    if (j->nlisted == j->cap_listed) {
+        listed = realloc(j->listed, cap * sizeof(struct attempt *));
+        if (listed == NULL)
+            return false;
+        j->listed = listed;
+        j->cap_listed = cap;
+    }
+    j->listed[j->nlisted++] = a;
+    return true;
+}
+
+/* ---- names that were looked for, and no connection followed ---- */
+
+/* Everything that was asked for one domain by one client. */
+struct judge_lookup {
+    const struct dns_fact *worst;    /* that says why there is no address */
+    const struct dns_fact *first;
+    bool addresses;                  /* there is one to call */
+    bool service, direct;            /* SRV records with a real target */
+    bool none;                       /* a target "." */
+    bool failed, asked_address;
+    int64_t last_ns;
+};
+
+static void
+judge_lookup_srv(struct judge_lookup *l, const struct dns_fact *f)
+{
+    bool dot = f->result == DNS_FOUND && f->ntargets > 0 && strcmp(f->targets[0].host, ".") == 0;
+    l->none |= dot;
+    if (f->result == DNS_FOUND && !dot)
+        l->service = true;
+}
+
+static struct judge_lookup
+judge_lookup(const struct dns_fact *facts, size_t n, const struct dns_fact *about)
+{
+    struct judge_lookup l = { NULL, NULL, false, false, false, false, false, false, 0 };
+    size_t i;
+    for (i = 0; i < n; i++) {
+        const struct dns_fact *f = &facts[i];
+        if (strcmp(f->domain, about->domain) != 0 || !address_equal(&f->client, &about->client))
+            continue;
+        if (l.first == NULL)
+            l.first = f;
+        if (f->type == DNS_SRV)
+            judge_lookup_srv(&l, f);
+        else
+            l.asked_address = true;
+        l.addresses |= f->type != DNS_SRV && f->result == DNS_FOUND;
+        if (f->result != DNS_FOUND && f->result != DNS_NXDOMAIN && f->result != DNS_EMPTY) {
+            l.failed = true;
+            l.worst = f;
+        } else if (f->result != DNS_FOUND && !l.failed) {
+            l.worst = f;
+        }
+        l.last_ns = f->answer_ns > l.last_ns ? f->answer_ns : f->query_ns > l.last_ns ? f->query_ns : l.last_ns;
+    }
+    return l;
+}
+
+/* A connection to nobody knows whom, right after the question, may be the one: the answer is only not in the capture. */
+static bool
+judge_has_called(const struct judge *j, const struct address *client, const char *domain, int64_t asked_ns)
+{
+    size_t i;
+    for (i = 0; i < j->nlisted; i++) {
+        const struct attempt *a = j->listed[i];
+        bool may_be = a->to[0] == '\0' && a->flow.first_ns >= asked_ns && a->flow.first_ns - asked_ns < VERDICT_SILENCE;
+        if ((may_be || strcmp(a->to, domain) == 0) && address_equal(&a->flow.side[0].address, client))
+            return true;
+    }
+    for (i = 0; i < j->report.npartners; i++)   /* of attempts that are not listed */
+        if (strcmp(j->report.partners[i].theirs, domain) == 0)
+            return true;
+    return false;
+}
+
+static void
+judge_dns_event(struct attempt *a, const struct dns_fact *f, bool answer)
+{
+    struct event e = { .kind = EVENT_DNS, .side = answer, .frame = answer ? f->answer_frame : f->query_frame,
+        .time_ns = answer ? f->answer_ns : f->query_ns, .from = "", .to = f->name, .what = dns_type_word(f->type),
+        .text = answer ? dns_result_word(f->result) : "?" };
+    if (e.frame != 0)
+        attempt_event(a, &e);
+}
+
+/* An attempt that ended before there was a connection. */
+static void
+judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n, const struct judge_lookup *l)
+{
+    const struct dns_fact *about = l->first;
+    struct flow flow;
+    struct attempt *a;
+    struct verdict *v;
+    size_t i;
+    memset(&flow, 0, sizeof flow);
+    flow.side[0].address = about->client;
+    flow.side[1].address = about->server;
+    flow.first_frame = about->query_frame != 0 ? about->query_frame : about->answer_frame;
+    flow.first_ns = about->query_ns != 0 ? about->query_ns : about->answer_ns;
+    flow.last_ns = l->last_ns;
+    a = attempt_new(&flow);
+    if (a == NULL)
+        return;
+    a->verdict = v = calloc(1, sizeof *v);
+    if (v == NULL) {
+        attempt_free(a);
+        return;
+    }
+    snprintf(a->to, sizeof a->to, "%s", about->domain);
+    v->method = v->remedy = v->forward = "";
+    v->reached = REACH_NAME;
+    v->row = ROW_OUT;
+    v->direction = DIRECTION_OUT;
+    v->domains_by_dns = true;
+    v->outcome = OUTCOME_FAILED;
+    v->fault = 1;
+    v->cause = l->none ? CAUSE_DNS_NO_SERVICE : l->failed ? CAUSE_DNS_FAILED : CAUSE_DNS_NOT_FOUND;
+    if (l->worst != NULL)
+        snprintf(v->words, sizeof v->words, "%s for %s %.100s", dns_result_word(l->worst->result),
+            dns_type_word(l->worst->type), l->worst->name);
+    for (i = 0; i < n; i++) {
+        const struct dns_fact *f = &facts[i];
+        if (strcmp(f->domain, about->domain) != 0 || !address_equal(&f->client, &about->client))
+            continue;
+        judge_dns_event(a, f, false);
+        judge_dns_event(a, f, true);
+        verdict_proof(v, f->answer_frame != 0 ? "DNS answer" : "DNS question without an answer",
+            f->answer_frame != 0 ? f->answer_frame : f->query_frame, f->answer_frame != 0 ? f->answer_ns : f->query_ns);
+    }
+    if (!judge_list(j, a)) {
+        judge_finish(j, a, false);
+        attempt_free(a);
+    }
+}
+
+static void
+judge_dns(struct judge *j)
+{
+    size_t n = 0, i;
+    const struct dns_fact *facts = j->dns == NULL ? NULL : dns_facts(j->dns, &n);
+    for (i = 0; i < n; i++) {
+        struct judge_lookup l;
+        bool hopeless;
+        if (facts[i].type != DNS_SRV)
+            continue;
+        l = judge_lookup(facts, n, &facts[i]);
+        hopeless = l.none ? !l.service : l.failed || l.asked_address || !l.service;
+        if (l.first != &facts[i] || l.addresses || !hopeless || judge_has_called(j, &facts[i].client,
+            facts[i].domain, l.last_ns))
+            continue;
+        if (l.failed && l.worst->result == DNS_UNANSWERED && j->report.last_ns - l.last_ns < 2 * SECOND
+            && l.worst->asked < VERDICT_SYNS)
+            continue;   /* the answer may come after the end of the capture */
+        judge_dns_attempt(j, facts, n, &l);
+    }
+}
+
+/* ---- rulings ---- */
+
+static bool
+judge_row_violates(const struct report_row *row, enum violation_kind *which)
+{
+    int k;
+    for (k = 0; k < VIOLATION_COUNT; k++)
+        if (row->violations[k] > 0) {
+            *which = (enum violation_kind)k;
+            return true;
+        }
+    return false;
+}
+
+static const struct report_violation *
+judge_suspicion(const struct report *r, enum row row)
+{
+    size_t i;
+    for (i = 0; i < r->nviolations; i++)
+        if (r->violations[i].row == row && r->violations[i].suspected)
+            return &r->violations[i];
+    return NULL;
+}
+
+static void
+judge_rule_row(struct judge *j, enum row which)
+{
+    struct report *r = &j->report;
+    struct report_row *row = &r->rows[which];
+    const struct report_violation *s = judge_suspicion(r, which);
+    bool inferred = which == ROW_INNER ? r->internal_known == KNOWN_INFERRED : r->external_known == KNOWN_INFERRED;
+    enum violation_kind v;
+    row->ruling = RULING_CANNOT_TELL;
+    if (judge_row_violates(row, &v)) {
+        row->ruling = RULING_VIOLATES;
+        snprintf(row->why, sizeof row->why, "%s", violation_text(v));
+    } else if (!row->observed) {
+        snprintf(row->why, sizeof row->why, "no connection of this row is in the capture");
+        if (which == ROW_OTHER)
+            row->ruling = RULING_CONFORMS;
+    } else if (s != NULL) {
+        snprintf(row->why, sizeof row->why, "it may be that %.150s%s", violation_text(s->kind),
+            inferred ? "; give --external and --internal to know" : "");
+    } else if (which == ROW_OTHER) {
+        snprintf(row->why, sizeof row->why, "connections of which neither side is known to be the edge");
+    } else if (row->working == 0) {
+        snprintf(row->why, sizeof row->why, "no connection of this row got to work");
+    } else if (which == ROW_INNER && j->mtls_unknown > 0) {
+        snprintf(row->why, sizeof row->why, "whether the gateway proved itself with a certificate cannot be seen");
+    } else {
+        row->ruling = RULING_CONFORMS;
+        snprintf(row->why, sizeof row->why, "%s%s", inferred ? "if the inferred address is that of the edge" : "",
+            which == ROW_INNER && row->mtls_inferred > 0 ? inferred ? "; mutual TLS inferred from record lengths"
+            : "mutual TLS inferred from record lengths" : "");
+    }
+}
+
+static void
+judge_exit_code(struct judge *j)
+{
+    struct report *r = &j->report;
+    bool violates = r->failed > 0;
+    size_t len = 0;
+    int k;
+    for (k = 0; k < ROW_COUNT; k++) {
+        violates |= r->rows[k].ruling == RULING_VIOLATES;
+        if ((j->o.required & 1u << k) != 0 && !r->rows[k].observed) {
+            int n = snprintf(r->missing_rows + len, sizeof r->missing_rows - len, "%s%s", len > 0 ? " " : "",
+                row_word((enum row)k));
+            len += n > 0 ? (size_t)n : 0;
+        }
+    }
+    r->exit_code = len > 0 ? 4 : violates ? 1 : 0;
+}
+
+/* ---- the stage ---- */
+
+struct judge *
+judge_new(const struct verdict_options *o, const struct dns *dns)
+{
+    struct judge *j = calloc(1, sizeof *j);
+    struct report *r;
+    if (j == NULL)
+        return NULL;
+    j->o = *o;
+    j->dns = dns;
+    r = &j->report;
+    memcpy(r->external, o->external, sizeof r->external);
+    memcpy(r->internal, o->internal, sizeof r->internal);
+    r->nexternal = o->nexternal;
+    r->ninternal = o->ninternal;
+    r->external_known = o->nexternal > 0 ? o->external_known : KNOWN_NOT;
+    r->internal_known = o->ninternal > 0 ? o->internal_known : KNOWN_NOT;
+    r->external_port = o->external_port != 0 ? o->external_port : 5269;
+    r->internal_port = o->internal_port != 0 ? o->internal_port : 23456;
+    r->keys_given = o->keys_given;
+    r->show_content = o->show_content;
+    return j;
+}
+
+void
+judge_push(struct judge *j, struct attempt *a)
+{
+    if (!verdict_attempt(a, j->o.anchors)) {
+        attempt_free(a);
+        return;
+    }
+    judge_note_addresses(j, a);
+    judge_note_failure(j, a);
+    if (a->flow.last_ns > j->report.last_ns)
+        j->report.last_ns = a->flow.last_ns;
+    if (judge_list(j, a)) {
+        judge_names(j, a);
+        return;
+    }
+    judge_infer(j);
+    judge_unreachable(j, a);
+    judge_finish(j, a, false);
+    j->report.attempts_left_out++;
+    if (j->report.attempts_left_out == 1)
+        judge_remark(j, REMARK_CEILING_REPORT, a->flow.first_frame, "");
+    attempt_free(a);
+}
+
+void
+judge_remark(struct judge *j, enum remark r, uint64_t frame, const char *detail)
+{
+    struct report *report = &j->report;
+    if (report->remarks[r]++ > 0)
+        return;
+    report->remark_frame[r] = frame;
+    snprintf(report->remark_detail[r], sizeof report->remark_detail[r], "%s", detail == NULL ? "" : detail);
+}
+
+static int
+judge_order(const void *l, const void *r)
+{
+    const struct attempt *a = *(struct attempt *const *)l, *b = *(struct attempt *const *)r;
+    if (a->flow.first_ns != b->flow.first_ns)
+        return a->flow.first_ns < b->flow.first_ns ? -1 : 1;
+    return a->flow.number < b->flow.number ? -1 : a->flow.number > b->flow.number;
+}
+
+struct report *
+judge_end(struct judge *j)
+{
+    struct report *r = &j->report;
+    size_t i;
+    int k;
+    judge_dns(j);
+    if (j->nlisted > 0)
+        qsort(j->listed, j->nlisted, sizeof *j->listed, judge_order);
+    judge_infer(j);
+    judge_join(j);
+    for (i = 0; i < j->nlisted; i++)
+        judge_finish(j, j->listed[i], true);
+    for (k = 0; k < ROW_COUNT; k++)
+        judge_rule_row(j, (enum row)k);
+    judge_exit_code(j);
+    r->attempts = j->listed;
+    r->nattempts = j->nlisted;
+    if (j->dns != NULL) {
+        r->dns = dns_facts(j->dns, &r->ndns);
+        r->dns_left_out = dns_left_out(j->dns);
+    }
+    return r;
+}
+
+void
+judge_free(struct judge *j)
+{
+    size_t i;
+    if (j == NULL)
+        return;
+    for (i = 0; i < j->nlisted; i++)
+        attempt_free(j->listed[i]);
+    free(j->listed);
+    free(j->report.violations);
+    free(j->report.partners);
+    free(j);
+}
