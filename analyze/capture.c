@@ -5,16 +5,16 @@
  *      eth0   --live----> libpcap ---+
  *
  * pcap files and live capture are libpcap's.  pcapng is read here: libpcap refuses a file whose
- * interfaces differ in link type or snaplen, and an edge has two interfaces.  What this reader knows of
- * pcapng: several sections of either byte order, interface names and time resolution, enhanced, simple
- * and old packet blocks, direction flags, drop counters, decryption secrets.  Unknown blocks are
- * skipped by their length.
+ * interfaces differ in link type or snaplen, and an edge has two interfaces.  What this reader
+ * knows of pcapng: several sections of either byte order, interface names and time resolution,
+ * enhanced, simple and old packet blocks, direction flags, drop counters, decryption secrets.
+ * Unknown blocks are skipped by their length.
  *
  * Each source holds one frame ready, borrowed from its own buffer; the earliest of them goes down.
  * A damaged source ends where the damage is, a remark says so, and the others go on.
  *
- * Frames that the filter leaves out are counted: numbers are those that Wireshark shows for the file, or
- * for the merged files.
+ * Frames that the filter leaves out are counted: numbers are those that Wireshark shows for the
+ * file, or for the merged files.
  */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
@@ -36,7 +36,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- ceilings ------------------------------------------------------------------------------------ */
+/* ---- ceilings -------------------------------------------------------------------------------- */
 
 enum {
     CAPTURE_SOURCES_MAX    = 64,             /* files and interfaces of one run: open files */
@@ -55,7 +55,7 @@ enum { LINK_ETHERNET = 1, LINK_RAW = 101, LINK_SLL = 113, LINK_SLL2 = 276 };
 
 #define SECOND_NS INT64_C(1000000000)
 
-/* ---- structs ------------------------------------------------------------------------------------- */
+/* ---- structs --------------------------------------------------------------------------------- */
 
 /* An interface of the run, and under it the ones that a cooked capture names by index. */
 struct leg {
@@ -127,7 +127,7 @@ struct capture {
     size_t                       stored;
 };
 
-/* ---- news ---------------------------------------------------------------------------------------- */
+/* ---- news ------------------------------------------------------------------------------------ */
 
 static void
 capture_tell(struct capture *c, enum remark r, const struct source *s, const char *what)
@@ -174,7 +174,7 @@ source_cut(struct capture *c, struct source *s, const char *what)
     return SOURCE_END;
 }
 
-/* ---- interfaces ---------------------------------------------------------------------------------- */
+/* ---- interfaces ------------------------------------------------------------------------------ */
 
 /* A new interface; CAPTURE_INTERFACES_MAX when there is no room for it. */
 static uint32_t
@@ -204,8 +204,9 @@ capture_leg_add(struct capture *c, uint32_t file, int link, uint32_t snaplen)
     return (uint32_t)c->leg_count++;
 }
 
-/* The interface that a frame of a cooked capture names by its index (LINKTYPE_LINUX_SLL2: four bytes in
- * network order at offset 4).  "any" on an edge is two legs, and this is what separates them. */
+/* The interface that a frame of a cooked capture names by its index (LINKTYPE_LINUX_SLL2: four
+ * bytes in network order at offset 4).  "any" on an edge is two legs, and this is what separates
+ * them. */
 static uint32_t
 capture_leg_cooked(struct capture *c, uint32_t parent, uint32_t ifindex)
 {
@@ -252,7 +253,7 @@ capture_cooked(struct capture *c, struct frame *f)
     f->direction = type == 4 ? 2 : type < 3 ? 1 : 0;
 }
 
-/* ---- filter -------------------------------------------------------------------------------------- */
+/* ---- filter ---------------------------------------------------------------------------------- */
 
 /* The platform's number of a link layer in files, where they differ, and back. */
 static int
@@ -294,8 +295,8 @@ filter_passes(const struct bpf_program *program, const struct frame *f)
     return pcap_offline_filter(program, &h, f->bytes) != 0;
 }
 
-/* A filter that no common link layer understands is a mistake of whoever typed it: better said at once
- * than per file. */
+/* A filter that no common link layer understands is a mistake of whoever typed it: better said
+ * at once than per file. */
 static bool
 filter_check(const char *filter, char *why, size_t why_size)
 {
@@ -308,7 +309,7 @@ filter_check(const char *filter, char *why, size_t why_size)
     return true;
 }
 
-/* ---- pcapng: bytes ------------------------------------------------------------------------------- */
+/* ---- pcapng: bytes --------------------------------------------------------------------------- */
 
 static uint16_t
 ng_u16(const struct ng *n, const unsigned char *p)
@@ -367,8 +368,8 @@ ng_room(struct ng *n, size_t need)
     return true;
 }
 
-/* At least `need` bytes in the buffer; false at the end of the file.  A pipe gives what it has: frames
- * are not held back until a block is full. */
+/* At least `need` bytes in the buffer; false at the end of the file.  A pipe gives what it has:
+ * frames are not held back until a block is full. */
 static bool
 ng_need(struct capture *c, struct ng *n, size_t need)
 {
@@ -389,7 +390,7 @@ ng_need(struct capture *c, struct ng *n, size_t need)
     return true;
 }
 
-/* ---- pcapng: options ----------------------------------------------------------------------------- */
+/* ---- pcapng: options ------------------------------------------------------------------------- */
 
 struct ng_option {
     uint16_t             code;
@@ -461,7 +462,7 @@ ng_time(const struct ng_interface *i, uint32_t high, uint32_t low)
     return time_ns < 0 ? 0 : time_ns > INT64_MAX / 2 ? INT64_MAX / 2 : time_ns;
 }
 
-/* ---- pcapng: blocks ------------------------------------------------------------------------------ */
+/* ---- pcapng: blocks -------------------------------------------------------------------------- */
 
 enum {
     NG_SECTION = 0x0A0D0D0A, NG_INTERFACE = 1, NG_PACKET_OLD = 2, NG_PACKET_SIMPLE = 3,
@@ -518,7 +519,8 @@ ng_interface_options(const struct ng *n, const struct ng_block *b, struct ng_int
             uint64_t offset = ng_u64(n, o.at);
             /* a few centuries either way: more would overflow nanoseconds */
             i->offset_s = offset < UINT64_C(4000000000) ? (int64_t)offset
-                : offset > UINT64_MAX - UINT64_C(4000000000) ? -(int64_t)(UINT64_MAX - offset) - 1 : 0;
+                : offset > UINT64_MAX - UINT64_C(4000000000)
+                ? -(int64_t)(UINT64_MAX - offset) - 1 : 0;
         }
     }
 }
@@ -717,8 +719,8 @@ ng_block_take(struct capture *c, struct source *s, const struct ng_block *b)
     }
 }
 
-/* A section header is told by a type that reads the same in both byte orders; the magic after it says
- * which one. */
+/* A section header is told by a type that reads the same in both byte orders; the magic after it
+ * says which one. */
 static bool
 ng_byte_order(struct ng *n, const unsigned char *p)
 {
@@ -784,12 +786,13 @@ ng_fetch(struct capture *c, struct source *s)
     return SOURCE_FRAME;
 }
 
-/* ---- libpcap ------------------------------------------------------------------------------------- */
+/* ---- libpcap --------------------------------------------------------------------------------- */
 
 static int64_t
 pcap_time(const struct pcap_pkthdr *h)
 {
-    /* seconds are unsigned in the file: good until 2106, but libpcap hands on what looks negative */
+    /* seconds are unsigned in the file: good until 2106, but libpcap hands on what looks
+     * negative */
     int64_t s = (int64_t)(uint32_t)h->ts.tv_sec;
     int64_t ns = (int64_t)h->ts.tv_usec;
     return s * SECOND_NS + (ns < 0 ? 0 : ns >= SECOND_NS ? SECOND_NS - 1 : ns);
@@ -846,7 +849,7 @@ pcap_fetch(struct capture *c, struct source *s)
     return SOURCE_FRAME;
 }
 
-/* ---- sources ------------------------------------------------------------------------------------- */
+/* ---- sources --------------------------------------------------------------------------------- */
 
 /* Makes the next frame of a source ready. */
 static enum source_result
@@ -927,8 +930,8 @@ source_join(struct capture *c, struct source *s)
     c->sources[c->source_count++] = s;
 }
 
-/* libpcap reads from a stream; ours has a big buffer.  The first byte has been read already to see what
- * the file is: one byte is what ungetc promises to take back, even on a pipe. */
+/* libpcap reads from a stream; ours has a big buffer.  The first byte has been read already to
+ * see what the file is: one byte is what ungetc promises to take back, even on a pipe. */
 static bool
 source_open_pcap(struct capture *c, struct source *s, int fd, int first, char *why, size_t why_size)
 {
@@ -1090,7 +1093,7 @@ capture_add_interface(struct capture *c, const char *name, char *why, size_t why
     return true;
 }
 
-/* ---- the run ------------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 struct capture *
 capture_new(const struct capture_options *o, const struct capture_events *ev, void *user, char *why,
@@ -1185,7 +1188,7 @@ capture_take(struct capture *c, struct source *s)
     }
     c->legs[f->interface]->info.frames++;
     c->batch[c->batch_count] = *f;
-    if (f->captured <= CAPTURE_STORE - c->stored) {   /* else it is the only one, and goes down at once */
+    if (f->captured <= CAPTURE_STORE - c->stored) {   /* else it is alone and goes down at once */
         memcpy(c->store + c->stored, f->bytes, f->captured);
         c->batch[c->batch_count].bytes = c->store + c->stored;
         c->stored += f->captured;
@@ -1210,7 +1213,7 @@ capture_fill(struct capture *c, unsigned budget)
         }
         capture_take(c, s);
         if (c->stored == 0 && c->batch_count == 1 && s->next.captured > 0) {
-            return false;                  /* too big for the store: the source still holds its bytes */
+            return false;             /* too big for the store: the source still holds it */
         }
     }
     return false;
@@ -1265,7 +1268,7 @@ capture_push(struct capture *c, unsigned budget)
     return CAPTURE_MORE;
 }
 
-/* ---- what is known of the run -------------------------------------------------------------------- */
+/* ---- what is known of the run ---------------------------------------------------------------- */
 
 size_t
 capture_file_count(const struct capture *c)

@@ -4,20 +4,21 @@
  *                                  |        `-- pending: what came too early
  *                                  `-- lists in order of the time when to look at it again
  *
- * A path delivers what continues it at once, straight from the packet.  What comes too early is copied
- * and waits; what is old is a retransmission.  Where two copies differ the first stays.  A hole becomes
- * a gap when the other side has acknowledged it (so it was there and the capture lost it), when a ceiling is
- * reached, or when the connection ends: bytes that are missing are never passed over in silence.
+ * A path delivers what continues it at once, straight from the packet.  What comes too early is
+ * copied and waits; what is old is a retransmission.  Where two copies differ the first stays.  A
+ * hole becomes a gap when the other side has acknowledged it (so it was there and the capture lost
+ * it), when a ceiling is reached, or when the connection ends: bytes that are missing are never
+ * passed over in silence.
  *
- * Which end opened a connection is known from the SYN, else from the SYN+ACK, else from what a later
- * stage reads in the content, else guessed from the port.  f->side[0] is the initiator; paths keep their
- * place when the sides are exchanged, and `flip` says how the two relate.
+ * Which end opened a connection is known from the SYN, else from the SYN+ACK, else from what a
+ * later stage reads in the content, else guessed from the port.  f->side[0] is the initiator; paths
+ * keep their place when the sides are exchanged, and `flip` says how the two relate.
  *
- * A closed connection lingers: late packets belong to it, and a reset that was not the end (somebody
- * injected it) is taken back when the connection goes on.
+ * A closed connection lingers: late packets belong to it, and a reset that was not the end
+ * (somebody injected it) is taken back when the connection goes on.
  *
- * Nothing here looks at the clock.  A flow is looked at again once in half of its time-out, so all of it
- * is linear in the number of packets.
+ * Nothing here looks at the clock.  A flow is looked at again once in half of its time-out, so all
+ * of it is linear in the number of packets.
  */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
@@ -34,7 +35,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* ---- ceilings ------------------------------------------------------------------------------------ */
+/* ---- ceilings -------------------------------------------------------------------------------- */
 
 enum {
     FLOW_MAX              = 250000,            /* open: about 120 MB */
@@ -52,16 +53,17 @@ enum {
 #define FLOW_SLAB_SIZE ((size_t)2 * 1024 * 1024)
 #endif
 
-#define FLOW_IDLE_NS       INT64_C(3600000000000)  /* servers that keep alive do so every few minutes */
+#define FLOW_IDLE_NS       INT64_C(3600000000000)  /* keep-alives come every few minutes */
 #define FLOW_UNANSWERED_NS INT64_C(180000000000)   /* Linux tries for 127 s */
 #define FLOW_LINGER_NS     INT64_C(5000000000)
-#define FLOW_HOLE_NS       INT64_C(200000000)      /* frames of two interfaces are not that far apart */
-#define FLOW_BLIND_NS      INT64_C(5000000000)     /* the same when nobody acknowledges: only one side */
+#define FLOW_REVIEW_NS     INT64_C(10000000)       /* time-outs are not finer than this */
+#define FLOW_HOLE_NS       INT64_C(200000000)      /* two interfaces are not that far apart */
+#define FLOW_BLIND_NS      INT64_C(5000000000)     /* the same when only one side is there */
 #define FLOW_REPEAT_NS     INT64_C(50000000)       /* a frame seen twice comes within this time */
 #define FLOW_REPEAT_ID_NS  INT64_C(3000000)        /* the same without an IP identification */
 #define FLOW_SYN_RETRY_NS  INT64_C(3000000000)     /* a SYN is repeated after one second */
 
-/* ---- structs ------------------------------------------------------------------------------------- */
+/* ---- structs --------------------------------------------------------------------------------- */
 
 /* Bytes that wait for what is before them. */
 struct segment {
@@ -130,6 +132,7 @@ struct trace {
 struct expected {
     uint64_t frame;
     uint64_t hash;
+    uint32_t ports;
 };
 
 struct flow_table {
@@ -149,7 +152,7 @@ struct flow_table {
     struct trace              traces[FLOW_TRACES];
 };
 
-/* ---- words --------------------------------------------------------------------------------------- */
+/* ---- words ----------------------------------------------------------------------------------- */
 
 const char *
 flow_evidence_word(enum evidence e)
@@ -161,12 +164,12 @@ flow_evidence_word(enum evidence e)
 const char *
 flow_end_word(enum flow_end e)
 {
-    static const char *const words[] = { "open", "fin", "rst", "refused", "unanswered", "icmp", "idle",
-        "capture-end", "evicted" };
+    static const char *const words[] = { "open", "fin", "rst", "refused", "unanswered", "icmp",
+        "idle", "capture-end", "evicted" };
     return words[e];
 }
 
-/* ---- sequence numbers ---------------------------------------------------------------------------- */
+/* ---- sequence numbers ------------------------------------------------------------------------ */
 
 /* How far b is behind a; negative when it is ahead.  RFC 9293 3.4: arithmetic modulo 2^32. */
 static int32_t
@@ -183,7 +186,7 @@ id_minus(uint16_t a, uint16_t b)
     return d <= INT16_MAX ? (int16_t)d : (int16_t)(-(int)(0xFFFF - d) - 1);
 }
 
-/* ---- hash ---------------------------------------------------------------------------------------- */
+/* ---- hash ------------------------------------------------------------------------------------ */
 
 static uint64_t
 hash_turn(uint64_t x, unsigned bits)
@@ -287,7 +290,7 @@ hash_content(const unsigned char *at, size_t len)
     return (uint32_t)(a ^ a >> 32);
 }
 
-/* ---- table --------------------------------------------------------------------------------------- */
+/* ---- table ----------------------------------------------------------------------------------- */
 
 static bool
 side_is(const struct flow_side *s, const struct address *a, uint16_t port)
@@ -419,7 +422,7 @@ list_join(struct flow_table *t, struct node *n, enum flow_list which, int64_t du
     l->count++;
 }
 
-/* ---- news ---------------------------------------------------------------------------------------- */
+/* ---- news ------------------------------------------------------------------------------------ */
 
 static void
 flow_tell(struct flow_table *t, struct node *n, enum remark r, uint64_t frame, const char *what)
@@ -467,7 +470,7 @@ path_tell_gap(struct flow_table *t, struct node *n, int path, uint32_t missing, 
     }
 }
 
-/* ---- sides --------------------------------------------------------------------------------------- */
+/* ---- sides ----------------------------------------------------------------------------------- */
 
 static void
 flow_turn(struct flow *f)
@@ -533,7 +536,7 @@ flow_evidence(struct flow_table *t, struct node *n, int side, enum evidence e)
     }
 }
 
-/* ---- pending segments ---------------------------------------------------------------------------- */
+/* ---- pending segments ------------------------------------------------------------------------ */
 
 static size_t
 segment_size(const struct segment *s)
@@ -685,7 +688,7 @@ path_pending_add(struct flow_table *t, struct node *n, struct path *q, struct pi
     return true;
 }
 
-/* ---- retransmissions ----------------------------------------------------------------------------- */
+/* ---- retransmissions ------------------------------------------------------------------------- */
 
 static struct trace *
 trace_at(struct flow_table *t, uint64_t path, uint32_t seq)
@@ -706,10 +709,11 @@ path_trace(struct flow_table *t, const struct node *n, int path, const struct pi
     at->sum = hash_content(c->at, c->len);
 }
 
-/* Content that has been delivered already comes again: by the sender, or because the capture has the
- * frame twice?  A sender that repeats itself gives its packet a new identification. */
+/* Content that has been delivered already comes again: by the sender, or because the capture has
+ * the frame twice?  A sender that repeats itself gives its packet a new identification. */
 static void
-path_old(struct flow_table *t, struct node *n, int path, const struct piece *c, const struct packet *p)
+path_old(struct flow_table *t, struct node *n, int path, const struct piece *c,
+    const struct packet *p)
 {
     struct path *q = &n->path[path];
     uint64_t id = n->f.number * 2 + (uint64_t)path;
@@ -728,7 +732,7 @@ path_old(struct flow_table *t, struct node *n, int path, const struct piece *c, 
     }
 }
 
-/* ---- holes --------------------------------------------------------------------------------------- */
+/* ---- holes ----------------------------------------------------------------------------------- */
 
 /* What is missing before `until` is lost; what waits behind it is delivered. */
 static void
@@ -798,11 +802,12 @@ path_finish(struct flow_table *t, struct node *n, int path, struct origin from)
     }
 }
 
-/* ---- content ------------------------------------------------------------------------------------- */
+/* ---- content --------------------------------------------------------------------------------- */
 
 /* Content that continues the path is on its way down. */
 static void
-path_continue(struct flow_table *t, struct node *n, int path, struct piece c, const struct packet *p)
+path_continue(struct flow_table *t, struct node *n, int path, struct piece c,
+    const struct packet *p)
 {
     struct path *q = &n->path[path];
     if (c.captured == c.len && !n->mute) {
@@ -833,14 +838,17 @@ path_wait(struct flow_table *t, struct node *n, int path, struct piece c)
         return;
     }
     /* room is made by giving up the first hole; what just came is placed behind it */
-    uint32_t until = q->pending != NULL && seq_minus(q->pending->seq, c.seq) < 0 ? q->pending->seq : c.seq;
+    uint32_t until = c.seq;
+    if (q->pending != NULL && seq_minus(q->pending->seq, c.seq) < 0) {
+        until = q->pending->seq;
+    }
     path_give_up(t, n, path, until, c.from, REMARK_CEILING_BYTES, "too many bytes out of order");
     uint32_t old = seq_minus(q->next, c.seq) > 0 ? q->next - c.seq : 0;
     if (old >= c.len) {
         return;
     }
     piece_skip(&c, old);
-    if (!path_pending_add(t, n, q, c)) {   /* no memory at all: a gap too, when something continues */
+    if (!path_pending_add(t, n, q, c)) {   /* no memory at all: a gap later on */
         return;
     }
     path_drain(t, n, path);
@@ -859,7 +867,7 @@ path_take(struct flow_table *t, struct node *n, int path, const struct packet *p
     }
     int32_t ahead = seq_minus(c.seq, q->next);
     if (ahead == -1 && c.len == 1) {
-        return;                            /* keep-alive, RFC 9293 3.8.4: a byte that is there already */
+        return;                            /* keep-alive, RFC 9293 3.8.4: an old byte */
     }
     if (seq_minus(c.seq + c.len, q->next) <= 0) {
         path_old(t, n, path, &c, p);
@@ -876,7 +884,7 @@ path_take(struct flow_table *t, struct node *n, int path, const struct packet *p
     }
 }
 
-/* ---- ends ---------------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 /* The last word on a connection, and its memory. */
 static void
@@ -947,8 +955,8 @@ flow_linger(struct flow_table *t, struct node *n, enum flow_end end)
     }
 }
 
-/* It was not the end after all: the side that seems to have sent a reset goes on.  (What the other side
- * sends was on its way.) */
+/* It was not the end after all: the side that seems to have sent a reset goes on.  (What the
+ * other side sends was on its way.) */
 static void
 flow_revive(struct flow_table *t, struct node *n, int side)
 {
@@ -960,7 +968,8 @@ flow_revive(struct flow_table *t, struct node *n, int side)
     }
 }
 
-/* Looks at the connections whose time has come.  What is on the list of SYNs may have been answered since. */
+/* Looks at the connections whose time has come.  What is on the list of SYNs may have been
+ * answered since. */
 static void
 flow_review_list(struct flow_table *t, enum flow_list which)
 {
@@ -985,6 +994,10 @@ flow_tick(struct flow_table *t, int64_t now_ns)
     if (now_ns > t->now_ns) {
         t->now_ns = now_ns;
     }
+    if (t->now_ns < t->review_ns) {
+        return;
+    }
+    t->review_ns = t->now_ns + FLOW_REVIEW_NS;
     for (int i = 0; i < LIST_COUNT; i++) {
         flow_review_list(t, (enum flow_list)i);
     }
@@ -1020,7 +1033,7 @@ flow_evict(struct flow_table *t)
     }
 }
 
-/* ---- beginnings ---------------------------------------------------------------------------------- */
+/* ---- beginnings ------------------------------------------------------------------------------ */
 
 /* Whether the sender of a first packet opened the connection, and how that is known. */
 static bool
@@ -1100,7 +1113,7 @@ flow_is_reuse(const struct node *n, int side, const struct packet *p)
     return other;
 }
 
-/* ---- handshake ----------------------------------------------------------------------------------- */
+/* ---- handshake ------------------------------------------------------------------------------- */
 
 static void
 path_start(struct path *q, uint32_t seq)
@@ -1125,7 +1138,8 @@ flow_take_syn(struct flow_table *t, struct node *n, int side, const struct packe
     }
     side = path ^ n->flip;
     struct flow_side *s = &f->side[side];
-    bool twice = q->based && q->base == p->seq && s->syns > 0 && p->ip_id != 0 && p->ip_id == q->ip_id
+    bool twice = q->based && q->base == p->seq && s->syns > 0 && p->ip_id != 0
+        && p->ip_id == q->ip_id
         && p->frame->time_ns - q->moved_ns < FLOW_REPEAT_NS;
     if (twice) {
         flow_tell(t, n, REMARK_DUPLICATE, p->frame->number, "a packet is there twice");
@@ -1165,7 +1179,8 @@ flow_take_ack(struct node *n, int side, const struct packet *p)
     if (!o->based) {
         return;
     }
-    /* a window is less than 2^30 (RFC 7323 2.2): more is not an acknowledgement of this connection */
+    /* a window is less than 2^30 (RFC 7323 2.2): more is not an acknowledgement of this
+     * connection */
     uint32_t known = o->acknowledged ? o->acked : o->next;
     int32_t more = seq_minus(p->ack, known);
     if ((more > 0 || !o->acknowledged) && more < 0x40000000 && seq_minus(p->ack, o->base) > 0) {
@@ -1207,7 +1222,7 @@ flow_take_rst(struct flow_table *t, struct node *n, int side, const struct packe
     flow_linger(t, n, refused ? FLOW_REFUSED : FLOW_RST);
 }
 
-/* ---- segments ------------------------------------------------------------------------------------ */
+/* ---- segments -------------------------------------------------------------------------------- */
 
 static void
 flow_count_packet(struct node *n, int side, const struct packet *p)
@@ -1284,7 +1299,7 @@ flow_take_icmp(struct flow_table *t, const struct packet *p)
     }
 }
 
-/* ---- the stage ----------------------------------------------------------------------------------- */
+/* ---- the stage ------------------------------------------------------------------------------- */
 
 /* A key that cannot be known before. */
 static void
@@ -1315,7 +1330,7 @@ flow_new(const struct flow_options *o, const struct flow_events *ev, void *user)
     t->user = user;
     t->buckets = buckets;
     t->bucket_count = FLOW_BUCKETS_FIRST;
-    t->now_ns = INT64_MIN;
+    t->now_ns = t->review_ns = INT64_MIN;
     struct flow_options *l = &t->limits;
     if (o != NULL) {
         *l = *o;
@@ -1332,9 +1347,24 @@ flow_new(const struct flow_options *o, const struct flow_events *ev, void *user)
     return t;
 }
 
-/* The hash of a packet, which may have been computed already.  A frame carries one packet, but what
- * packet_peek saw in it need not be the innermost: the ends are compared in any case, and a tunnel is told by
- * its ... */
+/* The hash of a packet, which flow_expect may have computed already. */
+static uint64_t
+flow_hash(struct flow_table *t, const struct packet *p)
+{
+    uint32_t ports = (uint32_t)p->source_port << 16 | p->target_port;
+    while (t->expected_next < t->expected_count) {
+        const struct expected *e = &t->expected[t->expected_next];
+        if (e->frame > p->frame->number) {
+            break;
+        }
+        t->expected_next++;
+        if (e->frame == p->frame->number && e->ports == ports) {
+            return e->hash;
+        }
+    }
+    return hash_ends(t->limits.seed, p);
+}
+
 void
 flow_push(struct flow_table *t, const struct packet *p)
 {
@@ -1347,7 +1377,7 @@ flow_push(struct flow_table *t, const struct packet *p)
         return;
     }
     int side = 0;
-    uint64_t hash = hash_ends(t->limits.seed, p);
+    uint64_t hash = flow_hash(t, p);
     struct node *n = table_find(t, p, hash, &side);
     if (n != NULL && flow_is_reuse(n, side, p)) {
         flow_close(t, n, flow_quiet_end(t, n, FLOW_IDLE));
@@ -1361,8 +1391,9 @@ flow_push(struct flow_table *t, const struct packet *p)
     }
 }
 
-/* Memory answers after a hundred times as long as the cache, but it answers many at once: three passes of
- * loads that do not wait for each other, first the buckets, then the nodes, then what hangs on them. */
+/* Memory answers after a hundred times as long as the cache, but it answers many at once: three
+ * passes of loads that do not wait for each other, first the buckets, then the nodes, then what
+ * hangs on them. */
 void
 flow_expect(struct flow_table *t, const struct packet *packets, size_t n)
 {
@@ -1374,7 +1405,8 @@ flow_expect(struct flow_table *t, const struct packet *packets, size_t n)
     t->expected_next = 0;
     for (size_t i = 0; i < n; i++) {
         uint64_t hash = hash_ends(t->limits.seed, &packets[i]);
-        t->expected[i] = (struct expected){ packets[i].frame->number, hash };
+        uint32_t ports = (uint32_t)packets[i].source_port << 16 | packets[i].target_port;
+        t->expected[i] = (struct expected){ packets[i].frame->number, hash, ports };
         buckets[i] = &t->buckets[hash & (t->bucket_count - 1)];
     }
     for (size_t i = 0; i < n; i++) {

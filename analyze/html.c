@@ -38,104 +38,92 @@ struct html {
 };
 
 static const char *const html_style[] = {
-    ":root{color-scheme:light "
-    "dark;--bg:#fff;--fg:#1c2024;--dim:#5c6670;--line:#cdd3d9;--soft:#f4f6f8;"
-    "--good:#0b5fa5;--good-bg:#e2eefa;--bad:#a83a00;--bad-bg:#fde8dc;--warn:#6b5300;--warn-bg:#"
-    "fbf1cf;"
-    "--tls:#0b5fa5;--tls-bg:#eef5fc;--hs-bg:#f7f3fb;--hs:#7a4fa3;--plain:#8a939c}\n",
-    "@media(prefers-color-scheme:dark){:root{--bg:#14181c;--fg:#e3e7eb;--dim:#9aa5af;--line:#"
-    "39424a;--soft:#1c2227;"
-    "--good:#7cbcf2;--good-bg:#14304a;--bad:#ff9f6b;--bad-bg:#46230f;--warn:#e9c95c;--warn-bg:#"
-    "3a3110;"
-    "--tls:#6cb2ee;--tls-bg:#17242f;--hs-bg:#221c2b;--hs:#bd97e3;--plain:#77818b}}\n",
+    ":root{color-scheme:light dark;--bg:#fff;--fg:#1c2024;--dim:#5c6670;--line:#cdd3d9;"
+    "--soft:#f4f6f8;--good:#0b5fa5;--good-bg:#e2eefa;--bad:#a83a00;--bad-bg:#fde8dc;"
+    "--warn:#6b5300;--warn-bg:#fbf1cf;--tls:#0b5fa5;--tls-bg:#eef5fc;--hs-bg:#f7f3fb;"
+    "--hs:#7a4fa3;--plain:#8a939c}\n",
+    "@media(prefers-color-scheme:dark){:root{--bg:#14181c;--fg:#e3e7eb;--dim:#9aa5af;"
+    "--line:#39424a;--soft:#1c2227;--good:#7cbcf2;--good-bg:#14304a;--bad:#ff9f6b;"
+    "--bad-bg:#46230f;--warn:#e9c95c;--warn-bg:#3a3110;--tls:#6cb2ee;--tls-bg:#17242f;"
+    "--hs-bg:#221c2b;--hs:#bd97e3;--plain:#77818b}}\n",
     "*{box-sizing:border-box}\n",
-    "body{margin:0 auto;padding:1.5rem 1.25rem "
-    "4rem;max-width:72rem;background:var(--bg);color:var(--fg);"
-    "font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Noto "
-    "Sans',sans-serif;overflow-wrap:anywhere}\n",
-    "h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .6rem}p{margin:.4rem 0}\n",
-    "a{color:inherit}.dim{color:var(--dim)}.num{text-align:right;font-variant-numeric:tabular-nums}"
-    "\n",
-    "code,.mono{font-family:ui-monospace,'Cascadia Mono',Consolas,'DejaVu Sans "
-    "Mono',monospace;font-size:.88em}\n",
-    ".scroll{overflow-x:auto}\n",
-    "table.t{border-collapse:collapse;width:100%}\n",
-    ".t th{font-weight:600;font-size:.8rem;color:var(--dim);text-align:left;white-space:nowrap}\n",
+    "body{margin:0 auto;padding:1.5rem 1.25rem 4rem;max-width:72rem;background:var(--bg);"
+    "color:var(--fg);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',"
+    "sans-serif;overflow-wrap:anywhere}\n",
+    "h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .6rem}\n",
+    "p{margin:.4rem 0}a{color:inherit}.nw{white-space:nowrap}.dim{color:var(--dim)}\n",
+    ".num{text-align:right;font-variant-numeric:tabular-nums}\n",
+    "code,.mono{font-family:ui-monospace,'Cascadia Mono',Consolas,'DejaVu Sans Mono',"
+    "monospace;font-size:.88em}\n",
+    ".scroll{overflow-x:auto}table.t{border-collapse:collapse;width:100%}\n",
+    ".t th{font-weight:600;font-size:.8rem;color:var(--dim);text-align:left;"
+    "white-space:nowrap}\n",
     ".t th.num{text-align:right}\n",
     ".t th,.t td{padding:.3rem .6rem .3rem 0;vertical-align:top;overflow-wrap:normal}\n",
-    ".t tbody td{border-top:1px solid var(--line)}.t tr.sub td,.t tr.again "
-    "td{border-top:0;padding-top:0}.t tr.sub td{color:var(--dim)}"
+    ".t tbody td{border-top:1px solid var(--line)}\n",
+    ".t tr.sub td,.t tr.again td{border-top:0;padding-top:0}.t tr.sub td{color:var(--dim)}\n",
     ".t td.num+td:not(.num),.t th.num+th:not(.num){padding-left:.8rem}\n",
     ".t .name{overflow-wrap:anywhere;min-width:9rem}\n",
-    ".pill{display:inline-block;padding:0 "
-    ".55em;border-radius:1em;font-size:.82rem;font-weight:600;white-space:nowrap;"
-    "border:1px solid currentColor}\n",
-    ".good{color:var(--good);background:var(--good-bg)}.bad{color:var(--bad);background:var(--bad-"
-    "bg)}\n",
+    ".pill{display:inline-block;padding:0 .55em;border-radius:1em;font-size:.82rem;"
+    "font-weight:600;white-space:nowrap;border:1px solid currentColor}\n",
+    ".good{color:var(--good);background:var(--good-bg)}\n",
+    ".bad{color:var(--bad);background:var(--bad-bg)}\n",
     ".warn{color:var(--warn);background:var(--warn-bg)}.none{color:var(--dim)}\n",
-    ".result{margin:1rem 0;padding:.7rem 1rem;border-left:5px solid "
-    "var(--good);background:var(--soft);font-size:1.05rem}\n",
-    ".result.b{border-color:var(--bad)}.result.w{border-color:var(--warn)}.result p{margin:.1rem "
-    "0}\n",
-    ".card{border:1px solid var(--line);border-left:5px solid "
-    "var(--bad);border-radius:4px;padding:.6rem .9rem;"
-    "margin:.7rem 0;break-inside:avoid}.card.w{border-left-color:var(--warn)}\n",
-    ".card h3{font-size:1rem;margin:0 0 .3rem}\n",
-    "dl{display:grid;grid-template-columns:7.5rem 1fr;gap:.15rem "
-    ".8rem;margin:0}dt{color:var(--dim)}dd{margin:0}\n",
+    ".result{margin:1rem 0;padding:.7rem 1rem;border-left:5px solid var(--good);"
+    "background:var(--soft);font-size:1.05rem}\n",
+    ".result.b{border-color:var(--bad)}.result.w{border-color:var(--warn)}\n",
+    ".result p{margin:.1rem 0}\n",
+    ".card{border:1px solid var(--line);border-left:5px solid var(--bad);border-radius:4px;"
+    "padding:.6rem .9rem;margin:.7rem 0;break-inside:avoid}\n",
+    ".card.w{border-left-color:var(--warn)}.card h3{font-size:1rem;margin:0 0 .3rem}\n",
+    "dl{display:grid;grid-template-columns:7.5rem 1fr;gap:.15rem .8rem;margin:0}\n",
+    "dt{color:var(--dim)}dd{margin:0}\n",
     "blockquote{margin:0;padding:.4rem .8rem;background:var(--soft);border-radius:4px}\n",
-    "details{border:1px solid var(--line);border-radius:4px;margin:.35rem "
-    "0;content-visibility:auto;"
-    "contain-intrinsic-size:auto 2.3rem}\n",
+    "details{border:1px solid var(--line);border-radius:4px;margin:.35rem 0;"
+    "content-visibility:auto;contain-intrinsic-size:auto 2.3rem}\n",
     "summary{cursor:pointer;padding:.35rem .7rem}summary:hover{background:var(--soft)}\n",
     "details>div{padding:.4rem .9rem .9rem;border-top:1px solid var(--line)}\n",
-    ".f{position:absolute;opacity:0;pointer-events:none}.f+label{display:inline-block;padding:."
-    "1rem .8rem;margin:0 .3rem .5rem 0;"
+    ".f{position:absolute;opacity:0;pointer-events:none}\n",
+    ".f+label{display:inline-block;padding:.1rem .8rem;margin:0 .3rem .5rem 0;"
     "border:1px solid var(--line);border-radius:1em;cursor:pointer;font-size:.88rem}\n",
-    ".f:checked+label{background:var(--fg);color:var(--bg)}.f:focus-visible+label{outline:2px "
-    "solid var(--good)}\n",
-    "#ff:checked~div>.aw,#ff:checked~div>.au,#fu:checked~div>.aw,#fu:checked~div>.af,#fw:checked~"
-    "div>.af,"
-    "#fw:checked~div>.au{display:none}\n",
+    ".f:checked+label{background:var(--fg);color:var(--bg)}\n",
+    ".f:focus-visible+label{outline:2px solid var(--good)}\n",
+    "#ff:checked~div>.aw,#ff:checked~div>.au,#fu:checked~div>.aw,#fu:checked~div>.af,"
+    "#fw:checked~div>.af,#fw:checked~div>.au{display:none}\n",
     "table.l{border-collapse:collapse;width:100%;margin-top:.8rem;table-layout:fixed}\n",
     ".l td,.l th{padding:0}.l .t0{width:6.8rem}.l .p0{width:4.2rem}\n",
-    ".l "
-    "td:nth-child(-n+2){text-align:right;padding-right:.7rem;font-variant-numeric:tabular-nums;"
-    "color:var(--dim);"
-    "font-size:.82rem;vertical-align:bottom}\n",
-    ".l "
-    ".ends{display:flex;justify-content:space-between;gap:1rem;font-weight:600;padding-bottom:."
-    "2rem}\n",
-    ".l .ends span+span{text-align:right}.l .ends "
-    "small{display:block;font-weight:400;color:var(--dim)}\n",
-    ".l .v{border-left:3px solid var(--plain);border-right:3px solid "
-    "var(--plain);font-size:.9rem}\n",
+    ".l td:nth-child(-n+2){text-align:right;padding-right:.7rem;"
+    "font-variant-numeric:tabular-nums;color:var(--dim);font-size:.82rem;"
+    "vertical-align:bottom}\n",
+    ".l .ends{display:flex;justify-content:space-between;gap:1rem;font-weight:600;"
+    "padding-bottom:.2rem}\n",
+    ".l .ends span+span{text-align:right}\n",
+    ".l .ends small{display:block;font-weight:400;color:var(--dim)}\n",
+    ".l .v{border-left:3px solid var(--plain);border-right:3px solid var(--plain);"
+    "font-size:.9rem}\n",
     ".l .h{border-color:var(--hs);border-style:none dashed;background:var(--hs-bg)}\n",
-    ".l .o{border-color:var(--tls);border-style:none double;border-width:0 "
-    "5px;background:var(--tls-bg)}\n",
+    ".l .o{border-color:var(--tls);border-style:none double;border-width:0 5px;"
+    "background:var(--tls-bg)}\n",
     ".l .c{border-color:var(--dim);border-style:none double;border-width:0 5px;"
     "background:repeating-linear-gradient(135deg,var(--soft) 0 6px,transparent 6px 12px)}\n",
-    ".l .v>div{position:relative;margin:0 1px;padding:.18rem 1rem .1rem;border-bottom:1.5px solid "
-    "var(--fg)}\n",
+    ".l .v>div{position:relative;margin:0 1px;padding:.18rem 1rem .1rem;"
+    "border-bottom:1.5px solid var(--fg)}\n",
     ".l .v>div i{color:var(--dim);font-style:normal;margin-left:.5em}\n",
-    ".l .x>div{color:var(--bad);border-color:var(--bad);font-weight:600}.l .x>div "
-    "i{color:inherit;font-weight:400}\n",
+    ".l .x>div{color:var(--bad);border-color:var(--bad);font-weight:600}\n",
+    ".l .x>div i{color:inherit;font-weight:400}\n",
     ".l .v>div:after{content:'';position:absolute;bottom:-5px;border:4.5px solid transparent}\n",
     ".l .r>div:after{right:0;border-left:9px solid var(--fg);border-right:0}\n",
-    ".l .b>div:after{left:0;border-right:9px solid var(--fg);border-left:0}.l "
-    ".b>div{text-align:right}\n",
-    ".l .x.r>div:after{border-left-color:var(--bad)}.l "
-    ".x.b>div:after{border-right-color:var(--bad)}\n",
+    ".l .b>div:after{left:0;border-right:9px solid var(--fg);border-left:0}\n",
+    ".l .b>div{text-align:right}.l .x.r>div:after{border-left-color:var(--bad)}\n",
+    ".l .x.b>div:after{border-right-color:var(--bad)}\n",
     ".l .n{text-align:center;font-size:.82rem;color:var(--dim);padding:.35rem .5rem .15rem}\n",
-    ".l .g{color:var(--warn);background:var(--warn-bg);outline:1px dashed "
-    "var(--warn);font-weight:600;padding:.2rem .5rem}\n",
+    ".l .g{color:var(--warn);background:var(--warn-bg);outline:1px dashed var(--warn);"
+    "font-weight:600;padding:.2rem .5rem}\n",
     ".l tr:last-child .v{padding-bottom:.4rem}\n",
-    "@media "
-    "print{:root{color-scheme:light}body{max-width:none;font-size:10pt;padding:0}.f,.f+label{"
-    "display:none}"
-    "details{content-visibility:visible;break-inside:auto}.l "
-    "tr{break-inside:avoid}.pill,.card,.result,.l .v{"
-    "print-color-adjust:exact;-webkit-print-color-adjust:exact}a{text-decoration:none}}\n",
+    "@media print{:root{color-scheme:light}body{max-width:none;font-size:10pt;padding:0}.f,"
+    ".f+label{display:none}details{content-visibility:visible;break-inside:auto}.l tr{"
+    "break-inside:avoid}.pill,.card,.result,.l .v{print-color-adjust:exact;"
+    "-webkit-print-color-adjust:exact}a{text-decoration:none}}\n",
 };
 
 /* ---- texts ---- */
@@ -216,6 +204,22 @@ html_outcome_pill(const struct html *h, enum outcome o)
     html_pill(h, classes[o], signs[o], words[o]);
 }
 
+/* Heading and first line of a table; a column of numbers begins with '#'. */
+static void
+html_table(const struct html *h, const char *heading, const char *titles)
+{
+    fprintf(h->to, "<h2>%s</h2>\n<div class=scroll><table class=t><thead><tr>", heading);
+    for (;;) {
+        bool number = *titles == '#';
+        int len = (int)strcspn(titles += number, ",");
+        fprintf(h->to, "<th%s>%.*s", number ? " class=num" : "", len, titles);
+        titles += len;
+        if (*titles++ == '\0')
+            break;
+    }
+    html_put(h, "</tr></thead><tbody>\n");
+}
+
 /* A link to an attempt: the list opens where it leads. */
 static void
 html_link(const struct html *h, const struct attempt *a, size_t index)
@@ -232,7 +236,7 @@ static void
 html_stamp(const struct html *h, int64_t ns)
 {
     char stamp[STAMP_MAX];
-    html_put(h, ns > 0 ? stamp_text(ns, STAMP_SHORT, stamp) : "");
+    html_put(h, ns > 0 ? stamp_text(ns, stamp_of(h->r), stamp) : "");
 }
 
 /* ---- head ---- */
@@ -346,11 +350,9 @@ static void
 html_rows(struct html *h)
 {
     int k;
-    html_put(h, "<h2>Port table</h2>\n<div class=scroll><table "
-                "class=t><thead><tr><th>row<th>protocol/port<th>source<th>destination"
-                "<th>way<th class=num>tried<th class=num>TCP<th class=num>worked<th "
-                "class=num>failed<th class=num>not known"
-                "<th class=num>stanzas<th>result<th>ruling</tr></thead><tbody>\n");
+    html_table(h, "Port table",
+        "row,protocol/port,source,destination,way,#tried,#TCP,#worked,#failed,#not known,#stanzas,"
+        "result,ruling");
     for (k = ROW_IN; k < ROW_COUNT; k++)
         html_row(h, (enum row)k);
     if (h->r->rows[ROW_OTHER].observed)
@@ -366,9 +368,7 @@ html_violations(struct html *h)
     size_t i;
     if (r->nviolations == 0)
         return;
-    html_put(h, "<h2>Violations of the port table</h2>\n<div class=scroll><table "
-                "class=t><thead><tr><th><th>what<th>from<th>to"
-                "<th class=num>packet<th>time<th class=num>connection</tr></thead><tbody>\n");
+    html_table(h, "Violations", ",what,from,to,#packet,time,#connection");
     for (i = 0; i < r->nviolations; i++) {
         const struct report_violation *v = &r->violations[i];
         html_put(h, v->suspected ? "<tr><td><span class=\"pill warn\">? maybe</span><td>"
@@ -406,9 +406,8 @@ html_way(struct html *h, const struct report_partner *q, bool out, bool named)
         html_put(h, "<td class=name>");
         html_text(h, q->theirs[0] != '\0' ? q->theirs : q->inner ? "gateway" : "(not named)");
     }
-    html_put(h, q->inner ? out ? "<td>out<td>3" : "<td>in<td>3"
-                : out    ? "<td>out<td>2"
-                         : "<td>in<td>1");
+    html_put(h, out ? "<td class=nw>out" : "<td class=nw>in");
+    html_put(h, q->inner ? ", row 3" : "");
     html_count(h, w->attempts);
     html_count(h, w->worked);
     html_count(h, w->failed);
@@ -417,7 +416,7 @@ html_way(struct html *h, const struct report_partner *q, bool out, bool named)
     html_text(h, reach_word(w->reached));
     html_put(h, w->reach_inferred ? " <span class=dim>(inferred)</span><td>" : "<td>");
     html_text(h, w->method);
-    html_put(h, "<td>");
+    html_put(h, "<td class=nw>");
     html_text(h, w->tls_version != 0 ? tls_version_name(w->tls_version) : "");
     html_put(h,
         w->client_cert
@@ -441,11 +440,9 @@ html_partners(struct html *h)
     size_t i;
     if (r->npartners == 0)
         return;
-    html_put(h, "<h2>Partners</h2>\n<div class=scroll><table class=t><thead><tr><th>our "
-                "domain<th>partner<th>way<th>row"
-                "<th class=num>tried<th class=num>worked<th class=num>failed<th class=num>not "
-                "known<th>got to<th>method<th>TLS"
-                "<th class=num>stanzas<th>last failure</tr></thead><tbody>\n");
+    html_table(h, "Partners",
+        "our domain,partner,way,#tried,#worked,#failed,#not known,got to,method,TLS,#stanzas,"
+        "last failure");
     for (i = 0; i < r->npartners && i < HTML_PARTNERS_MAX; i++) {
         const struct report_partner *q = &r->partners[i];
         bool out = q->out.attempts > 0 || q->in.attempts == 0;
@@ -489,7 +486,7 @@ html_group(struct html *h, const struct group *g, bool failed)
     html_put(h, " (");
     html_link(h, g->first, g->index);
     html_put(h, ")\n");
-    html_field(h, "their words", v->words);
+    html_field(h, "they said", v->words);
     group_when(&h->line, g);
     html_field(h, "when", h->line.at);
     attempt_proofs(&h->line, v);
@@ -654,7 +651,7 @@ html_attempt_facts(struct html *h, const struct attempt *a)
     int side;
     html_put(h, "<dl>");
     html_field(h, "story", v->story);
-    html_field(h, "their words", v->words);
+    html_field(h, "they said", v->words);
     attempt_facts(&h->line, a);
     html_field(h, "connection", h->line.at);
     attempt_proofs(&h->line, v);
@@ -685,7 +682,7 @@ html_attempt(struct html *h, size_t index, bool ladder, bool open)
     fprintf(h->to, "<details class=%s%s><summary>", classes[v->outcome], open ? " open" : "");
     html_outcome_pill(h, v->outcome);
     fprintf(h->to, " <span class=dim>%s %s</span> ",
-        stamp_text(a->flow.first_ns, STAMP_SHORT, stamp),
+        stamp_text(a->flow.first_ns, stamp_of(h->r), stamp),
         places[attempt_has_number(a) ? v->row : ROW_COUNT]);
     if (attempt_has_number(a))
         fprintf(h->to, "#%llu ", (unsigned long long)a->flow.number);
@@ -792,9 +789,7 @@ html_dns(struct html *h)
     size_t i;
     if (r->ndns == 0)
         return;
-    html_put(h, "<h2>Name service</h2>\n<div class=scroll><table "
-                "class=t><thead><tr><th>record<th>name<th>result<th>answer"
-                "<th class=num>packet<th>time</tr></thead><tbody>\n");
+    html_table(h, "Name service", "record,name,result,answer,#packet,time");
     for (i = 0; i < r->ndns && i < HTML_DNS_MAX; i++) {
         const struct dns_fact *f = &r->dns[i];
         html_put(h, "<tr><td>");
@@ -826,9 +821,7 @@ html_remarks(struct html *h)
         if (r->remarks[k] == 0)
             continue;
         if (!any)
-            html_put(h, "<h2>About the capture</h2>\n<div class=scroll><table "
-                        "class=t><thead><tr><th>remark<th class=num>times"
-                        "<th class=num>first packet<th>detail of the first</tr></thead><tbody>\n");
+            html_table(h, "About the capture", "remark,#times,#first packet,detail of the first");
         any = true;
         html_put(h, "<tr><td>");
         html_text(h, remark_text((enum remark)k));

@@ -5,13 +5,14 @@
  *          IPv4, IPv6   --> extension headers, fragments (kept until whole), tunnels
  *          TCP, UDP, ICMP
  *
- * A walk holds what is left of a frame: bytes that were captured and bytes that were on the wire.  Every
- * layer first makes sure that its header is there, reads it and steps over it.  What makes no sense is
- * told in a remark and the frame is done with: nothing here stops an analysis.
+ * A walk holds what is left of a frame: bytes that were captured and bytes that were on the wire.
+ * Every layer first makes sure that its header is there, reads it and steps over it.  What makes no
+ * sense is told in a remark and the frame is done with: nothing here stops an analysis.
  *
- * The capture may come from the machine itself, where the network card does part of the work later: a
- * total length of zero (segmentation offload), segments above 64 KB and checksums that are not there
- * yet are ordinary.  Checksums are verified until it is evident that they are left to the card.
+ * The capture may come from the machine itself, where the network card does part of the work later:
+ * a total length of zero (segmentation offload), segments above 64 KB and checksums that are not
+ * there yet are ordinary.  Checksums are verified until it is evident that they are left to the
+ * card.
  */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
@@ -23,10 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- ceilings ------------------------------------------------------------------------------------ */
+/* ---- ceilings -------------------------------------------------------------------------------- */
 
 enum {
-    PACKET_LAYERS_MAX      = 24,      /* headers above each other: endless MPLS labels and tunnels end */
+    PACKET_LAYERS_MAX      = 24,      /* headers above each other: endless labels and tunnels end */
     PACKET_EXTENSIONS_MAX  = 12,      /* IPv6 extension headers: RFC 8200 needs six */
     PACKET_FRAGMENTS_MAX   = 128,     /* datagrams that wait for fragments: 9 MB at worst */
     PACKET_DATAGRAM_MAX    = 65536,
@@ -37,7 +38,7 @@ enum {
 #define PACKET_FRAGMENT_WAIT_NS INT64_C(30000000000)   /* RFC 8200 4.5 says 60 s, Linux 30 s */
 #define PACKET_FRAGMENT_DONE_NS INT64_C(50000000)      /* repeated frames of a datagram come soon */
 
-/* ---- structs ------------------------------------------------------------------------------------- */
+/* ---- structs --------------------------------------------------------------------------------- */
 
 enum datagram_state { DATAGRAM_FREE, DATAGRAM_OPEN, DATAGRAM_DONE };
 
@@ -61,7 +62,7 @@ struct packet_reader {
     const struct packet_events *ev;    /* borrowed */
     void                       *user;
     unsigned                    checksums_wrong;
-    struct datagram            *datagrams;   /* owned, PACKET_FRAGMENTS_MAX; NULL until one is needed */
+    struct datagram            *datagrams;   /* owned, PACKET_FRAGMENTS_MAX; NULL until needed */
 };
 
 /* What is left of one frame, and what is known so far. */
@@ -75,7 +76,7 @@ struct walk {
     bool                  header_bad;  /* the checksum of the IPv4 header is wrong */
 };
 
-/* ---- bytes --------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 static uint16_t
 get_u16(const unsigned char *p)
@@ -138,10 +139,10 @@ walk_deeper(struct walk *w)
     return false;
 }
 
-/* ---- checksums ----------------------------------------------------------------------------------- */
+/* ---- checksums ------------------------------------------------------------------------------- */
 
-/* Sum of 16-bit words in the byte order of this machine: RFC 1071 says that the order does not matter
- * for the comparison, and wider words may be added as long as the carries come back in. */
+/* Sum of 16-bit words in the byte order of this machine: RFC 1071 says that the order does not
+ * matter for the comparison, and wider words may be added as long as the carries come back in. */
 static uint64_t
 sum_bytes(const unsigned char *p, size_t n)
 {
@@ -216,7 +217,16 @@ packet_verify(struct walk *w)
     }
 }
 
-/* ---- TCP and UDP --------------------------------------------------------------------------------- */
+/* Layers contain each other in circles (a tunnel in IP carries Ethernet): the one place where
+ * something is used above its definition.  walk_deeper() counts each turn. */
+static void packet_ethernet(struct walk *w);
+static void packet_type(struct walk *w, unsigned type);
+static void packet_mpls(struct walk *w);
+static void packet_pppoe(struct walk *w);
+static void packet_ip(struct walk *w);
+static void link_any(struct walk *w, int link);
+
+/* ---- TCP and UDP ----------------------------------------------------------------------------- */
 
 static void
 packet_send(struct walk *w, enum packet_kind kind)
@@ -268,8 +278,6 @@ packet_tcp(struct walk *w)
     packet_send(w, PACKET_TCP);
 }
 
-static void packet_ethernet(struct walk *w);
-
 enum { PORT_VXLAN = 4789 };
 
 static void
@@ -304,7 +312,7 @@ packet_udp(struct walk *w)
     packet_send(w, PACKET_UDP);
 }
 
-/* ---- ICMP ---------------------------------------------------------------------------------------- */
+/* ---- ICMP ------------------------------------------------------------------------------------ */
 
 /* RFC 792, RFC 1122 3.2.2.1, RFC 1812 5.2.7.1 */
 static enum icmp_error
@@ -365,8 +373,8 @@ address_set(struct address *a, const unsigned char *p, uint8_t family)
     a->family = family;
 }
 
-/* The packet inside an ICMP error: addresses, then at least the first eight bytes of TCP.  False: it is
- * about something else. */
+/* The packet inside an ICMP error: addresses, then at least the first eight bytes of TCP.
+ * False: it is about something else. */
 static bool
 icmp_inner(struct walk *w)
 {
@@ -419,7 +427,7 @@ packet_icmp(struct walk *w, bool six)
     }
 }
 
-/* ---- fragments ----------------------------------------------------------------------------------- */
+/* ---- fragments ------------------------------------------------------------------------------- */
 
 bool
 address_equal(const struct address *a, const struct address *b)
@@ -441,8 +449,8 @@ datagram_lost(struct packet_reader *r, struct datagram *d)
     d->state = DATAGRAM_FREE;
 }
 
-/* The place of the datagram that this fragment belongs to; a new one pushes out the oldest.  NULL: no
- * memory, or a repetition of a datagram that is done with. */
+/* The place of the datagram that this fragment belongs to; a new one pushes out the oldest.
+ * NULL: no memory, or a repetition of a datagram that is done with. */
 static struct datagram *
 datagram_find(struct walk *w, uint32_t id, uint8_t protocol)
 {
@@ -556,10 +564,7 @@ packet_fragment(struct walk *w, uint32_t id, uint8_t *protocol, size_t offset, b
     return true;
 }
 
-/* ---- IP ------------------------------------------------------------------------------------------ */
-
-static void packet_ip(struct walk *w);
-static void packet_type(struct walk *w, unsigned type);
+/* ---- IP -------------------------------------------------------------------------------------- */
 
 /* RFC 2784 and 2890; what mirrors of switches put inside: IP, Ethernet, ERSPAN. */
 static void
@@ -746,10 +751,7 @@ packet_ip(struct walk *w)
     }
 }
 
-/* ---- between link layer and IP --------------------------------------------------------------------- */
-
-static void packet_mpls(struct walk *w);
-static void packet_pppoe(struct walk *w);
+/* ---- between link layer and IP --------------------------------------------------------------- */
 
 /* Steps over a tag of which the last two bytes are the next type. */
 static bool
@@ -831,8 +833,8 @@ packet_ethernet(struct walk *w)
     packet_type(w, type);
 }
 
-/* RFC 3032: labels until the one with the bottom bit.  What comes then is not named; IP is told by its
- * first four bits, and a control word of zeros means Ethernet (RFC 4448). */
+/* RFC 3032: labels until the one with the bottom bit.  What comes then is not named; IP is told
+ * by its first four bits, and a control word of zeros means Ethernet (RFC 4448). */
 static void
 packet_mpls(struct walk *w)
 {
@@ -854,7 +856,8 @@ packet_mpls(struct walk *w)
     packet_ip(w);
 }
 
-/* RFC 1661 2, RFC 1662 3: address and control may be there or not, and the protocol may be one byte. */
+/* RFC 1661 2, RFC 1662 3: address and control may be there or not, and the protocol may be one
+ * byte. */
 static void
 packet_ppp(struct walk *w)
 {
@@ -890,7 +893,7 @@ packet_pppoe(struct walk *w)
     }
 }
 
-/* ---- link layers --------------------------------------------------------------------------------- */
+/* ---- link layers ----------------------------------------------------------------------------- */
 
 /* The cooked header of Linux; its protocol field is an Ethernet type unless the device is none. */
 static void
@@ -931,7 +934,8 @@ link_null(struct walk *w)
         bool small = (h[0] | h[1] | h[2]) == 0 || (h[1] | h[2] | h[3]) == 0;
         unsigned family = (unsigned)h[0] | h[3];
         walk_skip(w, 4);
-        if (small && (family == 2 || family == 10 || family == 24 || family == 28 || family == 30)) {
+        bool six = family == 10 || family == 24 || family == 28 || family == 30;
+        if (small && (family == 2 || six)) {
             packet_ip(w);
         }
     }
@@ -970,8 +974,8 @@ link_ppp_serial(struct walk *w)
     }
 }
 
-/* A list of attributes after four bytes; the one of type 9 is the packet.  Lengths are in the order of
- * whoever captured. */
+/* A list of attributes after four bytes; the one of type 9 is the packet.  Lengths are in the
+ * order of whoever captured. */
 static void
 link_nflog(struct walk *w)
 {
@@ -1006,8 +1010,6 @@ link_nflog(struct walk *w)
     packet_tell(w, w->captured < w->length ? REMARK_SNAPLEN : REMARK_PACKET_BAD,
         "an NFLOG record without a packet");
 }
-
-static void link_any(struct walk *w, int link);
 
 /* Apple's: a header that names the link layer of what follows, in little-endian. */
 static void
@@ -1097,7 +1099,7 @@ link_any(struct walk *w, int link)
     packet_tell(w, REMARK_LINK_UNKNOWN, what);
 }
 
-/* ---- the stage ----------------------------------------------------------------------------------- */
+/* ---- the stage ------------------------------------------------------------------------------- */
 
 struct packet_reader *
 packet_new(const struct packet_events *ev, void *user)
@@ -1123,25 +1125,45 @@ packet_push(struct packet_reader *r, const struct frame *f)
     link_any(&w, f->link);
 }
 
-/* Where the IP header of an ordinary frame starts; 0: this one is not ordinary, or it starts at 0. */
-static size_t
-peek_link(const struct frame *f)
+/* Where IP starts in an ordinary frame; false: this one is not.  Whatever is taken for ordinary
+ * here must come out of packet_push with the same ends. */
+static bool
+peek_link(const struct frame *f, size_t *at)
 {
     const unsigned char *p = f->bytes;
-    size_t at = f->link == 1 ? 14 : f->link == 113 ? 16 : f->link == 276 ? 20 : 0;
-    if (f->link == 1 && f->captured > 18 && p[12] == 0x81 && p[13] == 0x00) {
-        at = 18;
+    size_t type = 0;
+    switch (f->link) {
+    case 1:
+        type = f->captured > 18 && get_u16(p + 12) == 0x8100 ? 16 : 12;
+        *at = type + 2;
+        break;
+    case 113:
+        type = 14;
+        *at = 16;
+        break;
+    case 276:
+        *at = 20;
+        break;
+    case 101: case 228: case 229:
+        *at = 0;
+        return true;
+    default:
+        return false;
     }
-    return at;
+    return f->captured >= *at
+        && (get_u16(p + type) == 0x0800 || get_u16(p + type) == 0x86DD);
 }
 
 static bool
 peek_one(const struct frame *f, struct packet *out)
 {
-    size_t at = peek_link(f);
-    const unsigned char *p = f->bytes + at;
+    size_t at;
     size_t ports;
-    if (f->captured >= at + 24 && p[0] >> 4 == 4 && p[9] == 6) {
+    if (!peek_link(f, &at)) {
+        return false;
+    }
+    const unsigned char *p = f->bytes + at;
+    if (f->captured >= at + 24 && p[0] >> 4 == 4 && p[9] == 6 && (get_u16(p + 6) & 0x3FFF) == 0) {
         address_set(&out->source, p + 12, 4);
         address_set(&out->target, p + 16, 4);
         ports = at + (size_t)(p[0] & 15) * 4;
@@ -1196,7 +1218,7 @@ packet_free(struct packet_reader *r)
     free(r);
 }
 
-/* ---- addresses as text ----------------------------------------------------------------------------- */
+/* ---- addresses as text ----------------------------------------------------------------------- */
 
 /* Start and length of the longest run of zero groups, of at least two (RFC 5952 4.2). */
 static size_t

@@ -276,6 +276,7 @@ text_free(struct text *t)
 const char *
 number_text(uint64_t n, struct number *out)
 {
+    out->at[0] = '\0';
     snprintf(out->at, sizeof out->at, "%llu", (unsigned long long)n);
     return out->at;
 }
@@ -308,6 +309,13 @@ stamp_text(int64_t time_ns, enum stamp s, char out[STAMP_MAX])
     else
         snprintf(out + n, STAMP_MAX - n, ".%03lu%s", ns / 1000000, s == STAMP_LONG ? " UTC" : "");
     return out;
+}
+
+enum stamp
+stamp_of(const struct report *r)
+{
+    const int64_t day = 86400 * SECOND;
+    return r->first_ns / day == r->last_ns / day ? STAMP_SHORT : STAMP_LONG;
 }
 
 const char *
@@ -592,7 +600,7 @@ report_result(struct text *t, const struct report *r)
         if (row == ROW_OTHER && !w->observed)
             continue;
         if (row == ROW_OTHER)
-            TEXT(t, "XMPP off the port table: ");
+            TEXT(t, t->len > 0 ? " " : "", "XMPP elsewhere ");
         else
             TEXT(t, t->len > 0 ? " " : "", "Row ", number_text((uint64_t)k, &a),
                 row == ROW_OUT ? " (out) " : " (in) ");
@@ -729,12 +737,13 @@ stamp_seconds(int64_t seconds, char out[STAMP_MAX])
 {
     time_t t = (time_t)seconds;
     struct tm tm;
+    char day[32];
     out[0] = '\0';
     if ((int64_t)t != seconds || gmtime_r(&t, &tm) == NULL || tm.tm_year < -1900
         || tm.tm_year > 8099)
         return out;
-    snprintf(out, STAMP_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.000000000Z", tm.tm_year + 1900,
-        tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    if (strftime(day, sizeof day, "-%m-%dT%H:%M:%S.000000000Z", &tm) > 0)
+        snprintf(out, STAMP_MAX, "%04u%s", (unsigned)(tm.tm_year + 1900) % 10000, day);
     return out;
 }
 
@@ -863,9 +872,9 @@ group_when(struct text *t, const struct group *g)
     text_clear(t);
     if (g->count > 1)
         TEXT(t, number_text(g->count, &digits), " times from ");
-    TEXT(t, stamp_text(g->first->flow.first_ns, STAMP_SHORT, stamp));
+    TEXT(t, stamp_text(g->first->flow.first_ns, STAMP_LONG, stamp));
     if (g->count > 1)
-        TEXT(t, " to ", stamp_text(g->last->flow.first_ns, STAMP_SHORT, stamp));
+        TEXT(t, " to ", stamp_text(g->last->flow.first_ns, STAMP_LONG, stamp));
 }
 
 /* What somebody needs who has no capture: who, when, between which addresses, how often, what was
@@ -1529,13 +1538,15 @@ print_violation(struct printer *p, const struct report_violation *v)
     text_clear(t);
     TEXT(t, violation_text(v->kind), ": ", endpoint_text(&v->source, 0, from), " -> ",
         endpoint_text(&v->target, v->port, to), ", packet ", number_text(v->frame, &n), " at ",
-        stamp_text(v->time_ns, STAMP_SHORT, stamp), ", connection #", number_text(v->flow, &f));
+        stamp_text(v->time_ns, stamp_of(p->r), stamp), ", connection #", number_text(v->flow, &f));
     if (v->detail[0] != '\0') {
         TEXT(t, " (");
         text_clean(t, v->detail);
         TEXT(t, ")");
     }
-    TEXT(t, v->suspected ? "; only if the addresses of the edge are inferred rightly" : "");
+    TEXT(t, !v->suspected ? ""
+        : p->r->external_known == KNOWN_INFERRED || p->r->internal_known == KNOWN_INFERRED
+        ? "; certain only if the inferred addresses are right" : "; not certain");
     print_text(
         p, 1, v->suspected ? TONE_WARN : TONE_BAD, v->suspected ? "maybe" : "breach", 9, t->at);
 }
@@ -1548,7 +1559,7 @@ print_violations(struct printer *p)
     size_t i;
     int k;
     if (r->nviolations > 0)
-        print_heading(p, "VIOLATIONS OF THE PORT TABLE", "");
+        print_heading(p, "VIOLATIONS", "");
     for (k = 0; k < VIOLATION_COUNT; k++) {
         uint64_t shown = 0, certain = 0;
         for (i = 0; i < ROW_COUNT; i++)
@@ -1586,6 +1597,14 @@ way_is_used(const struct report_way *w)
     return w->attempts > 0;
 }
 
+/* The gateway calls on row 3. */
+static const char *
+way_word(const struct report_partner *q, bool out)
+{
+    static const char *const words[2][2] = { { "in", "out" }, { "in 3", "out 3" } };
+    return words[q->inner][out];
+}
+
 static void
 print_way(struct printer *p, const struct column *c, const struct report_partner *q, bool out,
     const char *names)
@@ -1594,9 +1613,7 @@ print_way(struct printer *p, const struct column *c, const struct report_partner
     struct number n[5];
     char reached[32], tls[16];
     const char *const cells[TABLE_COLUMNS] = { names,
-        q->inner ? out ? "out 3" : "in  3"
-        : out    ? "out 2"
-                 : "in  1",
+        way_word(q, out),
         number_text(w->attempts, &n[0]), number_text(w->worked, &n[1]),
         number_text(w->failed, &n[2]), number_text(w->unknown, &n[3]), reached,
         w->method[0] == '\0'    ? "-"
@@ -1725,7 +1742,7 @@ print_group(struct printer *p, const struct group *g, size_t number)
     struct number n, m;
     print_group_title(p, g, number);
     print_field(p, "what", TONE_DIM, v->story);
-    print_field(p, "their words", TONE_DIM, v->words);
+    print_field(p, "they said", TONE_DIM, v->words);
     attempt_proofs(&p->line, v);
     if (v->joined != 0)
         TEXT(&p->line, p->line.len > 0 ? ", " : "", "connection #", number_text(v->joined, &n),
@@ -2010,7 +2027,7 @@ print_attempt_title(struct printer *p, const struct attempt *a)
         snprintf(label, sizeof label, "DNS");
     attempt_title(&p->line, a);
     text_clear(&p->more);
-    TEXT(&p->more, stamp_text(a->flow.first_ns, STAMP_SHORT, stamp), " ", p->line.at, ", ");
+    TEXT(&p->more, stamp_text(a->flow.first_ns, stamp_of(p->r), stamp), " ", p->line.at, ", ");
     text_place(&p->more, a);
     TEXT(&p->more, ": ",
         v->outcome == OUTCOME_UNKNOWN ? "not known how it ended" : outcome_word(v->outcome));

@@ -44,6 +44,8 @@ enum stamp {
     STAMP_SHORT    /* 10:00:00.123 */
 };
 const char *stamp_text(int64_t time_ns, enum stamp s, char out[STAMP_MAX]);
+/* SHORT is enough when all of the capture is of one day. */
+enum stamp stamp_of(const struct report *r);
 /* "+0.004123", in seconds */
 const char *stamp_offset(int64_t from_ns, int64_t to_ns, char out[STAMP_MAX]);
 /* "5.0 s", "3 min 20 s", "2 h 5 min" */

@@ -2,10 +2,10 @@
  *
  *      count [-f FILTER] [-v] [-t] FILE ...
  *
- * One line for each file: connections, frames, name.  -v adds a line for each connection, remarks and
- * drops; -t the time-outs that the program itself uses.  Without -t no connection ends by silence, which
- * is how tshark counts: `tshark -r FILE -q -z conv,tcp`.  Several files with -m are merged into one run.
- * Exit status 1: a file was damaged or could not be opened.
+ * One line for each file: connections, frames, name.  -v adds a line for each connection, remarks
+ * and drops; -t the time-outs that the program itself uses.  Without -t no connection ends by
+ * silence, which is how tshark counts: `tshark -r FILE -q -z conv,tcp`.  Several files with -m are
+ * merged into one run. Exit status 1: a file was damaged or could not be opened.
  */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L

@@ -1,7 +1,7 @@
 /* fuzz_capture.c -- a file of any bytes goes through capture, packet and flow
  *
- * Checked beside the sanitizers: frame numbers are consecutive, a frame is never longer than it says, all
- * connections that were opened are closed, and what was delivered adds up.
+ * Checked beside the sanitizers: frame numbers are consecutive, a frame is never longer than it
+ * says, all connections that were opened are closed, and what was delivered adds up.
  */
 #include "lower.h"
 

@@ -1,8 +1,8 @@
 /* fuzz_flow.c -- segments of any numbers; what is delivered must be the bytes of their place
  *
- * Every content byte is made from its sequence number, so a wrong order, a repetition or a gap of the wrong
- * length shows at once.  Input: eight bytes a segment: ports, flags, sequence, acknowledgement, length and
- * time, all small so that segments meet.
+ * Every content byte is made from its sequence number, so a wrong order, a repetition or a gap of
+ * the wrong length shows at once.  Input: eight bytes a segment: ports, flags, sequence,
+ * acknowledgement, length and time, all small so that segments meet.
  */
 #include "lower.h"
 

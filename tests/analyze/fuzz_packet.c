@@ -1,7 +1,7 @@
 /* fuzz_packet.c -- frames of any bytes, right before memory that cannot be read
  *
- * Input: two bytes of link type (taken from a table), then frames: a byte of flags, two bytes of length, the
- * bytes.  A flag makes the frame longer on the wire than it was captured.
+ * Input: two bytes of link type (taken from a table), then frames: a byte of flags, two bytes of
+ * length, the bytes.  A flag makes the frame longer on the wire than it was captured.
  */
 #include "lower.h"
 
@@ -51,7 +51,8 @@ LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
         struct packet peeked[1];
         size_t size = (size_t)at[1] << 8 | at[2];
         size = size > len - 3 ? len - 3 : size;
-        struct frame f = { .number = ++number, .time_ns = (int64_t)number * 1000000, .link = link,
+        number++;
+        struct frame f = { .number = number, .time_ns = (int64_t)number * 1000000, .link = link,
             .captured = size, .length = size + ((at[0] & 1) != 0 ? 700u : 0) };
         f.bytes = guarded(at + 3, size);
         packet_peek(&f, 1, peeked);

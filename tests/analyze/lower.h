@@ -1,7 +1,8 @@
-/* lower.h -- for tests of capture.c, packet.c and flow.c: bytes built by hand, transcripts, a guard page
+/* lower.h -- for tests of capture.c, packet.c and flow.c: bytes built by hand, transcripts, a
+ * guard page
  *
- * A transcript is what a stage has said, one word or line after the other; tests compare it as a whole, so
- * that what should not have been said is seen too.
+ * A transcript is what a stage has said, one word or line after the other; tests compare it as a
+ * whole, so that what should not have been said is seen too.
  */
 #ifndef LOWER_H
 #define LOWER_H
@@ -20,7 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- bytes --------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 struct bytes {
     unsigned char at[90000];
@@ -90,7 +91,7 @@ sum_done(uint32_t sum)
     return ~sum & 0xFFFF;
 }
 
-/* ---- packets: 192.0.2.1:40000 to 192.0.2.2:5269, or 2001:db8::1 to ::2 ------------------------------ */
+/* ---- packets: 192.0.2.1:40000 to 192.0.2.2:5269, or 2001:db8::1 to ::2 ----------------------- */
 
 static inline void
 put_ethernet(struct bytes *b, unsigned type)
@@ -144,7 +145,7 @@ put_tcp(struct bytes *b, unsigned flags, uint32_t seq, uint32_t ack, const char 
     patch16(b, at + 16, sum_done(sum_add(sum, b->at + at, 20 + len)));
 }
 
-/* ---- guard page ------------------------------------------------------------------------------------ */
+/* ---- guard page ------------------------------------------------------------------------------ */
 
 enum { GUARD_SIZE = 40 * 4096, GUARD_AFTER = 65536 };
 
@@ -170,7 +171,7 @@ guarded(const void *at, size_t len)
     return base + GUARD_SIZE - len;
 }
 
-/* ---- transcripts ----------------------------------------------------------------------------------- */
+/* ---- transcripts ----------------------------------------------------------------------------- */
 
 struct transcript {
     char   text[131072];
@@ -189,15 +190,9 @@ remark_name(enum remark r)
     return names[r];
 }
 
-static inline void
-say(struct transcript *t, const char *format, ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    if (t->len < sizeof t->text) {
-        t->len += (size_t)vsnprintf(t->text + t->len, sizeof t->text - t->len, format, ap);
-    }
-    va_end(ap);
-}
+/* Adds to a transcript, as printf. */
+#define say(t, ...) \
+    ((t)->len += (t)->len >= sizeof (t)->text ? 0 \
+        : (size_t)snprintf((t)->text + (t)->len, sizeof (t)->text - (t)->len, __VA_ARGS__))
 
 #endif

@@ -126,7 +126,7 @@ expect(const char *text)
     assert_string_equal(heard.text, text);
 }
 
-/* ---- pcap ---------------------------------------------------------------------------------------- */
+/* ---- pcap ------------------------------------------------------------------------------------ */
 
 static void
 put_pcap(uint32_t magic, uint32_t link)
@@ -244,7 +244,7 @@ a_filter_leaves_out_frames_and_keeps_their_numbers(void **state)
     assert_int_equal(capture_interface_at(capture, 0)->frames, 1);
 }
 
-/* ---- pcapng -------------------------------------------------------------------------------------- */
+/* ---- pcapng ---------------------------------------------------------------------------------- */
 
 static size_t block_at;
 
@@ -512,7 +512,7 @@ impossible_blocks_end_the_file(void **state)
     }
 }
 
-/* ---- several ------------------------------------------------------------------------------------- */
+/* ---- several --------------------------------------------------------------------------------- */
 
 static void
 files_are_merged_by_time(void **state)

@@ -102,7 +102,7 @@ teardown(void **state)
     return 0;
 }
 
-/* ---- sending ------------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 #define S  TCP_SYN
 #define SA (TCP_SYN | TCP_ACK)
@@ -113,8 +113,8 @@ teardown(void **state)
 static struct packet next;        /* what send() starts from; tests set what is unusual */
 static struct frame next_frame;
 
-/* From the client (40000) or the server (5269); sequence numbers of the client start at 1000, those of the
- * server at 5000. */
+/* From the client (40000) or the server (5269); sequence numbers of the client start at 1000,
+ * those of the server at 5000. */
 static void
 send_ports(int64_t ms, int from, uint16_t client, unsigned flags, uint32_t seq, uint32_t ack,
     const char *text)
@@ -164,7 +164,7 @@ expect(const char *text)
 
 #define OPEN "open 1 syn 40000\n"
 
-/* ---- beginnings ---------------------------------------------------------------------------------- */
+/* ---- beginnings ------------------------------------------------------------------------------ */
 
 static void
 a_whole_connection_is_told_in_order(void **state)
@@ -287,7 +287,7 @@ a_lost_synack_leaves_its_base_in_the_ack(void **state)
     expect(OPEN "remark gap at 5\ngap 1 2 at 5\ndata 1 cd at 3\n");
 }
 
-/* ---- order --------------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 static void
 segments_are_put_in_order(void **state)
@@ -369,7 +369,7 @@ keep_alives_are_not_content(void **state)
     assert_int_equal(seen.side[0].retransmitted, 0);
 }
 
-/* ---- gaps ---------------------------------------------------------------------------------------- */
+/* ---- gaps ------------------------------------------------------------------------------------ */
 
 static void
 an_acknowledged_hole_becomes_a_gap_after_a_while(void **state)
@@ -479,7 +479,7 @@ memory_out_of_order_has_one_ceiling_for_all(void **state)
     assert_int_equal(flow_count(table).open, 0);
 }
 
-/* ---- ends ---------------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 static void
 a_reset_answers_a_syn_that_nobody_wants(void **state)
@@ -682,10 +682,12 @@ both_ends_may_be_the_same(void **state)
 static void
 expecting_changes_nothing(void **state)
 {
+    static const struct frame f = { .number = 4 };
     struct packet p[40] = { 0 };
     (void)state;
     handshake();
     for (size_t i = 0; i < 40; i++) {
+        p[i].frame = &f;
         p[i].source = (struct address){ { 192, 0, 2, 1 }, 4 };
         p[i].target = (struct address){ { 192, 0, 2, 2 }, 4 };
         p[i].source_port = (uint16_t)(40000 + i);
@@ -693,6 +695,8 @@ expecting_changes_nothing(void **state)
     }
     flow_expect(table, p, 40);
     expect(OPEN);
+    send(3, 0, A, 1001, 5001, "hello");
+    expect(OPEN "data 0 hello at 4\n");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
