@@ -11859,6 +11859,7 @@ struct stream {
     bool                        header_sent; /* on this (re)start */
     enum xe_why                 why;         /* the end that is under way */
     struct tls                 *next_tls;    /* owned; TLS begins when this batch is done */
+    struct xe_span              next_tls_say; /* in the clear, right before it */
     struct timer                timer;       /* the peer's end tag does not come */
     const struct stream_events *events;      /* borrowed, static */
 };
@@ -12179,6 +12180,8 @@ stream_begin_tls(struct stream *s, const char *rest, size_t len)
         return;
     }
     s->next_tls = NULL;
+    if (s->next_tls_say.len > 0)
+        stream_send(s, s->next_tls_say);
     conn_start_tls(s->conn, tls);
 }
 
@@ -12279,12 +12282,13 @@ stream_restart(struct stream *s)
     stream_enter(s, STREAM_HEADER);
 }
 
-/* TLS begins as soon as what was received together with the last element is found to be blank.
- * `tls` is taken. */
+/* TLS begins as soon as what was received together with the last element is found to be blank; only
+ * then is `say` sent, which lasts as long as the program.  `tls` is taken. */
 static void
-stream_start_tls(struct stream *s, struct tls *tls)
+stream_start_tls(struct stream *s, struct tls *tls, struct xe_span say)
 {
     s->next_tls = tls;
+    s->next_tls_say = say;
     stream_enter(s, STREAM_TLS);
 }
 
@@ -12581,7 +12585,7 @@ s2s_log_open(const struct s2s *s)
     log_text(log, "tls", facts == NULL ? "none" : facts->version);
     if (facts != NULL) {
         log_text(log, "cipher", facts->ciphersuite);
-        log_text(log, "cert", xe_why(s->cert_why)->word);
+        log_text(log, "cert", s->cert_why == XE_WHY_NONE ? "good" : xe_why(s->cert_why)->word);
         if (facts->chain != 0)
             log_text(log, "chain", tls_chain_text(facts->chain, chain));
     }
@@ -13066,8 +13070,7 @@ s2s_in_starttls(struct s2s *s, const struct xe_xml_event *e)
         s2s_end(s, XE_WHY_TLS_REFUSED);
         return;
     }
-    stream_send(&s->stream, span_of("<proceed xmlns='" STREAM_NS_TLS "'/>"));
-    stream_start_tls(&s->stream, tls);
+    stream_start_tls(&s->stream, tls, span_of("<proceed xmlns='" STREAM_NS_TLS "'/>"));
 }
 
 static void
@@ -13369,7 +13372,7 @@ s2s_out_proceed(struct s2s *s, const struct xe_xml_event *e)
         return;
     }
     s2s_enter(s, S2S_TLS);
-    stream_start_tls(&s->stream, tls);
+    stream_start_tls(&s->stream, tls, span_make(NULL, 0));
 }
 
 static void
@@ -14909,7 +14912,7 @@ trunk_link_close(struct trunk_link *link)
 #define ROUTE_SOURCE_IDLE_MS 30000               /* a source without connections is forgotten
                                                   * after */
 #define ROUTE_PINGS_MAX      64                  /* pings under way */
-#define ROUTE_ECHO_IQ_NS     "urn:xmpp:ping"
+#define ROUTE_PING_RESOURCE  "/xmppedge"         /* sends messages to echo domains */
 
 enum route_way { ROUTE_TO_S2S, ROUTE_TO_TRUNK, ROUTE_TO_ECHO };
 
@@ -15911,6 +15914,15 @@ route_echo_presence(struct route_pair *p, const struct xe_xml_event *e)
     route_answer(p);
 }
 
+/* Is this the echo of a message of our own, too late to be waited for? */
+static bool
+route_is_late_echo(const struct xe_xml_event *e)
+{
+    struct xe_span to = xe_xml_attr(e, "to");
+    size_t at = span_find(to, '/');
+    return span_is(span_make(to.at + at, to.len - at), ROUTE_PING_RESOURCE);
+}
+
 /* The domain that this node answers for by itself: pings, disco, and messages sent back. */
 static void
 route_echo(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
@@ -15921,9 +15933,9 @@ route_echo(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_e
         return;   /* errors and answers want no answer */
     if (kind == XE_KIND_IQ)
         route_echo_iq(p, xml, e);
-    else if (kind == XE_KIND_MESSAGE)
+    else if (kind == XE_KIND_MESSAGE && !route_is_late_echo(e))
         route_echo_message(p, xml, e);
-    else
+    else if (kind == XE_KIND_PRESENCE)
         route_echo_presence(p, e);
 }
 
@@ -16359,6 +16371,17 @@ route_ping_from(const struct route *r, struct xe_span to)
     return c->ninner > 0 ? c->inner[0].domains[0].name : span_make(NULL, 0);
 }
 
+/* A message names a resource to which its echo goes: when it comes too late to be taken for the
+ * answer, the echo domain here must not echo it again, or two of them would never stop. */
+static struct xe_span
+route_ping_sender(struct xe_span domain, bool is_message, char *text)
+{
+    size_t tail = is_message ? sizeof ROUTE_PING_RESOURCE - 1 : 0;
+    memcpy(text, domain.at, domain.len);
+    memcpy(text + domain.len, ROUTE_PING_RESOURCE, tail);
+    return span_make(text, domain.len + tail);
+}
+
 /* Send a ping (XEP-0199) to a domain, or with a `body` a message for an echo.  The outcome comes to
  * ping->answered(), unless it can be told at once: then it is returned. */
 static enum xe_why
@@ -16366,6 +16389,7 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
 {
     struct xe_span from = route_ping_from(r, to);
     unsigned char dice[8];
+    char sender[XE_DOMAIN_MAX + sizeof ROUTE_PING_RESOURCE];
     struct route_pair *p;
     const struct xe_xml_event *e;
     if (span_eq(to, r->config->echo.domain)) {
@@ -16380,7 +16404,7 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
         dice[2], dice[3], dice[4], dice[5], dice[6], dice[7]);
     buf_clear(&r->text);
     buf_puts(&r->text, body.at != NULL ? "<message" : "<iq type='get'");
-    xmlout_attr(&r->text, "from", from);
+    xmlout_attr(&r->text, "from", route_ping_sender(from, body.at != NULL, sender));
     xmlout_attr(&r->text, "to", to);
     xmlout_attr(&r->text, "id", span_of(ping->id));
     buf_puts(&r->text, body.at != NULL ? "><body>" : "><ping xmlns='urn:xmpp:ping'/></iq>");
@@ -19043,6 +19067,7 @@ static const char main_usage[] =
         "configuration\n"
     "  xmppedge status FILE [--json]     what the running service is doing\n"
     "  xmppedge ping FILE DOMAIN         ping a domain through the running service\n"
+    "  xmppedge message FILE DOMAIN      the same with a message, which an echo domain sends back\n"
     "  xmppedge demo [--keep]            a partner, an edge and a gateway on this machine, "
         "talking\n"
     "  xmppedge --version\n"
@@ -19236,6 +19261,8 @@ main_print(struct buf *out)
     bool ok = !out->failed && fwrite(text.at, 1, text.len, stdout) == text.len
         && fflush(stdout) == 0;
     buf_free(out);
+    if (!ok)
+        fprintf(stderr, "xmppedge: cannot write to standard output: %s\n", strerror(errno));
     return ok ? 0 : 1;
 }
 
