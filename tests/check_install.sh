@@ -27,6 +27,7 @@ verdict 'make install says nothing' "$(in_root install)"
 verdict 'it installs exactly what it should, all below DESTDIR' "$(
     (cd "$root" && find . -type f | sort) | diff - /dev/fd/3 3<<END
 ./usr/bin/xmppedge
+./usr/bin/xmppedge-analyze
 ./usr/lib/systemd/system/xmppedge@.service
 ./usr/share/doc/xmppedge/LICENSE
 ./usr/share/doc/xmppedge/README.md
@@ -34,7 +35,8 @@ verdict 'it installs exactly what it should, all below DESTDIR' "$(
 ./usr/share/doc/xmppedge/examples/gateway.xml
 END
 )"
-verdict 'the program runs' "$("$root/usr/bin/xmppedge" --version | grep -v '^xmppedge ')"
+verdict 'the programs run' "$("$root/usr/bin/xmppedge" --version | grep -v '^xmppedge '
+    "$root/usr/bin/xmppedge-analyze" --version | grep -v '^xmppedge-analyze ')"
 verdict 'the examples are those of the program' "$(
     for role in edge gateway; do
         "$root/usr/bin/xmppedge" config $role |

@@ -37,7 +37,7 @@ def check(condition, text):
 class Demo:
     """A demo under way.  Its standard output and error go to one file."""
 
-    def __init__(self, *arguments, command=(), user=None):
+    def __init__(self, *arguments, command=(), user=None, program=(BINARY, 'demo')):
         self.tmp = tempfile.mkdtemp(prefix='demo-t-', dir='/tmp')
         self.path = os.path.join(self.tmp, 'output')
         if user is not None:
@@ -45,7 +45,7 @@ class Demo:
         self.began = time.monotonic()
         with open(self.path, 'w') as out:
             self.process = subprocess.Popen(
-                [*command, BINARY, 'demo', *arguments], stdin=subprocess.DEVNULL, stdout=out,
+                [*command, *program, *arguments], stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, 'TMPDIR': self.tmp},
                 **({} if user is None else {'user': user, 'group': user, 'extra_groups': []}))
 
@@ -311,6 +311,35 @@ def it_works_for_an_ordinary_user(stage):
         raise Skip('an ordinary user cannot reach ' + BINARY)
     demo = stage.demo(user=65534)
     check_good(demo)
+    check(demo.left() == [], 'left behind: %s' % demo.left())
+
+
+# What `make demo` runs: the demo, and then the analyzer.
+WITH_ANALYZER = ('sh', os.path.join(HERE, 'demo.sh'))
+
+
+@test
+def it_ends_with_the_analyzer_over_its_own_traffic(stage):
+    demo = stage.demo(program=WITH_ANALYZER)
+    check_good(demo)
+    if 'does not allow one' in demo.output():
+        raise Skip('nothing can be captured here')
+    report = demo.output().partition('What xmppedge-analyze says')[2]
+    for row in '1', '2', '3':
+        check(re.search(r'^ %s +XMPP/.* works$' % row, report, re.M), 'row %s:\n%s' % (row, report))
+        check(re.search(r'^ row %s +conforms;' % row, report, re.M), 'row %s:\n%s' % (row, report))
+    check(demo.left() == [], 'left behind: %s' % demo.left())
+
+
+@test
+def who_may_not_capture_is_told_so(stage):
+    if os.geteuid() != 0 or sys.version_info < (3, 9):
+        raise Skip('needs root, to become somebody who may not')
+    if not all(os.stat(p).st_mode & 0o005 == 0o005 for p in parents(BINARY)):
+        raise Skip('an ordinary user cannot reach ' + BINARY)
+    demo = stage.demo(program=WITH_ANALYZER, user=65534)
+    check_good(demo)
+    check('does not allow one' in demo.output(), demo.output())
     check(demo.left() == [], 'left behind: %s' % demo.left())
 
 
