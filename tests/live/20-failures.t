@@ -12,72 +12,13 @@ import sys
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Edge, Gateway, Pki, binary, have_binary, partner     # noqa: E402
-from lab import Host, Lab, need_programs, self_signed                          # noqa: E402
+from edge import Border, Edge, Gateway, Pki, binary, have_binary               # noqa: E402
+from lab import Host, Lab, need_programs                                       # noqa: E402
+from scene import LIMITS, World, call, knock, make_partners, secure_call, trusted_call   # noqa: E402
 from tap import check, equal, note, run, skip_all, test, tests                 # noqa: E402
-from wire import DeafPort, Forwarder                                           # noqa: E402
+from wire import Forwarder                                                     # noqa: E402
 from xmpp import NS_DB, NS_TLS, Client, Closed, Peer, Stream, Timeout, body, child   # noqa: E402
 from xmpp import client_context, error, ids, local, message, offers, show      # noqa: E402
-
-# short enough to wait for; dialback before attempt, so that the cause is told apart
-LIMITS = {'connect-time': '300ms', 'attempt-time': '2s', 'dialback-time': '1s', 'hold-time': '500ms',
-          'partner-retry-first': '100ms', 'partner-retry-max': '200ms', 'close-time': '500ms',
-          'queue-stanzas': 20, 'queue-bytes': 40000, 'stanza-bytes': 20000,
-          'source-connections': 500, 'source-rate': 1000, 'source-burst': 1000}
-STRICT = dict(tls='required', sasl='required', dialback=False)
-DIALBACK = dict(tls='optional', sasl='not-supported', dialback=True)
-
-
-class World:
-    pass
-
-
-# ---- the scene ---------------------------------------------------------------------------------
-
-def bad_certificates(lab, pki):
-    return {'expired.example': pki.public.issue('expired.example', expired=True),
-            'wrongname.example': pki.public.issue('other-name.example'),
-            'untrusted.example': pki.unknown().issue('untrusted.example'),
-            'selfsigned.example': self_signed(lab, 'selfsigned.example')}
-
-
-def make_partners(w):
-    """The servers that bob tries to reach, each with a defect of its own; their policies."""
-    lab, pki = w.lab, w.pki
-    n = 100
-    policies = []
-
-    def place(domain, records=True, **policy):
-        nonlocal n
-        n += 1
-        if records:
-            w.outside.server(domain, lab.ip(n))
-        policies.append(partner(domain, **policy))
-        return lab.ip(n), 5269
-
-    w.bad = bad_certificates(lab, pki)
-    for domain, cert in w.bad.items():
-        Peer(lab, [domain], place(domain, **STRICT), cert=cert, ca=pki.public, tls='required')
-    Peer(lab, ['notls.example'], place('notls.example'), tls='off')
-    for how in ('invalid', 'silent', 'error'):
-        domain = 'db%s.example' % how
-        Peer(lab, [domain], place(domain, **DIALBACK), result=how, verify=how)
-    for domain in ('silent.example', 'full.example', 'heavy.example'):
-        Peer(lab, [domain], place(domain), silent=True)
-    DeafPort(lab, place('deaf.example'))
-    place('closed.example', **DIALBACK)
-    place('nxdomain.example', records=False, **DIALBACK)
-    place('noservice.example', records=False)
-    w.outside.no_service('noservice.example')
-    # a good partner, by certificate; two of its domains by dialback
-    w.raw_cert = pki.public.issue('raw.example')
-    w.raw = Peer(lab, ['raw.example'], place('raw.example'), cert=w.raw_cert, ca=pki.public, tls='required')
-    w.db = Peer(lab, ['db.example', 'db2.example'], place('db.example', **DIALBACK))
-    w.outside.server('db2.example', w.db.address[0])
-    policies.append(partner('db2.example', **DIALBACK))
-    policies.append(partner('strict.example', **STRICT))
-    policies.append(partner('nodialback.example', tls='optional', sasl='optional', dialback=False))
-    return policies
 
 
 def setup():
@@ -135,32 +76,6 @@ def bob_fails(w, domain, condition, type, why):
     w.edge.wait_log(None, why=why, **({} if why == 'partner-unlisted' else {'remote': domain}))
 
 
-def call(w, edge=None, frm='raw.example', to='corp.example', source=None):
-    """A plain connection with our header sent and its features received."""
-    s = Stream.dial((edge or w.edge).external, source=source, name='call from ' + frm)
-    s.open(frm, to)
-    return s, s.features()
-
-
-def secure_call(w, edge=None, frm='raw.example', cert=None):
-    s, features = call(w, edge, frm)
-    check(child(features, 'starttls') is not None, 'no STARTTLS offered: ' + show(features))
-    s.send("<starttls xmlns='%s'/>" % NS_TLS)
-    s.wait('proceed')
-    s.handshake(client_context(cert), sni='corp.example')
-    s.open(frm, 'corp.example')
-    return s
-
-
-def trusted_call(w, edge=None):
-    """An authenticated stream of raw.example."""
-    s = secure_call(w, edge, cert=w.raw_cert)
-    features = s.features()
-    check(offers(features, 'EXTERNAL'), 'EXTERNAL is not offered: ' + show(features))
-    equal(local(s.external()), 'success', 'SASL outcome')
-    return s
-
-
 def ends_with(stream, condition, edge, why, seconds=5, **more):
     """The stream ends with this stream error, and the log gives this reason."""
     equal(stream.wait_end(seconds), condition, 'stream error')
@@ -200,6 +115,26 @@ for what, domain, how, why in OUTGOING:
     function = outgoing(domain, how, why)
     function.sentence = 'a message to a partner that %s comes back with the reason' % what
     tests.append(function)
+
+
+@test
+def a_ping_and_the_log_tell_what_could_not_be_reached_and_where(w):
+    w.edge.forget_log()
+    status, said = w.edge.command('ping', w.edge.path, 'closed.example', seconds=70)
+    equal(status, 1, said)
+    check('tcp-refused' in said, said)
+    w.edge.wait_log('s2s-out-closed', why='tcp-refused', peer=r'127\.\d+\.\d+\.\d+:\d+')
+    status, said = w.edge.command('ping', w.edge.path, 'unlisted.example', seconds=70)
+    check(status == 1 and 'partner-unlisted' in said, said)
+    [pair] = [p for p in w.edge.status_json()['pairs'] if p['to'] == 'unlisted.example'][:1]
+    equal(pair['last_error'], 'partner-unlisted')
+
+
+@test
+def a_gateway_pings_its_inner_server_in_its_own_name(w):
+    status, said = w.gateway.command('ping', w.gateway.path, 'corp.example', seconds=70)
+    equal(status, 0, said)
+    check(said.startswith('ok '), said)
 
 
 @test
@@ -421,19 +356,6 @@ def a_web_browser_is_sent_away(w):
 
 # ---- the trunk: 23456 --------------------------------------------------------------------------
 
-def knock(w, cert):
-    """TLS to 23456 with this certificate and a header: how it ends."""
-    s = Stream.dial(w.edge.internal, name='trunk')
-    try:
-        s.handshake(client_context(cert), sni='edge01.corp.example')
-        s.open('fe01.corp.example', 'edge01.corp.example')
-        s.wait_end(5)
-    except (OSError, ssl.SSLError, Closed):
-        pass
-    check(b'<trunk' not in bytes(s.raw_in), 'the trunk was offered')
-    check(b'success' not in bytes(s.raw_in), 'SASL succeeded')
-
-
 @test
 def a_trunk_without_a_client_certificate_is_refused(w):
     fresh(w)
@@ -453,6 +375,17 @@ def a_trunk_with_an_expired_certificate_is_refused(w):
     fresh(w)
     knock(w, w.pki.internal.issue('fe01.corp.example', expired=True))
     w.edge.wait_log(None, why='cert-expired')
+
+
+@test
+def the_status_tells_which_gateway_is_missing_and_how_the_last_trunk_ended(w):
+    edge = another_edge(w)
+    knock(w, w.pki.internal.issue('fe01.corp.example', expired=True), edge=edge)
+    edge.wait_log(None, why='cert-expired')
+    trunks = [(t['name'], t['state'], t.get('why')) for t in edge.status_json()['trunks']]
+    equal(trunks[0], ('fe01.corp.example', 'down', None))
+    equal(trunks[1][1:], ('ended', 'cert-expired'))
+    edge.terminate()
 
 
 @test
@@ -500,6 +433,8 @@ def without_a_gateway_a_partner_gets_its_message_back_and_keeps_its_stream(w):
         said_well(w.raw.wait_error(id), 'remote-server-timeout', 'wait')
     edge.wait_log(None, why='no-trunk')
     check(not s.ended, 'the stream was closed')
+    trunks = [(t['name'], t['state']) for t in edge.status_json()['trunks']]
+    equal(trunks, [('fe01.corp.example', 'down')], 'the status')
     s.close()
     edge.terminate()
 
@@ -514,6 +449,7 @@ def without_an_edge_an_inner_user_gets_the_message_back(w):
     s.send(message('bob@corp.example', 'x@raw.example', 'anybody there?', id='l1'))
     said_well(inner.wait_error('l1'), 'remote-server-timeout', 'wait')
     lonely.wait_log(None, why='no-trunk')
+    lonely.wait_log('trunk-retry', detail=r'.*:23456')
     lonely.terminate()
 
 

@@ -251,7 +251,8 @@ class Process:
         self.log = os.path.join(lab.dir, name + '.out')
         if not quiet and self.log not in lab.logs:
             lab.logs.append(self.log)
-        full = dict(os.environ, **(env or {}))
+        full = dict(os.environ, **lab.environment(name))
+        full.update(env or {})
         with open(self.log, 'ab') as out:
             self.popen = subprocess.Popen(argv, env=full, cwd=cwd or lab.dir, stdin=subprocess.DEVNULL,
                                           stdout=out, stderr=out, start_new_session=True,
@@ -483,6 +484,7 @@ class Lab:
         self.seen = {}           # log file -> bytes shown or passed over
         self.closers = []        # functions to call at the end
         self.spare = 240         # addresses counted down, for what needs just any
+        self.environment = lambda name: {}      # variables for the process of this name
         self.closed = False
         self.owner = os.getpid()
         adopt_orphans()
