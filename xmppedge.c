@@ -2567,6 +2567,20 @@ elem_quiet(void *user, const char *message)
     (void)message;
 }
 
+/* <name/>: Mini-XML 4 will not have it as the root of a document, but of nothing else. */
+static mxml_node_t *
+elem_load_empty(const char *text)
+{
+    size_t end = strcspn(text, " \t\r\n/>");
+    struct buf name = { .max = ELEM_BYTES_MAX };
+    mxml_node_t *top = NULL;
+    if (text[0] == '<' && strcmp(text + end, "/>") == 0
+        && buf_put(&name, span_make(text + 1, end - 1)))
+        top = mxmlNewElement(NULL, buf_text(&name));
+    buf_free(&name);
+    return top;
+}
+
 static mxml_node_t *
 elem_load(const char *text)
 {
@@ -2579,7 +2593,7 @@ elem_load(const char *text)
     mxmlOptionsSetErrorCallback(options, elem_quiet, NULL);
     top = mxmlLoadString(NULL, options, text);
     mxmlOptionsDelete(options);
-    return top;
+    return top != NULL ? top : elem_load_empty(text);
 }
 
 static bool
@@ -4162,6 +4176,7 @@ struct dns {
     struct loop     *loop;       /* borrowed */
     struct log      *log;        /* borrowed, may be NULL */
     ares_channel     channel;    /* owned */
+    char             servers[128]; /* the configured ones, for the log; "" for the system's */
     struct timer     timer;      /* when c-ares wants to look at its own clock */
     struct list_node queries;
     size_t           nqueries;
@@ -4781,6 +4796,8 @@ dns_log_broken(const struct dns_service *s, const char *problem)
         log_text(q->dns->log, "domain", q->domain);
         log_text(q->dns->log, "service", s->direct_tls ? "_xmpps-server" : "_xmpp-server");
         log_text(q->dns->log, "problem", problem);
+        log_text(q->dns->log, "resolver", q->dns->servers[0] != '\0' ? q->dns->servers
+            : "/etc/resolv.conf");
         log_end(q->dns->log);
     }
 }
@@ -5096,6 +5113,7 @@ dns_set_servers(struct dns *d, const struct dns_options *o)
     }
     if (o->nservers > 0)
         good = good && ares_set_servers_ports_csv(d->channel, buf_text(&csv)) == ARES_SUCCESS;
+    snprintf(d->servers, sizeof d->servers, "%s", o->nservers > 0 ? buf_text(&csv) : "");
     buf_free(&csv);
     return good;
 }
@@ -6066,6 +6084,42 @@ tls_identity_facts(const struct tls_identity *id)
     return id->facts;
 }
 
+/* What the labels of a PEM file say is in it. */
+enum tls_pem { TLS_PEM_CERTIFICATE = 1, TLS_PEM_KEY = 2 };
+
+static unsigned
+tls_pem_labels(const char *file)
+{
+    char line[128];
+    unsigned labels = 0;
+    FILE *in = fopen(file, "r");
+    while (in != NULL && fgets(line, sizeof line, in) != NULL)
+        if (strncmp(line, "-----BEGIN ", 11) == 0)
+            labels |= strstr(line, "PRIVATE KEY-----") != NULL ? TLS_PEM_KEY
+                : strstr(line, "CERTIFICATE-----") != NULL ? TLS_PEM_CERTIFICATE : 0u;
+    if (in != NULL)
+        fclose(in);
+    return labels;
+}
+
+/* Why a certificate or its key cannot be read: the usual mistakes first. */
+static void
+tls_identity_error(char err[TLS_ERROR_MAX], const char *what, const char *file, bool key, int code)
+{
+    unsigned labels = tls_pem_labels(file);
+    if (labels == (key ? TLS_PEM_CERTIFICATE : TLS_PEM_KEY))
+        snprintf(err, TLS_ERROR_MAX, "%s %.100s: this is a %s: are chain and key swapped?", what,
+            file, key ? "certificate" : "private key");
+    else if (code == MBEDTLS_ERR_PK_PASSWORD_REQUIRED)
+        snprintf(err, TLS_ERROR_MAX, "%s %.100s: encrypted private keys are not supported; remove "
+            "the password", what, file);
+    else if (code > 0)
+        snprintf(err, TLS_ERROR_MAX, "%s %.100s: %d of its entries cannot be read", what, file,
+            code);
+    else
+        tls_file_error(err, what, file, code);
+}
+
 static bool
 tls_identity_read(struct tls_shared *shared, struct tls_identity *id, const char *chain_file,
     const char *key_file, char err[TLS_ERROR_MAX])
@@ -6077,16 +6131,12 @@ tls_identity_read(struct tls_shared *shared, struct tls_identity *id, const char
         return false;
     code = mbedtls_x509_crt_parse_file(&id->chain, chain_file);
     if (code != 0) {
-        if (code > 0)
-            snprintf(err, TLS_ERROR_MAX, "certificate %.100s: %d of its entries cannot be read",
-                chain_file, code);
-        else
-            tls_file_error(err, "certificate", chain_file, code);
+        tls_identity_error(err, "certificate", chain_file, false, code);
         return false;
     }
     code = mbedtls_pk_parse_keyfile(&id->key, key_file, NULL TLS_WITH_RNG(shared));
     if (code != 0)
-        tls_file_error(err, "private key", key_file, code);
+        tls_identity_error(err, "private key", key_file, true, code);
     return code == 0;
 }
 
@@ -6214,6 +6264,18 @@ tls_trust_load(struct tls_shared *shared, const char *ca_file, const char *crl_f
 fail:
     tls_trust_release(trust);
     return NULL;
+}
+
+/* What somebody with this trust finds in our own chain: TLS_CHAIN_*, without the notes. */
+static unsigned
+tls_trust_verdict(struct tls_trust *trust, struct tls_identity *id)
+{
+    uint32_t flags = 0;
+    int code = mbedtls_x509_crt_verify(&id->chain, &trust->authorities,
+        trust->has_revoked ? &trust->revoked : NULL, NULL, &flags, NULL, NULL);
+    if (code != 0 && code != MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
+        return TLS_CHAIN_OTHER;
+    return tls_chain_bits(&id->chain, flags) & (TLS_CHAIN_NOTES - 1u);
 }
 
 /* ---- profile: what sessions have in common ---- */
@@ -7787,8 +7849,9 @@ struct dial {
     struct dial_try           tries[DIAL_PARALLEL_MAX];
     struct timer              stagger;
     enum xe_why               why;       /* the most telling failure so far */
+    size_t                    told;      /* the target that it is about */
     void                    (*connected)(void *user, int fd, const struct dns_target *target);
-    void                    (*failed)(void *user, enum xe_why why);
+    void                    (*failed)(void *user, enum xe_why why, const struct dns_target *target);
     void                     *user;      /* borrowed */
 };
 
@@ -7885,14 +7948,16 @@ dial_won(struct dial_try *t)
     d->connected(d->user, fd, &d->targets[target]);
 }
 
-/* Remember the failure that tells most: one that got an answer beats silence, silence beats no
- * route. */
+/* Remember the failure that tells most: silence (is there a filter?) before a refusal, and both
+ * before no route. */
 static void
-dial_note(struct dial *d, enum xe_why why)
+dial_note(struct dial *d, size_t target, enum xe_why why)
 {
     if (d->why == XE_WHY_NONE || why == XE_WHY_CONNECT_TIMEOUT
-        || (why == XE_WHY_REFUSED && d->why != XE_WHY_CONNECT_TIMEOUT))
+        || (why == XE_WHY_REFUSED && d->why != XE_WHY_CONNECT_TIMEOUT)) {
         d->why = why;
+        d->told = target;
+    }
 }
 
 /* Start one attempt.  False when it failed at once; the reason is noted. */
@@ -7902,7 +7967,7 @@ dial_launch(struct dial *d, size_t target)
     struct dial_try *t = d->tries;
     d->state[target] = DIAL_USED;
     if (d->from.ss_family != AF_UNSPEC && d->from.ss_family != d->targets[target].addr.ss_family) {
-        dial_note(d, XE_WHY_UNREACHABLE);
+        dial_note(d, target, XE_WHY_UNREACHABLE);
         return false;
     }
     while (t->dial != NULL)
@@ -7910,7 +7975,7 @@ dial_launch(struct dial *d, size_t target)
     t->target = target;
     t->watch.fd = dial_socket(d, &d->targets[target]);
     if (t->watch.fd < 0) {
-        dial_note(d, dial_why(errno));
+        dial_note(d, target, dial_why(errno));
         return false;
     }
     t->dial = d;
@@ -7937,7 +8002,7 @@ dial_next(struct dial *d)
     }
     if (!dial_active(d)) {
         timer_cancel(d->wire->loop, &d->stagger);
-        d->failed(d->user, d->why);
+        d->failed(d->user, d->why, d->told < d->count ? &d->targets[d->told] : NULL);
     }
 }
 
@@ -7948,7 +8013,7 @@ dial_try_failed(struct dial_try *t, enum xe_why why)
     d->state[t->target] = DIAL_USED;
     dial_try_end(t);
     close(t->watch.fd);
-    dial_note(d, why);
+    dial_note(d, t->target, why);
     dial_next(d);
 }
 
@@ -8741,6 +8806,7 @@ struct config {
     enum config_role          role;
     struct xe_span            name;      /* of this node */
     const char               *path;      /* of the file, as given */
+    const char               *here;      /* where that path starts, '/' at its end; NULL: at / */
 
     /* edge */
     struct config_external    external;
@@ -8790,6 +8856,7 @@ struct config {
 #define CONFIG_DEPTH_MAX     8                   /* open elements; the table needs 4 */
 #define CONFIG_MESSAGES_MAX  200                 /* errors and warnings told */
 #define CONFIG_LIST_MAX      100000              /* elements of one list */
+#define CONFIG_GROUPS_MAX    256                 /* of the user that the service becomes */
 #define CONFIG_NOWHERE       SIZE_MAX            /* offset: not stored */
 
 enum config_kind {
@@ -9068,16 +9135,17 @@ static const struct config_row config_rows[] = {
     MAY(E | G, CONFIG_PATH, "file", config_log, file, NULL, "Where to; standard error if absent."),
     ONE(E | G, "control", 0, 0, CONFIG_NOWHERE, "off", "How status and ping reach this node."),
     MAY(E | G, CONFIG_PATH, "socket", config, control, "/run/xmppedge/control.sock",
-        "Path of the socket; /run/xmppedge/NAME.sock if absent."),
+        "Path of the socket, in a directory that is there; /run/xmppedge/NAME.sock if absent."),
     ONE(E | G, "run", 0, 0, offsetof(struct config, run_line), "off", "How the service runs."),
     MAY(E | G, CONFIG_TEXT, "user", config, user, "xmppedge",
         "User to become once ports are open and files are read; it stays who it is if absent."),
 
     ONE(E | G, "limits", 0, offsetof(struct config, limits), CONFIG_NOWHERE, NULL,
         "Every limit and time-out."),
-    LIMIT_COUNT("connections", connections, "1000", 1, 1000000, "Connections in all."),
+    LIMIT_COUNT("connections", connections, "1000", 1, 1000000,
+        "Connections in all; an eighth of them is kept for dialling."),
     LIMIT_COUNT("partner-connections", partner_connections, "20", 1, 1000000,
-        "Connections with one partner."),
+        "Connections with one partner, dialled or authenticated."),
     LIMIT_COUNT("source-connections", source_connections, "30", 1, 1000000,
         "Accepted connections from one source address."),
     LIMIT_COUNT("source-rate", source_rate, "10", 1, 1000000,
@@ -9208,6 +9276,7 @@ struct config_loader {
     unsigned              nmessages;
     unsigned              untold;    /* messages that found no place */
     unsigned              errors;
+    bool                  alone;     /* nothing but the file is looked at */
 };
 
 /* Zeroed memory on a list; NULL when memory is out. */
@@ -9244,6 +9313,20 @@ config_copy(struct config_block **list, struct xe_span s)
     return copy;
 }
 
+/* Append a message; the files in it are named from the same place as the configuration itself. */
+static void
+config_put_message(struct buf *out, const struct config *c, const char *text)
+{
+    size_t len = c->here == NULL ? 0 : strlen(c->here), i;
+    for (i = 0; text[i] != '\0'; i++) {
+        if (len > 0 && (i == 0 || text[i - 1] == ' ') && strncmp(text + i, c->here, len) == 0)
+            i += len;
+        if (text[i] == '\0')
+            return;
+        buf_putc(out, text[i]);
+    }
+}
+
 /* Keep a message made of pieces; control characters become '?', so that a line stays a line. */
 static void
 config_note(struct config_loader *l, unsigned line, bool warning, const char *const *pieces)
@@ -9257,7 +9340,7 @@ config_note(struct config_loader *l, unsigned line, bool warning, const char *co
         return;
     }
     for (; *pieces != NULL; pieces++)
-        buf_puts(&text, *pieces);
+        config_put_message(&text, l->c, *pieces);
     for (i = text.head; i < text.tail; i++)
         if ((unsigned char)text.bytes[i] < 0x20)
             text.bytes[i] = '?';
@@ -9314,9 +9397,8 @@ config_tell(struct config_loader *l, bool warnings_only, struct buf *out)
         const struct config_message *m = &l->messages[i];
         if (warnings_only && !m->warning)
             continue;
-        if (m->warning)
-            buf_puts(out, "warning: ");
         config_put_where(out, l->path, m->line);
+        buf_puts(out, m->warning ? "warning: " : "");
         buf_puts(out, m->text);
         buf_putc(out, '\n');
     }
@@ -10147,7 +10229,7 @@ config_read_value(struct config_loader *l, const struct config_row *element,
     buf_puts(&what, row->name);
     name = config_scratch(l, &what);
     if (config_store(l, row, text, place)) {
-        if (row->kind == CONFIG_FILE)
+        if (row->kind == CONFIG_FILE && !l->alone)
             config_check_file(l, line, name, *(const char **)(void *)place);
         return;
     }
@@ -10424,7 +10506,7 @@ config_derive_secret(struct config_loader *l)
     struct config *c = l->c;
     struct buf text = { 0 };
     struct stat st;
-    if (c->secret_file == NULL || stat(c->secret_file, &st) != 0)
+    if (l->alone || c->secret_file == NULL || stat(c->secret_file, &st) != 0)
         return;
     text.max = CONFIG_SECRET_MAX * 4;
     if (!S_ISREG(st.st_mode) || st.st_size > (off_t)CONFIG_SECRET_MAX)
@@ -10724,36 +10806,114 @@ config_check_limits(struct config_loader *l)
             "least stanza-bytes, found less: the largest stanza could never be sent");
 }
 
-static void
-config_check_key(struct config_loader *l, const struct config_certificate *cert)
+/* The user that the service becomes. */
+struct config_who {
+    const char *name;                /* borrowed */
+    uid_t       uid;
+    gid_t       groups[CONFIG_GROUPS_MAX];
+    int         ngroups;
+};
+
+/* Whether the mode of a file lets somebody read (4) or enter (1) it. */
+static bool
+config_may(const struct config_who *who, const char *path, mode_t want)
 {
     struct stat st;
-    if (cert->line > 0 && cert->key != NULL && stat(cert->key, &st) == 0
-        && (st.st_mode & S_IROTH) != 0)
-        config_warn(l, cert->line, "every user of this machine can read the private key in ",
-            cert->key, "; take that right away with chmod o-rwx");
+    int i;
+    if (stat(path, &st) != 0)
+        return true;   /* who reads the file will say so */
+    if (st.st_uid == who->uid)
+        return (st.st_mode >> 6 & want) == want;
+    for (i = 0; i < who->ngroups; i++)
+        if (st.st_gid == who->groups[i])
+            return (st.st_mode >> 3 & want) == want;
+    return (st.st_mode & want) == want;
+}
+
+/* What keeps somebody from reading a file: a directory above it, or it itself; NULL: nothing. */
+static const char *
+config_barrier(struct config_loader *l, const struct config_who *who, const char *path)
+{
+    const char *slash = path;
+    while ((slash = strchr(slash + 1, '/')) != NULL) {
+        const char *above = config_copy(&l->scratch, span_make(path, (size_t)(slash - path)));
+        if (!config_may(who, above, 1))
+            return above;
+    }
+    return config_may(who, path, 4) ? NULL : path;
+}
+
+/* A reload reads every file again, as the user that the service has become. */
+static void
+config_check_reload(struct config_loader *l, const struct config_who *who, unsigned line,
+    const char *path)
+{
+    char *real = realpath(path, NULL);   /* links have directories on both sides */
+    const char *barrier = config_barrier(l, who, path);
+    if (barrier == NULL && real != NULL)
+        barrier = config_barrier(l, who, real);
+    if (barrier != NULL)
+        config_warn(l, line, "after becoming ", who->name, ", a reload cannot read ", path,
+            " because of ", barrier == path ? "its mode" : "the mode of ",
+            barrier == path ? "" : barrier);
+    free(real);
+}
+
+/* The same for every file named in an element and below it. */
+static void
+config_check_reloads(struct config_loader *l, const struct config_who *who,
+    const struct config_row *element, const char *object)
+{
+    const struct config_row *r = element;
+    unsigned line = 0;
+    if (element->line_at != CONFIG_NOWHERE)
+        memcpy(&line, object + element->line_at, sizeof line);
+    while ((r = config_next_attr(r, l->c->role)) != NULL) {
+        const char *path = NULL;
+        if (r->kind == CONFIG_FILE)
+            memcpy(&path, object + r->at, sizeof path);
+        if (path != NULL)
+            config_check_reload(l, who, line, path);
+    }
+    for (r = element; (r = config_next_child(element, r, l->c->role)) != NULL;) {
+        const char *items = object + r->at;
+        size_t n = 1, i;
+        if (r->size > 0) {
+            memcpy(&n, object + r->count_at, sizeof n);
+            memcpy(&items, object + r->at, sizeof items);
+        }
+        for (i = 0; i < n; i++)
+            config_check_reloads(l, who, r, items + i * r->size);
+    }
+}
+
+static void
+config_check_user(struct config_loader *l)
+{
+    struct config *c = l->c;
+    struct config_who who = { .name = c->user, .ngroups = CONFIG_GROUPS_MAX };
+    const struct passwd *pw = c->user == NULL ? NULL : getpwnam(c->user);
+    if (c->user != NULL && pw == NULL)
+        config_error(l, c->run_line, "<run> user: expected a user of this machine, found ",
+            c->user);
+    if (pw == NULL || pw->pw_uid == 0 || pw->pw_uid == geteuid())
+        return;
+    who.uid = pw->pw_uid;
+    if (getgrouplist(c->user, pw->pw_gid, who.groups, &who.ngroups) < 0)
+        who.ngroups = CONFIG_GROUPS_MAX;   /* there are more */
+    config_check_reload(l, &who, c->run_line, c->path);
+    config_check_reloads(l, &who, &config_rows[0], (const char *)c);
 }
 
 static void
 config_check_common(struct config_loader *l)
 {
     const struct config *c = l->c;
-    size_t i;
     if (c->tls.keylog)
         config_warn(l, c->tls.line, "keylog is allowed: whoever has the file can read every "
             "captured stream");
     if (c->tls.keylog_file != NULL && !c->tls.keylog)
         config_warn(l, c->tls.line, "keylog-file has no effect without keylog=\"true\"");
-    if (c->user != NULL && getpwnam(c->user) == NULL)
-        config_error(l, c->run_line, "<run> user: expected a user of this machine, found ",
-            c->user);
-    config_check_key(l, &c->internal.certificate);
-    config_check_key(l, &c->certificate);
-    config_check_key(l, &c->echo.certificate);
-    if (c->listen.certificate.line != c->certificate.line)
-        config_check_key(l, &c->listen.certificate);
-    for (i = 0; i < c->ndomains; i++)
-        config_check_key(l, &c->domains[i].certificate);
 }
 
 /* ---- loading and look-ups: what other sections use ---- */
@@ -10787,7 +10947,10 @@ config_locate(struct config_loader *l)
             return false;
         }
         buf_puts(&path, here);
-        buf_puts(&path, slash == NULL ? "" : "/");
+        buf_puts(&path, "/");
+        l->c->here = config_copy(&l->c->blocks, buf_span(&path));
+        if (slash == NULL)
+            path.tail--;
     }
     buf_put(&path, span_make(l->path, slash == NULL ? 0 : (size_t)(slash - l->path)));
     l->directory = config_scratch(l, &path);
@@ -10800,6 +10963,8 @@ config_read(struct config_loader *l)
     mxml_node_t *top = NULL;
     if (config_locate(l) && config_open(l, &top) && config_read_role(l)) {
         config_read_element(l, &config_rows[0], config_mark(l, 0), l->c);
+        if (!l->alone)
+            config_check_user(l);   /* while every certificate stands only where it was written */
         config_derive(l);
         if (l->c->role == CONFIG_EDGE)
             config_check_edge(l);
@@ -10812,11 +10977,12 @@ config_read(struct config_loader *l)
         mxmlDelete(top);
 }
 
-/* Read a configuration.  NULL when anything is wrong with it.  `messages` receives every error as
- * "FILE:LINE: what was expected, what was found", and every warning with "warning: " before it, one
- * a line, in the order of lines.  Free with config_free(). */
+/* Read a configuration; with `alone`, the files that it names are left unread.  NULL when anything
+ * is wrong with it.  `messages` receives every error as "FILE:LINE: what was expected, what was
+ * found", and every warning as "FILE:LINE: warning: ...", one a line, in the order of lines.  Free
+ * with config_free(). */
 static struct config *
-config_load(const char *path, struct buf *messages)
+config_load_file(const char *path, bool alone, struct buf *messages)
 {
     struct config_loader *l = calloc(1, sizeof *l);
     struct config *c = calloc(1, sizeof *c);
@@ -10829,6 +10995,7 @@ config_load(const char *path, struct buf *messages)
     c->path = config_copy(&c->blocks, span_of(path));
     l->c = c;
     l->path = c->path;
+    l->alone = alone;
     config_read(l);
     config_tell(l, false, messages);
     config_tell(l, true, &c->warnings);
@@ -10842,6 +11009,20 @@ config_load(const char *path, struct buf *messages)
     buf_free(&l->attrs);
     free(l);
     return c;
+}
+
+/* For the service: with every file that it needs. */
+static struct config *
+config_load(const char *path, struct buf *messages)
+{
+    return config_load_file(path, false, messages);
+}
+
+/* For those who only ask what is in it. */
+static struct config *
+config_load_alone(const char *path, struct buf *messages)
+{
+    return config_load_file(path, true, messages);
 }
 
 /* Edge: the inner domain of that name (lower case); NULL: none. */
@@ -11339,15 +11520,16 @@ config_example(enum config_role role, struct buf *out)
  *   row  protocol/port    from                      to
  *    1   XMPP/TCP 5269    any                       edge, external address
  *    2   XMPP/TCP 5269    edge, external address    any
- *    3   XMPP/MTLS 23456  gateways                  edge, internal address
+ *    3   XMPP/MTLS 23456  any gateway               edge, internal address
  *
  * An edge has these three rows; a gateway has row 3 from its side, and the two ways between it and
  * the inner server.  The rows of a configuration are made in one place, and every form of output is
- * a walk over them.
+ * a walk over them.  Whoever looks up names needs DNS besides, which is no row.
  *
  * The packet filters permit the rows, close their ports for everybody else and forbid the one thing
  * that must never be: a connection from the edge into the LAN.  They touch nothing else on the
- * machine, so they can stand beside rules that are there already.
+ * machine, so they can stand beside rules that are there already; loaded again, they take the place
+ * of what they were.
  * ======================================================================== */
 
 enum ports_format { PORTS_TABLE, PORTS_NFT, PORTS_IPTABLES, PORTS_JSON };
@@ -11381,8 +11563,7 @@ ports_rows_edge(const struct config *c, const struct ports_sink *to)
         { 2, false, "XMPP/TCP", 5269, NULL, ex, NULL, NULL,
             "standard s2s port; the Edge Server's XMPP proxy reaches federated XMPP partners" },
         { 3, true, "XMPP/MTLS", in->port, NULL, NULL, NULL, in,
-            "internal XMPP traffic from the XMPP gateway on the Front End Server or Front End "
-            "pool to the Edge Server" },
+            "internal XMPP traffic from the gateways (Front End pool) to the Edge Server" },
     };
     size_t i;
     for (i = 0; i < 3; i++)
@@ -11473,7 +11654,7 @@ ports_row_text(const struct ports_row *row, void *user)
     buf_putu(&cell, row->port);
     ports_put_column(out, &cell, 15);
     buf_clear(&cell);
-    ports_put_source(&cell, row, "any");
+    ports_put_source(&cell, row, row->number == 3 ? "any gateway" : "any");
     ports_put_column(out, &cell, 18);
     buf_clear(&cell);
     ports_put_destination(&cell, row, "any");
@@ -11508,6 +11689,72 @@ ports_row_json(const struct ports_row *row, void *user)
     buf_puts(out, "\"}");
 }
 
+/* Whether this node looks up names: a gateway only those of its edges. */
+static bool
+ports_need_dns(const struct config *c)
+{
+    bool need = c->role == CONFIG_EDGE;
+    size_t i;
+    for (i = 0; i < c->nedges; i++)
+        need = need || c->edges[i].host.address.len == 0;
+    return need;
+}
+
+/* The number of ways to name servers; without <resolver> there is one, to wherever the system has
+ * them. */
+static size_t
+ports_dns_count(const struct config *c)
+{
+    return !ports_need_dns(c) ? 0 : c->nresolvers > 0 ? c->nresolvers : 1;
+}
+
+/* The i-th of them: the port, and where to in words; nothing when it is unknown and `any` is
+ * NULL. */
+static uint16_t
+ports_dns(const struct config *c, size_t i, const char *any, struct buf *where)
+{
+    if (c->nresolvers > 0)
+        config_put_address(where, &c->resolvers[i].address);
+    else if (any != NULL)
+        buf_puts(where, any);
+    return c->nresolvers > 0 ? c->resolvers[i].address.port : 53;
+}
+
+static void
+ports_dns_text(const struct config *c, struct buf *out)
+{
+    struct buf where = { 0 };
+    size_t i;
+    for (i = 0; i < ports_dns_count(c); i++) {
+        uint16_t port = ports_dns(c, i, "the resolvers of this system", &where);
+        buf_puts(out, "# besides the rows: DNS, UDP and TCP port ");
+        buf_putu(out, port);
+        buf_puts(out, ", from this machine to ");
+        buf_put(out, buf_span(&where));
+        buf_putc(out, '\n');
+        buf_clear(&where);
+    }
+    buf_free(&where);
+}
+
+static void
+ports_dns_json(const struct config *c, struct buf *out)
+{
+    struct buf where = { 0 };
+    size_t i;
+    for (i = 0; i < ports_dns_count(c); i++) {
+        uint16_t port = ports_dns(c, i, "any", &where);
+        buf_puts(out, i == 0 ? "\n  {\"protocol\":\"DNS/UDP+TCP\",\"port\":"
+            : ",\n  {\"protocol\":\"DNS/UDP+TCP\",\"port\":");
+        buf_putu(out, port);
+        buf_puts(out, ",\"source\":\"this machine\",\"destination\":\"");
+        buf_put(out, buf_span(&where));
+        buf_puts(out, "\"}");
+        buf_clear(&where);
+    }
+    buf_free(&where);
+}
+
 /* The address family of a row: AF_UNSPEC when it names none, or only names. */
 static int
 ports_family(const struct ports_row *row)
@@ -11535,6 +11782,7 @@ struct ports_rule {
     struct buf  source;    /* owned */
     struct buf  destination; /* owned */
     uint16_t    port;      /* 0: any */
+    bool        udp;       /* else TCP */
     bool        accept;
     const char *comment;
 };
@@ -11557,7 +11805,7 @@ ports_rule_nft(const struct ports_rules *rules, const struct ports_rule *r)
     ports_put_match(out, r->family == AF_INET6 ? "ip6 saddr " : "ip saddr ", &r->source);
     ports_put_match(out, r->family == AF_INET6 ? "ip6 daddr " : "ip daddr ", &r->destination);
     if (r->port > 0) {
-        buf_puts(out, "tcp dport ");
+        buf_puts(out, r->udp ? "udp dport " : "tcp dport ");
         buf_putu(out, r->port);
     } else {
         buf_puts(out, "meta l4proto tcp");
@@ -11578,7 +11826,8 @@ ports_rule_iptables(const struct ports_rules *rules, const struct ports_rule *r)
         if (r->family != AF_UNSPEC && r->family != families[i])
             continue;
         buf_puts(out, i == 0 ? "iptables" : "ip6tables");
-        buf_puts(out, rules->in ? " -A XMPPEDGE-IN -p tcp " : " -A XMPPEDGE-OUT -p tcp ");
+        buf_puts(out, rules->in ? " -A XMPPEDGE-IN -p " : " -A XMPPEDGE-OUT -p ");
+        buf_puts(out, r->udp ? "udp " : "tcp ");
         ports_put_match(out, "-s ", &r->source);
         ports_put_match(out, "-d ", &r->destination);
         if (r->port > 0) {
@@ -11619,6 +11868,20 @@ ports_rule_row(const struct ports_row *row, void *user)
     ports_put_source(&r.source, row, NULL);
     ports_put_destination(&r.destination, row, NULL);
     ports_put_rule(rules, &r);
+}
+
+/* Questions to the name servers, over both protocols. */
+static void
+ports_rule_dns(const struct ports_rules *rules)
+{
+    const struct config *c = rules->c;
+    size_t i;
+    for (i = 0; !rules->in && i < 2 * ports_dns_count(c); i++) {
+        struct ports_rule r = { .udp = i % 2 == 0, .accept = true, .comment = "DNS" };
+        r.port = ports_dns(c, i / 2, NULL, &r.destination);
+        r.family = c->nresolvers == 0 ? AF_UNSPEC : c->resolvers[i / 2].address.sa.ss_family;
+        ports_put_rule(rules, &r);
+    }
 }
 
 /* The port of a row is closed for all others. */
@@ -11674,6 +11937,7 @@ ports_chain(struct ports_rules *rules, bool in)
     if (rules->c->role == CONFIG_GATEWAY)
         ports_rule_never(rules);
     ports_rows(rules->c, ports_rule_row, rules);
+    ports_rule_dns(rules);
     if (rules->c->role == CONFIG_EDGE)
         ports_rule_never(rules);
     ports_rows(rules->c, ports_rule_rest, rules);
@@ -11683,7 +11947,9 @@ static void
 ports_nft(struct ports_rules *rules)
 {
     struct buf *out = rules->out;
-    buf_puts(out, "table inet xmppedge {\n    chain input {\n"
+    /* the table is made if it is not there, so that it can be deleted: all in one transaction */
+    buf_puts(out, "table inet xmppedge\ndelete table inet xmppedge\n"
+        "table inet xmppedge {\n    chain input {\n"
         "        type filter hook input priority 0; policy accept;\n"
         "        ct state established,related accept\n");
     ports_chain(rules, true);
@@ -11694,33 +11960,43 @@ ports_nft(struct ports_rules *rules)
     buf_puts(out, "    }\n}\n");
 }
 
+/* Commands for both families: `try`, and where that fails, because of what is there or is not
+ * there, `other`. */
 static void
-ports_iptables(struct ports_rules *rules)
+ports_put_either(struct buf *out, const char *try, const char *other)
 {
-    static const char *const commands[] = { "iptables", "ip6tables" };
-    struct buf *out = rules->out;
+    static const char *const commands[] = { "iptables ", "ip6tables " };
     size_t i;
     for (i = 0; i < 2; i++) {
         buf_puts(out, commands[i]);
-        buf_puts(out, " -N XMPPEDGE-IN\n");
+        buf_puts(out, try);
+        buf_puts(out, " 2>/dev/null || ");
         buf_puts(out, commands[i]);
-        buf_puts(out, " -N XMPPEDGE-OUT\n");
-    }
-    ports_chain(rules, true);
-    ports_chain(rules, false);
-    for (i = 0; i < 2; i++) {
-        buf_puts(out, commands[i]);
-        buf_puts(out, " -I INPUT -p tcp -j XMPPEDGE-IN\n");
-        buf_puts(out, commands[i]);
-        buf_puts(out, " -I OUTPUT -p tcp -j XMPPEDGE-OUT\n");
+        buf_puts(out, other);
+        buf_putc(out, '\n');
     }
 }
 
-/* What row 2 leaves out: static routes to other ports. */
+static void
+ports_iptables(struct ports_rules *rules)
+{
+    struct buf *out = rules->out;
+    ports_put_either(out, "-N XMPPEDGE-IN", "-F XMPPEDGE-IN");
+    ports_put_either(out, "-N XMPPEDGE-OUT", "-F XMPPEDGE-OUT");
+    ports_chain(rules, true);
+    ports_chain(rules, false);
+    ports_put_either(out, "-C INPUT -j XMPPEDGE-IN", "-I INPUT -j XMPPEDGE-IN");
+    ports_put_either(out, "-C OUTPUT -j XMPPEDGE-OUT", "-I OUTPUT -j XMPPEDGE-OUT");
+}
+
+/* What row 2 leaves out: other ports, of static routes and of partners that announce them. */
 static void
 ports_notes(const struct config *c, struct buf *out)
 {
     size_t i;
+    if (c->role == CONFIG_EDGE)
+        buf_puts(out, "# not in row 2: partners may announce other ports in DNS, for direct TLS "
+            "often 5270 or 443\n");
     for (i = 0; i < c->partners.count; i++) {
         const struct config_partner *p = &c->partners.list[i];
         if (p->proxy.name == NULL || p->proxy.address.port == 5269)
@@ -11733,19 +12009,42 @@ ports_notes(const struct config *c, struct buf *out)
     }
 }
 
+/* A rule with a host name in it would depend on DNS when it is loaded, and be wrong after a
+ * change there. */
+static bool
+ports_only_addresses(const struct config *c, struct buf *errors)
+{
+    bool good = true;
+    size_t i;
+    for (i = 0; i < c->nedges; i++) {
+        if (c->edges[i].host.address.len > 0)
+            continue;
+        config_where(c, c->edges[i].line, errors);
+        buf_puts(errors, "<edge> address: packet filters need an address, found the host name ");
+        buf_puts(errors, c->edges[i].host.name);
+        buf_puts(errors, "; make the rules from a copy of this file with the address in it\n");
+        good = false;
+    }
+    return good;
+}
+
 /* The port summary of this configuration: what it opens and where it connects to, as a table for
- * people, as rules that permit exactly these rows, or as JSON. */
-static void
-ports_print(const struct config *c, enum ports_format format, struct buf *out)
+ * people, as rules that permit exactly these rows, or as JSON.  False with lines in `errors` when
+ * rules cannot be made. */
+static bool
+ports_print(const struct config *c, enum ports_format format, struct buf *out, struct buf *errors)
 {
     struct ports_rules rules = { 0 };
     rules.c = c;
     rules.out = out;
     rules.iptables = format == PORTS_IPTABLES;
+    if ((format == PORTS_NFT || format == PORTS_IPTABLES) && !ports_only_addresses(c, errors))
+        return false;
     switch (format) {
     case PORTS_TABLE:
         buf_puts(out, "row  protocol/port    source (IP)         destination (IP)    comment\n");
         ports_rows(c, ports_row_text, out);
+        ports_dns_text(c, out);
         break;
     case PORTS_NFT:
         ports_nft(&rules);
@@ -11760,10 +12059,13 @@ ports_print(const struct config *c, enum ports_format format, struct buf *out)
         buf_put(out, c->name);
         buf_puts(out, "\",\"rows\":[");
         ports_rows(c, ports_row_json, out);
-        buf_puts(out, "\n]}\n");
-        return;
+        buf_puts(out, "\n],\"dns\":[");
+        ports_dns_json(c, out);
+        buf_puts(out, "]}\n");
+        return true;
     }
     ports_notes(c, out);
+    return true;
 }
 
 /* ===========================================================================
@@ -13565,9 +13867,12 @@ s2s_connected(void *user, int fd, const struct dns_target *target)
 }
 
 static void
-s2s_dial_failed(void *user, enum xe_why why)
+s2s_dial_failed(void *user, enum xe_why why, const struct dns_target *target)
 {
-    s2s_end(user, why);
+    struct s2s *s = user;
+    if (target != NULL)
+        s->target = target->addr;
+    s2s_end(s, why);
 }
 
 static void
@@ -13695,6 +14000,24 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
     }
 }
 
+/* What was answered about a key.  Two edges of one organisation that do not share the secret refuse
+ * each other's keys: from outside that looks like a forgery, so it is said here. */
+static void
+s2s_log_asked(const struct s2s *s, const char *type)
+{
+    struct log *log = s->service->shared->log;
+    bool valid = strcmp(type, "valid") == 0;
+    bool known = strcmp(type, "error") != 0;
+    if (!s2s_log(s, valid ? LOG_DEBUG : LOG_WARN, "dialback-asked"))
+        return;
+    log_text(log, "why", xe_why(valid ? XE_WHY_NONE : known ? XE_WHY_DIALBACK_INVALID
+        : XE_WHY_HOST_UNKNOWN)->word);
+    if (!valid && known)
+        log_text(log, "detail", "not made with our secret: forged, or by another edge that has "
+            "another secret-file");
+    log_end(log);
+}
+
 /* <db:verify/>: was this key made by us?  Needs no state and no trunk, and is answered for every
  * domain of ours, in any state and on any stream (interop A.4). */
 static void
@@ -13728,8 +14051,7 @@ s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
     buf_puts(t, strcmp(type, "error") == 0 ? "><error type='cancel'><item-not-found xmlns='"
         STREAM_NS_STANZAS "'/></error></db:verify>" : "/>");
     stream_send_text(&s->stream);
-    s2s_log_why(s, strcmp(type, "valid") == 0 ? LOG_DEBUG : LOG_WARN, "dialback-asked",
-        strcmp(type, "valid") == 0 ? XE_WHY_NONE : XE_WHY_DIALBACK_INVALID);
+    s2s_log_asked(s, type);
 }
 
 /* ---- stanzas that come in ---- */
@@ -13999,6 +14321,7 @@ struct trunk_link {
     struct timer          retry;
     int64_t               backoff_ms;   /* of the next pause */
     enum xe_why           why;          /* of the last end */
+    char                  detail[STREAM_DETAIL_MAX];   /* what the other side said, or where */
     struct loop_task      reap;         /* frees the object at the end of the turn */
 };
 
@@ -14013,6 +14336,11 @@ struct trunk_service {
     void                      *user;
     struct list_node           all;         /* trunk */
     struct list_node           links;       /* trunk_link */
+    enum xe_why                last_why;    /* of the last trunk that ended; NONE: none has */
+    int64_t                    last_ms;
+    struct sockaddr_storage    last_peer;
+    char                       last_name[TRUNK_NAME_MAX];   /* "": it did not get that far */
+    char                       last_detail[STREAM_DETAIL_MAX];
     size_t                     count;
     bool                       stopping;    /* no new attempts */
 };
@@ -14110,6 +14438,8 @@ trunk_link_wait(struct trunk_link *link, enum xe_why why)
     if (log_begin(v->shared->log, LOG_WARN, "trunk-retry", span_of(link->name))) {
         log_text(v->shared->log, "name", link->name);
         log_text(v->shared->log, "why", xe_why(why)->word);
+        if (link->detail[0] != '\0')
+            log_text(v->shared->log, "detail", link->detail);
         log_int(v->shared->log, "retry_ms", pause);
         log_end(v->shared->log);
     }
@@ -14131,9 +14461,15 @@ trunk_end(struct trunk *t, enum xe_why why)
     stream_end(&t->stream, why);
     list_remove(&t->node);
     v->count--;
+    v->last_why = why;
+    v->last_ms = loop_now(v->shared->loop);
+    v->last_peer = t->source;
+    snprintf(v->last_name, sizeof v->last_name, "%s", t->name);
+    snprintf(v->last_detail, sizeof v->last_detail, "%s", t->stream.detail);
     queue_rewind(&t->window);
     if (t->link != NULL) {
         t->link->trunk = NULL;
+        snprintf(t->link->detail, sizeof t->link->detail, "%s", t->stream.detail);
         trunk_link_wait(t->link, why);
     }
     if (was_up)
@@ -14762,9 +15098,13 @@ trunk_link_connected(void *user, int fd, const struct dns_target *target)
 }
 
 static void
-trunk_link_dial_failed(void *user, enum xe_why why)
+trunk_link_dial_failed(void *user, enum xe_why why, const struct dns_target *target)
 {
-    trunk_link_wait(user, why);
+    struct trunk_link *link = user;
+    char at[80];
+    if (target != NULL)
+        snprintf(link->detail, sizeof link->detail, "%s", conn_address_text(&target->addr, at));
+    trunk_link_wait(link, why);
 }
 
 static void
@@ -14940,6 +15280,7 @@ struct route_pair {
     int64_t           retry_at;    /* ms; before it no new attempt is made */
     int64_t           backoff_ms;
     enum xe_why       last_why;    /* of the last failed attempt */
+    enum xe_why       bounce_why;  /* of the last stanza sent back, since it last worked */
     char              last_detail[STREAM_DETAIL_MAX];
     struct list_node  feeds;       /* s2s_pair.feed: accepted connections that bring its stanzas */
     /* to a trunk */
@@ -15225,11 +15566,15 @@ route_pair_find(struct route *r, struct xe_span from, struct xe_span to)
     return n == NULL ? NULL : MAP_OWNER(n, struct route_pair, node);
 }
 
-/* The way towards a domain, seen from this node. */
+/* The way towards a domain, seen from this node.  A gateway's own name asks when an inner server is
+ * pinged; what else comes for it is nobody else's business. */
 static enum route_way
 route_way_to(const struct route *r, struct xe_span to)
 {
     if (r->config->echo.domain.at != NULL && span_eq(r->config->echo.domain, to))
+        return ROUTE_TO_ECHO;
+    if (!route_is_edge(r) && span_eq(r->config->name, to)
+        && config_inner_for(r->config, to) == NULL)
         return ROUTE_TO_ECHO;
     if (route_is_edge(r))
         return config_domain_for(r->config, to) != NULL ? ROUTE_TO_TRUNK : ROUTE_TO_S2S;
@@ -15722,15 +16067,37 @@ route_ping_end(struct route *r, struct route_ping *ping, enum xe_why why, struct
     ping->answered(ping, why, what);
 }
 
+/* The condition of a stanza error and its text, in the shared text. */
+static struct xe_span
+route_error_words(struct route *r, const struct xe_xml *xml, const struct xe_xml_event *e)
+{
+    struct elem *stanza = elem_parse(xml, e);
+    const struct elem *c = elem_first(elem_child(stanza, "error", NULL));
+    struct buf *t = &r->text;
+    buf_clear(t);
+    for (; c != NULL; c = elem_next(c)) {
+        if (!span_is(c->ns, STREAM_NS_STANZAS))
+            continue;
+        if (buf_span(t).len > 0)
+            buf_puts(t, ": ");
+        buf_put(t, elem_is(c, "text", NULL) ? elem_text(c) : elem_name(c));
+    }
+    elem_free(stanza);
+    return buf_span(t);
+}
+
 /* An answer to one of our pings?  Then it goes no further. */
 static bool
-route_is_ping_answer(struct route *r, const struct xe_xml_event *e)
+route_is_ping_answer(struct route *r, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
     struct xe_span type = xe_xml_attr(e, "type");
     struct route_ping *ping = r->npings == 0 ? NULL : route_ping_find(r, xe_xml_attr(e, "id"));
     if (ping == NULL || span_is(type, "get"))
         return false;
-    route_ping_end(r, ping, route_is_error_type(type) ? XE_WHY_PEER_ERROR : XE_WHY_NONE, e->inner);
+    if (route_is_error_type(type))
+        route_ping_end(r, ping, XE_WHY_PING_ERROR, route_error_words(r, xml, e));
+    else
+        route_ping_end(r, ping, XE_WHY_NONE, e->inner);
     return true;
 }
 
@@ -15772,6 +16139,7 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
     struct route_ping *ping;
     enum xe_why lost = XE_WHY_NONE;
     r->refusals[why]++;
+    p->bounce_why = why;
     p->bounced++;
     r->bounces++;
     route_log_bounce(p, e, why);
@@ -15959,7 +16327,7 @@ route_forward(struct route_pair *p, const struct xe_xml *xml, const struct xe_xm
 static void
 route_stanza(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
-    if (!route_is_ping_answer(p->route, e))
+    if (!route_is_ping_answer(p->route, xml, e))
         route_forward(p, xml, e);
 }
 
@@ -16102,7 +16470,7 @@ route_s2s_ready(void *user, struct s2s *s)
 {
     struct route *r = user;
     struct route_pair *p = s->user;
-    p->last_why = XE_WHY_NONE;
+    p->last_why = p->bounce_why = XE_WHY_NONE;
     p->last_detail[0] = '\0';
     p->backoff_ms = 0;
     if (p->trunk != NULL && p->trunk->state == TRUNK_UP)
@@ -16362,8 +16730,7 @@ route_ping_from(const struct route *r, struct xe_span to)
     bool inward = route_is_edge(r) ? route_way_to(r, to) == ROUTE_TO_TRUNK
         : route_way_to(r, to) == ROUTE_TO_S2S;
     if (inward)
-        return c->partners.count > 0 ? c->partners.list[0].domain.name
-            : span_of("ping.xmppedge.invalid");
+        return c->partners.count > 0 ? c->partners.list[0].domain.name : c->name;
     if (c->echo.domain.at != NULL)
         return c->echo.domain;
     if (c->ndomains > 0)
@@ -16606,6 +16973,7 @@ struct xmppedge {
     int64_t               started;   /* ms */
     size_t                refused;   /* connections that are being told why */
     uint64_t              reloads;
+    bool                  told;      /* that it is ready */
     void                (*on_stop)(struct xmppedge *e);  /* set by the section below; may be NULL */
     void                 *control;   /* of the section below */
 };
@@ -16635,7 +17003,7 @@ static void
 edge_complain(const struct config *c, unsigned line, const char *what, struct buf *out)
 {
     config_where(c, line, out);
-    buf_puts(out, what);
+    config_put_message(out, c, what);
     buf_putc(out, '\n');
 }
 
@@ -16727,6 +17095,15 @@ edge_load_keys(struct xmppedge *e, const struct config *c, struct edge_keys *k, 
     return false;
 }
 
+/* The beginning of a warning about a file. */
+static void
+edge_warn(const struct config *c, unsigned line, const char *file, struct buf *out)
+{
+    config_where(c, line, out);
+    buf_puts(out, "warning: ");
+    config_put_message(out, c, file);
+}
+
 /* A certificate of ours that will not be believed, or not for this name: one line. */
 static void
 edge_warn_identity(const struct config *c, const struct config_certificate *cert,
@@ -16736,16 +17113,57 @@ edge_warn_identity(const struct config *c, const struct config_certificate *cert
     enum xe_why why = id == NULL ? XE_WHY_NONE : peer_may_speak_for(tls_identity_facts(id), name);
     if (why == XE_WHY_NONE)
         return;
-    config_where(c, cert->line, out);
-    buf_puts(out, "warning: ");
-    buf_puts(out, cert->chain);
+    edge_warn(c, cert->line, cert->chain, out);
     buf_puts(out, why == XE_WHY_CERT_NAME ? " does not name " : " will not be accepted for ");
     buf_put(out, name);
     if (why != XE_WHY_CERT_NAME) {
         buf_puts(out, ": ");
         buf_puts(out, tls_chain_text(tls_identity_facts(id)->chain, chain));
+    } else if (c->role == CONFIG_GATEWAY) {
+        buf_puts(out, ", the name of this node: no edge will accept it");
+    } else if (cert == &c->internal.certificate) {
+        buf_puts(out, ", the name of this node: no gateway will accept it");
     }
     buf_putc(out, '\n');
+}
+
+/* The other node of a trunk judges our certificate as we judge its: one authority signs both. */
+static void
+edge_warn_trunk(const struct config *c, const struct edge_keys *k, struct buf *out)
+{
+    bool edge = c->role == CONFIG_EDGE;
+    const struct config_certificate *cert = edge ? &c->internal.certificate : &c->certificate;
+    const char *ca = edge ? c->internal.trust.ca : c->trust.ca;
+    unsigned bits = k->trunk == NULL || k->internal == NULL ? 0
+        : tls_trust_verdict(k->internal, k->trunk);
+    char chain[128];
+    bits &= ~(unsigned)(TLS_CHAIN_EXPIRED | TLS_CHAIN_NOT_YET);   /* said with the name */
+    if (bits == 0)
+        return;
+    edge_warn(c, cert->line, cert->chain, out);
+    if ((bits & TLS_CHAIN_UNTRUSTED) != 0) {
+        buf_puts(out, " is not signed by an authority in ");
+        config_put_message(out, c, ca);
+    } else {
+        buf_puts(out, " fails the test against ");
+        config_put_message(out, c, ca);
+        buf_puts(out, " (");
+        buf_puts(out, tls_chain_text(bits, chain));
+        buf_puts(out, ")");
+    }
+    buf_puts(out, edge ? ": a gateway that trusts the same authorities will not accept it\n"
+        : ": an edge that trusts the same authorities will not accept it\n");
+}
+
+static void
+edge_warn_key(const struct config *c, const struct config_certificate *cert, struct buf *out)
+{
+    struct stat st;
+    if (cert->line == 0 || stat(cert->key, &st) != 0 || (st.st_mode & S_IROTH) == 0)
+        return;
+    edge_warn(c, cert->line, cert->key, out);
+    buf_puts(out, ": every user of this machine can read this private key; take that right away "
+        "with chmod o-rwx\n");
 }
 
 /* What is to be said of our own certificates.  What we speak for without a certificate that names
@@ -16765,6 +17183,14 @@ edge_warn_keys(const struct edge_keys *k, const struct config *c, struct buf *ou
             k->echo != NULL ? k->echo : k->fallback, c->echo.domain, out);
     edge_warn_identity(c, edge ? &c->internal.certificate : &c->certificate, k->trunk, c->name,
         out);
+    edge_warn_trunk(c, k, out);
+    for (i = 0; i < c->ndomains; i++)
+        edge_warn_key(c, &c->domains[i].certificate, out);
+    edge_warn_key(c, &c->certificate, out);
+    edge_warn_key(c, &c->internal.certificate, out);
+    edge_warn_key(c, &c->echo.certificate, out);
+    if (c->listen.certificate.line != c->certificate.line)
+        edge_warn_key(c, &c->listen.certificate, out);
 }
 
 /* The certificate that is shown for one of our domains. */
@@ -17270,7 +17696,6 @@ xe_open(const char *config_file, char *message, size_t size)
     e->started = loop_now(&e->loop);
     edge_warn_keys(&e->keys, e->config, &e->config->warnings);
     edge_log_warnings(e, e->config);
-    edge_log_ready(e);
     return e;
 }
 
@@ -17394,6 +17819,9 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
 bool
 xe_step(struct xmppedge *e, int max_wait_ms)
 {
+    if (!e->told)   /* not before: the caller had things of its own to open */
+        edge_log_ready(e);
+    e->told = true;
     return loop_step(&e->loop, max_wait_ms) && e->state != EDGE_STOPPED;
 }
 
@@ -17411,7 +17839,7 @@ xe_timeout(struct xmppedge *e)
 
 /* ===========================================================================
  * [CONTROL] control_ status_   the control socket of a running instance, and what it tells
- * calls:  BASE BUF WHY JID MAP LOOP TLS CONN STREAM S2S TRUNK ROUTE EDGE
+ * calls:  BASE BUF WHY JID MAP LOG LOOP TLS CONN CONFIG STREAM S2S TRUNK ROUTE EDGE
  *
  * A UNIX socket that only its user can open.  One line is one question, the answer ends with the
  * connection:
@@ -17428,7 +17856,7 @@ xe_timeout(struct xmppedge *e)
 #define CONTROL_LINE_MAX   512            /* bytes of a question */
 #define CONTROL_ANSWER_MAX ((size_t)16 << 20)
 #define CONTROL_CLIENTS    16             /* at a time */
-#define CONTROL_PING_MS    30000          /* wait for the answer to a ping */
+#define CONTROL_ASK_MS     5000           /* wait for a question */
 
 struct control {
     struct listener  listener;
@@ -17561,6 +17989,47 @@ status_seconds(const struct xmppedge *e, int64_t since)
     return ms > 0 ? (uint64_t)(ms / 1000) : 0;
 }
 
+static bool
+status_has_trunk(const struct xmppedge *e, struct xe_span name)
+{
+    const struct list_node *n;
+    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next)
+        if (span_is(name, MAP_OWNER(n, const struct trunk, node)->name))
+            return true;
+    return false;
+}
+
+/* At the edge: gateways that are expected and not there, and how the last trunk ended: with a wrong
+ * certificate it is not known whose it was. */
+static void
+status_missing_gateways(struct status *w, const struct xmppedge *e)
+{
+    const struct config_internal *in = &e->config->internal;
+    const struct trunk_service *v = &e->trunks;
+    char at[80];
+    size_t i;
+    bool missing = false;
+    for (i = 0; i < in->ngateways; i++) {
+        if (status_has_trunk(e, in->gateways[i].name))
+            continue;
+        missing = true;
+        status_item(w, true);
+        status_span(w, "name", in->gateways[i].name);
+        status_text(w, "state", "down");
+        status_item(w, false);
+    }
+    if (!missing || v->last_why == XE_WHY_NONE)
+        return;
+    status_item(w, true);
+    status_text(w, "name", v->last_name);
+    status_text(w, "state", "ended");
+    status_text(w, "why", xe_why(v->last_why)->word);
+    status_text(w, "detail", v->last_detail);
+    status_text(w, "peer", conn_address_text(&v->last_peer, at));
+    status_int(w, "seconds", status_seconds(e, v->last_ms));
+    status_item(w, false);
+}
+
 static void
 status_trunks(struct status *w, const struct xmppedge *e)
 {
@@ -17594,8 +18063,10 @@ status_trunks(struct status *w, const struct xmppedge *e)
         status_text(w, "name", link->name);
         status_text(w, "state", "down");
         status_text(w, "why", xe_why(link->why)->word);
+        status_text(w, "detail", link->detail);
         status_item(w, false);
     }
+    status_missing_gateways(w, e);
     status_list_end(w);
 }
 
@@ -17626,6 +18097,14 @@ status_streams(struct status *w, const struct xmppedge *e)
     status_list_end(w);
 }
 
+/* Why the last attempt failed; else why the last stanza came back. */
+static const char *
+status_pair_error(const struct route_pair *p)
+{
+    enum xe_why why = p->last_why != XE_WHY_NONE ? p->last_why : p->bounce_why;
+    return why == XE_WHY_NONE ? "" : xe_why(why)->word;
+}
+
 /* The state of one direction of a pair, in one word. */
 static const char *
 status_pair_state(const struct route_pair *p)
@@ -17639,7 +18118,7 @@ status_pair_state(const struct route_pair *p)
     case ROUTE_TO_ECHO:
         break;
     }
-    return list_empty(&p->feeds) ? "closed" : "open";
+    return "open";   /* it is always at home */
 }
 
 static void
@@ -17654,7 +18133,7 @@ status_pairs(struct status *w, const struct xmppedge *e)
         status_span(w, "to", p->to);
         status_text(w, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
         status_text(w, "state", status_pair_state(p));
-        status_text(w, "last_error", p->last_why == XE_WHY_NONE ? "" : xe_why(p->last_why)->word);
+        status_text(w, "last_error", status_pair_error(p));
         status_text(w, "detail", w->json ? p->last_detail : NULL);
         if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
             status_text(w, "trunk", p->trunk->name);
@@ -17759,10 +18238,10 @@ control_answer_ping(struct control_client *c, enum xe_why why, struct xe_span wh
         buf_puts(&out, "failed why=");
         buf_puts(&out, xe_why(why)->word);
         buf_puts(&out, ": ");
-        buf_puts(&out, why == XE_WHY_PEER_ERROR ? "an error came back" : xe_why(why)->text);
+        buf_puts(&out, xe_why(why)->text);
         if (what.len > 0) {
             buf_puts(&out, ": ");
-            buf_put(&out, span_make(what.at, what.len < 600 ? what.len : 600));
+            log_put_escaped(&out, span_make(what.at, what.len < 600 ? what.len : 600));
         }
         buf_putc(&out, '\n');
     }
@@ -17797,7 +18276,9 @@ control_ping(struct control_client *c, struct xe_span domain, struct xe_span bod
     }
     c->asked = loop_now(&e->loop);
     c->ping.answered = control_ping_answered;
-    timer_set(&e->loop, &c->timer, CONTROL_PING_MS);
+    /* the reason why a server cannot be reached comes with the end of the attempt: wait for it */
+    timer_set(&e->loop, &c->timer, e->config->limits.attempt_ms + e->config->limits.dialback_ms
+        + CONTROL_ASK_MS);
     why = route_ping_send(&e->route, &c->ping, span_make(normal, len), body);
     if (why != XE_WHY_NONE)
         control_answer_ping(c, why, span_make(NULL, 0));
@@ -17913,7 +18394,7 @@ control_accepted(void *user, int fd, const struct sockaddr_storage *from)
     }
     list_append(&control->clients, &c->node);
     control->count++;
-    timer_set(&control->edge->loop, &c->timer, CONTROL_PING_MS);
+    timer_set(&control->edge->loop, &c->timer, CONTROL_ASK_MS);
 }
 
 static void
@@ -17951,6 +18432,22 @@ control_clear(const char *path)
         unlink(path);
 }
 
+/* Why the control socket cannot be opened, and what to do; in most cases it is its directory. */
+static void
+control_explain(const struct config *c, int code, char *message, size_t size)
+{
+    struct stat is;
+    char dir[sizeof ((struct control *)NULL)->path];
+    int len = (int)(strrchr(c->control, '/') - c->control);
+    snprintf(dir, sizeof dir, "%.*s", len == 0 ? 1 : len, c->control);
+    if (stat(dir, &is) != 0)
+        snprintf(message, size, "%s: cannot open the control socket %s: there is no directory %s: "
+            "create it, or set <control socket=\"...\"/>\n", c->path, c->control, dir);
+    else
+        snprintf(message, size, "%s: cannot open the control socket %s: %s\n", c->path, c->control,
+            strerror(code));
+}
+
 /* Open the control socket.  False with a sentence in `message`. */
 static bool
 control_open(struct xmppedge *e, char *message, size_t size)
@@ -17984,8 +18481,7 @@ control_open(struct xmppedge *e, char *message, size_t size)
     ok = listener_open(&control->listener, &e->wire, &at, sizeof *un);
     umask(mask);
     if (!ok) {
-        snprintf(message, size, "%s: cannot open the control socket: %s\n", control->path,
-            strerror(errno));
+        control_explain(e->config, errno, message, size);
         free(control);
         return false;
     }
@@ -18862,7 +19358,7 @@ static bool
 demo_check_ports(struct demo *d)
 {
     struct demo_row rows[] = { { .rule = "1      any -> external:5269" },
-        { .rule = "2      external -> any:5269" }, { .rule = "3      any -> internal:23456" },
+        { .rule = "2      external -> any:5269" }, { .rule = "3      gateway -> internal:23456" },
         { .rule = "never  edge -> inside" } };
     size_t i;
     int who;
@@ -18873,9 +19369,9 @@ demo_check_ports(struct demo *d)
     demo_check_stream(d, &rows[1], DEMO_EDGE, DEMO_AT_EXTERNAL, DEMO_AT_PARTNER);
     demo_check_trunk(d, &rows[2]);
     demo_check_inside(d, &rows[3]);
-    printf("   %-29s%-8s%s\n", "row    rule", "", "what the processes report");
+    printf("   %-33s%-8s%s\n", "row    rule", "", "what the processes report");
     for (i = 0; i < sizeof rows / sizeof *rows; i++) {
-        printf("   %-29s%-8s%s\n", rows[i].rule, rows[i].ok ? "ok" : "failed", rows[i].evidence);
+        printf("   %-33s%-8s%s\n", rows[i].rule, rows[i].ok ? "ok" : "failed", rows[i].evidence);
         if (!rows[i].ok)
             demo_fail(d, "the port table does not hold", rows[i].evidence);
     }
@@ -19241,43 +19737,74 @@ main_run(const char *file, int lifeline)
     return 0;
 }
 
+/* ---- a command and its arguments ---- */
+
+#define MAIN_GIVEN_MAX 2   /* arguments of one command, options aside */
+
+/* What was asked for, checked against the table of commands. */
+struct main_call {
+    const char *given[MAIN_GIVEN_MAX];   /* NULL: not given */
+    const char *option;                  /* NULL: none */
+};
+
+struct main_command {
+    const char *name;
+    unsigned    least;                     /* arguments that must be given */
+    const char *wants[MAIN_GIVEN_MAX + 1]; /* what they are; NULL: no more */
+    const char *options[4];                /* of which one may be given, anywhere */
+    int       (*perform)(const struct main_call *call);   /* the exit code */
+};
+
+static int
+main_serve(const struct main_call *call)
+{
+    return main_run(call->given[0], -1);
+}
+
 /* ---- the commands that only read the configuration ---- */
 
-static struct config *
-main_load(const char *file, bool quiet)
+/* 0, or 1 with a sentence when not everything could be written to standard output.  The reason is
+ * told if errno was 0 before. */
+static int
+main_flush(void)
 {
-    struct buf messages = { .max = 65536 };
-    struct config *c = config_load(file, &messages);
-    if (c == NULL || !quiet)
-        fputs(buf_text(&messages), stderr);
-    buf_free(&messages);
-    return c;
+    if (fflush(stdout) == 0 && ferror(stdout) == 0)
+        return 0;
+    fprintf(stderr, "xmppedge: cannot write to standard output%s%s\n", errno == 0 ? "" : ": ",
+        errno == 0 ? "" : strerror(errno));
+    return 1;
 }
 
 static int
 main_print(struct buf *out)
 {
     struct xe_span text = buf_span(out);
-    bool ok = !out->failed && fwrite(text.at, 1, text.len, stdout) == text.len
-        && fflush(stdout) == 0;
+    bool whole = !out->failed;
+    errno = 0;
+    if (whole)
+        fwrite(text.at, 1, text.len, stdout);
+    else
+        fputs("xmppedge: out of memory\n", stderr);
     buf_free(out);
-    if (!ok)
-        fprintf(stderr, "xmppedge: cannot write to standard output: %s\n", strerror(errno));
-    return ok ? 0 : 1;
+    return main_flush() == 0 && whole ? 0 : 1;
 }
 
 /* check: the configuration, and the files that it names. */
 static int
-main_check(const char *file)
+main_check(const struct main_call *call)
 {
     struct buf out = { .max = (size_t)1 << 20 };
     struct buf errors = { .max = 65536 };
     struct xmppedge scratch = { .state = EDGE_RUNNING };
     char err[TLS_ERROR_MAX];
     bool ok;
-    scratch.config = main_load(file, false);
-    if (scratch.config == NULL)
+    scratch.config = config_load(call->given[0], &errors);
+    fputs(buf_text(&errors), stderr);
+    buf_clear(&errors);
+    if (scratch.config == NULL) {
+        buf_free(&errors);
         return 2;
+    }
     scratch.tls = tls_shared_open(err);
     ok = scratch.tls != NULL && edge_load_keys(&scratch, scratch.config, &scratch.keys, &errors);
     if (ok) {
@@ -19296,8 +19823,9 @@ main_check(const char *file)
 }
 
 static int
-main_config(const char *role)
+main_config(const struct main_call *call)
 {
+    const char *role = call->given[0];
     struct buf out = { .max = (size_t)1 << 20 };
     if (role != NULL && strcmp(role, "edge") != 0 && strcmp(role, "gateway") != 0) {
         fprintf(stderr, "xmppedge config: expected edge or gateway, found %s\n", role);
@@ -19308,29 +19836,67 @@ main_config(const char *role)
     return main_print(&out);
 }
 
+/* The configuration without the files that it names: whoever asks about it may not read those. */
+static struct config *
+main_load(const char *file)
+{
+    struct buf messages = { .max = 65536 };
+    struct config *c = config_load_alone(file, &messages);
+    if (c == NULL)
+        fputs(buf_text(&messages), stderr);
+    buf_free(&messages);
+    return c;
+}
+
 static int
-main_ports(const char *file, const char *format)
+main_ports(const struct main_call *call)
 {
     static const struct { const char *word; enum ports_format format; } formats[] = {
-        { "--nft", PORTS_NFT }, { "--iptables", PORTS_IPTABLES },
-        { "--json", PORTS_JSON } };
-    enum ports_format chosen = PORTS_TABLE;
+        { "--nft", PORTS_NFT }, { "--iptables", PORTS_IPTABLES }, { "--json", PORTS_JSON } };
+    enum ports_format format = PORTS_TABLE;
     struct buf out = { .max = (size_t)1 << 20 };
-    struct config *c;
+    struct buf errors = { .max = 65536 };
+    struct config *c = main_load(call->given[0]);
     size_t i;
-    for (i = 0; format != NULL && i < sizeof formats / sizeof *formats; i++)
-        if (strcmp(format, formats[i].word) == 0)
-            chosen = formats[i].format;
-    if (format != NULL && chosen == PORTS_TABLE) {
-        fprintf(stderr, "xmppedge ports: expected --nft, --iptables or --json, found %s\n", format);
-        return 2;
-    }
-    c = main_load(file, true);
+    bool ok;
     if (c == NULL)
         return 2;
-    ports_print(c, chosen, &out);
+    for (i = 0; call->option != NULL && i < sizeof formats / sizeof *formats; i++)
+        if (strcmp(call->option, formats[i].word) == 0)
+            format = formats[i].format;
+    ok = ports_print(c, format, &out, &errors);
+    fputs(buf_text(&errors), stderr);
     config_free(c);
-    return main_print(&out);
+    buf_free(&errors);
+    return ok ? main_print(&out) : 2;
+}
+
+static int
+main_version(const struct main_call *call)
+{
+    char tls[32];
+    (void)call;
+    errno = 0;
+    printf("xmppedge %s (%s, %s, %s)\n", XE_VERSION, tls_library_name(tls), dns_library_name(),
+        elem_library_name());
+    return main_flush();
+}
+
+static int
+main_help(const struct main_call *call)
+{
+    (void)call;
+    errno = 0;
+    fputs(main_usage, stdout);
+    return main_flush();
+}
+
+static int
+main_demo(const struct main_call *call)
+{
+    int result = demo_run(call->option != NULL, main_run);
+    errno = 0;   /* of something else, long ago */
+    return main_flush() != 0 ? 1 : result;
 }
 
 /* ---- the commands that ask the running service ---- */
@@ -19340,7 +19906,7 @@ main_ports(const char *file, const char *format)
 static int
 main_ask(const char *file, const char *question, const char *argument)
 {
-    struct config *c = main_load(file, true);
+    struct config *c = main_load(file);
     struct buf answer = { .max = CONTROL_ANSWER_MAX };
     int result;
     if (c == NULL)
@@ -19359,56 +19925,110 @@ main_ask(const char *file, const char *question, const char *argument)
 }
 
 static int
-main_version(void)
+main_status(const struct main_call *call)
 {
-    char tls[32];
-    printf("xmppedge %s (%s, %s, %s)\n", XE_VERSION, tls_library_name(tls), dns_library_name(),
-        elem_library_name());
-    return 0;
+    return main_ask(call->given[0], "status", call->option == NULL ? NULL : "json");
 }
 
 static int
-main_misused(const char *what)
+main_ping(const struct main_call *call)
 {
-    fprintf(stderr, "xmppedge: %s\n\n%s", what, main_usage);
+    return main_ask(call->given[0], "ping", call->given[1]);
+}
+
+static int
+main_message(const struct main_call *call)
+{
+    return main_ask(call->given[0], "message", call->given[1]);
+}
+
+/* ---- which of them ---- */
+
+static const struct main_command main_commands[] = {
+    { "run", 1, { "FILE" }, { NULL }, main_serve },
+    { "check", 1, { "FILE" }, { NULL }, main_check },
+    { "config", 0, { "edge|gateway" }, { NULL }, main_config },
+    { "ports", 1, { "FILE" }, { "--nft", "--iptables", "--json" }, main_ports },
+    { "status", 1, { "FILE" }, { "--json" }, main_status },
+    { "ping", 2, { "FILE", "DOMAIN" }, { NULL }, main_ping },
+    { "message", 2, { "FILE", "DOMAIN" }, { NULL }, main_message },
+    { "demo", 0, { NULL }, { "--keep" }, main_demo },
+    { "--version", 0, { NULL }, { NULL }, main_version },
+    { "--help", 0, { NULL }, { NULL }, main_help },
+    { "-h", 0, { NULL }, { NULL }, main_help }
+};
+
+/* "xmppedge status FILE [--json]" */
+static void
+main_put_synopsis(const struct main_command *m)
+{
+    size_t i;
+    fprintf(stderr, "usage: xmppedge %s", m->name);
+    for (i = 0; m->wants[i] != NULL; i++)
+        fprintf(stderr, i < m->least ? " %s" : " [%s]", m->wants[i]);
+    for (i = 0; m->options[i] != NULL; i++)
+        fprintf(stderr, "%s%s", i == 0 ? " [" : "|", m->options[i]);
+    fputs(i > 0 ? "]\n" : "\n", stderr);
+}
+
+/* Say what is wrong with the arguments of a command; the exit code. */
+static int
+main_misused(const struct main_command *m, const char *what, const char *which)
+{
+    fprintf(stderr, "xmppedge %s: %s%s\n", m->name, what, which);
+    main_put_synopsis(m);
     return 2;
+}
+
+static bool
+main_has_option(const struct main_command *m, const char *word)
+{
+    size_t i;
+    for (i = 0; m->options[i] != NULL; i++)
+        if (strcmp(m->options[i], word) == 0)
+            return true;
+    return false;
+}
+
+/* Sort the arguments of a command, then perform it. */
+static int
+main_perform(const struct main_command *m, char *const *arguments)
+{
+    struct main_call call = { { NULL }, NULL };
+    unsigned n = 0;
+    for (; *arguments != NULL; arguments++) {
+        const char *word = *arguments;
+        if (main_has_option(m, word)) {
+            if (call.option != NULL)
+                return main_misused(m, "one option is enough, found also ", word);
+            call.option = word;
+        } else if (word[0] == '-' && word[1] != '\0') {
+            return main_misused(m, "unknown option ", word);
+        } else if (m->wants[n] == NULL) {
+            return main_misused(m, "one argument too many: ", word);
+        } else {
+            call.given[n++] = word;
+        }
+    }
+    if (n < m->least)
+        return main_misused(m, "missing argument ", m->wants[n]);
+    return m->perform(&call);
 }
 
 int
 main(int argc, char **argv)
 {
-    const char *command = argc > 1 ? argv[1] : "";
-    const char *file = argc > 2 ? argv[2] : NULL;
-    const char *more = argc > 3 ? argv[3] : NULL;
-    if (strcmp(command, "--version") == 0)
-        return main_version();
-    if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0) {
-        fputs(main_usage, stdout);
-        return 0;
+    size_t i;
+    if (argc < 2) {
+        fprintf(stderr, "xmppedge: a command is needed\n\n%s", main_usage);
+        return 2;
     }
-    if (strcmp(command, "config") == 0)
-        return argc > 3 ? main_misused("too many arguments") : main_config(file);
-    if (strcmp(command, "demo") == 0)
-        return more != NULL || (file != NULL && strcmp(file, "--keep") != 0)
-            ? main_misused("demo takes --keep or nothing") : demo_run(file != NULL, main_run);
-    if (file == NULL)
-        return main_misused(argc > 1 ? "a command, then a configuration file"
-            : "a command is needed");
-    if (argc > 4)
-        return main_misused("too many arguments");
-    if (strcmp(command, "run") == 0 && more == NULL)
-        return main_run(file, -1);
-    if (strcmp(command, "check") == 0 && more == NULL)
-        return main_check(file);
-    if (strcmp(command, "ports") == 0)
-        return main_ports(file, more);
-    if (strcmp(command, "status") == 0 && (more == NULL || strcmp(more, "--json") == 0))
-        return main_ask(file, "status", more == NULL ? NULL : "json");
-    if (strcmp(command, "ping") == 0 && more != NULL)
-        return main_ask(file, "ping", more);
-    if (strcmp(command, "message") == 0 && more != NULL)
-        return main_ask(file, "message", more);
-    return main_misused("unknown command or option");
+    for (i = 0; i < sizeof main_commands / sizeof *main_commands; i++)
+        if (strcmp(argv[1], main_commands[i].name) == 0)
+            return main_perform(&main_commands[i], argv + 2);
+    fprintf(stderr, "xmppedge: unknown %s %s\nxmppedge --help lists the commands\n",
+        argv[1][0] == '-' ? "option" : "command", argv[1]);
+    return 2;
 }
 
 #endif /* XMPPEDGE_NO_MAIN */

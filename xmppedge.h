@@ -60,7 +60,7 @@ struct xe_span {
         "remote-server-not-found", "cancel", \
         "the domain announces that it offers no XMPP service") \
     X(XE_WHY_DNS_FAILED, "dns-failed", "", \
-        "remote-server-timeout", "wait", "the name servers of the domain did not answer") \
+        "remote-server-timeout", "wait", "our resolver gave no usable answer about the domain") \
     X(XE_WHY_REFUSED, "tcp-refused", "", \
         "remote-server-not-found", "cancel", "the connection was refused") \
     X(XE_WHY_UNREACHABLE, "tcp-unreachable", "", \
@@ -196,6 +196,7 @@ struct xe_span {
         "remote-server-timeout", "wait", "the other server stopped reading") \
     X(XE_WHY_PING_TIMEOUT, "ping-timeout", "connection-timeout", \
         "remote-server-timeout", "wait", "the other side stopped answering") \
+    X(XE_WHY_PING_ERROR, "ping-error", "", "", "", "the answer is an error") \
     /* the trunk */ \
     X(XE_WHY_NO_TRUNK, "no-trunk", "", \
         "remote-server-timeout", "wait", "the service behind this border is not connected") \

@@ -83,37 +83,49 @@ done
 
 # ---- misuse ----
 
+# misuse PATTERN ARGUMENTS...: refused, and the first line says what exactly is wrong
 misuse() {
+    wanted=$1
+    shift
     ask "$@"
-    refused
+    refused && has "$(head -1 "$work/err")" "^xmppedge( [a-z-]+)?: $wanted\$"
     report $? "refused: xmppedge $*"
 }
 
-misuse
-misuse hello
-misuse --hello
-misuse run
-misuse run a b
-misuse check
-misuse check a b
-misuse config nothing
-misuse config edge more
-misuse ports
-misuse ports a --wrong
-misuse ports a --json more
-misuse status
-misuse status a --wrong
-misuse ping
-misuse ping a
-misuse ping a b c
-misuse demo --wrong
-misuse demo --keep more
+misuse 'a command is needed'
+misuse 'unknown command hello' hello
+misuse 'unknown option --hello' --hello
+misuse 'missing argument FILE' run
+misuse 'one argument too many: b' run a b
+misuse 'missing argument FILE' check
+misuse 'one argument too many: b' check a b
+misuse 'expected edge or gateway, found nothing' config nothing
+misuse 'one argument too many: more' config edge more
+misuse 'missing argument FILE' ports
+misuse 'unknown option --wrong' ports a --wrong
+misuse 'one argument too many: more' ports a --json more
+misuse 'one option is enough, found also --nft' ports a --json --nft
+misuse 'missing argument FILE' status
+misuse 'unknown option --xml' status a --xml
+misuse 'missing argument FILE' status --json
+misuse 'missing argument FILE' ping
+misuse 'missing argument DOMAIN' ping a
+misuse 'one argument too many: c' ping a b c
+misuse 'unknown option --wrong' demo --wrong
+misuse 'one argument too many: more' demo --keep more
+misuse 'one argument too many: x' --version x
+misuse 'one argument too many: x' --help x
+
+ask ping a
+has "$err" '^usage: xmppedge ping FILE DOMAIN$'
+report $? 'and how it is done'
 
 # ---- the example configurations ----
 
 # A demo leaves certificates of the very names; they are good for a week.
 stage=$work/stage
 mkdir "$stage"
+: >"$work/demo"
 TMPDIR=$stage "$x" demo --keep >"$work/demo" 2>&1 </dev/null &
 demo=$!
 tries=0
@@ -197,14 +209,78 @@ bad 'a key of another certificate' 'bad\.xml:[0-9]+: .*does not belong' 's/corp\
 
 sed 's/tls="required" sasl="optional"/tls="optional" sasl="optional"/' "$dir/e.xml" >"$dir/doubtful.xml"
 ask check "$dir/doubtful.xml"
-[ "$code" = 0 ] && has "$err" '^warning: .*doubtful\.xml:[0-9]+: fabrikam\.example: tls="optional"'
+[ "$code" = 0 ] && has "$err" '^[^ ]*doubtful\.xml:[0-9]+: warning: fabrikam\.example: tls="optional"'
 report $? 'check warns of doubtful settings, and accepts them'
 
 chmod 644 "$dir/corp.key" "$dir/dialback.secret"
 ask check "$dir/e.xml"
 chmod 600 "$dir/corp.key" "$dir/dialback.secret"
-[ "$code" = 0 ] && has "$err" '^warning: .*e\.xml:[0-9]+: .*corp\.key' '^warning: .*dialback\.secret'
+[ "$code" = 0 ] && has "$err" \
+    '^[^ ]*e\.xml:[0-9]+: warning: [^ ]*corp\.key: every user of this machine can read' \
+    '^[^ ]*e\.xml:[0-9]+: warning: .*dialback\.secret'
 report $? 'check warns of secrets that everybody can read'
+
+# ---- certificates and keys ----
+
+chmod 644 "$dir/corp.pem"
+bad 'chain and key swapped' \
+    'bad\.xml:[0-9]+: certificate [^ ]*corp\.key: this is a private key: are chain and key swapped\?$' \
+    's/chain="corp\.pem" key="corp\.key"/chain="corp.key" key="corp.pem"/'
+[ "$(wc -l <"$work/err")" -eq 1 ]
+report $? 'and nothing else'
+bad 'a certificate as key' \
+    'bad\.xml:[0-9]+: private key [^ ]*corp\.pem: this is a certificate: are chain and key swapped\?$' \
+    's/key="corp\.key"/key="corp.pem"/'
+if command -v openssl >/dev/null 2>&1; then
+    openssl pkey -in "$dir/corp.key" -aes128 -passout pass:x -out "$dir/locked.key"
+    bad 'a key with a password' \
+        'bad\.xml:[0-9]+: .*locked\.key: encrypted private keys are not supported; remove the password$' \
+        's/corp\.key/locked.key/'
+fi
+
+# doubt NAME FILE PATTERN SED-SCRIPT: a changed example is accepted with this warning, and no other
+doubt() {
+    sed "$4" "$dir/$2.xml" >"$dir/doubt.xml"
+    ask check "$dir/doubt.xml"
+    [ "$code" = 0 ] && has "$err" "^[^ ]*doubt\\.xml:[0-9]+: warning: $3\$" \
+        && [ "$(wc -l <"$work/err")" -eq 1 ]
+    report $? "check warns of $1"
+}
+
+doubt 'a certificate without the name of the edge' e \
+    '[^ ]*edge01\.pem does not name edge02\.corp\.example, the name of this node: no gateway will accept it' \
+    's/^\(<xmppedge.*name="\)edge01/\1edge02/'
+doubt 'a certificate without the name of the gateway' g \
+    '[^ ]*fe01\.pem does not name fe02\.corp\.example, the name of this node: no edge will accept it' \
+    's/^\(<xmppedge.*name="\)fe01/\1fe02/'
+doubt 'a trunk that trusts another authority than that of its own certificate' e \
+    '[^ ]*edge01\.pem is not signed by an authority in [^ ]*public-ca\.pem: a gateway .* will not accept it' \
+    's/internal-ca\.pem/public-ca.pem/'
+doubt 'the same at a gateway' g \
+    '[^ ]*fe01\.pem is not signed by an authority in [^ ]*public-ca\.pem: an edge .* will not accept it' \
+    's/internal-ca\.pem/public-ca.pem/'
+
+(cd "$dir/.." && exec "$x" check "${dir##*/}/doubt.xml") >"$work/out" 2>"$work/err"
+code=$?
+err=$(cat "$work/err")
+asked='check with a relative path'
+[ "$code" = 0 ] && has "$err" "^${dir##*/}/doubt\\.xml:[0-9]+: warning: ${dir##*/}/fe01\\.pem "
+report $? 'files are named from where the configuration is'
+
+if id nobody >/dev/null 2>&1; then
+    chmod 711 "$work" "$stage" "$dir"
+    chmod 644 "$dir"/*.pem "$dir/g.xml"
+    ask check "$dir/g.xml"
+    fine
+    report $? 'check without a user to become'
+    sed 's,^</xmppedge>,<run user="nobody"/>&,' "$dir/g.xml" >"$dir/nobody.xml"
+    chmod 644 "$dir/nobody.xml"
+    ask check "$dir/nobody.xml"
+    [ "$code" = 0 ] && [ "$(wc -l <"$work/err")" -eq 1 ] && has "$err" \
+        '^[^ ]*nobody\.xml:[0-9]+: warning: after becoming nobody, a reload cannot read .*fe01\.key because of its mode$'
+    report $? 'check warns of keys that a reload could not read'
+    chmod 700 "$dir"
+fi
 
 ask check "$dir/none.xml"
 refused && has "$err" 'none\.xml: .*No such file'
@@ -218,8 +294,21 @@ report $? 'a directory is no configuration'
 
 ask ports "$dir/e.xml"
 fine && has "$out" '^row ' '^1 .*TCP/5269 +any +203\.0\.113\.10 ' '^2 .*TCP/5269 +203\.0\.113\.10 +any ' \
-    '^3 .*MTLS/23456 +any +10\.0\.0\.5 ' && [ "$(wc -l <"$work/out")" -eq 4 ]
+    '^3 .*MTLS/23456 +any gateway +10\.0\.0\.5 ' '^# besides the rows: DNS, UDP and TCP port 53, ' \
+    '^# not in row 2: .*5270 or 443$' && [ "$(grep -vc '^#' "$work/out")" -eq 4 ]
 report $? 'ports: a table with three rows'
+
+mkdir "$work/alone"
+cp "$dir/e.xml" "$dir/g.xml" "$work/alone"
+for arguments in 'ports e' 'ports e --nft' 'ports g --json'; do
+    set -- $arguments
+    ask "$1" "$work/alone/$2.xml" ${3:+"$3"}
+    fine
+    report $? "needs no certificates: $arguments"
+done
+ask ports --json "$dir/e.xml"
+fine
+report $? 'an option may come first'
 
 ask ports "$dir/e.xml" --nft
 fine && has "$out" '^table ' 'ip daddr 203\.0\.113\.10 tcp dport 5269 .*accept' \
@@ -233,6 +322,33 @@ fine && has "$out" '-d 203\.0\.113\.10 --dport 5269 .*-j ACCEPT' \
 report $? 'ports --iptables: the same'
 sh -n "$work/out"
 report $? 'ports --iptables is a script'
+
+# twice NAME LOAD LIST: in a network of its own, loading the rules a second time changes nothing
+twice() {
+    asked=$1
+    unshare -n sh -ec "$2; { $3; } >'$work/once'; $2; { $3; } >'$work/twice'" >"$work/out" 2>"$work/err"
+    code=$?
+    [ $code = 0 ] && grep -q 23456 "$work/once" && cmp -s "$work/once" "$work/twice"
+    report $? "$1 loads, and again with the same result"
+}
+
+for node in e g; do
+    if unshare -n nft list ruleset >/dev/null 2>&1; then
+        "$x" ports "$dir/$node.xml" --nft >"$work/rules"
+        twice "ports $node --nft" "nft -f '$work/rules'" 'nft list ruleset'
+    fi
+    if unshare -n sh -c 'iptables -S && ip6tables -S' >/dev/null 2>&1; then
+        "$x" ports "$dir/$node.xml" --iptables >"$work/rules"
+        twice "ports $node --iptables" "sh -e '$work/rules'" 'iptables -S; ip6tables -S'
+    fi
+done
+
+sed 's/\(<edge .*address="\)[^"]*/\1inside.corp.example/' "$dir/g.xml" >"$dir/host.xml"
+for format in --nft --iptables; do
+    ask ports "$dir/host.xml" $format
+    refused && has "$err" 'host\.xml:[0-9]+: <edge> address: .* found the host name inside\.corp\.example; '
+    report $? "ports $format makes no rules of host names"
+done
 
 ask ports "$dir/e.xml" --json
 fine && has "$out" '"row":1.*"port":5269.*"source":"any","destination":"203\.0\.113\.10"' \
@@ -268,14 +384,28 @@ ask status "$dir/none.xml"
 refused
 report $? 'status of a configuration that is not there'
 
+mkdir "$work/only"
+cp "$dir/edge.xml" "$work/only"
+ask status "$work/only/edge.xml"
+[ "$code" = 1 ] && has "$err" 'edge\.sock: nobody answers'
+report $? 'status needs no certificates'
+
+sed 's,<control socket="edge.sock"/>,<control socket="nowhere/edge.sock"/>,' "$dir/edge.xml" >"$dir/late.xml"
+ask run "$dir/late.xml"
+refused && ! has "$err" ' ready ' && has "$err" "late\\.xml: cannot open the control socket .*: there is no \
+directory $dir/nowhere: create it, or set <control socket="
+report $? 'run without the directory of its control socket says what to do, and never that it is ready'
+
 # ---- output that cannot be written ----
 
 if [ -c /dev/full ]; then
-    "$x" config >/dev/full 2>"$work/err"
-    code=$?
-    asked='config >/dev/full'
-    [ $code = 1 ]
-    report $? 'a full disk is a failure'
+    for arguments in config --help --version demo; do
+        "$x" $arguments >/dev/full 2>"$work/err" </dev/null
+        code=$?
+        asked="$arguments >/dev/full"
+        [ $code = 1 ] && has "$(cat "$work/err")" '^xmppedge: cannot write to standard output'
+        report $? "a full disk is a failure: $arguments"
+    done
 fi
 
 echo "1..$count"

@@ -126,7 +126,7 @@ def rows(output):
     """The port table: {first word: (verdict, evidence)}."""
     table = {}
     for line in output.splitlines():
-        hit = re.match(r'   (1|2|3|never) +(any|external|edge) -> \S+ +(ok|failed) +(.*)$', line)
+        hit = re.match(r'   (1|2|3|never) +(any|external|gateway|edge) -> \S+ +(ok|failed) +(.*)$', line)
         if hit:
             table[hit.group(1)] = (hit.group(3), hit.group(4))
     return table
@@ -297,7 +297,7 @@ def a_process_that_dies_is_reported(stage):
 def a_wrong_option_is_refused(stage):
     demo = stage.demo('--wrong')
     check(demo.wait() == 2, 'exit code %d' % demo.process.returncode)
-    check('demo takes --keep or nothing' in demo.output(), demo.output())
+    check('unknown option --wrong' in demo.output(), demo.output())
     check(demo.left() == [], 'left behind: %s' % demo.left())
 
 

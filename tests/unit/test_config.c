@@ -596,7 +596,7 @@ the_five_invalid_rows_are_refused_and_the_seven_doubtful_ones_warned_about(void 
             policy_verdict_name(row->verdict));
         assert_says(said, text);
         assert_says(said, row->why);
-        assert_says(said, row->verdict == POLICY_DOUBTFUL ? "warning: x.xml:2: p.example: tls="
+        assert_says(said, row->verdict == POLICY_DOUBTFUL ? "x.xml:2: warning: p.example: tls="
             : "x.xml:2: p.example: tls=");
     }
 }
@@ -665,7 +665,7 @@ the_two_addresses_of_an_edge_are_compared(void **state)
     char text[1024];
     (void)state;
     snprintf(text, sizeof text, head, "10.0.0.5", "10.0.0.5", "23456");
-    assert_says(load(span_of(text)), "warning: x.xml:1: the internal address is the external one");
+    assert_says(load(span_of(text)), "x.xml:1: warning: the internal address is the external one");
     assert_non_null(world.c);
     snprintf(text, sizeof text, head, "10.0.0.5", "10.0.0.5", "5269");
     assert_says(load(span_of(text)), "expected another port or address than that of <external>");
@@ -696,20 +696,104 @@ a_short_secret_is_refused_and_an_open_one_warned_about(void **state)
     assert_says(load_edge(EDGE_DOMAIN), "x.xml:1: <dialback> secret-file: expected 16 to 4096 bytes in ");
     assert_null(world.c);
     write_file("dialback.secret", span_of("0123456789abcdef"), 0644);
-    assert_says(load_edge(EDGE_DOMAIN), "warning: x.xml:1: every user of this machine can read the dialback "
+    assert_says(load_edge(EDGE_DOMAIN), "x.xml:1: warning: every user of this machine can read the dialback "
         "secret in ");
     assert_non_null(world.c);
     write_file("dialback.secret", span_of("0123456789abcdef\n"), 0600);
 }
 
 static void
-a_private_key_that_all_can_read_is_warned_about(void **state)
+files_that_a_reload_could_not_read_are_warned_about(void **state)
 {
+    static const char gateway[] = "\n" INNER "<run user='nobody'/>";
+    const struct passwd *pw = getpwnam("nobody");
+    const char *said;
     (void)state;
-    write_file("edge01.key", span_of("x"), 0644);
-    assert_says(load_edge(EDGE_DOMAIN), "warning: x.xml:1: every user of this machine can read the private "
-        "key in ");
-    write_file("edge01.key", span_of("x"), 0600);
+    if (pw == NULL || pw->pw_uid == geteuid())
+        skip();
+    assert_int_equal(chmod(world.dir, 0711), 0);
+    write_file("fe01.key", span_of("x"), 0600);
+    write_file("fe01.pem", span_of("x"), 0644);
+    said = load_gateway(gateway);
+    assert_non_null(world.c);
+    assert_says(said, "x.xml:1: warning: after becoming nobody, a reload cannot read fe01.key because of its "
+        "mode\n");
+    assert_null(strstr(said, "read fe01.pem"));
+    assert_int_equal(chmod(world.dir, 0700), 0);
+    said = load_gateway(gateway);
+    assert_says(said, "x.xml:1: warning: after becoming nobody, a reload cannot read fe01.pem because of the "
+        "mode of ");
+    assert_says(said, "x.xml:3: warning: after becoming nobody, a reload cannot read x.xml because");
+    assert_string_equal(load_gateway("\n" INNER "<run user='root'/>"), "");
+    write_file("fe01.pem", span_of("x"), 0600);
+}
+
+static void
+the_mode_of_a_file_counts_for_owner_group_or_others(void **state)
+{
+    struct config_who who = { .name = "somebody", .uid = geteuid() + 1, .groups = { getegid() + 1 },
+        .ngroups = 1 };
+    const char *file = path_of("fe01.key");
+    struct stat st;
+    (void)state;
+    assert_int_equal(stat(file, &st), 0);
+    assert_int_equal(chmod(file, 0604), 0);
+    assert_true(config_may(&who, file, 4));
+    who.groups[0] = st.st_gid;
+    assert_false(config_may(&who, file, 4));
+    assert_int_equal(chmod(file, 0640), 0);
+    assert_true(config_may(&who, file, 4));
+    assert_false(config_may(&who, file, 1));
+    who.uid = st.st_uid;
+    assert_int_equal(chmod(file, 0440), 0);
+    assert_true(config_may(&who, file, 4));
+    assert_int_equal(chmod(file, 0060), 0);
+    assert_false(config_may(&who, file, 4));
+    assert_int_equal(chmod(file, 0600), 0);
+    assert_true(config_may(&who, path_of("nothere"), 4));
+}
+
+/* `status` and `ports` are asked by those who may not read keys. */
+static void
+a_configuration_alone_needs_none_of_its_files(void **state)
+{
+    static const char text[] = "<xmppedge role='gateway' name='fe01.corp.example'>"
+        "<edge name='edge01.corp.example' address='10.0.0.5'/><certificate chain='n' key='n'/>"
+        "<trust ca='n'/><listen address='127.0.0.1'/><dialback secret-file='n'/><run user='no-such-user'/>"
+        "%s" INNER "</xmppedge>";
+    char whole[1024];
+    (void)state;
+    snprintf(whole, sizeof whole, text, "");
+    load(span_of(whole));
+    assert_null(world.c);
+    buf_clear(&world.messages);
+    world.c = config_load_alone(path_of("x.xml"), &world.messages);
+    assert_non_null(world.c);
+    assert_string_equal(buf_text(&world.messages), "");
+    forget(NULL);
+    snprintf(whole, sizeof whole, text, "<nothing/>");
+    load(span_of(whole));
+    assert_null(config_load_alone(path_of("x.xml"), &world.messages));
+    assert_says(buf_text(&world.messages), "unknown element <nothing>");
+}
+
+static void
+files_are_named_from_where_the_configuration_is(void **state)
+{
+    struct buf messages = { 0 };
+    char here[512];
+    (void)state;
+    load_gateway(INNER);
+    write_file("x.xml", span_of("<xmppedge role='gateway' name='a.example'>"
+        "<certificate chain='fe01.pem' key='nothere.key'/></xmppedge>"), 0600);
+    assert_non_null(getcwd(here, sizeof here));
+    assert_int_equal(chdir(world.dir), 0);
+    assert_null(config_load("x.xml", &messages));
+    assert_int_equal(chdir(here), 0);
+    assert_says(buf_text(&messages), "x.xml:1: <certificate> key: expected a file that can be read, found "
+        "nothere.key: No such file");
+    assert_null(strstr(buf_text(&messages), world.dir));
+    buf_free(&messages);
 }
 
 static void
@@ -738,7 +822,7 @@ static void
 settings_without_effect_are_warned_about(void **state)
 {
     (void)state;
-    assert_says(load_gateway(INNER "<tls keylog='true'/>"), "warning: x.xml:2: keylog is allowed");
+    assert_says(load_gateway(INNER "<tls keylog='true'/>"), "x.xml:2: warning: keylog is allowed");
     assert_says(load_gateway(INNER "<tls keylog-file='k'/>"), "keylog-file has no effect");
     assert_says(load_gateway(INNER "<limits connect-time='40s'/>"), "connect-time is above attempt-time");
     assert_says(load_partner("sasl='optional' proxy-direct-tls='true'"), "no effect without a proxy");
@@ -1077,7 +1161,7 @@ the_effective_settings_carry_the_warnings(void **state)
     (void)state;
     load_partner("");
     config_print_effective(world.c, &text);
-    assert_says(buf_text(&text), "<!-- warning: ");
+    assert_says(buf_text(&text), ".xml:2: warning: p.example: ");
     assert_says(buf_text(&text), "is row 1 of the negotiation settings, which is doubtful");
     assert_says(buf_text(&text), "connection-limit=\"20\"");
     assert_says(buf_text(&text), "inactivity-time=\"600s\"");
@@ -1101,7 +1185,7 @@ static const char *
 ports(enum ports_format format, struct buf *text)
 {
     buf_clear(text);
-    ports_print(world.c, format, text);
+    assert_true(ports_print(world.c, format, text, NULL));
     return buf_text(text);
 }
 
@@ -1117,8 +1201,10 @@ the_port_table_of_an_edge_has_the_three_rows_of_the_document(void **state)
         "partners reach the Edge Server's XMPP proxy\n"
         "2    XMPP/TCP/5269    203.0.113.10        any                 standard s2s port; the Edge Server's "
         "XMPP proxy reaches federated XMPP partners\n"
-        "3    XMPP/MTLS/23456  any                 10.0.0.5            internal XMPP traffic from the XMPP "
-        "gateway on the Front End Server or Front End pool to the Edge Server\n");
+        "3    XMPP/MTLS/23456  any gateway         10.0.0.5            internal XMPP traffic from the "
+        "gateways (Front End pool) to the Edge Server\n"
+        "# besides the rows: DNS, UDP and TCP port 53, from this machine to the resolvers of this system\n"
+        "# not in row 2: partners may announce other ports in DNS, for direct TLS often 5270 or 443\n");
     buf_free(&text);
 }
 
@@ -1135,6 +1221,8 @@ rules_of_an_edge_permit_three_rows_and_never_a_connection_to_the_lan(void **stat
     assert_says(said, "ip daddr 10.0.0.5 tcp dport 23456 ct state new accept comment \"row 3\"");
     assert_says(said, "ip saddr 10.0.0.5 meta l4proto tcp ct state new drop comment \"never: edge to LAN\"");
     assert_null(strstr(strstr(said, "chain output"), "23456"));
+    assert_int_equal(strncmp(said, "table inet xmppedge\ndelete table inet xmppedge\ntable inet xmppedge {\n",
+        69), 0);
     said = ports(PORTS_IPTABLES, &text);
     assert_says(said, "iptables -A XMPPEDGE-IN -p tcp -d 10.0.0.5 --dport 23456 -m conntrack --ctstate NEW "
         "-m comment --comment \"row 3\" -j ACCEPT\n");
@@ -1173,6 +1261,56 @@ ipv6_rules_are_written_for_ipv6(void **state)
     assert_says(ports(PORTS_IPTABLES, &text), "ip6tables -A XMPPEDGE-OUT -p tcp -d 2001:db8::7 ");
     assert_null(strstr(buf_text(&text), "\niptables -A XMPPEDGE-OUT -p tcp -d 2001:db8::7 "));
     buf_free(&text);
+}
+
+static void
+rules_let_questions_to_the_resolvers_pass(void **state)
+{
+    struct buf text = { 0 };
+    const char *said;
+    (void)state;
+    load_edge(EDGE_DOMAIN "<resolver address='10.0.0.53'/><resolver address='2001:db8::53' port='5353'/>");
+    said = ports(PORTS_TABLE, &text);
+    assert_says(said, "# besides the rows: DNS, UDP and TCP port 53, from this machine to 10.0.0.53\n");
+    assert_says(said, "# besides the rows: DNS, UDP and TCP port 5353, from this machine to 2001:db8::53\n");
+    said = ports(PORTS_NFT, &text);
+    assert_says(said, "ip daddr 10.0.0.53 udp dport 53 ct state new accept comment \"DNS\"\n");
+    assert_says(said, "ip daddr 10.0.0.53 tcp dport 53 ct state new accept comment \"DNS\"\n");
+    assert_says(said, "ip6 daddr 2001:db8::53 tcp dport 5353 ct state new accept comment \"DNS\"\n");
+    assert_true(strstr(said, "DNS") > strstr(said, "chain output"));
+    assert_true(strstr(said, "never") > strstr(said, "dport 5353"));
+    said = ports(PORTS_IPTABLES, &text);
+    assert_says(said, "\niptables -A XMPPEDGE-OUT -p udp -d 10.0.0.53 --dport 53 ");
+    assert_says(said, "\nip6tables -A XMPPEDGE-OUT -p tcp -d 2001:db8::53 --dport 5353 ");
+    said = ports(PORTS_JSON, &text);
+    assert_says(said, "\"dns\":[\n  {\"protocol\":\"DNS/UDP+TCP\",\"port\":53,\"source\":\"this machine\","
+        "\"destination\":\"10.0.0.53\"},\n  {");
+    load_gateway(INNER);   /* which knows all its addresses */
+    assert_null(strstr(ports(PORTS_TABLE, &text), "DNS"));
+    assert_says(ports(PORTS_JSON, &text), "\"dns\":[]");
+    buf_free(&text);
+}
+
+static void
+rules_are_not_made_of_host_names(void **state)
+{
+    struct buf text = { 0 }, errors = { 0 };
+    (void)state;
+    load(span_of("<xmppedge role='gateway' name='fe01.corp.example'>\n"
+        "<edge name='edge01.corp.example' address='inside.corp.example'/>"
+        "<certificate chain='fe01.pem' key='fe01.key'/><trust ca='internal-ca.pem'/>"
+        "<listen address='127.0.0.1'/>" INNER "</xmppedge>"));
+    assert_non_null(world.c);
+    assert_says(ports(PORTS_TABLE, &text), "inside.corp.example");
+    assert_says(buf_text(&text), "# besides the rows: DNS");
+    buf_clear(&text);
+    assert_false(ports_print(world.c, PORTS_NFT, &text, &errors));
+    assert_false(ports_print(world.c, PORTS_IPTABLES, &text, &errors));
+    assert_int_equal(buf_len(&text), 0);
+    assert_says(buf_text(&errors), "x.xml:2: <edge> address: packet filters need an address, found the host "
+        "name inside.corp.example; ");
+    buf_free(&text);
+    buf_free(&errors);
 }
 
 static void
@@ -1223,7 +1361,10 @@ main(void)
         TEST(the_two_addresses_of_an_edge_are_compared),
         TEST(a_gateway_is_kept_from_talking_to_itself),
         TEST(a_short_secret_is_refused_and_an_open_one_warned_about),
-        TEST(a_private_key_that_all_can_read_is_warned_about),
+        TEST(files_that_a_reload_could_not_read_are_warned_about),
+        TEST(the_mode_of_a_file_counts_for_owner_group_or_others),
+        TEST(a_configuration_alone_needs_none_of_its_files),
+        TEST(files_are_named_from_where_the_configuration_is),
         TEST(a_control_socket_must_fit_its_address),
         TEST(a_user_must_exist),
         TEST(settings_without_effect_are_warned_about),
@@ -1248,6 +1389,8 @@ main(void)
         TEST(rules_of_an_edge_permit_three_rows_and_never_a_connection_to_the_lan),
         TEST(rules_of_a_gateway_mirror_row_3_and_refuse_the_edge),
         TEST(ipv6_rules_are_written_for_ipv6),
+        TEST(rules_let_questions_to_the_resolvers_pass),
+        TEST(rules_are_not_made_of_host_names),
         TEST(a_static_route_to_another_port_is_noted_beside_the_rows),
     };
     return cmocka_run_group_tests_name("config", tests, make_world, remove_world);

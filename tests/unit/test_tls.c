@@ -9,6 +9,7 @@
  * sanitizers).
  */
 #define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE 1
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -142,6 +143,9 @@ static const char make_certificates[] =
     "  -crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z -out stale.crl\n"
     "{ echo '-----BEGIN CERTIFICATE-----'; echo bm90IGEgY2VydGlmaWNhdGU=;\n"
     "  echo '-----END CERTIFICATE-----'; cat ca.crt stranger-ca.crt; } > bundle.crt\n"
+    "openssl pkey -in near.key -aes128 -passout pass:x -out locked.key\n"
+    "openssl ec -in near.key -aes128 -passout pass:x -out locked-old.key\n"
+    "cat near.key near.crt > both.pem\n"
     "echo nothing > empty.crt\n";
 
 static char dir[] = "/tmp/test_tls.XXXXXX";
@@ -919,7 +923,9 @@ files_that_do_not_do_are_refused_in_words(void **state)
     assert_null(tls_identity_load(shared, "empty.crt", "near.key", err));
     assert_non_null(strstr(err, "certificate empty.crt: "));
     assert_null(tls_identity_load(shared, "near.crt", "near.crt", err));
-    assert_non_null(strstr(err, "private key near.crt: "));
+    assert_string_equal(err, "private key near.crt: this is a certificate: are chain and key swapped?");
+    assert_null(tls_identity_load(shared, "near.key", "near.crt", err));
+    assert_string_equal(err, "certificate near.key: this is a private key: are chain and key swapped?");
     assert_null(tls_identity_load(shared, "bundle.crt", "near.key", err));
     assert_string_equal(err, "certificate bundle.crt: 1 of its entries cannot be read");
     assert_null(tls_trust_load(shared, "none.crt", NULL, err));
@@ -930,6 +936,49 @@ files_that_do_not_do_are_refused_in_words(void **state)
     assert_string_equal(err, "revocation list none.crl: No such file or directory");
     assert_null(tls_trust_load(shared, "ca.crt", "empty.crt", err));
     assert_non_null(strstr(err, "revocation list empty.crt: "));
+}
+
+static void
+keys_with_a_password_and_keys_beside_their_certificate(void **state)
+{
+    struct tls_identity *id = tls_identity_load(shared, "both.pem", "both.pem", err);
+    (void)state;
+    assert_non_null(id);
+    tls_identity_release(id);
+    assert_null(tls_identity_load(shared, "near.crt", "locked.key", err));
+    assert_string_equal(err, "private key locked.key: encrypted private keys are not supported; remove the "
+        "password");
+    assert_null(tls_identity_load(shared, "near.crt", "locked-old.key", err));
+    assert_string_equal(err, "private key locked-old.key: encrypted private keys are not supported; remove "
+        "the password");
+}
+
+static void
+our_own_chain_is_judged_by_a_trust(void **state)
+{
+    static const struct { const char *name, *ca, *crl; unsigned bits; } cases[] = {
+        { "near", "ca.crt", NULL, 0 }, { "near", "bundle.crt", NULL, 0 },
+        { "serveronly", "ca.crt", NULL, 0 }, { "near", "ca.crt", "ca.crl", 0 },
+        { "near", "stranger-ca.crt", NULL, TLS_CHAIN_UNTRUSTED },
+        { "self", "ca.crt", NULL, TLS_CHAIN_UNTRUSTED },
+        { "expired", "ca.crt", NULL, TLS_CHAIN_EXPIRED },
+        { "revoked", "ca.crt", "ca.crl", TLS_CHAIN_REVOKED },
+        { "near", "ca.crt", "stale.crl", TLS_CHAIN_CRL } };
+    char crt[64], key[64];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tls_identity *id;
+        struct tls_trust *trust = tls_trust_load(shared, cases[i].ca, cases[i].crl, err);
+        snprintf(crt, sizeof crt, "%s.crt", cases[i].name);
+        snprintf(key, sizeof key, "%s.key", cases[i].name);
+        id = tls_identity_load(shared, crt, key, err);
+        assert_non_null(trust);
+        assert_non_null(id);
+        assert_int_equal(tls_trust_verdict(trust, id), cases[i].bits);
+        tls_identity_release(id);
+        tls_trust_release(trust);
+    }
 }
 
 static void
@@ -1463,6 +1512,8 @@ main(int argc, char **argv)
         cmocka_unit_test(the_default_ciphersuites_are_aead_with_forward_secrecy),
         cmocka_unit_test(bad_options_are_refused_in_words),
         cmocka_unit_test(files_that_do_not_do_are_refused_in_words),
+        cmocka_unit_test(keys_with_a_password_and_keys_beside_their_certificate),
+        cmocka_unit_test(our_own_chain_is_judged_by_a_trust),
         cmocka_unit_test(a_bundle_with_unreadable_entries_is_used_and_they_are_counted),
         cmocka_unit_test(close_notify_and_a_cut_connection_are_told_apart),
         cmocka_unit_test(a_connection_lost_during_the_handshake_is_told),
