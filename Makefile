@@ -36,7 +36,8 @@ JOBS     = `getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2`
 SECONDS  = 600
 
 ANALYZE  = analyze/analyze.c analyze/capture.c analyze/dns.c analyze/flow.c analyze/html.c \
-           analyze/packet.c analyze/report.c analyze/tls.c analyze/verdict.c analyze/xmpp.c
+           analyze/json.c analyze/packet.c analyze/report.c analyze/tls.c analyze/verdict.c \
+           analyze/xmpp.c
 ALIBS    = -lpcap -lmbedtls -lmbedx509 -lmbedcrypto $(MXML)
 
 all: xmppedge xmppedge-analyze
@@ -45,7 +46,8 @@ xmppedge: xmppedge.c xmppedge.h
 	$(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ xmppedge.c $(LIBS)
 
 # The analyzer reads with the tokenizer, the reason words and the protocol table of the proxy.
-xmppedge-analyze: $(ANALYZE) analyze/analyze.h analyze/report.h xmppedge.c xmppedge.h
+xmppedge-analyze: $(ANALYZE) analyze/analyze.h analyze/pool.h analyze/report.h xmppedge.c \
+    xmppedge.h
 	$(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -DXMPPEDGE_LANGUAGE_ONLY -o $@ \
 	    $(ANALYZE) xmppedge.c $(ALIBS)
 
@@ -54,8 +56,8 @@ deps:
 
 demo:
 	@sh tests/deps.sh build
-	@$(MAKE) xmppedge
-	./xmppedge demo
+	@$(MAKE) all
+	@sh tests/demo.sh
 
 # ---- tests: one TAP stream, in order of cost ----
 
@@ -86,7 +88,7 @@ check-whole: xmppedge
 	@t=`sh tests/run.sh --list whole` && $(PROVE) -j $(JOBS) $$t
 
 # Real servers on fixed loopback addresses: one after the other.
-check-live: xmppedge
+check-live: xmppedge xmppedge-analyze
 	@t=`sh tests/run.sh --list live` && $(PROVE) -j 1 $$t
 
 # ---- longer ----
@@ -106,6 +108,10 @@ soak: xmppedge
 
 bench: xmppedge
 	sh tests/bench/run.sh
+	@$(MAKE) bench-analyze
+
+bench-analyze: xmppedge-analyze
+	sh tests/bench/analyze.sh
 
 # TRIXIE=dir names a chroot of a newer Debian with the libraries in it.
 matrix:
@@ -159,9 +165,9 @@ UNIT     = \
     '[Install]' \
     'WantedBy=multi-user.target'
 
-install: xmppedge
+install: all
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(DOCDIR)/examples" "$(DESTDIR)$(UNITDIR)"
-	install -m 755 xmppedge "$(DESTDIR)$(BINDIR)/xmppedge"
+	install -m 755 xmppedge xmppedge-analyze "$(DESTDIR)$(BINDIR)/"
 	install -m 644 README.md LICENSE "$(DESTDIR)$(DOCDIR)/"
 	./xmppedge config edge >"$(DESTDIR)$(DOCDIR)/examples/edge.xml"
 	./xmppedge config gateway >"$(DESTDIR)$(DOCDIR)/examples/gateway.xml"
@@ -169,11 +175,12 @@ install: xmppedge
 	chmod 644 "$(DESTDIR)$(DOCDIR)"/examples/*.xml "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 
 uninstall:
-	rm -f "$(DESTDIR)$(BINDIR)/xmppedge" "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	rm -f "$(DESTDIR)$(BINDIR)/xmppedge" "$(DESTDIR)$(BINDIR)/xmppedge-analyze" \
+	    "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 	rm -rf "$(DESTDIR)$(DOCDIR)"
 
 clean:
 	rm -rf xmppedge xmppedge-analyze build
 
 .PHONY: all deps demo test check check-quick check-style check-unit check-talk check-whole \
-        check-live lint fuzz soak bench matrix install uninstall clean
+        check-live lint fuzz soak bench bench-analyze matrix install uninstall clean

@@ -2455,6 +2455,8 @@ xmlout_content(struct buf *out, const struct xe_xml *x, const struct xe_xml_even
     w.x = x;
     w.e = e;
     w.nns = w.depth = 0;
+    w.frames[0].name = e->name;
+    w.frames[0].nns = 0;
     w.frames[0].in = xml_resolve(x, x->root_nns, e->raw.at, span_make("", 0)).uri;
     w.frames[0].out = span_of("jabber:server");
     w.frames[0].chain = true;

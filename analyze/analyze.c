@@ -3,11 +3,13 @@
  *   files, interfaces --> capture --> packet --+--> flow --> xmpp (tls inside) --> judge --> report
  *                                              `--> dns ----------------------------^
  *
- * The pump holds one `watch` for a connection that is of interest: by its port from the first packet on, by its first
- * bytes on any other port.  All other connections are muted as soon as they have said something.
+ * The pump holds one `watch` for a connection that is of interest: by its port from the first
+ * packet on, by its first bytes on any other port.  All other connections are muted as soon as they
+ * have said something.
  *
- * Exit status: 0 all rows conform and no failure; 1 a violation or failure; 2 wrong usage, or nothing could be read;
- * 3 a file is damaged (what came before was analysed); 4 a required row was not observed.
+ * Exit status: 0 all rows conform and no failure; 1 a violation or failure; 2 wrong usage, or
+ * nothing could be read; 3 a file is damaged (what came before was analysed); 4 a required row was
+ * not observed.
  */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
@@ -21,15 +23,18 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define ANALYZE_BUDGET      4096     /* frames between two looks at signals and progress */
 #define ANALYZE_PROGRESS    (64 * ANALYZE_BUDGET)
-#define ANALYZE_LOOKUPS_MAX 4096     /* failed connections to odd ports for which DNS is consulted */
+#define ANALYZE_LOOKUPS_MAX 4096  /* failed connections to odd ports for which DNS is consulted */
 #define ANALYZE_MESSAGE_MAX 4096     /* bytes of a DNS message over TCP */
 
-#define ANALYZE_STRAY       64       /* bytes of content that a late packet may have: an alert, a good-bye */
+#define ANALYZE_STRAY       64       /* bytes of content that late packets may have: an alert, a
+                                      * good-bye */
+#define ANALYZE_KEEPALIVE   40       /* bytes of content of a packet that only keeps alive */
 
 #define DIRECT_TLS_PORT 5270         /* what most servers use for XEP-0368 */
 #define DNS_PORT        53
@@ -37,36 +42,40 @@
 /* ---- options ---- */
 
 #define ANALYZE_FILES_MAX 256
+#define OPTION_INTERFACES_MAX 16
+#define OPTION_KEYS_MAX   16
 
 struct options {
     const char             *files[ANALYZE_FILES_MAX];
-    const char             *interfaces[16];
-    const char             *keys[16];
+    const char             *interfaces[OPTION_INTERFACES_MAX];
+    const char             *keys[OPTION_KEYS_MAX];
     size_t                  nfiles, ninterfaces, nkeys;
     struct capture_options  capture;
     struct verdict_options  verdict;
     const char             *config, *authorities, *html;
-    bool                    json, ladder, no_color, progress;
+    bool                    json, ladder, no_color, progress, snaplen_given;
 };
 
 static const char usage_text[] =
     "usage: xmppedge-analyze [options] FILE...      (pcap or pcapng; - is standard input)\n"
     "       xmppedge-analyze [options] -i INTERFACE\n"
     "\n"
-    "Tells from captured traffic which rows of the port table of an XMPP edge were used and whether they\n"
-    "worked, who federated with whom, and why attempts failed.\n"
+    "Tells from captured traffic which rows of the port table of an XMPP edge were used and\n"
+    "whether they worked, who federated with whom, and why attempts failed.\n"
     "\n"
     "  -i INTERFACE         capture live until interrupted; may be given more than once\n"
     "  -f FILTER            look only at packets that match (as tcpdump)\n"
     "  -s SNAPLEN           bytes of a packet to capture, with -i\n"
+    "  -w FILE              also write what -i captures to a new pcap file\n"
     "  -k, --keys FILE      key log (NSS format, SSLKEYLOGFILE) to see what is inside TLS\n"
     "  --external ADDR,...  addresses of the external interface of the edge (rows 1 and 2)\n"
     "  --internal ADDR,...  addresses of its internal interface (row 3)\n"
     "  -c FILE              take both from a configuration of xmppedge\n"
     "  --ca FILE            authorities by which certificates are judged (PEM)\n"
-    "  --require ROW,...    exit 4 unless these rows were seen: 1, 2, 3 or 5269-in, 5269-out, 23456-in\n"
+    "  --require ROW,...    exit 4 unless these rows were seen: 1, 2, 3 (or 5269-in, 5269-out,\n"
+    "                       23456-in)\n"
     "  --json               JSON Lines instead of text\n"
-    "  --html FILE          write a page with ladder diagrams\n"
+    "  --html FILE          write a page with ladder diagrams too (-: nothing else, on standard output)\n"
     "  --ladder             ladder diagrams in text\n"
     "  --show-content       do not redact message bodies, keys and secrets\n"
     "  --no-color           no colour, even on a terminal\n"
@@ -106,45 +115,64 @@ option_word(const char **list, char *out, size_t size)
     return true;
 }
 
+/* "--external 1.2.3: not an IP address" */
 static bool
-option_addresses(const char *list, struct address *out, size_t *n)
+option_wrong(const char *name, const char *value, const char *what)
+{
+    char about[96];
+    snprintf(about, sizeof about, "%.24s %.64s", name, value[0] != '\0' ? value : "\"\"");
+    complain(what, about);
+    return false;
+}
+
+static bool
+option_addresses(const char *name, const char *list, struct address *out, size_t *n)
 {
     char word[64];
+    if (list[0] == '\0')
+        return option_wrong(name, list, "not an IP address");
     while (option_word(&list, word, sizeof word)) {
-        if (*n == REPORT_ADDRESSES_MAX || !option_address(word, &out[*n])) {
-            complain(*n == REPORT_ADDRESSES_MAX ? "too many addresses" : "is no IP address", word);
-            return false;
-        }
+        if (*n == REPORT_ADDRESSES_MAX)
+            return option_wrong(name, word, "one address too many");
+        if (!option_address(word, &out[*n]))
+            return option_wrong(name, word, "not an IP address");
         ++*n;
     }
     return true;
 }
 
 static bool
-option_rows(const char *list, unsigned *rows)
+option_rows(const char *name, const char *list, unsigned *rows)
 {
-    char word[32];
-    int k;
+    char word[32] = "";
+    int k = ROW_COUNT;
     while (option_word(&list, word, sizeof word)) {
         for (k = ROW_IN; k < ROW_COUNT; k++)
             if (strcmp(word, row_word((enum row)k)) == 0 || (word[0] == '0' + k && word[1] == '\0'))
                 break;
-        if (k == ROW_COUNT) {
-            complain("is no row of the port table (1, 2, 3)", word);
-            return false;
-        }
+        if (k == ROW_COUNT)
+            break;
         *rows |= 1u << k;
     }
+    return k < ROW_COUNT || option_wrong(name, word, "not a row of the port table: 1, 2 or 3");
+}
+
+static bool
+option_bytes(const char *name, const char *value, int *out)
+{
+    char *end;
+    long n = strtol(value, &end, 10);
+    if (end == value || *end != '\0' || n < 0 || n > 1 << 20)
+        return option_wrong(name, value, "not a number of bytes up to 1048576");
+    *out = (int)n;
     return true;
 }
 
 static bool
-option_push(const char **list, size_t *n, size_t max, const char *value)
+option_push(const char **list, size_t *n, size_t max, const char *name, const char *value)
 {
-    if (*n == max) {
-        complain("is one too many", value);
-        return false;
-    }
+    if (*n == max)
+        return option_wrong(name, value, "one too many");
     list[(*n)++] = value;
     return true;
 }
@@ -153,41 +181,35 @@ option_push(const char **list, size_t *n, size_t max, const char *value)
 static bool
 option_value(struct options *o, const char *name, const char *value)
 {
-    char *end = NULL;
-    if (strcmp(name, "-i") == 0)
-        return option_push(o->interfaces, &o->ninterfaces, sizeof o->interfaces / sizeof *o->interfaces, value);
-    if (strcmp(name, "-k") == 0 || strcmp(name, "--keys") == 0)
-        return option_push(o->keys, &o->nkeys, sizeof o->keys / sizeof *o->keys, value);
-    if (strcmp(name, "--external") == 0)
-        return option_addresses(value, o->verdict.external, &o->verdict.nexternal);
-    if (strcmp(name, "--internal") == 0)
-        return option_addresses(value, o->verdict.internal, &o->verdict.ninternal);
-    if (strcmp(name, "--require") == 0)
-        return option_rows(value, &o->verdict.required);
-    if (strcmp(name, "-f") == 0)
-        o->capture.filter = value;
-    else if (strcmp(name, "-c") == 0)
-        o->config = value;
-    else if (strcmp(name, "--ca") == 0)
-        o->authorities = value;
-    else if (strcmp(name, "--html") == 0)
-        o->html = value;
-    else {
-        long n = strtol(value, &end, 10);
-        if (*end != '\0' || n < 0 || n > 1 << 20) {
-            complain("is no number of bytes", value);
-            return false;
-        }
-        o->capture.snaplen = (int)n;
+    const char **text = strcmp(name, "-f") == 0       ? &o->capture.filter
+                        : strcmp(name, "-c") == 0     ? &o->config
+                        : strcmp(name, "--ca") == 0   ? &o->authorities
+                        : strcmp(name, "--html") == 0 ? &o->html
+                                                      : NULL;
+    if (text != NULL) {
+        *text = value;
+        return true;
     }
-    return true;
+    if (strcmp(name, "-i") == 0)
+        return option_push(o->interfaces, &o->ninterfaces, OPTION_INTERFACES_MAX, name, value);
+    if (strcmp(name, "-k") == 0 || strcmp(name, "--keys") == 0)
+        return option_push(o->keys, &o->nkeys, OPTION_KEYS_MAX, name, value);
+    if (strcmp(name, "--external") == 0)
+        return option_addresses(name, value, o->verdict.external, &o->verdict.nexternal);
+    if (strcmp(name, "--internal") == 0)
+        return option_addresses(name, value, o->verdict.internal, &o->verdict.ninternal);
+    if (strcmp(name, "--require") == 0)
+        return option_rows(name, value, &o->verdict.required);
+    o->snaplen_given = true;
+    return option_bytes(name, value, &o->capture.snaplen);
 }
 
 static bool
 option_takes_value(const char *name)
 {
-    static const char *const names[] = { "-i", "-k", "--keys", "--external", "--internal", "--require", "-f", "-c",
-        "--ca", "--html", "-s" };
+    static const char *const names[] = { "-i", "-k", "--keys", "--external", "--internal",
+        "--require", "-f", "-c", "--ca", "--html", "-s",
+        "-w" };
     size_t i;
     for (i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
@@ -198,116 +220,233 @@ option_takes_value(const char *name)
 static bool
 option_flag(struct options *o, const char *name)
 {
-    bool *flag = strcmp(name, "--json") == 0 ? &o->json : strcmp(name, "--ladder") == 0 ? &o->ladder
-        : strcmp(name, "--no-color") == 0 ? &o->no_color : strcmp(name, "--progress") == 0 ? &o->progress
-        : strcmp(name, "--show-content") == 0 ? &o->verdict.show_content : NULL;
+    bool *flag = strcmp(name, "--json") == 0           ? &o->json
+                 : strcmp(name, "--ladder") == 0       ? &o->ladder
+                 : strcmp(name, "--no-color") == 0     ? &o->no_color
+                 : strcmp(name, "--progress") == 0     ? &o->progress
+                 : strcmp(name, "--show-content") == 0 ? &o->verdict.show_content
+                                                       : NULL;
     if (flag == NULL)
         return false;
     *flag = true;
     return true;
 }
 
-/* --name=value and --name value are the same.  -1: go on; else the exit status. */
+/* What does not go together. */
+static bool
+options_agree(const struct options *o)
+{
+    size_t i, inputs = 0;
+    for (i = 0; i < o->nfiles; i++)
+        inputs += strcmp(o->files[i], "-") == 0;
+    if (o->nfiles + o->ninterfaces == 0)
+        complain("no capture is named; --help tells how", "");
+    else if (o->nfiles > 0 && o->ninterfaces > 0)
+        complain("files and -i exclude each other", "");
+    else if (inputs > 1)
+        complain("standard input can be read only once", "-");
+    else if (o->json && o->ladder)
+        complain("--json and --ladder exclude each other", "");
+    else if (o->snaplen_given && o->ninterfaces == 0)
+        complain("only with -i", "-s");
+    else
+        return true;
+    return false;
+}
+
+/* One option, its value behind '=' or in the next argument; *i moves over what was used. */
+static bool
+options_take(struct options *o, int argc, char **argv, int *i)
+{
+    const char *arg = argv[*i];
+    const char *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
+    size_t len = equals != NULL ? (size_t)(equals - arg) : strlen(arg);
+    const char *value;
+    char name[32] = "";
+    if (len < sizeof name)
+        memcpy(name, arg, len);
+    if (option_takes_value(name)) {
+        value = equals != NULL ? equals + 1 : *i + 1 < argc ? argv[++*i] : NULL;
+        if (value == NULL)
+            complain("needs a value", name);
+        return value != NULL && option_value(o, name, value);
+    }
+    if (equals == NULL && option_flag(o, arg))
+        return true;
+    complain("no such option; --help lists them", arg);
+    return false;
+}
+
+/* -1: go on; else the exit status. */
 static int
 options_read(struct options *o, int argc, char **argv)
 {
-    char name[32];
+    bool only_files = false;
     int i;
+    if (argc < 2)
+        fputs(usage_text, stderr);
     for (i = 1; i < argc; i++) {
         const char *arg = argv[i];
-        const char *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
-        size_t len = equals != NULL ? (size_t)(equals - arg) : strlen(arg);
-        memset(name, 0, sizeof name);
-        memcpy(name, arg, len < sizeof name ? len : sizeof name - 1);
-        if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
-            return fputs(usage_text, stdout) < 0 ? 2 : 0;
-        if (strcmp(arg, "--version") == 0)
-            return puts("xmppedge-analyze " XE_VERSION) < 0 ? 2 : 0;
-        if (arg[0] != '-' || arg[1] == '\0') {
-            if (!option_push(o->files, &o->nfiles, ANALYZE_FILES_MAX, arg))
+        if (only_files || arg[0] != '-' || arg[1] == '\0') {
+            if (!option_push(o->files, &o->nfiles, ANALYZE_FILES_MAX, "file", arg))
                 return 2;
-        } else if (option_takes_value(name)) {
-            const char *value = equals != NULL ? equals + 1 : i + 1 < argc ? argv[++i] : NULL;
-            if (value == NULL)
-                complain("needs a value", name);
-            if (value == NULL || !option_value(o, name, value))
-                return 2;
-        } else if (!option_flag(o, arg)) {
-            complain("is no option; --help lists them", arg);
+        } else if (strcmp(arg, "--") == 0) {
+            only_files = true;
+        } else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+            return fputs(usage_text, stdout) < 0 || fflush(stdout) != 0 ? 2 : 0;
+        } else if (strcmp(arg, "--version") == 0) {
+            return puts("xmppedge-analyze " XE_VERSION) < 0 || fflush(stdout) != 0 ? 2 : 0;
+        } else if (!options_take(o, argc, argv, &i)) {
             return 2;
         }
     }
     o->verdict.external_known = o->verdict.internal_known = KNOWN_OPTION;
     o->verdict.keys_given = o->nkeys > 0;
-    if (o->nfiles + o->ninterfaces > 0)
-        return -1;
-    fputs(usage_text, stderr);
-    return 2;
+    return argc < 2 || !options_agree(o) ? 2 : -1;
 }
 
 /* ---- the configuration of the edge: two addresses, two ports ---- */
 
+/* What Mini-XML complains of; it would print it otherwise. */
+static char config_error[160];
+
 #if MXML_MAJOR_VERSION >= 4
-static mxml_node_t *
-config_load(const char *path)
+static void
+config_on_error(void *user, const char *message)
+{
+    (void)user;
+    snprintf(config_error, sizeof config_error, "%s", message);
+}
+
+static bool
+config_load(mxml_node_t *top, FILE *file)
 {
     mxml_options_t *options = mxmlOptionsNew();
-    mxml_node_t *top;
+    bool good;
     if (options == NULL)
-        return NULL;
+        return false;
     mxmlOptionsSetTypeValue(options, MXML_TYPE_OPAQUE);
-    top = mxmlLoadFilename(NULL, options, path);
+    mxmlOptionsSetErrorCallback(options, config_on_error, NULL);
+    good = mxmlLoadFile(top, options, file) != NULL;
     mxmlOptionsDelete(options);
-    return top;
+    return good;
 }
 #define CONFIG_DESCEND MXML_DESCEND_ALL
 #else
-static mxml_node_t *
-config_load(const char *path)
+static void
+config_on_error(const char *message)
 {
-    FILE *file = fopen(path, "r");
-    mxml_node_t *top = file == NULL ? NULL : mxmlLoadFile(NULL, file, MXML_OPAQUE_CALLBACK);
-    if (file != NULL)
-        fclose(file);
-    return top;
+    snprintf(config_error, sizeof config_error, "%s", message);
+}
+
+static bool
+config_load(mxml_node_t *top, FILE *file)
+{
+    mxmlSetErrorCallback(config_on_error);
+    return mxmlLoadFile(top, file, MXML_OPAQUE_CALLBACK) != NULL;
 }
 #define CONFIG_DESCEND MXML_DESCEND
 #endif
 
-/* Addresses given as options count more; 0.0.0.0 says nothing. */
-static void
-config_address(mxml_node_t *top, const char *element, struct address *out, size_t *n, enum known *known, uint16_t *port)
+static bool
+config_wrong(const char *path, const char *element, const char *value, const char *what)
 {
-    mxml_node_t *node = mxmlFindElement(top, top, element, NULL, NULL, CONFIG_DESCEND);
-    const char *address = node == NULL ? NULL : mxmlElementGetAttr(node, "address");
-    const char *number = node == NULL ? NULL : mxmlElementGetAttr(node, "port");
+    char text[160];
+    snprintf(text, sizeof text, "<%s>: '%.64s' is not %s", element, value, what);
+    complain(text, path);
+    return false;
+}
+
+/* Where the addresses of one interface go. */
+struct config_place {
+    const char     *path;      /* of the configuration */
+    struct address *out;
+    size_t         *n;
+    enum known     *known;
+    uint16_t       *port;
+    bool            given;     /* by an option, which counts more */
+};
+
+/* 0.0.0.0 says nothing, and neither does the name of a host. */
+static bool
+config_address(const struct config_place *p, mxml_node_t *node, bool names)
+{
+    const char *element = mxmlGetElement(node), *address = mxmlElementGetAttr(node, "address");
+    const char *number = mxmlElementGetAttr(node, "port");
     static const struct address any;
+    struct address a;
+    char *end = NULL;
+    unsigned long port = number == NULL ? 0 : strtoul(number, &end, 10);
+    if (number != NULL && (end == number || *end != '\0' || port == 0 || port > 65535))
+        return config_wrong(p->path, element, number, "a port");
     if (number != NULL)
-        *port = (uint16_t)strtoul(number, NULL, 10);
-    if (address == NULL || *n > 0 || !option_address(address, &out[0])
-        || memcmp(out[0].bytes, any.bytes, sizeof any.bytes) == 0)
-        return;
-    *n = 1;
-    *known = KNOWN_CONFIG;
+        *p->port = (uint16_t)port;
+    if (address == NULL)
+        return true;
+    if (!option_address(address, &a))
+        return names || config_wrong(p->path, element, address, "an IP address");
+    if (p->given || *p->n == REPORT_ADDRESSES_MAX
+        || memcmp(a.bytes, any.bytes, sizeof any.bytes) == 0)
+        return true;
+    p->out[(*p->n)++] = a;
+    *p->known = KNOWN_CONFIG;
+    return true;
+}
+
+/* All elements of a name; *found counts them. */
+static bool
+config_addresses(const struct config_place *p, mxml_node_t *root, const char *element, bool names,
+    unsigned *found)
+{
+    mxml_node_t *node = mxmlFindElement(root, root, element, NULL, NULL, CONFIG_DESCEND);
+    for (; node != NULL;
+         node = mxmlFindElement(node, root, element, NULL, NULL, CONFIG_DESCEND)) {
+        ++*found;
+        if (!config_address(p, node, names))
+            return false;
+    }
+    return true;
+}
+
+/* The edge names its interfaces; a gateway names the edges, on row 3. */
+static bool
+config_take(struct options *o, mxml_node_t *root)
+{
+    struct verdict_options *v = &o->verdict;
+    struct config_place external = { o->config, v->external, &v->nexternal, &v->external_known,
+        &v->external_port, v->nexternal > 0 };
+    struct config_place internal = { o->config, v->internal, &v->ninternal, &v->internal_known,
+        &v->internal_port, v->ninternal > 0 };
+    unsigned found = 0;
+    if (!config_addresses(&external, root, "external", false, &found)
+        || !config_addresses(&internal, root, "internal", false, &found)
+        || !config_addresses(&internal, root, "edge", true, &found))
+        return false;
+    if (found == 0)
+        complain("names no edge", o->config);
+    return found > 0;
 }
 
 static bool
 config_read(struct options *o)
 {
-    struct verdict_options *v = &o->verdict;
-    mxml_node_t *top = config_load(o->config);
-    mxml_node_t *root = top == NULL ? NULL : mxmlFindElement(top, top, "xmppedge", NULL, NULL, CONFIG_DESCEND);
-    if (root == NULL && top != NULL && mxmlGetElement(top) != NULL && strcmp(mxmlGetElement(top), "xmppedge") == 0)
-        root = top;
-    if (root == NULL) {
-        complain("cannot be read as a configuration of xmppedge", o->config);
-        mxmlDelete(top);
+    FILE *file = fopen(o->config, "r");
+    mxml_node_t *top, *root;
+    bool good;
+    if (file == NULL) {
+        complain(strerror(errno), o->config);
         return false;
     }
-    config_address(root, "external", v->external, &v->nexternal, &v->external_known, &v->external_port);
-    config_address(root, "internal", v->internal, &v->ninternal, &v->internal_known, &v->internal_port);
+    top = mxmlNewElement(NULL, "file");   /* a comment may come before the root */
+    good = top != NULL && config_load(top, file);
+    fclose(file);
+    root = !good ? NULL : mxmlFindElement(top, top, "xmppedge", NULL, NULL, CONFIG_DESCEND);
+    if (root == NULL)
+        complain(config_error[0] != '\0' ? config_error : "not a configuration of xmppedge",
+            o->config);
+    good = root != NULL && config_take(o, root);
     mxmlDelete(top);
-    return true;
+    return good;
 }
 
 /* ---- the pump ---- */
@@ -333,7 +472,9 @@ struct pump {
     struct capture       *capture;
     struct packet_reader *packets;
     struct flow_table    *flows;
-    struct tls_keys      *keys;     /* NULL until there are any */
+    FILE                 *key_logs[OPTION_KEYS_MAX];   /* as in options.keys; NULL: not opened */
+    struct tls_keys      *keys;     /* there from the start: secrets may come late */
+    bool                  has_keys; /* some were given or found */
     struct tls_certs     *certs;
     struct dns           *dns;
     struct judge         *judge;
@@ -356,7 +497,14 @@ pump_initiator(void *user, int side)
     return flow_hint_initiator(w->flow, side);
 }
 
-static const struct xmpp_events pump_xmpp = { NULL, pump_initiator };
+static bool
+pump_has_keys(void *user)
+{
+    const struct watch *w = user;
+    return w->pump->has_keys;
+}
+
+static const struct xmpp_events pump_xmpp = { NULL, pump_initiator, pump_has_keys };
 
 static bool
 pump_is_expected(const struct pump *p, const struct flow *f)
@@ -365,7 +513,8 @@ pump_is_expected(const struct pump *p, const struct flow *f)
     int i;
     for (i = 1; i >= (f->evidence <= EVIDENCE_SYNACK ? 1 : 0); i--) {
         uint16_t port = f->side[i].port;
-        if (port == 5269 || port == 23456 || port == DIRECT_TLS_PORT || port == v->external_port || port == v->internal_port)
+        if (port == 5269 || port == 23456 || port == DIRECT_TLS_PORT || port == v->external_port
+            || port == v->internal_port)
             return port != 0;
     }
     return false;
@@ -392,7 +541,9 @@ pump_watch(struct pump *p, struct flow *f, bool expected)
         w->attempt = attempt_new(f);
         if (w->attempt != NULL)
             w->attempt->show_content = p->o->verdict.show_content;
-        w->xmpp = w->attempt == NULL ? NULL : xmpp_open(w->attempt, expected, p->keys, p->certs, &pump_xmpp, w);
+        w->xmpp = w->attempt == NULL
+                      ? NULL
+                      : xmpp_open(w->attempt, expected, p->keys, p->certs, &pump_xmpp, w);
     }
     if (w == NULL || w->xmpp == NULL) {
         p->no_memory = true;
@@ -423,8 +574,8 @@ pump_opened(void *user, struct flow *f)
 
 /* RFC 7766 8: each message has its length before it. */
 static void
-pump_dns_stream(struct pump *p, struct watch *w, int side, const unsigned char *at, size_t len, uint64_t frame,
-    int64_t time_ns)
+pump_dns_stream(struct pump *p, struct watch *w, int side, const unsigned char *at, size_t len,
+    uint64_t frame, int64_t time_ns)
 {
     struct dns_stream *d = w->dns;
     const struct flow_side *s = w->flow->side;
@@ -444,7 +595,8 @@ pump_dns_stream(struct pump *p, struct watch *w, int side, const unsigned char *
         if (d->len[side] < 2 || d->len[side] < 2 + ((size_t)b[0] << 8 | b[1]))
             continue;
         p->dns_messages++;
-        dns_push(p->dns, &s[side].address, &s[!side].address, server, b + 2, d->len[side] - 2, frame, time_ns);
+        dns_push(p->dns, &s[side].address, &s[!side].address, server, b + 2, d->len[side] - 2,
+            frame, time_ns);
         d->len[side] = 0;
     }
 }
@@ -454,12 +606,13 @@ static bool
 pump_may_be_xmpp(const unsigned char *at, size_t len)
 {
     size_t n = len < 7 ? len : 7;
-    return at[0] == 0x16 || at[0] == ' ' || at[0] == '\n' || memcmp(at, "<?xml ", n < 6 ? n : 6) == 0
-        || memcmp(at, "<stream", n) == 0;
+    return at[0] == 0x16 || at[0] == ' ' || at[0] == '\n'
+           || memcmp(at, "<?xml ", n < 6 ? n : 6) == 0 || memcmp(at, "<stream", n) == 0;
 }
 
 static void
-pump_data(void *user, struct flow *f, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+pump_data(void *user, struct flow *f, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     struct pump *p = user;
     struct watch *w = f->user;
@@ -497,30 +650,52 @@ pump_turned(void *user, struct flow *f)
 }
 
 static void
-pump_tcp_event(struct attempt *a, enum event_kind kind, int side, uint64_t frame, int64_t time_ns, const char *what)
+pump_tcp_event(struct attempt *a, enum event_kind kind, int side, uint64_t frame, int64_t time_ns,
+    const char *what)
 {
     struct event e = { kind, XE_KIND_UNKNOWN, side, frame, time_ns, "", "", what, "" };
     if (frame != 0)
         attempt_event(a, &e);
 }
 
-static int
-pump_event_order(const void *l, const void *r)
+/* What was said was recorded in the order in which it was read, whatever order the packets came in:
+ * an event stands where the last packet before it came.  FIN is the end of what its side said; the
+ * other TCP events stand where they are. */
+static void
+pump_event_places(const struct attempt *a, uint64_t *places)
 {
-    const struct event *a = l, *b = r;
-    return a->frame < b->frame ? -1 : a->frame > b->frame;
+    uint64_t said = 0, last[2] = { 0, 0 };
+    unsigned i;
+    for (i = 0; i < a->nevents; i++) {
+        const struct event *e = &a->events[i];
+        places[i] = e->frame;
+        if (e->kind == EVENT_TCP_FIN && last[e->side] > e->frame)
+            places[i] = last[e->side];
+        if (e->kind < EVENT_GAP)
+            continue;
+        said = e->frame > said ? e->frame : said;
+        places[i] = said;
+        if (e->kind != EVENT_GAP && e->frame > last[e->side])
+            last[e->side] = e->frame;
+    }
 }
 
-/* Insertion keeps events of one frame in their order; they are nearly sorted. */
+/* Insertion keeps events of one place in their order; they are nearly sorted. */
 static void
 pump_sort_events(struct attempt *a)
 {
+    uint64_t places[ATTEMPT_EVENTS_MAX];
     unsigned i, k;
+    pump_event_places(a, places);
     for (i = 1; i < a->nevents; i++) {
         struct event e = a->events[i];
-        for (k = i; k > 0 && pump_event_order(&a->events[k - 1], &e) > 0; k--)
+        uint64_t place = places[i];
+        for (k = i; k > 0 && places[k - 1] > place; k--) {
             a->events[k] = a->events[k - 1];
+            places[k] = places[k - 1];
+        }
         a->events[k] = e;
+        places[k] = place;
     }
 }
 
@@ -533,15 +708,16 @@ pump_tcp_events(struct attempt *a, const struct flow *f)
     pump_tcp_event(a, EVENT_TCP_SYN, 0, f->syn_frame, f->first_ns, f->side[0].syns > 1 ? text : "");
     pump_tcp_event(a, EVENT_TCP_OPEN, 1, f->synack_frame, f->synack_ns, "");
     for (i = 0; i < 2; i++) {
-        pump_tcp_event(a, EVENT_TCP_FIN, i, f->side[i].fin_frame, f->side[i].last_ns, "");
-        pump_tcp_event(a, f->end == FLOW_REFUSED ? EVENT_TCP_REFUSED : EVENT_TCP_RST, i, f->side[i].rst_frame,
-            f->side[i].last_ns, "");
+        pump_tcp_event(a, EVENT_TCP_FIN, i, f->side[i].fin_frame, f->side[i].fin_ns, "");
+        pump_tcp_event(a, f->end == FLOW_REFUSED ? EVENT_TCP_REFUSED : EVENT_TCP_RST, i,
+            f->side[i].rst_frame, f->side[i].rst_ns, "");
     }
     if (f->icmp_frame != 0) {
-        static const char *const words[] = { "", "port unreachable", "host unreachable", "net unreachable",
-            "administratively prohibited", "packet too big", "time exceeded" };
-        snprintf(text, sizeof text, "%s from %s", words[f->icmp], address_text(&f->icmp_reporter, address, sizeof address));
-        pump_tcp_event(a, EVENT_ICMP, 1, f->icmp_frame, f->last_ns, text);
+        static const char *const words[] = { "", "port unreachable", "host unreachable",
+            "net unreachable", "administratively prohibited", "packet too big", "time exceeded" };
+        snprintf(text, sizeof text, "%s from %s", words[f->icmp],
+            address_text(&f->icmp_reporter, address, sizeof address));
+        pump_tcp_event(a, EVENT_ICMP, 1, f->icmp_frame, f->icmp_ns, text);
     }
     pump_sort_events(a);
 }
@@ -558,11 +734,15 @@ pump_announced(struct pump *p, struct flow *f)
     return fact == NULL || fact->type != DNS_SRV ? NULL : pump_watch(p, f, true);
 }
 
-/* Late packets of a connection that is over, or one that stayed quiet: no attempt to be judged. */
+/* Late packets of a connection that is over, or keepalives of one that stayed quiet for so long
+ * that it was forgotten: no attempt to be judged. */
 static bool
 pump_is_stray(const struct flow *f)
 {
-    return f->syn_frame == 0 && f->synack_frame == 0 && f->side[0].bytes + f->side[1].bytes < ANALYZE_STRAY;
+    uint64_t bytes = f->side[0].bytes + f->side[1].bytes;
+    uint64_t packets = f->side[0].packets + f->side[1].packets;
+    return f->syn_frame == 0 && f->synack_frame == 0
+           && (bytes < ANALYZE_STRAY || bytes < ANALYZE_KEEPALIVE * packets);
 }
 
 static void
@@ -587,6 +767,7 @@ pump_closed(void *user, struct flow *f)
     }
     a->flow = *f;
     a->remarks |= f->remarks;
+    a->seen_until_ns = p->last_ns;
     pump_tcp_events(a, f);
     judge_push(p->judge, a);
 }
@@ -602,8 +783,8 @@ pump_packet(void *user, const struct packet *packet)
     if (packet->source_port != DNS_PORT && packet->target_port != DNS_PORT)
         return;
     p->dns_messages++;
-    dns_push(p->dns, &packet->source, &packet->target, packet->source_port == DNS_PORT, packet->payload,
-        packet->captured, packet->frame->number, packet->frame->time_ns);
+    dns_push(p->dns, &packet->source, &packet->target, packet->source_port == DNS_PORT,
+        packet->payload, packet->captured, packet->frame->number, packet->frame->time_ns);
 }
 
 static void
@@ -626,16 +807,29 @@ pump_soon(void *user, const struct frame *frames, size_t n)
     flow_expect(p->flows, packets, packet_peek(frames, n, packets));
 }
 
+/* The loads do not wait for each other; afterwards nothing has to be waited for. */
+static void
+pump_expect(void *user, void *const *users, size_t n)
+{
+    struct xmpp *x[CAPTURE_BATCH];
+    size_t count = 0, i;
+    (void)user;
+    for (i = 0; i < n; i++) {
+        x[count] = ((const struct watch *)users[i])->xmpp;
+        count += x[count] != NULL;
+    }
+    xmpp_expect(x, count);
+}
+
 static void
 pump_keys(void *user, const char *text, size_t len)
 {
     struct pump *p = user;
-    if (p->keys == NULL)
-        p->keys = tls_keys_new();
-    if (p->keys == NULL)
-        return;
+    p->has_keys = true;
     tls_keys_add(p->keys, text, len);
     tls_keys_end(p->keys);
+    tls_keys_more(p->keys, true);   /* where secrets come with the packets, they may come after
+                                     * them */
 }
 
 static void
@@ -643,28 +837,39 @@ pump_drops(void *user, uint32_t interface, uint64_t n)
 {
     struct pump *p = user;
     char text[64];
-    snprintf(text, sizeof text, "%llu on interface %lu", (unsigned long long)n, (unsigned long)interface);
+    snprintf(text, sizeof text, "%llu on interface %lu", (unsigned long long)n,
+        (unsigned long)interface);
     if (n > 0)
         judge_remark(p->judge, REMARK_DROPS, 0, text);
 }
 
+/* What a key log has now.  False: it cannot be read. */
 static bool
-pump_read_keys(struct pump *p, const char *path)
+pump_more_keys(struct pump *p, FILE *file)
 {
-    FILE *file = fopen(path, "rb");
     char block[8192];
     size_t n;
-    if (file == NULL) {
+    clearerr(file);
+    while ((n = fread(block, 1, sizeof block, file)) > 0)
+        tls_keys_add(p->keys, block, n);
+    return !ferror(file);
+}
+
+/* A live key log grows: it stays open. */
+static bool
+pump_read_keys(struct pump *p, size_t i)
+{
+    const char *path = p->o->keys[i];
+    FILE *file = p->key_logs[i] = fopen(path, "rb");
+    if (file == NULL || !pump_more_keys(p, file)) {
         complain(strerror(errno), path);
         return false;
     }
-    if (p->keys == NULL)
-        p->keys = tls_keys_new();
-    while (p->keys != NULL && (n = fread(block, 1, sizeof block, file)) > 0)
-        tls_keys_add(p->keys, block, n);
-    if (p->keys != NULL)
+    p->has_keys = true;
+    if (p->o->ninterfaces > 0)
+        tls_keys_more(p->keys, true);
+    else
         tls_keys_end(p->keys);
-    fclose(file);
     return true;
 }
 
@@ -689,6 +894,18 @@ run_signals(struct capture *c)
     stopped_by_signal = c;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    action.sa_handler = SIG_IGN;   /* a closed pipe is an error of writing */
+    sigaction(SIGPIPE, &action, NULL);
+}
+
+/* A file that is no capture is a damaged one; a folder is a slip. */
+static bool
+run_is_readable(const char *path)
+{
+    struct stat about;
+    if (strcmp(path, "-") == 0)
+        return true;
+    return stat(path, &about) == 0 && !S_ISDIR(about.st_mode) && access(path, R_OK) == 0;
 }
 
 /* 0: at least one source; else the exit status when nothing could be opened. */
@@ -706,13 +923,16 @@ run_sources(struct pump *p, bool *damaged)
         }
         complain(why, o->files[i]);
         *damaged = true;
-        readable |= strcmp(o->files[i], "-") == 0 || access(o->files[i], R_OK) == 0;
+        readable |= run_is_readable(o->files[i]);
     }
     for (i = 0; i < o->ninterfaces; i++) {
-        if (capture_add_interface(p->capture, o->interfaces[i], why, sizeof why))
-            opened++;
-        else
+        if (!capture_add_interface(p->capture, o->interfaces[i], why, sizeof why)) {
             complain(why, o->interfaces[i]);
+            continue;
+        }
+        opened++;
+        fprintf(stderr, "%s: capturing; an interrupt (Ctrl-C) ends it and prints the report\n",
+            o->interfaces[i]);
     }
     return opened > 0 ? 0 : readable ? 3 : 2;
 }
@@ -731,7 +951,10 @@ run_pump(struct pump *p)
     enum capture_state state;
     uint64_t told = 0;
     struct timespec now;
+    size_t i;
     while ((state = capture_push(p->capture, ANALYZE_BUDGET)) != CAPTURE_DONE) {
+        for (i = 0; i < p->o->nkeys && p->o->ninterfaces > 0; i++)
+            pump_more_keys(p, p->key_logs[i]);
         if (state == CAPTURE_QUIET && clock_gettime(CLOCK_REALTIME, &now) == 0)
             flow_tick(p->flows, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
         if (p->o->progress && p->frames - told >= ANALYZE_PROGRESS) {
@@ -747,7 +970,8 @@ run_pump(struct pump *p)
 
 /* What only the lower stages know. */
 static bool
-run_summary(const struct pump *p, struct report *r, struct capture_file **files, struct capture_interface **interfaces)
+run_summary(const struct pump *p, struct report *r, struct capture_file **files,
+    struct capture_interface **interfaces)
 {
     size_t i;
     r->nfiles = capture_file_count(p->capture);
@@ -769,8 +993,7 @@ run_summary(const struct pump *p, struct report *r, struct capture_file **files,
     r->dns_messages = p->dns_messages;
     r->first_ns = p->first_ns;
     r->last_ns = p->last_ns;
-    if (p->keys != NULL)
-        tls_keys_count(p->keys, &r->keys_used, &r->keys_unused);
+    tls_keys_count(p->keys, &r->keys_used, &r->keys_unused);
     if (r->keys_unused > 0 && r->keys_used == 0)
         judge_remark(p->judge, REMARK_KEYS_UNUSED, 0, "");
     if (r->damaged)
@@ -778,11 +1001,30 @@ run_summary(const struct pump *p, struct report *r, struct capture_file **files,
     return true;
 }
 
+/* A slip of the pen must not cost a capture: only pages are written over. */
+static bool
+run_may_write(const char *path)
+{
+    static const char page[] = "<!DOCTYPE html>";
+    char start[sizeof page - 1];
+    struct stat about;
+    FILE *file = stat(path, &about) != 0 || !S_ISREG(about.st_mode) ? NULL : fopen(path, "rb");
+    size_t n = file == NULL ? 0 : fread(start, 1, sizeof start, file);
+    if (file != NULL)
+        fclose(file);
+    return n == 0 || (n == sizeof start && memcmp(start, page, n) == 0);
+}
+
 static bool
 run_html(const struct options *o, const struct report *r)
 {
-    FILE *file = fopen(o->html, "w");
+    FILE *file;
     int wrong;
+    if (!run_may_write(o->html)) {
+        complain("is there and is no page: not written over", o->html);
+        return false;
+    }
+    file = fopen(o->html, "w");
     if (file == NULL) {
         complain(strerror(errno), o->html);
         return false;
@@ -794,6 +1036,20 @@ run_html(const struct options *o, const struct report *r)
     return wrong == 0;
 }
 
+/* The page alone, when it goes to standard output. */
+static int
+run_print(const struct options *o, const struct report *r)
+{
+    bool colour = !o->no_color && isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
+    int wrong = o->html != NULL && strcmp(o->html, "-") == 0 ? report_html(r, stdout)
+                : o->json                                    ? report_json(r, stdout)
+                                     : report_text(r, stdout, colour, o->ladder);
+    if (wrong == 0 && fflush(stdout) == 0)
+        return 0;
+    complain(errno != 0 ? strerror(errno) : "could not be written", "standard output");
+    return 2;
+}
+
 static int
 run_report(struct pump *p, bool damaged)
 {
@@ -801,16 +1057,13 @@ run_report(struct pump *p, bool damaged)
     struct capture_file *files = NULL;
     struct capture_interface *interfaces = NULL;
     struct report *r = judge_end(p->judge);
-    bool colour = !o->no_color && isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
     int status = 2;
     r->damaged |= damaged;
+    errno = 0;
     if (!run_summary(p, r, &files, &interfaces))
         complain("out of memory", "");
-    else if (o->html != NULL && !run_html(o, r))
-        status = 2;
-    else if ((o->json ? report_json(r, stdout) : report_text(r, stdout, colour, o->ladder)) != 0 || fflush(stdout) != 0)
-        complain("standard output could not be written", "");
-    else
+    else if ((o->html == NULL || strcmp(o->html, "-") == 0 || run_html(o, r))
+             && run_print(o, r) == 0)
         status = r->exit_code;
     free(files);
     free(interfaces);
@@ -820,17 +1073,23 @@ run_report(struct pump *p, bool damaged)
 static bool
 run_stages(struct pump *p)
 {
-    static const struct capture_events capture_ev = { .frame = pump_frame, .keys = pump_keys, .drops = pump_drops,
-        .remark = pump_remark, .soon = pump_soon };
+    static const struct capture_events capture_ev = { .frame = pump_frame,
+        .keys = pump_keys,
+        .drops = pump_drops,
+        .remark = pump_remark,
+        .soon = pump_soon };
     static const struct packet_events packet_ev = { pump_packet, pump_remark };
-    static const struct flow_events flow_ev = { pump_opened, pump_data, pump_gap, pump_closed, pump_remark, pump_turned };
+    static const struct flow_events flow_ev = { pump_opened, pump_data, pump_gap, pump_closed,
+        pump_remark, pump_turned, pump_expect };
     char why[256] = "";
     p->dns = dns_new();
     p->judge = p->dns == NULL ? NULL : judge_new(&p->o->verdict, p->dns);
     p->packets = packet_new(&packet_ev, p);
     p->flows = flow_new(NULL, &flow_ev, p);
     p->certs = tls_certs_new();
-    if (p->judge == NULL || p->packets == NULL || p->flows == NULL || p->certs == NULL) {
+    p->keys = tls_keys_new();
+    if (p->judge == NULL || p->packets == NULL || p->flows == NULL || p->certs == NULL
+        || p->keys == NULL) {
         complain("out of memory", "");
         return false;
     }
@@ -843,7 +1102,11 @@ run_stages(struct pump *p)
 static void
 run_free(struct pump *p)
 {
+    size_t i;
     stopped_by_signal = NULL;
+    for (i = 0; i < OPTION_KEYS_MAX; i++)
+        if (p->key_logs[i] != NULL)
+            fclose(p->key_logs[i]);
     flow_free(p->flows);
     packet_free(p->packets);
     capture_free(p->capture);
@@ -862,11 +1125,11 @@ run(const struct options *o)
     size_t i;
     memset(&p, 0, sizeof p);
     p.o = o;
-    for (i = 0; i < o->nkeys; i++)
-        if (!pump_read_keys(&p, o->keys[i]))
-            goto end;
     if (!run_stages(&p))
         goto end;
+    for (i = 0; i < o->nkeys; i++)
+        if (!pump_read_keys(&p, i))
+            goto end;
     status = run_sources(&p, &damaged);
     if (status != 0)
         goto end;

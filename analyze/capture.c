@@ -1,14 +1,15 @@
 /* capture.c -- files, standard input and interfaces become frames in order of time
  *
- *      file a --pcap----> libpcap ---+
+ *      file a --pcap----> plain_... -+
  *      file b --pcapng--> ng_... ----+--> the earliest next frame --> ev->frame
  *      eth0   --live----> libpcap ---+
  *
- * pcap files and live capture are libpcap's.  pcapng is read here: libpcap refuses a file whose
- * interfaces differ in link type or snaplen, and an edge has two interfaces.  What this reader
- * knows of pcapng: several sections of either byte order, interface names and time resolution,
- * enhanced, simple and old packet blocks, direction flags, drop counters, decryption secrets.
- * Unknown blocks are skipped by their length.
+ * Live capture and unusual pcap files are libpcap's.  Ordinary pcap files are read here because
+ * that is much faster: frames go down where read() has put them, without a copy.  pcapng is read
+ * here: libpcap refuses a file whose interfaces differ in link type or snaplen, and an edge has two
+ * interfaces.  What this reader knows of pcapng: several sections of either byte order, interface
+ * names and time resolution, enhanced, simple and old packet blocks, direction flags, drop
+ * counters, decryption secrets.  Unknown blocks are skipped by their length.
  *
  * Each source holds one frame ready, borrowed from its own buffer; the earliest of them goes down.
  * A damaged source ends where the damage is, a remark says so, and the others go on.
@@ -43,9 +44,10 @@ enum {
     CAPTURE_INTERFACES_MAX = 4096,           /* of all files; each costs about 250 bytes */
     CAPTURE_LEGS_MAX       = 256,            /* interface indices told apart in cooked captures */
     CAPTURE_READ_SIZE      = 256 * 1024,     /* one read(); fits the second level cache */
+    CAPTURE_READ_MIN       = 64 * 1024,      /* a read() of less is not worth its call */
     CAPTURE_BLOCK_MAX      = 16 * 1024 * 1024, /* pcapng block; Wireshark's limit too */
     CAPTURE_SNAPLEN        = 262144,         /* libpcap's largest */
-    CAPTURE_STORE          = 128 * 1024,     /* bytes of a batch of frames; fits the cache */
+    CAPTURE_STORE          = 128 * 1024,     /* bytes of a batch of libpcap's; fits the cache */
     CAPTURE_LIVE_BUFFER    = 16 * 1024 * 1024, /* of the kernel: half a second at 250 Mbit/s */
     CAPTURE_LIVE_WAIT_MS   = 250
 };
@@ -80,21 +82,33 @@ struct ng_interface {
 };
 
 struct ng {
-    int                  fd;             /* owned */
-    bool                 eof;
-    bool                 swap;           /* the section has the other byte order */
     bool                 section;        /* a section header has been read */
-    unsigned char       *buf;            /* owned */
-    size_t               cap, start, end;
     struct ng_interface *interfaces;     /* owned; of this section */
     size_t               count, room;
+};
+
+/* Bytes of a file that is read here. */
+struct intake {
+    int                  fd;             /* owned */
+    bool                 eof;
+    bool                 swap;           /* numbers have the other byte order */
+    unsigned char       *buf;            /* owned; NULL: libpcap reads */
+    size_t               cap, start, end;
+};
+
+/* What the header of an ordinary pcap file says. */
+struct plain {
+    int64_t              scale;          /* nanoseconds a unit */
+    size_t               snaplen;
 };
 
 enum source_result { SOURCE_FRAME, SOURCE_NOTHING, SOURCE_END };
 
 struct source {
     struct capture_file info;            /* info.name is owned here */
-    pcap_t             *pcap;            /* owned; PCAP and LIVE */
+    pcap_t             *pcap;            /* owned; LIVE and unusual PCAP */
+    struct intake       in;              /* PCAPNG and ordinary PCAP */
+    struct plain        plain;           /* ordinary PCAP */
     struct ng           ng;              /* PCAPNG */
     uint32_t            leg;             /* PCAP and LIVE: its interface */
     struct bpf_program  program;         /* owned when has_program; PCAP */
@@ -105,6 +119,7 @@ struct source {
     bool                passes;          /* next passes the filter */
     struct frame        next;
     uint64_t            live_drops;      /* LIVE: told so far */
+    pcap_dumper_t      *copy;            /* owned; LIVE; NULL: none */
 };
 
 struct capture {
@@ -113,6 +128,7 @@ struct capture {
     char                        *filter; /* owned; empty: none */
     int                          snaplen;
     bool                         promiscuous;
+    const char                  *write;  /* borrowed; where a copy goes; NULL: nowhere */
     bool                         live;   /* at least one source is an interface */
     uint64_t                     number; /* of the last frame */
     volatile sig_atomic_t        stop;
@@ -123,7 +139,8 @@ struct capture {
     size_t                       cooked_count;
     struct frame                 batch[CAPTURE_BATCH];   /* what goes down next */
     size_t                       batch_count;
-    unsigned char               *store;  /* owned; bytes of the batch */
+    bool                         crowded;    /* the batch must go before more can be read */
+    unsigned char               *store;  /* owned; bytes of the batch that come from libpcap */
     size_t                       stored;
 };
 
@@ -309,83 +326,102 @@ filter_check(const char *filter, char *why, size_t why_size)
     return true;
 }
 
-/* ---- pcapng: bytes --------------------------------------------------------------------------- */
+/* ---- bytes of files -------------------------------------------------------------------------- */
 
 static uint16_t
-ng_u16(const struct ng *n, const unsigned char *p)
+in_u16(const struct intake *in, const unsigned char *p)
 {
     uint16_t v;
     memcpy(&v, p, sizeof v);
     unsigned w = v;
-    return (uint16_t)(n->swap ? w >> 8 | (w << 8 & 0xFF00) : w);
+    return (uint16_t)(in->swap ? w >> 8 | (w << 8 & 0xFF00) : w);
 }
 
 static uint32_t
-ng_u32(const struct ng *n, const unsigned char *p)
+in_u32(const struct intake *in, const unsigned char *p)
 {
     uint32_t v;
     memcpy(&v, p, sizeof v);
-    if (n->swap) {
+    if (in->swap) {
         v = v >> 24 | (v >> 8 & 0xFF00) | (v << 8 & 0xFF0000) | v << 24;
     }
     return v;
 }
 
 static uint64_t
-ng_u64(const struct ng *n, const unsigned char *p)
+in_u64(const struct intake *in, const unsigned char *p)
 {
     uint64_t v;
     memcpy(&v, p, sizeof v);
-    if (n->swap) {
-        v = (uint64_t)ng_u32(n, p) << 32 | ng_u32(n, p + 4);
+    if (in->swap) {
+        v = (uint64_t)in_u32(in, p) << 32 | in_u32(in, p + 4);
     }
     return v;
 }
 
-/* Makes room for `need` bytes from start on. */
 static bool
-ng_room(struct ng *n, size_t need)
+in_open(struct intake *in, int fd, int first)
 {
-    if (n->cap - n->start >= need) {
-        return true;
-    }
-    size_t have = n->end - n->start;
-    if (have > 0) {
-        memmove(n->buf, n->buf + n->start, have);
-    }
-    n->start = 0;
-    n->end = have;
-    if (n->cap >= need) {
-        return true;
-    }
-    size_t cap = need + CAPTURE_READ_SIZE;
-    unsigned char *buf = realloc(n->buf, cap);
-    if (buf == NULL) {
+    in->fd = fd;
+    in->cap = CAPTURE_READ_SIZE + CAPTURE_READ_MIN;
+    in->buf = malloc(in->cap);
+    if (in->buf == NULL) {
         return false;
     }
-    n->buf = buf;
-    n->cap = cap;
+    in->buf[0] = (unsigned char)first;
+    in->end = 1;
     return true;
 }
 
-/* At least `need` bytes in the buffer; false at the end of the file.  A pipe gives what it has:
- * frames are not held back until a block is full. */
+/* Makes room for `need` bytes from start on, and for a read() that is worth it.  Frames of the
+ * batch lie in the buffer: before it is moved they must have gone down. */
 static bool
-ng_need(struct capture *c, struct ng *n, size_t need)
+in_room(struct capture *c, struct intake *in, size_t need)
 {
-    while (n->end - n->start < need) {
-        if (n->eof || !ng_room(n, need)) {
+    if (in->cap - in->start >= need && in->cap - in->end >= CAPTURE_READ_MIN) {
+        return true;
+    }
+    if (c->batch_count > 0) {
+        c->crowded = true;
+        return false;
+    }
+    size_t have = in->end - in->start;
+    if (have > 0) {
+        memmove(in->buf, in->buf + in->start, have);
+    }
+    in->start = 0;
+    in->end = have;
+    if (in->cap >= need && in->cap - in->end >= CAPTURE_READ_MIN) {
+        return true;
+    }
+    size_t cap = need + CAPTURE_READ_SIZE;
+    unsigned char *buf = realloc(in->buf, cap);
+    if (buf == NULL) {
+        return false;
+    }
+    in->buf = buf;
+    in->cap = cap;
+    return true;
+}
+
+/* At least `need` bytes in the buffer; false at the end of the file, or when the batch must go
+ * first.  A pipe gives what it has: frames are not held back until a block is full. */
+static bool
+in_need(struct capture *c, struct intake *in, size_t need)
+{
+    while (in->end - in->start < need) {
+        if (in->eof || !in_room(c, in, need)) {
             return false;
         }
-        ssize_t got = read(n->fd, n->buf + n->end, n->cap - n->end);
+        ssize_t got = read(in->fd, in->buf + in->end, in->cap - in->end);
         if (got < 0 && errno == EINTR && !c->stop) {
             continue;
         }
         if (got <= 0) {
-            n->eof = true;
+            in->eof = true;
             return false;
         }
-        n->end += (size_t)got;
+        in->end += (size_t)got;
     }
     return true;
 }
@@ -400,14 +436,14 @@ struct ng_option {
 
 /* The next option of a block; false at the end of them, or where they make no sense. */
 static bool
-ng_option_next(const struct ng *n, const unsigned char **at, const unsigned char *end,
+ng_option_next(const struct intake *in, const unsigned char **at, const unsigned char *end,
     struct ng_option *o)
 {
     if (end - *at < 4) {
         return false;
     }
-    o->code = ng_u16(n, *at);
-    o->len = ng_u16(n, *at + 2);
+    o->code = in_u16(in, *at);
+    o->len = in_u16(in, *at + 2);
     o->at = *at + 4;
     size_t padded = ((size_t)o->len + 3) & ~(size_t)3;
     if (o->code == 0 || (size_t)(end - o->at) < o->len) {
@@ -488,27 +524,27 @@ ng_section_forget(struct ng *n)
 
 /* A section starts: its byte order and version.  NULL, or what is wrong. */
 static const char *
-ng_section(struct ng *n, const struct ng_block *b)
+ng_section(struct source *s, const struct ng_block *b)
 {
     if (b->len < 16) {
         return "a section header is too short";
     }
-    uint16_t major = ng_u16(n, b->at + 4);
+    uint16_t major = in_u16(&s->in, b->at + 4);
     if (major != 1) {
         return "a pcapng version that is not known";
     }
-    ng_section_forget(n);
-    n->section = true;
+    ng_section_forget(&s->ng);
+    s->ng.section = true;
     return NULL;
 }
 
 static void
-ng_interface_options(const struct ng *n, const struct ng_block *b, struct ng_interface *i,
+ng_interface_options(const struct intake *in, const struct ng_block *b, struct ng_interface *i,
     struct capture_interface *info)
 {
     const unsigned char *at = b->at + 8;
     struct ng_option o;
-    while (ng_option_next(n, &at, b->at + b->len, &o)) {
+    while (ng_option_next(in, &at, b->at + b->len, &o)) {
         if (o.code == 2) {
             ng_option_text(&o, info->name, sizeof info->name);
         } else if (o.code == 3) {
@@ -516,7 +552,7 @@ ng_interface_options(const struct ng *n, const struct ng_block *b, struct ng_int
         } else if (o.code == 9 && o.len >= 1) {
             ng_resolution(i, o.at[0]);
         } else if (o.code == 14 && o.len >= 8) {
-            uint64_t offset = ng_u64(n, o.at);
+            uint64_t offset = in_u64(in, o.at);
             /* a few centuries either way: more would overflow nanoseconds */
             i->offset_s = offset < UINT64_C(4000000000) ? (int64_t)offset
                 : offset > UINT64_MAX - UINT64_C(4000000000)
@@ -545,6 +581,7 @@ ng_interface_filter(struct capture *c, struct source *s, struct ng_interface *i)
 static const char *
 ng_interface(struct capture *c, struct source *s, uint32_t file, const struct ng_block *b)
 {
+    const struct intake *in = &s->in;
     struct ng *n = &s->ng;
     if (b->len < 8) {
         return "an interface description is too short";
@@ -560,15 +597,15 @@ ng_interface(struct capture *c, struct source *s, uint32_t file, const struct ng
     }
     struct ng_interface *i = &n->interfaces[n->count];
     memset(i, 0, sizeof *i);
-    i->link = ng_u16(n, b->at);
+    i->link = in_u16(in, b->at);
     i->link = i->link == 12 || i->link == 14 ? LINK_RAW : i->link;
-    i->snaplen = ng_u32(n, b->at + 4);
+    i->snaplen = in_u32(in, b->at + 4);
     ng_resolution(i, 6);
     i->leg = capture_leg_add(c, file, i->link, i->snaplen);
     if (i->leg == CAPTURE_INTERFACES_MAX) {
         return "too many interfaces";
     }
-    ng_interface_options(n, b, i, &c->legs[i->leg]->info);
+    ng_interface_options(in, b, i, &c->legs[i->leg]->info);
     ng_interface_filter(c, s, i);
     n->count++;
     return NULL;
@@ -576,18 +613,20 @@ ng_interface(struct capture *c, struct source *s, uint32_t file, const struct ng
 
 /* isb_ifdrop and isb_osdrop count from the start of the capture. */
 static void
-ng_statistics(struct capture *c, struct ng *n, const struct ng_block *b)
+ng_statistics(struct capture *c, struct source *s, const struct ng_block *b)
 {
-    if (b->len < 12 || ng_u32(n, b->at) >= n->count) {
+    const struct intake *in = &s->in;
+    struct ng *n = &s->ng;
+    if (b->len < 12 || in_u32(in, b->at) >= n->count) {
         return;
     }
-    struct ng_interface *i = &n->interfaces[ng_u32(n, b->at)];
+    struct ng_interface *i = &n->interfaces[in_u32(in, b->at)];
     const unsigned char *at = b->at + 12;
     struct ng_option o;
     uint64_t drops = 0;
-    while (ng_option_next(n, &at, b->at + b->len, &o)) {
+    while (ng_option_next(in, &at, b->at + b->len, &o)) {
         if ((o.code == 5 || o.code == 7) && o.len >= 8) {
-            drops += ng_u64(n, o.at);
+            drops += in_u64(in, o.at);
         }
     }
     /* packets may have told the same drops one by one: only what is more is news */
@@ -605,28 +644,28 @@ ng_drops(struct capture *c, struct ng_interface *i, uint64_t n)
 }
 
 static void
-ng_secrets(struct capture *c, struct ng *n, const struct ng_block *b)
+ng_secrets(struct capture *c, const struct intake *in, const struct ng_block *b)
 {
-    if (b->len < 8 || ng_u32(n, b->at) != 0x544C534B) {   /* "TLSK": NSS key log */
+    if (b->len < 8 || in_u32(in, b->at) != 0x544C534B) {   /* "TLSK": NSS key log */
         return;
     }
-    size_t len = ng_u32(n, b->at + 4);
+    size_t len = in_u32(in, b->at + 4);
     if (len <= b->len - 8 && c->ev->keys != NULL) {
         c->ev->keys(c->user, (const char *)b->at + 8, len);
     }
 }
 
 static void
-ng_packet_options(struct capture *c, struct ng *n, struct ng_interface *i, struct frame *f,
-    const unsigned char *at, const unsigned char *end)
+ng_packet_options(struct capture *c, const struct intake *in, struct ng_interface *i,
+    struct frame *f, const unsigned char *at, const unsigned char *end)
 {
     struct ng_option o;
-    while (ng_option_next(n, &at, end, &o)) {
+    while (ng_option_next(in, &at, end, &o)) {
         if (o.code == 2 && o.len == 4) {           /* epb_flags */
-            unsigned direction = ng_u32(n, o.at) & 3;
+            unsigned direction = in_u32(in, o.at) & 3;
             f->direction = direction == 3 ? 0 : (int)direction;
         } else if (o.code == 4 && o.len == 8) {    /* epb_dropcount */
-            ng_drops(c, i, ng_u64(n, o.at));
+            ng_drops(c, i, in_u64(in, o.at));
         }
     }
 }
@@ -634,33 +673,34 @@ ng_packet_options(struct capture *c, struct ng *n, struct ng_interface *i, struc
 static const char *
 ng_packet(struct capture *c, struct source *s, const struct ng_block *b)
 {
+    const struct intake *in = &s->in;
     struct ng *n = &s->ng;
     if (b->len < 20) {
         return "a packet block is too short";
     }
     bool old = b->type == NG_PACKET_OLD;
-    uint32_t id = old ? ng_u16(n, b->at) : ng_u32(n, b->at);
+    uint32_t id = old ? in_u16(in, b->at) : in_u32(in, b->at);
     if (id >= n->count) {
         return "a packet of an interface that was not described";
     }
     struct ng_interface *i = &n->interfaces[id];
     struct frame *f = &s->next;
-    f->captured = ng_u32(n, b->at + 12);
-    f->length = ng_u32(n, b->at + 16);
+    f->captured = in_u32(in, b->at + 12);
+    f->length = in_u32(in, b->at + 16);
     if (f->captured > b->len - 20) {
         return "a packet is longer than its block";
     }
-    f->time_ns = ng_time(i, ng_u32(n, b->at + 4), ng_u32(n, b->at + 8));
+    f->time_ns = ng_time(i, in_u32(in, b->at + 4), in_u32(in, b->at + 8));
     f->bytes = b->at + 20;
     f->link = i->link;
     f->interface = i->leg;
     f->direction = 0;
-    if (old && ng_u16(n, b->at + 2) != 0xFFFF) {
-        ng_drops(c, i, ng_u16(n, b->at + 2));
+    if (old && in_u16(in, b->at + 2) != 0xFFFF) {
+        ng_drops(c, i, in_u16(in, b->at + 2));
     }
     size_t padded = (f->captured + 3) & ~(size_t)3;
     if (b->len - 20 > padded) {
-        ng_packet_options(c, n, i, f, b->at + 20 + padded, b->at + b->len);
+        ng_packet_options(c, in, i, f, b->at + 20 + padded, b->at + b->len);
     }
     s->ready = true;
     s->passes = !i->unfit && (!i->has_program || filter_passes(&i->program, f));
@@ -681,7 +721,7 @@ ng_packet_simple(struct source *s, const struct ng_block *b)
     }
     struct ng_interface *i = &n->interfaces[0];
     struct frame *f = &s->next;
-    f->length = ng_u32(n, b->at);
+    f->length = in_u32(&s->in, b->at);
     f->captured = b->len - 4 < f->length ? b->len - 4 : f->length;
     if (i->snaplen != 0 && f->captured > i->snaplen) {
         f->captured = i->snaplen;
@@ -700,7 +740,7 @@ ng_block_take(struct capture *c, struct source *s, const struct ng_block *b)
 {
     switch (b->type) {
     case NG_SECTION:
-        return ng_section(&s->ng, b);
+        return ng_section(s, b);
     case NG_INTERFACE:
         return ng_interface(c, s, s->next.file, b);
     case NG_PACKET:
@@ -709,10 +749,10 @@ ng_block_take(struct capture *c, struct source *s, const struct ng_block *b)
     case NG_PACKET_SIMPLE:
         return ng_packet_simple(s, b);
     case NG_STATISTICS:
-        ng_statistics(c, &s->ng, b);
+        ng_statistics(c, s, b);
         return NULL;
     case NG_SECRETS:
-        ng_secrets(c, &s->ng, b);
+        ng_secrets(c, &s->in, b);
         return NULL;
     default:
         return NULL;     /* names, comments, other people's blocks */
@@ -722,14 +762,14 @@ ng_block_take(struct capture *c, struct source *s, const struct ng_block *b)
 /* A section header is told by a type that reads the same in both byte orders; the magic after it
  * says which one. */
 static bool
-ng_byte_order(struct ng *n, const unsigned char *p)
+ng_byte_order(struct intake *in, const unsigned char *p)
 {
     uint32_t magic;
     memcpy(&magic, p + 8, sizeof magic);
     if (magic != 0x1A2B3C4D && magic != 0x4D3C2B1A) {
         return false;
     }
-    n->swap = magic == 0x4D3C2B1A;
+    in->swap = magic == 0x4D3C2B1A;
     return true;
 }
 
@@ -737,42 +777,46 @@ ng_byte_order(struct ng *n, const unsigned char *p)
 static enum source_result
 ng_block_next(struct capture *c, struct source *s, struct ng_block *b)
 {
-    struct ng *n = &s->ng;
-    if (!ng_need(c, n, 12)) {
-        if (n->end > n->start) {
+    struct intake *in = &s->in;
+    if (!in_need(c, in, 12)) {
+        if (c->crowded) {
+            return SOURCE_NOTHING;
+        }
+        if (in->end > in->start) {
             return source_cut(c, s, "the file ends in the middle of a block");
         }
         s->done = true;
         return SOURCE_END;
     }
-    b->type = ng_u32(n, n->buf + n->start);
-    if (b->type == NG_SECTION && !ng_byte_order(n, n->buf + n->start)) {
+    b->type = in_u32(in, in->buf + in->start);
+    if (b->type == NG_SECTION && !ng_byte_order(in, in->buf + in->start)) {
         return source_damaged(c, s, "a section header without its magic number");
     }
-    if (b->type != NG_SECTION && !n->section) {
+    if (b->type != NG_SECTION && !s->ng.section) {
         return source_damaged(c, s, "no section header");
     }
-    size_t len = ng_u32(n, n->buf + n->start + 4);
+    size_t len = in_u32(in, in->buf + in->start + 4);
     if (len < 12 || len % 4 != 0 || len > CAPTURE_BLOCK_MAX) {
         return source_damaged(c, s, "a block with an impossible length");
     }
-    if (!ng_need(c, n, len)) {
-        return source_cut(c, s, "the file ends in the middle of a block");
+    if (!in_need(c, in, len)) {
+        return c->crowded ? SOURCE_NOTHING
+            : source_cut(c, s, "the file ends in the middle of a block");
     }
-    const unsigned char *p = n->buf + n->start;
-    if (ng_u32(n, p + len - 4) != len) {
+    const unsigned char *p = in->buf + in->start;
+    if (in_u32(in, p + len - 4) != len) {
         return source_damaged(c, s, "a block whose two lengths differ");
     }
     b->at = p + 8;
     b->len = len - 12;
-    n->start += len;
+    in->start += len;
     return SOURCE_FRAME;
 }
 
 static enum source_result
 ng_fetch(struct capture *c, struct source *s)
 {
-    struct ng_block b;
+    struct ng_block b = { 0 };
     while (!s->ready) {
         enum source_result r = ng_block_next(c, s, &b);
         if (r != SOURCE_FRAME) {
@@ -812,6 +856,13 @@ pcap_tell_drops(struct capture *c, struct source *s)
     }
 }
 
+/* What is buffered goes to the file; a full disk is told, and ends the capture. */
+static bool
+pcap_copy_is_good(struct source *s)
+{
+    return s->copy == NULL || (pcap_dump_flush(s->copy) == 0 && !ferror(pcap_dump_file(s->copy)));
+}
+
 static enum source_result
 pcap_ended(struct capture *c, struct source *s, int result)
 {
@@ -819,6 +870,9 @@ pcap_ended(struct capture *c, struct source *s, int result)
         return SOURCE_NOTHING;
     }
     pcap_tell_drops(c, s);
+    if (!pcap_copy_is_good(s)) {
+        return source_damaged(c, s, "the copy cannot be written");
+    }
     if (result == PCAP_ERROR_BREAK) {
         s->done = true;
         return SOURCE_END;
@@ -836,11 +890,112 @@ pcap_fetch(struct capture *c, struct source *s)
     if (result != 1) {
         return pcap_ended(c, s, result);
     }
+    if (s->copy != NULL) {
+        pcap_dump((unsigned char *)s->copy, h, bytes);
+        if (ferror(pcap_dump_file(s->copy))) {
+            return source_damaged(c, s, "the copy cannot be written");
+        }
+    }
     struct frame *f = &s->next;
     f->time_ns = pcap_time(h);
     f->bytes = bytes;
     f->captured = h->caplen;
     f->length = h->len;
+    f->link = c->legs[s->leg]->info.link;
+    f->interface = s->leg;
+    f->direction = 0;
+    s->passes = !s->has_program || filter_passes(&s->program, f);
+    s->ready = true;
+    return SOURCE_FRAME;
+}
+
+/* ---- ordinary pcap files --------------------------------------------------------------------- */
+
+enum { PLAIN_HEADER = 24, PLAIN_RECORD = 16 };
+
+#define PLAIN_MAGIC_MICRO UINT32_C(0xA1B2C3D4)
+#define PLAIN_MAGIC_NANO  UINT32_C(0xA1B23C4D)
+
+/* The header of the file; false: let libpcap have a look at it.  Link layers are only those that
+ * every libpcap calls by the number in the file and of which it does not touch the bytes. */
+static bool
+plain_header(struct source *s, uint32_t *link)
+{
+    struct intake *in = &s->in;
+    const unsigned char *p = in->buf + in->start;
+    in->swap = false;
+    if (in_u32(in, p) != PLAIN_MAGIC_MICRO && in_u32(in, p) != PLAIN_MAGIC_NANO) {
+        in->swap = true;
+    }
+    uint32_t magic = in_u32(in, p);
+    uint32_t snaplen = in_u32(in, p + 16);
+    *link = in_u32(in, p + 20);
+    bool known = *link == LINK_ETHERNET || *link == LINK_RAW || *link == LINK_SLL
+        || *link == LINK_SLL2;
+    s->plain.scale = magic == PLAIN_MAGIC_NANO ? 1 : 1000;
+    s->plain.snaplen = snaplen == 0 || snaplen > INT32_MAX ? CAPTURE_SNAPLEN : snaplen;
+    return known && (magic == PLAIN_MAGIC_MICRO || magic == PLAIN_MAGIC_NANO)
+        && in_u16(in, p + 4) == 2 && in_u16(in, p + 6) == 4;
+}
+
+static enum source_result
+plain_ended(struct capture *c, struct source *s, size_t need, const char *what)
+{
+    char text[120];
+    size_t have = s->in.end - s->in.start;
+    if (c->crowded) {
+        return SOURCE_NOTHING;
+    }
+    if (have == 0 && need == PLAIN_RECORD) {
+        s->done = true;
+        return SOURCE_END;
+    }
+    size_t head = need == PLAIN_RECORD ? 0 : PLAIN_RECORD;
+    size_t wanted = need - head;
+    if (wanted > s->plain.snaplen && have - head < s->plain.snaplen) {
+        wanted = s->plain.snaplen;             /* the words of libpcap, which reads so much first */
+    }
+    snprintf(text, sizeof text, "truncated dump file; tried to read %zu %s bytes, only got %zu",
+        wanted, what, have - head);
+    return source_cut(c, s, text);
+}
+
+/* Microseconds and seconds as libpcap takes them from the file: seconds are unsigned, good until
+ * 2106; the rest may look negative. */
+static int64_t
+plain_time(const struct source *s, const unsigned char *p)
+{
+    uint32_t rest = in_u32(&s->in, p + 4);
+    int64_t ns = rest > INT32_MAX && !s->in.swap ? 0 : (int64_t)rest * s->plain.scale;
+    return (int64_t)in_u32(&s->in, p) * SECOND_NS + (ns >= SECOND_NS ? SECOND_NS - 1 : ns);
+}
+
+static enum source_result
+plain_fetch(struct capture *c, struct source *s)
+{
+    struct intake *in = &s->in;
+    if (!in_need(c, in, PLAIN_RECORD)) {
+        return plain_ended(c, s, PLAIN_RECORD, "header");
+    }
+    size_t captured = in_u32(in, in->buf + in->start + 8);
+    if (captured > CAPTURE_SNAPLEN) {
+        char text[120];
+        bool over = captured > s->plain.snaplen;
+        snprintf(text, sizeof text, "invalid packet capture length %zu, bigger than %s of %zu",
+            captured, over ? "snaplen" : "maximum",
+            over ? s->plain.snaplen : (size_t)CAPTURE_SNAPLEN);
+        return source_damaged(c, s, text);
+    }
+    if (!in_need(c, in, PLAIN_RECORD + captured)) {
+        return plain_ended(c, s, PLAIN_RECORD + captured, "captured");
+    }
+    const unsigned char *p = in->buf + in->start;
+    struct frame *f = &s->next;
+    in->start += PLAIN_RECORD + captured;
+    f->time_ns = plain_time(s, p);
+    f->bytes = p + PLAIN_RECORD;
+    f->captured = captured < s->plain.snaplen ? captured : s->plain.snaplen;
+    f->length = in_u32(in, p + 12);
     f->link = c->legs[s->leg]->info.link;
     f->interface = s->leg;
     f->direction = 0;
@@ -862,7 +1017,8 @@ source_fetch(struct capture *c, struct source *s)
         return SOURCE_END;
     }
     int64_t before = s->next.time_ns;
-    enum source_result r = s->info.format == CAPTURE_PCAPNG ? ng_fetch(c, s) : pcap_fetch(c, s);
+    enum source_result r = s->pcap != NULL ? pcap_fetch(c, s)
+        : s->info.format == CAPTURE_PCAPNG ? ng_fetch(c, s) : plain_fetch(c, s);
     if (r != SOURCE_FRAME) {
         return r;
     }
@@ -887,14 +1043,17 @@ source_free(struct source *s)
     if (s->has_program) {
         pcap_freecode(&s->program);
     }
+    if (s->copy != NULL) {
+        pcap_dump_close(s->copy);
+    }
     if (s->pcap != NULL) {
         pcap_close(s->pcap);
     }
     ng_section_forget(&s->ng);
     free(s->ng.interfaces);
-    free(s->ng.buf);
-    if (s->ng.fd > 0) {
-        close(s->ng.fd);
+    if (s->in.buf != NULL) {
+        free(s->in.buf);
+        close(s->in.fd);
     }
     free((char *)s->info.name);
     free(s);
@@ -930,12 +1089,50 @@ source_join(struct capture *c, struct source *s)
     c->sources[c->source_count++] = s;
 }
 
+/* The interface of a pcap file, and the filter for its link layer. */
+static bool
+source_open_leg(struct capture *c, struct source *s, int link, uint32_t snaplen, char *why,
+    size_t why_size)
+{
+    s->leg = capture_leg_add(c, s->next.file, link, snaplen);
+    if (s->leg == CAPTURE_INTERFACES_MAX) {
+        snprintf(why, why_size, "too many interfaces");
+        return false;
+    }
+    if (c->filter[0] != '\0') {
+        s->has_program = filter_compile(c->filter, link, &s->program, why, why_size);
+        return s->has_program;
+    }
+    return true;
+}
+
+/* An ordinary pcap file is read here.  False: it is none, and stands where it stood. */
+static bool
+source_is_plain(struct capture *c, struct source *s, int fd, int first, uint32_t *link)
+{
+    if (lseek(fd, 0, SEEK_CUR) != 1 || !in_open(&s->in, fd, first)) {
+        return false;                 /* a pipe cannot be given to libpcap afterwards */
+    }
+    if (in_need(c, &s->in, PLAIN_HEADER) && plain_header(s, link)) {
+        s->in.start += PLAIN_HEADER;
+        return true;
+    }
+    free(s->in.buf);
+    memset(&s->in, 0, sizeof s->in);
+    lseek(fd, 1, SEEK_SET);
+    return false;
+}
+
 /* libpcap reads from a stream; ours has a big buffer.  The first byte has been read already to
  * see what the file is: one byte is what ungetc promises to take back, even on a pipe. */
 static bool
 source_open_pcap(struct capture *c, struct source *s, int fd, int first, char *why, size_t why_size)
 {
     char text[PCAP_ERRBUF_SIZE] = "";
+    uint32_t plain;
+    if (source_is_plain(c, s, fd, first, &plain)) {
+        return source_open_leg(c, s, (int)plain, (uint32_t)s->plain.snaplen, why, why_size);
+    }
     FILE *in = fdopen(fd, "rb");
     if (in == NULL) {
         close(fd);
@@ -953,31 +1150,18 @@ source_open_pcap(struct capture *c, struct source *s, int fd, int first, char *w
     }
     int link = link_of_dlt(pcap_datalink(s->pcap));
     int snaplen = pcap_snapshot(s->pcap);
-    s->leg = capture_leg_add(c, s->next.file, link, snaplen < 0 ? 0 : (uint32_t)snaplen);
-    if (s->leg == CAPTURE_INTERFACES_MAX) {
-        snprintf(why, why_size, "too many interfaces");
-        return false;
-    }
-    if (c->filter[0] != '\0') {
-        s->has_program = filter_compile(c->filter, link, &s->program, why, why_size);
-        return s->has_program;
-    }
-    return true;
+    return source_open_leg(c, s, link, snaplen < 0 ? 0 : (uint32_t)snaplen, why, why_size);
 }
 
 static bool
 source_open_pcapng(struct source *s, int fd, int first, char *why, size_t why_size)
 {
     s->info.format = CAPTURE_PCAPNG;
-    s->ng.fd = fd;
-    s->ng.cap = CAPTURE_READ_SIZE;
-    s->ng.buf = malloc(s->ng.cap);
-    if (s->ng.buf == NULL) {
+    if (!in_open(&s->in, fd, first)) {
+        close(fd);
         snprintf(why, why_size, "no memory");
         return false;
     }
-    s->ng.buf[0] = (unsigned char)first;
-    s->ng.end = 1;
     return true;
 }
 
@@ -1061,6 +1245,36 @@ source_live_start(const struct capture *c, struct source *s, char *why, size_t w
     return true;
 }
 
+/* Begin the file that receives a copy.  It holds what people said to each other: nobody else may
+ * read it, and what is there already is not overwritten. */
+static bool
+source_copy_to(const struct capture *c, struct source *s, char *why, size_t why_size)
+{
+    if (c->write == NULL) {
+        return true;
+    }
+    if (c->live) {
+        snprintf(why, why_size, "only one interface can be written to a file");
+        return false;
+    }
+    int fd = open(c->write, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (file == NULL) {
+        snprintf(why, why_size, "cannot create %s: %s", c->write, strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return false;
+    }
+    s->copy = pcap_dump_fopen(s->pcap, file);
+    if (s->copy == NULL) {
+        snprintf(why, why_size, "%s", pcap_geterr(s->pcap));
+        fclose(file);
+        return false;
+    }
+    return true;
+}
+
 bool
 capture_add_interface(struct capture *c, const char *name, char *why, size_t why_size)
 {
@@ -1076,7 +1290,7 @@ capture_add_interface(struct capture *c, const char *name, char *why, size_t why
         source_free(s);
         return false;
     }
-    if (!source_live_start(c, s, why, why_size)) {
+    if (!source_live_start(c, s, why, why_size) || !source_copy_to(c, s, why, why_size)) {
         source_free(s);
         return false;
     }
@@ -1123,6 +1337,7 @@ capture_new(const struct capture_options *o, const struct capture_events *ev, vo
     c->user = user;
     c->snaplen = o->snaplen > 0 ? o->snaplen : CAPTURE_SNAPLEN;
     c->promiscuous = o->promiscuous;
+    c->write = o->write;
     return c;
 }
 
@@ -1170,7 +1385,14 @@ capture_earliest(struct capture *c, bool *over)
     return best;
 }
 
-/* The frame of a source joins the batch, with a copy of its bytes: the source reuses its buffer. */
+static bool
+capture_fits(const struct capture *c, const struct frame *f)
+{
+    return f->captured <= CAPTURE_STORE - c->stored;
+}
+
+/* The frame of a source joins the batch.  Its bytes are copied when they are libpcap's, which uses
+ * its buffer again. */
 static void
 capture_take(struct capture *c, struct source *s)
 {
@@ -1188,7 +1410,7 @@ capture_take(struct capture *c, struct source *s)
     }
     c->legs[f->interface]->info.frames++;
     c->batch[c->batch_count] = *f;
-    if (f->captured <= CAPTURE_STORE - c->stored) {   /* else it is alone and goes down at once */
+    if (s->pcap != NULL && capture_fits(c, f)) {      /* else it is alone and goes down at once */
         memcpy(c->store + c->stored, f->bytes, f->captured);
         c->batch[c->batch_count].bytes = c->store + c->stored;
         c->stored += f->captured;
@@ -1201,18 +1423,20 @@ static bool
 capture_fill(struct capture *c, unsigned budget)
 {
     c->batch_count = 0;
+    c->crowded = false;
     c->stored = 0;
     for (; budget > 0 && c->batch_count < CAPTURE_BATCH; budget--) {
         bool over = false;
         struct source *s = c->stop ? NULL : capture_earliest(c, &over);
-        if (s == NULL) {
+        if (s == NULL || c->crowded) {
             return over || c->stop;
         }
-        if (s->passes && s->next.captured > CAPTURE_STORE - c->stored && c->batch_count > 0) {
+        bool fits = s->pcap == NULL || !s->passes || capture_fits(c, &s->next);
+        if (!fits && c->batch_count > 0) {
             return false;
         }
         capture_take(c, s);
-        if (c->stored == 0 && c->batch_count == 1 && s->next.captured > 0) {
+        if (!fits) {
             return false;             /* too big for the store: the source still holds it */
         }
     }

@@ -1,11 +1,13 @@
 /* dns.c -- what was asked of name servers, and what they said
  *
- * Federation begins with DNS (RFC 6120 3.2): SRV for _xmpps-server._tcp and _xmpp-server._tcp, then A and AAAA of
- * the targets, or of the domain itself when there is no SRV record.  Only these questions are kept; an address
- * question is one of them when its name is a domain or a target that the same client has asked SRV records for.
+ * Federation begins with DNS (RFC 6120 3.2): SRV for _xmpps-server._tcp and _xmpp-server._tcp, then
+ * A and AAAA of the targets, or of the domain itself when there is no SRV record.  Only these
+ * questions are kept; an address question is one of them when its name is a domain or a target that
+ * the same client has asked SRV records for.
  *
- * The parser (RFC 1035 4) reads a message with bounds checked at every step; compression pointers must lead
- * backwards, so that it always ends.  What makes no sense is ignored: this stage judges nothing.
+ * The parser (RFC 1035 4) reads a message with bounds checked at every step; compression pointers
+ * must lead backwards, so that it always ends.  What makes no sense is ignored: this stage judges
+ * nothing.
  */
 #include "analyze.h"
 
@@ -14,7 +16,7 @@
 
 #define DNS_INDEX_SIZE (4 * DNS_FACTS_MAX)   /* places of the hash table, a power of two */
 #define DNS_RECORDS_MAX 64                   /* read of one message */
-#define DNS_WANTED_MAX  256                  /* latest questions among which an address question is looked for */
+#define DNS_WANTED_MAX  256  /* latest questions among which an address question is looked for */
 
 #define TYPE_A     1
 #define TYPE_CNAME 5
@@ -34,6 +36,7 @@ struct dns_message {
     size_t               len;
     size_t               next;   /* first byte that is not read yet */
     bool                 bad;
+    bool                 cut;    /* its flag says so: the rest comes over TCP */
 };
 
 /* ---- bytes ---- */
@@ -183,7 +186,8 @@ dns_service(const char *name, char *service, size_t size)
     size_t i;
     for (i = 0; i < sizeof services / sizeof *services; i++) {
         size_t len = strlen(services[i]);
-        if (name[0] != '_' || strncmp(name + 1, services[i], len) != 0 || strncmp(name + 1 + len, "._tcp.", 6) != 0)
+        if (name[0] != '_' || strncmp(name + 1, services[i], len) != 0
+            || strncmp(name + 1 + len, "._tcp.", 6) != 0)
             continue;
         if (size > len)
             memcpy(service, services[i], len + 1);
@@ -213,7 +217,8 @@ dns_wanted(const struct dns *d, const struct address *client, const char *name)
 }
 
 static struct dns_fact *
-dns_fact(struct dns *d, const struct address *client, const struct address *server, enum dns_type type, const char *name)
+dns_fact(struct dns *d, const struct address *client, const struct address *server,
+    enum dns_type type, const char *name)
 {
     uint16_t *place = dns_place(d, client, type, name);
     struct dns_fact *f;
@@ -222,7 +227,8 @@ dns_fact(struct dns *d, const struct address *client, const struct address *serv
     char keep[128];
     if (*place != 0)
         return &d->facts[*place - 1];
-    domain = type == DNS_SRV ? dns_service(name, service, sizeof service) : dns_wanted(d, client, name);
+    domain =
+        type == DNS_SRV ? dns_service(name, service, sizeof service) : dns_wanted(d, client, name);
     if (domain[0] == '\0' || strlen(domain) >= sizeof keep)
         return NULL;
     memcpy(keep, domain, strlen(domain) + 1);   /* the facts may move */
@@ -278,9 +284,11 @@ dns_type_of(unsigned type)
     return type == TYPE_SRV ? DNS_SRV : type == TYPE_A ? DNS_A : DNS_AAAA;
 }
 
-/* A record behind the question: part of the answer, or an address that the server gives in advance. */
+/* A record behind the question: part of the answer, or an address that the server gives in
+ * advance. */
 static void
-dns_record(struct dns *d, struct dns_fact **asked, struct dns_message *m, bool answer, uint64_t frame, int64_t time_ns)
+dns_record(struct dns *d, struct dns_fact **asked, struct dns_message *m, bool answer,
+    uint64_t frame, int64_t time_ns)
 {
     const size_t number = (size_t)(*asked - d->facts);
     struct dns_fact *f;
@@ -317,8 +325,8 @@ dns_record(struct dns *d, struct dns_fact **asked, struct dns_message *m, bool a
 }
 
 static void
-dns_answer(struct dns *d, struct dns_fact *f, struct dns_message *m, unsigned rcode, const unsigned counts[3],
-    uint64_t frame, int64_t time_ns)
+dns_answer(struct dns *d, struct dns_fact *f, struct dns_message *m, unsigned rcode,
+    const unsigned counts[3], uint64_t frame, int64_t time_ns)
 {
     unsigned i, all = counts[0] + counts[1] + counts[2];
     f->answered++;
@@ -328,8 +336,13 @@ dns_answer(struct dns *d, struct dns_fact *f, struct dns_message *m, unsigned rc
         f->ntargets = 0;
     for (i = 0; i < all && i < DNS_RECORDS_MAX && !m->bad; i++)
         dns_record(d, &f, m, i < counts[0], frame, time_ns);
-    f->result = rcode == 3 ? DNS_NXDOMAIN : rcode == 2 ? DNS_SERVFAIL : rcode == 5 ? DNS_REFUSED
-        : rcode != 0 ? DNS_OTHER_ERROR : f->ntargets > 0 ? DNS_FOUND : DNS_EMPTY;
+    f->result = rcode == 3          ? DNS_NXDOMAIN
+                : rcode == 2        ? DNS_SERVFAIL
+                : rcode == 5        ? DNS_REFUSED
+                : rcode != 0        ? DNS_OTHER_ERROR
+                : f->ntargets > 0   ? DNS_FOUND
+                : m->bad || m->cut  ? DNS_CUT
+                                    : DNS_EMPTY;
 }
 
 /* ---- the stage ---- */
@@ -341,16 +354,17 @@ dns_new(void)
 }
 
 void
-dns_push(struct dns *d, const struct address *source, const struct address *target, bool from_server,
-    const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+dns_push(struct dns *d, const struct address *source, const struct address *target,
+    bool from_server, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
 {
-    struct dns_message m = { at, len, 0, false };
+    struct dns_message m = { at, len, 0, false, false };
     struct dns_fact *f;
     char name[160];
     unsigned flags, type, questions;
     unsigned counts[3];
     dns_skip(&m, 2);
     flags = dns_get16(&m);
+    m.cut = (flags & 0x0200) != 0;
     questions = dns_get16(&m);
     counts[0] = dns_get16(&m);
     counts[1] = dns_get16(&m);
@@ -362,7 +376,8 @@ dns_push(struct dns *d, const struct address *source, const struct address *targ
     dns_skip(&m, 2);
     if (m.bad || (type != TYPE_SRV && type != TYPE_A && type != TYPE_AAAA))
         return;
-    f = dns_fact(d, from_server ? target : source, from_server ? source : target, dns_type_of(type), name);
+    f = dns_fact(
+        d, from_server ? target : source, from_server ? source : target, dns_type_of(type), name);
     if (f == NULL)
         return;
     if (from_server) {
@@ -387,7 +402,8 @@ dns_left_out(const struct dns *d)
 }
 
 static bool
-dns_leads_to(const struct dns *d, const struct address *client, const char *host, const struct address *target)
+dns_leads_to(const struct dns *d, const struct address *client, const char *host,
+    const struct address *target)
 {
     const struct dns_fact *f = dns_known(d, client, target->family == 4 ? DNS_A : DNS_AAAA, host);
     unsigned i;
@@ -398,33 +414,104 @@ dns_leads_to(const struct dns *d, const struct address *client, const char *host
 }
 
 static bool
-dns_fact_leads_to(const struct dns *d, const struct dns_fact *f, const struct address *target, uint16_t port)
+dns_fact_leads_to(
+    const struct dns *d, const struct dns_fact *f, const struct address *target, uint16_t port)
 {
     unsigned i;
     if (f->type != DNS_SRV)
-        return port == 5269 && strcmp(f->name, f->domain) == 0 && dns_leads_to(d, &f->client, f->name, target);
+        return port == 5269 && strcmp(f->name, f->domain) == 0
+               && dns_leads_to(d, &f->client, f->name, target);
     for (i = 0; i < f->ntargets; i++)
         if (f->targets[i].port == port && dns_leads_to(d, &f->client, f->targets[i].host, target))
             return true;
     return false;
 }
 
-const struct dns_fact *
-dns_find(const struct dns *d, const struct address *client, const struct address *target, uint16_t port, int64_t before_ns)
+/* client NULL: whoever asked. */
+static const struct dns_fact *
+dns_find_of(const struct dns *d, const struct address *client, const struct address *target,
+    uint16_t port, int64_t before_ns)
 {
     const struct dns_fact *best = NULL;
     int64_t best_ns = INT64_MIN;
     size_t i;
     for (i = 0; i < d->nfacts; i++) {
         const struct dns_fact *f = &d->facts[i];
-        int64_t at = f->answer_ns != 0 && f->answer_ns <= before_ns ? f->answer_ns : f->query_ns;
-        if (at > before_ns || at < best_ns || !address_equal(&f->client, client)
+        int64_t at =
+            f->answer_ns != 0 && f->answer_ns <= before_ns ? f->answer_ns : f->query_ns;
+        if (at > before_ns || at < best_ns
+            || (client != NULL && !address_equal(&f->client, client))
             || !dns_fact_leads_to(d, f, target, port))
             continue;
         best = f;
         best_ns = at;
     }
     return best;
+}
+
+/* A server may ask from another address than it calls from: the question of the same address counts
+ * first. */
+const struct dns_fact *
+dns_find(const struct dns *d, const struct address *client, const struct address *target,
+    uint16_t port, int64_t before_ns)
+{
+    const struct dns_fact *own = dns_find_of(d, client, target, port, before_ns);
+    return own != NULL ? own : dns_find_of(d, NULL, target, port, before_ns);
+}
+
+static bool
+dns_has_address(const struct dns_fact *f, const struct address *a)
+{
+    unsigned i;
+    for (i = 0; i < f->ntargets; i++)
+        if (address_equal(&f->targets[i].address, a))
+            return true;
+    return false;
+}
+
+/* Somebody has been told an address of this kind for the host. */
+static bool
+dns_is_resolved(const struct dns *d, const char *host, uint8_t family)
+{
+    size_t i;
+    for (i = 0; i < d->nfacts; i++)
+        if (d->facts[i].type == (family == 4 ? DNS_A : DNS_AAAA) && d->facts[i].ntargets > 0
+            && strcmp(d->facts[i].name, host) == 0)
+            return true;
+    return false;
+}
+
+/* host NULL: of `domain`, to any host that has no address in the capture. */
+static bool
+dns_has_srv(
+    const struct dns *d, const char *host, const char *domain, uint8_t family, uint16_t port)
+{
+    size_t i;
+    unsigned k;
+    for (i = 0; i < d->nfacts; i++) {
+        const struct dns_fact *f = &d->facts[i];
+        if (f->type != DNS_SRV || (host == NULL && strcmp(f->domain, domain) != 0))
+            continue;
+        for (k = 0; k < f->ntargets; k++) {
+            const struct dns_target *t = &f->targets[k];
+            if (t->port == port
+                && (host != NULL ? strcmp(t->host, host) == 0
+                                 : !dns_is_resolved(d, t->host, family)))
+                return true;
+        }
+    }
+    return false;
+}
+
+bool
+dns_announces(const struct dns *d, const char *domain, const struct address *target, uint16_t port)
+{
+    size_t i;
+    for (i = 0; i < d->nfacts; i++)
+        if (d->facts[i].type != DNS_SRV && dns_has_address(&d->facts[i], target)
+            && dns_has_srv(d, d->facts[i].name, "", target->family, port))
+            return true;
+    return domain[0] != '\0' && dns_has_srv(d, NULL, domain, target->family, port);
 }
 
 void
@@ -446,6 +533,7 @@ dns_type_word(enum dns_type t)
 const char *
 dns_result_word(enum dns_result r)
 {
-    static const char *const words[] = { "unanswered", "found", "empty", "nxdomain", "servfail", "refused", "error" };
+    static const char *const words[] = { "unanswered", "found", "empty", "nxdomain", "servfail",
+        "refused", "error", "cut" };
     return words[r];
 }

@@ -23,17 +23,17 @@
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
-/* For huge pages, where there are any. */
+/* For huge pages, where there are any (pool.h). */
 #ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE 1
 #endif
 
 #include "analyze.h"
+#include "pool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 /* ---- ceilings -------------------------------------------------------------------------------- */
 
@@ -47,11 +47,6 @@ enum {
     FLOW_LINE             = 64,                /* bytes that come from memory together */
     FLOW_TRACES           = 8192               /* segments of which a checksum is remembered */
 };
-
-/* 0: each connection has memory of its own, so that sanitizers see who uses it too late. */
-#ifndef FLOW_SLAB_SIZE
-#define FLOW_SLAB_SIZE ((size_t)2 * 1024 * 1024)
-#endif
 
 #define FLOW_IDLE_NS       INT64_C(3600000000000)  /* keep-alives come every few minutes */
 #define FLOW_UNANSWERED_NS INT64_C(180000000000)   /* Linux tries for 127 s */
@@ -99,7 +94,7 @@ enum flow_list { LIST_SYN, LIST_OPEN, LIST_LINGER, LIST_COUNT };
 
 struct node {
     uint64_t       hash;
-    struct node   *chain;          /* next of the bucket, or of the unused */
+    struct node   *chain;          /* next of the bucket */
     struct flow    f;
     uint8_t        flip;
     bool           mute;
@@ -108,13 +103,6 @@ struct node {
     struct path    path[2];        /* side[i] sends on path[i ^ flip] */
     struct node   *before, *after; /* of its list */
     int64_t        due_ns;         /* when to look at it again */
-};
-
-/* Nodes come in slabs of the size of a huge page: with 200,000 connections it is the translation of
- * addresses that costs, more than the bytes. */
-struct slab {
-    struct slab *next;
-    struct node  nodes[];
 };
 
 struct node_list {
@@ -139,8 +127,7 @@ struct flow_table {
     const struct flow_events *ev;  /* borrowed */
     void                     *user;
     struct flow_options       limits;
-    struct slab              *slabs;     /* owned */
-    struct node              *unused;    /* of the slabs */
+    struct pool               nodes;
     struct node             **buckets;   /* owned */
     size_t                    bucket_count;  /* a power of two */
     struct node_list          lists[LIST_COUNT];
@@ -353,41 +340,11 @@ node_of(struct flow *f)
 static struct node *
 node_new(struct flow_table *t)
 {
-    if (FLOW_SLAB_SIZE == 0) {
-        return calloc(1, sizeof(struct node));
+    struct node *n = pool_get(&t->nodes);
+    if (n != NULL) {
+        memset(n, 0, sizeof *n);
     }
-    if (t->unused == NULL) {
-        void *memory = NULL;
-        if (posix_memalign(&memory, FLOW_SLAB_SIZE, FLOW_SLAB_SIZE) != 0) {
-            return NULL;
-        }
-#ifdef MADV_HUGEPAGE
-        madvise(memory, FLOW_SLAB_SIZE, MADV_HUGEPAGE);   /* a wish: nothing depends on it */
-#endif
-        struct slab *slab = memory;
-        slab->next = t->slabs;
-        t->slabs = slab;
-        size_t count = (FLOW_SLAB_SIZE - sizeof *slab) / sizeof(struct node);
-        for (size_t i = count; i-- > 0; ) {
-            slab->nodes[i].chain = t->unused;
-            t->unused = &slab->nodes[i];
-        }
-    }
-    struct node *n = t->unused;
-    t->unused = n->chain;
-    memset(n, 0, sizeof *n);
     return n;
-}
-
-static void
-node_free(struct flow_table *t, struct node *n)
-{
-    if (FLOW_SLAB_SIZE == 0) {
-        free(n);
-        return;
-    }
-    n->chain = t->unused;
-    t->unused = n;
 }
 
 static void
@@ -908,14 +865,15 @@ flow_close(struct flow_table *t, struct node *n, enum flow_end end)
     table_unlink(t, n);
     list_leave(t, n);
     t->counts.open--;
-    node_free(t, n);
+    pool_put(&t->nodes, n);
 }
 
 /* A SYN to which nobody has said anything. */
 static bool
 flow_is_unanswered(const struct flow *f)
 {
-    return f->evidence == EVIDENCE_SYN && f->synack_frame == 0 && f->side[1].packets == 0;
+    return f->evidence == EVIDENCE_SYN && f->synack_frame == 0 && f->side[1].packets == 0 &&
+        f->side[0].bytes == 0;             /* who sends content has been answered */
 }
 
 /* Why a connection without FIN or RST is over, when `end` is all there is to say. */
@@ -1138,9 +1096,9 @@ flow_take_syn(struct flow_table *t, struct node *n, int side, const struct packe
     }
     side = path ^ n->flip;
     struct flow_side *s = &f->side[side];
-    bool twice = q->based && q->base == p->seq && s->syns > 0 && p->ip_id != 0
-        && p->ip_id == q->ip_id
-        && p->frame->time_ns - q->moved_ns < FLOW_REPEAT_NS;
+    bool twice = q->based && q->base == p->seq && s->syns > 0 && p->ip_id == q->ip_id
+        && p->frame->time_ns - q->moved_ns
+            < (p->ip_id == 0 ? FLOW_REPEAT_ID_NS : FLOW_REPEAT_NS);
     if (twice) {
         flow_tell(t, n, REMARK_DUPLICATE, p->frame->number, "a packet is there twice");
         return side;
@@ -1148,6 +1106,9 @@ flow_take_syn(struct flow_table *t, struct node *n, int side, const struct packe
     s->syns++;
     if (!q->based || s->bytes == 0) {
         path_start(q, p->seq);
+        while (q->pending != NULL && seq_minus(q->pending->seq, q->next) < 0) {
+            path_pending_drop(t, q);       /* of another beginning */
+        }
         q->ip_id = p->ip_id;
         q->moved_ns = p->frame->time_ns;
     }
@@ -1197,6 +1158,7 @@ flow_take_fin(struct node *n, int side, const struct packet *p)
     if (!s->fin) {
         s->fin = true;
         s->fin_frame = p->frame->number;
+        s->fin_ns = p->frame->time_ns;
     }
     if (!q->based) {
         path_start(q, p->seq - 1);
@@ -1214,6 +1176,7 @@ flow_take_rst(struct flow_table *t, struct node *n, int side, const struct packe
     f->side[side].rst = true;
     if (f->side[side].rst_frame == 0) {
         f->side[side].rst_frame = p->frame->number;
+        f->side[side].rst_ns = p->frame->time_ns;
     }
     if (n->list == LIST_LINGER) {
         return;                            /* what ended it first counts */
@@ -1295,6 +1258,7 @@ flow_take_icmp(struct flow_table *t, const struct packet *p)
     if (f->icmp == ICMP_NONE || f->icmp == ICMP_TOO_BIG) {
         f->icmp = p->icmp;
         f->icmp_frame = p->frame->number;
+        f->icmp_ns = p->frame->time_ns;
         f->icmp_reporter = p->reporter;
     }
 }
@@ -1330,6 +1294,7 @@ flow_new(const struct flow_options *o, const struct flow_events *ev, void *user)
     t->user = user;
     t->buckets = buckets;
     t->bucket_count = FLOW_BUCKETS_FIRST;
+    t->nodes.size = sizeof(struct node);
     t->now_ns = t->review_ns = INT64_MIN;
     struct flow_options *l = &t->limits;
     if (o != NULL) {
@@ -1393,7 +1358,7 @@ flow_push(struct flow_table *t, const struct packet *p)
 
 /* Memory answers after a hundred times as long as the cache, but it answers many at once: three
  * passes of loads that do not wait for each other, first the buckets, then the nodes, then what
- * hangs on them. */
+ * the next stage has hung on them. */
 void
 flow_expect(struct flow_table *t, const struct packet *packets, size_t n)
 {
@@ -1420,12 +1385,17 @@ flow_expect(struct flow_table *t, const struct packet *packets, size_t n)
             }
         }
     }
+    void *users[CAPTURE_BATCH];
+    size_t count = 0;
     for (size_t i = 0; i < n; i++) {
         if (nodes[i] != NULL && nodes[i]->f.user != NULL) {
-            seen = *(const unsigned char *)nodes[i]->f.user;
+            users[count++] = nodes[i]->f.user;
         }
     }
     (void)seen;
+    if (t->ev->soon != NULL) {
+        t->ev->soon(t->user, users, count);
+    }
 }
 
 static int
@@ -1473,15 +1443,11 @@ flow_free(struct flow_table *t)
             struct node *after = n->after;
             path_pending_clear(t, &n->path[0]);
             path_pending_clear(t, &n->path[1]);
-            node_free(t, n);
+            pool_put(&t->nodes, n);
             n = after;
         }
     }
-    while (t->slabs != NULL) {
-        struct slab *next = t->slabs->next;
-        free(t->slabs);
-        t->slabs = next;
-    }
+    pool_free(&t->nodes);
     free(t->buckets);
     free(t);
 }

@@ -91,7 +91,7 @@ static const char *const html_style[] = {
     "#ff:checked~div>.aw,#ff:checked~div>.au,#fu:checked~div>.aw,#fu:checked~div>.af,"
     "#fw:checked~div>.af,#fw:checked~div>.au{display:none}\n",
     "table.l{border-collapse:collapse;width:100%;margin-top:.8rem;table-layout:fixed}\n",
-    ".l td,.l th{padding:0}.l .t0{width:6.8rem}.l .p0{width:4.2rem}\n",
+    ".l td,.l th{padding:0}.l th{text-align:left}.l .t0{width:6.8rem}.l .p0{width:4.2rem}\n",
     ".l td:nth-child(-n+2){text-align:right;padding-right:.7rem;"
     "font-variant-numeric:tabular-nums;color:var(--dim);font-size:.82rem;"
     "vertical-align:bottom}\n",
@@ -120,6 +120,11 @@ static const char *const html_style[] = {
     ".l .g{color:var(--warn);background:var(--warn-bg);outline:1px dashed var(--warn);"
     "font-weight:600;padding:.2rem .5rem}\n",
     ".l tr:last-child .v{padding-bottom:.4rem}\n",
+    "@media(max-width:40rem){body{padding:1rem .8rem 3rem}dl{display:block}dt{margin-top:.3rem}"
+    ".say{width:calc(100vw - 4.5rem)}.l .t0{width:4.9rem}.l .p0{width:2.6rem}"
+    ".l td:nth-child(-n+2){padding-right:.4rem;font-size:.72rem}.l .v{font-size:.8rem}"
+    ".l .v>div{padding:.18rem .7rem .1rem}.l .v>div i{display:block;margin:0}"
+    ".l .ends{font-size:.8rem}}\n",
     "@media print{:root{color-scheme:light}body{max-width:none;font-size:10pt;padding:0}.f,"
     ".f+label{display:none}details{content-visibility:visible;break-inside:auto}.l tr{"
     "break-inside:avoid}.pill,.card,.result,.l .v{print-color-adjust:exact;"
@@ -341,9 +346,9 @@ html_row(struct html *h, enum row row)
     row_says(&h->line, h->r, row);
     if (h->line.len == 0)
         return;
-    html_put(h, "<tr class=sub><td><td colspan=12>");
+    html_put(h, "<tr class=sub><td><td colspan=12><div class=say>");
     html_text(h, h->line.at);
-    html_put(h, "</tr>\n");
+    html_put(h, "</div></tr>\n");
 }
 
 static void
@@ -402,12 +407,15 @@ html_way(struct html *h, const struct report_partner *q, bool out, bool named)
     const struct report_way *w = out ? &q->out : &q->in;
     html_put(h, named ? "<tr><td class=name>" : "<tr class=again><td><td>");
     if (named) {
-        html_text(h, q->ours[0] != '\0' ? q->ours : q->inner ? "edge" : "(not named)");
+        html_text(h, q->ours[0] != '\0' ? q->ours : q->kind == PAIR_INNER ? "edge" : "(not named)");
         html_put(h, "<td class=name>");
-        html_text(h, q->theirs[0] != '\0' ? q->theirs : q->inner ? "gateway" : "(not named)");
+        html_text(h,
+            q->theirs[0] != '\0' ? q->theirs : q->kind == PAIR_INNER ? "gateway" : "(not named)");
     }
-    html_put(h, out ? "<td class=nw>out" : "<td class=nw>in");
-    html_put(h, q->inner ? ", row 3" : "");
+    html_put(h, q->kind == PAIR_UNPLACED ? "<td class=nw>not known"
+                : out                    ? "<td class=nw>out"
+                                         : "<td class=nw>in");
+    html_put(h, q->kind == PAIR_INNER ? ", row 3" : "");
     html_count(h, w->attempts);
     html_count(h, w->worked);
     html_count(h, w->failed);
@@ -486,12 +494,14 @@ html_group(struct html *h, const struct group *g, bool failed)
     html_put(h, " (");
     html_link(h, g->first, g->index);
     html_put(h, ")\n");
-    html_field(h, "they said", v->words);
+    attempt_words(&h->line, g->first);
+    html_field(h, "said", h->line.at);
     group_when(&h->line, g);
     html_field(h, "when", h->line.at);
     attempt_proofs(&h->line, v);
     html_field(h, "evidence", h->line.at);
-    html_field(h, "do", v->remedy);
+    attempt_remedy(&h->line, g->first);
+    html_field(h, "do", h->line.at);
     group_forward(&h->line, g);
     if (h->line.len > 0) {
         html_put(h, "<dt>tell ");
@@ -651,13 +661,16 @@ html_attempt_facts(struct html *h, const struct attempt *a)
     int side;
     html_put(h, "<dl>");
     html_field(h, "story", v->story);
-    html_field(h, "they said", v->words);
+    attempt_words(&h->line, a);
+    html_field(h, "said", h->line.at);
     attempt_facts(&h->line, a);
     html_field(h, "connection", h->line.at);
     attempt_proofs(&h->line, v);
     html_field(h, "evidence", h->line.at);
-    if (v->outcome == OUTCOME_FAILED || v->setback != CAUSE_NONE)
-        html_field(h, "do", v->remedy);
+    if (v->outcome == OUTCOME_FAILED || v->setback != CAUSE_NONE) {
+        attempt_remedy(&h->line, a);
+        html_field(h, "do", h->line.at);
+    }
     if (v->joined != 0) {
         html_put(h, "<dt>dialback<dd>the other half is connection #");
         html_number(h, v->joined);

@@ -1,5 +1,5 @@
-/* report.h -- what report.c and html.c share: clean texts, times, words of events, failures put
- * together
+/* report.h -- what report.c, json.c and html.c share: clean texts, times, words of events, failures
+ * put together
  *
  * Nothing here is for the stages below.  Functions that fill `out` return it.
  */
@@ -27,6 +27,8 @@ void text_join(struct text *t, ...); /* strings; the last argument is a null poi
 #define TEXT(t, ...) text_join(t, __VA_ARGS__, (const char *)NULL)
 /* Somebody else's text in printable UTF-8: anything odd is escaped as \xNN or \u{NNNN}. */
 void text_clean(struct text *t, const char *from);
+/* An address: the domain, and who of the domain only when it may be shown. */
+void text_jid(struct text *t, const char *jid, bool show);
 void text_free(struct text *t);
 
 #define NUMBER_MAX 24
@@ -48,6 +50,9 @@ const char *stamp_text(int64_t time_ns, enum stamp s, char out[STAMP_MAX]);
 enum stamp stamp_of(const struct report *r);
 /* "+0.004123", in seconds */
 const char *stamp_offset(int64_t from_ns, int64_t to_ns, char out[STAMP_MAX]);
+/* ISO 8601.  A certificate may name any time at all: "" when the calendar has no four digits for
+ * it. */
+const char *stamp_seconds(int64_t seconds, char out[STAMP_MAX]);
 /* "5.0 s", "3 min 20 s", "2 h 5 min" */
 const char *stamp_length(int64_t ns, char out[STAMP_MAX]);
 
@@ -114,6 +119,10 @@ enum group_kind { GROUP_FAILED, GROUP_SETBACK, GROUP_UNKNOWN };
 struct group *report_groups(const struct report *r, enum group_kind kind, size_t *n);
 const char   *group_partner(const struct group *g);           /* domain of the other side; "" */
 void          group_when(struct text *t, const struct group *g);
+/* "pb.example: host-unknown"; "" when nothing was said. */
+void          attempt_words(struct text *t, const struct attempt *a);
+/* What is to be done, and by whom when that is not us; may hold odd bytes. */
+void          attempt_remedy(struct text *t, const struct attempt *a);
 /* The sentence to forward, complete with addresses and times; "" when there is nothing to tell the
  * partner. */
 void          group_forward(struct text *t, const struct group *g);

@@ -4,36 +4,42 @@
  *      |             |
  *      |         judge_join        dialback questions to the streams they are about, names from DNS
  *      |             |
- *      |         judge_place       which row of the port table, which direction, which rules are broken
+ *      |         judge_place       which row of the port table, which direction, which rules are
+ *      broken
  *      |             |
  *      +-------> judge_count       rows, partners, causes ---> struct report
  *
- * The first ATTEMPTS_LISTED_MAX attempts are kept until the end, so that they can be joined with later ones; half of
- * the places are for failed ones only.  What comes after them is placed and counted at once and forgotten.
+ * The first ATTEMPTS_LISTED_MAX attempts are kept until the end, so that they can be joined with
+ * later ones; half of the places are for failed ones only.  What comes after them is placed and
+ * counted at once and forgotten.
  *
- * Rules of judging.  What a side said (a stream error, an alert, a refused key) is a fact, with or without loss.
- * What a side did not say is a cause only when nothing is missing from the capture; otherwise the outcome is not
- * known.  Inside TLS without keys only lengths, times and who closed first are facts: what rests on them is called
- * inferred.  Rules about addresses are broken for certain only when the addresses were given; with inferred ones
- * they are suspected, and the row says that it cannot be told.
+ * Rules of judging.  What a side said (a stream error, an alert, a refused key) is a fact, with or
+ * without loss. What a side did not say is a cause only when nothing is missing from the capture;
+ * otherwise the outcome is not known.  Inside TLS without keys only lengths, times and who closed
+ * first are facts: what rests on them is called inferred.  Rules about addresses are broken for
+ * certain only when the addresses were given; with inferred ones they are suspected, and the row
+ * says that it cannot be told.
  */
 #include "analyze.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SECOND            1000000000LL
 #define VERDICT_SILENCE   (5 * SECOND)    /* a peer that says nothing for so long is silent */
-#define VERDICT_SYNS      3               /* unanswered SYNs that make a time-out, however short the capture */
-#define VERDICT_AT_END    (SECOND / 10)   /* content so near to the end of a connection is a farewell */
+#define VERDICT_SYNS      3  /* unanswered SYNs that make a time-out, however short the capture */
+#define VERDICT_AT_END    (SECOND / 10)   /* content so near to the end of a connection is a
+                                           * farewell */
 #define VERDICT_IDLE      (50 * SECOND)   /* silence that a middlebox may take for the end */
-#define VERDICT_STALLED   3               /* retransmissions of a side that show that it does not get through */
+#define VERDICT_STALLED   3  /* retransmissions of a side that show that it does not get through */
+#define TRUNK_PORT        23456
 #define VERDICT_FULL_SIZE 1000            /* bytes of content that fill a packet */
 
 #define JUDGE_PARTNERS    (2 * REPORT_PARTNERS_MAX)   /* places of the hash table, a power of two */
 #define JUDGE_ADDRESSES   1024                        /* addresses that inference looks at */
-#define JUDGE_RECENT      256                         /* failed attempts that dialback may have waited for */
+#define JUDGE_RECENT      256  /* failed attempts that dialback may have waited for */
 
 /* ---- words ---- */
 
@@ -166,8 +172,9 @@ verdict_cause(struct finding *f, enum cause c, int fault, bool said)
 }
 
 static void
-verdict_words(struct verdict *v, const char *condition, const char *text)
+verdict_words(struct verdict *v, int side, const char *condition, const char *text)
 {
+    v->said_by = side;
     if (text[0] != '\0' && condition[0] != '\0')
         snprintf(v->words, sizeof v->words, "%.60s: %.90s", condition, text);
     else
@@ -227,7 +234,8 @@ verdict_text_cause(const char *text)
 
 /* What is wrong with a certificate that is visible, at the time of the connection. */
 static enum cause
-verdict_cert_cause(const struct cert *c, const char *domain, bool client, struct cert_anchors *anchors, int64_t time_ns)
+verdict_cert_cause(const struct cert *c, const char *domain, bool client,
+    struct cert_anchors *anchors, int64_t time_ns)
 {
     enum cert_trust trust;
     if (c == NULL)
@@ -253,8 +261,8 @@ verdict_side_cert_cause(const struct finding *f, int side, struct cert_anchors *
 {
     const struct attempt *a = f->a;
     bool client = side == a->tls.client_side;
-    return verdict_cert_cause(client ? a->tls.client : a->tls.server, side == 0 ? a->from : a->to, client, anchors,
-        a->flow.first_ns);
+    return verdict_cert_cause(client ? a->tls.client : a->tls.server, side == 0 ? a->from : a->to,
+        client, anchors, a->flow.first_ns);
 }
 
 /* ---- how far it got ---- */
@@ -272,8 +280,9 @@ verdict_dialback(const struct attempt *a, bool verify, enum dialback_answer answ
 static bool
 verdict_verified(const struct attempt *a)
 {
-    return verdict_dialback(a, true, DIALBACK_VALID) != NULL || verdict_dialback(a, true, DIALBACK_INVALID) != NULL
-        || verdict_dialback(a, true, DIALBACK_ERROR) != NULL;
+    return verdict_dialback(a, true, DIALBACK_VALID) != NULL
+           || verdict_dialback(a, true, DIALBACK_INVALID) != NULL
+           || verdict_dialback(a, true, DIALBACK_ERROR) != NULL;
 }
 
 static bool
@@ -284,6 +293,20 @@ verdict_asked(const struct attempt *a, bool verify)
         if (a->dialbacks[i].verify == verify)
             return true;
     return false;
+}
+
+/* In TLS 1.3 the server judges the client after the last message of the handshake: it must have
+ * gone on. */
+static bool
+verdict_tls_is_up(const struct attempt *a)
+{
+    unsigned i;
+    if (!a->tls.established || a->tls.version < 0x0304)
+        return a->tls.established;
+    for (i = 0; i < a->nevents && a->events[i].kind != EVENT_TLS_UP && !a->tls.decrypted; i++)
+        if (a->events[i].kind == EVENT_GAP)
+            return false;   /* lengths tell nothing then */
+    return a->last_content_ns[!a->tls.client_side] >= a->tls.finished_ns;
 }
 
 static bool
@@ -297,14 +320,17 @@ verdict_reach(struct finding *f)
 {
     const struct attempt *a = f->a;
     struct verdict *v = f->v;
-    bool auth = a->sasl_success || verdict_dialback(a, false, DIALBACK_VALID) != NULL || (a->trunk && f->stanzas > 0);
+    bool auth = a->sasl_success || verdict_dialback(a, false, DIALBACK_VALID) != NULL
+                || (a->trunk && f->stanzas > 0);
     v->verify_only = verdict_asked(a, true) && !verdict_asked(a, false) && f->stanzas == 0;
-    v->reached = a->flow.side[0].packets == 0 && a->flow.side[1].packets == 0 ? REACH_NAME : REACH_SYN;
+    v->reached =
+        a->flow.side[0].packets == 0 && a->flow.side[1].packets == 0 ? REACH_NAME : REACH_SYN;
     if (a->flow.established)
         v->reached = REACH_TCP;
-    if ((a->headers[0] > 0 && a->headers[1] > 0) || (a->plain_headers[0] > 0 && a->plain_headers[1] > 0))
+    if ((a->headers[0] > 0 && a->headers[1] > 0)
+        || (a->plain_headers[0] > 0 && a->plain_headers[1] > 0))
         v->reached = REACH_HEADER;
-    if (a->tls.established)
+    if (verdict_tls_is_up(a))
         v->reached = REACH_TLS;
     if (a->headers[0] > 0 && a->headers[1] > 0 && !(verdict_has_tls(a) && !a->tls.decrypted))
         v->reached = REACH_STREAM;
@@ -312,8 +338,11 @@ verdict_reach(struct finding *f)
         v->reached = REACH_AUTH;
     if (f->stanzas > 0 && (auth || a->flow.midstream || f->lossy))
         v->reached = REACH_STANZAS;
-    v->method = a->trunk ? "trunk" : a->sasl_success ? "EXTERNAL"
-        : verdict_dialback(a, false, DIALBACK_VALID) != NULL ? "dialback" : v->verify_only ? "verify" : "";
+    v->method = a->trunk                                             ? "trunk"
+                : a->sasl_success                                    ? "EXTERNAL"
+                : verdict_dialback(a, false, DIALBACK_VALID) != NULL ? "dialback"
+                : v->verify_only                                     ? "verify"
+                                                                     : "";
 }
 
 /* ---- inside TLS without keys: lengths and times ---- */
@@ -322,15 +351,19 @@ verdict_reach(struct finding *f)
 struct guess {
     unsigned said[2];       /* records of content of each side, the last farewell not counted */
     unsigned all[2];
-    bool     success;       /* a record as long as <success xmlns='...sasl'/> answers one as long as <auth/> */
+    bool     success;       /* a record as long as <success xmlns='...sasl'/> answers one as long
+                             * as <auth/> */
     unsigned after;         /* records of the initiator after it */
-    uint16_t final[2];      /* length of the last record of each side */
+    unsigned questions;     /* records of the initiator that are long enough for a dialback key */
+    bool     close[2];      /* the last record of the side is as long as </stream:stream> */
     int64_t  final_ns[2];
     int64_t  first_ns, last_ns;
 };
 
 #define GUESS_SUCCESS 51    /* <success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/> */
-#define GUESS_AUTH    75    /* the least of <auth mechanism='EXTERNAL'/> with its namespace and content */
+#define GUESS_AUTH    75    /* the least of <auth mechanism='EXTERNAL'/> with its namespace and
+                             * content */
+#define GUESS_KEY     100   /* the least of <db:verify/> with its addresses, id and key */
 #define GUESS_CLOSE   16    /* </stream:stream> */
 
 /* What encryption adds to a record; 0: cannot be said. */
@@ -346,60 +379,103 @@ verdict_overhead(const struct tls_view *t)
     return strstr(t->cipher_name, "CHACHA") != NULL ? 16 : 0;
 }
 
-/* In TLS 1.3 the first encrypted records of both sides are the handshake: those of the server before the client
- * says anything, and those of the client up to its Finished, whose length is known. */
+/* How a conversation is read from its lengths. */
+struct reading {
+    const struct attempt *a;          /* borrowed */
+    unsigned              overhead;   /* of a record */
+    unsigned              listed;
+    bool                  padded[2];  /* TLS 1.3: contents are filled up to 16 bytes, as Mbed TLS
+                                       * does */
+    int64_t               client_ns;  /* first encrypted record of the client */
+    unsigned              finished;   /* index of the client's Finished; UINT_MAX: none has its
+                                       * length */
+};
+
+/* A record of this length may hold n bytes of content. */
 static bool
-verdict_is_handshake(const struct attempt *a, const struct record_seen *r, bool *client_spoke, bool *finished)
+verdict_may_hold(const struct reading *r, const struct record_seen *record, unsigned n)
 {
-    bool client = r->side == a->tls.client_side;
-    if (a->tls.version < 0x0304 || *finished)
+    if (r->padded[record->side])
+        return record->length == 16 * ((n + 16) / 16) + 16;
+    return record->length == n + r->overhead;
+}
+
+static struct reading
+verdict_read(const struct attempt *a)
+{
+    struct reading r = { a, verdict_overhead(&a->tls), 0, { true, true }, INT64_MIN,
+        UINT_MAX };
+    unsigned hash = strstr(a->tls.cipher_name, "SHA384") != NULL ? 48 : 32;
+    unsigned i;
+    r.listed = a->nrecords < ATTEMPT_RECORDS_MAX ? a->nrecords : ATTEMPT_RECORDS_MAX;
+    for (i = 0; i < r.listed; i++)
+        if (a->records[i].length % 16 != 0 || a->tls.version < 0x0304)
+            r.padded[a->records[i].side] = false;
+    for (i = r.listed; i-- > 0;) {
+        if (a->records[i].side != a->tls.client_side)
+            continue;
+        r.client_ns = a->records[i].time_ns;
+        if (verdict_may_hold(&r, &a->records[i], 4 + hash)
+            && a->records[i].time_ns <= a->tls.finished_ns)
+            r.finished = i;
+    }
+    return r;
+}
+
+/* In TLS 1.3 the first encrypted records of both sides are the handshake: those of the server
+ * before the client says anything, and those of the client up to its Finished. */
+static bool
+verdict_is_handshake(const struct reading *r, unsigned i, bool *client_spoke)
+{
+    const struct record_seen *record = &r->a->records[i];
+    if (r->a->tls.version < 0x0304)
         return false;
-    if (!client)
-        return !*client_spoke;
+    if (record->side != r->a->tls.client_side)
+        return !*client_spoke || record->time_ns < r->client_ns;
     *client_spoke = true;
-    *finished = r->length == 53 || r->length == 69 || r->frame > a->tls.finished_frame;
-    return r->frame <= a->tls.finished_frame || r->length == 53 || r->length == 69;
+    return r->finished != UINT_MAX ? i <= r->finished : record->frame <= r->a->tls.finished_frame;
 }
 
 static void
-verdict_guess_record(struct guess *g, const struct record_seen *r, unsigned plain, int64_t end_ns, uint16_t before)
+verdict_guess_record(struct guess *g, const struct reading *r, const struct record_seen *record,
+    unsigned before)
 {
-    g->all[r->side]++;
-    if (end_ns - r->time_ns > VERDICT_AT_END)
-        g->said[r->side]++;
-    if (g->success && r->side == 0)
+    int side = record->side;
+    if (side == 0 && g->all[0] > 0 && record->length >= r->overhead + GUESS_KEY)
+        g->questions++;
+    g->all[side]++;
+    if (r->a->flow.last_ns - record->time_ns > VERDICT_AT_END)
+        g->said[side]++;
+    if (g->success && side == 0)
         g->after++;
-    if (r->side == 1 && plain == GUESS_SUCCESS && before > GUESS_AUTH)
+    if (side == 1 && verdict_may_hold(r, record, GUESS_SUCCESS) && before > GUESS_AUTH)
         g->success = true;
-    g->final[r->side] = (uint16_t)plain;
-    g->final_ns[r->side] = r->time_ns;
+    g->close[side] = verdict_may_hold(r, record, GUESS_CLOSE);
+    g->final_ns[side] = record->time_ns;
     if (g->first_ns == 0)
-        g->first_ns = r->time_ns;
-    g->last_ns = r->time_ns;
+        g->first_ns = record->time_ns;
+    g->last_ns = record->time_ns;
 }
 
 static struct guess
 verdict_guess(const struct attempt *a)
 {
-    struct guess g = { { 0, 0 }, { 0, 0 }, false, 0, { 0, 0 }, { 0, 0 }, 0, 0 };
-    unsigned overhead = verdict_overhead(&a->tls);
-    unsigned listed = a->nrecords < ATTEMPT_RECORDS_MAX ? a->nrecords : ATTEMPT_RECORDS_MAX;
-    bool client_spoke = false, finished = false;
-    uint16_t before = 0;
-    unsigned i;
-    for (i = 0; i < listed; i++) {
-        const struct record_seen *r = &a->records[i];
-        unsigned plain = r->length > overhead && overhead > 0 ? r->length - overhead : r->length;
-        if (r->type != 23 || verdict_is_handshake(a, r, &client_spoke, &finished)
-            || (a->tls.version >= 0x0304 && plain == 2))
+    struct guess g = { { 0, 0 }, { 0, 0 }, false, 0, 0, { false, false }, { 0, 0 }, 0, 0 };
+    struct reading r = verdict_read(a);
+    bool client_spoke = false;
+    unsigned before = 0, i;
+    for (i = 0; i < r.listed; i++) {
+        const struct record_seen *record = &a->records[i];
+        if (record->type != 23 || verdict_is_handshake(&r, i, &client_spoke)
+            || (a->tls.version >= 0x0304 && verdict_may_hold(&r, record, 2)))   /* an alert */
             continue;
-        verdict_guess_record(&g, r, plain, a->flow.last_ns, before);
-        if (r->side == 0)
-            before = (uint16_t)plain;
+        verdict_guess_record(&g, &r, record, before);
+        if (record->side == 0)
+            before = record->length > r.overhead ? record->length - r.overhead : 0;
     }
-    for (i = 0; i < 2 && a->nrecords > listed; i++) {
-        g.said[i] += a->nrecords - listed;
-        g.all[i] += a->nrecords - listed;
+    for (i = 0; i < 2 && a->nrecords > r.listed; i++) {
+        g.said[i] += a->nrecords - r.listed;
+        g.all[i] += a->nrecords - r.listed;
         g.after += g.success ? 1u : 0u;
     }
     return g;
@@ -429,34 +505,77 @@ verdict_closer(const struct attempt *a)
 static bool
 verdict_ended(const struct attempt *a)
 {
-    return a->flow.end == FLOW_FIN || a->flow.end == FLOW_RST || a->flow.side[0].fin || a->flow.side[1].fin;
+    return a->flow.end == FLOW_FIN || a->flow.end == FLOW_RST || a->flow.side[0].fin
+           || a->flow.side[1].fin;
 }
 
-/* A dialback question looks like this: a header, a key, both answered, and the caller says good-bye.  So does a
- * refused key; judge_guessed_question tells them apart by what else was going on. */
+/* A dialback question looks like this: a header, a key, both answered, and the caller says
+ * good-bye.  So does a refused key; judge_guessed_question tells them apart by what else was going
+ * on. */
 static bool
 verdict_may_be_question(const struct guess *g)
 {
-    bool answered_first = g->final[1] == GUESS_CLOSE && g->final_ns[1] < g->final_ns[0];
-    return g->final[0] == GUESS_CLOSE && g->all[0] > g->said[0] && g->all[0] >= 3 && g->all[1] >= 2 && !answered_first;
+    bool answered_first = g->close[1] && g->final_ns[1] < g->final_ns[0];
+    return g->close[0] && g->all[0] > g->said[0] && g->all[0] >= 3 && g->all[1] >= 2
+           && !answered_first;
+}
+
+static bool
+verdict_is_self_signed(const struct attempt *a, int side)
+{
+    const struct cert *c = side == a->tls.client_side ? a->tls.client : a->tls.server;
+    return c != NULL && c->self_signed;
+}
+
+/* One side ended it at once.  In TLS 1.2 the certificates are visible: a bad one of the other side
+ * is the likely reason. */
+static void
+verdict_refused_inside(struct finding *f, const struct guess *g, struct cert_anchors *anchors)
+{
+    const struct attempt *a = f->a;
+    int closer = verdict_closer(a);
+    enum cause c = CAUSE_NONE;
+    if (closer >= 0 && g->all[0] <= 2)
+        c = verdict_side_cert_cause(f, !closer, anchors);
+    if (closer == 1 && g->all[0] <= 2 && a->tls.proof == PROOF_EMPTY)
+        c = CAUSE_CERT_MISSING;
+    if (c == CAUSE_NONE || c == CAUSE_CERT_PURPOSE
+        || (c == CAUSE_CERT_UNTRUSTED && !verdict_is_self_signed(a, !closer)))
+        verdict_cause(f, CAUSE_REFUSED_INSIDE, -1, false);
+    else
+        verdict_cause(f, c, !closer, false);
+}
+
+/* Records of the caller between <success/> and the first stanza: a header, and on a trunk what is
+ * settled there. */
+static unsigned
+verdict_prelude(const struct attempt *a)
+{
+    bool trunk = strcmp(a->alpn, "xmppedge") == 0 || a->flow.side[1].port == TRUNK_PORT;
+    return trunk ? 4 : 2;
 }
 
 /* The handshake is done, the rest cannot be read. */
 static void
-verdict_inside(struct finding *f)
+verdict_inside(struct finding *f, struct cert_anchors *anchors)
 {
     const struct attempt *a = f->a;
     struct verdict *v = f->v;
     struct guess g = verdict_guess(a);
     v->reach_inferred = true;
     if (g.success || (g.said[0] >= 3 && g.said[1] >= 1 && a->flow.last_ns - g.first_ns > SECOND)) {
-        v->reached = (g.success && g.after >= 2) || (!g.success && g.said[0] >= 3) ? REACH_STANZAS : REACH_AUTH;
+        v->reached = (g.success ? g.after >= verdict_prelude(a) : g.said[0] >= 3) ? REACH_STANZAS
+                                                                                  : REACH_AUTH;
         v->method = g.success ? "EXTERNAL" : "EXTERNAL or dialback";
         return;
     }
     v->cause_inferred = true;
     v->verify_only = verdict_ended(a) && verdict_may_be_question(&g);
-    verdict_cause(f, v->verify_only || !verdict_ended(a) ? CAUSE_CAPTURE_SHORT : CAUSE_REFUSED_INSIDE, -1, false);
+    v->asks_much = g.questions > 1;   /* a refused key is one */
+    if (v->verify_only || !verdict_ended(a))
+        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
+    else
+        verdict_refused_inside(f, &g, anchors);
 }
 
 /* ---- causes, in the order of a connection ---- */
@@ -485,15 +604,19 @@ static void
 verdict_tcp(struct finding *f)
 {
     const struct flow *flow = &f->a->flow;
-    bool one_sided = (flow->remarks & 1u << REMARK_ONE_SIDED) != 0 || flow->side[0].bytes > 0 || flow->side[0].fin
-        || flow->side[0].packets > flow->side[0].syns + (flow->side[0].rst ? 1u : 0u);
+    unsigned copies = (flow->remarks & 1u << REMARK_DUPLICATE) != 0 ? 2 : 1;
+    bool one_sided =
+        (flow->remarks & 1u << REMARK_ONE_SIDED) != 0 || flow->side[0].bytes > 0
+        || flow->side[0].fin
+        || flow->side[0].packets > copies * (flow->side[0].syns + (flow->side[0].rst ? 1u : 0u));
     if (flow->end == FLOW_REFUSED)
         verdict_cause(f, CAUSE_TCP_REFUSED, 1, true);
     else if (flow->icmp != ICMP_NONE)
         verdict_cause(f, verdict_icmp_cause(flow->icmp), 1, true);
     else if (one_sided || flow->midstream || flow->side[0].syns == 0 || flow->synack_frame != 0)
         verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
-    else if (flow->end == FLOW_UNANSWERED || flow->side[0].syns >= VERDICT_SYNS)
+    else if ((flow->end == FLOW_UNANSWERED && flow->side[0].syns > 1)
+             || flow->side[0].syns >= VERDICT_SYNS)   /* who gets no answer tries again */
         verdict_cause(f, CAUSE_TCP_TIMEOUT, 1, true);
     else
         verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
@@ -505,17 +628,28 @@ verdict_stalled(const struct attempt *a)
 {
     int i;
     for (i = 0; i < 2; i++)
-        if (a->flow.side[i].retransmitted >= VERDICT_STALLED && a->flow.side[i].bytes >= VERDICT_FULL_SIZE)
+        if (a->flow.side[i].retransmitted >= VERDICT_STALLED
+            && a->flow.side[i].bytes >= VERDICT_FULL_SIZE)
             return i;
     return -1;
+}
+
+/* Until when it is known that nothing more came: a connection that is open at the end was silent
+ * from its last packet to the end of the capture. */
+static int64_t
+verdict_until(const struct attempt *a)
+{
+    bool open = a->flow.end == FLOW_CAPTURE_END || a->flow.end == FLOW_IDLE
+                || a->flow.end == FLOW_OPEN;
+    return open && a->seen_until_ns > a->flow.last_ns ? a->seen_until_ns : a->flow.last_ns;
 }
 
 /* The last to speak has waited in vain. */
 static int64_t
 verdict_waited(const struct attempt *a)
 {
-    int64_t last = a->last_content_ns[0] > a->last_content_ns[1] ? a->last_content_ns[0] : a->last_content_ns[1];
-    return a->flow.last_ns - last;
+    const int64_t *said = a->last_content_ns;
+    return verdict_until(a) - (said[0] > said[1] ? said[0] : said[1]);
 }
 
 /* Established, and at least one side has said nothing. */
@@ -523,11 +657,14 @@ static void
 verdict_silence(struct finding *f)
 {
     const struct attempt *a = f->a;
-    int64_t waited = a->flow.last_ns - a->flow.first_ns;
+    int64_t waited = verdict_until(a) - a->flow.first_ns;
     if (a->flow.icmp == ICMP_TOO_BIG || (verdict_stalled(a) == 0 && !verdict_ended(a)))
         verdict_cause(f, CAUSE_PATH_MTU, -1, a->flow.icmp == ICMP_TOO_BIG);
     else if (a->last_content_ns[0] == 0 && a->last_content_ns[1] == 0)
-        verdict_cause(f, verdict_ended(a) || waited > VERDICT_SILENCE ? CAUSE_CALLER_SILENT : CAUSE_CAPTURE_SHORT, 0, false);
+        verdict_cause(f,
+            verdict_ended(a) || waited > VERDICT_SILENCE ? CAUSE_CALLER_SILENT
+                                                         : CAUSE_CAPTURE_SHORT,
+            0, false);
     else if (a->flow.side[1].rst_frame != 0 && waited < VERDICT_SILENCE)
         verdict_cause(f, CAUSE_PEER_LOST, 1, false);
     else if (a->flow.side[1].fin_frame != 0 && verdict_closer(a) == 1)
@@ -538,12 +675,22 @@ verdict_silence(struct finding *f)
         verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
 }
 
+/* What a server says that finds nothing in common, or no certificate where it needs one. */
 static enum cause
-verdict_alert_cause(const struct attempt *a)
+verdict_handshake_failure(const struct finding *f)
 {
-    switch (a->tls.alert) {
+    const struct attempt *a = f->a;
+    if (a->tls.proof == PROOF_EMPTY && a->tls.alert_side != a->tls.client_side)
+        return CAUSE_CERT_MISSING;
+    return a->tls.server_hello || f->lossy ? CAUSE_TLS_FAILED : CAUSE_TLS_NO_CIPHER;
+}
+
+static enum cause
+verdict_alert_cause(const struct finding *f)
+{
+    switch (f->a->tls.alert) {
     case 40:
-        return a->tls.server_hello ? CAUSE_TLS_FAILED : CAUSE_TLS_NO_CIPHER;
+        return verdict_handshake_failure(f);
     case 71:
         return CAUSE_TLS_NO_CIPHER;
     case 41:
@@ -577,7 +724,8 @@ verdict_is_cert(enum cause c)
     return c >= CAUSE_CERT_MISSING && c <= CAUSE_CERT_INVALID;
 }
 
-/* An alert counts unless the other side had gone already: OpenSSL complains of a missing close_notify. */
+/* An alert counts unless the other side had gone already: OpenSSL complains of a missing
+ * close_notify. */
 static bool
 verdict_alert_counts(const struct attempt *a)
 {
@@ -591,7 +739,7 @@ static void
 verdict_alert(struct finding *f, struct cert_anchors *anchors)
 {
     const struct attempt *a = f->a;
-    enum cause c = verdict_alert_cause(a), better;
+    enum cause c = verdict_alert_cause(f), better;
     bool about_other = verdict_is_cert(c);
     verdict_cause(f, c, about_other ? !a->tls.alert_side : c == CAUSE_HOST_UNKNOWN ? 1 : -1,
         about_other || !a->tls.established);
@@ -600,6 +748,7 @@ verdict_alert(struct finding *f, struct cert_anchors *anchors)
         f->v->cause = better != CAUSE_NONE ? better : c;
     }
     snprintf(f->v->words, sizeof f->v->words, "TLS alert %.60s", tls_alert_name(a->tls.alert));
+    f->v->said_by = a->tls.alert_side;
     verdict_proof(f->v, "TLS alert", a->tls.alert_frame, 0);
 }
 
@@ -618,11 +767,15 @@ verdict_handshake(struct finding *f, struct cert_anchors *anchors)
         /* TLS 1.3: all that is judged in encrypted flights is the certificate of the other side */
         verdict_cause(f, CAUSE_CERT_INVALID, !alerts, false);
         f->v->cause_inferred = true;
-        snprintf(f->v->words, sizeof f->v->words, "an encrypted TLS alert");
+        verdict_words(f->v, alerts, "an encrypted TLS alert", "");
     } else if (!verdict_ended(a)) {
-        verdict_cause(f, verdict_waited(a) > VERDICT_SILENCE ? CAUSE_SETUP_TIMEOUT : CAUSE_CAPTURE_SHORT, -1, false);
+        verdict_cause(f,
+            verdict_waited(a) > VERDICT_SILENCE ? CAUSE_SETUP_TIMEOUT : CAUSE_CAPTURE_SHORT, -1,
+            false);
     } else {
-        verdict_cause(f, a->flow.end == FLOW_RST && !a->tls.server_hello ? CAUSE_PEER_LOST : CAUSE_TLS_FAILED, -1, false);
+        verdict_cause(f,
+            a->flow.end == FLOW_RST && !a->tls.server_hello ? CAUSE_PEER_LOST : CAUSE_TLS_FAILED,
+            -1, false);
     }
 }
 
@@ -682,6 +835,27 @@ verdict_unanswered(const struct attempt *a)
     return verdict_dialback(a, false, DIALBACK_UNANSWERED);
 }
 
+/* STARTTLS was asked for and not granted. */
+static enum cause
+verdict_starttls_cause(const struct attempt *a)
+{
+    return a->features_seen && !a->starttls_offered ? CAUSE_TLS_NOT_OFFERED : CAUSE_TLS_REFUSED;
+}
+
+/* XEP-0220 2.5: an error says why a key was not looked at. */
+static enum cause
+verdict_dialback_cause(const struct attempt *a, const struct dialback *d)
+{
+    if (verdict_says(d->condition, "remote-connection-failed")
+        || verdict_says(d->condition, "remote-server-not-found")
+        || verdict_says(d->condition, "remote-server-timeout"))
+        return CAUSE_DIALBACK_UNREACHABLE;
+    if (verdict_says(d->condition, "policy-violation") && !verdict_has_tls(a)
+        && a->starttls_required)
+        return CAUSE_TLS_REQUIRED;
+    return CAUSE_DIALBACK_ERROR;
+}
+
 /* The step that was due when somebody gave up, or when the capture ended. */
 static void
 verdict_pending(struct finding *f, struct cert_anchors *anchors)
@@ -689,28 +863,33 @@ verdict_pending(struct finding *f, struct cert_anchors *anchors)
     const struct attempt *a = f->a;
     bool tls = verdict_has_tls(a);
     int closer = verdict_closer(a);
-    enum cause cert;
+    const struct dialback *error = verdict_dialback(a, false, DIALBACK_ERROR);
+    enum cause cert, cause;
     if (verdict_unanswered(a) != NULL && !tls && a->starttls_required) {
         verdict_cause(f, CAUSE_TLS_REQUIRED, 0, true);
-    } else if (verdict_dialback(a, false, DIALBACK_ERROR) != NULL) {
-        verdict_cause(f, CAUSE_DIALBACK_ERROR, -1, true);
-        snprintf(f->v->words, sizeof f->v->words, "%s", verdict_dialback(a, false, DIALBACK_ERROR)->condition);
+    } else if (error != NULL) {
+        cause = verdict_dialback_cause(a, error);
+        verdict_cause(f, cause, cause == CAUSE_DIALBACK_ERROR ? -1 : error->side, true);
+        verdict_words(f->v, !error->side, error->condition, "");
+        verdict_proof(f->v, "dialback answer", error->answered_frame, error->answered_ns);
     } else if (verdict_unanswered(a) != NULL || (verdict_asked(a, true) && !verdict_verified(a))) {
         verdict_cause(f, CAUSE_DIALBACK_TIMEOUT, 1, false);
     } else if (a->starttls_asked && !a->proceeded && !tls) {
-        verdict_cause(f, a->starttls_offered ? CAUSE_TLS_REFUSED : CAUSE_TLS_NOT_OFFERED, 1, a->tls_failure || a->features_seen);
+        verdict_cause(f, verdict_starttls_cause(a), 1, a->tls_failure);
     } else if (a->sasl_failure) {
         verdict_cause(f, CAUSE_SASL_REFUSED, 0, true);
     } else if (a->auth_sent && closer == 1) {
         verdict_cause(f, CAUSE_CRASH, 1, false);
     } else if (a->headers[0] > 0 && a->headers[1] == 0) {
         verdict_cause(f, closer == 1 ? CAUSE_CRASH : CAUSE_SILENT_PEER, 1, false);
-    } else if (a->features_seen && closer == 0 && (cert = verdict_side_cert_cause(f, 1, anchors)) != CAUSE_NONE && tls) {
+    } else if (a->features_seen && closer == 0
+               && (cert = verdict_side_cert_cause(f, 1, anchors)) != CAUSE_NONE && tls) {
         verdict_cause(f, cert, 1, false);
     } else if (a->features_seen && closer == 0 && !tls && !a->starttls_offered) {
         verdict_cause(f, CAUSE_TLS_NOT_OFFERED, 1, false);
-    } else if (a->features_seen && closer == 0 && tls && !a->external_offered && !a->dialback_offered) {
-        verdict_cause(f, CAUSE_NO_METHOD, -1, false);
+    } else if (a->features_seen && closer == 0 && tls && !a->external_offered
+               && !a->dialback_offered) {
+        verdict_cause(f, CAUSE_NO_METHOD, 1, false);
     } else {
         verdict_cause(f, CAUSE_SETUP_TIMEOUT, -1, false);
     }
@@ -729,6 +908,13 @@ verdict_sasl_cause(const struct finding *f, struct cert_anchors *anchors)
     return c == CAUSE_NONE ? CAUSE_SASL_REFUSED : c;
 }
 
+static bool
+verdict_is_about_size(const char *text)
+{
+    return verdict_says(text, "too-big") || verdict_says(text, "too big")
+           || verdict_says(text, "too large") || verdict_says(text, "size limit");
+}
+
 /* not-authorized and policy-violation say little: what happened before them says more. */
 static void
 verdict_refused(struct finding *f, struct cert_anchors *anchors)
@@ -737,22 +923,41 @@ verdict_refused(struct finding *f, struct cert_anchors *anchors)
     enum cause text = verdict_text_cause(a->error_text);
     int other = !a->error_side;
     enum cause cert;
+    if (text == CAUSE_TLS_REQUIRED && a->starttls_asked)
+        text = CAUSE_NONE;   /* it is about something else that has to do with TLS */
     if (verdict_dialback(a, false, DIALBACK_INVALID) != NULL) {
         verdict_cause(f, CAUSE_DIALBACK_INVALID, 0, true);
+    } else if (text == CAUSE_TLS_REQUIRED && a->error_side == 0 && !a->starttls_offered) {
+        verdict_cause(f, CAUSE_TLS_NOT_OFFERED, 1, true);
     } else if (text != CAUSE_NONE && text != CAUSE_CERT_INVALID) {
         verdict_cause(f, text, text == CAUSE_TLS_REQUIRED ? 0 : other, true);
     } else if (a->sasl_failure) {
         verdict_cause(f, verdict_sasl_cause(f, anchors), 0, true);
-        verdict_words(f->v, a->sasl_condition, a->sasl_text);
-    } else if (strstr(a->error_text, "too-big") != NULL || strstr(a->error_text, "too big") != NULL) {
+        verdict_words(f->v, 1, a->sasl_condition, a->sasl_text);
+    } else if (verdict_is_about_size(a->error_text)) {
         verdict_cause(f, CAUSE_TOO_BIG, other, true);
-    } else if (!verdict_has_tls(a) && a->starttls_required && a->error_side == 1) {
+    } else if (!verdict_has_tls(a) && a->starttls_required && !a->starttls_asked
+               && a->error_side == 1) {
         verdict_cause(f, CAUSE_TLS_REQUIRED, 0, true);
-    } else if (f->v->reached < REACH_AUTH && (cert = verdict_side_cert_cause(f, other, anchors)) != CAUSE_NONE) {
+    } else if (f->v->reached < REACH_AUTH
+               && (cert = verdict_side_cert_cause(f, other, anchors)) != CAUSE_NONE) {
         verdict_cause(f, cert, other, false);
     } else {
-        verdict_cause(f, text != CAUSE_NONE ? text : verdict_condition_cause(a->error), other, true);
+        verdict_cause(
+            f, text != CAUSE_NONE ? text : verdict_condition_cause(a->error), other, true);
     }
+}
+
+/* Most conditions complain of the other side. */
+static int
+verdict_error_fault(const struct attempt *a, enum cause c)
+{
+    if (c == CAUSE_HOST_UNKNOWN)
+        return 1;
+    if (c == CAUSE_DIALBACK_UNREACHABLE)
+        return 0;
+    return c == CAUSE_SHUTDOWN || c == CAUSE_LIMIT || c == CAUSE_STREAM_ERROR ? a->error_side
+                                                                              : !a->error_side;
 }
 
 static void
@@ -761,20 +966,22 @@ verdict_error(struct finding *f, struct cert_anchors *anchors)
     const struct attempt *a = f->a;
     struct verdict *v = f->v;
     enum cause c = verdict_condition_cause(a->error);
-    bool waited = verdict_waited(a) > VERDICT_SILENCE
-        || a->error_ns - (a->error_side == 0 ? a->last_content_ns[1] : a->last_content_ns[0]) > VERDICT_SILENCE;
-    verdict_words(v, a->error, a->error_text);
+    bool waited =
+        verdict_waited(a) > VERDICT_SILENCE
+        || a->error_ns - (a->error_side == 0 ? a->last_content_ns[1] : a->last_content_ns[0])
+               > VERDICT_SILENCE;
+    verdict_words(v, a->error_side, a->error, a->error_text);
     verdict_proof(v, "stream error", a->error_frame, a->error_ns);
-    if (c == CAUSE_SETUP_TIMEOUT || (c == CAUSE_SHUTDOWN && waited) || (c == CAUSE_SHUTDOWN && verdict_unanswered(a) != NULL)) {
+    if (c == CAUSE_SETUP_TIMEOUT || (c == CAUSE_SHUTDOWN && waited)
+        || (c == CAUSE_SHUTDOWN && verdict_unanswered(a) != NULL)) {
         verdict_pending(f, anchors);
-        f->said |= c == CAUSE_SETUP_TIMEOUT;
+        f->said |= c == CAUSE_SETUP_TIMEOUT && f->v->cause == CAUSE_SETUP_TIMEOUT;
     } else if (c == CAUSE_NOT_AUTHORIZED || c == CAUSE_POLICY) {
         verdict_refused(f, anchors);
     } else if (c == CAUSE_BAD_ELEMENT && a->starttls_asked && !a->proceeded && a->error_side == 1) {
-        verdict_cause(f, a->starttls_offered ? CAUSE_TLS_REFUSED : CAUSE_TLS_NOT_OFFERED, 1, true);
+        verdict_cause(f, verdict_starttls_cause(a), 1, true);
     } else {
-        verdict_cause(f, c, c == CAUSE_HOST_UNKNOWN ? 1 : c == CAUSE_DIALBACK_UNREACHABLE ? 0
-            : c == CAUSE_SHUTDOWN || c == CAUSE_LIMIT ? a->error_side : !a->error_side,
+        verdict_cause(f, c, verdict_error_fault(a, c),
             f->v->reached >= REACH_AUTH || (c != CAUSE_SHUTDOWN && c != CAUSE_BAD_ELEMENT));
     }
 }
@@ -784,8 +991,9 @@ verdict_error(struct finding *f, struct cert_anchors *anchors)
 static enum cause
 verdict_xml_cause(enum xe_why why)
 {
-    return why == XE_WHY_XML_RESTRICTED || why == XE_WHY_XML_ENCODING ? CAUSE_XML_RESTRICTED
-        : why == XE_WHY_STANZA_TOO_BIG || why == XE_WHY_HEADER_TOO_BIG ? CAUSE_TOO_BIG : CAUSE_XML_MALFORMED;
+    return why == XE_WHY_XML_RESTRICTED || why == XE_WHY_XML_ENCODING     ? CAUSE_XML_RESTRICTED
+           : why == XE_WHY_STANZA_TOO_BIG || why == XE_WHY_HEADER_TOO_BIG ? CAUSE_TOO_BIG
+                                                                          : CAUSE_XML_MALFORMED;
 }
 
 /* XML was read, and nobody is authenticated. */
@@ -794,28 +1002,35 @@ verdict_stream(struct finding *f, struct cert_anchors *anchors)
 {
     const struct attempt *a = f->a;
     bool waited = verdict_waited(a) > VERDICT_SILENCE;
+    bool open = !waited && !verdict_ended(a) && !a->stream_end[0] && !a->stream_end[1];
     const struct dialback *invalid = verdict_dialback(a, false, DIALBACK_INVALID);
     if (a->not_stream) {
-        verdict_cause(f, CAUSE_NOT_XMPP, a->wrong_side, true);
-        snprintf(f->v->words, sizeof f->v->words, "%s", a->namespace);
+        verdict_cause(f, CAUSE_NOT_XMPP, a->wrong_side, false);   /* what came before may be lost */
+        verdict_words(f->v, a->wrong_side, a->namespace, "");
     } else if (a->error_side >= 0 && !(a->wrong_namespace && verdict_is_orderly(a->error))) {
         verdict_error(f, anchors);
     } else if (a->wrong_namespace) {
         verdict_cause(f, CAUSE_BAD_NAMESPACE, a->wrong_side, true);
-        snprintf(f->v->words, sizeof f->v->words, "%s", a->namespace);
+        verdict_words(f->v, a->wrong_side, a->namespace, "");
+    } else if (open && a->xml_bad_side < 0) {
+        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);   /* another step may follow a failed one */
     } else if (invalid != NULL) {
         verdict_cause(f, CAUSE_DIALBACK_INVALID, invalid->side, true);
         verdict_proof(f->v, "dialback answer", invalid->answered_frame, invalid->answered_ns);
     } else if (a->sasl_failure && verdict_unanswered(a) == NULL) {
-        verdict_cause(f, verdict_sasl_cause(f, anchors), 0, false);   /* dialback may have followed */
-        verdict_words(f->v, a->sasl_condition, a->sasl_text);
+        /* dialback may have followed */
+        verdict_cause(f, verdict_sasl_cause(f, anchors), 0, false);
+        verdict_words(f->v, 1, a->sasl_condition, a->sasl_text);
     } else if (a->xml_bad_side >= 0) {
         verdict_cause(f, verdict_xml_cause(a->xml_why), a->xml_bad_side, false);
     } else if (verdict_ended(a) || waited) {
         verdict_pending(f, anchors);
         if (f->v->cause == CAUSE_SETUP_TIMEOUT && !waited)
-            verdict_cause(f, a->flow.end == FLOW_RST && !a->flow.side[0].fin && !a->flow.side[1].fin ? CAUSE_PEER_LOST
-                : CAUSE_CRASH, verdict_closer(a), false);
+            verdict_cause(f,
+                a->flow.end == FLOW_RST && !a->flow.side[0].fin && !a->flow.side[1].fin
+                    ? CAUSE_PEER_LOST
+                    : CAUSE_CRASH,
+                verdict_closer(a), false);
     } else {
         verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
     }
@@ -827,9 +1042,10 @@ verdict_end(struct finding *f, struct cert_anchors *anchors)
 {
     const struct attempt *a = f->a;
     const struct flow_side *s = a->flow.side;
-    int64_t quiet = verdict_waited(a);
-    bool bare = !a->stream_end[0] && !a->stream_end[1] && !s[0].fin && !s[1].fin && !a->tls.close_notify[0]
-        && !a->tls.close_notify[1] && !a->tls.encrypted_alert[0] && !a->tls.encrypted_alert[1] && a->error_side < 0;
+    int64_t quiet = a->pause_ns > verdict_waited(a) ? a->pause_ns : verdict_waited(a);
+    bool bare = !a->stream_end[0] && !a->stream_end[1] && !s[0].fin && !s[1].fin
+                && !a->tls.close_notify[0] && !a->tls.close_notify[1] && !a->tls.encrypted_alert[0]
+                && !a->tls.encrypted_alert[1] && a->error_side < 0;
     bool stalled = s[0].retransmitted >= 5 || s[1].retransmitted >= 5;
     if (a->error_side >= 0 && !verdict_is_orderly(a->error)) {
         verdict_error(f, anchors);
@@ -840,6 +1056,18 @@ verdict_end(struct finding *f, struct cert_anchors *anchors)
     }
 }
 
+/* The packet of the first element of a kind. */
+static void
+verdict_proof_element(struct finding *f, enum xe_element_kind kind, const char *what)
+{
+    unsigned i;
+    for (i = 0; i < f->a->nevents; i++)
+        if (f->a->events[i].kind == EVENT_ELEMENT && f->a->events[i].element == kind) {
+            verdict_proof(f->v, what, f->a->events[i].frame, f->a->events[i].time_ns);
+            return;
+        }
+}
+
 static void
 verdict_setback(struct finding *f, struct cert_anchors *anchors)
 {
@@ -848,15 +1076,27 @@ verdict_setback(struct finding *f, struct cert_anchors *anchors)
         return;
     if (a->sasl_failure) {
         f->v->setback = verdict_sasl_cause(f, anchors);
+        f->v->fault = 0;
+        verdict_proof_element(f, XE_KIND_SASL_FAILURE, "SASL failure");
         if (f->v->words[0] == '\0')
-            verdict_words(f->v, a->sasl_condition, a->sasl_text);
+            verdict_words(f->v, 1, a->sasl_condition, a->sasl_text);
     } else if (verdict_dialback(a, false, DIALBACK_INVALID) != NULL) {
         f->v->setback = CAUSE_DIALBACK_INVALID;
     } else if (verdict_dialback(a, false, DIALBACK_ERROR) != NULL) {
-        f->v->setback = CAUSE_DIALBACK_ERROR;
+        f->v->setback = verdict_dialback_cause(a, verdict_dialback(a, false, DIALBACK_ERROR));
     } else if (a->xml_bad_side >= 0 && !f->lossy && a->error_side < 0) {
-        f->v->setback = verdict_xml_cause(a->xml_why);   /* the other side is not as strict as we are */
+        f->v->setback = verdict_xml_cause(a->xml_why);  /* the other side is not as strict as we
+                                                         * are */
     }
+}
+
+/* The called server gave up before the caller had said anything. */
+static bool
+verdict_waited_for_caller(const struct attempt *a)
+{
+    return a->error_side == 1 && strcmp(a->error, "connection-timeout") == 0
+           && a->headers[0] + a->plain_headers[0] == 0
+           && (a->last_content_ns[0] == 0 || a->last_content_ns[0] > a->error_ns);
 }
 
 static void
@@ -870,19 +1110,21 @@ verdict_choose(struct finding *f, struct cert_anchors *anchors)
         verdict_end(f, anchors);
     else if (!a->flow.established && !(spoke[0] && spoke[1]))
         verdict_tcp(f);
+    else if (verdict_waited_for_caller(a))
+        verdict_cause(f, CAUSE_CALLER_SILENT, 0, false);
     else if (!spoke[0] || !spoke[1]) {
         if (a->error_side >= 0 || a->not_stream)
             verdict_stream(f, anchors);
         else
             verdict_silence(f);
-    } else if (tls && !a->tls.established && !a->tls.decrypted && a->error_side < 0)
+    } else if (tls && !verdict_tls_is_up(a) && !a->tls.decrypted && a->error_side < 0)
         verdict_handshake(f, anchors);
     else if (tls && verdict_alert_counts(a))
         verdict_alert(f, anchors);
     else if (tls && !a->tls.decrypted)
-        verdict_inside(f);
-    else if (tls && !a->tls.established && a->tls.decrypted && a->headers[1] == 0 && (a->tls.encrypted_alert[1]
-        || !verdict_ended(a)))
+        verdict_inside(f, anchors);
+    else if (tls && !verdict_tls_is_up(a) && a->tls.decrypted && a->headers[1] == 0
+             && (a->tls.encrypted_alert[1] || !verdict_ended(a)))
         verdict_handshake(f, anchors);
     else
         verdict_stream(f, anchors);
@@ -915,12 +1157,15 @@ verdict_proofs(struct verdict *v, const struct attempt *a)
     verdict_proof(v, "SYN", f->syn_frame, f->first_ns);
     if (v->reached < REACH_HEADER)
         verdict_proof(v, "SYN+ACK", f->synack_frame, f->synack_ns);
-    verdict_proof(v, "ICMP error", f->icmp_frame, f->last_ns);
+    verdict_proof(v, "ICMP error", f->icmp_frame, f->icmp_ns);
     if (v->cause == CAUSE_NONE)
         return;
     for (i = 0; i < 2; i++) {
-        verdict_proof(v, i == 0 ? "RST of the caller" : "RST of the called", f->side[i].rst_frame, f->side[i].last_ns);
-        verdict_proof(v, i == 0 ? "FIN of the caller" : "FIN of the called", f->side[i].fin_frame, f->side[i].last_ns);
+        const struct flow_side *s = &f->side[i];
+        verdict_proof(v, i == 0 ? "RST of the caller" : "RST of the called", s->rst_frame,
+            s->rst_ns);
+        verdict_proof(v, i == 0 ? "FIN of the caller" : "FIN of the called", s->fin_frame,
+            s->fin_ns);
     }
 }
 
@@ -935,6 +1180,18 @@ verdict_proof_times(struct verdict *v, const struct attempt *a)
                 v->proofs[i].time_ns = a->events[k].time_ns;
 }
 
+/* Bytes or a whole direction are missing. */
+static bool
+verdict_is_lossy(const struct attempt *a)
+{
+    const uint32_t missing =
+        1u << REMARK_GAP | 1u << REMARK_ONE_SIDED | 1u << REMARK_MIDSTREAM;
+    const struct flow *f = &a->flow;
+    return f->side[0].lost > 0 || f->side[1].lost > 0 || f->midstream || f->end == FLOW_EVICTED
+           || (f->established && (f->side[0].packets == 0 || f->side[1].packets == 0))
+           || ((f->remarks | a->remarks) & missing) != 0;
+}
+
 /* Everything that one attempt tells by itself. */
 static bool
 verdict_attempt(struct attempt *a, struct cert_anchors *anchors)
@@ -945,13 +1202,10 @@ verdict_attempt(struct attempt *a, struct cert_anchors *anchors)
     if (f.v == NULL)
         return false;
     f.v->method = f.v->remedy = f.v->forward = "";
-    f.v->fault = -1;
-    for (i = 0; i < 2; i++) {
+    f.v->fault = f.v->said_by = -1;
+    for (i = 0; i < 2; i++)
         f.stanzas += a->stanzas[i][0] + a->stanzas[i][1] + a->stanzas[i][2];
-        f.lossy |= a->flow.side[i].lost > 0 || (a->flow.established && a->flow.side[i].packets == 0);
-    }
-    f.lossy |= a->flow.midstream || ((a->flow.remarks | a->remarks) & (1u << REMARK_GAP | 1u << REMARK_ONE_SIDED
-        | 1u << REMARK_MIDSTREAM)) != 0 || a->flow.end == FLOW_EVICTED;
+    f.lossy = verdict_is_lossy(a);
     verdict_reach(&f);
     verdict_choose(&f, anchors);
     verdict_setback(&f, anchors);
@@ -1089,8 +1343,8 @@ judge_infer_internal(struct judge *j)
         }
 }
 
-/* The edge is the address that takes part in most of the 5269 connections; among equals the one that asks DNS, then
- * the one that came first. */
+/* The edge is the address that takes part in most of the 5269 connections; among equals the one
+ * that asks DNS, then the one that came first. */
 static const struct judge_address *
 judge_busiest(const struct judge *j, unsigned *equals)
 {
@@ -1123,8 +1377,10 @@ judge_infer_external(struct judge *j)
     r->external[r->nexternal++] = best->address;
     r->external_known = KNOWN_INFERRED;
     address_text(&best->address, text, sizeof text);
-    snprintf(r->addresses_why, sizeof r->addresses_why, "%s takes part in %lu connections on the partner ports%s%s", text,
-        (unsigned long)best->called + best->calls, equals > 1 ? ", as others do" : ", more than any other address",
+    snprintf(r->addresses_why, sizeof r->addresses_why,
+        "%s takes part in %lu connection%s on the partner ports%s%s", text,
+        (unsigned long)best->called + best->calls, best->called + best->calls == 1 ? "" : "s",
+        equals > 1 ? ", as others do" : ", more than any other address",
         judge_asked_dns(j, &best->address) ? "; it asks name servers for partners" : "");
 }
 
@@ -1144,7 +1400,8 @@ judge_infer(struct judge *j)
 /* ---- rows, directions, rules ---- */
 
 static void
-judge_violation(struct judge *j, struct attempt *a, enum violation_kind kind, bool certain, const char *detail)
+judge_violation(
+    struct judge *j, struct attempt *a, enum violation_kind kind, bool certain, const char *detail)
 {
     struct verdict *v = a->verdict;
     struct report *r = &j->report;
@@ -1167,8 +1424,9 @@ judge_violation(struct judge *j, struct attempt *a, enum violation_kind kind, bo
     }
     j->violations_listed[kind]++;
     memset(&r->violations[n], 0, sizeof *list);
-    r->violations[n] = (struct report_violation){ kind, v->row, !certain, a->flow.number, a->flow.first_frame,
-        a->flow.first_ns, a->flow.side[0].address, a->flow.side[1].address, a->flow.side[1].port, "" };
+    r->violations[n] = (struct report_violation){ kind, v->row, !certain, a->flow.number,
+        a->flow.first_frame, a->flow.first_ns, a->flow.side[0].address, a->flow.side[1].address,
+        a->flow.side[1].port, "" };
     snprintf(r->violations[n].detail, sizeof r->violations[n].detail, "%s", detail);
     r->nviolations++;
 }
@@ -1183,14 +1441,22 @@ judge_row(const struct judge *j, struct attempt *a)
     bool inner_from = judge_is_internal(j, &s[0].address);
     if (s[1].port == j->report.internal_port) {
         v->row = ROW_INNER;
-        v->direction = judge_is_internal(j, &s[1].address) || to_us ? DIRECTION_IN : from_us || inner_from ? DIRECTION_OUT
-            : DIRECTION_UNKNOWN;
+        v->direction = judge_is_internal(j, &s[1].address) || to_us ? DIRECTION_IN
+                       : from_us || inner_from                      ? DIRECTION_OUT
+                                                                    : DIRECTION_UNKNOWN;
         return;
     }
-    v->direction = to_us ? DIRECTION_IN : from_us ? DIRECTION_OUT : judge_is_internal(j, &s[1].address) ? DIRECTION_IN
-        : inner_from ? DIRECTION_OUT : DIRECTION_UNKNOWN;
-    v->row = !judge_is_partner_port(j, s[1].port) ? ROW_OTHER : to_us ? ROW_IN : from_us ? ROW_OUT
-        : v->direction == DIRECTION_IN ? ROW_IN : v->direction == DIRECTION_OUT ? ROW_OUT : ROW_OTHER;
+    v->direction = to_us                                 ? DIRECTION_IN
+                   : from_us                             ? DIRECTION_OUT
+                   : judge_is_internal(j, &s[1].address) ? DIRECTION_IN
+                   : inner_from                          ? DIRECTION_OUT
+                                                         : DIRECTION_UNKNOWN;
+    v->row = !judge_is_partner_port(j, s[1].port) ? ROW_OTHER
+             : to_us                              ? ROW_IN
+             : from_us                            ? ROW_OUT
+             : v->direction == DIRECTION_IN       ? ROW_IN
+             : v->direction == DIRECTION_OUT      ? ROW_OUT
+                                                  : ROW_OTHER;
 }
 
 static void
@@ -1202,7 +1468,8 @@ judge_rules_inner(struct judge *j, struct attempt *a)
     bool given = r->external_known != KNOWN_INFERRED;
     bool ours = judge_is_internal(j, &s[1].address), outside = judge_is_external(j, &s[1].address);
     bool from_edge = judge_is_external(j, &s[0].address) || judge_is_internal(j, &s[0].address);
-    bool none = a->tls.proof == PROOF_NOT_ASKED || a->tls.proof == PROOF_EMPTY || a->tls.proof == PROOF_INFERRED_NONE;
+    bool none = a->tls.proof == PROOF_NOT_ASKED || a->tls.proof == PROOF_EMPTY
+                || a->tls.proof == PROOF_INFERRED_NONE;
     bool loss = s[0].lost > 0 || s[1].lost > 0 || a->flow.midstream;
     if (outside && !ours && a->flow.established)
         judge_violation(j, a, VIOLATION_INNER_OUTSIDE, given, "");
@@ -1212,9 +1479,11 @@ judge_rules_inner(struct judge *j, struct attempt *a)
     if (v->reached < REACH_AUTH)
         return;
     if (!verdict_has_tls(a))
-        judge_violation(j, a, VIOLATION_NO_TLS, a->content == CONTENT_XMPP && !a->flow.midstream, "");
+        judge_violation(
+            j, a, VIOLATION_NO_TLS, a->content == CONTENT_XMPP && !a->flow.midstream, "");
     else if (none)
-        judge_violation(j, a, VIOLATION_NO_MTLS, !loss && !a->tls.resumed && !v->reach_inferred, tls_proof_word(a->tls.proof));
+        judge_violation(j, a, VIOLATION_NO_MTLS, !loss && !a->tls.resumed && !v->reach_inferred,
+            tls_proof_word(a->tls.proof));
 }
 
 static void
@@ -1223,13 +1492,38 @@ judge_rules_partner(struct judge *j, struct attempt *a)
     const struct flow_side *s = a->flow.side;
     const struct report *r = &j->report;
     const struct verdict *v = a->verdict;
-    bool given = r->external_known != KNOWN_INFERRED && r->external_known != KNOWN_NOT && r->internal_known != KNOWN_INFERRED;
+    bool given = r->external_known != KNOWN_INFERRED && r->external_known != KNOWN_NOT
+                 && r->internal_known != KNOWN_INFERRED;
     bool edge = judge_is_external(j, &s[0].address) || judge_is_external(j, &s[1].address);
     if (!edge && r->nexternal > 0 && v->row != ROW_OTHER)
         judge_violation(j, a, v->row == ROW_OUT ? VIOLATION_OTHER_SOURCE : VIOLATION_OTHER_TARGET,
             given && (v->row == ROW_OUT || a->flow.established), "");
     else if (!edge && (r->external_known == KNOWN_OPTION || r->external_known == KNOWN_CONFIG))
-        judge_violation(j, a, VIOLATION_OTHER_SOURCE, false, "neither side is an address of the edge");
+        judge_violation(
+            j, a, VIOLATION_OTHER_SOURCE, false, "neither side is an address of the edge");
+}
+
+/* The port table has no row for this port.  What the edge serves is its own decision: 5269 and
+ * nothing else.  Outward an SRV record may lead to any port, and the edge has to follow it (RFC
+ * 6120 3.2.1, XEP-0368); when there is none in the capture, nobody knows. */
+static void
+judge_rules_other(struct judge *j, struct attempt *a)
+{
+    const struct report *r = &j->report;
+    struct verdict *v = a->verdict;
+    bool given = r->external_known == KNOWN_OPTION || r->external_known == KNOWN_CONFIG;
+    bool out = v->direction == DIRECTION_OUT, stranger = v->direction == DIRECTION_UNKNOWN;
+    v->announced = j->dns != NULL
+                   && dns_announces(j->dns, a->to, &a->flow.side[1].address, a->flow.side[1].port);
+    if (v->announced && out)
+        return;
+    judge_violation(j, a, VIOLATION_OTHER_PORT,
+        !a->flow.midstream && !out && !(stranger && (given || v->announced)),
+        a->flow.midstream   ? "seen from the middle"
+        : out               ? "outward, and no SRV record in the capture announces the port"
+        : stranger && given ? "neither side is an address of the edge"
+        : v->announced      ? "an SRV record announces the port"
+                            : "");
 }
 
 static void
@@ -1245,8 +1539,8 @@ judge_rules(struct judge *j, struct attempt *a)
     if (judge_is_partner_port(j, s[1].port))
         judge_rules_partner(j, a);
     else if (talked)
-        judge_violation(j, a, VIOLATION_OTHER_PORT, !a->flow.midstream, a->flow.midstream ? "seen from the middle" : "");
-    if (a->plain_stanzas > 0)
+        judge_rules_other(j, a);
+    if (a->plain_stanzas > 0 && (v->reached >= REACH_AUTH || a->flow.midstream))
         judge_violation(j, a, VIOLATION_PLAIN, true, "");
 }
 
@@ -1262,8 +1556,9 @@ judge_names(const struct judge *j, struct attempt *a)
         a->verdict->domains_by_dns = true;
         return;
     }
-    f = j->dns == NULL ? NULL : dns_find(j->dns, &a->flow.side[0].address, &a->flow.side[1].address, a->flow.side[1].port,
-        a->flow.first_ns);
+    f = j->dns == NULL ? NULL
+                       : dns_find(j->dns, &a->flow.side[0].address, &a->flow.side[1].address,
+                           a->flow.side[1].port, a->flow.first_ns);
     if (f == NULL)
         return;
     snprintf(a->to, sizeof a->to, "%s", f->domain);
@@ -1287,18 +1582,30 @@ judge_endpoint(const struct attempt *a, int side, char *out, size_t size)
         snprintf(out, size, "%.60s (%s%.46s%s:%u)", name, s->address.family == 6 ? "[" : "", text,
             s->address.family == 6 ? "]" : "", s->port);
     else
-        snprintf(out, size, "%s%s%s:%u", s->address.family == 6 ? "[" : "", text, s->address.family == 6 ? "]" : "", s->port);
+        snprintf(out, size, "%s%s%s:%u", s->address.family == 6 ? "[" : "", text,
+            s->address.family == 6 ? "]" : "", s->port);
     return out;
 }
 
-/* " (that of pb.example)", for certificates; " (inferred)". */
+/* Something that one side did, and that the sentence of the cause does not say of whom. */
+static bool
+verdict_is_act(enum cause c)
+{
+    return c == CAUSE_PEER_LOST || c == CAUSE_NOT_XMPP || c == CAUSE_BAD_NAMESPACE
+           || (c >= CAUSE_XML_MALFORMED && c <= CAUSE_INVALID_FROM) || c == CAUSE_TOO_BIG
+           || c == CAUSE_CRASH;
+}
+
+/* " (that of pb.example)", for certificates; " (by pb.example)"; " (inferred)". */
 static void
 judge_aside(const struct attempt *a, char *out, size_t size)
 {
     const struct verdict *v = a->verdict;
-    const char *name = v->fault < 0 || !verdict_is_cert(v->cause) ? "" : v->fault == 0 ? a->from : a->to;
-    snprintf(out, size, "%s%.60s%s%s", name[0] != '\0' ? " (that of " : "", name, name[0] != '\0' ? ")" : "",
-        v->cause_inferred ? " (inferred)" : "");
+    enum cause c = v->cause != CAUSE_NONE ? v->cause : v->setback;
+    const char *how = verdict_is_cert(c) ? "that of " : verdict_is_act(c) ? "by " : NULL;
+    const char *name = v->fault < 0 || how == NULL ? "" : v->fault == 0 ? a->from : a->to;
+    snprintf(out, size, "%s%s%.60s%s%s", name[0] != '\0' ? " (" : "", name[0] != '\0' ? how : "",
+        name, name[0] != '\0' ? ")" : "", v->cause_inferred ? " (inferred)" : "");
 }
 
 static void
@@ -1315,11 +1622,27 @@ judge_story(struct attempt *a)
     else if (v->outcome == OUTCOME_FAILED)
         snprintf(v->story, sizeof v->story, "%s called %s: %.120s%s", from, to, row->what, aside);
     else if (v->outcome == OUTCOME_UNKNOWN)
-        snprintf(v->story, sizeof v->story, "%s called %s and got as far as '%s'; %.60s", from, to, reach_word(v->reached),
-            v->keys_would_help ? "the rest is inside TLS" : row->what);
+        snprintf(v->story, sizeof v->story, "%s called %s and got as far as '%s'; %.60s", from, to,
+            reach_word(v->reached), v->keys_would_help ? "the rest is inside TLS" : row->what);
     else
-        snprintf(v->story, sizeof v->story, "%s called %s: worked%s%s%s%s", from, to, v->method[0] != '\0' ? " with " : "",
-            v->method, v->reach_inferred ? " (inferred)" : "", v->setback != CAUSE_NONE ? " after a setback" : "");
+        snprintf(v->story, sizeof v->story, "%s called %s: worked%s%s%s%s%.120s%s", from, to,
+            v->method[0] != '\0' ? " with " : "", v->method, v->reach_inferred ? " (inferred)" : "",
+            v->setback != CAUSE_NONE ? ", but one step failed: " : "",
+            v->setback != CAUSE_NONE ? row->what : "", v->setback != CAUSE_NONE ? aside : "");
+}
+
+/* What the partner is told when we refuse something of his; NULL: the sentence of the cause is for
+ * who is at fault.  For these it is for who refuses. */
+static const char *
+judge_refusal(enum cause c)
+{
+    if (c == CAUSE_NOT_AUTHORIZED || c == CAUSE_POLICY || c == CAUSE_SASL_REFUSED)
+        return "our server refuses yours for the reason that is given here";
+    if (c == CAUSE_TOO_BIG)
+        return "your server sends stanzas that are larger than ours takes";
+    if (c == CAUSE_CERT_PURPOSE)
+        return "the certificate of your server may not be used by a client (extended key usage)";
+    return NULL;
 }
 
 /* The side at fault decides who gets which wording. */
@@ -1327,19 +1650,25 @@ static void
 judge_remedy(struct attempt *a)
 {
     struct verdict *v = a->verdict;
-    const struct cause_row *row = cause_row(v->cause != CAUSE_NONE ? v->cause : v->setback);
+    enum cause c = v->cause != CAUSE_NONE ? v->cause : v->setback;
+    const struct cause_row *row = cause_row(c);
     bool known = v->direction != DIRECTION_UNKNOWN && v->fault >= 0;
     bool ours = known && (v->direction == DIRECTION_OUT) == (v->fault == 0);
+    const char *refusal = judge_refusal(c);
     v->remedy = row->remedy;
-    v->forward = ours || v->row == ROW_INNER ? "" : row->forward;
+    v->theirs = known && !ours && v->row != ROW_INNER;
+    if (v->row == ROW_INNER || (ours && refusal == NULL))
+        v->forward = "";
+    else
+        v->forward = refusal != NULL && v->theirs ? refusal : row->forward;
 }
 
 /* ---- counting ---- */
 
 static size_t
-judge_partner_slot(const char *ours, const char *theirs, bool inner)
+judge_partner_slot(const char *ours, const char *theirs, enum pairing kind)
 {
-    uint32_t h = 2166136261u + inner;
+    uint32_t h = 2166136261u + (uint32_t)kind;
     for (; *ours != '\0'; ours++)
         h = (h ^ (unsigned char)*ours) * 16777619u;
     h = (h ^ '|') * 16777619u;
@@ -1349,14 +1678,14 @@ judge_partner_slot(const char *ours, const char *theirs, bool inner)
 }
 
 static struct report_partner *
-judge_partner(struct judge *j, const char *ours, const char *theirs, bool inner)
+judge_partner(struct judge *j, const char *ours, const char *theirs, enum pairing kind)
 {
     struct report *r = &j->report;
-    size_t i = judge_partner_slot(ours, theirs, inner);
+    size_t i = judge_partner_slot(ours, theirs, kind);
     struct report_partner *p;
     for (; j->partner_index[i] != 0; i = (i + 1) & (JUDGE_PARTNERS - 1)) {
         p = &r->partners[j->partner_index[i] - 1];
-        if (p->inner == inner && strcmp(p->ours, ours) == 0 && strcmp(p->theirs, theirs) == 0)
+        if (p->kind == kind && strcmp(p->ours, ours) == 0 && strcmp(p->theirs, theirs) == 0)
             return p;
     }
     if (r->npartners == REPORT_PARTNERS_MAX) {
@@ -1376,7 +1705,7 @@ judge_partner(struct judge *j, const char *ours, const char *theirs, bool inner)
     p->in.method = p->out.method = p->in.cipher = p->out.cipher = "";
     snprintf(p->ours, sizeof p->ours, "%s", ours);
     snprintf(p->theirs, sizeof p->theirs, "%s", theirs);
-    p->inner = inner;
+    p->kind = kind;
     j->partner_index[i] = (uint16_t)r->npartners;
     return p;
 }
@@ -1414,7 +1743,11 @@ judge_count_partner(struct judge *j, const struct attempt *a)
 {
     const struct verdict *v = a->verdict;
     bool in = v->direction == DIRECTION_IN;
-    struct report_partner *p = judge_partner(j, in ? a->to : a->from, in ? a->from : a->to, v->row == ROW_INNER);
+    enum pairing kind = v->row == ROW_INNER                   ? PAIR_INNER
+                        : v->direction == DIRECTION_UNKNOWN ? PAIR_UNPLACED
+                                                            : PAIR_PARTNER;
+    struct report_partner *p =
+        judge_partner(j, in ? a->to : a->from, in ? a->from : a->to, kind);
     struct report_way *way[2];
     int side, i;
     if (p == NULL)
@@ -1441,6 +1774,7 @@ judge_count_row(struct judge *j, const struct attempt *a)
     row->attempted++;
     row->established += v->reached >= REACH_TCP;
     row->working += v->reached >= REACH_AUTH;
+    row->announced += v->announced && v->direction == DIRECTION_OUT;
     row->failed += v->outcome == OUTCOME_FAILED;
     row->unknown += v->outcome == OUTCOME_UNKNOWN;
     if (v->outcome == OUTCOME_FAILED)
@@ -1456,13 +1790,31 @@ judge_count_row(struct judge *j, const struct attempt *a)
         j->mtls_unknown++;
 }
 
-/* The last steps for an attempt of which everything is known; `listed`: somebody will read about it. */
+/* Row 3 is TLS by definition: who speaks anything else there is cut off without a word. */
+static void
+judge_plain_inside(const struct judge *j, struct attempt *a)
+{
+    struct verdict *v = a->verdict;
+    if (a->flow.side[1].port != j->report.internal_port || v->outcome != OUTCOME_FAILED
+        || verdict_has_tls(a) || a->content != CONTENT_XMPP || a->plain_headers[1] > 0
+        || a->headers[1] > 0 || a->headers[0] == 0)
+        return;
+    if (v->cause != CAUSE_PEER_LOST && v->cause != CAUSE_CRASH && v->cause != CAUSE_SILENT_PEER
+        && v->cause != CAUSE_NOT_XMPP)
+        return;
+    v->cause = CAUSE_TLS_REQUIRED;
+    v->fault = 0;
+}
+
+/* The last steps for an attempt of which everything is known; `listed`: somebody will read about
+ * it. */
 static void
 judge_finish(struct judge *j, struct attempt *a, bool listed)
 {
     struct report *r = &j->report;
     struct verdict *v = a->verdict;
     if (v->reached != REACH_NAME) {
+        judge_plain_inside(j, a);
         judge_row(j, a);
         judge_rules(j, a);
     }
@@ -1486,8 +1838,9 @@ static void
 judge_note_failure(struct judge *j, const struct attempt *a)
 {
     struct judge_recent *r;
-    if (a->verdict->outcome != OUTCOME_FAILED || a->verdict->reached >= REACH_AUTH)
-        return;
+    if (a->verdict->outcome != OUTCOME_FAILED || a->verdict->reached >= REACH_AUTH
+        || verdict_asked(a, false))
+        return;   /* with a key of its own it got through, and was refused for that */
     r = &j->recent[j->nrecent++ % JUDGE_RECENT];
     r->source = a->flow.side[0].address;
     r->first_ns = a->flow.first_ns;
@@ -1496,7 +1849,8 @@ judge_note_failure(struct judge *j, const struct attempt *a)
     memcpy(r->to, a->to, sizeof r->to);
 }
 
-/* A key without an answer: had the asked server tried in vain to reach the authoritative one meanwhile? */
+/* A key without an answer: had the asked server tried in vain to reach the authoritative one
+ * meanwhile? */
 static void
 judge_unreachable(const struct judge *j, struct attempt *a)
 {
@@ -1520,7 +1874,8 @@ judge_unreachable(const struct judge *j, struct attempt *a)
 static int
 judge_question_order(const void *l, const void *r)
 {
-    return strcmp(((const struct judge_question *)l)->d->id, ((const struct judge_question *)r)->d->id);
+    return strcmp(
+        ((const struct judge_question *)l)->d->id, ((const struct judge_question *)r)->d->id);
 }
 
 static size_t
@@ -1543,20 +1898,54 @@ judge_questions(const struct judge *j, bool verify, struct judge_question *out)
 static void
 judge_join_one(const struct judge_question *v, struct judge_question *results, size_t n)
 {
-    const struct judge_question *hit = bsearch(v, results, n, sizeof *results, judge_question_order);
+    const struct judge_question *hit =
+        bsearch(v, results, n, sizeof *results, judge_question_order);
     if (hit == NULL)
         return;
     while (hit > results && strcmp(hit[-1].d->id, v->d->id) == 0)
         hit--;
     for (; hit < results + n && strcmp(hit->d->id, v->d->id) == 0; hit++)
-        if (strcmp(hit->d->from, v->d->to) == 0 && strcmp(hit->d->to, v->d->from) == 0 && hit->a != v->a) {
+        if (strcmp(hit->d->from, v->d->to) == 0 && strcmp(hit->d->to, v->d->from) == 0
+            && hit->a != v->a) {
             if (v->a->verdict->joined == 0 || v->a->verdict->verify_only)
                 v->a->verdict->joined = hit->a->flow.number;
             hit->a->verdict->joined = v->a->flow.number;
         }
 }
 
-/* Inside TLS without keys: what may be a dialback question is one when the asked server was calling meanwhile. */
+/* The asked server was calling meanwhile: between the same addresses, or, as it may dial from
+ * another one than it listens on, between the same domains. */
+static bool
+judge_is_call_back(const struct attempt *call, const struct attempt *question)
+{
+    const struct flow *f = &call->flow, *q = &question->flow;
+    bool addresses = address_equal(&f->side[0].address, &q->side[1].address)
+                     && address_equal(&f->side[1].address, &q->side[0].address);
+    bool names = call->from[0] != '\0' && strcmp(call->from, question->to) == 0
+                 && call->to[0] != '\0' && strcmp(call->to, question->from) == 0;
+    return (addresses || names) && f->first_ns <= q->first_ns
+           && (f->last_ns >= q->last_ns || f->end == FLOW_CAPTURE_END);
+}
+
+/* A call between the two of which the capture has not all, or which was refused in the same way. */
+static bool
+judge_may_miss_call(const struct judge *j, const struct attempt *a)
+{
+    size_t i;
+    for (i = 0; i < j->nlisted; i++) {
+        const struct attempt *b = j->listed[i];
+        if (b != a && verdict_is_lossy(b)
+            && ((address_equal(&b->flow.side[0].address, &a->flow.side[1].address)
+                    && address_equal(&b->flow.side[1].address, &a->flow.side[0].address))
+                || (address_equal(&b->flow.side[0].address, &a->flow.side[0].address)
+                    && address_equal(&b->flow.side[1].address, &a->flow.side[1].address))))
+            return true;
+    }
+    return false;
+}
+
+/* Inside TLS without keys: what may be a dialback question is one when the asked server was calling
+ * meanwhile. */
 static void
 judge_guessed_question(const struct judge *j, struct attempt *a)
 {
@@ -1565,19 +1954,18 @@ judge_guessed_question(const struct judge *j, struct attempt *a)
     if (!v->verify_only || !v->reach_inferred || v->outcome != OUTCOME_UNKNOWN)
         return;
     for (i = 0; i < j->nlisted; i++) {
-        const struct flow *f = &j->listed[i]->flow;
-        if (!address_equal(&f->side[0].address, &a->flow.side[1].address)
-            || !address_equal(&f->side[1].address, &a->flow.side[0].address)
-            || f->first_ns > a->flow.first_ns || f->last_ns < a->flow.last_ns)
+        if (!judge_is_call_back(j->listed[i], a))
             continue;
         v->outcome = OUTCOME_WORKED;
         v->cause = CAUSE_NONE;
         v->cause_inferred = false;
         v->reached = REACH_AUTH;
         v->method = "verify";
-        v->joined = f->number;
+        v->joined = j->listed[i]->flow.number;
         return;
     }
+    if (v->asks_much || verdict_is_lossy(a) || judge_may_miss_call(j, a))
+        return;
     v->verify_only = false;
     v->outcome = OUTCOME_FAILED;
     v->cause = CAUSE_REFUSED_INSIDE;
@@ -1661,27 +2049,45 @@ judge_lookup(const struct dns_fact *facts, size_t n, const struct dns_fact *abou
             judge_lookup_srv(&l, f);
         else
             l.asked_address = true;
-        l.addresses |= f->type != DNS_SRV && f->result == DNS_FOUND;
+        l.addresses |= (f->type != DNS_SRV && f->result == DNS_FOUND) || f->result == DNS_CUT;
         if (f->result != DNS_FOUND && f->result != DNS_NXDOMAIN && f->result != DNS_EMPTY) {
             l.failed = true;
             l.worst = f;
         } else if (f->result != DNS_FOUND && !l.failed) {
             l.worst = f;
         }
-        l.last_ns = f->answer_ns > l.last_ns ? f->answer_ns : f->query_ns > l.last_ns ? f->query_ns : l.last_ns;
+        l.last_ns = f->answer_ns > l.last_ns  ? f->answer_ns
+                    : f->query_ns > l.last_ns ? f->query_ns
+                                              : l.last_ns;
     }
     return l;
 }
 
-/* A connection to nobody knows whom, right after the question, may be the one: the answer is only not in the capture. */
 static bool
-judge_has_called(const struct judge *j, const struct address *client, const char *domain, int64_t asked_ns)
+judge_calls(const struct judge *j, const struct address *who)
 {
+    size_t i;
+    for (i = 0; i < j->nlisted; i++)
+        if (address_equal(&j->listed[i]->flow.side[0].address, who))
+            return true;
+    return false;
+}
+
+/* A connection to nobody knows whom, right after the question, may be the one: the answer is only
+ * not in the capture.  Who never calls asks on behalf of another address. */
+static bool
+judge_has_called(
+    const struct judge *j, const struct address *client, const char *domain, int64_t asked_ns)
+{
+    bool calls = judge_calls(j, client);
     size_t i;
     for (i = 0; i < j->nlisted; i++) {
         const struct attempt *a = j->listed[i];
-        bool may_be = a->to[0] == '\0' && a->flow.first_ns >= asked_ns && a->flow.first_ns - asked_ns < VERDICT_SILENCE;
-        if ((may_be || strcmp(a->to, domain) == 0) && address_equal(&a->flow.side[0].address, client))
+        bool may_be = a->to[0] == '\0' && a->flow.first_ns >= asked_ns
+                      && a->flow.first_ns - asked_ns < VERDICT_SILENCE;
+        if ((may_be || strcmp(a->to, domain) == 0)
+            && (calls ? address_equal(&a->flow.side[0].address, client)
+                      : !address_equal(&a->flow.side[1].address, client)))
             return true;
     }
     for (i = 0; i < j->report.npartners; i++)   /* of attempts that are not listed */
@@ -1693,8 +2099,13 @@ judge_has_called(const struct judge *j, const struct address *client, const char
 static void
 judge_dns_event(struct attempt *a, const struct dns_fact *f, bool answer)
 {
-    struct event e = { .kind = EVENT_DNS, .side = answer, .frame = answer ? f->answer_frame : f->query_frame,
-        .time_ns = answer ? f->answer_ns : f->query_ns, .from = "", .to = f->name, .what = dns_type_word(f->type),
+    struct event e = { .kind = EVENT_DNS,
+        .side = answer,
+        .frame = answer ? f->answer_frame : f->query_frame,
+        .time_ns = answer ? f->answer_ns : f->query_ns,
+        .from = "",
+        .to = f->name,
+        .what = dns_type_word(f->type),
         .text = answer ? dns_result_word(f->result) : "?" };
     if (e.frame != 0)
         attempt_event(a, &e);
@@ -1702,7 +2113,8 @@ judge_dns_event(struct attempt *a, const struct dns_fact *f, bool answer)
 
 /* An attempt that ended before there was a connection. */
 static void
-judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n, const struct judge_lookup *l)
+judge_dns_attempt(
+    struct judge *j, const struct dns_fact *facts, size_t n, const struct judge_lookup *l)
 {
     const struct dns_fact *about = l->first;
     struct flow flow;
@@ -1725,6 +2137,7 @@ judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n, const
     }
     snprintf(a->to, sizeof a->to, "%s", about->domain);
     v->method = v->remedy = v->forward = "";
+    v->said_by = -1;
     v->reached = REACH_NAME;
     v->row = ROW_OUT;
     v->direction = DIRECTION_OUT;
@@ -1742,12 +2155,33 @@ judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n, const
         judge_dns_event(a, f, false);
         judge_dns_event(a, f, true);
         verdict_proof(v, f->answer_frame != 0 ? "DNS answer" : "DNS question without an answer",
-            f->answer_frame != 0 ? f->answer_frame : f->query_frame, f->answer_frame != 0 ? f->answer_ns : f->query_ns);
+            f->answer_frame != 0 ? f->answer_frame : f->query_frame,
+            f->answer_frame != 0 ? f->answer_ns : f->query_ns);
     }
     if (!judge_list(j, a)) {
         judge_finish(j, a, false);
         attempt_free(a);
     }
+}
+
+/* Who gets no answer asks again.  So many questions are no accident of the capture, unless it has
+ * no answers at all and only one direction of the rest. */
+static bool
+judge_is_mute(const struct judge *j, const struct dns_fact *facts, size_t n,
+    const struct dns_fact *about)
+{
+    uint64_t asked = 0, most = 0, answered = 0;
+    size_t i;
+    for (i = 0; i < n; i++) {
+        answered += facts[i].answered;
+        if (facts[i].result != DNS_UNANSWERED || strcmp(facts[i].domain, about->domain) != 0
+            || !address_equal(&facts[i].client, &about->client))
+            continue;
+        asked += facts[i].asked;
+        most = facts[i].asked > most ? facts[i].asked : most;
+    }
+    return most > 1 && asked >= VERDICT_SYNS
+           && (answered > 0 || j->report.remarks[REMARK_ONE_SIDED] == 0);
 }
 
 static void
@@ -1762,12 +2196,11 @@ judge_dns(struct judge *j)
             continue;
         l = judge_lookup(facts, n, &facts[i]);
         hopeless = l.none ? !l.service : l.failed || l.asked_address || !l.service;
-        if (l.first != &facts[i] || l.addresses || !hopeless || judge_has_called(j, &facts[i].client,
-            facts[i].domain, l.last_ns))
+        if (l.first != &facts[i] || l.addresses || !hopeless
+            || judge_has_called(j, &facts[i].client, facts[i].domain, l.last_ns))
             continue;
-        if (l.failed && l.worst->result == DNS_UNANSWERED && j->report.last_ns - l.last_ns < 2 * SECOND
-            && l.worst->asked < VERDICT_SYNS)
-            continue;   /* the answer may come after the end of the capture */
+        if (l.failed && l.worst->result == DNS_UNANSWERED && !judge_is_mute(j, facts, n, l.worst))
+            continue;   /* the answer may only be missing in the capture */
         judge_dns_attempt(j, facts, n, &l);
     }
 }
@@ -1802,7 +2235,8 @@ judge_rule_row(struct judge *j, enum row which)
     struct report *r = &j->report;
     struct report_row *row = &r->rows[which];
     const struct report_violation *s = judge_suspicion(r, which);
-    bool inferred = which == ROW_INNER ? r->internal_known == KNOWN_INFERRED : r->external_known == KNOWN_INFERRED;
+    bool inferred = which == ROW_INNER ? r->internal_known == KNOWN_INFERRED
+                                       : r->external_known == KNOWN_INFERRED;
     enum violation_kind v;
     row->ruling = RULING_CANNOT_TELL;
     if (judge_row_violates(row, &v)) {
@@ -1815,17 +2249,26 @@ judge_rule_row(struct judge *j, enum row which)
     } else if (s != NULL) {
         snprintf(row->why, sizeof row->why, "it may be that %.150s%s", violation_text(s->kind),
             inferred ? "; give --external and --internal to know" : "");
+    } else if (which == ROW_OTHER && row->announced == row->attempted) {
+        row->ruling = RULING_CONFORMS;
+        snprintf(row->why, sizeof row->why,
+            "outward to ports that SRV records of partners announce; let the firewall pass them");
     } else if (which == ROW_OTHER) {
-        snprintf(row->why, sizeof row->why, "connections of which neither side is known to be the edge");
+        snprintf(
+            row->why, sizeof row->why, "connections of which neither side is known to be the edge");
     } else if (row->working == 0) {
         snprintf(row->why, sizeof row->why, "no connection of this row got to work");
     } else if (which == ROW_INNER && j->mtls_unknown > 0) {
-        snprintf(row->why, sizeof row->why, "whether the gateway proved itself with a certificate cannot be seen");
+        snprintf(row->why, sizeof row->why,
+            "whether the gateway proved itself with a certificate cannot be seen");
     } else {
         row->ruling = RULING_CONFORMS;
-        snprintf(row->why, sizeof row->why, "%s%s", inferred ? "if the inferred address is that of the edge" : "",
-            which == ROW_INNER && row->mtls_inferred > 0 ? inferred ? "; mutual TLS inferred from record lengths"
-            : "mutual TLS inferred from record lengths" : "");
+        snprintf(row->why, sizeof row->why, "%s%s",
+            inferred ? "if the inferred address is that of the edge" : "",
+            which == ROW_INNER && row->mtls_inferred > 0
+                ? inferred ? "; mutual TLS inferred from record lengths"
+                           : "mutual TLS inferred from record lengths"
+                : "");
     }
 }
 
@@ -1839,8 +2282,8 @@ judge_exit_code(struct judge *j)
     for (k = 0; k < ROW_COUNT; k++) {
         violates |= r->rows[k].ruling == RULING_VIOLATES;
         if ((j->o.required & 1u << k) != 0 && !r->rows[k].observed) {
-            int n = snprintf(r->missing_rows + len, sizeof r->missing_rows - len, "%s%s", len > 0 ? " " : "",
-                row_word((enum row)k));
+            int n = snprintf(r->missing_rows + len, sizeof r->missing_rows - len, "%s%s",
+                len > 0 ? " " : "", row_word((enum row)k));
             len += n > 0 ? (size_t)n : 0;
         }
     }
@@ -1903,7 +2346,8 @@ judge_remark(struct judge *j, enum remark r, uint64_t frame, const char *detail)
     if (report->remarks[r]++ > 0)
         return;
     report->remark_frame[r] = frame;
-    snprintf(report->remark_detail[r], sizeof report->remark_detail[r], "%s", detail == NULL ? "" : detail);
+    snprintf(report->remark_detail[r], sizeof report->remark_detail[r], "%s",
+        detail == NULL ? "" : detail);
 }
 
 static int

@@ -1,17 +1,27 @@
 /* xmpp.c -- streams by their content, on any port
  *
- * A flow is XMPP when its initiator begins with an XML stream header, or with a TLS ClientHello (what is
- * inside shows then, if there are keys).  Each side has one tokenizer, the very same as in the proxy, so
- * that a server's refusal and our verdict rest on the same reading.
+ * A flow is XMPP when its initiator begins with an XML stream header, or with a TLS ClientHello
+ * (what is inside shows then, if there are keys).  Each side has one tokenizer, the very same as in
+ * the proxy, so that a server's refusal and our verdict rest on the same reading.
  *
  *   bytes --> PLAIN --<proceed/>--> TLS (tls.c) --keys--> PLAIN again, inside
  *     \-----> TLS from the first byte ---------------------^
  *      \----> OTHER: not ours, nothing more is looked at
  *
- * After a gap in plain text a tokenizer cannot go on: the side is given up, the rest is only counted.
- * Tokenizers exist only while there is XML to read, so that an encrypted flow without keys costs nothing.
+ * After a gap in plain text a tokenizer cannot go on: the side is given up, the rest is only
+ * counted. Tokenizers exist only while there is XML to read, so that an encrypted flow without keys
+ * costs nothing.
  */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+/* For huge pages, where there are any (pool.h). */
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+
 #include "analyze.h"
+#include "pool.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +29,11 @@
 
 #define XMPP_HEADER_MAX   16384          /* bytes of a stream header that is read */
 #define XMPP_ELEMENT_MAX  (1u << 20)     /* bytes of an element that is read */
+#define XMPP_PAUSE        10000000000LL  /* a silence that is noted */
 #define XMPP_LAST_EVENTS  16             /* of ATTEMPT_EVENTS_MAX: kept for the end */
+#define XMPP_INSIDE_MAX   4              /* our own walks inside each other: two are enough */
+#define XMPP_FIRST_EVENTS 16             /* events and bytes of their texts that an attempt has */
+#define XMPP_FIRST_TEXTS  1024           /* room for from the start */
 
 #define NS_STREAMS "http://etherx.jabber.org/streams"
 
@@ -50,7 +64,8 @@ struct xmpp {
     struct xmpp_side          *side[2];   /* owned; NULL: none needed now */
     struct tls_session        *tls;       /* owned */
     struct xmpp_records        records[2];
-    bool                       flip;      /* the sides were exchanged after TLS began: its numbers are the old ones */
+    bool                       flip;      /* the sides were exchanged after TLS began: its
+                                           * numbers are the old ones */
     bool                       expected;  /* the port is one of federation */
     bool                       inside;    /* what the tokenizers read was decrypted */
     bool                       decided;   /* the content is known */
@@ -59,6 +74,9 @@ struct xmpp {
     bool                       proceeded_now;
 };
 
+static struct pool side_pool = { sizeof(struct xmpp_side), NULL, NULL };
+static struct pool xmpp_pool = { sizeof(struct xmpp), NULL, NULL };
+
 /* An event in the making, with room for its texts. */
 struct xmpp_news {
     struct event e;
@@ -66,7 +84,8 @@ struct xmpp_news {
 };
 
 /* Before the first XML of a stream that began before the capture did. */
-static const char xmpp_frame[] = "<stream:stream xmlns='jabber:server' xmlns:stream='" NS_STREAMS "' "
+static const char xmpp_frame[] =
+    "<stream:stream xmlns='jabber:server' xmlns:stream='" NS_STREAMS "' "
     "xmlns:db='" NS_DIALBACK "'>";
 
 static struct xe_span
@@ -81,15 +100,43 @@ xmpp_is(struct xe_span s, const char *word)
     return s.at != NULL && s.len == strlen(word) && memcmp(s.at, word, s.len) == 0;
 }
 
+/* As much of a text as there is room for, entities resolved. */
+static size_t
+xmpp_copy_start(char *to, size_t room, struct xe_span s)
+{
+    size_t n = 0;
+    while (s.len > 0) {
+        const char *end = *s.at == '&' ? memchr(s.at, ';', s.len) : NULL;
+        size_t unit = end == NULL ? 1 : (size_t)(end - s.at) + 1;
+        size_t got = xe_xml_unescape(xmpp_span(s.at, unit), to + n, room - n);
+        if (got == SIZE_MAX)
+            break;
+        n += got;
+        s = xmpp_span(s.at + unit, s.len - unit);
+    }
+    return n;
+}
+
+/* Nothing in it is written otherwise than it is meant, as in nearly all that is sent. */
+static bool
+xmpp_is_literal(struct xe_span s)
+{
+    return s.len == 0
+           || (memchr(s.at, '&', s.len) == NULL && memchr(s.at, '\n', s.len) == NULL
+               && memchr(s.at, '\r', s.len) == NULL && memchr(s.at, '\t', s.len) == NULL);
+}
+
 /* Copy text as received into a field, entities resolved, cut where it does not fit. */
 static void
 xmpp_copy(char *to, size_t size, struct xe_span s)
 {
-    size_t n = s.at == NULL ? 0 : xe_xml_unescape(s, to, size - 1);
-    if (n == SIZE_MAX) {
-        n = s.len < size - 1 ? s.len : size - 1;
+    size_t n = s.at == NULL ? 0 : s.len;
+    if (n >= size || !xmpp_is_literal(s))
+        n = xe_xml_unescape(s, to, size - 1);
+    else if (n > 0)
         memcpy(to, s.at, n);
-    }
+    if (n == SIZE_MAX)
+        n = xmpp_copy_start(to, size - 1, s);
     to[n] = '\0';
 }
 
@@ -116,16 +163,45 @@ xmpp_word(char *list, size_t size, const char *word)
 
 static char xmpp_nothing[1] = "";
 
-/* The texts of a recorded event are one allocation, which begins with `from`. */
-static void
-xmpp_event_free(struct event *e)
+/* An attempt with room for what most attempts need: 200,000 of them should not be millions of
+ * allocations. */
+struct xmpp_attempt {
+    struct attempt a;                      /* first: attempt_free is given its address */
+    size_t         used;                   /* bytes of texts */
+    struct event   events[XMPP_FIRST_EVENTS];
+    char           texts[XMPP_FIRST_TEXTS];
+};
+
+static struct pool attempt_pool = { sizeof(struct xmpp_attempt), NULL, NULL };
+
+static struct xmpp_attempt *
+xmpp_attempt(struct attempt *a)
 {
-    if (e->from != xmpp_nothing)
+    return (struct xmpp_attempt *)(void *)a;
+}
+
+static char *
+xmpp_texts_get(struct attempt *a, size_t len)
+{
+    struct xmpp_attempt *mine = xmpp_attempt(a);
+    if (len > sizeof mine->texts - mine->used)
+        return malloc(len);
+    mine->used += len;
+    return mine->texts + mine->used - len;
+}
+
+/* The texts of a recorded event are one piece, which begins with `from`. */
+static void
+xmpp_event_free(struct attempt *a, struct event *e)
+{
+    const struct xmpp_attempt *mine = xmpp_attempt(a);
+    bool inside = (uintptr_t)e->from - (uintptr_t)mine->texts < sizeof mine->texts;
+    if (e->from != xmpp_nothing && !inside)
         free((char *)(uintptr_t)e->from);
 }
 
 static bool
-xmpp_event_copy(struct event *to, const struct event *e)
+xmpp_event_copy(struct attempt *a, struct event *to, const struct event *e)
 {
     const char *const from[4] = { e->from, e->to, e->what, e->text };
     const char **const parts[4] = { &to->from, &to->to, &to->what, &to->text };
@@ -140,7 +216,7 @@ xmpp_event_copy(struct event *to, const struct event *e)
         to->from = to->to = to->what = to->text = xmpp_nothing;
         return true;
     }
-    at = malloc(all);
+    at = xmpp_texts_get(a, all);
     if (at == NULL)
         return false;
     for (i = 0; i < 4; i++) {
@@ -156,36 +232,40 @@ xmpp_event_copy(struct event *to, const struct event *e)
 static bool
 xmpp_event_room(struct attempt *a)
 {
-    unsigned cap = a->cap_events == 0 ? 8 : a->cap_events * 2;
+    unsigned cap = a->cap_events * 2;
+    bool inside = a->events == xmpp_attempt(a)->events;
     struct event *events;
     if (a->nevents < a->cap_events)
         return true;
-    events = realloc(a->events, cap * sizeof *events);
+    events = realloc(inside ? NULL : a->events, cap * sizeof *events);
     if (events == NULL)
         return false;
+    if (inside)
+        memcpy(events, a->events, a->nevents * sizeof *events);
     a->events = events;
     a->cap_events = cap;
     return true;
 }
 
-/* The first ones are kept, and the last XMPP_LAST_EVENTS: the middle of a long stream is left out. */
+/* The first ones are kept, and the last XMPP_LAST_EVENTS: the middle of a long stream is left
+ * out. */
 void
 attempt_event(struct attempt *a, const struct event *e)
 {
     struct event copy;
-    if (!xmpp_event_copy(&copy, e)) {
+    if (!xmpp_event_copy(a, &copy, e)) {
         a->events_left_out++;
         return;
     }
     if (a->nevents == ATTEMPT_EVENTS_MAX) {
         unsigned keep = ATTEMPT_EVENTS_MAX - XMPP_LAST_EVENTS;
-        xmpp_event_free(&a->events[keep]);
+        xmpp_event_free(a, &a->events[keep]);
         memmove(&a->events[keep], &a->events[keep + 1], (XMPP_LAST_EVENTS - 1) * sizeof *a->events);
         a->events_left_out++;
         a->nevents--;
     }
     if (!xmpp_event_room(a)) {
-        xmpp_event_free(&copy);
+        xmpp_event_free(a, &copy);
         a->events_left_out++;
         return;
     }
@@ -195,9 +275,14 @@ attempt_event(struct attempt *a, const struct event *e)
 struct attempt *
 attempt_new(const struct flow *f)
 {
-    struct attempt *a = calloc(1, sizeof *a);
+    struct xmpp_attempt *mine = pool_get(&attempt_pool);
+    struct attempt *a = mine == NULL ? NULL : &mine->a;
     if (a == NULL)
         return NULL;
+    memset(a, 0, sizeof *a);
+    mine->used = 0;
+    a->events = mine->events;
+    a->cap_events = XMPP_FIRST_EVENTS;
     a->flow = *f;
     a->flow.user = NULL;
     a->error_side = a->xml_bad_side = -1;
@@ -213,19 +298,21 @@ attempt_free(struct attempt *a)
     if (a == NULL)
         return;
     for (i = 0; i < a->nevents; i++)
-        xmpp_event_free(&a->events[i]);
-    free(a->events);
+        xmpp_event_free(a, &a->events[i]);
+    if (a->events != xmpp_attempt(a)->events)
+        free(a->events);
     free(a->dialbacks);
     free(a->verdict);
     cert_drop(a->tls.server);
     cert_drop(a->tls.client);
-    free(a);
+    pool_put(&attempt_pool, a);
 }
 
 static struct event *
 xmpp_news(struct xmpp_news *n, enum event_kind kind, int side, uint64_t frame, int64_t time_ns)
 {
-    n->e = (struct event){ kind, XE_KIND_UNKNOWN, side, frame, time_ns, n->from, n->to, n->what, n->text };
+    n->e = (struct event){ kind, XE_KIND_UNKNOWN, side, frame, time_ns, n->from, n->to, n->what,
+        n->text };
     n->from[0] = n->to[0] = n->what[0] = n->text[0] = '\0';
     return &n->e;
 }
@@ -240,7 +327,12 @@ xmpp_tell(struct xmpp *x, const struct event *e)
 
 /* ---- who is who ---- */
 
-#define XMPP_SWAP(type, array) do { type swap = (array)[0]; (array)[0] = (array)[1]; (array)[1] = swap; } while (0)
+#define XMPP_SWAP(type, array)                                                                     \
+    do {                                                                                           \
+        type swap = (array)[0];                                                                    \
+        (array)[0] = (array)[1];                                                                   \
+        (array)[1] = swap;                                                                         \
+    } while (0)
 
 void
 xmpp_turn(struct xmpp *x)
@@ -257,6 +349,7 @@ xmpp_turn(struct xmpp *x)
     XMPP_SWAP(bool, a->stream_end);
     XMPP_SWAP(int64_t, a->stream_end_ns);
     XMPP_SWAP(int64_t, a->last_content_ns);
+    a->pause_side = !a->pause_side;
     XMPP_SWAP(uint64_t, a->stanza_errors);
     XMPP_SWAP(uint16_t, a->last_record);
     for (i = 0; i < 3; i++) {
@@ -299,27 +392,48 @@ xmpp_opened_by(struct xmpp *x, int side)
 static bool
 xmpp_begin_inside(struct xe_xml *xml)
 {
-    struct xe_xml_limits limits = { XMPP_HEADER_MAX, XMPP_ELEMENT_MAX, XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
+    struct xe_xml_limits limits = { XMPP_HEADER_MAX, XMPP_ELEMENT_MAX, XE_XML_DEPTH_MAX,
+        XE_XML_ATTRS_MAX };
     struct xe_xml_event e;
     size_t used;
     xe_xml_init(xml, &limits);
     return xe_xml_next(xml, xmpp_frame, sizeof xmpp_frame - 1, &used, &e) == XE_XML_HEADER;
 }
 
-/* Walk the content of an element with a tokenizer of its own; `child` is told every direct child. */
-static void
-xmpp_children(const struct xe_xml_event *e, void (*child)(void *user, const struct xe_xml_event *c), void *user)
-{
+/* Tokenizers for what is inside of elements, one for each depth.  After a whole element each is
+ * where it was after its header: only after anything else it begins again. */
+static struct xmpp_inside {
     struct xe_xml xml;
+    bool          ready;
+} xmpp_insides[XMPP_INSIDE_MAX + 1];
+
+static unsigned xmpp_depth;
+
+/* Walk the content of an element with a tokenizer of its own; `child` is told every direct
+ * child. */
+static void
+xmpp_children(const struct xe_xml_event *e, void (*child)(void *user, const struct xe_xml_event *c),
+    void *user)
+{
+    struct xmpp_inside *in = &xmpp_insides[xmpp_depth];
     struct xe_xml_event c;
     struct xe_span left = e->inner;
     size_t used;
-    if (xmpp_begin_inside(&xml))
-        while (left.len > 0 && xe_xml_next(&xml, left.at, left.len, &used, &c) == XE_XML_ELEMENT) {
+    if (left.len == 0 || xmpp_depth == XMPP_INSIDE_MAX)
+        return;
+    xmpp_depth++;
+    if (!in->ready) {
+        xe_xml_free(&in->xml);
+        in->ready = xmpp_begin_inside(&in->xml);
+    }
+    while (in->ready && left.len > 0) {
+        in->ready = xe_xml_next(&in->xml, left.at, left.len, &used, &c) == XE_XML_ELEMENT;
+        if (in->ready) {
             child(user, &c);
             left = xmpp_span(left.at + used, left.len - used);
         }
-    xe_xml_free(&xml);
+    }
+    xmpp_depth--;
 }
 
 /* ---- what elements mean ---- */
@@ -354,7 +468,8 @@ xmpp_feature(void *user, const struct xe_xml_event *c)
     } else if (xmpp_is(c->name, "starttls")) {
         a->starttls_offered = true;
         xmpp_children(c, xmpp_required, &a->starttls_required);
-        xmpp_word(a->features, sizeof a->features, a->starttls_required ? "starttls-required" : "starttls");
+        xmpp_word(a->features, sizeof a->features,
+            a->starttls_required ? "starttls-required" : "starttls");
     } else {
         xmpp_copy(name, sizeof name, c->name);
         xmpp_word(a->features, sizeof a->features, name);
@@ -448,7 +563,8 @@ xmpp_dialback_new(struct attempt *a)
 }
 
 static void
-xmpp_dialback_ask(struct xmpp *x, bool verify, const struct xe_xml_event *e, const struct xmpp_news *n)
+xmpp_dialback_ask(
+    struct xmpp *x, bool verify, const struct xe_xml_event *e, const struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
     struct dialback *d = xmpp_dialback_new(a);
@@ -464,13 +580,15 @@ xmpp_dialback_ask(struct xmpp *x, bool verify, const struct xe_xml_event *e, con
         xmpp_put(d->id, sizeof d->id, a->id);
     d->asked_frame = n->e.frame;
     d->asked_ns = n->e.time_ns;
-    if (!verify && a->from[0] == '\0' && n->e.side == 0) {   /* headers before XMPP 1.0 may name nobody */
+    if (!verify && a->from[0] == '\0' && n->e.side == 0) {  /* headers before XMPP 1.0 may name
+                                                             * nobody */
         xmpp_put(a->from, sizeof a->from, n->from);
         xmpp_put(a->to, sizeof a->to, n->to);
     }
 }
 
-/* The answer belongs to the oldest open question of the other side with the same pair of domains. */
+/* The answer belongs to the oldest open question of the other side with the same pair of
+ * domains. */
 static void
 xmpp_dialback_answer(struct xmpp *x, bool verify, const struct xe_xml_event *e, struct xmpp_news *n)
 {
@@ -480,7 +598,8 @@ xmpp_dialback_answer(struct xmpp *x, bool verify, const struct xe_xml_event *e, 
     unsigned i;
     if (strcmp(n->what, "error") == 0) {
         xmpp_children(e, xmpp_error_child, &c);
-        snprintf(n->text, sizeof n->text, "%.63s%s%.90s", c.condition, c.text[0] != '\0' ? ": " : "", c.text);
+        snprintf(n->text, sizeof n->text, "%.63s%s%.90s", c.condition,
+            c.text[0] != '\0' ? ": " : "", c.text);
     }
     for (i = 0; i < a->ndialbacks; i++) {
         d = &a->dialbacks[i];
@@ -497,7 +616,8 @@ xmpp_dialback_answer(struct xmpp *x, bool verify, const struct xe_xml_event *e, 
 }
 
 static void
-xmpp_on_dialback(struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
+xmpp_on_dialback(
+    struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
 {
     bool verify = kind == XE_KIND_DB_VERIFY || kind == XE_KIND_DB_VERIFY_ANSWER;
     if (kind == XE_KIND_DB_VERIFY || kind == XE_KIND_DB_RESULT) {
@@ -513,7 +633,8 @@ xmpp_on_dialback(struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_
 /* ---- SASL, stanzas, everything else ---- */
 
 static void
-xmpp_on_sasl(struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
+xmpp_on_sasl(
+    struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
     struct xmpp_condition c;
@@ -546,9 +667,11 @@ xmpp_body_child(void *user, const struct xe_xml_event *c)
         xmpp_copy(user, sizeof ((struct xmpp_news *)0)->text, c->inner);
 }
 
-/* Stanzas are counted; only the first of each kind and direction, and some errors, become events. */
+/* Stanzas are counted; only the first of each kind and direction, and some errors, become
+ * events. */
 static void
-xmpp_on_stanza(struct xmpp *x, int side, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
+xmpp_on_stanza(struct xmpp *x, int side, enum xe_element_kind kind, const struct xe_xml_event *e,
+    struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
     int row = kind == XE_KIND_MESSAGE ? 0 : kind == XE_KIND_PRESENCE ? 1 : 2;
@@ -576,7 +699,8 @@ xmpp_on_stanza(struct xmpp *x, int side, enum xe_element_kind kind, const struct
 
 /* Elements that say something about the connection.  False: not worth an event. */
 static bool
-xmpp_on_negotiation(struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
+xmpp_on_negotiation(
+    struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
     bool known = a->sm;
@@ -592,8 +716,8 @@ xmpp_on_negotiation(struct xmpp *x, enum xe_element_kind kind, const struct xe_x
         a->tls_failure = true;
     } else if (kind == XE_KIND_AUTH || kind == XE_KIND_SUCCESS || kind == XE_KIND_SASL_FAILURE) {
         xmpp_on_sasl(x, kind, e, n);
-    } else if (kind == XE_KIND_DB_RESULT || kind == XE_KIND_DB_VERIFY || kind == XE_KIND_DB_RESULT_ANSWER
-        || kind == XE_KIND_DB_VERIFY_ANSWER) {
+    } else if (kind == XE_KIND_DB_RESULT || kind == XE_KIND_DB_VERIFY
+               || kind == XE_KIND_DB_RESULT_ANSWER || kind == XE_KIND_DB_VERIFY_ANSWER) {
         xmpp_on_dialback(x, kind, e, n);
     } else if (kind == XE_KIND_TRUNK) {
         a->trunk = true;
@@ -706,10 +830,16 @@ xmpp_on_bad(struct xmpp *x, struct xmpp_side *s, int side, struct xmpp_news *n)
 static struct xmpp_side *
 xmpp_side_open(struct xmpp *x, int side)
 {
-    struct xe_xml_limits limits = { XMPP_HEADER_MAX, XMPP_ELEMENT_MAX, XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
-    if (x->side[side] == NULL && (x->side[side] = calloc(1, sizeof *x->side[side])) != NULL)
-        xe_xml_init(&x->side[side]->xml, &limits);
-    return x->side[side];
+    struct xe_xml_limits limits = { XMPP_HEADER_MAX, XMPP_ELEMENT_MAX, XE_XML_DEPTH_MAX,
+        XE_XML_ATTRS_MAX };
+    struct xmpp_side *s = x->side[side];
+    if (s != NULL || (s = pool_get(&side_pool)) == NULL)
+        return s;
+    xe_xml_init(&s->xml, &limits);         /* which knows best what of it must be cleared */
+    s->broken = false;
+    s->rest = NULL;
+    s->rest_len = s->rest_cap = 0;
+    return x->side[side] = s;
 }
 
 static void
@@ -720,7 +850,7 @@ xmpp_side_close(struct xmpp *x, int side)
         return;
     xe_xml_free(&s->xml);
     free(s->rest);
-    free(s);
+    pool_put(&side_pool, s);
     x->side[side] = NULL;
 }
 
@@ -752,15 +882,16 @@ xmpp_blank(const unsigned char *at, size_t len)
     return n;
 }
 
-/* A header after SASL or TLS begins a new stream on the same side (RFC 6120 4.3.3): the tokenizer would
- * call it an element.  It is recognised by its first bytes. */
+/* A header after SASL or TLS begins a new stream on the same side (RFC 6120 4.3.3): the tokenizer
+ * would call it an element.  It is recognised by its first bytes. */
 static bool
 xmpp_is_restart(const unsigned char *at, size_t len)
 {
     size_t blank = xmpp_blank(at, len);
     at += blank;
     len -= blank;
-    return (len >= 5 && memcmp(at, "<?xml", 5) == 0) || (len >= 14 && memcmp(at, "<stream:stream", 14) == 0);
+    return (len >= 5 && memcmp(at, "<?xml", 5) == 0)
+           || (len >= 14 && memcmp(at, "<stream:stream", 14) == 0);
 }
 
 static void
@@ -775,7 +906,8 @@ xmpp_on_close(struct xmpp *x, int side, struct xmpp_news *n)
 
 /* One step of a side's tokenizer; the bytes used, or SIZE_MAX when it needs more. */
 static size_t
-xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     int side = x->side[1] == s;
     struct xe_xml_event e;
@@ -806,7 +938,8 @@ xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
 
 /* Read XML of one side.  Returns how much of `len` was used before <proceed/> made the rest TLS. */
 static size_t
-xmpp_read(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_read(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     const unsigned char *from = at;
     size_t have = len;
@@ -856,7 +989,8 @@ xmpp_join(struct xmpp *x, int side, const unsigned char *at, size_t len)
 /* ---- TLS ---- */
 
 static void
-xmpp_tls_plaintext(void *user, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_tls_plaintext(
+    void *user, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
 {
     struct xmpp *x = user;
     side ^= x->flip;
@@ -876,6 +1010,14 @@ xmpp_tls_lost(void *user, int side, uint64_t frame)
         s->broken = true;
 }
 
+/* There are keys, so that the content may show what this is. */
+static bool
+xmpp_may_open(const struct xmpp *x)
+{
+    return x->keys != NULL && x->events != NULL && x->events->has_keys != NULL
+           && x->events->has_keys(x->user);
+}
+
 static void
 xmpp_tls_hello(void *user, const struct tls_view *v)
 {
@@ -888,14 +1030,14 @@ xmpp_tls_hello(void *user, const struct tls_view *v)
     if (!a->starttls && xmpp_opened_by(x, side))
         n.e.side = !side;
     xmpp_put(n.to, sizeof n.to, v->sni);
-    snprintf(n.what, sizeof n.what, "up to %s%s%.60s", tls_version_name(v->offered), v->alpn[0] != '\0' ? " ALPN " : "",
-        v->alpn);
+    snprintf(n.what, sizeof n.what, "up to %s%s%.60s", tls_version_name(v->offered),
+        v->alpn[0] != '\0' ? " ALPN " : "", v->alpn);
     xmpp_put(a->sni, sizeof a->sni, v->sni);
     xmpp_put(a->alpn, sizeof a->alpn, v->alpn);
     if (named) {
         a->is_xmpp = true;
         a->by_port = false;
-    } else if (!x->expected && !a->starttls && (v->alpn[0] != '\0' || x->keys == NULL)) {
+    } else if (!x->expected && !a->starttls && (v->alpn[0] != '\0' || !xmpp_may_open(x))) {
         x->unwanted = true;     /* the web, most likely */
     }
     xmpp_tell(x, &n.e);
@@ -907,7 +1049,8 @@ xmpp_tls_server(void *user, const struct tls_view *v)
     struct xmpp *x = user;
     struct attempt *a = x->attempt;
     struct xmpp_news n;
-    xmpp_news(&n, EVENT_TLS_SERVER, !(v->client_side ^ x->flip), v->server_hello_frame, a->last_content_ns[1]);
+    xmpp_news(&n, EVENT_TLS_SERVER, !(v->client_side ^ x->flip), v->server_hello_frame,
+        a->last_content_ns[1]);
     snprintf(n.what, sizeof n.what, "%s %s", tls_version_name(v->version), v->cipher_name);
     xmpp_tell(x, &n.e);
 }
@@ -920,7 +1063,8 @@ xmpp_tls_certificate(void *user, int side, const struct cert *c, uint64_t frame,
     xmpp_news(&n, EVENT_TLS_CERT, side ^ x->flip, frame, time_ns);
     xmpp_put(n.from, sizeof n.from, c->subject);
     xmpp_put(n.what, sizeof n.what, c->names);
-    snprintf(n.text, sizeof n.text, "%s%.140s", c->self_signed ? "self-signed" : "issuer ", c->self_signed ? "" : c->issuer);
+    snprintf(n.text, sizeof n.text, "%s%.140s", c->self_signed ? "self-signed" : "issuer ",
+        c->self_signed ? "" : c->issuer);
     xmpp_tell(x, &n.e);
 }
 
@@ -930,7 +1074,8 @@ xmpp_tls_up(void *user, const struct tls_view *v)
     struct xmpp *x = user;
     struct xmpp_news n;
     xmpp_news(&n, EVENT_TLS_UP, !(v->client_side ^ x->flip), v->finished_frame, v->finished_ns);
-    snprintf(n.what, sizeof n.what, "%s %s%s", tls_version_name(v->version), v->cipher_name, v->resumed ? " resumed" : "");
+    snprintf(n.what, sizeof n.what, "%s %s%s", tls_version_name(v->version), v->cipher_name,
+        v->resumed ? " resumed" : "");
     x->attempt->tls_up_ns = v->finished_ns;
     xmpp_tell(x, &n.e);
 }
@@ -941,7 +1086,8 @@ xmpp_tls_alert(void *user, int side, int level, int description, uint64_t frame,
     struct xmpp *x = user;
     struct xmpp_news n;
     xmpp_news(&n, EVENT_TLS_ALERT, side ^ x->flip, frame, time_ns);
-    snprintf(n.what, sizeof n.what, "%s (%d)%s", tls_alert_name(description), description, level == 2 ? " fatal" : "");
+    snprintf(n.what, sizeof n.what, "%s (%d)%s", tls_alert_name(description), description,
+        level == 2 ? " fatal" : "");
     xmpp_tell(x, &n.e);
 }
 
@@ -967,8 +1113,9 @@ xmpp_tls_encrypted(void *user, int side, uint64_t frame, int64_t time_ns)
 static void
 xmpp_start_tls(struct xmpp *x)
 {
-    static const struct tls_events events = { xmpp_tls_plaintext, xmpp_tls_hello, xmpp_tls_up, xmpp_tls_alert,
-        xmpp_tls_broken, xmpp_tls_server, xmpp_tls_certificate, xmpp_tls_encrypted, xmpp_tls_lost };
+    static const struct tls_events events = { xmpp_tls_plaintext, xmpp_tls_hello, xmpp_tls_up,
+        xmpp_tls_alert, xmpp_tls_broken, xmpp_tls_server, xmpp_tls_certificate, xmpp_tls_encrypted,
+        xmpp_tls_lost };
     struct attempt *a = x->attempt;
     int i;
     for (i = 0; i < 2; i++) {
@@ -990,17 +1137,20 @@ xmpp_record(struct xmpp *x, int side, uint64_t frame, int64_t time_ns)
     const struct xmpp_records *r = &x->records[side];
     uint16_t len = (uint16_t)(r->head[3] << 8 | r->head[4]);
     uint16_t version = tls_seen(x->tls)->version;
-    if (version == 0 || (version < 0x0304 && a->tls_up_ns == 0) || (r->head[0] != 21 && r->head[0] != 23))
+    if (version == 0 || (version < 0x0304 && a->tls_up_ns == 0)
+        || (r->head[0] != 21 && r->head[0] != 23))
         return;
     if (a->nrecords < ATTEMPT_RECORDS_MAX)
-        a->records[a->nrecords] = (struct record_seen){ time_ns, frame, len, r->head[0], (uint8_t)side };
+        a->records[a->nrecords] =
+            (struct record_seen){ time_ns, frame, len, r->head[0], (uint8_t)side };
     a->nrecords++;
     if (r->head[0] == 23)
         a->last_record[side] = len;
 }
 
 static void
-xmpp_records(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_records(
+    struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
 {
     struct xmpp_records *r = &x->records[side];
     while (len > 0 && !r->lost) {
@@ -1021,7 +1171,8 @@ xmpp_records(struct xmpp *x, int side, const unsigned char *at, size_t len, uint
 }
 
 static void
-xmpp_push_tls(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_push_tls(
+    struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
 {
     if (x->tls == NULL || len == 0)
         return;
@@ -1035,9 +1186,10 @@ struct xmpp *
 xmpp_open(struct attempt *a, bool expected, struct tls_keys *keys, struct tls_certs *certs,
     const struct xmpp_events *events, void *user)
 {
-    struct xmpp *x = calloc(1, sizeof *x);
+    struct xmpp *x = pool_get(&xmpp_pool);
     if (x == NULL)
         return NULL;
+    memset(x, 0, sizeof *x);
     x->attempt = a;
     x->expected = expected;
     x->keys = keys;
@@ -1046,6 +1198,27 @@ xmpp_open(struct attempt *a, bool expected, struct tls_keys *keys, struct tls_ce
     x->user = user;
     a->is_xmpp = a->by_port = expected;
     return x;
+}
+
+/* The called server talks first: some other service greets. */
+static bool
+xmpp_is_banner(const struct attempt *a, int side)
+{
+    return side == 1 && a->flow.evidence <= EVIDENCE_SYNACK && a->last_content_ns[0] == 0;
+}
+
+/* Somebody speaks after a long silence, and who was silent has not answered yet. */
+static void
+xmpp_note_pause(struct attempt *a, int side, int64_t time_ns)
+{
+    const int64_t *said = a->last_content_ns;
+    int64_t last = said[0] > said[1] ? said[0] : said[1];
+    if (last != 0 && time_ns - last > XMPP_PAUSE) {
+        a->pause_ns = time_ns - last;
+        a->pause_side = (uint8_t)side;
+    } else if (side != a->pause_side) {
+        a->pause_ns = 0;
+    }
 }
 
 /* The first byte decides, whichever side it is from. */
@@ -1059,33 +1232,43 @@ xmpp_decide(struct xmpp *x, int side, const unsigned char *at, size_t len)
         return;
     if (at[blank] == '<') {
         a->content = CONTENT_XMPP;
-    } else if (at[0] == 0x16 || (a->flow.midstream && at[0] >= 20 && at[0] <= 23 && len > 1 && at[1] == 3)) {
+    } else if (at[0] == 0x16
+               || (a->flow.midstream && at[0] >= 20 && at[0] <= 23 && len > 1 && at[1] == 3)) {
         a->content = CONTENT_TLS;
         xmpp_start_tls(x);
     } else {
-        a->content = CONTENT_OTHER;
         x->unwanted = !x->expected;
         a->not_stream = !a->flow.midstream && (a->remarks & 1u << REMARK_GAP) == 0;
         a->wrong_side = (uint8_t)side;
+        if (xmpp_is_banner(a, side) && xmpp_side_open(x, side) != NULL) {
+            x->side[side]->broken = true;
+            x->decided = false;     /* what the caller says then is of interest still */
+        } else {
+            a->content = CONTENT_OTHER;
+        }
     }
 }
 
-/* TLS begins where XML should be: <proceed/> was missed, for want of packets or of a whole direction. */
+/* TLS begins where XML should be: <proceed/> was missed, for want of packets or of a whole
+ * direction. */
 static bool
 xmpp_tls_unannounced(struct xmpp *x, int side, const unsigned char *at, size_t len)
 {
     const struct xmpp_side *s = x->side[side];
-    return at[0] == 0x16 && (x->attempt->starttls_asked || s == NULL || s->broken) && tls_begins(at, len);
+    return at[0] == 0x16 && (x->attempt->starttls_asked || s == NULL || s->broken)
+           && tls_begins(at, len);
 }
 
 bool
-xmpp_push(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_push(
+    struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
 {
     struct attempt *a = x->attempt;
     bool first = a->last_content_ns[side] == 0;
     size_t used;
     if (len == 0 || x->unwanted)
         return !x->unwanted;
+    xmpp_note_pause(a, side, time_ns);
     a->last_content_ns[side] = time_ns;
     if (!x->decided)
         xmpp_decide(x, side, at, len);
@@ -1167,5 +1350,53 @@ xmpp_close(struct xmpp *x)
     }
     xmpp_side_close(x, 0);
     xmpp_side_close(x, 1);
-    free(x);
+    pool_put(&xmpp_pool, x);
+}
+
+static unsigned char
+xmpp_touch(const void *at)
+{
+    return *(const volatile unsigned char *)at;
+}
+
+/* What reading XML and an event look at first: an event is likely as long as there is XML. */
+static void
+xmpp_expect_xml(const struct xmpp *x)
+{
+    const struct xmpp_attempt *mine = xmpp_attempt(x->attempt);
+    int i;
+    for (i = 0; i < 2; i++)
+        if (x->side[i] != NULL) {
+            xmpp_touch(&x->side[i]->xml);
+            xmpp_touch(&x->side[i]->rest);
+        }
+    if (mine->a.nevents < XMPP_FIRST_EVENTS && mine->used < sizeof mine->texts) {
+        xmpp_touch(&mine->events[mine->a.nevents]);
+        xmpp_touch(&mine->texts[mine->used]);
+    }
+}
+
+void
+xmpp_expect(struct xmpp *const *x, size_t n)
+{
+    const struct attempt *a[CAPTURE_BATCH];
+    const struct tls_session *tls[CAPTURE_BATCH];
+    size_t i, at;
+    for (i = 0; i < n; i++) {
+        a[i] = x[i]->attempt;
+        tls[i] = x[i]->tls;
+        for (at = POOL_LINE; at < sizeof *x[i]; at += POOL_LINE)
+            xmpp_touch((const char *)x[i] + at);
+    }
+    for (i = 0; i < n; i++) {
+        xmpp_touch(&a[i]->content);
+        xmpp_touch(&a[i]->flow.midstream);
+        xmpp_touch(&a[i]->last_content_ns);
+        xmpp_touch(&a[i]->nevents);
+        if (tls[i] != NULL)
+            tls_expect(tls[i]);
+    }
+    for (i = 0; i < n; i++)
+        if (tls[i] == NULL || a[i]->nrecords == 0)
+            xmpp_expect_xml(x[i]);
 }

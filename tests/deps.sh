@@ -11,7 +11,7 @@
 set -eu
 
 build='gcc make libc6-dev pkg-config libmbedtls-dev libmxml-dev libc-ares-dev libpcap-dev'
-test="$build clang libcmocka-dev libexpat1-dev perl python3 openssl dnsmasq-base
+test="$build clang libclang-rt-dev libcmocka-dev libexpat1-dev perl python3 openssl dnsmasq-base
       prosody lua-unbound ejabberd jabberd2"
 
 case ${1:-test} in
@@ -93,8 +93,9 @@ install_missing() {
 }
 if ! install_missing; then
     $as_root apt-get -qq update
-    # A distribution may lack one of the servers; the tests that need it are then skipped.
-    for package in prosody lua-unbound ejabberd jabberd2; do
+    # A distribution may lack one of the servers, or libFuzzer as a package of its own; the tests
+    # that need it are then skipped.
+    for package in libclang-rt-dev prosody lua-unbound ejabberd jabberd2; do
         case " $missing " in
         *" $package "*)
             apt-cache show "$package" >/dev/null 2>&1 && continue

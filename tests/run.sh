@@ -7,9 +7,11 @@
 #   tests/analyze/test_*.c                   compiled with the stages of the analyzer, and run
 #   tests/embed/*.c                          compiled, linked with xmppedge.c without main, and run
 #   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own for FUZZ_SECONDS
-#   tests/*.t, tests/live/*.t                executed
+#   tests/analyze/fuzz_*.c                   the same, with the stages of the analyzer
+#   tests/*.t, tests/*/*.t                   executed
 #
 # run.sh --list STAGE prints the tests of a stage, in order of cost, and fails when there is none.
+# run.sh --with-stages SOURCE PROGRAM compiles with sanitizers and with the stages of the analyzer.
 #
 # CC, STD, WARN and LIBS come from the Makefile.
 set -eu
@@ -31,8 +33,8 @@ list() {
                  tests/check_readme.sh tests/check_install.sh tests/check_builds.sh ;;
     unit)  files tests/unit/test_*.c ;;
     talk)  files tests/talk/talk.c ;;
-    analyze) files tests/analyze/test_capture.c tests/analyze/test_packet.c tests/analyze/real.t ;;
-    fuzz)  files tests/fuzz/fuzz_*.c ;;
+    analyze) files tests/analyze/test_*.c tests/analyze/*.t ;;
+    fuzz)  files tests/fuzz/fuzz_*.c tests/analyze/fuzz_*.c ;;
     embed) files tests/embed/*.c ;;
     whole) files tests/*.t tests/embed/*.c ;;
     live)  files tests/live/*.t ;;
@@ -60,33 +62,42 @@ build() {
     mv "$program.new" "$program"
 }
 
-# The stages of the analyzer as objects, for all of its tests.
+# The objects in a folder are made by one command; another one has a folder of its own.
+stages_folder() { echo "$out/stages.$(echo "$*" | cksum | cut -d' ' -f1)"; }
+
+# stages COMPILER FLAG...: the stages of the analyzer as objects, for all tests compiled this way.
 stages() {
-    mkdir -p "$out/stages"
+    folder=$(stages_folder "$@")
+    mkdir -p "$folder"
     for source in analyze/*.c xmppedge.c; do
-        object=$out/stages/$(basename "$source" .c).o
+        object=$folder/$(basename "$source" .c).o
         [ "$source" != analyze/analyze.c ] || continue
-        if [ -f "$object" ] && [ -z "$(find "$source" analyze/*.h xmppedge.h -newer "$object")" ]; then
+        if [ -f "$object" ] &&
+            [ -z "$(find "$source" analyze/*.h xmppedge.h -newer "$object")" ]; then
             continue
         fi
-        # shellcheck disable=SC2086
-        $CC $STD $SANITIZE -DXMPPEDGE_LANGUAGE_ONLY -c -o "$object.$$" "$source"
+        "$@" -DXMPPEDGE_LANGUAGE_ONLY -c -o "$object.$$" "$source" || return
         mv "$object.$$" "$object"
     done
 }
 
-# A test links the stages that it does not include.
-build_stage_test() {
-    stages
+# stages_besides SOURCE COMPILER FLAG...: the objects of the stages that it does not include.
+stages_besides() {
     source=$1
-    program=$2
-    set --
-    for object in "$out"/stages/*.o; do
-        grep -q "analyze/$(basename "$object" .o)\.c\"" "$source" || set -- "$@" "$object"
+    shift
+    for object in "$(stages_folder "$@")"/*.o; do
+        grep -q "analyze/$(basename "$object" .o)\.c\"" "$source" || echo "$object"
     done
+}
+
+# build_stage_test SOURCE PROGRAM
+build_stage_test() {
     # shellcheck disable=SC2086
-    $CC $STD -Wno-unused-function $SANITIZE -o "$program.$$" "$source" "$@" -lcmocka -lpcap $LIBS
-    mv "$program.$$" "$program"
+    stages $CC $STD $SANITIZE
+    # shellcheck disable=SC2046,SC2086
+    $CC $STD -Wno-unused-function $SANITIZE -o "$2.$$" "$1" \
+        $(stages_besides "$1" $CC $STD $SANITIZE) -lcmocka -lpcap $LIBS
+    mv "$2.$$" "$2"
 }
 
 # check NAME COMMAND...: one command is one test.
@@ -102,25 +113,51 @@ check() {
     fi
 }
 
+# libFuzzer comes with clang, and on Debian in a package of its own.
+has_fuzzer() {
+    echo 'int LLVMFuzzerTestOneInput(const char *at, unsigned long n) { return !at && n; }' |
+        clang -fsanitize=fuzzer,address,undefined -w -x c -o "$out/has_fuzzer.$$" - >/dev/null 2>&1 &&
+        rm "$out/has_fuzzer.$$"
+}
+
+# build_fuzzer SOURCE PROGRAM
+build_fuzzer() {
+    sanitize='-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all'
+    objects=
+    # shellcheck disable=SC2086
+    case $1 in
+    */analyze/*)
+        stages clang $STD -w $sanitize -fsanitize=fuzzer-no-link || return
+        objects="$(stages_besides "$1" clang $STD -w $sanitize -fsanitize=fuzzer-no-link) -lpcap" ;;
+    esac
+    # shellcheck disable=SC2086
+    clang $STD -w $sanitize -fsanitize=fuzzer -DFUZZ_LIBFUZZER -o "$2.$$" "$1" $objects $LIBS &&
+        mv "$2.$$" "$2"
+}
+
 fuzz() {
     name=$(basename "$1" .c)
-    build "$1" "$out/$name"
+    corpus=tests/fuzz/corpus/${name#fuzz_}
     echo 1..2
+    case $1 in
+    */analyze/*) build_stage_test "$1" "$out/$name" ;;
+    *)           build "$1" "$out/$name" ;;
+    esac
     # shellcheck disable=SC2046
-    if text=$("$out/$name" $(files "tests/fuzz/corpus/${name#fuzz_}"/*) 2>&1); then
+    if ! files "$corpus"/* | grep -q .; then
+        echo "not ok 1 - there is no corpus of $name"
+    elif text=$("$out/$name" $(files "$corpus"/*) 2>&1); then
         echo "ok 1 - the corpus of $name"
     else
-        echo "$text" | sed 's/^/# /'
+        echo "$text" | tail -n 40 | sed 's/^/# /'
         echo "not ok 1 - the corpus of $name"
     fi
-    # libFuzzer comes with clang, and on Debian in a package of its own.
     mkdir -p "$out/corpus/$name"
-    # shellcheck disable=SC2086
-    if ! clang $STD -w -O1 -g1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-            -DFUZZ_LIBFUZZER -o "$out/$name.lib" "$1" $LIBS >"$out/$name.log" 2>&1; then
+    if ! has_fuzzer; then
         echo "ok 2 - $name with new inputs # SKIP no libFuzzer here"
-    elif "$out/$name.lib" -max_total_time="${FUZZ_SECONDS:-10}" -artifact_prefix="$out/$name-" \
-            "$out/corpus/$name" "tests/fuzz/corpus/${name#fuzz_}" >"$out/$name.log" 2>&1; then
+    elif build_fuzzer "$1" "$out/$name.lib" >"$out/$name.log" 2>&1 &&
+        "$out/$name.lib" -max_total_time="${FUZZ_SECONDS:-5}" -timeout=20 -rss_limit_mb=3000 \
+            -artifact_prefix="$out/$name-" "$out/corpus/$name" "$corpus" >"$out/$name.log" 2>&1; then
         echo "ok 2 - $name with new inputs"
     else
         tail -n 40 "$out/$name.log" | sed 's/^/# /'
@@ -143,6 +180,7 @@ talk() {
 
 case ${1:?run.sh FILE, or run.sh --list STAGE} in
 --list)      case ${2:?a stage} in quick) list quick ;; *) some "$2" ;; esac ;;
+--with-stages) build_stage_test "${2:?a source}" "${3:?a program}" ;;
 *.awk)       check "$(basename "$1" .awk)" awk -f "$1" xmppedge.c ;;
 */fuzz_*.c)  fuzz "$1" ;;
 */talk.c)    talk "$1" ;;

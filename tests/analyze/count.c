@@ -24,7 +24,7 @@ struct run {
     struct flow_table    *flows;
     bool                  verbose;
     uint64_t              data, gaps, bytes, packet_count;
-    uint64_t              sum;               /* of all content: reading must not be optimised away */
+    uint64_t sum; /* of all content: reading must not be optimised away */
     uint64_t              remarks[REMARK_COUNT];
 };
 
@@ -99,8 +99,8 @@ run_gap(void *user, struct flow *f, int side, uint64_t missing, uint64_t frame, 
     (void)time_ns;
     run->gaps++;
     if (run->verbose) {
-        printf("  gap %" PRIu64 " of %" PRIu64 " side %d frame %" PRIu64 "\n", missing, f->number, side,
-            frame);
+        printf("  gap %" PRIu64 " of %" PRIu64 " side %d frame %" PRIu64 "\n", missing, f->number,
+            side, frame);
     }
 }
 
@@ -113,9 +113,9 @@ run_closed(void *user, struct flow *f)
     if (!run->verbose) {
         return;
     }
-    printf("  %" PRIu64 " %s:%u -> %s:%u by %s%s%s, %s; %" PRIu64 "+%" PRIu64 " bytes, %" PRIu64 "+%"
-        PRIu64 " packets, %" PRIu64 "+%" PRIu64 " retransmitted, %" PRIu64 "+%" PRIu64
-        " lost, icmp %d, syns %u+%u, if %u\n",
+    printf("  %" PRIu64 " %s:%u -> %s:%u by %s%s%s, %s; %" PRIu64 "+%" PRIu64 " bytes, %" PRIu64
+           "+%" PRIu64 " packets, %" PRIu64 "+%" PRIu64 " retransmitted, %" PRIu64 "+%" PRIu64
+           " lost, icmp %d, syns %u+%u, if %u\n",
         f->number, address_text(&f->side[0].address, a, sizeof a), f->side[0].port,
         address_text(&f->side[1].address, b, sizeof b), f->side[1].port,
         flow_evidence_word(f->evidence), f->midstream ? ", midstream" : "",
@@ -128,7 +128,8 @@ run_closed(void *user, struct flow *f)
 static const struct capture_events capture_news = { run_frame, run_keys, run_drops, run_remark,
     run_soon };
 static const struct packet_events packet_news = { run_packet, run_remark };
-static const struct flow_events flow_news = { NULL, run_data, run_gap, run_closed, run_remark, NULL };
+static const struct flow_events flow_news = { NULL, run_data, run_gap, run_closed, run_remark,
+    NULL };
 
 static void
 run_print(const struct run *run, struct capture *c, const char *name)
@@ -143,9 +144,11 @@ run_print(const struct run *run, struct capture *c, const char *name)
     getrusage(RUSAGE_SELF, &u);
     double s = (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6
         + (double)u.ru_stime.tv_sec + (double)u.ru_stime.tv_usec / 1e6;
-    printf("  packets %" PRIu64 ", data %" PRIu64 ", bytes %" PRIu64 ", gaps %" PRIu64 ", open most %u, "
-        "pending most %zu, cpu %.3f s, %ld kB\n", run->packet_count, run->data, run->bytes, run->gaps,
-        n.open_most, n.pending_most, s, u.ru_maxrss);
+    printf("  packets %" PRIu64 ", data %" PRIu64 ", bytes %" PRIu64 ", gaps %" PRIu64
+           ", open most %u, "
+           "pending most %zu, cpu %.3f s, %ld kB\n",
+        run->packet_count, run->data, run->bytes, run->gaps, n.open_most, n.pending_most, s,
+        u.ru_maxrss);
 }
 
 static bool

@@ -68,8 +68,8 @@ lower_opened(void *user, struct flow *f)
 }
 
 static void
-lower_data(void *user, struct flow *f, int side, const unsigned char *at, size_t len, uint64_t frame,
-    int64_t time_ns)
+lower_data(void *user, struct flow *f, int side, const unsigned char *at, size_t len,
+    uint64_t frame, int64_t time_ns)
 {
     struct lower *l = user;
     (void)time_ns;

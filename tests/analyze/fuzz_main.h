@@ -1,7 +1,8 @@
 /* fuzz_main.h -- runs a fuzz target over files, for compilers without a fuzzer and for the corpus
  *
  *      fuzz_NAME FILE ...            each file once
- *      fuzz_NAME -n COUNT FILE ...   and each COUNT times more, with a few bytes changed; always the same
+ *      fuzz_NAME -n COUNT FILE ...   and each COUNT times more with a few bytes changed, always
+ *                                    the same
  *
  * Compile with -DFUZZ_LIBFUZZER and -fsanitize=fuzzer to leave main() to libFuzzer.
  */
@@ -39,7 +40,8 @@ fuzz_change(uint8_t *at, size_t len, uint64_t *seed)
         size_t where = (size_t)(fuzz_random(seed) % len);
         uint64_t how = fuzz_random(seed) % 4;
         unsigned v = at[where];
-        v = how == 0 ? odd[fuzz_random(seed) % sizeof odd] : how == 1 ? v ^ 1u << fuzz_random(seed) % 8
+        v = how == 0 ? odd[fuzz_random(seed) % sizeof odd]
+            : how == 1 ? v ^ 1u << fuzz_random(seed) % 8
             : how == 2 ? v + 1 : (unsigned)(fuzz_random(seed) & 0xFF);
         at[where] = (uint8_t)(v & 0xFF);
     }

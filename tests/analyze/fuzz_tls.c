@@ -1,14 +1,21 @@
 /* fuzz_tls.c -- tls.c fed with anything
  *
- *     clang -fsanitize=fuzzer,address,undefined -DFUZZ_LIBFUZZER fuzz_tls.c ...      with libFuzzer
- *     cc fuzz_tls.c ...; ./fuzz_tls [-n rounds] file...                              runs or mutates a corpus
- *     cc -DFUZZ_MAKE fuzz_tls.c ... -lpcap; ./make NAME.pcap NAME.keys out           makes one
+ *     clang -fsanitize=fuzzer,address,undefined -DFUZZ_LIBFUZZER fuzz_tls.c ...
+ *     cc fuzz_tls.c ...; ./fuzz_tls [-n rounds] FILE ...       each once, and changed so many times
+ *     cc -DFUZZ_MAKE fuzz_tls.c ... -lpcap; ./make NAME.pcap NAME.keys OUT         makes an input
  *
- * An input is: two bytes of length and as much key log, then steps: one byte (bit 0: side, bit 1: gap, bit 2:
- * key log), two bytes of length, and as many bytes.  Records are "opened" by leaving out the tag, so that the
- * fuzzer reaches what lies behind the encryption; a tag that ends in 0xff does not open.  In a corpus made
- * from a capture the sealed records hold their plaintext.
+ * An input is: two bytes of length and as much key log, then steps: one byte (bit 0: side, bit 1:
+ * gap, bit 2: key log), two bytes of length, and as many bytes.  Records are "opened" by leaving
+ * out the tag, so that the fuzzer reaches what lies behind the encryption; a tag that ends in 0xff
+ * does not open.  In a corpus made from a capture the sealed records hold their plaintext.
  */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+
 #include <stddef.h>
 #include <string.h>
 
@@ -20,11 +27,13 @@ static size_t        opened_len;
 #endif
 
 static int
-fuzz_open(mbedtls_cipher_context_t *ctx, const unsigned char *iv, size_t iv_len, const unsigned char *ad, size_t ad_len,
-    const unsigned char *input, size_t input_len, unsigned char *output, size_t output_len, size_t *done, size_t tag)
+fuzz_open(mbedtls_cipher_context_t *ctx, const unsigned char *iv, size_t iv_len,
+    const unsigned char *ad, size_t ad_len, const unsigned char *input, size_t input_len,
+    unsigned char *output, size_t output_len, size_t *done, size_t tag)
 {
 #ifdef FUZZ_MAKE
-    int bad = mbedtls_cipher_auth_decrypt_ext(ctx, iv, iv_len, ad, ad_len, input, input_len, output, output_len, done, tag);
+    int bad = mbedtls_cipher_auth_decrypt_ext(
+        ctx, iv, iv_len, ad, ad_len, input, input_len, output, output_len, done, tag);
     opened_len = bad == 0 ? *done : opened_len;
     if (bad == 0)
         memcpy(opened, output, *done);
@@ -47,7 +56,8 @@ fuzz_open(mbedtls_cipher_context_t *ctx, const unsigned char *iv, size_t iv_len,
 #include "../../analyze/tls.c"
 
 static void
-on_plaintext(void *user, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+on_plaintext(
+    void *user, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
 {
     unsigned *sum = user;
     (void)side;
@@ -86,8 +96,8 @@ on_alert(void *user, int side, int level, int description, uint64_t frame, int64
     (void)tls_alert_name(description);
 }
 
-static const struct tls_events events = { on_plaintext, on_view, on_view, on_alert, NULL, on_view, on_certificate, NULL,
-    NULL };
+static const struct tls_events events = { on_plaintext, on_view, on_view, on_alert, NULL, on_view,
+    on_certificate, NULL, NULL };
 
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
 
@@ -191,7 +201,8 @@ main(int argc, char **argv)
 #include "tls_test_reader.h"
 
 static void
-step_write(FILE *out, int what, const unsigned char *head, size_t head_len, const unsigned char *at, size_t len, size_t zeros)
+step_write(FILE *out, int what, const unsigned char *head, size_t head_len, const unsigned char *at,
+    size_t len, size_t zeros)
 {
     size_t total = head_len + len + zeros;
     fputc(what, out);

@@ -450,7 +450,9 @@ a_filter_is_compiled_for_each_interface(void **state)
     }
     put_packet(1, 0, "neither", 0);
     read_built("tcp port 5269");
-    expect("1 file 0 if 0 link 101 dir 0 0.000000000 '' 40\n2 file 0 if 1 link 1 dir 0 0.000000000 '' 54\n");
+    expect(
+        "1 file 0 if 0 link 101 dir 0 0.000000000 '' 40\n"
+        "2 file 0 if 1 link 1 dir 0 0.000000000 '' 54\n");
 }
 
 static void
@@ -532,9 +534,12 @@ files_are_merged_by_time(void **state)
     assert_true(capture_add_file(capture, names[0], why, sizeof why));
     assert_true(capture_add_file(capture, names[1], why, sizeof why));
     run();
-    expect("1 file 0 if 0 link 1 dir 0 1.000000000 'a' 1\n"
-        "2 file 1 if 1 link 101 dir 0 2.000000000 'b' 1\n3 file 1 if 1 link 101 dir 0 3.000000000 'c' 1\n"
-        "4 file 0 if 0 link 1 dir 0 4.000000000 'd' 1\n5 file 1 if 1 link 101 dir 0 4.000000000 'e' 1\n");
+    expect(
+        "1 file 0 if 0 link 1 dir 0 1.000000000 'a' 1\n"
+        "2 file 1 if 1 link 101 dir 0 2.000000000 'b' 1\n"
+        "3 file 1 if 1 link 101 dir 0 3.000000000 'c' 1\n"
+        "4 file 0 if 0 link 1 dir 0 4.000000000 'd' 1\n"
+        "5 file 1 if 1 link 101 dir 0 4.000000000 'e' 1\n");
     assert_int_equal(capture_file_at(capture, 1)->format, CAPTURE_PCAPNG);
 }
 
@@ -673,7 +678,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(pcap_is_read_in_both_byte_orders_and_resolutions), TEST(time_stamps_are_good_beyond_2038),
+        TEST(pcap_is_read_in_both_byte_orders_and_resolutions),
+        TEST(time_stamps_are_good_beyond_2038),
         TEST(a_cut_file_is_read_up_to_the_cut), TEST(a_damaged_record_ends_the_file),
         TEST(what_is_no_capture_is_refused_with_a_reason), TEST(a_wrong_filter_is_refused_at_once),
         TEST(a_filter_leaves_out_frames_and_keeps_their_numbers),

@@ -214,7 +214,9 @@ without_a_handshake_the_port_is_evidence(void **state)
     (void)state;
     send(1, 1, A, 5001, 1001, "hi");
     flow_end(table);
-    expect("open 1 port 40000\nremark midstream at 1\ndata 1 hi at 1\nremark one-sided at 1\nclosed 1 capture-end\n");
+    expect(
+        "open 1 port 40000\nremark midstream at 1\ndata 1 hi at 1\nremark one-sided at 1\n"
+        "closed 1 capture-end\n");
     assert_true(seen.midstream);
 }
 
@@ -226,7 +228,9 @@ content_corrects_the_port(void **state)
     send(1, 1, A, 5001, 1001, "<?xml");
     send(2, 0, A, 1001, 5006, "yes");
     flow_end(table);
-    expect("open 1 port 40000\nremark midstream at 1\ndata 0 <?xml at 1\ndata 1 yes at 2\nclosed 1 capture-end\n");
+    expect(
+        "open 1 port 40000\nremark midstream at 1\ndata 0 <?xml at 1\ndata 1 yes at 2\n"
+        "closed 1 capture-end\n");
     assert_int_equal(seen.evidence, EVIDENCE_CONTENT);
     assert_int_equal(seen.side[0].port, 5269);
     assert_int_equal(seen.side[0].bytes, 5);
@@ -290,6 +294,20 @@ a_lost_synack_leaves_its_base_in_the_ack(void **state)
 /* ---- order ----------------------------------------------------------------------------------- */
 
 static void
+what_waits_before_a_new_base_is_forgotten(void **state)
+{
+    (void)state;
+    send(0, 0, S, 1000, 0, "");
+    send(1, 0, A, 1011, 5001, "from another beginning");
+    send(2, 0, S | A, 1020, 5001, "");
+    send(3, 0, A, 1021, 5001, "hello");
+    send(4, 1, A, 5001, 1026, "");
+    flow_end(table);
+    assert_int_equal(seen.side[0].bytes + seen.side[1].bytes, 5);
+    assert_int_equal(seen.side[0].lost + seen.side[1].lost, 0);
+}
+
+static void
 segments_are_put_in_order(void **state)
 {
     (void)state;
@@ -337,7 +355,9 @@ a_frame_that_is_there_twice_is_no_retransmission(void **state)
         send(3, 0, A, 1001, 5001, "hello");
     }
     flow_end(table);
-    expect(OPEN "data 0 hello at 4\nremark duplicates at 5\nremark duplicates at 6\nclosed 1 capture-end\n");
+    expect(OPEN
+        "data 0 hello at 4\nremark duplicates at 5\nremark duplicates at 6\n"
+        "closed 1 capture-end\n");
     assert_int_equal(seen.side[0].retransmitted, 0);
 }
 
@@ -351,7 +371,9 @@ other_bytes_the_second_time_are_remarked_and_dropped(void **state)
     send(301, 0, A, 1008, 5001, "world");  /* behind a hole of two */
     send(302, 0, A, 1006, 5001, "..WORLD!");
     flow_end(table);
-    expect(OPEN "data 0 hello at 4\nremark overlap at 5\nremark overlap at 7\ndata 0 .. at 7\ndata 0 world at 6\n"
+    expect(OPEN
+        "data 0 hello at 4\nremark overlap at 5\nremark overlap at 7\ndata 0 .. at 7\n"
+        "data 0 world at 6\n"
         "data 0 ! at 7\nclosed 1 capture-end\n");
 }
 
@@ -408,8 +430,10 @@ with_one_side_only_a_hole_becomes_a_gap_too(void **state)
     send(6000, 0, A, 1005, 5001, "e");
     send(12000, 0, A, 1006, 5001, "f");
     flow_end(table);
-    expect("open 1 port 40000\nremark midstream at 1\ndata 0 a at 1\nremark gap at 3\ngap 0 2 at 3\n"
-        "data 0 d at 2\ndata 0 e at 3\ndata 0 f at 4\nremark one-sided at 1\nclosed 1 capture-end\n");
+    expect(
+        "open 1 port 40000\nremark midstream at 1\ndata 0 a at 1\nremark gap at 3\ngap 0 2 at 3\n"
+        "data 0 d at 2\ndata 0 e at 3\ndata 0 f at 4\nremark one-sided at 1\n"
+        "closed 1 capture-end\n");
 }
 
 static void
@@ -611,8 +635,11 @@ too_many_connections_give_up_the_oldest(void **state)
     send_ports(1, 0, 1002, S, 1, 1, "");
     send_ports(2, 0, 1003, A, 1, 1, "");   /* the one without an answer goes first */
     send_ports(3, 0, 1004, A, 1, 1, "");
-    expect("open 1 port 1001\nremark midstream at 1\nopen 2 syn 1002\nremark ceiling-flows at 2\nclosed 2 evicted\n"
-        "open 3 port 1003\nremark midstream at 3\nremark ceiling-flows at 1\nclosed 1 evicted\nopen 4 port 1004\n"
+    expect(
+        "open 1 port 1001\nremark midstream at 1\nopen 2 syn 1002\nremark ceiling-flows at 2\n"
+        "closed 2 evicted\n"
+        "open 3 port 1003\nremark midstream at 3\nremark ceiling-flows at 1\nclosed 1 evicted\n"
+        "open 4 port 1004\n"
         "remark midstream at 4\n");
 }
 
@@ -710,15 +737,19 @@ main(void)
         TEST(content_corrects_the_port), TEST(content_does_not_correct_a_handshake),
         TEST(a_late_syn_turns_a_wrong_guess), TEST(content_in_a_syn_is_delivered),
         TEST(the_last_synack_gives_the_base), TEST(a_lost_synack_leaves_its_base_in_the_ack),
+        TEST(what_waits_before_a_new_base_is_forgotten),
         TEST(segments_are_put_in_order), TEST(sequence_numbers_wrap),
         TEST(retransmissions_are_counted_and_not_repeated),
         TEST(a_frame_that_is_there_twice_is_no_retransmission),
-        TEST(other_bytes_the_second_time_are_remarked_and_dropped), TEST(keep_alives_are_not_content),
+        TEST(other_bytes_the_second_time_are_remarked_and_dropped),
+        TEST(keep_alives_are_not_content),
         TEST(an_acknowledged_hole_becomes_a_gap_after_a_while),
         TEST(a_hole_that_nobody_acknowledged_waits_for_the_retransmission),
-        TEST(with_one_side_only_a_hole_becomes_a_gap_too), TEST(bytes_missing_before_a_fin_are_a_gap),
+        TEST(with_one_side_only_a_hole_becomes_a_gap_too),
+        TEST(bytes_missing_before_a_fin_are_a_gap),
         TEST(a_cut_payload_is_a_gap_of_its_own), TEST(a_cut_payload_may_wait_too),
-        TEST(too_many_bytes_out_of_order_are_a_gap), TEST(memory_out_of_order_has_one_ceiling_for_all),
+        TEST(too_many_bytes_out_of_order_are_a_gap),
+        TEST(memory_out_of_order_has_one_ceiling_for_all),
         TEST(a_reset_answers_a_syn_that_nobody_wants), TEST(a_reset_later_is_an_end),
         TEST(an_injected_reset_is_taken_back), TEST(a_syn_without_an_answer_times_out),
         TEST(at_the_end_of_the_capture_a_repeated_syn_is_unanswered),

@@ -19,8 +19,8 @@ hear_packet(void *user, const struct packet *p)
     static const char *const kinds[] = { "tcp", "udp", "icmp" };
     say(&heard, "%s %s:%u>%s:%u", kinds[p->kind], source, p->source_port, target, p->target_port);
     if (p->kind == PACKET_TCP) {
-        say(&heard, " flags %u seq %" PRIu32 " '%.*s'%zu", p->flags, p->seq, p->captured < 20 ? (int)p->captured : 20,
-            (const char *)p->payload, p->length);
+        say(&heard, " flags %u seq %" PRIu32 " '%.*s'%zu", p->flags, p->seq,
+            p->captured < 20 ? (int)p->captured : 20, (const char *)p->payload, p->length);
     } else if (p->kind == PACKET_ICMP_ERROR) {
         say(&heard, " error %d mtu %u seq %" PRIu32 " from %s", (int)p->icmp, p->mtu, p->seq,
             address_text(&p->reporter, source, sizeof source));
@@ -109,10 +109,12 @@ every_link_layer_leads_to_the_segment(void **state)
         { 101, "", 0 }, { 228, "", 0 }, { 12, "", 0 },
         { 0, "\2\0\0\0", 4 }, { 0, "\0\0\0\2", 4 }, { 108, "\0\0\0\2", 4 },
         { 9, "\x00\x21", 2 }, { 9, "\xFF\x03\x00\x21", 4 }, { 9, "\x21", 1 },
-        { 50, "\xFF\x03\x00\x21", 4 }, { 50, "\x0F\x00\x08\x00", 4 }, { 104, "\x0F\x00\x08\x00", 4 },
+        { 50, "\xFF\x03\x00\x21", 4 }, { 50, "\x0F\x00\x08\x00", 4 }, { 104, "\x0F\x00\x08\x00",
+            4 },
         { 51, "\x11\x00\x00\x01\x00\x2F\x00\x21", 8 },
         { 239, "\2\0\0\0\x05\x00\x0A\x00\x58\0\0\0\x31\x00\x09\x00", 16 },
-        { 105, "\x08\x01\0\0\2\2\2\2\2\2\4\4\4\4\4\4\2\2\2\2\2\2\0\0\xAA\xAA\x03\0\0\0\x08\x00", 32 },
+        { 105, "\x08\x01\0\0\2\2\2\2\2\2\4\4\4\4\4\4\2\2\2\2\2\2\0\0\xAA\xAA\x03\0\0\0\x08\x00",
+            32 },
         { 127, "\0\0\x08\0\0\0\0\0\x08\x01\0\0\2\2\2\2\2\2\4\4\4\4\4\4\2\2\2\2\2\2\0\0"
                "\xAA\xAA\x03\0\0\0\x08\x00", 40 },
         { 258, "\x0C\0\0\0\1\0\0\0\x65\0\0\0", 12 },
@@ -261,7 +263,8 @@ endless_headers_come_to_an_end(void **state)
         put_ipv4(&b, 4, (size_t)(399 - i) * 20, 0, 1);
     }
     push(101);
-    assert_string_equal(heard.text, "remark packet-bad at 1\nremark packet-bad at 2\nremark packet-bad at 3\n");
+    assert_string_equal(
+        heard.text, "remark packet-bad at 1\nremark packet-bad at 2\nremark packet-bad at 3\n");
 }
 
 /* A datagram of "hello" in a segment, its bytes from..to as a fragment. */
@@ -312,7 +315,8 @@ ipv6_fragments_are_put_together(void **state)
     put_bytes(&b, "\x06\0\x00\x00\0\0\0\x09", 8);
     put_bytes(&b, whole.at, 25);
     push(101);
-    assert_string_equal(heard.text, "remark checksum at 2\n" SEGMENT6 "remark checksum at 3\n" SEGMENT6);
+    assert_string_equal(
+        heard.text, "remark checksum at 2\n" SEGMENT6 "remark checksum at 3\n" SEGMENT6);
 }
 
 static void
@@ -506,16 +510,20 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(every_link_layer_leads_to_the_segment), TEST(a_frame_cut_anywhere_does_no_harm),
-        TEST(padding_of_the_link_layer_is_not_content), TEST(a_snaplen_leaves_the_length_on_the_wire),
+        TEST(padding_of_the_link_layer_is_not_content),
+        TEST(a_snaplen_leaves_the_length_on_the_wire),
         TEST(segmentation_offload_writes_a_length_of_zero), TEST(a_huge_segment_is_one_packet),
         TEST(wrong_checksums_are_remarked_and_then_taken_for_offload),
-        TEST(headers_that_make_no_sense_are_remarked), TEST(ipv6_extension_headers_are_stepped_over),
+        TEST(headers_that_make_no_sense_are_remarked),
+        TEST(ipv6_extension_headers_are_stepped_over),
         TEST(endless_headers_come_to_an_end), TEST(fragments_are_put_together_in_any_order),
         TEST(ipv6_fragments_are_put_together), TEST(overlapping_fragments_keep_what_came_first),
         TEST(incomplete_datagrams_are_remarked_at_the_end),
-        TEST(many_incomplete_datagrams_push_out_the_oldest), TEST(impossible_fragments_are_remarked),
+        TEST(many_incomplete_datagrams_push_out_the_oldest),
+        TEST(impossible_fragments_are_remarked),
         TEST(icmp_errors_name_the_connection), TEST(icmpv6_errors_name_the_connection),
-        TEST(tunnels_are_looked_into), TEST(udp_is_handed_on), TEST(an_unknown_link_layer_is_remarked),
+        TEST(tunnels_are_looked_into), TEST(udp_is_handed_on),
+        TEST(an_unknown_link_layer_is_remarked),
         TEST(peeking_sees_the_same_ends), TEST(addresses_are_written_as_rfc_5952_says)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

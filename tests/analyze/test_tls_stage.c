@@ -1,8 +1,15 @@
 /* test_tls_stage.c -- tls.c against real captures and captures made with openssl
  *
- * Needs the captures next to this file (tls/, made by tls/make.py) and, if they are there, the real ones:
- *     TLS_CAPTURES=... TLS_REAL=... ./test_tls_stage
+ * Needs the captures next to this file (tls/, made by tls/make.py) and, if they are there, the real
+ * ones: TLS_CAPTURES=... TLS_REAL=... ./test_tls_stage
  */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1      /* pcap.h wants u_int */
+#endif
+
 #include "../../analyze/tls.c"
 
 #include "tls_test_reader.h"
@@ -30,7 +37,8 @@ log_line(struct log *l, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    pile_put(&l->words, (const unsigned char *)line, n < (int)sizeof line ? (size_t)n : sizeof line - 1);
+    pile_put(
+        &l->words, (const unsigned char *)line, n < (int)sizeof line ? (size_t)n : sizeof line - 1);
 }
 
 static void
@@ -45,7 +53,8 @@ log_free(struct log *l)
 }
 
 static void
-on_plaintext(void *user, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+on_plaintext(
+    void *user, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
 {
     (void)frame;
     (void)time_ns;
@@ -74,7 +83,8 @@ on_certificate(void *user, int side, const struct cert *c, uint64_t frame, int64
 {
     (void)frame;
     (void)time_ns;
-    log_line(user, "certificate %d %s %s %s %u\n", side, c->subject, c->names, c->fingerprint, c->chain_length);
+    log_line(user, "certificate %d %s %s %s %u\n", side, c->subject, c->names, c->fingerprint,
+        c->chain_length);
 }
 
 static void
@@ -117,8 +127,8 @@ on_lost(void *user, int side, uint64_t frame)
     ((struct log *)user)->lost++;
 }
 
-static const struct tls_events events = { on_plaintext, on_hello, on_established, on_alert, on_broken, on_server,
-    on_certificate, on_encrypted, on_lost };
+static const struct tls_events events = { on_plaintext, on_hello, on_established, on_alert,
+    on_broken, on_server, on_certificate, on_encrypted, on_lost };
 
 static const char *
 captures(void)
@@ -152,7 +162,8 @@ feed(struct tls_session *s, const struct test_flow *f, size_t piece)
     for (size_t i = 0; i < f->count; i++) {
         const struct test_segment *g = &f->segment[i];
         for (size_t at = 0; at < g->len; at += piece)
-            tls_push(s, g->side, g->at + at, g->len - at < piece ? g->len - at : piece, g->frame, g->time_ns);
+            tls_push(s, g->side, g->at + at, g->len - at < piece ? g->len - at : piece, g->frame,
+                g->time_ns);
     }
 }
 
@@ -177,7 +188,8 @@ capture_flow(struct test_capture *c, size_t which)
     return NULL;
 }
 
-/* ---- captures made with openssl ------------------------------------------------------------------- */
+/* ---- captures made with openssl
+ * ------------------------------------------------------------------- */
 
 struct scene {
     const char           *name;
@@ -192,25 +204,39 @@ struct scene {
 #define HELLO { "hello from client\n", "hello from server\n" }
 
 static const struct scene scenes[] = {
-    { "12-gcm128-mutual", 0, TLS12, 0xc02f, PROOF_PROVEN, PROOF_PROVEN, false, true, -1, -1, HELLO },
-    { "12-gcm256-notasked", 0, TLS12, 0xc02c, PROOF_NOT_ASKED, PROOF_NOT_ASKED, false, true, -1, -1, HELLO },
+    { "12-gcm128-mutual", 0, TLS12, 0xc02f, PROOF_PROVEN, PROOF_PROVEN, false, true, -1, -1,
+        HELLO },
+    { "12-gcm256-notasked", 0, TLS12, 0xc02c, PROOF_NOT_ASKED, PROOF_NOT_ASKED, false, true, -1,
+        -1, HELLO },
     { "12-chacha-empty", 0, TLS12, 0xcca8, PROOF_EMPTY, PROOF_EMPTY, false, true, -1, -1, HELLO },
     { "12-ccm-mutual", 0, TLS12, 0xc0ac, PROOF_PROVEN, PROOF_PROVEN, false, true, -1, -1, HELLO },
     { "12-ccm8-mutual", 0, TLS12, 0xc0af, PROOF_PROVEN, PROOF_PROVEN, false, true, -1, -1, HELLO },
-    { "12-cbc-mutual", 0, TLS12, 0xc027, PROOF_PROVEN, PROOF_PROVEN, false, true, -1, -1, { NULL, NULL } },
-    { "12-resume-ticket", 0, TLS12, 0xc030, PROOF_PROVEN, PROOF_PROVEN, false, true, -1, -1, HELLO },
-    { "12-resume-ticket", 1, TLS12, 0xc030, PROOF_NOT_ASKED, PROOF_NOT_ASKED, true, true, -1, -1, HELLO },
-    { "12-resume-id", 1, TLS12, 0xc030, PROOF_NOT_ASKED, PROOF_NOT_ASKED, true, true, -1, -1, HELLO },
+    { "12-cbc-mutual", 0, TLS12, 0xc027, PROOF_PROVEN, PROOF_PROVEN, false, true, -1, -1,
+        { NULL, NULL } },
+    { "12-resume-ticket", 0, TLS12, 0xc030, PROOF_PROVEN, PROOF_PROVEN, false, true, -1, -1,
+        HELLO },
+    { "12-resume-ticket", 1, TLS12, 0xc030, PROOF_NOT_ASKED, PROOF_NOT_ASKED, true, true, -1,
+        -1, HELLO },
+    { "12-resume-id", 1, TLS12, 0xc030, PROOF_NOT_ASKED, PROOF_NOT_ASKED, true, true, -1, -1,
+        HELLO },
     { "12-renegotiate", 0, TLS12, 0xc02f, PROOF_PROVEN, PROOF_PROVEN, false, true, -1, -1,
         { "before\nafter\n", "answer\n" } },
-    { "12-required-missing", 0, TLS12, 0xc030, PROOF_EMPTY, PROOF_EMPTY, false, false, 1, 40, { "", "" } },
-    { "12-server-untrusted", 0, TLS12, 0xc030, PROOF_UNKNOWN, PROOF_UNKNOWN, false, false, 0, 48, { NULL, NULL } },
-    { "12-version-refused", 0, 0, 0, PROOF_UNKNOWN, PROOF_UNKNOWN, false, false, 1, 70, { NULL, NULL } },
-    { "13-gcm128-mutual", 0, TLS13, 0x1301, PROOF_PROVEN, PROOF_INFERRED, false, true, -1, -1, HELLO },
-    { "13-gcm256-ec-mutual", 0, TLS13, 0x1302, PROOF_PROVEN, PROOF_INFERRED, false, true, -1, -1, HELLO },
-    { "13-ed25519-mutual", 0, TLS13, 0x1302, PROOF_PROVEN, PROOF_INFERRED, false, true, -1, -1, HELLO },
-    { "13-chacha-empty", 0, TLS13, 0x1303, PROOF_EMPTY, PROOF_INFERRED_NONE, false, true, -1, -1, HELLO },
-    { "13-ccm8-notasked", 0, TLS13, 0x1305, PROOF_NOT_ASKED, PROOF_INFERRED_NONE, false, true, -1, -1, HELLO },
+    { "12-required-missing", 0, TLS12, 0xc030, PROOF_EMPTY, PROOF_EMPTY, false, false, 1, 40,
+        { "", "" } },
+    { "12-server-untrusted", 0, TLS12, 0xc030, PROOF_UNKNOWN, PROOF_UNKNOWN, false, false, 0,
+        48, { NULL, NULL } },
+    { "12-version-refused", 0, 0, 0, PROOF_UNKNOWN, PROOF_UNKNOWN, false, false, 1, 70, { NULL,
+        NULL } },
+    { "13-gcm128-mutual", 0, TLS13, 0x1301, PROOF_PROVEN, PROOF_INFERRED, false, true, -1, -1,
+        HELLO },
+    { "13-gcm256-ec-mutual", 0, TLS13, 0x1302, PROOF_PROVEN, PROOF_INFERRED, false, true, -1,
+        -1, HELLO },
+    { "13-ed25519-mutual", 0, TLS13, 0x1302, PROOF_PROVEN, PROOF_INFERRED, false, true, -1, -1,
+        HELLO },
+    { "13-chacha-empty", 0, TLS13, 0x1303, PROOF_EMPTY, PROOF_INFERRED_NONE, false, true, -1,
+        -1, HELLO },
+    { "13-ccm8-notasked", 0, TLS13, 0x1305, PROOF_NOT_ASKED, PROOF_INFERRED_NONE, false, true,
+        -1, -1, HELLO },
     { "13-keyupdate", 0, TLS13, 0x1302, PROOF_PROVEN, PROOF_INFERRED, false, true, -1, -1,
         { "one\ntwo\nfour\nsix\n", "three\nfive\n" } },
     { "13-retry", 0, TLS13, 0x1302, PROOF_PROVEN, PROOF_INFERRED, false, true, -1, -1, HELLO },
@@ -218,9 +244,12 @@ static const struct scene scenes[] = {
     { "13-early", 1, TLS13, 0x1302, PROOF_NOT_ASKED, PROOF_NOT_ASKED, true, true, -1, -1, HELLO },
     { "13-later-auth", 0, TLS13, 0x1302, PROOF_PROVEN, PROOF_INFERRED_NONE, false, true, -1, -1,
         { "before\nafter\n", "answer\n" } },
-    { "13-padded-notasked", 0, TLS13, 0x1302, PROOF_NOT_ASKED, PROOF_UNKNOWN, false, true, -1, -1, HELLO },
-    { "13-required-missing", 0, TLS13, 0x1302, PROOF_EMPTY, PROOF_INFERRED_NONE, false, false, 1, 116, { "", "" } },
-    { "13-server-untrusted", 0, TLS13, 0x1302, PROOF_UNKNOWN, PROOF_UNKNOWN, false, false, 0, 48, { "", "" } },
+    { "13-padded-notasked", 0, TLS13, 0x1302, PROOF_NOT_ASKED, PROOF_UNKNOWN, false, true, -1,
+        -1, HELLO },
+    { "13-required-missing", 0, TLS13, 0x1302, PROOF_EMPTY, PROOF_INFERRED_NONE, false, false,
+        1, 116, { "", "" } },
+    { "13-server-untrusted", 0, TLS13, 0x1302, PROOF_UNKNOWN, PROOF_UNKNOWN, false, false, 0,
+        48, { "", "" } },
 };
 
 static void
@@ -256,14 +285,16 @@ static void
 scene_run(const struct scene *c, bool with_keys, size_t piece)
 {
     struct test_capture capture = capture_load(captures(), c->name);
-    struct tls_keys    *keys = with_keys ? keys_load(captures(), c->name, piece < 1000 ? piece : 1000) : NULL;
+    struct tls_keys *keys =
+        with_keys ? keys_load(captures(), c->name, piece < 1000 ? piece : 1000) : NULL;
     struct tls_certs   *certs = tls_certs_new();
     struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
     struct tls_session *s = tls_open(keys, certs, &events, &log);
     feed(s, capture_flow(&capture, c->flow), piece);
     tls_end(s);
     if (getenv("TLS_SHOW") != NULL)
-        print_message("%s %s\n%.*s", c->name, with_keys ? "keys" : "", (int)log.words.len, (char *)log.words.at);
+        print_message("%s %s\n%.*s", c->name, with_keys ? "keys" : "", (int)log.words.len,
+            (char *)log.words.at);
     scene_check(c, tls_seen(s), &log, with_keys);
     if (!with_keys && c->established) {
         assert_null(s->setup);
@@ -278,7 +309,7 @@ scene_run(const struct scene *c, bool with_keys, size_t piece)
 }
 
 static void
-test_scenes(void **state)
+every_scene_is_seen_with_and_without_keys(void **state)
 {
     static const size_t pieces[] = { 100000, 1, 2, 3, 7, 64 };
     (void)state;
@@ -289,9 +320,11 @@ test_scenes(void **state)
         }
 }
 
-/* The events of a whole flow, each segment cut in two at `cut` (a position in the flow; 0: no cut). */
+/* The events of a whole flow, each segment cut in two at `cut` (a position in the flow; 0: no cut).
+ */
 static void
-flow_cut(const struct test_flow *f, struct tls_keys *keys, struct tls_certs *certs, size_t cut, struct log *log)
+flow_cut(const struct test_flow *f, struct tls_keys *keys, struct tls_certs *certs, size_t cut,
+    struct log *log)
 {
     struct tls_session *s = tls_open(keys, certs, &events, log);
     size_t              at = 0;
@@ -309,9 +342,10 @@ flow_cut(const struct test_flow *f, struct tls_keys *keys, struct tls_certs *cer
 }
 
 static void
-test_every_cut(void **state)
+segments_may_be_cut_anywhere(void **state)
 {
-    static const char *const names[] = { "12-gcm128-mutual", "12-chacha-empty", "13-gcm256-ec-mutual", "13-keyupdate" };
+    static const char *const names[] = { "12-gcm128-mutual", "12-chacha-empty",
+        "13-gcm256-ec-mutual", "13-keyupdate" };
     (void)state;
     for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
         struct test_capture capture = capture_load(captures(), names[n]);
@@ -339,7 +373,8 @@ test_every_cut(void **state)
     }
 }
 
-/* ---- real captures ------------------------------------------------------------------------------------ */
+/* ---- real captures
+ * ------------------------------------------------------------------------------------ */
 
 static const char *
 real(void)
@@ -350,7 +385,8 @@ real(void)
 
 /* What NAME.txt says went from one port to another inside TLS, and the alerts. */
 static bool
-transcript_read(const char *name, unsigned from, unsigned to, struct pile *plain, struct pile *alerts)
+transcript_read(
+    const char *name, unsigned from, unsigned to, struct pile *plain, struct pile *alerts)
 {
     char  path[512];
     char  arrow[64];
@@ -364,7 +400,8 @@ transcript_read(const char *name, unsigned from, unsigned to, struct pile *plain
         unsigned a, b;
         char     x[16], y[16];
         char    *body = strstr(line, "] ");
-        if (body == NULL || sscanf(body, "] %15[a-z]:%u -> %15[a-z]:%u", x, &a, y, &b) != 4 || a != from || b != to)
+        if (body == NULL || sscanf(body, "] %15[a-z]:%u -> %15[a-z]:%u", x, &a, y, &b) != 4
+            || a != from || b != to)
             continue;
         for (char *alert = body; (alert = strstr(alert, "TLS-ALERT ")) != NULL; alert += 10) {
             int n = snprintf(arrow, sizeof arrow, "%d ", atoi(alert + 10));
@@ -384,7 +421,8 @@ transcript_read(const char *name, unsigned from, unsigned to, struct pile *plain
 static void
 real_compare(const struct pile *got, const struct pile *want, const char *name, const char *what)
 {
-    /* the transcripts of idle sessions leave out what followed a keepalive (the other program's fault) */
+    /* the transcripts of idle sessions leave out what followed a keepalive (the other program's
+     * fault) */
     if (strncmp(name, "A07", 3) == 0 && strcmp(what, "plaintext") == 0 && got->len > want->len)
         return;
     if (got->len != want->len || (want->len > 0 && memcmp(got->at, want->at, want->len) != 0))
@@ -426,7 +464,7 @@ real_run(const char *name, size_t piece)
 }
 
 static void
-test_real(void **state)
+captures_of_real_servers_open_with_their_keys(void **state)
 {
     DIR           *d = opendir(real());
     struct dirent *e;
@@ -447,13 +485,13 @@ test_real(void **state)
         files++;
     }
     closedir(d);
-    print_message("%u real captures with keys, %u TLS connections\n", files, flows);
+    print_message("# %u real captures with keys, %u TLS connections\n", files, flows);
     assert_true(flows > 0);
 }
 
 /* Every real session whose handshake went well with keys: the inference without keys agrees. */
 static void
-test_real_inference(void **state)
+inference_agrees_with_what_keys_show(void **state)
 {
     DIR           *d = opendir(real());
     struct dirent *e;
@@ -501,10 +539,11 @@ test_real_inference(void **state)
         test_capture_free(&capture);
     }
     closedir(d);
-    print_message("%u sessions: what is inferred is what keys prove\n", agreed);
+    print_message("# %u sessions: what is inferred is what keys prove\n", agreed);
 }
 
-/* ---- gaps, waiting, keys --------------------------------------------------------------------------------- */
+/* ---- gaps, waiting, keys
+ * --------------------------------------------------------------------------------- */
 
 /* Leaves out segment `skip` of the flow. */
 static void
@@ -520,9 +559,10 @@ feed_without(struct tls_session *s, const struct test_flow *f, size_t skip)
 }
 
 static void
-test_gaps(void **state)
+what_was_not_seen_is_never_proven(void **state)
 {
-    static const char *const names[] = { "12-gcm128-mutual", "13-gcm128-mutual", "12-chacha-empty" };
+    static const char *const names[] = { "12-gcm128-mutual", "13-gcm128-mutual",
+        "12-chacha-empty" };
     (void)state;
     for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
         struct test_capture capture = capture_load(captures(), names[n]);
@@ -535,7 +575,8 @@ test_gaps(void **state)
             feed_without(s, f, skip);
             tls_end(s);
             /* whatever else: a certificate is never called proven when a part was not seen */
-            if (f->segment[skip].frame <= tls_seen(s)->finished_frame && tls_seen(s)->proof == PROOF_PROVEN)
+            if (f->segment[skip].frame <= tls_seen(s)->finished_frame
+                && tls_seen(s)->proof == PROOF_PROVEN)
                 assert_true(f->segment[skip].side == 1);
             tls_close(s);
             log_free(&log);
@@ -552,7 +593,7 @@ test_gaps(void **state)
 
 /* A segment of data is missing: the ones after it are still opened, and the loss is told. */
 static void
-test_gap_in_data(void **state)
+after_a_gap_in_data_reading_goes_on(void **state)
 {
     struct test_capture capture = capture_load(captures(), "13-large");
     struct test_flow   *f = capture_flow(&capture, 0);
@@ -579,7 +620,7 @@ test_gap_in_data(void **state)
 
 /* The key log comes only after `late` segments. */
 static void
-test_late_keys(void **state)
+keys_may_come_late(void **state)
 {
     static const char *const names[] = { "12-gcm128-mutual", "13-gcm128-mutual" };
     (void)state;
@@ -602,8 +643,8 @@ test_late_keys(void **state)
                     tls_keys_add(keys, text, fread(text, 1, sizeof text, file));
                     fclose(file);
                 }
-                tls_push(s, f->segment[i].side, f->segment[i].at, f->segment[i].len, f->segment[i].frame,
-                    f->segment[i].time_ns);
+                tls_push(s, f->segment[i].side, f->segment[i].at, f->segment[i].len,
+                    f->segment[i].frame, f->segment[i].time_ns);
             }
             tls_end(s);
             assert_int_equal(log.plain[0].len, 18);
@@ -620,7 +661,7 @@ test_late_keys(void **state)
 
 /* A key log without the handshake's secrets opens the data all the same. */
 static void
-test_partial_keys(void **state)
+some_of_the_keys_open_some_of_it(void **state)
 {
     struct test_capture capture = capture_load(captures(), "13-gcm128-mutual");
     struct tls_keys    *keys = keys_load(captures(), "13-gcm128-mutual", 1000);
@@ -645,7 +686,7 @@ test_partial_keys(void **state)
 }
 
 static void
-test_wrong_keys(void **state)
+wrong_keys_open_nothing(void **state)
 {
     struct test_capture capture = capture_load(captures(), "13-gcm128-mutual");
     struct tls_keys    *keys = keys_load(captures(), "13-gcm128-mutual", 1000);
@@ -659,7 +700,8 @@ test_wrong_keys(void **state)
     feed(s, capture_flow(&capture, 0), 100000);
     assert_int_equal(log.plain[0].len + log.plain[1].len, 0);
     assert_false(tls_seen(s)->decrypted);
-    assert_string_equal(tls_seen(s)->why_closed, "a record does not open with the keys that were given");
+    assert_string_equal(
+        tls_seen(s)->why_closed, "a record does not open with the keys that were given");
     assert_int_equal(tls_seen(s)->proof, PROOF_INFERRED);
     tls_close(s);
     log_free(&log);
@@ -669,11 +711,13 @@ test_wrong_keys(void **state)
 }
 
 static void
-test_key_log(void **state)
+key_logs_are_read_in_pieces(void **state)
 {
-    static const char text[] = "# comment\r\n"
+    static const char text[] =
+        "# comment\r\n"
         "CLIENT_RANDOM 00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF "
-        "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f\n"
+        "000102030405060708090a0b0c0d0e0f1011121314151617"
+        "18191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f\n"
         "EXPORTER_SECRET 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff 0011\n"
         "CLIENT_RANDOM 0011 0022\nCLIENT_RANDOM\n\nCLIENT_RANDOM zz yy\n"
         "SERVER_TRAFFIC_SECRET_0 0f112233445566778899aabbccddeeff00112233445566778899aabbccddeeff "
@@ -693,7 +737,8 @@ test_key_log(void **state)
     struct tls_keys *k = tls_keys_new();
     for (unsigned i = 0; i < 2000; i++) {
         char line[200];
-        int  n = snprintf(line, sizeof line, "CLIENT_TRAFFIC_SECRET_0 %064x 3c661bb75991f7fd52f0327f52ae7006\n", i);
+        int n = snprintf(line, sizeof line,
+            "CLIENT_TRAFFIC_SECRET_0 %064x 3c661bb75991f7fd52f0327f52ae7006\n", i);
         tls_keys_add(k, line, (size_t)n);
     }
     assert_int_equal(k->count, 2000);
@@ -706,7 +751,8 @@ test_key_log(void **state)
     tls_keys_free(k);
 }
 
-/* ---- certificates -------------------------------------------------------------------------------------------- */
+/* ---- certificates
+ * -------------------------------------------------------------------------------------------- */
 
 /* The certificate of a side in a capture; held. */
 static const struct cert *
@@ -717,7 +763,8 @@ cert_of(struct tls_certs *certs, const char *dir, const char *name, int side)
     struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
     struct tls_session *s = tls_open(keys, certs, &events, &log);
     feed(s, capture_flow(&capture, 0), 100000);
-    const struct cert *c = cert_keep(side == tls_seen(s)->client_side ? tls_seen(s)->client : tls_seen(s)->server);
+    const struct cert *c =
+        cert_keep(side == tls_seen(s)->client_side ? tls_seen(s)->client : tls_seen(s)->server);
     tls_close(s);
     tls_keys_free(keys);
     test_capture_free(&capture);
@@ -727,14 +774,15 @@ cert_of(struct tls_certs *certs, const char *dir, const char *name, int side)
 }
 
 static void
-test_cert_names(void **state)
+names_of_certificates_are_compared_as_they_should(void **state)
 {
     struct tls_certs  *certs = tls_certs_new();
     const struct cert *c = cert_of(certs, captures(), "12-gcm128-mutual", 1);
     (void)state;
     assert_string_equal(c->subject, "O=Test, CN=cn.rsa.example");
     assert_string_equal(c->issuer, "CN=Test CA");
-    assert_string_equal(c->names, "rsa.example, *.rsa.example, xmpp:x.rsa.example, _xmpp-server.s.rsa.example");
+    assert_string_equal(
+        c->names, "rsa.example, *.rsa.example, xmpp:x.rsa.example, _xmpp-server.s.rsa.example");
     assert_true(cert_names_domain(c, "rsa.example"));
     assert_true(cert_names_domain(c, "RSA.example."));
     assert_true(cert_names_domain(c, "any.rsa.example"));
@@ -763,7 +811,7 @@ test_cert_names(void **state)
 }
 
 static void
-test_cert_trust(void **state)
+chains_are_judged(void **state)
 {
     struct tls_certs    *certs = tls_certs_new();
     const struct cert   *rsa = cert_of(certs, captures(), "12-gcm128-mutual", 1);
@@ -781,7 +829,8 @@ test_cert_trust(void **state)
     assert_string_equal(ed->subject, "O=Test, CN=cn.ed.example");
     assert_true(cert_names_domain(ed, "ed.example"));
     assert_int_equal(cert_trust(rsa, NULL, now), CERT_TRUST_UNKNOWN);
-    assert_int_equal(cert_trust(rsa, ca, now + (int64_t)20 * 365 * 86400 * 1000000000), CERT_TRUST_CHAIN_TIME);
+    assert_int_equal(
+        cert_trust(rsa, ca, now + (int64_t)20 * 365 * 86400 * 1000000000), CERT_TRUST_CHAIN_TIME);
     snprintf(path, sizeof path, "%s/12-gcm128-mutual.keys", captures());
     assert_null(cert_anchors_read(path));
     cert_anchors_free(ca);
@@ -792,14 +841,16 @@ test_cert_trust(void **state)
 }
 
 static void
-test_cert_real(void **state)
+real_certificates_are_judged(void **state)
 {
     static const char bad[] = "A05b-expired-cert-prosody012-secure_auth";
     struct tls_certs *certs = tls_certs_new();
     DIR              *d = opendir(real());
     (void)state;
-    if (d == NULL)
+    if (d == NULL) {
+        tls_certs_free(certs);
         skip();
+    }
     closedir(d);
     const struct cert *server = cert_of(certs, real(), bad, 1);
     const struct cert *client = cert_of(certs, real(), bad, 0);
@@ -822,7 +873,7 @@ test_cert_real(void **state)
 
 /* A certificate cut anywhere, or with any one byte changed, is read without harm. */
 static void
-test_cert_damaged(void **state)
+damaged_certificates_are_unreadable(void **state)
 {
     struct tls_certs  *certs = tls_certs_new();
     const struct cert *c = cert_of(certs, captures(), "12-gcm128-mutual", 1);
@@ -853,9 +904,13 @@ test_cert_damaged(void **state)
 }
 
 static void
-test_dates(void **state)
+dates_are_read(void **state)
 {
-    struct reader r = { (const unsigned char *)"\x17\x0d""700101000000Z\x18\x0f""20380119031408Z\x18\x0f""20000229235959Z", 49 };
+    struct reader r = { (const unsigned char *)"\x17\x0d"
+                                               "700101000000Z\x18\x0f"
+                                               "20380119031408Z\x18\x0f"
+                                               "20000229235959Z",
+        49 };
     int64_t       t;
     (void)state;
     assert_true(der_time(&r, &t));
@@ -867,10 +922,11 @@ test_dates(void **state)
     assert_false(der_time(&r, &t));
 }
 
-/* ---- what is not TLS, size, speed ------------------------------------------------------------------------------- */
+/* ---- what is not TLS, size, speed
+ * ------------------------------------------------------------------------------- */
 
 static void
-test_not_tls(void **state)
+what_is_not_tls_is_named(void **state)
 {
     static const struct {
         const char *bytes;
@@ -911,7 +967,7 @@ seconds_now(void)
 }
 
 static void
-test_size_and_speed(void **state)
+sessions_are_small_and_fast(void **state)
 {
     static unsigned char record[16 * 1448];
     struct test_capture  capture = capture_load(captures(), "13-gcm128-mutual");
@@ -925,16 +981,18 @@ test_size_and_speed(void **state)
     assert_null(s->lane[0].work);
     const double   begin = seconds_now();
     const uint64_t total = 200000;
-    const size_t   body = sizeof record - RECORD_HEAD > RECORD_MAX ? 16384 : sizeof record - RECORD_HEAD;
+    const size_t body =
+        sizeof record - RECORD_HEAD > RECORD_MAX ? 16384 : sizeof record - RECORD_HEAD;
     memcpy(record, "\x17\x03\x03", 3);
     record[3] = (unsigned char)(body >> 8);
     record[4] = (unsigned char)body;
     for (uint64_t i = 0; i < total; i++)
         for (size_t at = 0; at < body + RECORD_HEAD; at += 1448)
-            tls_push(s, 0, record + at, body + RECORD_HEAD - at < 1448 ? body + RECORD_HEAD - at : 1448, i, 1);
+            tls_push(s, 0, record + at,
+                body + RECORD_HEAD - at < 1448 ? body + RECORD_HEAD - at : 1448, i, 1);
     const double spent = seconds_now() - begin;
     assert_true(tls_seen(s)->app_records[0] >= total);
-    print_message("session %zu bytes; without keys %.0f MB/s in segments of 1448\n", sizeof *s,
+    print_message("# session %zu bytes; without keys %.0f MB/s in segments of 1448\n", sizeof *s,
         (double)total * (double)body / spent / 1e6);
     tls_close(s);
     tls_certs_free(certs);
@@ -945,23 +1003,23 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_key_log),
-        cmocka_unit_test(test_dates),
-        cmocka_unit_test(test_scenes),
-        cmocka_unit_test(test_every_cut),
-        cmocka_unit_test(test_real),
-        cmocka_unit_test(test_real_inference),
-        cmocka_unit_test(test_gaps),
-        cmocka_unit_test(test_gap_in_data),
-        cmocka_unit_test(test_late_keys),
-        cmocka_unit_test(test_partial_keys),
-        cmocka_unit_test(test_wrong_keys),
-        cmocka_unit_test(test_cert_names),
-        cmocka_unit_test(test_cert_trust),
-        cmocka_unit_test(test_cert_real),
-        cmocka_unit_test(test_cert_damaged),
-        cmocka_unit_test(test_not_tls),
-        cmocka_unit_test(test_size_and_speed),
+        cmocka_unit_test(key_logs_are_read_in_pieces),
+        cmocka_unit_test(dates_are_read),
+        cmocka_unit_test(every_scene_is_seen_with_and_without_keys),
+        cmocka_unit_test(segments_may_be_cut_anywhere),
+        cmocka_unit_test(captures_of_real_servers_open_with_their_keys),
+        cmocka_unit_test(inference_agrees_with_what_keys_show),
+        cmocka_unit_test(what_was_not_seen_is_never_proven),
+        cmocka_unit_test(after_a_gap_in_data_reading_goes_on),
+        cmocka_unit_test(keys_may_come_late),
+        cmocka_unit_test(some_of_the_keys_open_some_of_it),
+        cmocka_unit_test(wrong_keys_open_nothing),
+        cmocka_unit_test(names_of_certificates_are_compared_as_they_should),
+        cmocka_unit_test(chains_are_judged),
+        cmocka_unit_test(real_certificates_are_judged),
+        cmocka_unit_test(damaged_certificates_are_unreadable),
+        cmocka_unit_test(what_is_not_tls_is_named),
+        cmocka_unit_test(sessions_are_small_and_fast),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

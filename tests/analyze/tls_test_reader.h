@@ -1,7 +1,7 @@
 /* tls_test_reader.h -- for tests of tls.c alone: TLS bytes of a capture without gaps
  *
- * Ethernet or Linux cooked, IPv4, TCP; segments as they come, retransmissions dropped, no reordering.  TLS
- * starts at the first segment of a flow that begins with a ClientHello.
+ * Ethernet or Linux cooked, IPv4, TCP; segments as they come, retransmissions dropped, no
+ * reordering.  TLS starts at the first segment of a flow that begins with a ClientHello.
  */
 #ifndef TLS_TEST_READER_H
 #define TLS_TEST_READER_H
@@ -46,14 +46,14 @@ test_capture_free(struct test_capture *c)
 }
 
 static struct test_flow *
-test_flow_find(struct test_capture *c, uint32_t from, uint32_t to, uint16_t from_port, uint16_t to_port, bool syn,
-    int *side)
+test_flow_find(struct test_capture *c, uint32_t from, uint32_t to, uint16_t from_port,
+    uint16_t to_port, bool syn, int *side)
 {
     for (size_t i = c->count; i-- > 0 && !syn;) {
         struct test_flow *f = &c->flow[i];
         for (*side = 0; *side < 2; ++*side)
-            if (f->address[*side] == from && f->address[1 - *side] == to && f->port[*side] == from_port &&
-                f->port[1 - *side] == to_port)
+            if (f->address[*side] == from && f->address[1 - *side] == to
+                && f->port[*side] == from_port && f->port[1 - *side] == to_port)
                 return f;
     }
     c->flow = realloc(c->flow, (c->count + 1) * sizeof c->flow[0]);
@@ -95,7 +95,8 @@ test_segment_add(struct test_flow *f, int side, uint32_t seq, const unsigned cha
 }
 
 static void
-test_packet(struct test_capture *c, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+test_packet(
+    struct test_capture *c, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
 {
     if (len < 20 || at[0] >> 4 != 4 || at[9] != 6)
         return;
@@ -108,8 +109,9 @@ test_packet(struct test_capture *c, const unsigned char *at, size_t len, uint64_
     int                  side;
     if (total < ip + head)
         return;
-    struct test_flow *f = test_flow_find(c, test_u32(at + 12), test_u32(at + 16),
-        (uint16_t)(tcp[0] << 8 | tcp[1]), (uint16_t)(tcp[2] << 8 | tcp[3]), (tcp[13] & 0x12) == 2, &side);
+    struct test_flow *f =
+        test_flow_find(c, test_u32(at + 12), test_u32(at + 16), (uint16_t)(tcp[0] << 8 | tcp[1]),
+            (uint16_t)(tcp[2] << 8 | tcp[3]), (tcp[13] & 0x12) == 2, &side);
     if (total > ip + head)
         test_segment_add(f, side, test_u32(tcp + 4), tcp + head, total - ip - head, frame, time_ns);
 }
@@ -125,7 +127,9 @@ test_capture_read(struct test_capture *c, const char *path)
     *c = (struct test_capture){ NULL, 0 };
     if (p == NULL)
         return false;
-    const size_t skip = pcap_datalink(p) == DLT_EN10MB ? 14 : pcap_datalink(p) == DLT_LINUX_SLL ? 16 : 0;
+    const size_t skip = pcap_datalink(p) == DLT_EN10MB ? 14
+        : pcap_datalink(p) == DLT_LINUX_SLL            ? 16
+                                                       : 0;
     while (pcap_next_ex(p, &head, &bytes) == 1) {
         frame++;
         if (head->caplen > skip)
