@@ -75,7 +75,7 @@ static const char usage_text[] =
     "  --require ROW,...    exit 4 unless these rows were seen: 1, 2, 3 (or 5269-in, 5269-out,\n"
     "                       23456-in)\n"
     "  --json               JSON Lines instead of text\n"
-    "  --html FILE          write a page with ladder diagrams too (-: nothing else, on standard output)\n"
+    "  --html FILE          write a page with ladder diagrams, too; -: to standard output, alone\n"
     "  --ladder             ladder diagrams in text\n"
     "  --show-content       do not redact message bodies, keys and secrets\n"
     "  --no-color           no colour, even on a terminal\n"

@@ -1423,7 +1423,7 @@ struct setup {
     bool          list_packed;     /* ... compressed: CompressedCertificate */
     bool          verified;        /* CertificateVerify of the client */
     bool          server_done;     /* ServerHelloDone; TLS 1.3: the server's Finished, opened */
-    bool          client_done;     /* TLS 1.3: the client's Finished was opened: no need of lengths */
+    bool          client_done;     /* TLS 1.3: its Finished was opened, no need of lengths */
     bool          gap;             /* bytes of the handshake are missing */
     uint8_t       later_finished;  /* Finished messages of it, TLS 1.2 */
     bool          later;           /* a second handshake in an established session: renegotiation or

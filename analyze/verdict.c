@@ -1013,7 +1013,8 @@ verdict_stream(struct finding *f, struct cert_anchors *anchors)
         verdict_cause(f, CAUSE_BAD_NAMESPACE, a->wrong_side, true);
         verdict_words(f->v, a->wrong_side, a->namespace, "");
     } else if (open && a->xml_bad_side < 0) {
-        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);   /* another step may follow a failed one */
+        /* another step may follow a failed one */
+        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
     } else if (invalid != NULL) {
         verdict_cause(f, CAUSE_DIALBACK_INVALID, invalid->side, true);
         verdict_proof(f->v, "dialback answer", invalid->answered_frame, invalid->answered_ns);
