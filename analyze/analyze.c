@@ -30,6 +30,7 @@
 #define ANALYZE_BUDGET      4096     /* frames between two looks at signals and progress */
 #define ANALYZE_PROGRESS    (64 * ANALYZE_BUDGET)
 #define ANALYZE_LOOKUPS_MAX 4096  /* failed connections to odd ports for which DNS is consulted */
+#define ANALYZE_WATCHED_MAX 24000 /* open connections that are read: about 8 KB each */
 #define ANALYZE_MESSAGE_MAX 4096     /* bytes of a DNS message over TCP */
 
 #define ANALYZE_STRAY       64       /* bytes of content that late packets may have: an alert, a
@@ -480,6 +481,7 @@ struct pump {
     struct judge         *judge;
     uint64_t              frames, dns_messages, lookups;
     int64_t               first_ns, last_ns;
+    uint32_t              watched;     /* open connections with an attempt */
     bool                  no_memory;
 };
 
@@ -525,6 +527,7 @@ pump_drop(struct watch *w)
 {
     if (w == NULL)
         return;
+    w->pump->watched -= w->dns == NULL;
     xmpp_close(w->xmpp);
     attempt_free(w->attempt);
     free(w->dns);
@@ -536,6 +539,7 @@ pump_watch(struct pump *p, struct flow *f, bool expected)
 {
     struct watch *w = calloc(1, sizeof *w);
     if (w != NULL) {
+        p->watched++;
         w->pump = p;
         w->flow = f;
         w->attempt = attempt_new(f);
@@ -777,6 +781,8 @@ pump_packet(void *user, const struct packet *packet)
 {
     struct pump *p = user;
     if (packet->kind != PACKET_UDP) {
+        while (p->watched >= ANALYZE_WATCHED_MAX && flow_shed(p->flows))
+            continue;
         flow_push(p->flows, packet);
         return;
     }

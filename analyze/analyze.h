@@ -312,6 +312,10 @@ void flow_expect(struct flow_table *t, const struct packet *packets, size_t n);
 /* Live: time passes and nothing comes; time-outs fire.  Not needed for files. */
 void flow_tick(struct flow_table *t, int64_t now_ns);
 
+/* A later stage has too much on its hands: the connection that was quiet longest ends now, as when
+ * flows_max is reached.  False: there is none.  Not to be called from an event. */
+bool flow_shed(struct flow_table *t);
+
 /* End of the capture: closes all flows, in order of their numbers. */
 void flow_end(struct flow_table *t);
 void flow_free(struct flow_table *t);   /* calls no events; NULL is allowed */

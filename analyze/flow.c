@@ -38,7 +38,7 @@
 /* ---- ceilings -------------------------------------------------------------------------------- */
 
 enum {
-    FLOW_MAX              = 250000,            /* open: about 120 MB */
+    FLOW_MAX              = 250000,            /* open: about 120 MB, what is in them not counted */
     FLOW_LINGER_MAX       = 16384,             /* closed ones that wait for late packets */
     FLOW_PENDING_SEGMENTS = 1024,              /* of one path; a list is searched through */
     FLOW_PENDING_SIDE     = 1024 * 1024,       /* bytes; a window of that size is rare in XMPP */
@@ -56,6 +56,7 @@ enum {
 #define FLOW_BLIND_NS      INT64_C(5000000000)     /* the same when only one side is there */
 #define FLOW_REPEAT_NS     INT64_C(50000000)       /* a frame seen twice comes within this time */
 #define FLOW_REPEAT_ID_NS  INT64_C(3000000)        /* the same without an IP identification */
+#define FLOW_ANSWER_NS     INT64_C(1000000000)     /* a SYN is answered before it is repeated */
 #define FLOW_SYN_RETRY_NS  INT64_C(3000000000)     /* a SYN is repeated after one second */
 
 /* ---- structs --------------------------------------------------------------------------------- */
@@ -972,23 +973,36 @@ flow_sort_syns(struct flow_table *t)
     }
 }
 
-/* Room for one more connection: closed ones go first, then those that nobody answered. */
+/* Who has to go: closed ones first, then those that nobody answers, if there was time for an
+ * answer, then the one that was quiet longest. */
+static struct node *
+flow_least_missed(const struct flow_table *t)
+{
+    struct node *closed = t->lists[LIST_LINGER].first;
+    struct node *syn = t->lists[LIST_SYN].first;
+    struct node *open = t->lists[LIST_OPEN].first;
+    if (closed != NULL) {
+        return closed;
+    }
+    if (syn != NULL && (open == NULL || t->now_ns - syn->f.last_ns >= FLOW_ANSWER_NS)) {
+        return syn;
+    }
+    return open;
+}
+
+/* Room for one more connection. */
 static void
 flow_evict(struct flow_table *t)
 {
-    static const enum flow_list order[] = { LIST_LINGER, LIST_SYN, LIST_OPEN };
     flow_sort_syns(t);
-    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
-        struct node *n = t->lists[order[i]].first;
-        if (n == NULL) {
-            continue;
-        }
-        if (order[i] != LIST_LINGER) {
-            flow_tell(t, n, REMARK_CEILING_FLOWS, n->last_frame, "too many open connections");
-        }
-        flow_close(t, n, flow_quiet_end(t, n, FLOW_EVICTED));
+    struct node *n = flow_least_missed(t);
+    if (n == NULL) {
         return;
     }
+    if (n != t->lists[LIST_LINGER].first) {
+        flow_tell(t, n, REMARK_CEILING_FLOWS, n->last_frame, "too many open connections");
+    }
+    flow_close(t, n, flow_quiet_end(t, n, FLOW_EVICTED));
 }
 
 /* ---- beginnings ------------------------------------------------------------------------------ */
@@ -1404,6 +1418,14 @@ node_compare(const void *a, const void *b)
     const struct node *const *x = a;
     const struct node *const *y = b;
     return (*x)->f.number < (*y)->f.number ? -1 : (*x)->f.number > (*y)->f.number;
+}
+
+bool
+flow_shed(struct flow_table *t)
+{
+    uint64_t before = t->counts.open;
+    flow_evict(t);
+    return t->counts.open < before;
 }
 
 void

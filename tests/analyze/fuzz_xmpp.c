@@ -81,7 +81,7 @@ read_all(const uint8_t *at, size_t len, size_t step, struct tls_certs *certs, st
         f.last_ns += 1000000;
         switch (at[0] >> 1 & 7) {
         case 5:
-            f.side[side].lost += size;
+            f.side[side].lost += size + 1;
             xmpp_gap(x, side, size + 1, f.side[0].packets + f.side[1].packets, f.last_ns);
             break;
         case 6:

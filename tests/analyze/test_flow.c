@@ -633,14 +633,28 @@ too_many_connections_give_up_the_oldest(void **state)
     start(&o);
     send_ports(0, 0, 1001, A, 1, 1, "");
     send_ports(1, 0, 1002, S, 1, 1, "");
-    send_ports(2, 0, 1003, A, 1, 1, "");   /* the one without an answer goes first */
-    send_ports(3, 0, 1004, A, 1, 1, "");
+    send_ports(1500, 0, 1003, A, 1, 1, "");   /* the one without an answer goes first */
+    send_ports(1501, 0, 1004, A, 1, 1, "");
     expect(
         "open 1 port 1001\nremark midstream at 1\nopen 2 syn 1002\nremark ceiling-flows at 2\n"
         "closed 2 evicted\n"
         "open 3 port 1003\nremark midstream at 3\nremark ceiling-flows at 1\nclosed 1 evicted\n"
         "open 4 port 1004\n"
         "remark midstream at 4\n");
+}
+
+static void
+a_syn_that_may_still_be_answered_does_not_go_first(void **state)
+{
+    struct flow_options o = { .flows_max = 2 };
+    (void)state;
+    start(&o);
+    send_ports(0, 0, 1001, A, 1, 1, "");
+    send_ports(1, 0, 1002, S, 1, 1, "");
+    send_ports(2, 0, 1003, A, 1, 1, "");
+    expect(
+        "open 1 port 1001\nremark midstream at 1\nopen 2 syn 1002\nremark ceiling-flows at 1\n"
+        "closed 1 evicted\nopen 3 port 1003\nremark midstream at 3\n");
 }
 
 static void
@@ -755,7 +769,9 @@ main(void)
         TEST(at_the_end_of_the_capture_a_repeated_syn_is_unanswered),
         TEST(an_icmp_error_explains_the_silence), TEST(idle_connections_time_out_in_packet_time),
         TEST(ports_used_again_are_a_new_connection), TEST(a_split_handshake_is_one_connection),
-        TEST(too_many_connections_give_up_the_oldest), TEST(closed_connections_do_not_pile_up),
+        TEST(too_many_connections_give_up_the_oldest),
+        TEST(a_syn_that_may_still_be_answered_does_not_go_first),
+        TEST(closed_connections_do_not_pile_up),
         TEST(a_muted_connection_keeps_its_counts_only),
         TEST(the_order_of_the_end_does_not_depend_on_the_key), TEST(both_ends_may_be_the_same),
         TEST(expecting_changes_nothing)

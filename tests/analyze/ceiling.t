@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""ceiling.t -- memory of the analyzer is bounded by its ceilings, and it says when one is reached.  TAP.
+
+XMPPEDGE_ANALYZE names another binary.
+"""
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BINARY = os.path.abspath(os.environ.get('XMPPEDGE_ANALYZE')
+                         or os.path.join(HERE, '..', '..', 'xmppedge-analyze'))
+MEGABYTES = 256     # of memory, however many connections are open
+HEADER = (b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' "
+          b"from='far.example' to='corp.example' version='1.0'>")
+SYN, PUSH, ACK = 2, 8, 16
+
+
+def segment(caller, port, inward, sequence, acknowledged, flags, content=b''):
+    ends = [(caller, port), (b'\xc0\x00\x02\x0a', 5269)]
+    (source, source_port), (target, target_port) = ends if inward else ends[::-1]
+    tcp = struct.pack('>HHIIBBHHH', source_port, target_port, sequence, acknowledged, 0x50, flags, 65535, 0, 0)
+    head = struct.pack('>BBHHHBBH', 0x45, 0, 40 + len(content), 1, 0, 64, 6, 0)
+    return head + source + target + tcp + content
+
+
+def conversation(n):
+    caller, port = struct.pack('>I', 0x0a000000 + n // 50000), 10000 + n % 50000
+    yield segment(caller, port, True, 0, 0, SYN)
+    yield segment(caller, port, False, 0, 1, SYN | ACK)
+    yield segment(caller, port, True, 1, 1, PUSH | ACK, HEADER)
+
+
+def capture(path, connections):
+    """Connections that open one after the other, say a stream header, and stay."""
+    with open(path, 'wb') as out:
+        out.write(struct.pack('<IHHiIII', 0xa1b2c3d4, 2, 4, 0, 0, 65535, 101))   # raw IP
+        at = 0
+        for n in range(connections):
+            for packet in conversation(n):
+                at += 1
+                out.write(struct.pack('<IIII', 1790000000 + at // 100000, at % 100000 * 10, len(packet),
+                                      len(packet)))
+                out.write(packet)
+
+
+def analyze(connections):
+    """The lines of the report, and the memory that it took in megabytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'open.pcap')
+        capture(path, connections)
+        program = subprocess.Popen([BINARY, '--json', '--external', '192.0.2.10', path],
+                                   stdout=subprocess.PIPE)
+        said = program.stdout.read()
+        _, status, used = os.wait4(program.pid, 0)
+        program.returncode = os.waitstatus_to_exitcode(status)
+        assert program.returncode in (0, 1), 'exit status %d' % program.returncode
+        return [json.loads(line) for line in said.splitlines()], used.ru_maxrss / 1024
+
+
+def remarks(lines):
+    return [r['remark'] for r in lines[0]['remarks']]
+
+
+def few_open_connections_reach_no_ceiling():
+    lines, _ = analyze(20000)
+    assert 'ceiling-flows' not in remarks(lines), remarks(lines)
+    assert lines[0]['connections'] == 20000, lines[0]['connections']
+
+
+def many_open_connections_do_not_take_more_memory_and_it_is_said():
+    lines, memory = analyze(60000)
+    assert 'ceiling-flows' in remarks(lines), remarks(lines)
+    assert lines[0]['connections'] == 60000, lines[0]['connections']
+    assert not [v for v in lines if v.get('about') == 'violation'], 'a violation was invented'
+    if sanitized():
+        return
+    assert memory < MEGABYTES, '%d MB' % memory
+
+
+def sanitized():
+    with open(BINARY, 'rb') as program:
+        return b'__asan_init' in program.read()
+
+
+TESTS = [few_open_connections_reach_no_ceiling,
+         many_open_connections_do_not_take_more_memory_and_it_is_said]
+
+
+def main():
+    print('1..%d' % len(TESTS), flush=True)
+    failed = 0
+    for number, test in enumerate(TESTS, 1):
+        said = ''
+        try:
+            test()
+        except AssertionError as e:
+            said, failed = str(e), failed + 1
+        if said:
+            print('# ' + said)
+        print('%s %d - %s' % ('not ok' if said else 'ok', number, test.__name__.replace('_', ' ')), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
