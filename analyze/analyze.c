@@ -186,6 +186,7 @@ option_value(struct options *o, const char *name, const char *value)
                         : strcmp(name, "-c") == 0     ? &o->config
                         : strcmp(name, "--ca") == 0   ? &o->authorities
                         : strcmp(name, "--html") == 0 ? &o->html
+                        : strcmp(name, "-w") == 0     ? &o->capture.write
                                                       : NULL;
     if (text != NULL) {
         *text = value;
@@ -209,8 +210,7 @@ static bool
 option_takes_value(const char *name)
 {
     static const char *const names[] = { "-i", "-k", "--keys", "--external", "--internal",
-        "--require", "-f", "-c", "--ca", "--html", "-s",
-        "-w" };
+        "--require", "-f", "-c", "--ca", "--html", "-s", "-w" };
     size_t i;
     for (i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
@@ -250,6 +250,8 @@ options_agree(const struct options *o)
         complain("--json and --ladder exclude each other", "");
     else if (o->snaplen_given && o->ninterfaces == 0)
         complain("only with -i", "-s");
+    else if (o->capture.write != NULL && o->ninterfaces != 1)
+        complain("takes exactly one -i", "-w");
     else
         return true;
     return false;

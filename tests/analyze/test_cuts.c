@@ -347,9 +347,10 @@ cut_everywhere(const char *what, size_t swap_stride)
 
 /* ---- the conversations ---- */
 
-#define HEAD(from, to, more) "<?xml version='1.0'?><stream:stream xmlns='jabber:server' " \
+#define BARE(from, to, more) "<stream:stream xmlns='jabber:server' " \
     "xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' " \
     "version='1.0' from='" from "' to='" to "'" more ">"
+#define HEAD(from, to, more) "<?xml version='1.0'?>" BARE(from, to, more)
 
 /* "> bytes" and "< bytes", a line each. */
 static void
@@ -419,6 +420,25 @@ what_is_no_xmpp_may_be_cut_anywhere(void **state)
     cut_everywhere("dns 0 messages", 1);
 }
 
+/* Without the XML declaration, and with blanks between elements. */
+static void
+a_stream_that_begins_again_may_be_cut_anywhere(void **state)
+{
+    static const char lines[] =
+        "> " BARE("a.example", "b.example", "") "\n"
+        "< " BARE("b.example", "a.example", " id='x1'") "<stream:features>"
+        "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism>"
+        "</mechanisms></stream:features> \n"
+        "> <auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth> \n"
+        "<  <success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>\n"
+        "> " BARE("a.example", "b.example", "") "\n"
+        "< " BARE("b.example", "a.example", " id='x2'") "<stream:features/>\n"
+        "> <message from='u@a.example' to='v@b.example'/></stream:stream>\n";
+    (void)state;
+    talk_lines(&talk, 5269, lines);
+    cut_everywhere("from a.example to b.example id x2", 1);
+}
+
 static void
 starttls_may_be_cut_anywhere(void **state)
 {
@@ -483,6 +503,7 @@ main(void)
         cmocka_unit_test(a_plain_stream_is_found_on_any_port_wherever_it_is_cut),
         cmocka_unit_test(a_refusal_may_be_cut_anywhere),
         cmocka_unit_test(what_is_no_xmpp_may_be_cut_anywhere),
+        cmocka_unit_test(a_stream_that_begins_again_may_be_cut_anywhere),
         cmocka_unit_test(starttls_may_be_cut_anywhere),
         cmocka_unit_test(direct_tls_may_be_cut_anywhere),
         cmocka_unit_test(tls_without_keys_may_be_cut_anywhere),

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""cli.t -- the command line of the analyzer: what it refuses, its exit status, where it writes.  TAP.
+
+XMPPEDGE_ANALYZE names another binary.
+"""
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+BINARY = os.path.abspath(os.environ.get('XMPPEDGE_ANALYZE')
+                         or os.path.join(HERE, '..', '..', 'xmppedge-analyze'))
+tests = []
+
+
+class Skip(Exception):
+    pass
+
+
+def test(function):
+    tests.append(function)
+    return function
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+class Scenes:
+    """Captures of conversations whose truth is known, made when they are asked for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def options(self, scene):
+        """The options that its author gives, without keys; the file is the last."""
+        if not os.path.exists(self.path(scene + '.command')):
+            said = subprocess.run([sys.executable, os.path.join(HERE, 'gen.py'), scene, self.folder], check=True,
+                                  stdout=subprocess.PIPE, text=True).stdout.splitlines()[0]
+            with open(self.path(scene + '.command'), 'w') as out:
+                out.write(said)
+        with open(self.path(scene + '.command')) as command:
+            words = shlex.split(command.read())[1:]
+        at = words.index('-k')
+        return words[:at] + words[at + 2:]
+
+    def keys(self, scene):
+        self.options(scene)
+        return self.path(scene + '.keys')
+
+
+def run(*arguments, **more):
+    more.setdefault('stdout', subprocess.PIPE)
+    done = subprocess.run([BINARY, *arguments], stderr=subprocess.PIPE, timeout=30, **more)
+    return done.returncode, (done.stdout or b'').decode(), done.stderr.decode()
+
+
+WRONG = [
+    (['--wrong'], 'no such option'), (['--json=yes', 'FILE'], 'no such option'), (['-i'], 'needs a value'),
+    (['--external', '1.2.3', 'FILE'], 'not an IP address'), (['--require', '4', 'FILE'], 'not a row'),
+    (['-s', 'many', '-i', 'lo'], 'not a number'), (['-s', '96', 'FILE'], 'only with -i'),
+    (['-w', 'NEW', 'FILE'], 'exactly one -i'), (['-w', 'NEW', '-i', 'lo', '-i', 'lo'], 'exactly one -i'),
+    (['-f', 'port (', 'FILE'], 'filter'), (['-i', 'lo', 'FILE'], 'exclude each other'), (['-', '-'], 'only once'),
+    (['--json', '--ladder', 'FILE'], 'exclude each other'), (['FOLDER/nothing'], 'No such file'),
+    (['-c', 'FOLDER/nothing', 'FILE'], 'No such file'), (['-k', 'FOLDER/nothing', 'FILE'], 'No such file'),
+    (['--ca', 'FOLDER/nothing', 'FILE'], 'certificates'), (['-i', 'no-such-interface'], 'no-such-interface'),
+    (['--html', 'FOLDER/nowhere/page.html', 'FILE'], 'No such file'), (['FOLDER'], 'irectory'),
+]
+
+
+@test
+def wrong_uses_are_named_in_one_line(scenes):
+    file = scenes.options('all_rows_12')[-1]
+    for words, said in WRONG:
+        words = [w.replace('FILE', file).replace('FOLDER', scenes.folder).replace('NEW', scenes.path('new'))
+                 for w in words]
+        code, _, error = run(*words)
+        lines = error.splitlines()
+        check(code == 2, '%s: exit status %d: %s' % (words, code, error))
+        check(len(lines) == 1 and lines[0].startswith('xmppedge-analyze: ') and said in lines[0],
+              '%s: expected one line with "%s": %s' % (words, said, error))
+
+
+@test
+def without_arguments_it_tells_how_it_is_used(_):
+    code, said, error = run()
+    check(code == 2 and said == '' and error.startswith('usage: '), error)
+    code, said, error = run('--help')
+    check(code == 0 and said.startswith('usage: ') and error == '', error)
+
+
+@test
+def the_exit_status_tells_how_it_went(scenes):
+    good = scenes.options('all_rows_12')
+    check(run('--require', '1,2,3', *good)[0] == 0, 'good: %s' % (run(*good),))
+    check(run(*scenes.options('cert_expired_said_plain_in'))[0] == 1, 'a failure')
+    check(run('--require', '3', *scenes.options('cert_expired_said_plain_in'))[0] in (1, 4), 'a failure, a row missing')
+    only_in = scenes.options('addresses_inferred_in')
+    check(run('--require', '3', *only_in)[0] == 4, 'a row that was not observed: %d' % run('--require', '3', *only_in)[0])
+    with open(good[-1], 'rb') as whole, open(scenes.path('cut.pcap'), 'wb') as out:
+        out.write(whole.read()[:-7])
+    code, said, _ = run(*good[:-1], scenes.path('cut.pcap'))
+    check(code == 3 and 'cut' in said, 'a damaged file: %d' % code)
+
+
+@test
+def standard_input_is_read_like_a_file(scenes):
+    good = scenes.options('all_rows_12')
+    _, by_name, _ = run('--json', *good)
+    with open(good[-1], 'rb') as file:
+        code, by_stream, _ = run('--json', *good[:-1], '-', stdin=file)
+    check(code == 0, 'exit status %d' % code)
+    check(by_stream.replace('"name":"-"', '').count('\n') == by_name.count('\n'), 'not the same report')
+    check(by_stream.splitlines()[1:] == by_name.splitlines()[1:], 'not the same report')
+
+
+@test
+def a_report_that_cannot_be_written_is_an_error(scenes):
+    if not os.path.exists('/dev/full'):
+        raise Skip('no /dev/full')
+    good = scenes.options('all_rows_12')
+    for words in [], ['--json'], ['--html', '/dev/full']:
+        with open('/dev/full', 'w') as full:
+            code, _, error = run(*words, *good, stdout=full)
+        check(code == 2 and error.startswith('xmppedge-analyze: '), '%s: %d %s' % (words, code, error))
+
+
+@test
+def each_line_of_json_is_an_object_with_a_type(scenes):
+    _, said, _ = run('--json', *scenes.options('all_rows_12'))
+    kinds = [json.loads(line)['type'] for line in said.splitlines()]
+    check(kinds[0] == 'capture' and {'flow', 'event', 'verdict'} <= set(kinds), kinds)
+
+
+@test
+def the_page_needs_nothing_from_elsewhere(scenes):
+    page = scenes.path('page.html')
+    code, _, error = run('--html', page, *scenes.options('all_rows_12'))
+    with open(page) as file:
+        text = file.read()
+    check(code == 0, error)
+    check(text.startswith('<!DOCTYPE html>') and '</html>' in text, text[:200])
+    check(not re.search(r'(src|href)\s*=\s*["\']?(https?:|//|file:)|@import|url\(', text), 'it refers to elsewhere')
+
+
+@test
+def a_file_that_is_no_page_is_not_overwritten(scenes):
+    path = scenes.path('precious')
+    with open(path, 'w') as file:
+        file.write('keep me\n')
+    code, _, error = run('--html', path, *scenes.options('all_rows_12'))
+    check(code == 2 and error.count('\n') == 1, error)
+    with open(path) as file:
+        check(file.read() == 'keep me\n', 'it was overwritten')
+
+
+@test
+def what_people_said_is_shown_only_when_asked_for(scenes):
+    words = ['-k', scenes.keys('all_rows_12'), *scenes.options('all_rows_12')]
+    page = scenes.path('content.html')
+    quiet = ''.join(run(*o, *words)[1] for o in ([], ['--json'], ['--ladder'], ['--html', page]))
+    with open(page) as file:
+        quiet += file.read()
+    _, shown, _ = run('--json', '--show-content', *words)
+    users = set(re.findall(r'[a-z0-9.]+@[a-z.]+example', shown))
+    check(users, 'no user is shown with --show-content')
+    for user in users:
+        check(user not in quiet, user + ' is shown')
+    check(not re.search(r'\bHello\b', quiet), 'a body is shown')
+
+
+@test
+def what_is_captured_can_be_kept(scenes):
+    copy = scenes.path('live.pcap')
+    listener = socket.create_server(('127.0.0.1', 0))
+    port = listener.getsockname()[1]
+    program = subprocess.Popen([BINARY, '--json', '-i', 'lo', '-f', 'tcp port %d' % port, '-w', copy],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said = program.stderr.readline().decode()
+    if 'capturing' not in said:
+        program.communicate()
+        check(re.search('permission|permitted|No such device', said, re.I), said)
+        raise Skip('nothing can be captured here')
+    with socket.create_connection(('127.0.0.1', port)) as caller, listener.accept()[0] as called:
+        caller.sendall(b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' "
+                       b"from='far.example' to='corp.example' version='1.0'>")
+        called.recv(1000)
+    time.sleep(0.5)
+    program.send_signal(signal.SIGINT)
+    live = [json.loads(line) for line in program.communicate(timeout=20)[0].splitlines()]
+    check(live[0]['connections'] == 1, live[0])
+    check(os.stat(copy).st_mode & 0o077 == 0, 'others may read it')
+    later = [json.loads(line) for line in run('--json', copy)[1].splitlines()]
+    check(later[0]['packets'] == live[0]['packets'] > 3, (later[0]['packets'], live[0]['packets']))
+    code, _, error = run('-i', 'lo', '-w', copy)
+    check(code == 2 and 'exists' in error, error)
+
+
+def main():
+    chosen = [t for t in tests if len(sys.argv) < 2 or any(word in t.__name__ for word in sys.argv[1:])]
+    print('1..%d' % len(chosen), flush=True)
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = Scenes(folder)
+        for number, function in enumerate(chosen, 1):
+            name = function.__name__.replace('_', ' ')
+            try:
+                function(scenes)
+                print('ok %d - %s' % (number, name), flush=True)
+            except Skip as e:
+                print('ok %d - %s # SKIP %s' % (number, name, e), flush=True)
+            except AssertionError as e:
+                failed += 1
+                print(re.sub('^', '# ', str(e), flags=re.M))
+                print('not ok %d - %s' % (number, name), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
