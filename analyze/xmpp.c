@@ -894,6 +894,17 @@ xmpp_is_restart(const unsigned char *at, size_t len)
            || (len >= 14 && memcmp(at, "<stream:stream", 14) == 0);
 }
 
+/* The same, of a piece that is too short to tell. */
+static bool
+xmpp_may_restart(const unsigned char *at, size_t len)
+{
+    size_t blank = xmpp_blank(at, len);
+    at += blank;
+    len -= blank;
+    return len > 0 && ((len < 5 && memcmp(at, "<?xml", len) == 0)
+                       || (len < 14 && memcmp(at, "<stream:stream", len) == 0));
+}
+
 static void
 xmpp_on_close(struct xmpp *x, int side, struct xmpp_news *n)
 {
@@ -914,8 +925,12 @@ xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
     struct xmpp_news n;
     size_t used = 0;
     xmpp_news(&n, EVENT_XML_BAD, side, frame, time_ns);
-    if (s->xml.at == 0 && x->attempt->headers[side] > 0 && xmpp_is_restart(at, len))
-        xe_xml_restart(&s->xml);
+    if (s->xml.at == 0 && x->attempt->headers[side] > 0) {
+        if (xmpp_may_restart(at, len))
+            return SIZE_MAX;
+        if (xmpp_is_restart(at, len))
+            xe_xml_restart(&s->xml);
+    }
     switch (xe_xml_next(&s->xml, (const char *)at, len, &used, &e)) {
     case XE_XML_MORE:
         return used > 0 ? used : SIZE_MAX;
@@ -1227,12 +1242,12 @@ xmpp_decide(struct xmpp *x, int side, const unsigned char *at, size_t len)
 {
     struct attempt *a = x->attempt;
     size_t blank = xmpp_blank(at, len);
-    x->decided = blank < len;
-    if (!x->decided)
-        return;
+    if (blank == len || (x->side[side] != NULL && x->side[side]->broken))
+        return;     /* nothing yet; or a banner goes on */
+    x->decided = true;
     if (at[blank] == '<') {
         a->content = CONTENT_XMPP;
-    } else if (at[0] == 0x16
+    } else if (at[blank] == 0x16
                || (a->flow.midstream && at[0] >= 20 && at[0] <= 23 && len > 1 && at[1] == 3)) {
         a->content = CONTENT_TLS;
         xmpp_start_tls(x);

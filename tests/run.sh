@@ -116,8 +116,8 @@ check() {
 # libFuzzer comes with clang, and on Debian in a package of its own.
 has_fuzzer() {
     echo 'int LLVMFuzzerTestOneInput(const char *at, unsigned long n) { return !at && n; }' |
-        clang -fsanitize=fuzzer,address,undefined -w -x c -o "$out/has_fuzzer.$$" - >/dev/null 2>&1 &&
-        rm "$out/has_fuzzer.$$"
+        clang -fsanitize=fuzzer,address,undefined -w -x c -o "$out/has_fuzzer.$$" - \
+            >/dev/null 2>&1 && rm "$out/has_fuzzer.$$"
 }
 
 # build_fuzzer SOURCE PROGRAM
@@ -157,7 +157,8 @@ fuzz() {
         echo "ok 2 - $name with new inputs # SKIP no libFuzzer here"
     elif build_fuzzer "$1" "$out/$name.lib" >"$out/$name.log" 2>&1 &&
         "$out/$name.lib" -max_total_time="${FUZZ_SECONDS:-5}" -timeout=20 -rss_limit_mb=3000 \
-            -artifact_prefix="$out/$name-" "$out/corpus/$name" "$corpus" >"$out/$name.log" 2>&1; then
+            -artifact_prefix="$out/$name-" "$out/corpus/$name" "$corpus" \
+            >"$out/$name.log" 2>&1; then
         echo "ok 2 - $name with new inputs"
     else
         tail -n 40 "$out/$name.log" | sed 's/^/# /'
@@ -186,7 +187,11 @@ case ${1:?run.sh FILE, or run.sh --list STAGE} in
 */talk.c)    talk "$1" ;;
 */analyze/*.c) program=$out/an_$(basename "$1" .c)
              build_stage_test "$1" "$program"
-             exec "$program" ;;
+             status=0
+             "$program" >"$program.tap" || status=$?
+             # cmocka 1.1.5 calls a test that was skipped not ok
+             sed 's/^not \(ok [0-9]* # SKIP\)/\1/' "$program.tap"
+             exit $status ;;
 */embed/*.c) build "$1" "$out/$(basename "$1" .c)" -DXMPPEDGE_NO_MAIN xmppedge.c
              exec "$out/$(basename "$1" .c)" ;;
 *.c)         program=$out/$(basename "$1" .c)

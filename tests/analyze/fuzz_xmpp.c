@@ -13,8 +13,8 @@
 
 #include "fuzz_main.h"
 
-/* Broken input may be told from its first segment, and pieces of it are told otherwise.  The files of
- * the corpus are compared, and what a fuzzer finds only for those who want to look at it. */
+/* Broken input may be told from its first segment, and pieces of it are told otherwise.  Compared
+ * are the files of the corpus, and what a fuzzer finds only for those who want to look at it. */
 #if !defined FUZZ_LIBFUZZER || defined FUZZ_PIECES
 #define COMPARE true
 #else
