@@ -8,7 +8,7 @@ trap '[ -z "$analyzer" ] || kill "$analyzer" 2>/dev/null; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 
 loopback=lo
-[ -d /sys/class/net ] || loopback=lo0
+[ "$(uname)" = Linux ] || loopback=lo0
 ./xmppedge-analyze -i $loopback -f 'tcp port 5269 or tcp port 23456' -w "$work/demo.pcap" \
     >/dev/null 2>"$work/said" &
 analyzer=$!

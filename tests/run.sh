@@ -76,8 +76,16 @@ stages() {
             [ -z "$(find "$source" analyze/*.h xmppedge.h -newer "$object")" ]; then
             continue
         fi
-        "$@" -DXMPPEDGE_LANGUAGE_ONLY -c -o "$object.$$" "$source" || return
+        # shellcheck disable=SC2046
+        "$@" $(includes) -DXMPPEDGE_LANGUAGE_ONLY -c -o "$object.$$" "$source" || return
         mv "$object.$$" "$object"
+    done
+}
+
+# Where LIBS says that headers are; an object needs no libraries.
+includes() {
+    for word in $LIBS; do
+        case $word in -I*) echo "$word" ;; esac
     done
 }
 
