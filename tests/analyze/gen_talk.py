@@ -55,6 +55,10 @@ FEATURES = {
 scenes = {}
 
 
+# SSL_OP_NO_TX_CERTIFICATE_COMPRESSION and its RX sister: the same certificates whatever library makes the scenes.
+NO_CERTIFICATE_COMPRESSION = 1 << 32 | 1 << 33
+
+
 def scene(ways=('',), tls=('',), options=None):
     """One scene for each direction and TLS version; options: of the analyzer, instead of the usual ones."""
     def add(function):
@@ -277,6 +281,8 @@ class Call:
             if versions:
                 low, high = (exact[v] for v in versions[i])
             ctx.minimum_version, ctx.maximum_version = low, high
+            if ssl.OPENSSL_VERSION_INFO >= (3, 2):
+                ctx.options |= NO_CERTIFICATE_COMPRESSION
             ctx.load_verify_locations(self.scene.ca.path)
             for path in trust:
                 ctx.load_verify_locations(path)

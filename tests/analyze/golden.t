@@ -50,7 +50,7 @@ WORKERS = 2
 # Times, numbers of packets and what TLS makes anew each time.
 DROPPED = {'packet', 'alert_packet', 'error_packet', 'answer_packet', 'time', 'answer', 'first', 'last', 'duration', 'offset',
            'bytes', 'packets', 'retransmitted', 'lost', 'records_initiator', 'records_responder', 'sha256', 'files',
-           'interfaces', 'interface', 'last_failure', 'community_id'}
+           'interfaces', 'interface', 'last_failure', 'community_id', 'id'}
 CLOCK = re.compile(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)?')
 
 
