@@ -47,6 +47,7 @@ for compiler in $compilers; do
     try "$compiler reads the header alone" $flags -fsyntax-only "$work/header.c"
 done
 line=$(sed -n 's/^ *\(cc -std=c99 .*\)/\1/p' README.md)
+case $LIBS in *mxml4*) line=$(echo "$line" | sed "s|-lmxml|$(pkg-config --cflags --libs mxml4)|") ;; esac
 try 'the one line of README.md is all it takes' \
     sh -c "$(echo "$line" | sed "s|-o xmppedge|-o $work/xmppedge|")"
 try 'which runs' sh -c "'$work/xmppedge' --version | grep -q '^xmppedge '"
