@@ -38,6 +38,8 @@ SECONDS  = 600
 ANALYZE  = analyze/analyze.c analyze/capture.c analyze/dns.c analyze/flow.c analyze/html.c \
            analyze/json.c analyze/packet.c analyze/report.c analyze/tls.c analyze/verdict.c \
            analyze/xmpp.c
+# The analyzer reads gigabytes: what -O3 does with its inner loops is worth a sixth of the time.
+AFLAGS   = -O3
 ALIBS    = -lpcap -lmbedtls -lmbedx509 -lmbedcrypto $(MXML)
 
 all: xmppedge xmppedge-analyze
@@ -48,7 +50,7 @@ xmppedge: xmppedge.c xmppedge.h
 # The analyzer reads with the tokenizer, the reason words and the protocol table of the proxy.
 xmppedge-analyze: $(ANALYZE) analyze/analyze.h analyze/pool.h analyze/report.h xmppedge.c \
     xmppedge.h
-	$(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -DXMPPEDGE_LANGUAGE_ONLY -o $@ \
+	$(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(AFLAGS) $(LDFLAGS) -DXMPPEDGE_LANGUAGE_ONLY -o $@ \
 	    $(ANALYZE) xmppedge.c $(ALIBS)
 
 deps:
