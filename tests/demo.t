@@ -15,23 +15,13 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(HERE, 'live'))
+
+from tap import Skip, check, test, tests   # noqa: E402
+
 BINARY = os.path.abspath(os.environ.get('XMPPEDGE') or os.path.join(HERE, '..', 'xmppedge'))
 PATIENCE = 30       # seconds; a demo takes one, and the machine may be busy
-tests = []
-
-
-class Skip(Exception):
-    pass
-
-
-def test(function):
-    tests.append(function)
-    return function
-
-
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 class Demo:

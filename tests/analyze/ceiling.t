@@ -10,7 +10,13 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, '..', 'live'))
+
+import tap   # noqa: E402
+from tap import test   # noqa: E402
+
 BINARY = os.path.abspath(os.environ.get('XMPPEDGE_ANALYZE')
                          or os.path.join(HERE, '..', '..', 'xmppedge-analyze'))
 MEGABYTES = 256     # of memory, however many connections are open
@@ -65,13 +71,15 @@ def remarks(lines):
     return [r['remark'] for r in lines[0]['remarks']]
 
 
-def few_open_connections_reach_no_ceiling():
+@test
+def few_open_connections_reach_no_ceiling(_):
     lines, _ = analyze(20000)
     assert 'ceiling-flows' not in remarks(lines), remarks(lines)
     assert lines[0]['connections'] == 20000, lines[0]['connections']
 
 
-def many_open_connections_do_not_take_more_memory_and_it_is_said():
+@test
+def many_open_connections_do_not_take_more_memory_and_it_is_said(_):
     lines, memory = analyze(60000)
     assert 'ceiling-flows' in remarks(lines), remarks(lines)
     assert lines[0]['connections'] == 60000, lines[0]['connections']
@@ -86,24 +94,5 @@ def sanitized():
         return b'__asan_init' in program.read()
 
 
-TESTS = [few_open_connections_reach_no_ceiling,
-         many_open_connections_do_not_take_more_memory_and_it_is_said]
-
-
-def main():
-    print('1..%d' % len(TESTS), flush=True)
-    failed = 0
-    for number, test in enumerate(TESTS, 1):
-        said = ''
-        try:
-            test()
-        except AssertionError as e:
-            said, failed = str(e), failed + 1
-        if said:
-            print('# ' + said)
-        print('%s %d - %s' % ('not ok' if said else 'ok', number, test.__name__.replace('_', ' ')), flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    tap.run(lambda: None)

@@ -16,30 +16,21 @@ import time
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, '..', 'live'))
+
+import tap   # noqa: E402
+from tap import Skip, check, test   # noqa: E402
+
 BINARY = os.path.abspath(os.environ.get('XMPPEDGE_ANALYZE')
                          or os.path.join(HERE, '..', '..', 'xmppedge-analyze'))
-tests = []
-
-
-class Skip(Exception):
-    pass
-
-
-def test(function):
-    tests.append(function)
-    return function
-
-
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 class Scenes:
     """Captures of conversations whose truth is known, made when they are asked for."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self):
+        self.owner = tempfile.TemporaryDirectory()
+        self.folder = self.owner.name
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -208,25 +199,5 @@ def what_is_captured_can_be_kept(scenes):
     check(code == 2 and 'exists' in error, error)
 
 
-def main():
-    chosen = [t for t in tests if len(sys.argv) < 2 or any(word in t.__name__ for word in sys.argv[1:])]
-    print('1..%d' % len(chosen), flush=True)
-    failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        scenes = Scenes(folder)
-        for number, function in enumerate(chosen, 1):
-            name = function.__name__.replace('_', ' ')
-            try:
-                function(scenes)
-                print('ok %d - %s' % (number, name), flush=True)
-            except Skip as e:
-                print('ok %d - %s # SKIP %s' % (number, name, e), flush=True)
-            except AssertionError as e:
-                failed += 1
-                print(re.sub('^', '# ', str(e), flags=re.M))
-                print('not ok %d - %s' % (number, name), flush=True)
-    return 1 if failed else 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    tap.run(Scenes, lab_of=lambda scenes: None)

@@ -93,6 +93,7 @@ def run(setup, lab_of=lambda world: getattr(world, 'lab', world)):
     print('1..%d' % len(selected), flush=True)
     note('ready after %.1f s' % (time.monotonic() - started))
     failed = [f for i, f in enumerate(selected, 1) if not run_one(i, f, world, lab)]
-    lab.close()
+    if lab:
+        lab.close()
     note('%d of %d failed, %.1f s' % (len(failed), len(selected), time.monotonic() - started))
     sys.exit(1 if failed else 0)
