@@ -94,6 +94,7 @@ struct talk_peer {
     struct buf  raw;          /* pilot: not read yet */
     unsigned    stanzas;      /* pilot: received */
     unsigned    acked;        /* pilot: of ours, acknowledged */
+    bool        deaf;         /* we do not read any more */
 };
 
 struct talk_step {
@@ -132,7 +133,8 @@ static struct {
     struct talk_peer  *on;             /* the current connection */
     struct talk_peer  *trunk;          /* the current pilot */
     char               bound[32];      /* of the last bind() */
-    unsigned           refuse;         /* so many connects are refused */
+    unsigned           refuse;         /* so many connects fail */
+    int                refuse_errno;   /* in this way */
     unsigned           silent;         /* so many are never answered */
     struct buf         log;            /* lines of the instance */
     size_t             log_seen;
@@ -227,7 +229,7 @@ talk_connect(int fd, const struct sockaddr *to, socklen_t len)
         return connect(fd, to, len);
     if (talk.refuse > 0) {
         talk.refuse--;
-        errno = ECONNREFUSED;
+        errno = talk.refuse_errno;
         return -1;
     }
     if (talk.silent > 0) {
@@ -366,7 +368,7 @@ talk_read(struct talk_peer *p)
     struct buf *to = p->pilot ? &p->raw : &p->got;
     size_t got = 0;
     ssize_t n;
-    if (p->fd < 0 || p->eof)
+    if (p->fd < 0 || p->eof || p->deaf)
         return false;
     if (p->tls != NULL) {
         enum tls_result r = tls_read(p->tls, bytes, sizeof bytes, &got);
@@ -1156,6 +1158,15 @@ talk_do_hangup(size_t at)
     return talk_rest(&talk.steps[at]);
 }
 
+/* deaf: we do not read any more what the instance says on the current connection. */
+static bool
+talk_do_deaf(size_t at)
+{
+    (void)at;
+    talk.on->deaf = true;
+    return true;
+}
+
 /* trunk-down: the same for the current trunk. */
 static bool
 talk_do_trunk_down(size_t at)
@@ -1174,12 +1185,22 @@ talk_do_wait(size_t at)
     return talk_rest(&talk.steps[at]);
 }
 
-/* refuse N: the next N connections of the instance are refused. */
+/* refuse N [ERROR]: the next N connections of the instance are refused, or fail in another way. */
 static bool
 talk_do_refuse(size_t at)
 {
-    talk.refuse = (unsigned)strtoul(buf_text(&talk.steps[at].text), NULL, 10);
-    return true;
+    static const struct { const char *word; int error; } errors[] = {
+        { "", ECONNREFUSED }, { " no-route", EHOSTUNREACH }, { " no-source", EADDRNOTAVAIL } };
+    char *word;
+    size_t i;
+    talk.refuse = (unsigned)strtoul(buf_text(&talk.steps[at].text), &word, 10);
+    for (i = 0; i < sizeof errors / sizeof *errors; i++) {
+        if (strcmp(word, errors[i].word) == 0) {
+            talk.refuse_errno = errors[i].error;
+            return true;
+        }
+    }
+    return talk_fail(&talk.steps[at], "refuse knows no-route and no-source, not%s", word);
 }
 
 /* silent N: they are never answered. */
@@ -1532,7 +1553,9 @@ talk_put_edge(FILE *f)
         "<gateway name=\"fe2.near.example\"/></internal>\n"
         "<domain name=\"near.example\">%s</domain><domain name=\"also.near.example\">%s</domain>\n"
         "<domain name=\"only.near.example\" gateway=\"fe2.near.example\">%s</domain>\n"
-        "<trust ca=\"public.pem\"/><dialback secret-file=\"secret\"/>\n<partners", near, also, near);
+        "<trust ca=\"public.pem\"", near, also, near);
+    talk_put_setting(f, "crl", NULL);
+    fprintf(f, "/><dialback secret-file=\"secret\"/>\n<partners");
     talk_put_setting(f, "default", "deny");
     fprintf(f, ">\n");
     talk_put_partner(f, "far.example", "127.0.0.2:5269");
@@ -1561,7 +1584,8 @@ static bool
 talk_write_config(void)
 {
     static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback", "keepalive",
-        "connection-limit", "proxy-direct-tls", "default", "certificate", "echo", "log", "cuts", "other" };
+        "connection-limit", "proxy-direct-tls", "default", "certificate", "crl", "echo", "log", "cuts",
+        "other" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");
@@ -1675,6 +1699,7 @@ static const struct talk_verb {
     { "closed", talk_do_closed },         /*                  the instance has ended the connection */
     { "alive", talk_do_alive },           /*                  it has not, and has said nothing more */
     { "hangup", talk_do_hangup },         /*                  we close without a word */
+    { "deaf", talk_do_deaf },             /*                  we do not read it any more */
     { "inside", talk_do_inside },         /* TEXT             comes from the current trunk */
     { "trunk", talk_do_trunk },           /* PATTERN          has left through the current trunk */
     { "trunk-up", talk_do_trunk_up },     /* NAME [DOMAINS]   one more trunk, the current one now */
@@ -1683,7 +1708,7 @@ static const struct talk_verb {
     { "hold-acks", talk_do_hold_acks },   /*                  trunks do not acknowledge */
     { "acks", talk_do_acks },             /*                  they do again */
     { "wait", talk_do_wait },             /* TIME             the clock goes on */
-    { "refuse", talk_do_refuse },         /* N                connections of the instance are refused */
+    { "refuse", talk_do_refuse },         /* N [ERROR]        connections of the instance are refused */
     { "silent", talk_do_silent },         /* N                or never answered */
     { "log", talk_do_log },               /* WORDS            such a line follows in the log */
     { "why", talk_do_why },               /* WORD             a line with this reason follows in the log */
@@ -1994,7 +2019,7 @@ talk_shell(const char *script)
 }
 
 /* One key serves all; what differs is who signs what for how long.
- *   far two both wild expired later wrong cn self alien server xmpp srv   partners
+ *   far two both wild expired later revoked weak wrong cn self alien server xmpp srv   partners
  *   near also                                                            the instance, public
  *   edge fe fe2 stranger                                                 the trunk, internal */
 static bool
@@ -2006,7 +2031,7 @@ talk_make_certificates(void)
         "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign; }\n"
         "openssl req -new -key key -subj /CN=talk -out talk.csr\n"
         "leaf() { openssl x509 -req -in ${4:-talk}.csr -CA $2.pem -CAkey key -CAcreateserial "
-        "-days 20 -extfile $1.ext -out $1.pem; }\n"
+        "-${5:-sha256} -days 20 -extfile $1.ext -out $1.pem; }\n"
         "san() { printf 'subjectAltName=%s\\n' $2 >$1.ext; leaf $1 ${3:-public} - $4; }\n"
         "ca public; ca internal\n"
         "san near DNS:near.example; san also DNS:also.near.example\n"
@@ -2016,9 +2041,13 @@ talk_make_certificates(void)
         /* only "openssl ca" can choose both dates, in old and new versions */
         "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\n"
         "default_md=sha256\\npolicy=p\\n[p]\\ncommonName=supplied\\n' >ca.cnf\n"
-        ": >index; echo 01 >serial; printf 'subjectAltName=DNS:far.example\\n' >expired.ext\n"
-        "openssl ca -batch -notext -config ca.cnf -cert public.pem -keyfile key -in talk.csr "
-        "-out expired.pem -extfile expired.ext -startdate 20250101000000Z -enddate 20250201000000Z\n"
+        ": >index; echo 01 >serial; echo unique_subject=no >index.attr\n"
+        "ca_of() { openssl ca -batch -notext -config ca.cnf -cert public.pem -keyfile key \"$@\"; }\n"
+        "printf 'subjectAltName=DNS:far.example\\n' >far.ext\n"
+        "from_to() { ca_of -in talk.csr -out $1.pem -extfile far.ext -startdate $2 -enddate $3; }\n"
+        "from_to expired 20250101000000Z 20250201000000Z; from_to later 20450101000000Z 20450201000000Z\n"
+        "from_to revoked 20250101000000Z 20450101000000Z; ca_of -revoke revoked.pem\n"
+        "ca_of -gencrl -crldays 20 -out public.crl; cp far.ext weak.ext; leaf weak public - talk sha1\n"
         "san alien DNS:far.example internal\n"
         "san xmpp 'otherName:1.3.6.1.5.5.7.8.5;UTF8:far.example'\n"
         "san srv 'otherName:1.3.6.1.5.5.7.8.7;IA5:_xmpp-server.far.example'\n"
