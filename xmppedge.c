@@ -4069,8 +4069,6 @@ loop_step(struct loop *l, int max_wait_ms)
 #define DNS_SOCKETS_MAX   64    /* sockets of c-ares at a time */
 #define DNS_SERVERS_MAX   4     /* name servers that can be configured */
 #define DNS_PATIENCE_MS   1000  /* how long a late answer may hold up a good one */
-#define DNS_TIMEOUT_MS    1500  /* default: first wait for a name server; doubles with every try */
-#define DNS_TRIES         3     /* default: questions put to each name server */
 #define DNS_UDP_BYTES     1232  /* largest answer by UDP (EDNS) that is never cut into fragments */
 #define DNS_SERVER_PORT   5269  /* when there is no SRV record (RFC 6120 3.2.2) */
 
@@ -4082,8 +4080,8 @@ struct dns_server {
 struct dns_options {
     struct dns_server servers[DNS_SERVERS_MAX];
     size_t            nservers;     /* 0: those of the system */
-    int               timeout_ms;   /* 0: DNS_TIMEOUT_MS */
-    int               tries;        /* 0: DNS_TRIES */
+    int               timeout_ms;   /* first wait for a name server; doubles with every try */
+    int               tries;        /* questions put to each name server */
 };
 
 /* Which kinds of SRV record count. */
@@ -5130,8 +5128,8 @@ dns_open_channel(struct dns *d, const struct dns_options *o)
     memset(&options, 0, sizeof options);
     /* names are complete: no search list */
     options.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES | ARES_FLAG_EDNS;
-    options.timeout = o->timeout_ms > 0 ? o->timeout_ms : DNS_TIMEOUT_MS;
-    options.tries = o->tries > 0 ? o->tries : DNS_TRIES;
+    options.timeout = o->timeout_ms;
+    options.tries = o->tries;
     options.lookups = lookups;
     options.ednspsz = DNS_UDP_BYTES;
     options.sock_state_cb = dns_socket_state;
@@ -5522,7 +5520,6 @@ struct tls_facts {
     short           alert;        /* number of the alert received, -1 for none */
     unsigned short  chain;        /* TLS_CHAIN_* */
     bool            certificate;  /* the peer sent one */
-    bool            resumed;      /* never, see the top of the section */
 };
 
 struct tls_options {
@@ -5554,7 +5551,6 @@ struct tls_trust {
     mbedtls_x509_crl revoked;
     bool             has_revoked;
     unsigned         loaded;    /* certificates in it */
-    unsigned         skipped;   /* entries of the file that could not be used */
     unsigned         refs;
 };
 
@@ -6214,7 +6210,7 @@ tls_trust_release(struct tls_trust *trust)
     free(trust);
 }
 
-/* System bundles hold entries that mbed TLS does not understand; they are counted, not fatal. */
+/* System bundles hold entries that mbed TLS does not understand: they are passed over. */
 static bool
 tls_trust_read(struct tls_trust *trust, const char *ca_file, char err[TLS_ERROR_MAX])
 {
@@ -6225,8 +6221,6 @@ tls_trust_read(struct tls_trust *trust, const char *ca_file, char err[TLS_ERROR_
     code = mbedtls_x509_crt_parse_file(&trust->authorities, ca_file);
     for (crt = &trust->authorities; crt != NULL; crt = crt->next)
         trust->loaded += crt->raw.p != NULL ? 1u : 0u;
-    if (code != 0)
-        trust->skipped = code > 0 ? (unsigned)code : 1;
     if (trust->loaded == 0)
         tls_file_error(err, "authorities", ca_file,
             code > 0 ? MBEDTLS_ERR_X509_INVALID_FORMAT : code);
@@ -7160,7 +7154,6 @@ struct conn {
     struct sockaddr_storage   peer;
     struct sockaddr_storage   local;
     uint64_t                  received;   /* bytes of plaintext so far */
-    uint64_t                  written;    /* bytes of plaintext handed to the system so far */
     /* private */
     struct wire              *wire;       /* borrowed */
     struct loop_watch         watch;
@@ -7483,7 +7476,6 @@ conn_write(struct conn *c)
         size_t put;
         result = conn_put(c, c->out.bytes + c->out.head, n, &put);
         c->retry = result == TLS_DONE ? 0 : n;
-        c->written += put;
         moved = moved || put > 0;
         buf_skip(&c->out, put);
     }
@@ -15331,7 +15323,6 @@ struct route {
     struct xe_xml_event   event;    /* of the reader */
     struct buf            text;     /* a stanza of our own */
     struct route_pair    *last;     /* the pair of the last stanza from a trunk */
-    bool                  trunk_seen; /* some trunk has been up */
     bool                  ending;   /* everything is being closed: nothing new is dialled */
     void                (*push)(struct loop_task *t);   /* work of a pair at the end of a turn */
     void                (*held)(struct timer *t);       /* a pair has waited too long for a trunk */
@@ -16572,7 +16563,6 @@ route_trunk_up(void *user, struct trunk *t)
     struct route *r = user;
     struct list_node *n;
     (void)t;
-    r->trunk_seen = true;
     for (n = r->all.next; n != &r->all; n = n->next) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         p->gave_up = false;
@@ -16973,7 +16963,6 @@ struct xmppedge {
     struct timer          drain;     /* looks around while draining */
     int64_t               drain_until;   /* ms */
     int64_t               started;   /* ms */
-    size_t                refused;   /* connections that are being told why */
     uint64_t              reloads;
     bool                  told;      /* that it is ready */
     void                (*on_stop)(struct xmppedge *e);  /* set by the section below; may be NULL */

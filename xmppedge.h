@@ -74,9 +74,6 @@ struct xe_span {
         "remote-server-timeout", "wait", "the connection could not be completed in time") \
     X(XE_WHY_SETUP_TIMEOUT, "setup-timeout", "connection-timeout", \
         "remote-server-timeout", "wait", "the stream was not established in time") \
-    X(XE_WHY_BACKOFF, "backing-off", "", \
-        "remote-server-timeout", "wait", \
-        "the last attempt to reach the server failed a moment ago") \
     /* XML and streams */ \
     X(XE_WHY_XML_MALFORMED, "xml-malformed", "not-well-formed", \
         "", "", "the data is not well-formed XML") \

@@ -1072,7 +1072,8 @@ queries_have_a_ceiling(void **state)
 static void
 addresses_of_name_servers_are_checked(void **state)
 {
-    struct dns_options o = { .servers = { { "not an address", 53 } }, .nservers = 1 };
+    struct dns_options o = { .servers = { { "not an address", 53 } }, .nservers = 1,
+        .timeout_ms = 1500, .tries = 3 };
     struct dns *other = NULL;
     (void)state;
     assert_false(dns_open(&other, &loop, &o, NULL));
@@ -1082,7 +1083,7 @@ addresses_of_name_servers_are_checked(void **state)
     o.nservers = 2;
     assert_true(dns_open(&other, &loop, &o, NULL));
     dns_close(other);
-    memset(&o, 0, sizeof o);
+    o.nservers = 0;
     assert_true(dns_open(&other, &loop, &o, NULL));   /* those of the system */
     dns_close(other);
     dns_close(NULL);
@@ -1198,7 +1199,8 @@ masq_stop(void **state)
 static void
 masq_use(void)
 {
-    struct dns_options o = { .servers = { { "127.0.0.1", 0 } }, .nservers = 1 };
+    struct dns_options o = { .servers = { { "127.0.0.1", 0 } }, .nservers = 1,
+        .timeout_ms = 1500, .tries = 3 };
     if (masq.pid <= 0) {
         print_message("dnsmasq is not installed\n");
         skip();
