@@ -2900,23 +2900,23 @@ xe_element_kind(const struct xe_xml_event *e)
 const char *
 xe_element_kind_name(enum xe_element_kind kind)
 {
-    static const char *const names[] = {
-#define X(name, word) word,
-        XE_KINDS(X)
-#undef X
-    };
-    return (unsigned)kind < sizeof names / sizeof *names ? names[kind] : "unknown";
+    switch (kind) {
+    XE_KINDS(XE_WORD)
+    case XE_KIND_COUNT:
+        break;
+    }
+    return "unknown";
 }
 
 const char *
 xe_phase_name(enum xe_phase phase)
 {
-    static const char *const names[] = {
-#define X(name, word) word,
-        XE_PHASES(X)
-#undef X
-    };
-    return (unsigned)phase < sizeof names / sizeof *names ? names[phase] : "unknown";
+    switch (phase) {
+    XE_PHASES(XE_WORD)
+    case XE_PHASE_COUNT:
+        break;
+    }
+    return "unknown";
 }
 
 /* Who may say it. */
@@ -7133,18 +7133,8 @@ struct conn_events {
     void (*hello)(struct conn *c, void *user);   /* instead of bytes: the peer begins with TLS */
 };
 
-#define CONN_STATES(X) \
-    X(CONN_OPEN,      "open") \
-    X(CONN_HANDSHAKE, "handshake") \
-    X(CONN_SECURE,    "secure") \
-    X(CONN_FLUSHING,  "flushing") \
-    X(CONN_LINGER,    "linger") \
-    X(CONN_CLOSED,    "closed")
-
 enum conn_state {
-#define X(name, text) name,
-    CONN_STATES(X)
-#undef X
+    CONN_OPEN, CONN_HANDSHAKE, CONN_SECURE, CONN_FLUSHING, CONN_LINGER, CONN_CLOSED
 };
 
 struct conn {
@@ -12116,9 +12106,7 @@ struct stream_shared {
     X(STREAM_ENDED,   "ended")
 
 enum stream_state {
-#define X(name, text) name,
-    STREAM_STATES(X)
-#undef X
+    STREAM_STATES(XE_MEMBER)
 };
 
 struct stream;
@@ -12164,9 +12152,7 @@ static const char *
 stream_state_name(enum stream_state state)
 {
     switch (state) {
-#define X(name, text) case name: return text;
-    STREAM_STATES(X)
-#undef X
+    STREAM_STATES(XE_WORD)
     }
     return "?";
 }
@@ -12697,9 +12683,7 @@ enum s2s_kind { S2S_IN, S2S_OUT, S2S_VERIFY };
     X(S2S_ENDED,     "ended")
 
 enum s2s_state {
-#define X(name, text) name,
-    S2S_STATES(X)
-#undef X
+    S2S_STATES(XE_MEMBER)
 };
 
 /* What the owner allows between two domains, and how the remote one is reached. */
@@ -12806,9 +12790,7 @@ static const char *
 s2s_state_name(enum s2s_state state)
 {
     switch (state) {
-#define X(name, text) case name: return text;
-    S2S_STATES(X)
-#undef X
+    S2S_STATES(XE_WORD)
     }
     return "?";
 }
@@ -14249,9 +14231,7 @@ s2s_pause(struct s2s *s, bool paused)
     X(TRUNK_ENDED,    "ended")
 
 enum trunk_state {
-#define X(name, text) name,
-    TRUNK_STATES(X)
-#undef X
+    TRUNK_STATES(XE_MEMBER)
 };
 
 struct trunk_service;
@@ -14343,9 +14323,7 @@ static const char *
 trunk_state_name(enum trunk_state state)
 {
     switch (state) {
-#define X(name, text) case name: return text;
-    TRUNK_STATES(X)
-#undef X
+    TRUNK_STATES(XE_WORD)
     }
     return "?";
 }

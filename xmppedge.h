@@ -27,6 +27,13 @@ struct xe_span {
     size_t      len;
 };
 
+/* ---- lists ------------------------------------------------------------------------------- */
+
+/* A list of names exists once, as a macro whose rows begin with a name and its word.  These two make
+ * of its rows the members of an enum, and the cases of a switch that returns the words. */
+#define XE_MEMBER(name, ...)  name,
+#define XE_WORD(name, word)   case name: return word;
+
 /* ---- endings: one vocabulary --------------------------------------------------------------
  *
  * Everything that ends a stream, refuses a peer or returns a stanza names its reason from this
@@ -205,9 +212,7 @@ struct xe_span {
         "internal-server-error", "wait", "an internal error")
 
 enum xe_why {
-#define X(name, word, stream, stanza, type, text) name,
-    XE_WHY(X)
-#undef X
+    XE_WHY(XE_MEMBER)
     XE_WHY_COUNT
 };
 
@@ -438,9 +443,7 @@ bool xe_xml_domain(struct xe_span value, char out[XE_DOMAIN_MAX], size_t *len);
     X(XE_KIND_BIDI,             "bidi")
 
 enum xe_element_kind {
-#define X(name, word) name,
-    XE_KINDS(X)
-#undef X
+    XE_KINDS(XE_MEMBER)
     XE_KIND_COUNT
 };
 
@@ -468,9 +471,7 @@ const char *xe_element_kind_name(enum xe_element_kind kind);
     X(XE_PHASE_ENDED,         "ended")
 
 enum xe_phase {
-#define X(name, word) name,
-    XE_PHASES(X)
-#undef X
+    XE_PHASES(XE_MEMBER)
     XE_PHASE_COUNT
 };
 
