@@ -21,7 +21,7 @@
  *  Language: XMPP as data; no sockets, no clock, no log.  -DXMPPEDGE_LANGUAGE_ONLY ends here
  *   [BASE]    span_ text_       bytes that belong to somebody else, and text made of bytes
  *   [BUF]     buf_              growable bytes with a ceiling
- *   [WHY]     xe_why            the one list of endings
+ *   [WHY]     xe_why xe_alert_  the one list of endings, and the alerts of TLS
  *   [JID]     jid_ xe_jid_      addresses, and domains in the form in which they are compared
  *   [XML]     xml_ xmlout_ xe_xml_  XMPP's XML: the tokenizer, and stanzas for another stream
  *   [ELEM]    elem_             small elements as trees
@@ -364,10 +364,10 @@ buf_text(struct buf *b)
 }
 
 /* ===========================================================================
- * [WHY]   xe_why         the one list of endings
+ * [WHY]   xe_why xe_alert_   the one list of endings, and the alerts of TLS
  * calls:  (nothing)
  *
- * The list itself is XE_WHY(X) in xmppedge.h.
+ * The lists themselves are XE_WHY(X) and XE_ALERTS(X) in xmppedge.h.
  * ======================================================================== */
 
 const struct xe_why_row *
@@ -379,6 +379,17 @@ xe_why(enum xe_why why)
 #undef X
     };
     return &rows[(unsigned)why < XE_WHY_COUNT ? why : XE_WHY_INTERNAL];
+}
+
+const char *
+xe_alert_name(int number)
+{
+    switch (number) {
+#define X(name, value, word) case name: return word;
+        XE_ALERTS(X)
+#undef X
+    }
+    return "unknown";
 }
 
 /* ===========================================================================
@@ -5194,7 +5205,7 @@ dns_library_name(void)
 
 /* ===========================================================================
  * [TLS]   tls_           TLS sessions, certificates and what they say
- * calls:  BASE MAP
+ * calls:  BASE WHY MAP
  *
  * The only place that names mbed TLS (AUTH borrows its HMAC and base64).  2.28 and 3.6 both work;
  * all that differs between them is in the block [versions] below.
@@ -5510,14 +5521,13 @@ struct tls_facts {
     const char     *not_after;    /* the same */
     const char     *fingerprint;  /* SHA-256 of the certificate, 64 hex digits */
     const char     *error;        /* why it failed, for the log */
-    const char     *alert_name;   /* static: name of the alert received, "" if it has none */
     struct xe_span *dns;          /* dNSName, as in the certificate, printable ASCII */
     struct xe_span *srv_id;       /* SRVName (RFC 4985), "_service.domain", printable ASCII */
     struct xe_span *xmpp_addr;    /* id-on-xmppAddr (RFC 6120 13.7.1.4), no control characters */
     unsigned short  dns_count;
     unsigned short  srv_id_count;
     unsigned short  xmpp_addr_count;
-    short           alert;        /* number of the alert received, -1 for none */
+    short           alert;        /* number of the alert received, XE_ALERT_NONE for none */
     unsigned short  chain;        /* TLS_CHAIN_* */
     bool            certificate;  /* the peer sent one */
 };
@@ -5624,29 +5634,6 @@ tls_file_readable(char err[TLS_ERROR_MAX], const char *what, const char *file)
     }
     close(fd);
     return true;
-}
-
-/* RFC 8446 6, RFC 5246 7.2, RFC 7301 3.2. */
-static const char *
-tls_alert_name(int alert)
-{
-    static const struct { int number; const char *name; } names[] = {
-        { 0, "close_notify" }, { 10, "unexpected_message" }, { 20, "bad_record_mac" },
-        { 22, "record_overflow" }, { 30, "decompression_failure" }, { 40, "handshake_failure" },
-        { 41, "no_certificate" }, { 42, "bad_certificate" }, { 43, "unsupported_certificate" },
-        { 44, "certificate_revoked" }, { 45, "certificate_expired" }, { 46, "certificate_unknown" },
-        { 47, "illegal_parameter" }, { 48, "unknown_ca" }, { 49, "access_denied" },
-        { 50, "decode_error" }, { 51, "decrypt_error" }, { 70, "protocol_version" },
-        { 71, "insufficient_security" }, { 80, "internal_error" }, { 86, "inappropriate_fallback" },
-        { 90, "user_canceled" }, { 100, "no_renegotiation" }, { 109, "missing_extension" },
-        { 110, "unsupported_extension" }, { 112, "unrecognized_name" },
-        { 113, "bad_certificate_status_response" }, { 115, "unknown_psk_identity" },
-        { 116, "certificate_required" }, { 120, "no_application_protocol" } };
-    size_t i;
-    for (i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (names[i].number == alert)
-            return names[i].name;
-    return "";
 }
 
 /* ---- what all share ---- */
@@ -5945,7 +5932,7 @@ tls_facts_make(const mbedtls_x509_crt *crt, unsigned chain, const char *sni)
     at = (char *)(names + d.names_count);
     for (i = 0; i < d.names_count; i++)
         names[i] = span_make(tls_facts_put(&at, d.names[i]), d.names[i].len);
-    *f = (struct tls_facts){ .alert = -1, .certificate = crt != NULL,
+    *f = (struct tls_facts){ .alert = XE_ALERT_NONE, .certificate = crt != NULL,
         .dns = names, .dns_count = (unsigned short)d.counts[TLS_NAME_DNS],
         .srv_id = names + d.counts[TLS_NAME_DNS],
         .srv_id_count = (unsigned short)d.counts[TLS_NAME_SRV],
@@ -6651,7 +6638,7 @@ fail:
 static const struct tls_facts *
 tls_facts(const struct tls *t)
 {
-    static const struct tls_facts nothing = { .alert = -1 };
+    static const struct tls_facts nothing = { .alert = XE_ALERT_NONE };
     return t->facts == NULL ? &nothing : t->facts;
 }
 
@@ -6667,9 +6654,8 @@ tls_explain(struct tls *t, int code)
         return;   /* in order */
     if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
         t->facts->alert = t->ssl.TLS_FIELD(in_msg)[1];
-        t->facts->alert_name = tls_alert_name(t->facts->alert);
         snprintf(text, sizeof text, "the other side sent the TLS alert %s (%d)",
-            t->facts->alert_name, t->facts->alert);
+            xe_alert_name(t->facts->alert), t->facts->alert);
     } else if (t->end == TLS_LOST) {
         snprintf(text, sizeof text, "the connection was lost %s", tls_is_over(&t->ssl)
             ? "without a TLS close_notify" : "during the TLS handshake");

@@ -228,6 +228,57 @@ struct xe_why_row {
 /* The row of a reason; `why` outside the list gives the row of XE_WHY_INTERNAL.  Static. */
 const struct xe_why_row *xe_why(enum xe_why why);
 
+/* ---- alerts of TLS ------------------------------------------------------------------------
+ *
+ * RFC 8446 6, RFC 5246 7.2, RFC 4346 7.2, RFC 6066 9, RFC 7301 3.2.  The columns are the enum, the
+ * number in the protocol and the word of the specification. */
+#define XE_ALERTS(X) \
+    X(XE_ALERT_CLOSE_NOTIFY, 0, "close_notify") \
+    X(XE_ALERT_UNEXPECTED_MESSAGE, 10, "unexpected_message") \
+    X(XE_ALERT_BAD_RECORD_MAC, 20, "bad_record_mac") \
+    X(XE_ALERT_DECRYPTION_FAILED, 21, "decryption_failed") \
+    X(XE_ALERT_RECORD_OVERFLOW, 22, "record_overflow") \
+    X(XE_ALERT_DECOMPRESSION_FAILURE, 30, "decompression_failure") \
+    X(XE_ALERT_HANDSHAKE_FAILURE, 40, "handshake_failure") \
+    X(XE_ALERT_NO_CERTIFICATE, 41, "no_certificate") \
+    X(XE_ALERT_BAD_CERTIFICATE, 42, "bad_certificate") \
+    X(XE_ALERT_UNSUPPORTED_CERTIFICATE, 43, "unsupported_certificate") \
+    X(XE_ALERT_CERTIFICATE_REVOKED, 44, "certificate_revoked") \
+    X(XE_ALERT_CERTIFICATE_EXPIRED, 45, "certificate_expired") \
+    X(XE_ALERT_CERTIFICATE_UNKNOWN, 46, "certificate_unknown") \
+    X(XE_ALERT_ILLEGAL_PARAMETER, 47, "illegal_parameter") \
+    X(XE_ALERT_UNKNOWN_CA, 48, "unknown_ca") \
+    X(XE_ALERT_ACCESS_DENIED, 49, "access_denied") \
+    X(XE_ALERT_DECODE_ERROR, 50, "decode_error") \
+    X(XE_ALERT_DECRYPT_ERROR, 51, "decrypt_error") \
+    X(XE_ALERT_EXPORT_RESTRICTION, 60, "export_restriction") \
+    X(XE_ALERT_PROTOCOL_VERSION, 70, "protocol_version") \
+    X(XE_ALERT_INSUFFICIENT_SECURITY, 71, "insufficient_security") \
+    X(XE_ALERT_INTERNAL_ERROR, 80, "internal_error") \
+    X(XE_ALERT_INAPPROPRIATE_FALLBACK, 86, "inappropriate_fallback") \
+    X(XE_ALERT_USER_CANCELED, 90, "user_canceled") \
+    X(XE_ALERT_NO_RENEGOTIATION, 100, "no_renegotiation") \
+    X(XE_ALERT_MISSING_EXTENSION, 109, "missing_extension") \
+    X(XE_ALERT_UNSUPPORTED_EXTENSION, 110, "unsupported_extension") \
+    X(XE_ALERT_CERTIFICATE_UNOBTAINABLE, 111, "certificate_unobtainable") \
+    X(XE_ALERT_UNRECOGNIZED_NAME, 112, "unrecognized_name") \
+    X(XE_ALERT_BAD_CERTIFICATE_STATUS_RESPONSE, 113, "bad_certificate_status_response") \
+    X(XE_ALERT_BAD_CERTIFICATE_HASH_VALUE, 114, "bad_certificate_hash_value") \
+    X(XE_ALERT_UNKNOWN_PSK_IDENTITY, 115, "unknown_psk_identity") \
+    X(XE_ALERT_CERTIFICATE_REQUIRED, 116, "certificate_required") \
+    X(XE_ALERT_NO_APPLICATION_PROTOCOL, 120, "no_application_protocol") \
+    X(XE_ALERT_ECH_REQUIRED, 121, "ech_required")
+
+enum xe_alert {
+#define X(name, number, word) name = number,
+    XE_ALERTS(X)
+#undef X
+    XE_ALERT_NONE = -1   /* no alert */
+};
+
+/* The word of the alert with this number, "unknown" when it has none.  Static. */
+const char *xe_alert_name(int number);
+
 /* ---- XML: the streaming tokenizer (RFC 6120 11, XML 1.0, Namespaces in XML) --------------- */
 
 /* Ceilings; each reached one is XE_XML_BAD with its reason. */
