@@ -92,6 +92,7 @@ OUTGOING = [
     ('does not exist in DNS', 'nxdomain.example', NOT_FOUND, 'dns-not-found'),
     ('says with the SRV target "." that there is no service', 'noservice.example', NOT_FOUND,
      'dns-no-service'),
+    ('is not known because the resolver fails', 'nodns.example', TIMEOUT, 'dns-failed'),
     ('refuses the connection', 'closed.example', NOT_FOUND, 'tcp-refused'),
     ('does not answer the connection', 'deaf.example', TIMEOUT, 'tcp-timeout'),
     ('accepts the connection and is silent', 'silent.example', TIMEOUT, 'attempt-timeout'),
@@ -128,6 +129,19 @@ def a_ping_and_the_log_tell_what_could_not_be_reached_and_where(w):
     check(status == 1 and 'partner-unlisted' in said, said)
     [pair] = [p for p in w.edge.status_json()['pairs'] if p['to'] == 'unlisted.example'][:1]
     equal(pair['last_error'], 'partner-unlisted')
+
+
+@test
+def a_ping_that_is_answered_with_an_error_tells_which(w):
+    s = trusted_call(w)
+    w.raw.on_stanza = lambda iq: s.send(
+        "<iq type='error' id='%s' from='raw.example' to='%s'><error type='cancel'><service-unavailable "
+        "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>" % (iq.get('id'), iq.get('from')))
+    try:
+        status, said = w.edge.command('ping', w.edge.path, 'raw.example', seconds=70)
+    finally:
+        w.raw.on_stanza = None
+    check(status == 1 and 'ping-error' in said and 'service-unavailable' in said, said)
 
 
 @test

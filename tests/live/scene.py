@@ -64,6 +64,8 @@ def make_partners(w):
     place('nxdomain.example', records=False, **DIALBACK)
     place('noservice.example', records=False)
     w.outside.no_service('noservice.example')
+    place('nodns.example', records=False)
+    w.outside.lines.append('server=/nodns.example/#')    # and there is nobody to ask: REFUSED
     # a good partner, by certificate; two of its domains by dialback
     w.raw_cert = pki.public.issue('raw.example')
     w.raw = Peer(lab, ['raw.example'], place('raw.example'), cert=w.raw_cert, ca=pki.public,
