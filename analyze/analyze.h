@@ -391,7 +391,7 @@ struct tls_view {  /* what is known of the TLS of one flow; texts live as long a
     uint16_t  version;           /* chosen; 0: not seen */
     uint16_t  cipher;            /* IANA number; 0: not seen */
     int16_t   alert_side;        /* -1: none; side that sent a visible (or decrypted) fatal alert */
-    int16_t   alert;             /* its description; words: tls_alert_name */
+    int16_t   alert;             /* its description; words: xe_alert_name() */
     enum tls_client_proof proof;
     const char *proof_how;       /* static: what proof rests on; "" */
     const char *cipher_name;     /* static; "" */
@@ -483,7 +483,6 @@ void tls_expect(const struct tls_session *s);
 void tls_end(struct tls_session *s);     /* no more bytes: last events; tls_seen still good */
 void tls_close(struct tls_session *s);   /* tls_end if not done, and frees; NULL is fine */
 
-const char *tls_alert_name(int description);            /* "unknown_ca"; static */
 const char *tls_version_name(unsigned version);         /* "TLS 1.3"; static */
 const char *tls_proof_word(enum tls_client_proof p);    /* "proven", "inferred" ...; static */
 

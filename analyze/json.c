@@ -439,7 +439,7 @@ json_tls(struct json *j, const struct attempt *a)
     json_text(j, "why_closed", v->why_closed);
     json_text(j, "client_proof", tls_proof_word(v->proof));
     json_text(j, "client_proof_how", v->proof_how);
-    json_text(j, "alert", v->alert_side < 0 ? "" : tls_alert_name(v->alert));
+    json_text(j, "alert", v->alert_side < 0 ? "" : xe_alert_name(v->alert));
     json_side(j, "alert_from", v->alert_side);
     json_number_or_null(j, "alert_packet", v->alert_frame);
     json_number(j, "records_initiator", v->app_records[0]);

@@ -228,41 +228,6 @@ line_keep(const struct line *l)
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
-#define ALERTS(X) \
-    X(0, "close_notify") X(10, "unexpected_message") X(20, "bad_record_mac") \
-    X(21, "decryption_failed") X(22, "record_overflow") X(30, "decompression_failure") \
-    X(40, "handshake_failure") X(41, "no_certificate") X(42, "bad_certificate") \
-    X(43, "unsupported_certificate") X(44, "certificate_revoked") X(45, "certificate_expired") \
-    X(46, "certificate_unknown") X(47, "illegal_parameter") X(48, "unknown_ca") \
-    X(49, "access_denied") X(50, "decode_error") X(51, "decrypt_error") \
-    X(60, "export_restriction") X(70, "protocol_version") X(71, "insufficient_security") \
-    X(80, "internal_error") X(86, "inappropriate_fallback") X(90, "user_canceled") \
-    X(100, "no_renegotiation") X(109, "missing_extension") X(110, "unsupported_extension") \
-    X(111, "certificate_unobtainable") X(112, "unrecognized_name") \
-    X(113, "bad_certificate_status_response") X(114, "bad_certificate_hash_value") \
-    X(115, "unknown_psk_identity") X(116, "certificate_required") \
-    X(120, "no_application_protocol") X(121, "ech_required")
-
-enum { ALERT_CLOSE_NOTIFY = 0, ALERT_NO_CERTIFICATE = 41, ALERT_USER_CANCELED = 90,
-    ALERT_NO_RENEGOTIATION = 100 };
-
-const char *
-tls_alert_name(int description)
-{
-    static const struct {
-        int         number;
-        const char *name;
-    } table[] = {
-#define X(number, name) { number, name },
-        ALERTS(X)
-#undef X
-    };
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (table[i].number == description)
-            return table[i].name;
-    return "unknown alert";
-}
-
 enum { TLS10 = 0x0301, TLS12 = 0x0303, TLS13 = 0x0304 };
 
 const char *
@@ -2232,12 +2197,12 @@ record_alert(struct tls_session *s, int side, const unsigned char *at, size_t le
         return;
     const int level = at[0];
     const int description = at[1];
-    if (description == ALERT_CLOSE_NOTIFY) {
+    if (description == XE_ALERT_CLOSE_NOTIFY) {
         s->view.close_notify[side] = true;
-    } else if (description == ALERT_NO_CERTIFICATE && level == 1) {
+    } else if (description == XE_ALERT_NO_CERTIFICATE && level == 1) {
         session_setup(s)->list_seen = true;    /* SSL 3.0's way to send an empty list */
         s->setup->list_empty = true;
-    } else if (description != ALERT_USER_CANCELED && description != ALERT_NO_RENEGOTIATION &&
+    } else if (description != XE_ALERT_USER_CANCELED && description != XE_ALERT_NO_RENEGOTIATION &&
         (level == 2 || session_is_13(s)) && s->view.alert_side < 0) {
         s->view.alert_side = (int16_t)side;
         s->view.alert = (int16_t)description;

@@ -747,7 +747,7 @@ verdict_alert(struct finding *f, struct cert_anchors *anchors)
         better = verdict_side_cert_cause(f, !a->tls.alert_side, anchors);
         f->v->cause = better != CAUSE_NONE ? better : c;
     }
-    snprintf(f->v->words, sizeof f->v->words, "TLS alert %.60s", tls_alert_name(a->tls.alert));
+    snprintf(f->v->words, sizeof f->v->words, "TLS alert %.60s", xe_alert_name(a->tls.alert));
     f->v->said_by = a->tls.alert_side;
     verdict_proof(f->v, "TLS alert", a->tls.alert_frame, 0);
 }

@@ -1101,7 +1101,7 @@ xmpp_tls_alert(void *user, int side, int level, int description, uint64_t frame,
     struct xmpp *x = user;
     struct xmpp_news n;
     xmpp_news(&n, EVENT_TLS_ALERT, side ^ x->flip, frame, time_ns);
-    snprintf(n.what, sizeof n.what, "%s (%d)%s", tls_alert_name(description), description,
+    snprintf(n.what, sizeof n.what, "%s (%d)%s", xe_alert_name(description), description,
         level == 2 ? " fatal" : "");
     xmpp_tell(x, &n.e);
 }

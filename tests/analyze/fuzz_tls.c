@@ -93,7 +93,7 @@ on_alert(void *user, int side, int level, int description, uint64_t frame, int64
     (void)level;
     (void)frame;
     (void)time_ns;
-    (void)tls_alert_name(description);
+    (void)xe_alert_name(description);
 }
 
 static const struct tls_events events = { on_plaintext, on_view, on_view, on_alert, NULL, on_view,

@@ -101,7 +101,7 @@ on_alert(void *user, int side, int level, int description, uint64_t frame, int64
     (void)frame;
     (void)time_ns;
     pile_put(&((struct log *)user)->alerts[side], (const unsigned char *)text, (size_t)n);
-    log_line(user, "alert %d %d %s\n", side, level, tls_alert_name(description));
+    log_line(user, "alert %d %d %s\n", side, level, xe_alert_name(description));
 }
 
 static void

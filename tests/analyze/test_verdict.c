@@ -440,9 +440,9 @@ alerts_name_the_cause_and_who_is_at_fault(void **state)
         struct judge *j = judge_new(&o, NULL);
         struct attempt *a =
             copy_judged(j, tls_attempt(&f, cases[i].alert, cases[i].side, cases[i].server_hello));
-        check(a->verdict->cause == cases[i].cause, tls_alert_name(cases[i].alert),
+        check(a->verdict->cause == cases[i].cause, xe_alert_name(cases[i].alert),
             cause_row(cases[i].cause)->word, cause_row(a->verdict->cause)->word);
-        check(a->verdict->fault == cases[i].fault, tls_alert_name(cases[i].alert),
+        check(a->verdict->fault == cases[i].fault, xe_alert_name(cases[i].alert),
             "the side at fault", "another");
         judge_free(j);
     }
