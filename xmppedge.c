@@ -184,6 +184,14 @@
  * a buf (next section) owns them.  `char *` is for literals and for libraries that insist.
  * ======================================================================== */
 
+/* ---- limits ----
+ *
+ * What an administrator may meet is a setting of <limits> or the maximum of a row of config_rows[],
+ * so that the error has a line of the file. */
+
+#define DNS_SERVERS_MAX    4     /* <resolver>: each silent one costs resolver-time and its tries */
+#define TRUNK_DOMAINS_MAX  1000  /* inner domains of a trunk: each stanza looks through them */
+
 static struct xe_span
 span_make(const char *at, size_t len)
 {
@@ -2547,7 +2555,7 @@ xmlout_stanza(struct buf *out, const struct xe_xml *x, const struct xe_xml_event
 
 #include <mxml.h>
 
-#define ELEM_BYTES_MAX 65536  /* bytes of an element that is made a tree */
+#define ELEM_BYTES_MAX ((size_t)512 << 10)  /* bytes of an element that is made a tree */
 #define ELEM_NODES_MAX 1024   /* elements in a tree */
 
 /* One element. */
@@ -4078,7 +4086,6 @@ loop_step(struct loop *l, int max_wait_ms)
 #define DNS_ALIASES_MAX   8     /* CNAME records followed within one answer */
 #define DNS_QUERIES_MAX   256   /* queries at a time */
 #define DNS_SOCKETS_MAX   64    /* sockets of c-ares at a time */
-#define DNS_SERVERS_MAX   4     /* name servers that can be configured */
 #define DNS_PATIENCE_MS   1000  /* how long a late answer may hold up a good one */
 #define DNS_UDP_BYTES     1232  /* largest answer by UDP (EDNS) that is never cut into fragments */
 #define DNS_SERVER_PORT   5269  /* when there is no SRV record (RFC 6120 3.2.2) */
@@ -8886,9 +8893,11 @@ static const char *const config_partner_types[] =
     { CONFIG_ELEMENT, roles, path, at, 0, 0, line_at, least, 1, false, NULL, NULL, example, doc }
 /* An element that makes an item of a list. */
 #define MANY(roles, path, least, parent, items, count, item, example, doc) \
+    UPTO(CONFIG_LIST_MAX, roles, path, least, parent, items, count, item, example, doc)
+#define UPTO(most, roles, path, least, parent, items, count, item, example, doc) \
     { CONFIG_ELEMENT, roles, path, offsetof(struct parent, items), offsetof(struct parent, count), \
-      sizeof(struct item), offsetof(struct item, line), least, CONFIG_LIST_MAX, false, NULL, NULL, \
-      example, doc }
+      sizeof(struct item), offsetof(struct item, line), least, most, false, NULL, NULL, example, \
+      doc }
 /* Attributes: that must be given, that have a default, that may be absent, that are words. */
 #define MUST(roles, kind, name, of, field, example, doc) \
     { kind, roles, name, offsetof(struct of, field), 0, 0, 0, 1, 65535, true, NULL, NULL, example, \
@@ -9059,8 +9068,8 @@ static const struct config_row config_rows[] = {
         "5269", NULL, "5270", "And on which port." },
     WORD(CONFIG_WORD, "tls", config_inner, tls, "optional", config_levels, NULL,
         "Whether streams with it are encrypted; it proves its domains by dialback either way."),
-    MANY(G, "inner/domain", 1, config_inner, domains, ndomains, config_name, NULL,
-        "A domain that it serves; one element each."),
+    UPTO(TRUNK_DOMAINS_MAX, G, "inner/domain", 1, config_inner, domains, ndomains, config_name,
+        NULL, "A domain that it serves; one element each."),
     MUST(G, CONFIG_DOMAIN, "name", config_name, name, "corp.example", "The domain."),
     MANY(G, "inner/source", 0, config_inner, sources, nsources, config_network, "off",
         "An address from which it connects; its own address if there is none."),
@@ -9082,7 +9091,8 @@ static const struct config_row config_rows[] = {
         offsetof(struct config_certificate, line), NULL,
         "The certificate shown to partners for it; the common one if absent."),
     CERTIFICATE("echo.pem", "echo.key"),
-    MANY(E | G, "resolver", 0, config, resolvers, nresolvers, config_resolver, "off",
+    UPTO(DNS_SERVERS_MAX, E | G, "resolver", 0, config, resolvers, nresolvers, config_resolver,
+        "off",
         "A name server to ask; one element each. Those of the system are asked if there is none."),
     MUST(E | G, CONFIG_ADDRESS, "address", config_resolver, address, "10.0.0.53", "Its address."),
     PORT("53", config_resolver, address.port, "Its port."),
@@ -9182,6 +9192,7 @@ static const struct config_row config_rows[] = {
 #undef G
 #undef ONE
 #undef MANY
+#undef UPTO
 #undef MUST
 #undef MAY
 #undef NUM
@@ -10294,9 +10305,12 @@ config_count_marks(struct config_loader *l, const struct config_row *row,
     for (; (hit = config_next_mark(l, m, config_tag(row), at)) != NULL; at = hit->end) {
         first = n == 0 ? hit : first;
         n++;
-        if (n == (size_t)row->max + 1)
+        if (n == (size_t)row->max + 1 && n == 2)
             config_error(l, hit->line, "<", m->name, ">: expected only one <", hit->name,
                 ">, found another; the first is in line ", config_number(l, first->line));
+        else if (n == (size_t)row->max + 1)
+            config_error(l, hit->line, "<", m->name, ">: expected at most ",
+                config_number(l, (uint64_t)row->max), " <", hit->name, ">, found another");
     }
     if (n < (size_t)row->min)
         config_error(l, m->line, "<", m->name, ">: expected ", row->max > 1 ? "at least one <"
@@ -10685,6 +10699,14 @@ config_check_domains(struct config_loader *l)
         config_error(l, c->line, "expected at least one <domain> or an <echo>, found neither");
 }
 
+/* A trunk that cannot carry the domains never comes up. */
+static void
+config_refuse_domains(struct config_loader *l, unsigned line, const char *per)
+{
+    config_error(l, line, "expected at most ", config_number(l, TRUNK_DOMAINS_MAX),
+        " inner domains ", per, ", which is what a trunk carries, found another");
+}
+
 static void
 config_check_edge(struct config_loader *l)
 {
@@ -10697,6 +10719,9 @@ config_check_edge(struct config_loader *l)
             "connect, found none");
     config_check_domains(l);
     config_check_partners(l);
+    if (in->ngateways > 0 && l->c->ndomains > in->ngateways * TRUNK_DOMAINS_MAX)
+        config_refuse_domains(l, l->c->domains[in->ngateways * TRUNK_DOMAINS_MAX].line,
+            "for each <gateway>");
     for (i = 0; i < in->ngateways; i++)
         for (j = 0; j < i; j++)
             if (in->gateways[i].name.at != NULL
@@ -10721,7 +10746,7 @@ static void
 config_check_gateway(struct config_loader *l)
 {
     struct config *c = l->c;
-    size_t i, j;
+    size_t i, j, count = c->echo.domain.at != NULL;
     if (c->ninner == 0 && c->echo.domain.at == NULL)
         config_error(l, c->line, "expected at least one <inner> or an <echo>, found neither");
     for (i = 0; i < c->ninner; i++) {
@@ -10729,6 +10754,8 @@ config_check_gateway(struct config_loader *l)
         for (j = 0; j < in->ndomains; j++) {
             struct config_name *n = &in->domains[j];
             config_index(l, &c->inner_map, &n->node, n->name, n->line, "an inner domain");
+            if (++count == TRUNK_DOMAINS_MAX + 1 && j < TRUNK_DOMAINS_MAX)
+                config_refuse_domains(l, n->line, "in all, that of <echo> included");
             if (c->echo.domain.at != NULL && n->name.at != NULL && span_eq(n->name, c->echo.domain))
                 config_error(l, n->line, "expected another domain than that of <echo>, found ",
                     n->name.at);
@@ -11408,6 +11435,7 @@ config_put_doc(struct buf *out, const struct config_row *element, enum config_ro
 {
     struct config_pen pen = { out, 0, depth * 2 + 5 };
     const struct config_row *r = element;
+    struct buf most = { 0 };
     bool above = false;
     config_pen_indent(&pen, depth * 2);
     buf_puts(out, "<!--");
@@ -11416,6 +11444,13 @@ config_put_doc(struct buf *out, const struct config_row *element, enum config_ro
     buf_putc(out, ':');
     pen.column++;
     config_pen_words(&pen, element->doc);
+    if (element->max > 1 && element->max < CONFIG_LIST_MAX) {
+        buf_puts(&most, "At most ");
+        buf_putu(&most, (uint64_t)element->max);
+        buf_puts(&most, " of them.");
+        config_pen_words(&pen, buf_text(&most));
+        buf_free(&most);
+    }
     while ((r = config_next_attr(r, role)) != NULL) {
         above = above || config_is_explained(r, role);
         if (!config_is_explained(r, role))
@@ -14199,7 +14234,6 @@ s2s_pause(struct s2s *s, bool paused)
  * ======================================================================== */
 
 #define TRUNK_NS           "urn:xmppedge:trunk:0"
-#define TRUNK_DOMAINS_MAX  256
 #define TRUNK_NAME_MAX     256
 #define TRUNK_OUT_HIGH     ((size_t)256 << 10)   /* bytes handed to the connection at a time */
 #define TRUNK_STANZA_MAX   ((size_t)17 << 20)    /* above the largest stanza-bytes that can be
@@ -14628,7 +14662,6 @@ trunk_become_up(struct trunk *t)
 {
     struct log *log = t->service->shared->log;
     trunk_enter(t, TRUNK_UP);
-    stream_widen(&t->stream, TRUNK_STANZA_MAX);
     t->window.bytes.max = trunk_limits(t)->trunk_window_bytes + 2 * trunk_limits(t)->stanza_bytes;
     if (t->link != NULL)
         t->link->backoff_ms = trunk_limits(t)->trunk_retry_first_ms;
@@ -14690,19 +14723,28 @@ trunk_peer_name(const struct trunk *t, const struct xe_xml_event *e, char name[T
     return true;
 }
 
-static bool
+static enum xe_why
 trunk_add_domain(struct trunk *t, struct xe_span domain)
 {
     char *copy;
     if (t->ndomains == TRUNK_DOMAINS_MAX)
-        return false;
+        return XE_WHY_TRUNK_DOMAINS;
     copy = malloc(domain.len + 1);
     if (copy == NULL)
-        return false;
+        return XE_WHY_OUT_OF_MEMORY;
     memcpy(copy, domain.at, domain.len);
     copy[domain.len] = '\0';
     t->domains[t->ndomains++] = span_make(copy, domain.len);
-    return true;
+    return XE_WHY_NONE;
+}
+
+/* The other side has proven who it is: it may send whatever a stanza may be. */
+static void
+trunk_trust(struct trunk *t)
+{
+    t->authenticated = true;
+    stream_trust(&t->stream);
+    stream_widen(&t->stream, TRUNK_STANZA_MAX);
 }
 
 /* Is this inner domain behind the gateway of this trunk? */
@@ -14813,38 +14855,45 @@ trunk_edge_auth(struct trunk *t, const struct xe_xml_event *e)
         trunk_fail(t, XE_WHY_NAME_DENIED);
         return;
     }
-    t->authenticated = true;
-    stream_trust(&t->stream);
+    trunk_trust(t);
     stream_send(&t->stream, span_of("<success xmlns='" STREAM_NS_SASL "'/>"));
     stream_restart(&t->stream);
     trunk_enter(t, TRUNK_HEADER);
 }
 
-/* <trunk> with the domains that the gateway serves: each must be ours, and this gateway's. */
+/* A domain of an offer: it must be one of ours, and this gateway's. */
+static enum xe_why
+trunk_edge_domain(struct trunk *t, const struct elem *d)
+{
+    struct xe_span name = elem_text(d);
+    char domain[TRUNK_NAME_MAX];
+    char text[TRUNK_NAME_MAX + 64];
+    size_t len;
+    if (elem_is(d, "domain", TRUNK_NS) && xe_jid_domain_normal(name, domain, &len)
+        && t->service->events->may_serve(t->service->user, span_of(t->name),
+            span_make(domain, len)))
+        return trunk_add_domain(t, span_make(domain, len));
+    snprintf(text, sizeof text, "this gateway may not serve the domain %.*s",
+        (int)(name.len < 200 ? name.len : 200), name.at == NULL ? "" : name.at);
+    stream_note(&t->stream, span_of(text));
+    return XE_WHY_DOMAIN_NOT_YOURS;
+}
+
+/* <trunk> with the domains that the gateway serves. */
 static void
 trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
 {
     struct elem *offer = elem_parse(&t->stream.xml, e);
+    enum xe_why why = offer == NULL ? XE_WHY_TRUNK_DOMAINS : XE_WHY_NONE;   /* too large a tree */
     const struct elem *d;
-    char domain[TRUNK_NAME_MAX];
-    char text[TRUNK_NAME_MAX + 64];
-    size_t len;
     struct buf *answer;
-    for (d = elem_first(offer); d != NULL; d = elem_next(d)) {
-        struct xe_span name = elem_text(d);
-        if (!elem_is(d, "domain", TRUNK_NS) || !xe_jid_domain_normal(name, domain, &len)
-            || !t->service->events->may_serve(t->service->user, span_of(t->name),
-                span_make(domain, len))
-            || !trunk_add_domain(t, span_make(domain, len))) {
-            snprintf(text, sizeof text, "this gateway may not serve the domain %.*s",
-                (int)(name.len < 200 ? name.len : 200), name.at == NULL ? "" : name.at);
-            stream_note(&t->stream, span_of(text));
-            elem_free(offer);
-            trunk_fail_with(t, XE_WHY_DOMAIN_NOT_YOURS, t->stream.detail);
-            return;
-        }
-    }
+    for (d = elem_first(offer); d != NULL && why == XE_WHY_NONE; d = elem_next(d))
+        why = trunk_edge_domain(t, d);
     elem_free(offer);
+    if (why != XE_WHY_NONE) {
+        trunk_fail_with(t, why, t->stream.detail[0] != '\0' ? t->stream.detail : NULL);
+        return;
+    }
     answer = stream_text(&t->stream);
     buf_puts(answer, "<trunk xmlns='" TRUNK_NS "' max-bytes='");
     buf_putu(answer, trunk_limits(t)->stanza_bytes);
@@ -14971,8 +15020,7 @@ trunk_gateway_offered(struct trunk *t, const struct xe_xml_event *e)
 static void
 trunk_gateway_success(struct trunk *t)
 {
-    t->authenticated = true;
-    stream_trust(&t->stream);
+    trunk_trust(t);
     stream_restart(&t->stream);
     trunk_enter(t, TRUNK_HEADER);
     stream_send_header(&t->stream, t->service->config->name, span_of(t->link->name));
@@ -15008,20 +15056,21 @@ trunk_gateway_secured(struct stream *stream)
     stream_send_header(stream, t->service->config->name, span_of(t->link->name));
 }
 
-/* The domains that this gateway stands for: those of its inner servers and its echo domain. */
+/* The domains that this gateway stands for: those of its inner servers and its echo domain.  There
+ * is room for them (config_check_gateway); false when memory is out. */
 static bool
 trunk_gateway_domains(struct trunk *t)
 {
     const struct config *config = t->service->config;
-    bool ok = true;
+    enum xe_why why = XE_WHY_NONE;
     size_t i;
     size_t k;
     for (i = 0; i < config->ninner; i++)
-        for (k = 0; k < config->inner[i].ndomains; k++)
-            ok = trunk_add_domain(t, config->inner[i].domains[k].name) && ok;
-    if (config->echo.domain.at != NULL)
-        ok = trunk_add_domain(t, config->echo.domain) && ok;
-    return ok;
+        for (k = 0; k < config->inner[i].ndomains && why == XE_WHY_NONE; k++)
+            why = trunk_add_domain(t, config->inner[i].domains[k].name);
+    if (config->echo.domain.at != NULL && why == XE_WHY_NONE)
+        why = trunk_add_domain(t, config->echo.domain);
+    return why == XE_WHY_NONE;
 }
 
 /* ---- links: a gateway's standing orders ---- */

@@ -204,6 +204,8 @@ struct xe_span {
     /* the trunk */ \
     X(XE_WHY_NO_TRUNK, "no-trunk", "", \
         "remote-server-timeout", "wait", "the service behind this border is not connected") \
+    X(XE_WHY_TRUNK_DOMAINS, "limit-trunk-domains", "policy-violation", \
+        "", "", "more inner domains than a trunk carries") \
     X(XE_WHY_TRUNK_PROTOCOL, "trunk-protocol", "undefined-condition", \
         "", "", "the other side does not follow the trunk protocol") \
     X(XE_WHY_OUT_OF_MEMORY, "out-of-memory", "internal-server-error", \

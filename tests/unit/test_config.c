@@ -548,6 +548,72 @@ an_element_that_may_be_there_once_is_refused_twice(void **state)
         "<log>, found another; the first is in line 3\n");
 }
 
+/* `n` times `text`, with a number for %u, between two others. */
+static struct buf
+repeated(const char *before, const char *text, unsigned from, unsigned n, const char *after)
+{
+    struct buf out = { .max = CONFIG_FILE_MAX };
+    char one[200];
+    buf_puts(&out, before);
+    for (; n > 0; n--, from++) {
+        snprintf(one, sizeof one, text, from);
+        buf_puts(&out, one);
+    }
+    buf_puts(&out, after);
+    return out;
+}
+
+static const char *
+load_repeated(struct buf text)
+{
+    const char *said = load(buf_span(&text));
+    buf_free(&text);
+    return said;
+}
+
+static void
+a_name_server_that_would_never_be_asked_is_refused(void **state)
+{
+    static const char one[] = "\n<resolver address='10.0.0.%u'/>";
+    (void)state;
+    load_repeated(repeated(GATEWAY_HEAD INNER, one, 1, DNS_SERVERS_MAX, "</xmppedge>"));
+    assert_int_equal(world.c->nresolvers, DNS_SERVERS_MAX);
+    assert_says(load_repeated(repeated(GATEWAY_HEAD INNER, one, 1, DNS_SERVERS_MAX + 1, "</xmppedge>")),
+        "x.xml:6: <xmppedge>: expected at most 4 <resolver>, found another\n");
+}
+
+#define MANY_DOMAINS "\n<domain name='d%u.example'/>"
+
+static void
+inner_domains_that_a_trunk_does_not_carry_are_refused(void **state)
+{
+    static const char head[] = GATEWAY_HEAD "\n<inner address='127.0.0.1' port='5270'>";
+    static const char next[] = "</inner><inner address='127.0.0.2'><domain name='corp.example'/></inner>"
+        "</xmppedge>";
+    (void)state;
+    load_repeated(repeated(head, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX, "</inner></xmppedge>"));
+    assert_non_null(world.c);
+    assert_int_equal(world.c->inner[0].ndomains, TRUNK_DOMAINS_MAX);
+    assert_string_equal(load_repeated(repeated(head, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX + 1,
+        "</inner></xmppedge>")), "x.xml:1003: <inner>: expected at most 1000 <domain>, found another\n");
+    assert_says(load_repeated(repeated(head, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX, next)),
+        "x.xml:1002: expected at most 1000 inner domains in all, that of <echo> included, which is what a "
+        "trunk carries, found another\n");
+    assert_says(load_repeated(repeated(head, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX,
+        "</inner><echo domain='echo.example'/></xmppedge>")), "x.xml:1002: expected at most 1000 inner domains");
+}
+
+static void
+an_edge_needs_gateways_enough_for_its_domains(void **state)
+{
+    (void)state;
+    load_repeated(repeated(EDGE_HEAD, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX, "</xmppedge>"));
+    assert_int_equal(world.c->ndomains, TRUNK_DOMAINS_MAX);
+    assert_says(load_repeated(repeated(EDGE_HEAD, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX + 1, "</xmppedge>")),
+        "x.xml:1002: expected at most 1000 inner domains for each <gateway>, which is what a trunk "
+        "carries, found another\n");
+}
+
 static void
 an_element_of_the_other_role_is_told_apart_from_an_unknown_one(void **state)
 {
@@ -1350,6 +1416,9 @@ main(void)
         TEST(a_file_that_is_not_there_is_named),
         TEST(missing_files_are_named_with_the_line_that_names_them),
         TEST(an_element_that_may_be_there_once_is_refused_twice),
+        TEST(a_name_server_that_would_never_be_asked_is_refused),
+        TEST(inner_domains_that_a_trunk_does_not_carry_are_refused),
+        TEST(an_edge_needs_gateways_enough_for_its_domains),
         TEST(an_element_of_the_other_role_is_told_apart_from_an_unknown_one),
         TEST(a_flood_of_errors_is_cut_and_counted),
         TEST(the_five_invalid_rows_are_refused_and_the_seven_doubtful_ones_warned_about),
