@@ -50,6 +50,7 @@
  *   [EDGE]    edge_ xe_         one running instance: start, reload, drain, stop
  *   [CONTROL] control_ status_  the control socket of a running instance, and what it tells
  *   [DEMO]    demo_             a partner, an edge and a gateway on this machine, talking
+ *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
  *   [MAIN]    main_ main        commands, signals, exit codes
  *
  * THE PICTURE
@@ -5276,6 +5277,11 @@ dns_library_name(void)
     || !defined(MBEDTLS_SSL_SERVER_NAME_INDICATION) || !defined(MBEDTLS_FS_IO)
 #error "mbed TLS must be built with KEEP_PEER_CERTIFICATE, ALPN, SERVER_NAME_INDICATION and FS_IO"
 #endif
+#if !defined(MBEDTLS_X509_CRT_WRITE_C) || !defined(MBEDTLS_PEM_WRITE_C) \
+    || !defined(MBEDTLS_PK_WRITE_C) || !defined(MBEDTLS_SHA1_C) \
+    || !defined(MBEDTLS_ECP_DP_SECP256R1_ENABLED)
+#error "mbed TLS must be built with X509_CRT_WRITE, PEM_WRITE, PK_WRITE, SHA1 and SECP256R1"
+#endif
 
 /* One line of the key log that Wireshark reads; a single write, so that lines of several sessions
  * never mix. */
@@ -6833,33 +6839,32 @@ tls_close_notify(struct tls *t)
     return code == 0 ? TLS_DONE : code == MBEDTLS_ERR_SSL_WANT_WRITE ? TLS_WANT_WRITE : TLS_LOST;
 }
 
-/* ---- throw-away certificates ----
+/* ---- making certificates ----
  *
- * For `xmppedge demo` only: EC P-256 keys, authorities, and certificates for one domain each, good
- * for a few days.  A file that exists already is left alone and is an error. */
+ * For the authority of the trunk: P-256 keys, and certificates without an extended key usage, since
+ * a node may be the server of one connection and the client of the next. */
 
-#define TLS_MINT_NAME_MAX 100    /* bytes of a name, so that DER lengths are one byte */
-#define TLS_MINT_PEM_MAX  4096   /* bytes of one PEM file that is written */
-#define TLS_MINT_DAY      (24L * 60 * 60)   /* seconds */
-#define TLS_MINT_DAYS     7      /* of validity; it began a day ago, for clocks that are late */
+#define TLS_MINT_NAME_MAX 64     /* bytes of a name: X.520's ceiling for a common name */
+#define TLS_MINT_PEM_MAX  4096   /* bytes of one PEM text */
+#define TLS_MINT_DAY      (24L * 60 * 60)   /* seconds; validity began one ago, for late clocks */
 
-#if defined(MBEDTLS_X509_CRT_WRITE_C) && defined(MBEDTLS_PEM_WRITE_C) \
-    && defined(MBEDTLS_PK_WRITE_C) && defined(MBEDTLS_ECP_DP_SECP256R1_ENABLED)
-
-/* A certificate in the making; the issuer signs. */
+/* A certificate in the making and what comes out of it. */
 struct tls_mint {
     mbedtls_x509write_cert crt;
-    mbedtls_pk_context     key;      /* its own */
-    char                   subject[TLS_MINT_NAME_MAX + 4];   /* "CN=name" */
-    unsigned char          text[TLS_MINT_PEM_MAX];           /* PEM, one after the other */
+    mbedtls_pk_context key;
+    char subject[TLS_MINT_NAME_MAX + 4];   /* "CN=name" */
+    char certificate[TLS_MINT_PEM_MAX];    /* PEM, as is the next */
+    char private_key[TLS_MINT_PEM_MAX];
 };
 
 static void
 tls_mint_free(struct tls_mint *m)
 {
+    if (m == NULL)
+        return;
     mbedtls_x509write_crt_free(&m->crt);
     mbedtls_pk_free(&m->key);
-    mbedtls_platform_zeroize(m->text, sizeof m->text);
+    mbedtls_platform_zeroize(m->private_key, sizeof m->private_key);
     free(m);
 }
 
@@ -6876,38 +6881,41 @@ static int
 tls_mint_serial(struct tls_shared *shared, struct tls_mint *m)
 {
     unsigned char serial[16];
+    mbedtls_mpi number;
     int code = mbedtls_ctr_drbg_random(&shared->drbg, serial, sizeof serial);
     serial[0] = (unsigned char)((serial[0] & 0x3f) | 0x40);
-#if MBEDTLS_VERSION_NUMBER >= 0x03040000
-    return code != 0 ? code : mbedtls_x509write_crt_set_serial_raw(&m->crt, serial, sizeof serial);
-#else
-    {
-        mbedtls_mpi number;
-        mbedtls_mpi_init(&number);
-        if (code == 0)
-            code = mbedtls_mpi_read_binary(&number, serial, sizeof serial);
-        if (code == 0)
-            code = mbedtls_x509write_crt_set_serial(&m->crt, &number);
-        mbedtls_mpi_free(&number);
-        return code;
-    }
-#endif
+    mbedtls_mpi_init(&number);
+    if (code == 0)
+        code = mbedtls_mpi_read_binary(&number, serial, sizeof serial);
+    if (code == 0)
+        code = mbedtls_x509write_crt_set_serial(&m->crt, &number);
+    mbedtls_mpi_free(&number);
+    return code;
 }
 
+/* From yesterday until `days` from now, or until the authority itself ends. */
 static int
-tls_mint_validity(struct tls_mint *m)
+tls_mint_validity(struct tls_mint *m, int days, const struct tls_identity *authority)
 {
     time_t now = time(NULL);
     time_t begin = now - TLS_MINT_DAY;
-    time_t end = now + TLS_MINT_DAYS * TLS_MINT_DAY;
+    time_t end = now + days * TLS_MINT_DAY;
     struct tm from;
     struct tm to;
     char from_text[16];
-    char to_text[16];
+    char to_text[96];
+    char last[96];
     if (gmtime_r(&begin, &from) == NULL || gmtime_r(&end, &to) == NULL
         || strftime(from_text, sizeof from_text, "%Y%m%d%H%M%S", &from) == 0
         || strftime(to_text, sizeof to_text, "%Y%m%d%H%M%S", &to) == 0)
         return MBEDTLS_ERR_X509_INVALID_DATE;
+    if (authority != NULL) {
+        const mbedtls_x509_time *t = &authority->chain.valid_to;
+        snprintf(last, sizeof last, "%04d%02d%02d%02d%02d%02d", t->year, t->mon, t->day, t->hour,
+            t->min, t->sec);
+        if (strcmp(last, to_text) < 0)
+            memcpy(to_text, last, sizeof to_text);
+    }
     return mbedtls_x509write_crt_set_validity(&m->crt, from_text, to_text);
 }
 
@@ -6927,142 +6935,73 @@ tls_mint_dns_name(struct tls_mint *m, const char *domain)
         MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_ALT_NAME), 0, der, len + 4);
 }
 
-/* Everything but the issuer.  `domain` is NULL for an authority. */
+/* Everything but the issuer. */
 static int
-tls_mint_fill(struct tls_shared *shared, struct tls_mint *m, const char *name, const char *domain)
+tls_mint_fill(struct tls_shared *shared, struct tls_mint *m, const char *name, int days,
+    const struct tls_identity *authority)
 {
-    bool authority = domain == NULL;
-    unsigned usage = authority ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN
+    bool is_authority = authority == NULL;
+    unsigned usage = is_authority ? MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN
         : MBEDTLS_X509_KU_DIGITAL_SIGNATURE;
-    int path_len = authority ? 0 : -1;
+    int path_len = is_authority ? 0 : -1;
     int code;
     snprintf(m->subject, sizeof m->subject, "CN=%.*s", TLS_MINT_NAME_MAX, name);
     mbedtls_x509write_crt_set_version(&m->crt, MBEDTLS_X509_CRT_VERSION_3);
     mbedtls_x509write_crt_set_md_alg(&m->crt, MBEDTLS_MD_SHA256);
     mbedtls_x509write_crt_set_subject_key(&m->crt, &m->key);
     if ((code = tls_mint_key(shared, m)) != 0 || (code = tls_mint_serial(shared, m)) != 0
-        || (code = tls_mint_validity(m)) != 0
+        || (code = tls_mint_validity(m, days, authority)) != 0
         || (code = mbedtls_x509write_crt_set_subject_name(&m->crt, m->subject)) != 0
-        || (code = mbedtls_x509write_crt_set_basic_constraints(&m->crt, authority, path_len)) != 0
-        || (code = mbedtls_x509write_crt_set_key_usage(&m->crt, usage)) != 0)
+        || (code = mbedtls_x509write_crt_set_basic_constraints(&m->crt, is_authority,
+            path_len)) != 0
+        || (code = mbedtls_x509write_crt_set_key_usage(&m->crt, usage)) != 0
+        || (code = mbedtls_x509write_crt_set_subject_key_identifier(&m->crt)) != 0)
         return code;
-    return authority ? 0 : tls_mint_dns_name(m, domain);
+    return is_authority ? 0 : tls_mint_dns_name(m, name);
 }
 
-/* The text of `m` into a new file that only its user can read. */
-static bool
-tls_mint_write(const struct tls_mint *m, const char *file, char err[TLS_ERROR_MAX])
+/* Sign, and write both texts. */
+static int
+tls_mint_sign(struct tls_shared *shared, struct tls_mint *m, struct tls_identity *authority)
 {
-    size_t len = strlen((const char *)m->text);
-    int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool ok = fd >= 0 && write(fd, m->text, len) == (ssize_t)len;
-    if (fd >= 0)
-        ok = close(fd) == 0 && ok;
-    if (!ok)
-        snprintf(err, TLS_ERROR_MAX, "cannot write %.100s: %.100s", file, strerror(errno));
-    return ok;
-}
-
-/* Sign, and write both files. */
-static bool
-tls_mint_finish(struct tls_shared *shared, struct tls_mint *m, const char *issuer,
-    mbedtls_pk_context *issuer_key, const char *cert_file, const char *key_file,
-    char err[TLS_ERROR_MAX])
-{
+    const char *issuer = authority == NULL ? m->subject : authority->facts->subject;
     int code;
-    mbedtls_x509write_crt_set_issuer_key(&m->crt, issuer_key);
+    mbedtls_x509write_crt_set_issuer_key(&m->crt, authority == NULL ? &m->key : &authority->key);
     if ((code = mbedtls_x509write_crt_set_issuer_name(&m->crt, issuer)) != 0
-        || (code = mbedtls_x509write_crt_pem(&m->crt, m->text, sizeof m->text,
-            mbedtls_ctr_drbg_random, &shared->drbg)) != 0) {
-        tls_error_text(code, err);
-        return false;
-    }
-    if (!tls_mint_write(m, cert_file, err))
-        return false;
-    code = mbedtls_pk_write_key_pem(&m->key, m->text, sizeof m->text);
-    if (code != 0)
-        tls_error_text(code, err);
-    return code == 0 && tls_mint_write(m, key_file, err);
+        || (code = mbedtls_x509write_crt_set_authority_key_identifier(&m->crt)) != 0
+        || (code = mbedtls_x509write_crt_pem(&m->crt, (unsigned char *)m->certificate,
+            sizeof m->certificate, mbedtls_ctr_drbg_random, &shared->drbg)) != 0)
+        return code;
+    return mbedtls_pk_write_key_pem(&m->key, (unsigned char *)m->private_key,
+        sizeof m->private_key);
 }
 
-/* `name` is the common name; `domain` goes into the certificate, NULL makes an authority. */
+/* Make a key and its certificate for the domain `name`, signed by `authority`, and good for `days`
+ * unless that one ends before.  Without one it is an authority itself, of any name.  NULL and `err`
+ * on failure; tls_mint_free() frees it. */
 static struct tls_mint *
-tls_mint_begin(struct tls_shared *shared, const char *name, const char *domain,
+tls_mint_new(struct tls_shared *shared, const char *name, int days, struct tls_identity *authority,
     char err[TLS_ERROR_MAX])
 {
     struct tls_mint *m = calloc(1, sizeof *m);
     int code;
-    if (m == NULL || strlen(name) > TLS_MINT_NAME_MAX) {
-        snprintf(err, TLS_ERROR_MAX, m == NULL ? "out of memory" : "the name is too long");
+    if (m == NULL || strlen(name) > TLS_MINT_NAME_MAX
+        || (authority != NULL && !authority->chain.TLS_FIELD(ca_istrue))) {
+        snprintf(err, TLS_ERROR_MAX, m == NULL ? "out of memory"
+            : strlen(name) > TLS_MINT_NAME_MAX ? "the name is too long"
+            : "its certificate is not that of an authority");
         free(m);
         return NULL;
     }
     mbedtls_x509write_crt_init(&m->crt);
     mbedtls_pk_init(&m->key);
-    code = tls_mint_fill(shared, m, name, domain);
-    if (code == 0)
+    if ((code = tls_mint_fill(shared, m, name, days, authority)) == 0
+        && (code = tls_mint_sign(shared, m, authority)) == 0)
         return m;
     tls_error_text(code, err);
     tls_mint_free(m);
     return NULL;
 }
-
-/* Make a self-signed authority and its key, as PEM.  False and `err` on failure. */
-static bool
-tls_mint_authority(struct tls_shared *shared, const char *name, const char *cert_file,
-    const char *key_file, char err[TLS_ERROR_MAX])
-{
-    struct tls_mint *m = tls_mint_begin(shared, name, NULL, err);
-    bool ok = m != NULL
-        && tls_mint_finish(shared, m, m->subject, &m->key, cert_file, key_file, err);
-    if (m != NULL)
-        tls_mint_free(m);
-    return ok;
-}
-
-/* Make a certificate for a domain, signed by the authority in these files.  False and `err` on
- * failure. */
-static bool
-tls_mint_certificate(struct tls_shared *shared, const char *domain, const char *authority_file,
-    const char *authority_key_file, const char *cert_file, const char *key_file,
-    char err[TLS_ERROR_MAX])
-{
-    struct tls_identity *authority = tls_identity_load(shared, authority_file,
-        authority_key_file, err);
-    struct tls_mint *m = authority == NULL ? NULL : tls_mint_begin(shared, domain, domain, err);
-    bool ok = m != NULL && tls_mint_finish(shared, m, authority->facts->subject, &authority->key,
-        cert_file, key_file, err);
-    if (m != NULL)
-        tls_mint_free(m);
-    tls_identity_release(authority);
-    return ok;
-}
-
-#else /* this build of mbed TLS cannot write certificates */
-
-static bool
-tls_mint_authority(struct tls_shared *shared, const char *name, const char *cert_file,
-    const char *key_file, char err[TLS_ERROR_MAX])
-{
-    (void)shared;
-    (void)name;
-    (void)cert_file;
-    (void)key_file;
-    snprintf(err, TLS_ERROR_MAX, "this build of mbed TLS cannot make certificates");
-    return false;
-}
-
-static bool
-tls_mint_certificate(struct tls_shared *shared, const char *domain, const char *authority_file,
-    const char *authority_key_file, const char *cert_file, const char *key_file,
-    char err[TLS_ERROR_MAX])
-{
-    (void)authority_file;
-    (void)authority_key_file;
-    return tls_mint_authority(shared, domain, cert_file, key_file, err);
-}
-
-#endif
 
 /* ===========================================================================
  * [CONN]  conn_ listener_ dial_ wire_   byte pipes: accepting, dialling, TLS, and their end
@@ -8985,7 +8924,7 @@ static const struct config_row config_rows[] = {
     ONE(E, "internal/certificate", 1, offsetof(struct config_internal, certificate),
         offsetof(struct config_certificate, line), NULL,
         "The certificate of this edge towards the gateways, from the internal authority."),
-    CERTIFICATE("edge01.pem", "edge01.key"),
+    CERTIFICATE("edge01.corp.example.pem", "edge01.corp.example.key"),
     ONE(E, "internal/trust", 1, offsetof(struct config_internal, trust),
         offsetof(struct config_trust, line), NULL, "Who may vouch for a gateway."),
     TRUST("internal-ca.pem"),
@@ -9002,7 +8941,7 @@ static const struct config_row config_rows[] = {
     ONE(E, "domain/certificate", 0, offsetof(struct config_domain, certificate),
         offsetof(struct config_certificate, line), NULL,
         "The certificate shown to partners for this domain; the common one if absent."),
-    CERTIFICATE("corp.pem", "corp.key"),
+    CERTIFICATE("corp.example.pem", "corp.example.key"),
     ONE(E, "certificate", 0, offsetof(struct config, certificate),
         offsetof(struct config_certificate, line), "off",
         "The common certificate, for inner domains that have none of their own."),
@@ -9047,7 +8986,7 @@ static const struct config_row config_rows[] = {
     ONE(G, "certificate", 1, offsetof(struct config, certificate),
         offsetof(struct config_certificate, line), NULL,
         "The certificate of this gateway towards the edges, from the internal authority."),
-    CERTIFICATE("fe01.pem", "fe01.key"),
+    CERTIFICATE("fe01.corp.example.pem", "fe01.corp.example.key"),
     ONE(G, "trust", 1, offsetof(struct config, trust), offsetof(struct config_trust, line), NULL,
         "Who may vouch for an edge."),
     TRUST("internal-ca.pem"),
@@ -18809,17 +18748,20 @@ demo_make_certificate(struct demo *d, struct tls_shared *tls, const struct demo_
 {
     char cert[DEMO_PATH_MAX];
     char key[DEMO_PATH_MAX];
-    char ca[DEMO_PATH_MAX];
-    char ca_key[DEMO_PATH_MAX];
     char err[TLS_ERROR_MAX];
-    demo_path(d, c->file, ".pem", cert);
-    demo_path(d, c->file, ".key", key);
-    if (c->authority == NULL)
-        return tls_mint_authority(tls, c->name, cert, key, err) || demo_fail(d, c->name, err);
-    demo_path(d, c->authority, ".pem", ca);
-    demo_path(d, c->authority, ".key", ca_key);
-    return tls_mint_certificate(tls, c->name, ca, ca_key, cert, key, err)
-        || demo_fail(d, c->name, err);
+    struct tls_identity *ca = NULL;
+    struct tls_mint *m;
+    bool ok;
+    if (c->authority != NULL)
+        ca = tls_identity_load(tls, demo_path(d, c->authority, ".pem", cert),
+            demo_path(d, c->authority, ".key", key), err);
+    m = c->authority != NULL && ca == NULL ? NULL : tls_mint_new(tls, c->name, 7, ca, err);
+    ok = m != NULL ? demo_write_file(d, c->file, ".pem", span_of(m->certificate))
+        && demo_write_file(d, c->file, ".key", span_of(m->private_key))
+        : demo_fail(d, c->name, err);
+    tls_mint_free(m);
+    tls_identity_release(ca);
+    return ok;
 }
 
 /* A dialback secret; also the token of this demo's messages. */
@@ -19550,8 +19492,270 @@ demo_run(bool keep, demo_serve *serve)
 #ifndef XMPPEDGE_NO_MAIN
 
 /* ===========================================================================
+ * [AUTHORITY] authority_   certificates for the trunk, and the dialback secret
+ * calls:  BASE JID TLS
+ *
+ *   internal-ca.pem      the authority's certificate        for every node
+ *   internal-ca.key      its key, which signs               for no node
+ *   NAME.pem, NAME.key   the certificate of a node          for that node
+ *   dialback.secret      drawn by lot                       for every edge
+ *
+ * Nothing in the directory is ever overwritten: what is there is kept and told of, what is not is
+ * made, as new files only.  So asking again with one more name adds that name, and whoever wants a
+ * new certificate removes the old one with its key before.
+ * ======================================================================== */
+
+#define AUTHORITY_CA         "internal-ca"
+#define AUTHORITY_DAYS_MAX   3650   /* the life of the authority; no certificate outlives it */
+#define AUTHORITY_DAYS       730    /* of a certificate, unless asked otherwise */
+#define AUTHORITY_SECRET_LEN 32     /* bytes of entropy, written in hexadecimal */
+#define AUTHORITY_PATH_MAX   1024   /* bytes of the path of a file, NUL included */
+
+struct authority {
+    const char *dir;             /* borrowed */
+    struct tls_shared *tls;
+    struct tls_identity *ca;     /* what signs; NULL until it is there */
+    struct tls_trust *trust;     /* the same as nodes will believe it */
+};
+
+/* What went wrong with which file or name; always false. */
+static bool
+authority_fail(const char *what, const char *why)
+{
+    fprintf(stderr, "xmppedge authority: %s: %s\n", what, why);
+    return false;
+}
+
+/* ---- files ---- */
+
+static void
+authority_path(const struct authority *a, const char *name, const char *suffix,
+    char path[AUTHORITY_PATH_MAX])
+{
+    snprintf(path, AUTHORITY_PATH_MAX, "%s/%s%s", a->dir, name, suffix);
+}
+
+static bool
+authority_exists(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+/* A new file, whole or not at all. */
+static bool
+authority_write(const char *path, mode_t mode, const char *text)
+{
+    size_t len = strlen(text);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    bool ok;
+    if (fd < 0)
+        return authority_fail(path, strerror(errno));
+    errno = ENOSPC;   /* what it means when less is written */
+    ok = write(fd, text, len) == (ssize_t)len && fsync(fd) == 0;
+    if (!ok) {
+        authority_fail(path, strerror(errno));
+        unlink(path);
+    }
+    close(fd);
+    return ok;
+}
+
+/* The directory, if it is not there yet, for its user alone. */
+static bool
+authority_make_dir(const struct authority *a)
+{
+    if (strlen(a->dir) > AUTHORITY_PATH_MAX - TLS_MINT_NAME_MAX - 8)
+        return authority_fail(a->dir, "the name of the directory is too long");
+    return mkdir(a->dir, 0700) == 0 || errno == EEXIST || authority_fail(a->dir, strerror(errno));
+}
+
+/* ---- a certificate and its key ---- */
+
+static bool
+authority_make_pair(struct authority *a, const char *name, int days, const char *certificate,
+    const char *key)
+{
+    char err[TLS_ERROR_MAX];
+    struct tls_mint *m = tls_mint_new(a->tls, name, days, a->ca, err);
+    bool ok = m != NULL ? authority_write(key, 0600, m->private_key) : authority_fail(name, err);
+    if (ok && !authority_write(certificate, 0644, m->certificate)) {
+        unlink(key);   /* half a pair would be in the way of the next attempt */
+        ok = false;
+    }
+    tls_mint_free(m);
+    return ok;
+}
+
+/* The pair in FILE.pem and FILE.key, made for `name` if there is none.  NULL: it has been told why
+ * not. */
+static struct tls_identity *
+authority_pair(struct authority *a, const char *file, const char *name, int days)
+{
+    char certificate[AUTHORITY_PATH_MAX];
+    char key[AUTHORITY_PATH_MAX];
+    char err[TLS_ERROR_MAX];
+    struct tls_identity *pair;
+    bool kept;
+    authority_path(a, file, ".pem", certificate);
+    authority_path(a, file, ".key", key);
+    kept = authority_exists(certificate);
+    if (authority_exists(key) != kept) {
+        fprintf(stderr, "xmppedge authority: %s is missing beside %s: put it back, or remove the "
+            "other\n", kept ? key : certificate, kept ? certificate : key);
+        return NULL;
+    }
+    if (!kept && !authority_make_pair(a, name, days, certificate, key))
+        return NULL;
+    pair = tls_identity_load(a->tls, certificate, key, err);
+    if (pair == NULL)
+        fprintf(stderr, "xmppedge authority: %s\n", err);
+    else
+        printf("%s %s and %s.key, until %.10s\n", kept ? "kept" : "made", certificate, file,
+            tls_identity_facts(pair)->not_after);
+    return pair;
+}
+
+/* ---- what is in the directory ---- */
+
+/* Why this authority cannot sign; NULL: it can.  A name of several parts might not come out of a
+ * certificate as it went in. */
+static const char *
+authority_why_not(const struct tls_facts *facts)
+{
+    if ((facts->chain & TLS_CHAIN_EXPIRED) != 0)
+        return "this authority has expired: make another one in a new directory";
+    if ((facts->chain & TLS_CHAIN_NOT_YET) != 0)
+        return "this authority is not valid yet: is the clock right?";
+    if (strncmp(facts->subject, "CN=", 3) != 0 || strpbrk(facts->subject, ",+\\\"") != NULL)
+        return "this authority was made elsewhere, with more than a common name: sign there";
+    return NULL;
+}
+
+/* The authority itself. */
+static bool
+authority_open(struct authority *a)
+{
+    unsigned char dice[4];
+    char name[TLS_MINT_NAME_MAX];
+    char path[AUTHORITY_PATH_MAX];
+    char err[TLS_ERROR_MAX];
+    const char *why_not;
+    if (!tls_random(a->tls, dice, sizeof dice))
+        return authority_fail(a->dir, "no random numbers");
+    /* each has a name of its own, so that a node can trust the old one and the new one */
+    snprintf(name, sizeof name, "xmppedge authority %02x%02x%02x%02x", dice[0], dice[1], dice[2],
+        dice[3]);
+    a->ca = authority_pair(a, AUTHORITY_CA, name, AUTHORITY_DAYS_MAX);
+    if (a->ca == NULL)
+        return false;
+    authority_path(a, AUTHORITY_CA, ".pem", path);
+    why_not = authority_why_not(tls_identity_facts(a->ca));
+    if (why_not != NULL)
+        return authority_fail(path, why_not);
+    a->trust = tls_trust_load(a->tls, path, NULL, err);
+    return a->trust != NULL || authority_fail(path, err);
+}
+
+/* The dialback secret, in hexadecimal. */
+static bool
+authority_secret(struct authority *a)
+{
+    unsigned char dice[AUTHORITY_SECRET_LEN];
+    char text[2 * sizeof dice + 2];
+    char path[AUTHORITY_PATH_MAX];
+    bool kept;
+    size_t i;
+    authority_path(a, "dialback", ".secret", path);
+    kept = authority_exists(path);
+    if (!kept) {
+        if (!tls_random(a->tls, dice, sizeof dice))
+            return authority_fail(path, "no random numbers");
+        for (i = 0; i < sizeof dice; i++)
+            snprintf(text + 2 * i, 4, "%02x\n", dice[i]);
+        if (!authority_write(path, 0600, text))
+            return false;
+    }
+    printf("%s %s\n", kept ? "kept" : "made", path);
+    return true;
+}
+
+/* The certificate of one node, which has to convince whoever trusts the authority. */
+static bool
+authority_node(struct authority *a, const char *name, int days)
+{
+    struct tls_identity *pair = authority_pair(a, name, name, days);
+    char words[128];
+    char why[256];
+    unsigned chain = pair == NULL ? 0 : tls_trust_verdict(a->trust, pair);
+    if (chain != 0) {
+        snprintf(why, sizeof why, "the authority here does not vouch for it (%s): remove the "
+            "certificate and its key for new ones", tls_chain_text(chain, words));
+        authority_fail(name, why);
+    }
+    tls_identity_release(pair);
+    return pair != NULL && chain == 0;
+}
+
+/* ---- the command ---- */
+
+/* Whether `word` can be the name of a node here; `name` is how it is written in its certificate and
+ * in its files. */
+static bool
+authority_name(const char *word, char name[XE_DOMAIN_MAX])
+{
+    struct in_addr address;
+    size_t len;
+    size_t i;
+    if (!xe_jid_domain_normal(span_of(word), name, &len) || name[0] == '['
+        || inet_pton(AF_INET, name, &address) == 1)
+        return authority_fail(word, "expected a domain such as edge01.corp.example");
+    for (i = 0; i < len; i++)
+        if ((unsigned char)name[i] >= 0x80)
+            return authority_fail(word, "a certificate has domains in ASCII: write xn--...");
+    if (len > TLS_MINT_NAME_MAX)
+        return authority_fail(word, "the name of a certificate has at most 64 characters");
+    return strcmp(name, AUTHORITY_CA) != 0
+        || authority_fail(word, "this is the name of the authority's own files");
+}
+
+static bool
+authority_fill(struct authority *a, char *const *words, int days)
+{
+    char name[XE_DOMAIN_MAX];
+    bool ok = authority_make_dir(a) && authority_open(a) && authority_secret(a);
+    for (; ok && *words != NULL; words++)
+        ok = authority_name(*words, name) && authority_node(a, name, days);
+    if (ok)
+        printf("Each node gets " AUTHORITY_CA ".pem and the two files of its name, each edge also\n"
+            "dialback.secret.  " AUTHORITY_CA ".key belongs on none of them.\n");
+    return ok;
+}
+
+/* Make what is missing in `dir`: the authority, the secret, and a certificate good for `days` for
+ * each of the names, which end with NULL.  The exit code; what was done is printed. */
+static int
+authority_run(const char *dir, char *const *words, int days)
+{
+    struct authority a = { .dir = dir };
+    char err[TLS_ERROR_MAX];
+    char name[XE_DOMAIN_MAX];
+    size_t i;
+    bool ok;
+    for (i = 0; words[i] != NULL; i++)
+        if (!authority_name(words[i], name))
+            return 2;
+    a.tls = tls_shared_open(err);
+    ok = a.tls != NULL ? authority_fill(&a, words, days) : authority_fail(dir, err);
+    tls_trust_release(a.trust);
+    tls_identity_release(a.ca);
+    tls_shared_close(a.tls);
+    return ok ? 0 : 1;
+}
+
+/* ===========================================================================
  * [MAIN]  main_ main     commands, signals, exit codes
- * calls:  BUF ELEM MAP LOOP DNS TLS CONN CONFIG PORTS EDGE CONTROL DEMO
+ * calls:  BUF ELEM MAP LOOP DNS TLS CONN CONFIG PORTS EDGE CONTROL DEMO AUTHORITY
  *
  * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
  * ======================================================================== */
@@ -19568,6 +19772,10 @@ static const char main_usage[] =
     "  xmppedge status FILE [--json]     what the running service is doing\n"
     "  xmppedge ping FILE DOMAIN         ping a domain through the running service\n"
     "  xmppedge message FILE DOMAIN      the same with a message, which an echo domain sends back\n"
+    "  xmppedge authority DIR NAME... [--days N]\n"
+    "                                    make an authority for the trunk in DIR, a certificate for "
+        "each node\n"
+    "                                    NAME, and the dialback secret; what is there is kept\n"
     "  xmppedge demo [--keep]            a partner, an edge and a gateway on this machine, "
         "talking\n"
     "  xmppedge --version\n"
@@ -19743,20 +19951,21 @@ main_run(const char *file, int lifeline)
 
 /* ---- a command and its arguments ---- */
 
-#define MAIN_GIVEN_MAX 2   /* arguments of one command, options aside */
+#define MAIN_WANTS_MAX 2   /* kinds of arguments of one command, options aside */
 
 /* What was asked for, checked against the table of commands. */
 struct main_call {
-    const char *given[MAIN_GIVEN_MAX];   /* NULL: not given */
-    const char *option;                  /* NULL: none */
+    char **given;         /* the arguments; NULL at their end */
+    const char *option;   /* NULL: none */
+    const char *value;    /* of the option; NULL: it takes none */
 };
 
 struct main_command {
     const char *name;
-    unsigned    least;                     /* arguments that must be given */
-    const char *wants[MAIN_GIVEN_MAX + 1]; /* what they are; NULL: no more */
-    const char *options[4];                /* of which one may be given, anywhere */
-    int       (*perform)(const struct main_call *call);   /* the exit code */
+    unsigned least;                          /* arguments that must be given */
+    const char *wants[MAIN_WANTS_MAX + 1];   /* what they are; with dots behind it: one or more */
+    const char *options[4];                  /* one may be given, anywhere; "--x N": with a value */
+    int (*perform)(const struct main_call *call);   /* the exit code */
 };
 
 static int
@@ -19895,6 +20104,26 @@ main_help(const struct main_call *call)
     return main_flush();
 }
 
+/* ---- the command that makes certificates ---- */
+
+static int
+main_authority(const struct main_call *call)
+{
+    long days = AUTHORITY_DAYS;
+    char *end = NULL;
+    int result;
+    if (call->option != NULL)
+        days = strtol(call->value, &end, 10);
+    if (days < 1 || days > AUTHORITY_DAYS_MAX || (end != NULL && *end != '\0')) {
+        fprintf(stderr, "xmppedge authority: expected a number of days from 1 to %d, found %s\n",
+            AUTHORITY_DAYS_MAX, call->value);
+        return 2;
+    }
+    result = authority_run(call->given[0], call->given + 1, (int)days);
+    errno = 0;   /* of something else, long ago */
+    return main_flush() != 0 ? 1 : result;
+}
+
 static int
 main_demo(const struct main_call *call)
 {
@@ -19956,6 +20185,7 @@ static const struct main_command main_commands[] = {
     { "status", 1, { "FILE" }, { "--json" }, main_status },
     { "ping", 2, { "FILE", "DOMAIN" }, { NULL }, main_ping },
     { "message", 2, { "FILE", "DOMAIN" }, { NULL }, main_message },
+    { "authority", 2, { "DIR", "NAME..." }, { "--days N" }, main_authority },
     { "demo", 0, { NULL }, { "--keep" }, main_demo },
     { "--version", 0, { NULL }, { NULL }, main_version },
     { "--help", 0, { NULL }, { NULL }, main_help },
@@ -19984,36 +20214,45 @@ main_misused(const struct main_command *m, const char *what, const char *which)
     return 2;
 }
 
-static bool
-main_has_option(const struct main_command *m, const char *word)
+/* The option that a word is, as in the table of commands; NULL: it is none. */
+static const char *
+main_find_option(const struct main_command *m, const char *word)
 {
+    size_t len = strlen(word);
     size_t i;
     for (i = 0; m->options[i] != NULL; i++)
-        if (strcmp(m->options[i], word) == 0)
-            return true;
-    return false;
+        if (strncmp(m->options[i], word, len) == 0
+            && (m->options[i][len] == '\0' || m->options[i][len] == ' '))
+            return m->options[i];
+    return NULL;
 }
 
-/* Sort the arguments of a command, then perform it. */
+/* Sort the arguments of a command, in place, then perform it. */
 static int
-main_perform(const struct main_command *m, char *const *arguments)
+main_perform(const struct main_command *m, char **arguments)
 {
-    struct main_call call = { { NULL }, NULL };
+    struct main_call call = { .given = arguments };
+    const char *const *wants = m->wants;
     unsigned n = 0;
     for (; *arguments != NULL; arguments++) {
-        const char *word = *arguments;
-        if (main_has_option(m, word)) {
+        char *word = *arguments;
+        const char *option = main_find_option(m, word);
+        if (option != NULL) {
             if (call.option != NULL)
                 return main_misused(m, "one option is enough, found also ", word);
             call.option = word;
+            if (strchr(option, ' ') != NULL && (call.value = *++arguments) == NULL)
+                return main_misused(m, "missing value of ", option);
         } else if (word[0] == '-' && word[1] != '\0') {
             return main_misused(m, "unknown option ", word);
-        } else if (m->wants[n] == NULL) {
+        } else if (*wants == NULL) {
             return main_misused(m, "one argument too many: ", word);
         } else {
             call.given[n++] = word;
+            wants += strchr(*wants, '.') == NULL ? 1 : 0;
         }
     }
+    call.given[n] = NULL;
     if (n < m->least)
         return main_misused(m, "missing argument ", m->wants[n]);
     return m->perform(&call);

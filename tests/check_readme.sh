@@ -52,18 +52,20 @@ verdict 'every file it names exists' "$(
 
 # The certificates of the trunk are made as it says; that of corp.example stands for a public one.
 block sh 1 >"$work/make.sh"
-verdict 'the commands that make certificates work' "$(
-    cd "$work" && sh -e make.sh >make.log 2>&1 || cat make.log)"
-(cd "$work" && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
-    -keyout corp.key -out corp.pem -days 2 -subj /CN=corp.example \
-    -addext subjectAltName=DNS:corp.example >/dev/null 2>&1)
-block xml 1 | sed 's|/etc/ssl/certs/ca-certificates.crt|corp.pem|' >"$work/edge.xml"
-block xml 2 >"$work/gateway.xml"
+mkdir "$work/bin"
+ln -s "$xmppedge" "$work/bin/xmppedge"
+verdict 'the command that makes certificates works' "$(
+    cd "$work" && PATH=$work/bin:$PATH sh -e make.sh 2>&1 >/dev/null)"
+"$xmppedge" authority "$work/public" corp.example >/dev/null
+mv "$work"/public/corp.example.* "$work/trunk"
+block xml 1 | sed 's|/etc/ssl/certs/ca-certificates.crt|../public/internal-ca.pem|' \
+    >"$work/trunk/edge.xml"
+block xml 2 >"$work/trunk/gateway.xml"
 
 silent() { { "$xmppedge" check "$1" >/dev/null || echo "exit code $?"; } 2>&1; }
-verdict 'its edge configuration is right, and nothing is warned about' "$(silent "$work/edge.xml")"
-verdict 'its gateway configuration too' "$(silent "$work/gateway.xml")"
+verdict 'its edge configuration is right, and nothing is warned about' "$(silent "$work/trunk/edge.xml")"
+verdict 'its gateway configuration too' "$(silent "$work/trunk/gateway.xml")"
 
 awk -F '|' '$2 ~ /^ [123] $/ { gsub(/ /, ""); print $2, $3 }' README.md >"$work/rows"
-"$xmppedge" ports "$work/edge.xml" | awk '$1 ~ /^[123]$/ { print $1, $2 }' >"$work/ports"
+"$xmppedge" ports "$work/trunk/edge.xml" | awk '$1 ~ /^[123]$/ { print $1, $2 }' >"$work/ports"
 verdict 'its port table is that of the program' "$(diff "$work/rows" "$work/ports")"

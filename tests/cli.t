@@ -1,8 +1,7 @@
 #!/bin/sh
 # cli.t -- the commands as a person or a script meets them: output, exit codes, messages.
 #
-# Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.  The certificates that the
-# example configurations name are those of a demo.  XMPPEDGE names another binary.
+# Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.  XMPPEDGE names another binary.
 
 here=$(cd "$(dirname "$0")" && pwd)
 x=${XMPPEDGE:-$here/../xmppedge}
@@ -60,12 +59,7 @@ fine() { [ "$code" = 0 ] && [ -z "$err" ]; }
 refused() { [ "$code" = 2 ] && [ -z "$out" ] && [ -n "$err" ]; }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/cli-t.XXXXXX") || exit 99
-demo=
-cleanup() {
-    [ -z "$demo" ] || kill "$demo" 2>/dev/null
-    rm -rf "$work"
-}
-trap cleanup EXIT
+trap 'rm -rf "$work"' EXIT
 trap 'exit 99' HUP INT TERM
 
 # ---- about the program ----
@@ -77,7 +71,7 @@ report $? '--version names the program and its libraries'
 for option in --help -h; do
     ask $option
     fine && has "$out" 'run FILE' 'check FILE' 'config ' 'ports FILE' 'status FILE' 'ping FILE DOMAIN' \
-        'demo' 'SIGHUP' 'SIGTERM' 'Exit codes'
+        'authority DIR NAME' 'SIGHUP' 'SIGTERM' 'Exit codes'
     report $? "$option names every command"
 done
 
@@ -111,37 +105,164 @@ misuse 'missing argument FILE' status --json
 misuse 'missing argument FILE' ping
 misuse 'missing argument DOMAIN' ping a
 misuse 'one argument too many: c' ping a b c
-misuse 'unknown option --wrong' demo --wrong
-misuse 'one argument too many: more' demo --keep more
+misuse 'missing argument DIR' authority
+misuse 'missing argument NAME...' authority a
+misuse 'unknown option --wrong' authority a b.example --wrong
+misuse 'missing value of --days N' authority a b.example --days
+misuse 'one option is enough, found also --days' authority a --days 1 b.example --days 2
+for days in 0 -1 3651 7d '' x; do
+    misuse "expected a number of days from 1 to 3650, found $days" authority a b.example --days "$days"
+done
+for name in 'a b' ../a a..example a-.example 192.0.2.1 '[::1]' ''; do
+    misuse ".*: expected a domain such as edge01.corp.example" authority a "$name"
+done
+misuse 'bücher.example: .* in ASCII.*' authority a bücher.example
+misuse '.*: the name of a certificate has at most 64 characters' authority a \
+    long.long.long.long.long.long.long.long.long.long.long.long.long.corp
+misuse 'internal-ca: this is the name of .*' authority a b.example internal-ca
+[ ! -e a ]
+report $? 'and nothing is made'
 misuse 'one argument too many: x' --version x
 misuse 'one argument too many: x' --help x
 
 ask ping a
 has "$err" '^usage: xmppedge ping FILE DOMAIN$'
 report $? 'and how it is done'
+ask authority
+has "$err" '^usage: xmppedge authority DIR NAME\.\.\. \[--days N\]$'
+report $? 'also where a value is wanted'
+
+# ---- the authority of the trunk ----
+
+dir=$work/trunk
+mode() { stat -c %a "$dir/$1"; }
+umask 022
+ask authority "$dir" edge01.corp.example FE01.Corp.Example.
+fine && has "$out" '^made .*/internal-ca\.pem and internal-ca\.key, until ' '^made .*/dialback\.secret$' \
+    '^made .*/edge01\.corp\.example\.pem and edge01\.corp\.example\.key, until ' \
+    '^made .*/fe01\.corp\.example\.pem and fe01\.corp\.example\.key, until ' \
+    'internal-ca\.key belongs on none'
+report $? 'authority makes an authority, a certificate for each name, and a secret'
+[ "$(ls "$dir" | tr '\n' ' ')" = 'dialback.secret edge01.corp.example.key edge01.corp.example.pem '\
+'fe01.corp.example.key fe01.corp.example.pem internal-ca.key internal-ca.pem ' ]
+report $? 'and nothing else'
+[ "$(mode .) $(mode internal-ca.key) $(mode edge01.corp.example.key) $(mode dialback.secret)" = \
+    '700 600 600 600' ] && [ "$(mode internal-ca.pem) $(mode fe01.corp.example.pem)" = '644 644' ]
+report $? 'what is secret is for its user alone'
+grep -Eqx '[0-9a-f]{64}' "$dir/dialback.secret" && [ "$(wc -l <"$dir/dialback.secret")" -eq 1 ]
+report $? 'the dialback secret has 64 hexadecimal digits'
+
+sums() { (cd "$dir" && ls | grep -v edge02 | xargs cksum); }
+before=$(sums)
+ask authority "$dir" fe01.corp.example edge02.corp.example --days 3650
+fine && has "$out" '^kept .*/internal-ca\.pem and ' '^kept .*/dialback\.secret$' '^kept .*/fe01\.corp' \
+    '^made .*/edge02\.corp' && [ "$before" = "$(sums)" ]
+report $? 'asked again with one more name it makes that, and keeps what is there'
+[ "$(echo "$out" | sed -n 's/^kept.*internal-ca.key, until //p')" = \
+    "$(echo "$out" | sed -n 's/^made .*, until //p')" ]
+report $? 'no certificate outlives its authority'
+
+if command -v openssl >/dev/null 2>&1; then
+    for name in edge01 fe01; do
+        for purpose in sslserver sslclient; do
+            asked="openssl verify -purpose $purpose $name"
+            openssl verify -x509_strict -no-CApath -CAfile "$dir/internal-ca.pem" -purpose $purpose \
+                -verify_hostname $name.corp.example "$dir/$name.corp.example.pem" >"$work/out" 2>"$work/err"
+            report $? "openssl accepts the certificate of $name as $purpose"
+        done
+    done
+    openssl x509 -in "$dir/edge01.corp.example.pem" -noout -pubkey >"$work/out" 2>"$work/err"
+    openssl pkey -in "$dir/edge01.corp.example.key" -pubout 2>"$work/err" | cmp -s - "$work/out"
+    report $? 'the key is that of the certificate'
+    ask authority "$work/week" a.example --days 7
+    openssl x509 -in "$work/week/a.example.pem" -noout -checkend $((7 * 86400 - 600)) >"$work/out" &&
+        ! openssl x509 -in "$work/week/a.example.pem" -noout -checkend $((7 * 86400 + 60)) >"$work/out"
+    report $? 'a certificate is good for so many days'
+fi
+
+# fails NAME PATTERN ARGUMENTS...: exit code 1, and this is the first thing said about it
+fails() {
+    named=$1
+    wanted=$2
+    shift 2
+    ask authority "$@"
+    [ "$code" = 1 ] && has "$(head -1 "$work/err")" "^xmppedge authority: $wanted\$"
+    report $? "authority: $named"
+}
+
+# broken: a copy of the directory, to be damaged
+broken() {
+    rm -rf "$work/broken"
+    cp -a "$dir" "$work/broken"
+}
+
+broken && rm "$work/broken/edge01.corp.example.key"
+fails 'half a pair is an error' \
+    '[^ ]*/edge01\.corp\.example\.key is missing beside [^ ]*/edge01\.corp\.example\.pem: put it back.*' \
+    "$work/broken" edge01.corp.example
+broken && rm "$work/broken/internal-ca.pem"
+fails 'half an authority is one, too' '[^ ]*/internal-ca\.pem is missing beside [^ ]*/internal-ca\.key: .*' \
+    "$work/broken" new.example
+broken && cp "$dir/edge01.corp.example.key" "$work/broken/internal-ca.key"
+fails 'a key that is not that of the authority' 'the private key .* does not belong to the certificate .*' \
+    "$work/broken" new.example
+broken && cp "$dir/edge01.corp.example.pem" "$work/broken/internal-ca.pem" &&
+    cp "$dir/edge01.corp.example.key" "$work/broken/internal-ca.key"
+fails 'what is no authority cannot sign' 'new\.example: its certificate is not that of an authority' \
+    "$work/broken" new.example
+broken && cp "$work"/week/* "$work/broken/"
+rm -f "$work/broken"/internal-ca.*
+fails 'a certificate of another authority is told' 'a\.example: the authority here does not vouch .*untrusted.*' \
+    "$work/broken" a.example
+: >"$work/plain"
+fails 'a directory that is none' '[^ ]*/plain/internal-ca\.key: Not a directory' "$work/plain" a.example
+fails 'a directory in none' '[^ ]*/none/there: No such file or directory' "$work/none/there" a.example
+if [ "$(id -u)" -ne 0 ]; then
+    mkdir -m 500 "$work/closed"
+    fails 'a directory that cannot be written' '[^ ]*/internal-ca\.key: Permission denied' \
+        "$work/closed" a.example
+fi
+if command -v openssl >/dev/null 2>&1; then
+    mkdir "$work/old"
+    cat >"$work/old.cnf" <<END
+[ca]
+default_ca = old
+[old]
+database = $work/old.index
+serial = $work/old.serial
+new_certs_dir = $work
+default_md = sha256
+policy = any
+x509_extensions = authority
+[any]
+commonName = supplied
+[authority]
+basicConstraints = critical, CA:true
+END
+    : >"$work/old.index"
+    echo 01 >"$work/old.serial"
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj '/CN=old' \
+        -keyout "$work/old/internal-ca.key" -out "$work/old.csr" >/dev/null 2>&1
+    openssl ca -config "$work/old.cnf" -batch -selfsign -keyfile "$work/old/internal-ca.key" \
+        -startdate 20200101000000Z -enddate 20210101000000Z -in "$work/old.csr" \
+        -out "$work/old/internal-ca.pem" >/dev/null 2>&1
+    fails 'an authority that has expired signs no more' \
+        '[^ ]*/internal-ca\.pem: this authority has expired: .*' "$work/old" a.example
+    has "$out" '^kept .* and internal-ca\.key, until 2021-01-01$' && [ ! -e "$work/old/a.example.pem" ]
+    report $? 'and nothing is made by it'
+    mkdir "$work/own"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9 \
+        -subj '/O=Corp, Ltd/CN=own' -keyout "$work/own/internal-ca.key" \
+        -out "$work/own/internal-ca.pem" >/dev/null 2>&1
+    fails 'an authority whose name cannot be repeated exactly' '.*made elsewhere.*' "$work/own" a.example
+fi
 
 # ---- the example configurations ----
 
-# A demo leaves certificates of the very names; they are good for a week.
-stage=$work/stage
-mkdir "$stage"
-: >"$work/demo"
-TMPDIR=$stage "$x" demo --keep >"$work/demo" 2>&1 </dev/null &
-demo=$!
-tries=0
-until grep -q 'Ctrl-C' "$work/demo" || [ $tries -ge 300 ] || ! kill -0 $demo 2>/dev/null; do
-    sleep 0.1
-    tries=$((tries + 1))
-done
-kill -TERM $demo 2>/dev/null
-wait $demo
-code=$?
-demo=
-dir=$(echo "$stage"/xmppedge-demo.*)
-asked='demo --keep'
-cp "$work/demo" "$work/out"
-[ $code = 0 ] && [ -f "$dir/fe01.key" ] && cp "$dir/edge.secret" "$dir/dialback.secret"
-report $? 'a demo makes the certificates for what follows'
+# The certificates of the trunk are there; those that everybody believes are made in the same way.
+"$x" authority "$work/public" corp.example fabrikam.example >/dev/null
+mv "$work"/public/*.example.* "$dir"
+mv "$work/public/internal-ca.pem" "$dir/public-ca.pem"
 
 ask config
 default=$out
@@ -204,38 +325,38 @@ bad 'an unknown role' 'bad\.xml:[0-9]+: .*role' 's/role="edge"/role="hedge"/'
 bad 'methods that leave no way in' 'bad\.xml:[0-9]+: .*tls="not-supported" sasl="required" dialback="false"' \
     's/tls="required" sasl="optional"/tls="not-supported" sasl="required"/; s/dialback="true"/dialback="false"/'
 bad 'markup that does not end' 'bad\.xml:[0-9]+: ' '$d'
-bad 'a missing key' 'bad\.xml:[0-9]+: .*nothere\.key.*No such file' 's/corp\.key/nothere.key/'
-bad 'a key of another certificate' 'bad\.xml:[0-9]+: .*does not belong' 's/corp\.key/fabrikam.key/'
+bad 'a missing key' 'bad\.xml:[0-9]+: .*nothere\.key.*No such file' 's/"corp\.example\.key/"nothere.key/'
+bad 'a key of another certificate' 'bad\.xml:[0-9]+: .*does not belong' 's/"corp\.example\.key/"fabrikam.example.key/'
 
 sed 's/tls="required" sasl="optional"/tls="optional" sasl="optional"/' "$dir/e.xml" >"$dir/doubtful.xml"
 ask check "$dir/doubtful.xml"
 [ "$code" = 0 ] && has "$err" '^[^ ]*doubtful\.xml:[0-9]+: warning: fabrikam\.example: tls="optional"'
 report $? 'check warns of doubtful settings, and accepts them'
 
-chmod 644 "$dir/corp.key" "$dir/dialback.secret"
+chmod 644 "$dir/corp.example.key" "$dir/dialback.secret"
 ask check "$dir/e.xml"
-chmod 600 "$dir/corp.key" "$dir/dialback.secret"
+chmod 600 "$dir/corp.example.key" "$dir/dialback.secret"
 [ "$code" = 0 ] && has "$err" \
-    '^[^ ]*e\.xml:[0-9]+: warning: [^ ]*corp\.key: every user of this machine can read' \
+    '^[^ ]*e\.xml:[0-9]+: warning: [^ ]*corp\.example\.key: every user of this machine can read' \
     '^[^ ]*e\.xml:[0-9]+: warning: .*dialback\.secret'
 report $? 'check warns of secrets that everybody can read'
 
 # ---- certificates and keys ----
 
-chmod 644 "$dir/corp.pem"
+chmod 644 "$dir/corp.example.pem"
 bad 'chain and key swapped' \
-    'bad\.xml:[0-9]+: certificate [^ ]*corp\.key: this is a private key: are chain and key swapped\?$' \
-    's/chain="corp\.pem" key="corp\.key"/chain="corp.key" key="corp.pem"/'
+    'bad\.xml:[0-9]+: certificate [^ ]*corp\.example\.key: this is a private key: are chain and key swapped\?$' \
+    's/chain="corp\.example\.pem" key="corp\.example\.key"/chain="corp.example.key" key="corp.example.pem"/'
 [ "$(wc -l <"$work/err")" -eq 1 ]
 report $? 'and nothing else'
 bad 'a certificate as key' \
-    'bad\.xml:[0-9]+: private key [^ ]*corp\.pem: this is a certificate: are chain and key swapped\?$' \
-    's/key="corp\.key"/key="corp.pem"/'
+    'bad\.xml:[0-9]+: private key [^ ]*corp\.example\.pem: this is a certificate: are chain and key swapped\?$' \
+    's/key="corp\.example\.key"/key="corp.example.pem"/'
 if command -v openssl >/dev/null 2>&1; then
-    openssl pkey -in "$dir/corp.key" -aes128 -passout pass:x -out "$dir/locked.key"
+    openssl pkey -in "$dir/corp.example.key" -aes128 -passout pass:x -out "$dir/locked.key"
     bad 'a key with a password' \
         'bad\.xml:[0-9]+: .*locked\.key: encrypted private keys are not supported; remove the password$' \
-        's/corp\.key/locked.key/'
+        's/"corp\.example\.key/"locked.key/'
 fi
 
 # doubt NAME FILE PATTERN SED-SCRIPT: a changed example is accepted with this warning, and no other
@@ -248,27 +369,27 @@ doubt() {
 }
 
 doubt 'a certificate without the name of the edge' e \
-    '[^ ]*edge01\.pem does not name edge02\.corp\.example, the name of this node: no gateway will accept it' \
+    '[^ ]*edge01\.corp\.example\.pem does not name edge02\.corp\.example, the name of this node: no gateway will accept it' \
     's/^\(<xmppedge.*name="\)edge01/\1edge02/'
 doubt 'a certificate without the name of the gateway' g \
-    '[^ ]*fe01\.pem does not name fe02\.corp\.example, the name of this node: no edge will accept it' \
+    '[^ ]*fe01\.corp\.example\.pem does not name fe02\.corp\.example, the name of this node: no edge will accept it' \
     's/^\(<xmppedge.*name="\)fe01/\1fe02/'
 doubt 'a trunk that trusts another authority than that of its own certificate' e \
-    '[^ ]*edge01\.pem is not signed by an authority in [^ ]*public-ca\.pem: a gateway .* will not accept it' \
+    '[^ ]*edge01\.corp\.example\.pem is not signed by an authority in [^ ]*public-ca\.pem: a gateway .* will not accept it' \
     's/internal-ca\.pem/public-ca.pem/'
 doubt 'the same at a gateway' g \
-    '[^ ]*fe01\.pem is not signed by an authority in [^ ]*public-ca\.pem: an edge .* will not accept it' \
+    '[^ ]*fe01\.corp\.example\.pem is not signed by an authority in [^ ]*public-ca\.pem: an edge .* will not accept it' \
     's/internal-ca\.pem/public-ca.pem/'
 
 (cd "$dir/.." && exec "$x" check "${dir##*/}/doubt.xml") >"$work/out" 2>"$work/err"
 code=$?
 err=$(cat "$work/err")
 asked='check with a relative path'
-[ "$code" = 0 ] && has "$err" "^${dir##*/}/doubt\\.xml:[0-9]+: warning: ${dir##*/}/fe01\\.pem "
+[ "$code" = 0 ] && has "$err" "^${dir##*/}/doubt\\.xml:[0-9]+: warning: ${dir##*/}/fe01\\.corp\\.example\\.pem "
 report $? 'files are named from where the configuration is'
 
 if id nobody >/dev/null 2>&1; then
-    chmod 711 "$work" "$stage" "$dir"
+    chmod 711 "$work" "$dir"
     chmod 644 "$dir"/*.pem "$dir/g.xml"
     ask check "$dir/g.xml"
     fine
@@ -277,7 +398,7 @@ if id nobody >/dev/null 2>&1; then
     chmod 644 "$dir/nobody.xml"
     ask check "$dir/nobody.xml"
     [ "$code" = 0 ] && [ "$(wc -l <"$work/err")" -eq 1 ] && has "$err" \
-        '^[^ ]*nobody\.xml:[0-9]+: warning: after becoming nobody, a reload cannot read .*fe01\.key because of its mode$'
+        '^[^ ]*nobody\.xml:[0-9]+: warning: after becoming nobody, a reload cannot read .*fe01\.corp\.example\.key because of its mode$'
     report $? 'check warns of keys that a reload could not read'
     chmod 700 "$dir"
 fi
@@ -376,6 +497,8 @@ silence() {
     report $? "without a service: $1 $3"
 }
 
+sed 's,^</xmppedge>,<control socket="edge.sock"/>&,; s/203\.0\.113\.10/127.93.17.1/; s/10\.0\.0\.5/127.93.17.2/' \
+    "$dir/e.xml" >"$dir/edge.xml"
 silence status "$dir/edge.xml"
 silence status "$dir/edge.xml" --json
 silence ping "$dir/edge.xml" corp.example
@@ -399,7 +522,8 @@ report $? 'run without the directory of its control socket says what to do, and 
 # ---- output that cannot be written ----
 
 if [ -c /dev/full ]; then
-    for arguments in config --help --version demo; do
+    for arguments in config --help --version "authority $dir edge01.corp.example"; do
+        # shellcheck disable=SC2086  # words
         "$x" $arguments >/dev/full 2>"$work/err" </dev/null
         code=$?
         asked="$arguments >/dev/full"

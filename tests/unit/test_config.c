@@ -10,9 +10,11 @@
 
 /* ---- a directory with the files that configurations name ---- */
 
-static const char *const files[] = { "edge01.pem", "edge01.key", "internal-ca.pem", "corp.pem",
-    "corp.key", "common.pem", "common.key", "fe01.pem", "fe01.key", "ca.pem", "dialback.secret",
-    "echo.pem", "echo.key", "partners.pem", "partners.key" };
+static const char *const files[] = { "edge01.pem", "edge01.key", "edge01.corp.example.pem",
+    "edge01.corp.example.key", "internal-ca.pem", "corp.example.pem", "corp.example.key",
+    "common.pem", "common.key", "fe01.pem", "fe01.key", "fe01.corp.example.pem",
+    "fe01.corp.example.key", "ca.pem", "dialback.secret", "echo.pem", "echo.key", "partners.pem",
+    "partners.key" };
 
 struct world {
     char          dir[64];
