@@ -146,14 +146,78 @@ known_word(enum known k)
 
 /* ---- one attempt ---- */
 
+/* Who has to change something: a side of the flow, or no side in particular.  In tables it may be
+ * whoever spoke, or whom it was said to. */
+enum { NOBODY = -1, CALLER, CALLED, SPEAKER, LISTENER };
+
+static int
+fault_side(int fault, int speaker)
+{
+    if (fault == SPEAKER)
+        return speaker;
+    return fault == LISTENER ? !speaker : fault;
+}
+
+/* Why an attempt ended as it did. */
+struct reason {
+    enum cause cause;
+    int fault;      /* CALLER, CALLED, NOBODY */
+    bool said;      /* by a side: loss does not touch it */
+};
+
+/* A side said it. */
+static struct reason
+reason_said(enum cause c, int fault)
+{
+    return (struct reason){ c, fault, true };
+}
+
+/* It follows from what was seen, and from what was not. */
+static struct reason
+reason_seen(enum cause c, int fault)
+{
+    return (struct reason){ c, fault, false };
+}
+
+static struct reason
+reason_none(void)
+{
+    return reason_seen(CAUSE_NONE, NOBODY);
+}
+
+static struct reason
+reason_unknown(void)
+{
+    return reason_seen(CAUSE_CAPTURE_SHORT, NOBODY);
+}
+
 /* What is found out about one attempt while it is judged. */
 struct finding {
-    struct attempt *a;         /* borrowed */
-    struct verdict *v;         /* borrowed; that of a */
-    bool            said;      /* the cause was said by a side: loss does not touch it */
-    bool            lossy;     /* bytes or a whole direction are missing */
-    uint64_t        stanzas;
+    struct attempt *a;              /* borrowed */
+    struct verdict *v;              /* borrowed; that of a */
+    struct cert_anchors *anchors;   /* borrowed; NULL: chains are not judged */
+    bool lossy;                     /* bytes or a whole direction are missing */
+    uint64_t stanzas;
 };
+
+/* What the headers (or DNS) say that a side is; "". */
+static const char *
+attempt_domain(const struct attempt *a, int side)
+{
+    return side == CALLER ? a->from : a->to;
+}
+
+static struct verdict *
+verdict_new(struct attempt *a)
+{
+    struct verdict *v = calloc(1, sizeof *v);
+    a->verdict = v;
+    if (v == NULL)
+        return NULL;
+    v->method = v->remedy = v->forward = "";
+    v->fault = v->said_by = NOBODY;
+    return v;
+}
 
 static void
 verdict_proof(struct verdict *v, const char *what, uint64_t frame, int64_t time_ns)
@@ -161,14 +225,6 @@ verdict_proof(struct verdict *v, const char *what, uint64_t frame, int64_t time_
     if (frame == 0 || v->nproofs == PROOFS_MAX)
         return;
     v->proofs[v->nproofs++] = (struct proof){ frame, time_ns, what };
-}
-
-static void
-verdict_cause(struct finding *f, enum cause c, int fault, bool said)
-{
-    f->v->cause = c;
-    f->v->fault = fault;
-    f->said = said;
 }
 
 static void
@@ -180,6 +236,8 @@ verdict_words(struct verdict *v, int side, const char *condition, const char *te
     else
         snprintf(v->words, sizeof v->words, "%.63s%.90s", condition, text);
 }
+
+/* ---- what a side says ---- */
 
 /* Case does not count. */
 static bool
@@ -196,73 +254,186 @@ verdict_says(const char *text, const char *word)
     return false;
 }
 
-/* What free text tells about a certificate, as OpenSSL, GnuTLS, Prosody and ejabberd put it. */
+/* What a word in a text tells.  The last row of a table has no word: it is for all other texts. */
+struct word_row {
+    const char *word;
+    enum cause cause;
+};
+
 static enum cause
-verdict_text_cause(const char *text)
+verdict_word_cause(const struct word_row *row, const char *text)
 {
-    static const struct {
-        const char *word;
-        enum cause  cause;
-    } table[] = {
-        { "not yet valid", CAUSE_CERT_NOT_YET },
-        { "expired", CAUSE_CERT_EXPIRED },
-        { "revoked", CAUSE_CERT_REVOKED },
-        { "purpose", CAUSE_CERT_PURPOSE },
-        { "valid for this name", CAUSE_CERT_NAME },
-        { "valid for its domain", CAUSE_CERT_NAME },
-        { "host name mismatch", CAUSE_CERT_NAME },
-        { "hostname", CAUSE_CERT_NAME },
-        { "does not match", CAUSE_CERT_NAME },
-        { "self signed", CAUSE_CERT_UNTRUSTED },
-        { "self-signed", CAUSE_CERT_UNTRUSTED },
-        { "issuer", CAUSE_CERT_UNTRUSTED },
-        { "unknown ca", CAUSE_CERT_UNTRUSTED },
-        { "trusted", CAUSE_CERT_UNTRUSTED },
-        { "no certificate", CAUSE_CERT_MISSING },
-        { "certificate is required", CAUSE_CERT_MISSING },
-        { "starttls", CAUSE_TLS_REQUIRED },
-        { "encryption", CAUSE_TLS_REQUIRED },
-        { "encrypted", CAUSE_TLS_REQUIRED },
-        { "certificate", CAUSE_CERT_INVALID },
-    };
-    size_t i;
-    for (i = 0; i < sizeof table / sizeof *table; i++)
-        if (verdict_says(text, table[i].word))
-            return table[i].cause;
-    return CAUSE_NONE;
+    while (row->word != NULL && !verdict_says(text, row->word))
+        row++;
+    return row->cause;
 }
 
-/* What is wrong with a certificate that is visible, at the time of the connection. */
-static enum cause
-verdict_cert_cause(const struct cert *c, const char *domain, bool client,
-    struct cert_anchors *anchors, int64_t time_ns)
+/* Free text about a certificate or about TLS, as OpenSSL, GnuTLS, Prosody and ejabberd put it. */
+static const struct word_row verdict_texts[] = {
+    { "not yet valid", CAUSE_CERT_NOT_YET },
+    { "expired", CAUSE_CERT_EXPIRED },
+    { "revoked", CAUSE_CERT_REVOKED },
+    { "purpose", CAUSE_CERT_PURPOSE },
+    { "valid for this name", CAUSE_CERT_NAME },
+    { "valid for its domain", CAUSE_CERT_NAME },
+    { "host name mismatch", CAUSE_CERT_NAME },
+    { "hostname", CAUSE_CERT_NAME },
+    { "does not match", CAUSE_CERT_NAME },
+    { "self signed", CAUSE_CERT_UNTRUSTED },
+    { "self-signed", CAUSE_CERT_UNTRUSTED },
+    { "issuer", CAUSE_CERT_UNTRUSTED },
+    { "unknown ca", CAUSE_CERT_UNTRUSTED },
+    { "trusted", CAUSE_CERT_UNTRUSTED },
+    { "no certificate", CAUSE_CERT_MISSING },
+    { "certificate is required", CAUSE_CERT_MISSING },
+    { "starttls", CAUSE_TLS_REQUIRED },
+    { "encryption", CAUSE_TLS_REQUIRED },
+    { "encrypted", CAUSE_TLS_REQUIRED },
+    { "certificate", CAUSE_CERT_INVALID },
+    { NULL, CAUSE_NONE }
+};
+
+/* policy-violation, when it is about a stanza. */
+static const struct word_row verdict_sizes[] = {
+    { "too-big", CAUSE_TOO_BIG },
+    { "too big", CAUSE_TOO_BIG },
+    { "too large", CAUSE_TOO_BIG },
+    { "size limit", CAUSE_TOO_BIG },
+    { NULL, CAUSE_NONE }
+};
+
+/* XEP-0220 2.5: an error says why a key was not looked at. */
+static const struct word_row verdict_dialbacks[] = {
+    { "remote-connection-failed", CAUSE_DIALBACK_UNREACHABLE },
+    { "remote-server-not-found", CAUSE_DIALBACK_UNREACHABLE },
+    { "remote-server-timeout", CAUSE_DIALBACK_UNREACHABLE },
+    { "policy-violation", CAUSE_TLS_REQUIRED },   /* if it is; verdict_dialback_cause() */
+    { NULL, CAUSE_DIALBACK_ERROR }
+};
+
+/* RFC 6120 4.9.3: what a stream error means by itself, and whose fault it is. */
+enum {
+    ORDERLY = 1,   /* ends a stream that has done its work */
+    VAGUE = 2      /* before the stream is ready: what was not seen may tell more */
+};
+
+struct condition_row {
+    const char *word;
+    enum cause cause;
+    int fault;
+    unsigned flags;
+};
+
+static const struct condition_row verdict_conditions[] = {
+    { "host-unknown", CAUSE_HOST_UNKNOWN, CALLED, 0 },
+    { "host-gone", CAUSE_HOST_UNKNOWN, CALLED, 0 },
+    { "not-well-formed", CAUSE_XML_MALFORMED, LISTENER, 0 },
+    { "xml-not-well-formed", CAUSE_XML_MALFORMED, LISTENER, 0 },
+    { "invalid-xml", CAUSE_XML_MALFORMED, LISTENER, 0 },
+    { "bad-format", CAUSE_XML_MALFORMED, LISTENER, 0 },
+    { "bad-namespace-prefix", CAUSE_XML_MALFORMED, LISTENER, 0 },
+    { "restricted-xml", CAUSE_XML_RESTRICTED, LISTENER, 0 },
+    { "unsupported-encoding", CAUSE_XML_RESTRICTED, LISTENER, 0 },
+    { "unsupported-stanza-type", CAUSE_BAD_ELEMENT, LISTENER, VAGUE },
+    { "unsupported-feature", CAUSE_BAD_ELEMENT, LISTENER, VAGUE },
+    { "improper-addressing", CAUSE_BAD_ADDRESS, LISTENER, 0 },
+    { "invalid-from", CAUSE_INVALID_FROM, LISTENER, 0 },
+    { "invalid-id", CAUSE_DIALBACK_INVALID, LISTENER, 0 },
+    { "invalid-namespace", CAUSE_BAD_NAMESPACE, LISTENER, 0 },
+    { "unsupported-version", CAUSE_BAD_VERSION, LISTENER, 0 },
+    { "not-authorized", CAUSE_NOT_AUTHORIZED, LISTENER, 0 },
+    { "policy-violation", CAUSE_POLICY, LISTENER, 0 },
+    { "resource-constraint", CAUSE_LIMIT, SPEAKER, 0 },
+    { "remote-connection-failed", CAUSE_DIALBACK_UNREACHABLE, CALLER, 0 },
+    { "connection-timeout", CAUSE_SETUP_TIMEOUT, LISTENER, ORDERLY },
+    { "system-shutdown", CAUSE_SHUTDOWN, SPEAKER, ORDERLY | VAGUE },
+    { "conflict", CAUSE_STREAM_ERROR, SPEAKER, ORDERLY },
+    { "reset", CAUSE_STREAM_ERROR, SPEAKER, ORDERLY },
+    { "see-other-host", CAUSE_STREAM_ERROR, SPEAKER, ORDERLY },
+    { NULL, CAUSE_STREAM_ERROR, SPEAKER, 0 }
+};
+
+static const struct condition_row *
+verdict_condition(const char *word)
 {
+    const struct condition_row *row = verdict_conditions;
+    while (row->word != NULL && strcmp(word, row->word) != 0)
+        row++;
+    return row;
+}
+
+static bool
+verdict_is_orderly(const char *condition)
+{
+    return (verdict_condition(condition)->flags & ORDERLY) != 0;
+}
+
+/* What an alert means by itself; one about a certificate is about that of the other side. */
+struct alert_row {
+    enum xe_alert alert;   /* XE_ALERT_NONE: all others */
+    enum cause cause;
+    int fault;
+};
+
+static const struct alert_row verdict_alerts[] = {
+    { XE_ALERT_NO_CERTIFICATE, CAUSE_CERT_MISSING, LISTENER },
+    { XE_ALERT_BAD_CERTIFICATE, CAUSE_CERT_INVALID, LISTENER },
+    { XE_ALERT_UNSUPPORTED_CERTIFICATE, CAUSE_CERT_PURPOSE, LISTENER },
+    { XE_ALERT_CERTIFICATE_REVOKED, CAUSE_CERT_REVOKED, LISTENER },
+    { XE_ALERT_CERTIFICATE_EXPIRED, CAUSE_CERT_EXPIRED, LISTENER },
+    { XE_ALERT_CERTIFICATE_UNKNOWN, CAUSE_CERT_INVALID, LISTENER },
+    { XE_ALERT_UNKNOWN_CA, CAUSE_CERT_UNTRUSTED, LISTENER },
+    { XE_ALERT_ACCESS_DENIED, CAUSE_NOT_AUTHORIZED, NOBODY },
+    { XE_ALERT_PROTOCOL_VERSION, CAUSE_TLS_VERSION, NOBODY },
+    { XE_ALERT_INSUFFICIENT_SECURITY, CAUSE_TLS_NO_CIPHER, NOBODY },
+    { XE_ALERT_UNRECOGNIZED_NAME, CAUSE_HOST_UNKNOWN, CALLED },
+    { XE_ALERT_CERTIFICATE_REQUIRED, CAUSE_CERT_MISSING, LISTENER },
+    { XE_ALERT_NONE, CAUSE_TLS_FAILED, NOBODY }
+};
+
+static const struct alert_row *
+verdict_alert_row(int alert)
+{
+    const struct alert_row *row = verdict_alerts;
+    while (row->alert != XE_ALERT_NONE && (int)row->alert != alert)
+        row++;
+    return row;
+}
+
+/* ---- certificates that are visible ---- */
+
+static bool
+verdict_is_cert(enum cause c)
+{
+    return c >= CAUSE_CERT_MISSING && c <= CAUSE_CERT_INVALID;
+}
+
+/* What is wrong with the certificate of a side at the time of the connection. */
+static enum cause
+verdict_cert_cause(const struct finding *f, int side)
+{
+    const struct attempt *a = f->a;
+    bool client = side == a->tls.client_side;
+    const struct cert *c = client ? a->tls.client : a->tls.server;
+    const char *domain = attempt_domain(a, side);
+    int64_t now = a->flow.first_ns;
     enum cert_trust trust;
     if (c == NULL)
         return CAUSE_NONE;
     if (!c->readable)
         return CAUSE_CERT_INVALID;
-    if (cert_expired_at(c, time_ns))
+    if (cert_expired_at(c, now))
         return CAUSE_CERT_EXPIRED;
-    if (cert_early_at(c, time_ns))
+    if (cert_early_at(c, now))
         return CAUSE_CERT_NOT_YET;
     if (domain[0] != '\0' && !cert_names_domain(c, domain))
         return CAUSE_CERT_NAME;
-    trust = anchors != NULL ? cert_trust(c, anchors, time_ns) : CERT_TRUST_UNKNOWN;
+    trust = f->anchors != NULL ? cert_trust(c, f->anchors, now) : CERT_TRUST_UNKNOWN;
     if (trust == CERT_TRUST_NO || (c->self_signed && trust != CERT_TRUST_YES))
         return CAUSE_CERT_UNTRUSTED;
     if (client ? !c->eku_client : !c->eku_server)
         return CAUSE_CERT_PURPOSE;
     return CAUSE_NONE;
-}
-
-static enum cause
-verdict_side_cert_cause(const struct finding *f, int side, struct cert_anchors *anchors)
-{
-    const struct attempt *a = f->a;
-    bool client = side == a->tls.client_side;
-    return verdict_cert_cause(client ? a->tls.client : a->tls.server, side == 0 ? a->from : a->to,
-        client, anchors, a->flow.first_ns);
 }
 
 /* ---- how far it got ---- */
@@ -315,56 +486,126 @@ verdict_has_tls(const struct attempt *a)
     return a->content == CONTENT_TLS || a->starttls;
 }
 
+static const char *
+verdict_method(const struct attempt *a, bool verify_only)
+{
+    if (a->trunk)
+        return "trunk";
+    if (a->sasl_success)
+        return "EXTERNAL";
+    if (verdict_dialback(a, false, DIALBACK_VALID) != NULL)
+        return "dialback";
+    return verify_only ? "verify" : "";
+}
+
 static void
 verdict_reach(struct finding *f)
 {
     const struct attempt *a = f->a;
     struct verdict *v = f->v;
+    bool headers = a->headers[0] > 0 && a->headers[1] > 0;
+    bool plain_headers = a->plain_headers[0] > 0 && a->plain_headers[1] > 0;
     bool auth = a->sasl_success || verdict_dialback(a, false, DIALBACK_VALID) != NULL
                 || (a->trunk && f->stanzas > 0);
     v->verify_only = verdict_asked(a, true) && !verdict_asked(a, false) && f->stanzas == 0;
-    v->reached =
-        a->flow.side[0].packets == 0 && a->flow.side[1].packets == 0 ? REACH_NAME : REACH_SYN;
+    v->method = verdict_method(a, v->verify_only);
+    v->reached = REACH_NAME;
+    if (a->flow.side[0].packets > 0 || a->flow.side[1].packets > 0)
+        v->reached = REACH_SYN;
     if (a->flow.established)
         v->reached = REACH_TCP;
-    if ((a->headers[0] > 0 && a->headers[1] > 0)
-        || (a->plain_headers[0] > 0 && a->plain_headers[1] > 0))
+    if (headers || plain_headers)
         v->reached = REACH_HEADER;
     if (verdict_tls_is_up(a))
         v->reached = REACH_TLS;
-    if (a->headers[0] > 0 && a->headers[1] > 0 && !(verdict_has_tls(a) && !a->tls.decrypted))
+    if (headers && !(verdict_has_tls(a) && !a->tls.decrypted))
         v->reached = REACH_STREAM;
     if (auth || (v->verify_only && verdict_verified(a)))
         v->reached = REACH_AUTH;
     if (f->stanzas > 0 && (auth || a->flow.midstream || f->lossy))
         v->reached = REACH_STANZAS;
-    v->method = a->trunk                                             ? "trunk"
-                : a->sasl_success                                    ? "EXTERNAL"
-                : verdict_dialback(a, false, DIALBACK_VALID) != NULL ? "dialback"
-                : v->verify_only                                     ? "verify"
-                                                                     : "";
+}
+
+/* ---- how it ended ---- */
+
+/* Which side ended the connection: its FIN, RST, alert or stream end came first. */
+static int
+verdict_closer(const struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    uint64_t first[2];
+    int i;
+    for (i = 0; i < 2; i++) {
+        first[i] = s[i].fin_frame != 0 ? s[i].fin_frame : UINT64_MAX;
+        if (s[i].rst_frame != 0 && s[i].rst_frame < first[i])
+            first[i] = s[i].rst_frame;
+    }
+    if (a->stream_end[0] != a->stream_end[1])
+        return a->stream_end[1];
+    if (a->stream_end[0] && a->stream_end_ns[0] != a->stream_end_ns[1])
+        return a->stream_end_ns[1] < a->stream_end_ns[0];
+    if (first[0] == first[1])
+        return NOBODY;
+    return first[1] < first[0];
+}
+
+static bool
+verdict_ended(const struct attempt *a)
+{
+    return a->flow.end == FLOW_FIN || a->flow.end == FLOW_RST || a->flow.side[0].fin
+           || a->flow.side[1].fin;
+}
+
+/* Until when it is known that nothing more came: a connection that is open at the end was silent
+ * from its last packet to the end of the capture. */
+static int64_t
+verdict_until(const struct attempt *a)
+{
+    bool open = a->flow.end == FLOW_CAPTURE_END || a->flow.end == FLOW_IDLE
+                || a->flow.end == FLOW_OPEN;
+    return open && a->seen_until_ns > a->flow.last_ns ? a->seen_until_ns : a->flow.last_ns;
+}
+
+/* For how long the last to speak has waited in vain. */
+static int64_t
+verdict_waited(const struct attempt *a)
+{
+    const int64_t *said = a->last_content_ns;
+    return verdict_until(a) - (said[0] > said[1] ? said[0] : said[1]);
 }
 
 /* ---- inside TLS without keys: lengths and times ---- */
+
+/* <success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/> */
+#define GUESS_SUCCESS 51
+/* the least of <auth mechanism='EXTERNAL'/> with its namespace and content */
+#define GUESS_AUTH 75
+/* the least of <db:verify/> with its addresses, id and key */
+#define GUESS_KEY 100
+/* </stream:stream> */
+#define GUESS_CLOSE 16
 
 /* The conversation as its lengths show it. */
 struct guess {
     unsigned said[2];       /* records of content of each side, the last farewell not counted */
     unsigned all[2];
-    bool     success;       /* a record as long as <success xmlns='...sasl'/> answers one as long
-                             * as <auth/> */
+    bool success;           /* a record as long as <success/> answers one as long as <auth/> */
     unsigned after;         /* records of the initiator after it */
     unsigned questions;     /* records of the initiator that are long enough for a dialback key */
-    bool     close[2];      /* the last record of the side is as long as </stream:stream> */
-    int64_t  final_ns[2];
-    int64_t  first_ns, last_ns;
+    bool close[2];          /* the last record of the side is as long as </stream:stream> */
+    int64_t final_ns[2];
+    int64_t first_ns;
 };
 
-#define GUESS_SUCCESS 51    /* <success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/> */
-#define GUESS_AUTH    75    /* the least of <auth mechanism='EXTERNAL'/> with its namespace and
-                             * content */
-#define GUESS_KEY     100   /* the least of <db:verify/> with its addresses, id and key */
-#define GUESS_CLOSE   16    /* </stream:stream> */
+/* How a conversation is read from its lengths. */
+struct reading {
+    const struct attempt *a;    /* borrowed */
+    unsigned overhead;          /* of a record */
+    unsigned listed;
+    bool padded[2];             /* TLS 1.3: filled up to 16 bytes, as Mbed TLS does */
+    int64_t client_ns;          /* first encrypted record of the client */
+    unsigned finished;          /* index of the client's Finished; UINT_MAX: none has its length */
+};
 
 /* What encryption adds to a record; 0: cannot be said. */
 static unsigned
@@ -379,18 +620,6 @@ verdict_overhead(const struct tls_view *t)
     return strstr(t->cipher_name, "CHACHA") != NULL ? 16 : 0;
 }
 
-/* How a conversation is read from its lengths. */
-struct reading {
-    const struct attempt *a;          /* borrowed */
-    unsigned              overhead;   /* of a record */
-    unsigned              listed;
-    bool                  padded[2];  /* TLS 1.3: contents are filled up to 16 bytes, as Mbed TLS
-                                       * does */
-    int64_t               client_ns;  /* first encrypted record of the client */
-    unsigned              finished;   /* index of the client's Finished; UINT_MAX: none has its
-                                       * length */
-};
-
 /* A record of this length may hold n bytes of content. */
 static bool
 verdict_may_hold(const struct reading *r, const struct record_seen *record, unsigned n)
@@ -403,15 +632,14 @@ verdict_may_hold(const struct reading *r, const struct record_seen *record, unsi
 static struct reading
 verdict_read(const struct attempt *a)
 {
-    struct reading r = { a, verdict_overhead(&a->tls), 0, { true, true }, INT64_MIN,
-        UINT_MAX };
+    struct reading r = { a, verdict_overhead(&a->tls), 0, { true, true }, INT64_MIN, UINT_MAX };
     unsigned hash = strstr(a->tls.cipher_name, "SHA384") != NULL ? 48 : 32;
     unsigned i;
     r.listed = a->nrecords < ATTEMPT_RECORDS_MAX ? a->nrecords : ATTEMPT_RECORDS_MAX;
     for (i = 0; i < r.listed; i++)
         if (a->records[i].length % 16 != 0 || a->tls.version < 0x0304)
             r.padded[a->records[i].side] = false;
-    for (i = r.listed; i-- > 0;) {
+    for (i = r.listed; i-- > 0; ) {
         if (a->records[i].side != a->tls.client_side)
             continue;
         r.client_ns = a->records[i].time_ns;
@@ -436,41 +664,49 @@ verdict_is_handshake(const struct reading *r, unsigned i, bool *client_spoke)
     return r->finished != UINT_MAX ? i <= r->finished : record->frame <= r->a->tls.finished_frame;
 }
 
+/* `before`: bytes of content that the caller's last record may have had. */
 static void
 verdict_guess_record(struct guess *g, const struct reading *r, const struct record_seen *record,
     unsigned before)
 {
     int side = record->side;
-    if (side == 0 && g->all[0] > 0 && record->length >= r->overhead + GUESS_KEY)
+    if (side == CALLER && g->all[CALLER] > 0 && record->length >= r->overhead + GUESS_KEY)
         g->questions++;
     g->all[side]++;
     if (r->a->flow.last_ns - record->time_ns > VERDICT_AT_END)
         g->said[side]++;
-    if (g->success && side == 0)
+    if (g->success && side == CALLER)
         g->after++;
-    if (side == 1 && verdict_may_hold(r, record, GUESS_SUCCESS) && before > GUESS_AUTH)
+    if (side == CALLED && verdict_may_hold(r, record, GUESS_SUCCESS) && before > GUESS_AUTH)
         g->success = true;
     g->close[side] = verdict_may_hold(r, record, GUESS_CLOSE);
     g->final_ns[side] = record->time_ns;
     if (g->first_ns == 0)
         g->first_ns = record->time_ns;
-    g->last_ns = record->time_ns;
+}
+
+static bool
+verdict_is_content(const struct reading *r, unsigned i, bool *client_spoke)
+{
+    const struct record_seen *record = &r->a->records[i];
+    bool alert = r->a->tls.version >= 0x0304 && verdict_may_hold(r, record, 2);
+    return record->type == 23 && !verdict_is_handshake(r, i, client_spoke) && !alert;
 }
 
 static struct guess
 verdict_guess(const struct attempt *a)
 {
-    struct guess g = { { 0, 0 }, { 0, 0 }, false, 0, 0, { false, false }, { 0, 0 }, 0, 0 };
+    struct guess g;
     struct reading r = verdict_read(a);
     bool client_spoke = false;
     unsigned before = 0, i;
+    memset(&g, 0, sizeof g);
     for (i = 0; i < r.listed; i++) {
         const struct record_seen *record = &a->records[i];
-        if (record->type != 23 || verdict_is_handshake(&r, i, &client_spoke)
-            || (a->tls.version >= 0x0304 && verdict_may_hold(&r, record, 2)))   /* an alert */
+        if (!verdict_is_content(&r, i, &client_spoke))
             continue;
         verdict_guess_record(&g, &r, record, before);
-        if (record->side == 0)
+        if (record->side == CALLER)
             before = record->length > r.overhead ? record->length - r.overhead : 0;
     }
     for (i = 0; i < 2 && a->nrecords > r.listed; i++) {
@@ -481,37 +717,9 @@ verdict_guess(const struct attempt *a)
     return g;
 }
 
-/* Which side ended the connection: its FIN, RST, alert or stream end came first; -1: neither. */
-static int
-verdict_closer(const struct attempt *a)
-{
-    const struct flow_side *s = a->flow.side;
-    uint64_t first[2];
-    int i;
-    for (i = 0; i < 2; i++) {
-        first[i] = s[i].fin_frame != 0 ? s[i].fin_frame : UINT64_MAX;
-        if (s[i].rst_frame != 0 && s[i].rst_frame < first[i])
-            first[i] = s[i].rst_frame;
-    }
-    if (a->stream_end[0] != a->stream_end[1])
-        return a->stream_end[1];
-    if (a->stream_end[0] && a->stream_end_ns[0] != a->stream_end_ns[1])
-        return a->stream_end_ns[1] < a->stream_end_ns[0];
-    if (first[0] == first[1])
-        return -1;
-    return first[1] < first[0];
-}
-
-static bool
-verdict_ended(const struct attempt *a)
-{
-    return a->flow.end == FLOW_FIN || a->flow.end == FLOW_RST || a->flow.side[0].fin
-           || a->flow.side[1].fin;
-}
-
 /* A dialback question looks like this: a header, a key, both answered, and the caller says
- * good-bye.  So does a refused key; judge_guessed_question tells them apart by what else was going
- * on. */
+ * good-bye.  So does a refused key; judge_guessed_question() tells them apart by what else was
+ * going on. */
 static bool
 verdict_may_be_question(const struct guess *g)
 {
@@ -529,21 +737,20 @@ verdict_is_self_signed(const struct attempt *a, int side)
 
 /* One side ended it at once.  In TLS 1.2 the certificates are visible: a bad one of the other side
  * is the likely reason. */
-static void
-verdict_refused_inside(struct finding *f, const struct guess *g, struct cert_anchors *anchors)
+static struct reason
+verdict_refused_inside(const struct finding *f, const struct guess *g)
 {
     const struct attempt *a = f->a;
     int closer = verdict_closer(a);
     enum cause c = CAUSE_NONE;
     if (closer >= 0 && g->all[0] <= 2)
-        c = verdict_side_cert_cause(f, !closer, anchors);
-    if (closer == 1 && g->all[0] <= 2 && a->tls.proof == PROOF_EMPTY)
+        c = verdict_cert_cause(f, !closer);
+    if (closer == CALLED && g->all[0] <= 2 && a->tls.proof == PROOF_EMPTY)
         c = CAUSE_CERT_MISSING;
     if (c == CAUSE_NONE || c == CAUSE_CERT_PURPOSE
         || (c == CAUSE_CERT_UNTRUSTED && !verdict_is_self_signed(a, !closer)))
-        verdict_cause(f, CAUSE_REFUSED_INSIDE, -1, false);
-    else
-        verdict_cause(f, c, !closer, false);
+        return reason_seen(CAUSE_REFUSED_INSIDE, NOBODY);
+    return reason_seen(c, !closer);
 }
 
 /* Records of the caller between <success/> and the first stanza: a header, and on a trunk what is
@@ -555,30 +762,7 @@ verdict_prelude(const struct attempt *a)
     return trunk ? 4 : 2;
 }
 
-/* The handshake is done, the rest cannot be read. */
-static void
-verdict_inside(struct finding *f, struct cert_anchors *anchors)
-{
-    const struct attempt *a = f->a;
-    struct verdict *v = f->v;
-    struct guess g = verdict_guess(a);
-    v->reach_inferred = true;
-    if (g.success || (g.said[0] >= 3 && g.said[1] >= 1 && a->flow.last_ns - g.first_ns > SECOND)) {
-        v->reached = (g.success ? g.after >= verdict_prelude(a) : g.said[0] >= 3) ? REACH_STANZAS
-                                                                                  : REACH_AUTH;
-        v->method = g.success ? "EXTERNAL" : "EXTERNAL or dialback";
-        return;
-    }
-    v->cause_inferred = true;
-    v->verify_only = verdict_ended(a) && verdict_may_be_question(&g);
-    v->asks_much = g.questions > 1;   /* a refused key is one */
-    if (v->verify_only || !verdict_ended(a))
-        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
-    else
-        verdict_refused_inside(f, &g, anchors);
-}
-
-/* ---- causes, in the order of a connection ---- */
+/* ---- before TLS and XML ---- */
 
 static enum cause
 verdict_icmp_cause(enum icmp_error e)
@@ -599,27 +783,32 @@ verdict_icmp_cause(enum icmp_error e)
     return CAUSE_TCP_UNREACHABLE;
 }
 
+/* The caller did more than call: the answers are only not in the capture. */
+static bool
+verdict_is_one_sided(const struct flow *flow)
+{
+    const struct flow_side *caller = &flow->side[CALLER];
+    unsigned copies = (flow->remarks & 1u << REMARK_DUPLICATE) != 0 ? 2 : 1;
+    return (flow->remarks & 1u << REMARK_ONE_SIDED) != 0 || caller->bytes > 0 || caller->fin
+           || caller->packets > copies * (caller->syns + (caller->rst ? 1u : 0u));
+}
+
 /* The connection did not come about. */
-static void
-verdict_tcp(struct finding *f)
+static struct reason
+verdict_tcp(const struct finding *f)
 {
     const struct flow *flow = &f->a->flow;
-    unsigned copies = (flow->remarks & 1u << REMARK_DUPLICATE) != 0 ? 2 : 1;
-    bool one_sided =
-        (flow->remarks & 1u << REMARK_ONE_SIDED) != 0 || flow->side[0].bytes > 0
-        || flow->side[0].fin
-        || flow->side[0].packets > copies * (flow->side[0].syns + (flow->side[0].rst ? 1u : 0u));
+    uint32_t syns = flow->side[CALLER].syns;
     if (flow->end == FLOW_REFUSED)
-        verdict_cause(f, CAUSE_TCP_REFUSED, 1, true);
-    else if (flow->icmp != ICMP_NONE)
-        verdict_cause(f, verdict_icmp_cause(flow->icmp), 1, true);
-    else if (one_sided || flow->midstream || flow->side[0].syns == 0 || flow->synack_frame != 0)
-        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
-    else if ((flow->end == FLOW_UNANSWERED && flow->side[0].syns > 1)
-             || flow->side[0].syns >= VERDICT_SYNS)   /* who gets no answer tries again */
-        verdict_cause(f, CAUSE_TCP_TIMEOUT, 1, true);
-    else
-        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
+        return reason_said(CAUSE_TCP_REFUSED, CALLED);
+    if (flow->icmp != ICMP_NONE)
+        return reason_said(verdict_icmp_cause(flow->icmp), CALLED);
+    if (verdict_is_one_sided(flow) || flow->midstream || syns == 0 || flow->synack_frame != 0)
+        return reason_unknown();
+    /* who gets no answer tries again */
+    if ((flow->end == FLOW_UNANSWERED && syns > 1) || syns >= VERDICT_SYNS)
+        return reason_said(CAUSE_TCP_TIMEOUT, CALLED);
+    return reason_unknown();
 }
 
 /* A side sends full packets again and again, and they do not arrive: path MTU. */
@@ -631,98 +820,34 @@ verdict_stalled(const struct attempt *a)
         if (a->flow.side[i].retransmitted >= VERDICT_STALLED
             && a->flow.side[i].bytes >= VERDICT_FULL_SIZE)
             return i;
-    return -1;
-}
-
-/* Until when it is known that nothing more came: a connection that is open at the end was silent
- * from its last packet to the end of the capture. */
-static int64_t
-verdict_until(const struct attempt *a)
-{
-    bool open = a->flow.end == FLOW_CAPTURE_END || a->flow.end == FLOW_IDLE
-                || a->flow.end == FLOW_OPEN;
-    return open && a->seen_until_ns > a->flow.last_ns ? a->seen_until_ns : a->flow.last_ns;
-}
-
-/* The last to speak has waited in vain. */
-static int64_t
-verdict_waited(const struct attempt *a)
-{
-    const int64_t *said = a->last_content_ns;
-    return verdict_until(a) - (said[0] > said[1] ? said[0] : said[1]);
+    return NOBODY;
 }
 
 /* Established, and at least one side has said nothing. */
-static void
-verdict_silence(struct finding *f)
+static struct reason
+verdict_silence(const struct finding *f)
 {
     const struct attempt *a = f->a;
+    const struct flow_side *called = &a->flow.side[CALLED];
+    bool ended = verdict_ended(a);
     int64_t waited = verdict_until(a) - a->flow.first_ns;
-    if (a->flow.icmp == ICMP_TOO_BIG || (verdict_stalled(a) == 0 && !verdict_ended(a)))
-        verdict_cause(f, CAUSE_PATH_MTU, -1, a->flow.icmp == ICMP_TOO_BIG);
-    else if (a->last_content_ns[0] == 0 && a->last_content_ns[1] == 0)
-        verdict_cause(f,
-            verdict_ended(a) || waited > VERDICT_SILENCE ? CAUSE_CALLER_SILENT
-                                                         : CAUSE_CAPTURE_SHORT,
-            0, false);
-    else if (a->flow.side[1].rst_frame != 0 && waited < VERDICT_SILENCE)
-        verdict_cause(f, CAUSE_PEER_LOST, 1, false);
-    else if (a->flow.side[1].fin_frame != 0 && verdict_closer(a) == 1)
-        verdict_cause(f, CAUSE_CRASH, 1, false);
-    else if (verdict_ended(a) || waited >= VERDICT_SILENCE)
-        verdict_cause(f, CAUSE_SILENT_PEER, 1, false);
-    else
-        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
+    if (a->flow.icmp == ICMP_TOO_BIG)
+        return reason_said(CAUSE_PATH_MTU, NOBODY);
+    if (verdict_stalled(a) == CALLER && !ended)
+        return reason_seen(CAUSE_PATH_MTU, NOBODY);
+    if (a->last_content_ns[0] == 0 && a->last_content_ns[1] == 0)
+        return reason_seen(ended || waited > VERDICT_SILENCE ? CAUSE_CALLER_SILENT
+                                                             : CAUSE_CAPTURE_SHORT, CALLER);
+    if (called->rst_frame != 0 && waited < VERDICT_SILENCE)
+        return reason_seen(CAUSE_PEER_LOST, CALLED);
+    if (called->fin_frame != 0 && verdict_closer(a) == CALLED)
+        return reason_seen(CAUSE_CRASH, CALLED);
+    if (ended || waited >= VERDICT_SILENCE)
+        return reason_seen(CAUSE_SILENT_PEER, CALLED);
+    return reason_unknown();
 }
 
-/* What a server says that finds nothing in common, or no certificate where it needs one. */
-static enum cause
-verdict_handshake_failure(const struct finding *f)
-{
-    const struct attempt *a = f->a;
-    if (a->tls.proof == PROOF_EMPTY && a->tls.alert_side != a->tls.client_side)
-        return CAUSE_CERT_MISSING;
-    return a->tls.server_hello || f->lossy ? CAUSE_TLS_FAILED : CAUSE_TLS_NO_CIPHER;
-}
-
-static enum cause
-verdict_alert_cause(const struct finding *f)
-{
-    switch (f->a->tls.alert) {
-    case 40:
-        return verdict_handshake_failure(f);
-    case 71:
-        return CAUSE_TLS_NO_CIPHER;
-    case 41:
-    case 116:
-        return CAUSE_CERT_MISSING;
-    case 42:
-    case 46:
-        return CAUSE_CERT_INVALID;
-    case 43:
-        return CAUSE_CERT_PURPOSE;
-    case 44:
-        return CAUSE_CERT_REVOKED;
-    case 45:
-        return CAUSE_CERT_EXPIRED;
-    case 48:
-        return CAUSE_CERT_UNTRUSTED;
-    case 49:
-        return CAUSE_NOT_AUTHORIZED;
-    case 70:
-        return CAUSE_TLS_VERSION;
-    case 112:
-        return CAUSE_HOST_UNKNOWN;
-    default:
-        return CAUSE_TLS_FAILED;
-    }
-}
-
-static bool
-verdict_is_cert(enum cause c)
-{
-    return c >= CAUSE_CERT_MISSING && c <= CAUSE_CERT_INVALID;
-}
+/* ---- the TLS handshake ---- */
 
 /* An alert counts unless the other side had gone already: OpenSSL complains of a missing
  * close_notify. */
@@ -730,109 +855,80 @@ static bool
 verdict_alert_counts(const struct attempt *a)
 {
     int other = !a->tls.alert_side;
-    if (a->tls.alert_side < 0 || a->tls.alert == 0 || a->tls.alert == 90)
+    if (a->tls.alert_side < 0 || a->tls.alert == XE_ALERT_CLOSE_NOTIFY
+        || a->tls.alert == XE_ALERT_USER_CANCELED)
         return false;
     return a->flow.side[other].fin_frame == 0 || a->flow.side[other].fin_frame > a->tls.alert_frame;
 }
 
-static void
-verdict_alert(struct finding *f, struct cert_anchors *anchors)
+/* The alert that says it: handshake_failure stands for no certificate where one is needed, and
+ * for nothing in common. */
+static int
+verdict_alert_meant(const struct finding *f)
 {
-    const struct attempt *a = f->a;
-    enum cause c = verdict_alert_cause(f), better;
-    bool about_other = verdict_is_cert(c);
-    verdict_cause(f, c, about_other ? !a->tls.alert_side : c == CAUSE_HOST_UNKNOWN ? 1 : -1,
-        about_other || !a->tls.established);
-    if (c == CAUSE_CERT_INVALID) {
-        better = verdict_side_cert_cause(f, !a->tls.alert_side, anchors);
-        f->v->cause = better != CAUSE_NONE ? better : c;
-    }
-    snprintf(f->v->words, sizeof f->v->words, "TLS alert %.60s", xe_alert_name(a->tls.alert));
-    f->v->said_by = a->tls.alert_side;
-    verdict_proof(f->v, "TLS alert", a->tls.alert_frame, 0);
+    const struct tls_view *t = &f->a->tls;
+    if (t->alert != XE_ALERT_HANDSHAKE_FAILURE)
+        return t->alert;
+    if (t->proof == PROOF_EMPTY && t->alert_side != t->client_side)
+        return XE_ALERT_CERTIFICATE_REQUIRED;
+    return t->server_hello || f->lossy ? t->alert : XE_ALERT_INSUFFICIENT_SECURITY;
+}
+
+static struct reason
+verdict_alert(struct finding *f)
+{
+    const struct tls_view *t = &f->a->tls;
+    const struct alert_row *row = verdict_alert_row(verdict_alert_meant(f));
+    int fault = fault_side(row->fault, t->alert_side);
+    enum cause better = CAUSE_NONE;
+    if (row->cause == CAUSE_CERT_INVALID)
+        better = verdict_cert_cause(f, fault);
+    snprintf(f->v->words, sizeof f->v->words, "TLS alert %.60s", xe_alert_name(t->alert));
+    f->v->said_by = t->alert_side;
+    verdict_proof(f->v, "TLS alert", t->alert_frame, 0);
+    return (struct reason){ better != CAUSE_NONE ? better : row->cause, fault,
+        verdict_is_cert(row->cause) || !t->established };
+}
+
+/* TLS 1.3: all that is judged in encrypted flights is the certificate of the other side. */
+static struct reason
+verdict_hidden_alert(struct finding *f, int side)
+{
+    f->v->cause_inferred = true;
+    verdict_words(f->v, side, "an encrypted TLS alert", "");
+    return reason_seen(CAUSE_CERT_INVALID, !side);
 }
 
 /* The TLS handshake was begun and not finished. */
-static void
-verdict_handshake(struct finding *f, struct cert_anchors *anchors)
+static struct reason
+verdict_handshake(struct finding *f)
 {
     const struct attempt *a = f->a;
-    int stalled = verdict_stalled(a);
-    int alerts = a->tls.encrypted_alert[0] ? 0 : a->tls.encrypted_alert[1] ? 1 : -1;
-    if (verdict_alert_counts(a)) {
-        verdict_alert(f, anchors);
-    } else if (a->flow.icmp == ICMP_TOO_BIG || (stalled >= 0 && !verdict_ended(a))) {
-        verdict_cause(f, CAUSE_PATH_MTU, -1, a->flow.icmp == ICMP_TOO_BIG);
-    } else if (alerts >= 0 && a->tls.server_hello) {
-        /* TLS 1.3: all that is judged in encrypted flights is the certificate of the other side */
-        verdict_cause(f, CAUSE_CERT_INVALID, !alerts, false);
-        f->v->cause_inferred = true;
-        verdict_words(f->v, alerts, "an encrypted TLS alert", "");
-    } else if (!verdict_ended(a)) {
-        verdict_cause(f,
-            verdict_waited(a) > VERDICT_SILENCE ? CAUSE_SETUP_TIMEOUT : CAUSE_CAPTURE_SHORT, -1,
-            false);
-    } else {
-        verdict_cause(f,
-            a->flow.end == FLOW_RST && !a->tls.server_hello ? CAUSE_PEER_LOST : CAUSE_TLS_FAILED,
-            -1, false);
-    }
+    bool ended = verdict_ended(a);
+    if (verdict_alert_counts(a))
+        return verdict_alert(f);
+    if (a->flow.icmp == ICMP_TOO_BIG)
+        return reason_said(CAUSE_PATH_MTU, NOBODY);
+    if (verdict_stalled(a) >= 0 && !ended)
+        return reason_seen(CAUSE_PATH_MTU, NOBODY);
+    if (a->tls.server_hello && (a->tls.encrypted_alert[0] || a->tls.encrypted_alert[1]))
+        return verdict_hidden_alert(f, a->tls.encrypted_alert[0] ? CALLER : CALLED);
+    if (!ended && verdict_waited(a) <= VERDICT_SILENCE)
+        return reason_unknown();
+    if (!ended)
+        return reason_seen(CAUSE_SETUP_TIMEOUT, NOBODY);
+    if (a->flow.end == FLOW_RST && !a->tls.server_hello)
+        return reason_seen(CAUSE_PEER_LOST, NOBODY);
+    return reason_seen(CAUSE_TLS_FAILED, NOBODY);
 }
 
-/* ---- stream errors ---- */
-
-/* RFC 6120 4.9.3: what a condition means by itself. */
-static enum cause
-verdict_condition_cause(const char *condition)
-{
-    static const struct {
-        const char *word;
-        enum cause  cause;
-    } table[] = {
-        { "host-unknown", CAUSE_HOST_UNKNOWN },
-        { "host-gone", CAUSE_HOST_UNKNOWN },
-        { "not-well-formed", CAUSE_XML_MALFORMED },
-        { "xml-not-well-formed", CAUSE_XML_MALFORMED },
-        { "invalid-xml", CAUSE_XML_MALFORMED },
-        { "bad-format", CAUSE_XML_MALFORMED },
-        { "bad-namespace-prefix", CAUSE_XML_MALFORMED },
-        { "restricted-xml", CAUSE_XML_RESTRICTED },
-        { "unsupported-encoding", CAUSE_XML_RESTRICTED },
-        { "unsupported-stanza-type", CAUSE_BAD_ELEMENT },
-        { "unsupported-feature", CAUSE_BAD_ELEMENT },
-        { "improper-addressing", CAUSE_BAD_ADDRESS },
-        { "invalid-from", CAUSE_INVALID_FROM },
-        { "invalid-id", CAUSE_DIALBACK_INVALID },
-        { "invalid-namespace", CAUSE_BAD_NAMESPACE },
-        { "unsupported-version", CAUSE_BAD_VERSION },
-        { "not-authorized", CAUSE_NOT_AUTHORIZED },
-        { "policy-violation", CAUSE_POLICY },
-        { "resource-constraint", CAUSE_LIMIT },
-        { "remote-connection-failed", CAUSE_DIALBACK_UNREACHABLE },
-        { "connection-timeout", CAUSE_SETUP_TIMEOUT },
-        { "system-shutdown", CAUSE_SHUTDOWN },
-    };
-    size_t i;
-    for (i = 0; i < sizeof table / sizeof *table; i++)
-        if (strcmp(condition, table[i].word) == 0)
-            return table[i].cause;
-    return CAUSE_STREAM_ERROR;
-}
-
-/* These end a stream that has done its work. */
-static bool
-verdict_is_orderly(const char *condition)
-{
-    return strcmp(condition, "system-shutdown") == 0 || strcmp(condition, "connection-timeout") == 0
-        || strcmp(condition, "conflict") == 0 || strcmp(condition, "reset") == 0
-        || strcmp(condition, "see-other-host") == 0;
-}
+/* ---- the step that was due ---- */
 
 /* A key for which there is no answer. */
-static const struct dialback *
-verdict_unanswered(const struct attempt *a)
+static bool
+verdict_is_unanswered(const struct attempt *a)
 {
-    return verdict_dialback(a, false, DIALBACK_UNANSWERED);
+    return verdict_dialback(a, false, DIALBACK_UNANSWERED) != NULL;
 }
 
 /* STARTTLS was asked for and not granted. */
@@ -842,148 +938,157 @@ verdict_starttls_cause(const struct attempt *a)
     return a->features_seen && !a->starttls_offered ? CAUSE_TLS_NOT_OFFERED : CAUSE_TLS_REFUSED;
 }
 
-/* XEP-0220 2.5: an error says why a key was not looked at. */
+/* policy-violation is about TLS when the features had said that it is required. */
 static enum cause
 verdict_dialback_cause(const struct attempt *a, const struct dialback *d)
 {
-    if (verdict_says(d->condition, "remote-connection-failed")
-        || verdict_says(d->condition, "remote-server-not-found")
-        || verdict_says(d->condition, "remote-server-timeout"))
-        return CAUSE_DIALBACK_UNREACHABLE;
-    if (verdict_says(d->condition, "policy-violation") && !verdict_has_tls(a)
-        && a->starttls_required)
-        return CAUSE_TLS_REQUIRED;
-    return CAUSE_DIALBACK_ERROR;
+    enum cause c = verdict_word_cause(verdict_dialbacks, d->condition);
+    if (c == CAUSE_TLS_REQUIRED && (verdict_has_tls(a) || !a->starttls_required))
+        return CAUSE_DIALBACK_ERROR;
+    return c;
 }
 
-/* The step that was due when somebody gave up, or when the capture ended. */
-static void
-verdict_pending(struct finding *f, struct cert_anchors *anchors)
+static struct reason
+verdict_dialback_error(struct finding *f, const struct dialback *d)
+{
+    enum cause c = verdict_dialback_cause(f->a, d);
+    verdict_words(f->v, !d->side, d->condition, "");
+    verdict_proof(f->v, "dialback answer", d->answered_frame, d->answered_ns);
+    return reason_said(c, c == CAUSE_DIALBACK_ERROR ? NOBODY : d->side);
+}
+
+/* The caller has seen what is offered, and left. */
+static struct reason
+verdict_left(const struct finding *f)
 {
     const struct attempt *a = f->a;
     bool tls = verdict_has_tls(a);
-    int closer = verdict_closer(a);
-    const struct dialback *error = verdict_dialback(a, false, DIALBACK_ERROR);
-    enum cause cert, cause;
-    if (verdict_unanswered(a) != NULL && !tls && a->starttls_required) {
-        verdict_cause(f, CAUSE_TLS_REQUIRED, 0, true);
-    } else if (error != NULL) {
-        cause = verdict_dialback_cause(a, error);
-        verdict_cause(f, cause, cause == CAUSE_DIALBACK_ERROR ? -1 : error->side, true);
-        verdict_words(f->v, !error->side, error->condition, "");
-        verdict_proof(f->v, "dialback answer", error->answered_frame, error->answered_ns);
-    } else if (verdict_unanswered(a) != NULL || (verdict_asked(a, true) && !verdict_verified(a))) {
-        verdict_cause(f, CAUSE_DIALBACK_TIMEOUT, 1, false);
-    } else if (a->starttls_asked && !a->proceeded && !tls) {
-        verdict_cause(f, verdict_starttls_cause(a), 1, a->tls_failure);
-    } else if (a->sasl_failure) {
-        verdict_cause(f, CAUSE_SASL_REFUSED, 0, true);
-    } else if (a->auth_sent && closer == 1) {
-        verdict_cause(f, CAUSE_CRASH, 1, false);
-    } else if (a->headers[0] > 0 && a->headers[1] == 0) {
-        verdict_cause(f, closer == 1 ? CAUSE_CRASH : CAUSE_SILENT_PEER, 1, false);
-    } else if (a->features_seen && closer == 0
-               && (cert = verdict_side_cert_cause(f, 1, anchors)) != CAUSE_NONE && tls) {
-        verdict_cause(f, cert, 1, false);
-    } else if (a->features_seen && closer == 0 && !tls && !a->starttls_offered) {
-        verdict_cause(f, CAUSE_TLS_NOT_OFFERED, 1, false);
-    } else if (a->features_seen && closer == 0 && tls && !a->external_offered
-               && !a->dialback_offered) {
-        verdict_cause(f, CAUSE_NO_METHOD, 1, false);
-    } else {
-        verdict_cause(f, CAUSE_SETUP_TIMEOUT, -1, false);
-    }
+    enum cause cert = tls ? verdict_cert_cause(f, CALLED) : CAUSE_NONE;
+    if (cert != CAUSE_NONE)
+        return reason_seen(cert, CALLED);
+    if (!tls && !a->starttls_offered)
+        return reason_seen(CAUSE_TLS_NOT_OFFERED, CALLED);
+    if (tls && !a->external_offered && !a->dialback_offered)
+        return reason_seen(CAUSE_NO_METHOD, CALLED);
+    return reason_seen(CAUSE_SETUP_TIMEOUT, NOBODY);
 }
+
+/* The step that was due when somebody gave up, or when the capture ended. */
+static struct reason
+verdict_pending(struct finding *f)
+{
+    const struct attempt *a = f->a;
+    const struct dialback *error = verdict_dialback(a, false, DIALBACK_ERROR);
+    bool tls = verdict_has_tls(a);
+    int closer = verdict_closer(a);
+    if (verdict_is_unanswered(a) && !tls && a->starttls_required)
+        return reason_said(CAUSE_TLS_REQUIRED, CALLER);
+    if (error != NULL)
+        return verdict_dialback_error(f, error);
+    if (verdict_is_unanswered(a) || (verdict_asked(a, true) && !verdict_verified(a)))
+        return reason_seen(CAUSE_DIALBACK_TIMEOUT, CALLED);
+    if (a->starttls_asked && !a->proceeded && !tls)
+        return (struct reason){ verdict_starttls_cause(a), CALLED, a->tls_failure };
+    if (a->sasl_failure)
+        return reason_said(CAUSE_SASL_REFUSED, CALLER);
+    if (a->auth_sent && closer == CALLED)
+        return reason_seen(CAUSE_CRASH, CALLED);
+    if (a->headers[0] > 0 && a->headers[1] == 0)
+        return reason_seen(closer == CALLED ? CAUSE_CRASH : CAUSE_SILENT_PEER, CALLED);
+    if (a->features_seen && closer == CALLER)
+        return verdict_left(f);
+    return reason_seen(CAUSE_SETUP_TIMEOUT, NOBODY);
+}
+
+/* ---- stream errors ---- */
 
 /* SASL refused, and what the words and the certificate of the caller say about it. */
 static enum cause
-verdict_sasl_cause(const struct finding *f, struct cert_anchors *anchors)
+verdict_sasl_cause(const struct finding *f)
 {
-    const struct attempt *a = f->a;
-    enum cause c = verdict_text_cause(a->sasl_text);
+    enum cause c = verdict_word_cause(verdict_texts, f->a->sasl_text);
     if (c == CAUSE_NONE || c == CAUSE_CERT_INVALID) {
-        enum cause cert = verdict_side_cert_cause(f, 0, anchors);
+        enum cause cert = verdict_cert_cause(f, CALLER);
         c = cert != CAUSE_NONE ? cert : c;
     }
     return c == CAUSE_NONE ? CAUSE_SASL_REFUSED : c;
 }
 
-static bool
-verdict_is_about_size(const char *text)
+/* The text of not-authorized or policy-violation is about TLS or a certificate; CAUSE_NONE: it is
+ * not.  What is about encryption and comes after STARTTLS is about something else. */
+static enum cause
+verdict_error_text_cause(const struct attempt *a)
 {
-    return verdict_says(text, "too-big") || verdict_says(text, "too big")
-           || verdict_says(text, "too large") || verdict_says(text, "size limit");
+    enum cause c = verdict_word_cause(verdict_texts, a->error_text);
+    return c == CAUSE_TLS_REQUIRED && a->starttls_asked ? CAUSE_NONE : c;
+}
+
+static bool
+verdict_needs_tls(const struct attempt *a)
+{
+    return !verdict_has_tls(a) && a->starttls_required && !a->starttls_asked
+           && a->error_side == CALLED;
 }
 
 /* not-authorized and policy-violation say little: what happened before them says more. */
-static void
-verdict_refused(struct finding *f, struct cert_anchors *anchors)
+static struct reason
+verdict_refused(struct finding *f)
 {
     const struct attempt *a = f->a;
-    enum cause text = verdict_text_cause(a->error_text);
+    enum cause text = verdict_error_text_cause(a), size, cert;
     int other = !a->error_side;
-    enum cause cert;
-    if (text == CAUSE_TLS_REQUIRED && a->starttls_asked)
-        text = CAUSE_NONE;   /* it is about something else that has to do with TLS */
-    if (verdict_dialback(a, false, DIALBACK_INVALID) != NULL) {
-        verdict_cause(f, CAUSE_DIALBACK_INVALID, 0, true);
-    } else if (text == CAUSE_TLS_REQUIRED && a->error_side == 0 && !a->starttls_offered) {
-        verdict_cause(f, CAUSE_TLS_NOT_OFFERED, 1, true);
-    } else if (text != CAUSE_NONE && text != CAUSE_CERT_INVALID) {
-        verdict_cause(f, text, text == CAUSE_TLS_REQUIRED ? 0 : other, true);
-    } else if (a->sasl_failure) {
-        verdict_cause(f, verdict_sasl_cause(f, anchors), 0, true);
-        verdict_words(f->v, 1, a->sasl_condition, a->sasl_text);
-    } else if (verdict_is_about_size(a->error_text)) {
-        verdict_cause(f, CAUSE_TOO_BIG, other, true);
-    } else if (!verdict_has_tls(a) && a->starttls_required && !a->starttls_asked
-               && a->error_side == 1) {
-        verdict_cause(f, CAUSE_TLS_REQUIRED, 0, true);
-    } else if (f->v->reached < REACH_AUTH
-               && (cert = verdict_side_cert_cause(f, other, anchors)) != CAUSE_NONE) {
-        verdict_cause(f, cert, other, false);
-    } else {
-        verdict_cause(
-            f, text != CAUSE_NONE ? text : verdict_condition_cause(a->error), other, true);
+    if (verdict_dialback(a, false, DIALBACK_INVALID) != NULL)
+        return reason_said(CAUSE_DIALBACK_INVALID, CALLER);
+    if (text == CAUSE_TLS_REQUIRED && a->error_side == CALLER && !a->starttls_offered)
+        return reason_said(CAUSE_TLS_NOT_OFFERED, CALLED);
+    if (text != CAUSE_NONE && text != CAUSE_CERT_INVALID)
+        return reason_said(text, text == CAUSE_TLS_REQUIRED ? CALLER : other);
+    if (a->sasl_failure) {
+        verdict_words(f->v, CALLED, a->sasl_condition, a->sasl_text);
+        return reason_said(verdict_sasl_cause(f), CALLER);
     }
+    if ((size = verdict_word_cause(verdict_sizes, a->error_text)) != CAUSE_NONE)
+        return reason_said(size, other);
+    if (verdict_needs_tls(a))
+        return reason_said(CAUSE_TLS_REQUIRED, CALLER);
+    if (f->v->reached < REACH_AUTH && (cert = verdict_cert_cause(f, other)) != CAUSE_NONE)
+        return reason_seen(cert, other);
+    return reason_said(text != CAUSE_NONE ? text : verdict_condition(a->error)->cause, other);
 }
 
-/* Most conditions complain of the other side. */
-static int
-verdict_error_fault(const struct attempt *a, enum cause c)
+/* The server gave up because the other side was silent, or while a key was looked at. */
+static bool
+verdict_gave_up(const struct attempt *a)
 {
-    if (c == CAUSE_HOST_UNKNOWN)
-        return 1;
-    if (c == CAUSE_DIALBACK_UNREACHABLE)
-        return 0;
-    return c == CAUSE_SHUTDOWN || c == CAUSE_LIMIT || c == CAUSE_STREAM_ERROR ? a->error_side
-                                                                              : !a->error_side;
+    return verdict_waited(a) > VERDICT_SILENCE
+           || a->error_ns - a->last_content_ns[!a->error_side] > VERDICT_SILENCE
+           || verdict_is_unanswered(a);
 }
 
-static void
-verdict_error(struct finding *f, struct cert_anchors *anchors)
+static struct reason
+verdict_error(struct finding *f)
 {
     const struct attempt *a = f->a;
-    struct verdict *v = f->v;
-    enum cause c = verdict_condition_cause(a->error);
-    bool waited =
-        verdict_waited(a) > VERDICT_SILENCE
-        || a->error_ns - (a->error_side == 0 ? a->last_content_ns[1] : a->last_content_ns[0])
-               > VERDICT_SILENCE;
-    verdict_words(v, a->error_side, a->error, a->error_text);
-    verdict_proof(v, "stream error", a->error_frame, a->error_ns);
-    if (c == CAUSE_SETUP_TIMEOUT || (c == CAUSE_SHUTDOWN && waited)
-        || (c == CAUSE_SHUTDOWN && verdict_unanswered(a) != NULL)) {
-        verdict_pending(f, anchors);
-        f->said |= c == CAUSE_SETUP_TIMEOUT && f->v->cause == CAUSE_SETUP_TIMEOUT;
-    } else if (c == CAUSE_NOT_AUTHORIZED || c == CAUSE_POLICY) {
-        verdict_refused(f, anchors);
-    } else if (c == CAUSE_BAD_ELEMENT && a->starttls_asked && !a->proceeded && a->error_side == 1) {
-        verdict_cause(f, verdict_starttls_cause(a), 1, true);
-    } else {
-        verdict_cause(f, c, verdict_error_fault(a, c),
-            f->v->reached >= REACH_AUTH || (c != CAUSE_SHUTDOWN && c != CAUSE_BAD_ELEMENT));
+    const struct condition_row *row = verdict_condition(a->error);
+    struct reason r;
+    verdict_words(f->v, a->error_side, a->error, a->error_text);
+    verdict_proof(f->v, "stream error", a->error_frame, a->error_ns);
+    if (row->cause == CAUSE_SETUP_TIMEOUT) {
+        r = verdict_pending(f);
+        r.said |= r.cause == CAUSE_SETUP_TIMEOUT;
+        return r;
     }
+    if (row->cause == CAUSE_SHUTDOWN && verdict_gave_up(a))
+        return verdict_pending(f);
+    if (row->cause == CAUSE_NOT_AUTHORIZED || row->cause == CAUSE_POLICY)
+        return verdict_refused(f);
+    if (row->cause == CAUSE_BAD_ELEMENT && a->starttls_asked && !a->proceeded
+        && a->error_side == CALLED)
+        return reason_said(verdict_starttls_cause(a), CALLED);
+    r.cause = row->cause;
+    r.fault = fault_side(row->fault, a->error_side);
+    r.said = f->v->reached >= REACH_AUTH || (row->flags & VAGUE) == 0;
+    return r;
 }
 
 /* ---- readable streams ---- */
@@ -991,70 +1096,109 @@ verdict_error(struct finding *f, struct cert_anchors *anchors)
 static enum cause
 verdict_xml_cause(enum xe_why why)
 {
-    return why == XE_WHY_XML_RESTRICTED || why == XE_WHY_XML_ENCODING     ? CAUSE_XML_RESTRICTED
-           : why == XE_WHY_STANZA_TOO_BIG || why == XE_WHY_HEADER_TOO_BIG ? CAUSE_TOO_BIG
-                                                                          : CAUSE_XML_MALFORMED;
+    if (why == XE_WHY_XML_RESTRICTED || why == XE_WHY_XML_ENCODING)
+        return CAUSE_XML_RESTRICTED;
+    if (why == XE_WHY_STANZA_TOO_BIG || why == XE_WHY_HEADER_TOO_BIG)
+        return CAUSE_TOO_BIG;
+    return CAUSE_XML_MALFORMED;
+}
+
+/* It ended, or nothing more came, without a word about why. */
+static struct reason
+verdict_broken_off(struct finding *f, bool waited)
+{
+    const struct attempt *a = f->a;
+    struct reason r = verdict_pending(f);
+    bool cut = a->flow.end == FLOW_RST && !a->flow.side[0].fin && !a->flow.side[1].fin;
+    if (r.cause == CAUSE_SETUP_TIMEOUT && !waited)
+        return reason_seen(cut ? CAUSE_PEER_LOST : CAUSE_CRASH, verdict_closer(a));
+    return r;
 }
 
 /* XML was read, and nobody is authenticated. */
-static void
-verdict_stream(struct finding *f, struct cert_anchors *anchors)
+static struct reason
+verdict_stream(struct finding *f)
 {
     const struct attempt *a = f->a;
-    bool waited = verdict_waited(a) > VERDICT_SILENCE;
-    bool open = !waited && !verdict_ended(a) && !a->stream_end[0] && !a->stream_end[1];
     const struct dialback *invalid = verdict_dialback(a, false, DIALBACK_INVALID);
+    bool waited = verdict_waited(a) > VERDICT_SILENCE, ended = verdict_ended(a);
+    bool open = !waited && !ended && !a->stream_end[0] && !a->stream_end[1];
     if (a->not_stream) {
-        verdict_cause(f, CAUSE_NOT_XMPP, a->wrong_side, false);   /* what came before may be lost */
         verdict_words(f->v, a->wrong_side, a->namespace, "");
-    } else if (a->error_side >= 0 && !(a->wrong_namespace && verdict_is_orderly(a->error))) {
-        verdict_error(f, anchors);
-    } else if (a->wrong_namespace) {
-        verdict_cause(f, CAUSE_BAD_NAMESPACE, a->wrong_side, true);
-        verdict_words(f->v, a->wrong_side, a->namespace, "");
-    } else if (open && a->xml_bad_side < 0) {
-        /* another step may follow a failed one */
-        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
-    } else if (invalid != NULL) {
-        verdict_cause(f, CAUSE_DIALBACK_INVALID, invalid->side, true);
-        verdict_proof(f->v, "dialback answer", invalid->answered_frame, invalid->answered_ns);
-    } else if (a->sasl_failure && verdict_unanswered(a) == NULL) {
-        /* dialback may have followed */
-        verdict_cause(f, verdict_sasl_cause(f, anchors), 0, false);
-        verdict_words(f->v, 1, a->sasl_condition, a->sasl_text);
-    } else if (a->xml_bad_side >= 0) {
-        verdict_cause(f, verdict_xml_cause(a->xml_why), a->xml_bad_side, false);
-    } else if (verdict_ended(a) || waited) {
-        verdict_pending(f, anchors);
-        if (f->v->cause == CAUSE_SETUP_TIMEOUT && !waited)
-            verdict_cause(f,
-                a->flow.end == FLOW_RST && !a->flow.side[0].fin && !a->flow.side[1].fin
-                    ? CAUSE_PEER_LOST
-                    : CAUSE_CRASH,
-                verdict_closer(a), false);
-    } else {
-        verdict_cause(f, CAUSE_CAPTURE_SHORT, -1, false);
+        return reason_seen(CAUSE_NOT_XMPP, a->wrong_side);   /* what came before may be lost */
     }
+    if (a->error_side >= 0 && !(a->wrong_namespace && verdict_is_orderly(a->error)))
+        return verdict_error(f);
+    if (a->wrong_namespace) {
+        verdict_words(f->v, a->wrong_side, a->namespace, "");
+        return reason_said(CAUSE_BAD_NAMESPACE, a->wrong_side);
+    }
+    if (open && a->xml_bad_side < 0)
+        return reason_unknown();   /* another step may follow a failed one */
+    if (invalid != NULL) {
+        verdict_proof(f->v, "dialback answer", invalid->answered_frame, invalid->answered_ns);
+        return reason_said(CAUSE_DIALBACK_INVALID, invalid->side);
+    }
+    if (a->sasl_failure && !verdict_is_unanswered(a)) {
+        verdict_words(f->v, CALLED, a->sasl_condition, a->sasl_text);
+        return reason_seen(verdict_sasl_cause(f), CALLER);   /* dialback may have followed */
+    }
+    if (a->xml_bad_side >= 0)
+        return reason_seen(verdict_xml_cause(a->xml_why), a->xml_bad_side);
+    return ended || waited ? verdict_broken_off(f, waited) : reason_unknown();
+}
+
+/* Nobody said that this is the end. */
+static bool
+verdict_is_bare(const struct attempt *a)
+{
+    int i;
+    for (i = 0; i < 2; i++)
+        if (a->stream_end[i] || a->flow.side[i].fin || a->tls.close_notify[i]
+            || a->tls.encrypted_alert[i])
+            return false;
+    return a->error_side < 0;
 }
 
 /* Authenticated: only a bad end can make it a failure. */
-static void
-verdict_end(struct finding *f, struct cert_anchors *anchors)
+static struct reason
+verdict_end(struct finding *f)
 {
     const struct attempt *a = f->a;
     const struct flow_side *s = a->flow.side;
     int64_t quiet = a->pause_ns > verdict_waited(a) ? a->pause_ns : verdict_waited(a);
-    bool bare = !a->stream_end[0] && !a->stream_end[1] && !s[0].fin && !s[1].fin
-                && !a->tls.close_notify[0] && !a->tls.close_notify[1] && !a->tls.encrypted_alert[0]
-                && !a->tls.encrypted_alert[1] && a->error_side < 0;
     bool stalled = s[0].retransmitted >= 5 || s[1].retransmitted >= 5;
-    if (a->error_side >= 0 && !verdict_is_orderly(a->error)) {
-        verdict_error(f, anchors);
-    } else if (bare && stalled && !f->lossy && quiet > VERDICT_IDLE) {
-        verdict_cause(f, CAUSE_IDLE_CUT, -1, false);
-    } else if (bare && a->flow.end == FLOW_RST && !f->lossy) {
-        verdict_cause(f, quiet > VERDICT_IDLE ? CAUSE_IDLE_CUT : CAUSE_PEER_LOST, -1, false);
+    bool cut = a->flow.end == FLOW_RST;
+    if (a->error_side >= 0 && !verdict_is_orderly(a->error))
+        return verdict_error(f);
+    if (f->lossy || !verdict_is_bare(a) || !(cut || stalled))
+        return reason_none();
+    if (quiet > VERDICT_IDLE)
+        return reason_seen(CAUSE_IDLE_CUT, NOBODY);
+    return cut ? reason_seen(CAUSE_PEER_LOST, NOBODY) : reason_none();
+}
+
+/* The handshake is done, the rest cannot be read. */
+static struct reason
+verdict_inside(struct finding *f)
+{
+    const struct attempt *a = f->a;
+    struct verdict *v = f->v;
+    struct guess g = verdict_guess(a);
+    bool talked = g.said[0] >= 3 && g.said[1] >= 1;
+    v->reach_inferred = true;
+    if (g.success || (talked && a->flow.last_ns - g.first_ns > SECOND)) {
+        bool stanzas = g.success ? g.after >= verdict_prelude(a) : g.said[0] >= 3;
+        v->reached = stanzas ? REACH_STANZAS : REACH_AUTH;
+        v->method = g.success ? "EXTERNAL" : "EXTERNAL or dialback";
+        return verdict_end(f);
     }
+    v->cause_inferred = true;
+    v->verify_only = verdict_ended(a) && verdict_may_be_question(&g);
+    v->asks_much = g.questions > 1;   /* a refused key is one */
+    if (v->verify_only || !verdict_ended(a))
+        return reason_unknown();
+    return verdict_refused_inside(f, &g);
 }
 
 /* The packet of the first element of a kind. */
@@ -1062,32 +1206,37 @@ static void
 verdict_proof_element(struct finding *f, enum xe_element_kind kind, const char *what)
 {
     unsigned i;
-    for (i = 0; i < f->a->nevents; i++)
-        if (f->a->events[i].kind == EVENT_ELEMENT && f->a->events[i].element == kind) {
-            verdict_proof(f->v, what, f->a->events[i].frame, f->a->events[i].time_ns);
+    for (i = 0; i < f->a->nevents; i++) {
+        const struct event *e = &f->a->events[i];
+        if (e->kind == EVENT_ELEMENT && e->element == kind) {
+            verdict_proof(f->v, what, e->frame, e->time_ns);
             return;
         }
+    }
 }
 
+/* A step that failed, although the stream came to work in the end. */
 static void
-verdict_setback(struct finding *f, struct cert_anchors *anchors)
+verdict_setback(struct finding *f)
 {
     const struct attempt *a = f->a;
-    if (f->v->reached < REACH_AUTH)
+    struct verdict *v = f->v;
+    const struct dialback *error = verdict_dialback(a, false, DIALBACK_ERROR);
+    if (v->reached < REACH_AUTH)
         return;
     if (a->sasl_failure) {
-        f->v->setback = verdict_sasl_cause(f, anchors);
-        f->v->fault = 0;
+        v->setback = verdict_sasl_cause(f);
+        v->fault = CALLER;
         verdict_proof_element(f, XE_KIND_SASL_FAILURE, "SASL failure");
-        if (f->v->words[0] == '\0')
-            verdict_words(f->v, 1, a->sasl_condition, a->sasl_text);
+        if (v->words[0] == '\0')
+            verdict_words(v, CALLED, a->sasl_condition, a->sasl_text);
     } else if (verdict_dialback(a, false, DIALBACK_INVALID) != NULL) {
-        f->v->setback = CAUSE_DIALBACK_INVALID;
-    } else if (verdict_dialback(a, false, DIALBACK_ERROR) != NULL) {
-        f->v->setback = verdict_dialback_cause(a, verdict_dialback(a, false, DIALBACK_ERROR));
+        v->setback = CAUSE_DIALBACK_INVALID;
+    } else if (error != NULL) {
+        v->setback = verdict_dialback_cause(a, error);
     } else if (a->xml_bad_side >= 0 && !f->lossy && a->error_side < 0) {
-        f->v->setback = verdict_xml_cause(a->xml_why);  /* the other side is not as strict as we
-                                                         * are */
+        /* the other side is not as strict as we are */
+        v->setback = verdict_xml_cause(a->xml_why);
     }
 }
 
@@ -1095,79 +1244,69 @@ verdict_setback(struct finding *f, struct cert_anchors *anchors)
 static bool
 verdict_waited_for_caller(const struct attempt *a)
 {
-    return a->error_side == 1 && strcmp(a->error, "connection-timeout") == 0
+    return a->error_side == CALLED && strcmp(a->error, "connection-timeout") == 0
            && a->headers[0] + a->plain_headers[0] == 0
            && (a->last_content_ns[0] == 0 || a->last_content_ns[0] > a->error_ns);
 }
 
-static void
-verdict_choose(struct finding *f, struct cert_anchors *anchors)
+static struct reason
+verdict_choose(struct finding *f)
 {
-    struct attempt *a = f->a;
-    struct verdict *v = f->v;
+    const struct attempt *a = f->a;
     bool spoke[2] = { a->last_content_ns[0] != 0, a->last_content_ns[1] != 0 };
-    bool tls = verdict_has_tls(a);
-    if (v->reached >= REACH_AUTH)
-        verdict_end(f, anchors);
-    else if (!a->flow.established && !(spoke[0] && spoke[1]))
-        verdict_tcp(f);
-    else if (verdict_waited_for_caller(a))
-        verdict_cause(f, CAUSE_CALLER_SILENT, 0, false);
-    else if (!spoke[0] || !spoke[1]) {
-        if (a->error_side >= 0 || a->not_stream)
-            verdict_stream(f, anchors);
-        else
-            verdict_silence(f);
-    } else if (tls && !verdict_tls_is_up(a) && !a->tls.decrypted && a->error_side < 0)
-        verdict_handshake(f, anchors);
-    else if (tls && verdict_alert_counts(a))
-        verdict_alert(f, anchors);
-    else if (tls && !a->tls.decrypted)
-        verdict_inside(f, anchors);
-    else if (tls && !verdict_tls_is_up(a) && a->tls.decrypted && a->headers[1] == 0
-             && (a->tls.encrypted_alert[1] || !verdict_ended(a)))
-        verdict_handshake(f, anchors);
-    else
-        verdict_stream(f, anchors);
-    if (v->reach_inferred && v->reached >= REACH_AUTH)
-        verdict_end(f, anchors);
+    bool tls = verdict_has_tls(a), up = verdict_tls_is_up(a), open = a->tls.decrypted;
+    if (f->v->reached >= REACH_AUTH)
+        return verdict_end(f);
+    if (!a->flow.established && !(spoke[0] && spoke[1]))
+        return verdict_tcp(f);
+    if (verdict_waited_for_caller(a))
+        return reason_seen(CAUSE_CALLER_SILENT, CALLER);
+    if (!spoke[0] || !spoke[1])
+        return a->error_side >= 0 || a->not_stream ? verdict_stream(f) : verdict_silence(f);
+    if (!tls)
+        return verdict_stream(f);
+    if (!up && !open && a->error_side < 0)
+        return verdict_handshake(f);
+    if (verdict_alert_counts(a))
+        return verdict_alert(f);
+    if (!open)
+        return verdict_inside(f);
+    if (!up && a->headers[1] == 0 && (a->tls.encrypted_alert[1] || !verdict_ended(a)))
+        return verdict_handshake(f);
+    return verdict_stream(f);
 }
 
 /* What rests on silence cannot be told when the capture may be at fault. */
 static void
-verdict_certainty(struct finding *f)
+verdict_certainty(struct finding *f, bool said)
 {
     struct verdict *v = f->v;
-    if (v->cause != CAUSE_NONE && v->cause != CAUSE_CAPTURE_SHORT && f->lossy && !f->said)
+    if (v->cause != CAUSE_NONE && f->lossy && !said)
         v->cause = CAUSE_CAPTURE_SHORT;
     if (v->cause == CAUSE_CAPTURE_SHORT || v->cause == CAUSE_CALLER_SILENT) {
         v->outcome = OUTCOME_UNKNOWN;
-        v->fault = -1;
+        v->fault = NOBODY;
     } else {
         v->outcome = v->cause == CAUSE_NONE ? OUTCOME_WORKED : OUTCOME_FAILED;
     }
     v->keys_would_help = f->a->tls.keys_would_help && !f->a->tls.decrypted
-        && (v->outcome != OUTCOME_WORKED || v->reach_inferred);
+                         && (v->outcome != OUTCOME_WORKED || v->reach_inferred);
 }
 
 static void
 verdict_proofs(struct verdict *v, const struct attempt *a)
 {
     const struct flow *f = &a->flow;
-    unsigned i;
     verdict_proof(v, "SYN", f->syn_frame, f->first_ns);
     if (v->reached < REACH_HEADER)
         verdict_proof(v, "SYN+ACK", f->synack_frame, f->synack_ns);
     verdict_proof(v, "ICMP error", f->icmp_frame, f->icmp_ns);
     if (v->cause == CAUSE_NONE)
         return;
-    for (i = 0; i < 2; i++) {
-        const struct flow_side *s = &f->side[i];
-        verdict_proof(v, i == 0 ? "RST of the caller" : "RST of the called", s->rst_frame,
-            s->rst_ns);
-        verdict_proof(v, i == 0 ? "FIN of the caller" : "FIN of the called", s->fin_frame,
-            s->fin_ns);
-    }
+    verdict_proof(v, "RST of the caller", f->side[CALLER].rst_frame, f->side[CALLER].rst_ns);
+    verdict_proof(v, "FIN of the caller", f->side[CALLER].fin_frame, f->side[CALLER].fin_ns);
+    verdict_proof(v, "RST of the called", f->side[CALLED].rst_frame, f->side[CALLED].rst_ns);
+    verdict_proof(v, "FIN of the called", f->side[CALLED].fin_frame, f->side[CALLED].fin_ns);
 }
 
 /* Times of proofs that only know their frame. */
@@ -1185,32 +1324,37 @@ verdict_proof_times(struct verdict *v, const struct attempt *a)
 static bool
 verdict_is_lossy(const struct attempt *a)
 {
-    const uint32_t missing =
-        1u << REMARK_GAP | 1u << REMARK_ONE_SIDED | 1u << REMARK_MIDSTREAM;
+    const uint32_t missing = 1u << REMARK_GAP | 1u << REMARK_ONE_SIDED | 1u << REMARK_MIDSTREAM;
     const struct flow *f = &a->flow;
     return f->side[0].lost > 0 || f->side[1].lost > 0 || f->midstream || f->end == FLOW_EVICTED
            || (f->established && (f->side[0].packets == 0 || f->side[1].packets == 0))
            || ((f->remarks | a->remarks) & missing) != 0;
 }
 
-/* Everything that one attempt tells by itself. */
+static uint64_t
+verdict_stanzas(const struct attempt *a)
+{
+    uint64_t n = 0;
+    int i;
+    for (i = 0; i < 3; i++)
+        n += a->stanzas[0][i] + a->stanzas[1][i];
+    return n;
+}
+
+/* Everything that one attempt tells by itself.  False: no memory. */
 static bool
 verdict_attempt(struct attempt *a, struct cert_anchors *anchors)
 {
-    struct finding f = { a, NULL, false, false, 0 };
-    int i;
-    a->verdict = f.v = calloc(1, sizeof *a->verdict);
+    struct finding f = { a, verdict_new(a), anchors, verdict_is_lossy(a), verdict_stanzas(a) };
+    struct reason r;
     if (f.v == NULL)
         return false;
-    f.v->method = f.v->remedy = f.v->forward = "";
-    f.v->fault = f.v->said_by = -1;
-    for (i = 0; i < 2; i++)
-        f.stanzas += a->stanzas[i][0] + a->stanzas[i][1] + a->stanzas[i][2];
-    f.lossy = verdict_is_lossy(a);
     verdict_reach(&f);
-    verdict_choose(&f, anchors);
-    verdict_setback(&f, anchors);
-    verdict_certainty(&f);
+    r = verdict_choose(&f);
+    f.v->cause = r.cause;
+    f.v->fault = r.fault;
+    verdict_setback(&f);
+    verdict_certainty(&f, r.said);
     verdict_proofs(f.v, a);
     verdict_proof_times(f.v, a);
     return true;
