@@ -15,6 +15,7 @@ WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-proto
 # Mini-XML is mxml4.pc in version 4 and mxml.pc before.  mbed TLS 2.28 has no .pc files.
 MXML     = `pkg-config --cflags --libs mxml4 2>/dev/null || pkg-config --cflags --libs mxml \
            2>/dev/null || echo -lmxml`
+MXML_H   = `pkg-config --cflags mxml4 2>/dev/null || pkg-config --cflags mxml 2>/dev/null || :`
 LIBS     = -lmbedtls -lmbedx509 -lmbedcrypto -lcares $(MXML)
 
 PREFIX   = /usr/local
@@ -35,23 +36,72 @@ TIDY     = bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,\
 JOBS     = `getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2`
 SECONDS  = 600
 
-ANALYZE  = analyze/analyze.c analyze/capture.c analyze/dns.c analyze/flow.c analyze/html.c \
-           analyze/json.c analyze/packet.c analyze/report.c analyze/tls.c analyze/verdict.c \
-           analyze/xmpp.c
 # The analyzer reads gigabytes: what -O3 does with its inner loops is worth a sixth of the time.
 AFLAGS   = -O3
 ALIBS    = -lpcap -lmbedtls -lmbedx509 -lmbedcrypto $(MXML)
 
-all: xmppedge xmppedge-analyze
+# `make asan` puts the same programs, with sanitizers, into $(ASAN).
+ASAN     = build/asan
+SANITIZE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+BIN      =
+OBJ      = build/obj
 
-xmppedge: xmppedge.c xmppedge.h
-	$(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ xmppedge.c $(LIBS)
+all: $(BIN)xmppedge $(BIN)xmppedge-analyze
 
+COMPILE  = $(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS)
 # The analyzer reads with the tokenizer, the reason words and the protocol table of the proxy.
-xmppedge-analyze: $(ANALYZE) analyze/analyze.h analyze/pool.h analyze/report.h xmppedge.c \
-    xmppedge.h
-	$(CC) $(STD) $(WARN) $(CPPFLAGS) $(CFLAGS) $(AFLAGS) $(LDFLAGS) -DXMPPEDGE_LANGUAGE_ONLY -o $@ \
-	    $(ANALYZE) xmppedge.c $(ALIBS)
+STAGE    = $(COMPILE) $(AFLAGS) -DXMPPEDGE_LANGUAGE_ONLY -c -o $@ $(MXML_H)
+
+$(BIN)xmppedge: xmppedge.c xmppedge.h $(OBJ)/flags
+	$(COMPILE) $(LDFLAGS) -o $@ xmppedge.c $(LIBS)
+
+# An object depends on the headers that its stage may see.
+CAPTURE_H = analyze/analyze.h xmppedge.h $(OBJ)/flags
+POOL_H    = $(CAPTURE_H) analyze/pool.h
+REPORT_H  = $(CAPTURE_H) analyze/report.h
+
+STAGES   = $(OBJ)/analyze.o $(OBJ)/capture.o $(OBJ)/dns.o $(OBJ)/flow.o $(OBJ)/html.o $(OBJ)/json.o \
+           $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o $(OBJ)/tls.o $(OBJ)/verdict.o \
+           $(OBJ)/xmpp.o
+
+$(BIN)xmppedge-analyze: $(STAGES)
+	$(COMPILE) $(AFLAGS) $(LDFLAGS) -o $@ $(STAGES) $(ALIBS)
+
+$(OBJ)/analyze.o: analyze/analyze.c $(CAPTURE_H)
+	$(STAGE) analyze/analyze.c
+$(OBJ)/capture.o: analyze/capture.c $(CAPTURE_H)
+	$(STAGE) analyze/capture.c
+$(OBJ)/dns.o: analyze/dns.c $(CAPTURE_H)
+	$(STAGE) analyze/dns.c
+$(OBJ)/flow.o: analyze/flow.c $(POOL_H)
+	$(STAGE) analyze/flow.c
+$(OBJ)/html.o: analyze/html.c $(REPORT_H)
+	$(STAGE) analyze/html.c
+$(OBJ)/json.o: analyze/json.c $(REPORT_H)
+	$(STAGE) analyze/json.c
+$(OBJ)/language.o: xmppedge.c xmppedge.h $(OBJ)/flags
+	$(STAGE) xmppedge.c
+$(OBJ)/packet.o: analyze/packet.c $(CAPTURE_H)
+	$(STAGE) analyze/packet.c
+$(OBJ)/report.o: analyze/report.c $(REPORT_H)
+	$(STAGE) analyze/report.c
+$(OBJ)/tls.o: analyze/tls.c $(POOL_H)
+	$(STAGE) analyze/tls.c
+$(OBJ)/verdict.o: analyze/verdict.c $(CAPTURE_H)
+	$(STAGE) analyze/verdict.c
+$(OBJ)/xmpp.o: analyze/xmpp.c $(POOL_H)
+	$(STAGE) analyze/xmpp.c
+
+# Other flags make everything anew: this file changes only when they do.
+$(OBJ)/flags: always
+	@mkdir -p $(OBJ)
+	@echo "$(COMPILE) $(AFLAGS) $(LDFLAGS)" | cmp -s - $@ || \
+	    echo "$(COMPILE) $(AFLAGS) $(LDFLAGS)" >$@
+always:
+
+asan:
+	@mkdir -p $(ASAN)
+	@$(MAKE) all BIN=$(ASAN)/ OBJ=$(ASAN) CFLAGS="$(SANITIZE)" AFLAGS=
 
 deps:
 	sh tests/deps.sh build
@@ -184,5 +234,5 @@ uninstall:
 clean:
 	rm -rf xmppedge xmppedge-analyze build
 
-.PHONY: all deps demo test check check-quick check-style check-unit check-talk check-whole \
+.PHONY: all always asan deps demo test check check-quick check-style check-unit check-talk check-whole \
         check-live lint fuzz soak bench bench-analyze matrix install uninstall clean
