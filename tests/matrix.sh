@@ -24,8 +24,8 @@ try() {
     if "$@" >"$work/said" 2>&1; then
         echo "ok - $name, $where"
     else
-        tail -n 40 "$work/said" | sed 's/^/# /'
         echo "not ok - $name, $where"
+        tail -n 40 "$work/said" | sed 's/^/# /'
     fi
 }
 
@@ -92,7 +92,7 @@ elsewhere() {
     trap 'exit 1' INT TERM HUP
     mkdir "$copy/tests"
     cp xmppedge.c xmppedge.h "$copy/"
-    cp -R tests/unit tests/run.sh tests/matrix.sh "$copy/tests/"
+    cp -R tests/unit tests/cut.awk tests/run.sh tests/matrix.sh "$copy/tests/"
     release=$(sed -n 's/^VERSION_CODENAME=//p' "$root/etc/os-release")
     # shellcheck disable=SC2016  # for the inner shell
     chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin STD="$STD" WARN="$WARN" \

@@ -1,9 +1,10 @@
 #!/bin/sh
-# run.sh FILE -- one test of any kind, as TAP.  Called by prove from the top of the tree.
+# run.sh FILE [WORD...] -- one test of any kind, as TAP, from the top of the tree.  It receives the words.
 #
 #   tests/check_*.awk, tests/check_*.sh      what is promised of the source
 #   tests/unit/test_*.c                      compiled with sanitizers and run
 #   tests/talk/talk.c                        the same with all transcripts, and again cut everywhere
+#   tests/talk/*.talk                        one transcript or several (-v: what happened)
 #   tests/analyze/test_*.c                   compiled with the stages of the analyzer, and run
 #   tests/embed/*.c                          compiled, linked with xmppedge.c without main, and run
 #   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own for FUZZ_SECONDS
@@ -12,6 +13,9 @@
 #
 # run.sh --list STAGE prints the tests of a stage, in order of cost, and fails when there is none.
 # run.sh --with-stages SOURCE PROGRAM compiles with sanitizers and with the stages of the analyzer.
+#
+# A test includes "cut/SECTION.c", which is xmppedge.c cut after that section: what stands below it is
+# not compiled, and a change there compiles nothing again.
 #
 # CC, STD, WARN and LIBS come from the Makefile.
 set -eu
@@ -44,22 +48,55 @@ list() {
 }
 
 # An empty stage is a mistake, never a success.
-some() { list "$1" | grep . || { echo "run.sh: there are no tests: $1" >&2; return 1; }; }
+some() {
+    tests=$(list "$1") && [ -n "$tests" ] || { echo "run.sh: there are no tests: $1" >&2; return 1; }
+    echo "$tests"
+}
 
-# build SOURCE PROGRAM [FLAGS]: compile unless the program is newer than everything it is made of.
-build() {
-    source=$1
-    program=$2
-    shift 2
-    mkdir -p "$out"
-    if [ -x "$program" ] && [ -z "$(find xmppedge.c xmppedge.h "$source" "${source%/*}"/*.h \
-            -newer "$program" 2>/dev/null)" ]; then
+# cut_after SECTION
+cut_after() {
+    mkdir -p "$out/cut"
+    awk -v after="$1" -f tests/cut.awk xmppedge.c >"$out/cut/$1.c.$$"
+    mv "$out/cut/$1.c.$$" "$out/cut/$1.c"
+}
+
+# cuts SOURCE: the parts of xmppedge.c that it includes.
+cuts() {
+    for section in $(sed -n 's|^#include "cut/\(.*\)\.c".*|\1|p' "$1"); do
+        cut_after "$section"
+    done
+}
+
+# compile PROGRAM COMMAND...: by the command, unless the compiler would read the same text as the last time.
+# When a file was written does not matter.
+compile() {
+    program=$1
+    shift
+    text=$({
+        echo "$@"
+        "$@" -E 2>/dev/null
+        for word in "$@"; do
+            case $word in *.o) cat "$word" ;; esac
+        done
+    } | cksum)
+    if [ -f "$program" ] && [ "$text" = "$(cat "$program.text" 2>/dev/null)" ]; then
         return
     fi
+    mkdir -p "${program%/*}"
+    "$@" -o "$program.$$" || return
+    mv "$program.$$" "$program"
+    echo "$text" >"$program.text"
+}
+
+# build SOURCE PROGRAM [FLAGS]
+build() {
+    source=$1
+    target=$2
+    shift 2
+    cuts "$source"
     # shellcheck disable=SC2086
-    $CC $STD -Wall -Wextra -Wno-unused-function $SANITIZE "$@" -o "$program.new" "$source" \
+    compile "$target" $CC $STD -Wall -Wextra -Wno-unused-function -I. -I$out $SANITIZE "$@" "$source" \
         -lcmocka -lexpat $LIBS
-    mv "$program.new" "$program"
 }
 
 # The objects in a folder are made by one command; another one has a folder of its own.
@@ -68,17 +105,12 @@ stages_folder() { echo "$out/stages.$(echo "$*" | cksum | cut -d' ' -f1)"; }
 # stages COMPILER FLAG...: the stages of the analyzer as objects, for all tests compiled this way.
 stages() {
     folder=$(stages_folder "$@")
-    mkdir -p "$folder"
-    for source in analyze/*.c xmppedge.c; do
-        object=$folder/$(basename "$source" .c).o
+    cut_after PHASE
+    for source in analyze/*.c $out/cut/PHASE.c; do
         [ "$source" != analyze/analyze.c ] || continue
-        if [ -f "$object" ] &&
-            [ -z "$(find "$source" analyze/*.h xmppedge.h -newer "$object")" ]; then
-            continue
-        fi
         # shellcheck disable=SC2046
-        "$@" $(includes) -DXMPPEDGE_LANGUAGE_ONLY -c -o "$object.$$" "$source" || return
-        mv "$object.$$" "$object"
+        compile "$folder/$(basename "$source" .c).o" "$@" $(includes) -I. -DXMPPEDGE_LANGUAGE_ONLY \
+            -c "$source" || return
     done
 }
 
@@ -103,9 +135,8 @@ build_stage_test() {
     # shellcheck disable=SC2086
     stages $CC $STD $SANITIZE
     # shellcheck disable=SC2046,SC2086
-    $CC $STD -Wno-unused-function $SANITIZE -o "$2.$$" "$1" \
+    compile "$2" $CC $STD -Wno-unused-function $SANITIZE "$1" \
         $(stages_besides "$1" $CC $STD $SANITIZE) -lcmocka -lpcap $LIBS
-    mv "$2.$$" "$2"
 }
 
 # check NAME COMMAND...: one command is one test.
@@ -116,8 +147,8 @@ check() {
     if text=$("$@" 2>&1); then
         echo "ok 1 - $name"
     else
-        echo "$text" | sed 's/^/# /'
         echo "not ok 1 - $name"
+        echo "$text" | sed 's/^/# /'
     fi
 }
 
@@ -138,9 +169,9 @@ build_fuzzer() {
         stages clang $STD -w $sanitize -fsanitize=fuzzer-no-link || return
         objects="$(stages_besides "$1" clang $STD -w $sanitize -fsanitize=fuzzer-no-link) -lpcap" ;;
     esac
+    cuts "$1"
     # shellcheck disable=SC2086
-    clang $STD -w $sanitize -fsanitize=fuzzer -DFUZZ_LIBFUZZER -o "$2.$$" "$1" $objects $LIBS &&
-        mv "$2.$$" "$2"
+    compile "$2" clang $STD -w -I. -I$out $sanitize -fsanitize=fuzzer -DFUZZ_LIBFUZZER "$1" $objects $LIBS
 }
 
 fuzz() {
@@ -157,8 +188,8 @@ fuzz() {
     elif text=$("$out/$name" $(files "$corpus"/*) 2>&1); then
         echo "ok 1 - the corpus of $name"
     else
-        echo "$text" | tail -n 40 | sed 's/^/# /'
         echo "not ok 1 - the corpus of $name"
+        echo "$text" | tail -n 40 | sed 's/^/# /'
     fi
     mkdir -p "$out/corpus/$name"
     if ! has_fuzzer; then
@@ -169,8 +200,8 @@ fuzz() {
             >"$out/$name.log" 2>&1; then
         echo "ok 2 - $name with new inputs"
     else
-        tail -n 40 "$out/$name.log" | sed 's/^/# /'
         echo "not ok 2 - $name with new inputs"
+        tail -n 40 "$out/$name.log" | sed 's/^/# /'
     fi
 }
 
@@ -187,24 +218,28 @@ talk() {
         END             { if (plans == 2) print "1.." n; else print "Bail out! talk has broken off" }'
 }
 
-case ${1:?run.sh FILE, or run.sh --list STAGE} in
---list)      case ${2:?a stage} in quick) list quick ;; *) some "$2" ;; esac ;;
---with-stages) build_stage_test "${2:?a source}" "${3:?a program}" ;;
-*.awk)       check "$(basename "$1" .awk)" awk -f "$1" xmppedge.c ;;
-*/fuzz_*.c)  fuzz "$1" ;;
-*/talk.c)    talk "$1" ;;
-*/analyze/*.c) program=$out/an_$(basename "$1" .c)
-             build_stage_test "$1" "$program"
+file=${1:?run.sh FILE, or run.sh --list STAGE}
+shift
+case $file in
+--list)      some "${1:?a stage}" ;;
+--with-stages) build_stage_test "${1:?a source}" "${2:?a program}" ;;
+*.awk)       check "$(basename "$file" .awk)" awk -f "$file" xmppedge.c ;;
+*/fuzz_*.c)  fuzz "$file" ;;
+*/talk.c)    talk "$file" ;;
+*.talk)      build tests/talk/talk.c "$out/talk"
+             exec "$out/talk" "$file" "$@" ;;
+*/analyze/*.c) program=$out/an_$(basename "$file" .c)
+             build_stage_test "$file" "$program"
              status=0
              "$program" >"$program.tap" || status=$?
              # cmocka 1.1.5 calls a test that was skipped not ok
              sed 's/^not \(ok [0-9]* # SKIP\)/\1/' "$program.tap"
              exit $status ;;
-*/embed/*.c) build "$1" "$out/$(basename "$1" .c)" -DXMPPEDGE_NO_MAIN xmppedge.c
-             exec "$out/$(basename "$1" .c)" ;;
-*.c)         program=$out/$(basename "$1" .c)
-             build "$1" "$program"
-             exec "$program" ;;
-*.sh)        exec sh "$1" ;;
-*)           exec "./$1" ;;
+*/embed/*.c) build "$file" "$out/$(basename "$file" .c)" -DXMPPEDGE_NO_MAIN xmppedge.c
+             exec "$out/$(basename "$file" .c)" ;;
+*.c)         program=$out/$(basename "$file" .c)
+             build "$file" "$program"
+             exec "$program" "$@" ;;
+*.sh)        exec sh "$file" ;;
+*)           exec "./$file" "$@" ;;
 esac

@@ -7,9 +7,7 @@
  *   clang -fsanitize=fuzzer,address,undefined -DFUZZ_LIBFUZZER fuzz_xml.c -lmxml
  *   cc    -fsanitize=address,undefined fuzz_xml.c -lmxml;  ./a.out corpus/xml/<files>
  */
-#define XMPPEDGE_NO_MAIN
-#define XMPPEDGE_LANGUAGE_ONLY
-#include "../../xmppedge.c"
+#include "cut/PHASE.c"
 
 #define FRESH "<stream:stream xmlns='jabber:server' " \
     "xmlns:stream='http://etherx.jabber.org/streams'>"

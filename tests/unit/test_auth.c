@@ -1,6 +1,5 @@
 /* test_auth.c -- [AUTH]: dialback keys, SASL EXTERNAL, certificate names against domains. */
-#define XMPPEDGE_NO_MAIN
-#include "../../xmppedge.c"
+#include "cut/AUTH.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

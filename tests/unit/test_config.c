@@ -1,7 +1,6 @@
 /* CONFIG: what a file may say, what the program says when it may not, with the line; the look-ups; the
  * example and the effective settings, which must parse; the port summary. */
-#define XMPPEDGE_NO_MAIN
-#include "../../xmppedge.c"
+#include "cut/PORTS.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

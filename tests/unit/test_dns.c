@@ -1,8 +1,7 @@
 /* DNS: reading answers, the order of RFC 2782, what two SRV answers mean together (XEP-0368), and
  * everything that name servers do wrong.  A name server made of a socket in the same loop says
  * whatever a test wants; a real dnsmasq shows that the world agrees. */
-#define XMPPEDGE_NO_MAIN
-#include "../../xmppedge.c"
+#include "cut/DNS.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,5 @@
 /* test_elem.c -- [ELEM] small elements as trees, [PHASE] the protocol table */
-#define XMPPEDGE_NO_MAIN
-#define XMPPEDGE_LANGUAGE_ONLY
-#include "../../xmppedge.c"
+#include "cut/PHASE.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

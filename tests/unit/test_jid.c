@@ -1,7 +1,5 @@
 /* test_jid.c -- [JID]: addresses and the normal form of domains */
-#define XMPPEDGE_NO_MAIN
-#define XMPPEDGE_LANGUAGE_ONLY
-#include "../../xmppedge.c"
+#include "cut/XML.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,6 @@
 /* The event loop: order of a turn, stale events, fairness, timers, tasks.  Compiled twice, for
  * epoll and (-DXMPPEDGE_POLL) for poll. */
-#define XMPPEDGE_NO_MAIN
-#include "../../xmppedge.c"
+#include "cut/LOOP.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,6 @@
 /* POLICY: the 18 rows of the negotiation settings, as the documentation of Lync Server 2013 has them, with
  * its defects mended. */
-#define XMPPEDGE_NO_MAIN
-#include "../../xmppedge.c"
+#include "cut/POLICY.c"
 
 #include <setjmp.h>
 #include <stdarg.h>

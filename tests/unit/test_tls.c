@@ -2,9 +2,6 @@
  *
  * The certificates are made by the openssl command in a temporary directory when the test starts.
  *
- *   cc -std=c99 -fsanitize=address,undefined -o test_tls test_tls.c -lcmocka \
- *      -lmbedtls -lmbedx509 -lmbedcrypto -lmxml -lcares && ./test_tls
- *
  * With the argument `idle` it prints the heap bytes of one idle session instead (build without
  * sanitizers).
  */
@@ -28,8 +25,7 @@ static ssize_t test_recv(int fd, void *at, size_t n, int flags);
 #define malloc heap_malloc
 #define calloc heap_calloc
 #define recv test_recv
-#define XMPPEDGE_NO_MAIN
-#include "../../xmppedge.c"
+#include "cut/TLS.c"
 #undef send
 #undef malloc
 #undef calloc

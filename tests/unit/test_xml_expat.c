@@ -8,9 +8,7 @@
  * The number of documents is the first argument (20,000 by default), the seed the second: the same
  * documents every time.
  */
-#define XMPPEDGE_NO_MAIN
-#define XMPPEDGE_LANGUAGE_ONLY
-#include "../../xmppedge.c"
+#include "cut/XML.c"
 
 #include <setjmp.h>
 #include <stdarg.h>
