@@ -114,7 +114,7 @@ demo:
 # ---- tests: one TAP stream, in order of cost ----
 
 TAP_ENV  = env CC="$(CC)" STD="$(STD)" WARN="$(WARN)" LIBS="$(LIBS)"
-PROVE    = $(TAP_ENV) prove --timer --exec 'sh tests/run.sh'
+TESTS    = $(TAP_ENV) JOBS="$(JOBS)" sh tests/run.sh --stage
 
 test:
 	@sh tests/deps.sh test
@@ -125,23 +125,23 @@ check:
 	@$(MAKE) check-live
 
 check-quick: xmppedge xmppedge-analyze
-	@t=`sh tests/run.sh --list quick` && $(PROVE) -j $(JOBS) $$t
+	@$(TESTS) quick
 
 check-style: xmppedge
-	@t=`sh tests/run.sh --list style` && $(PROVE) -j $(JOBS) $$t
+	@$(TESTS) style
 
 check-unit:
-	@t=`sh tests/run.sh --list unit` && $(PROVE) -j $(JOBS) $$t
+	@$(TESTS) unit
 
 check-talk:
-	@t=`sh tests/run.sh --list talk` && $(PROVE) -j $(JOBS) $$t
+	@$(TESTS) talk
 
 check-whole: xmppedge
-	@t=`sh tests/run.sh --list whole` && $(PROVE) -j $(JOBS) $$t
+	@$(TESTS) whole
 
 # Real servers on fixed loopback addresses: one after the other.
 check-live: xmppedge xmppedge-analyze
-	@t=`sh tests/run.sh --list live` && $(PROVE) -j 1 $$t
+	@$(TESTS) live
 
 # ---- longer ----
 
@@ -153,7 +153,7 @@ lint:
 	@! command -v shellcheck >/dev/null || shellcheck -s sh -S warning tests/*.sh
 
 fuzz:
-	@t=`sh tests/run.sh --list fuzz` && FUZZ_SECONDS=$(SECONDS) $(PROVE) -j $(JOBS) $$t
+	@FUZZ_SECONDS=$(SECONDS) $(TESTS) fuzz
 
 soak: xmppedge
 	sh tests/soak/run.sh

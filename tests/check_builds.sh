@@ -22,8 +22,8 @@ try() {   # try NAME COMMAND...: no word, no error
     if "$@" >"$work/said" 2>&1 && [ ! -s "$work/said" ]; then
         echo "ok $n - $name"
     else
-        sed 's/^/# /' "$work/said"
         echo "not ok $n - $name"
+        sed 's/^/# /' "$work/said"
     fi
 }
 

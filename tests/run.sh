@@ -11,16 +11,17 @@
 #   tests/analyze/fuzz_*.c                   the same, with the stages of the analyzer
 #   tests/*.t, tests/*/*.t                   executed
 #
+# run.sh --stage STAGE runs the tests of a stage with prove, and says at the end which failed, and why.
 # run.sh --list STAGE prints the tests of a stage, in order of cost, and fails when there is none.
 # run.sh --with-stages SOURCE PROGRAM compiles with sanitizers and with the stages of the analyzer.
 #
 # A test includes "cut/SECTION.c", which is xmppedge.c cut after that section: what stands below it is
 # not compiled, and a change there compiles nothing again.
 #
-# CC, STD, WARN and LIBS come from the Makefile.
+# CC, STD, WARN, LIBS and JOBS come from the Makefile.
 set -eu
 
-: "${CC:=cc}" "${STD:=-std=c99}"
+: "${CC:=cc}" "${STD:=-std=c99}" "${JOBS:=1}"
 : "${LIBS:=-lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}"
 SANITIZE='-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all'
 out=build/tests
@@ -218,10 +219,38 @@ talk() {
         END             { if (plans == 2) print "1.." n; else print "Bail out! talk has broken off" }'
 }
 
-file=${1:?run.sh FILE, or run.sh --list STAGE}
+# The test, with all it says kept for failures().
+keep() {
+    kept=$out/tap/$1
+    mkdir -p "${kept%/*}"
+    { sh tests/run.sh "$1" 2>"$kept.err" && echo 0 >"$kept.status" || echo $? >"$kept.status"; } |
+        tee "$kept"
+    return "$(cat "$kept.status")"
+}
+
+# failures FILE...
+failures() {
+    for test in "$@"; do
+        awk -v test="$test" -f tests/failures.awk "$out/tap/$test" "$out/tap/$test.err" \
+            "$out/tap/$test.status"
+    done
+}
+
+stage() {
+    tests=$(some "$1")
+    # shellcheck disable=SC2086
+    set -- $tests
+    prove --timer -j "$JOBS" --exec 'sh tests/run.sh --keep' "$@" && return
+    failures "$@"
+    return 1
+}
+
+file=${1:?run.sh FILE, run.sh --stage STAGE or run.sh --list STAGE}
 shift
 case $file in
+--stage)     stage "${1:?a stage}" ;;
 --list)      some "${1:?a stage}" ;;
+--keep)      keep "${1:?a file}" ;;
 --with-stages) build_stage_test "${1:?a source}" "${2:?a program}" ;;
 *.awk)       check "$(basename "$file" .awk)" awk -f "$file" xmppedge.c ;;
 */fuzz_*.c)  fuzz "$file" ;;

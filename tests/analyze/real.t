@@ -11,6 +11,6 @@ if text=$(sh tests/analyze/real.sh ./xmppedge-analyze "$captures" 2>&1); then
     echo "# $text"
     echo "ok 1 - causes and verdicts of captures between real servers"
 else
-    echo "$text" | sed 's/^/# /'
     echo "not ok 1 - causes and verdicts of captures between real servers"
+    echo "$text" | sed 's/^/# /'
 fi
