@@ -7,7 +7,9 @@ second or two.  Partners are played by the test; the inner server is a real Pros
 """
 import os
 import re
+import socket
 import ssl
+import subprocess
 import sys
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -39,18 +41,18 @@ def setup():
     w.border.edge.gateways.append('fe02.corp.example')
     w.edge, w.gateway = w.border.edge, w.border.gateway
     w.corp_cert = w.edge.domains['corp.example']
-    w.next_ip = 23
+    w.next_ip = 61          # and their internal addresses from 161
     lab.wait_ready(w.corp)
     w.border.start()
     w.bob = Client('bob@corp.example', w.corp)
     return w
 
 
-def another_edge(w, **limits):
+def another_edge(w, resolver=None, **limits):
     """An edge of its own for limits that would disturb the other tests; it has no gateway."""
     n, w.next_ip = w.next_ip, w.next_ip + 1
     more = dict(LIMITS, **{k.replace('_', '-'): v for k, v in limits.items()})
-    edge = Edge(w.lab, 'edge%d' % n, w.lab.ip(n), w.lab.ip(n + 100), w.pki, w.outside,
+    edge = Edge(w.lab, 'edge%d' % n, w.lab.ip(n), w.lab.ip(n + 100), w.pki, resolver or w.outside,
                 {'corp.example': w.corp_cert}, w.policies, limits=more)
     return edge.start()
 
@@ -637,6 +639,47 @@ def the_number_of_pairs_on_a_stream_is_kept(w):
     equal(s.dialback(frm='db2.example'), 'error', 'second pair')
     edge.wait_log(None, why='limit-pairs')
     s.close()
+    edge.terminate()
+
+
+class DeafResolver:
+    """A name server that takes questions and says nothing."""
+
+    def __init__(self, ip):
+        self.ip = ip
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((ip, 0))
+        self.port = self.socket.getsockname()[1]
+
+    def questions(self):
+        asked = []
+        self.socket.setblocking(False)
+        try:
+            while True:
+                asked.append(self.socket.recv(4096))
+        except BlockingIOError:
+            return asked
+
+
+@test
+def a_resolver_that_is_silent_is_asked_so_often_and_then_given_up(w):
+    deaf = DeafResolver(w.lab.ip(192))
+    edge = another_edge(w, resolver=deaf, attempt_time='20s', resolver_time='100ms', resolver_tries=3)
+    status, said = edge.command('ping', edge.path, 'raw.example', seconds=70)
+    check(status == 1 and 'dns-failed' in said, said)
+    asked = deaf.questions()
+    about = b'\x0c_xmpp-server\x04_tcp\x03raw\x07example'
+    equal(len([question for question in asked if about in question]), 3, 'questions for one record')
+    edge.terminate()
+
+
+@test
+def the_second_address_is_tried_after_the_race_delay(w):
+    edge = another_edge(w, connect_time='20s', attempt_time='30s', race_delay='200ms')
+    ping = subprocess.Popen([binary(), 'ping', edge.path, 'halfdeaf.example'], stdout=subprocess.DEVNULL)
+    edge.wait_log('s2s-out-open', remote='halfdeaf.example')    # long before connect-time is over
+    ping.kill()
+    ping.wait()
     edge.terminate()
 
 

@@ -60,6 +60,9 @@ def make_partners(w):
     for domain in ('silent.example', 'full.example', 'heavy.example'):
         Peer(lab, [domain], place(domain), silent=True)
     DeafPort(lab, place('deaf.example'))
+    # two servers, and the one that nearly always comes first does not answer
+    Peer(lab, ['halfdeaf.example'], place('halfdeaf.example', **DIALBACK))
+    w.outside.srv('halfdeaf.example', 'xmpp.deaf.example', 5269, weight=65535)
     place('closed.example', **DIALBACK)
     place('nxdomain.example', records=False, **DIALBACK)
     place('noservice.example', records=False)

@@ -1,0 +1,105 @@
+#!/bin/sh
+# check_tables.sh -- every row of the tables of both programs is documented, and reached by a test.  TAP.
+#
+# A reason, setting, command, cause or violation is one row in the source.  This finds the row that was
+# added without the rest: its line in README.md (or in what `xmppedge config` prints, which is made of
+# the rows), and a test that goes there.
+set -eu
+
+talk='tests/talk/*.talk'
+live='tests/live/*.py tests/live/*.t tests/*.t'
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+
+# Reasons that no transcript and no live test can reach, each with why not.
+cat >"$work/unreached" <<'END'
+none            it is no end
+out-of-memory   malloc() cannot be made to fail in a running service; unit tests do it where it can be told
+internal        what cannot happen
+END
+
+# rows PREFIX FILE...: the words of an X list: X(PREFIX_..., "word", ...
+rows() {
+    prefix=$1
+    shift
+    cat "$@" | tr '\n' ' ' | grep -oE "X\(${prefix}_[A-Z0-9_]+, +\"[a-z0-9-]+\"" | sed 's/.*"\(.*\)"/\1/' |
+        sort -u
+}
+
+# Is the word expected by a transcript, or by a live test in quotation marks?
+is_reached() {
+    # shellcheck disable=SC2086
+    grep -qE "(^why +|(why|cert)=)$1( |\$)" $talk || grep -qE "['|=]$1['|]" $live
+}
+
+reasons() {
+    rows XE_WHY xmppedge.h >"$work/reasons"
+    while read -r word; do
+        if grep -q "^$word " "$work/unreached"; then
+            # shellcheck disable=SC2086
+            ! grep -qE "^why +$word\$" $talk || echo "$word is listed as unreached, and is reached"
+        else
+            is_reached "$word" || echo "no transcript and no live test ends with $word"
+        fi
+    done <"$work/reasons"
+    while read -r word _; do
+        grep -qx "$word" "$work/reasons" || echo "$word is listed as unreached, and does not exist"
+    done <"$work/unreached"
+}
+
+# Elements and attributes of the configuration, as the program explains them.
+settings() {
+    { ./xmppedge config edge; ./xmppedge config gateway; } | grep -oE '[a-z][a-z-]*="|<[a-z]+' |
+        tr -d '="<' | sort -u |
+        while read -r name; do
+            under=$(echo "$name" | tr - _)
+            # shellcheck disable=SC2086
+            grep -qE "(^|[^a-z-])$name *(=|\\\\?[\"']|[ />])|(^|[^a-z_])$under=" tests/unit/test_config.c $talk $live ||
+                echo "no test sets $name"
+        done
+}
+
+# in_readme_and WHERE LIST: each word stands in README.md by itself, and in one of the tests.
+in_readme_and() {
+    while read -r word; do
+        grep -qE "(^|[^a-z-])$word([^a-z-]|\$)" README.md || echo "README.md does not mention $word"
+        # shellcheck disable=SC2086
+        grep -qE -e "['\" ]${word}['\" ]" $1 || echo "no test mentions $word"
+    done <"$2"
+}
+
+commands() {
+    ./xmppedge --help | sed -n 's/^ *xmppedge \([a-z][a-z]*\).*/\1/p' | sort -u >"$work/commands"
+    in_readme_and "$live" "$work/commands"
+}
+
+# What golden.t reaches, it reads from the lists itself; here it is README's tables that must be whole.
+of_the_analyzer() {
+    rows "$1" analyze/*.[ch] | grep -vx none >"$work/words"
+    while read -r word; do
+        grep -q "\`$word\`" README.md || echo "README.md does not explain $word"
+    done <"$work/words"
+}
+
+n=0
+verdict() {   # verdict NAME LIST COUNT: the list must be empty, and something was looked at
+    n=$((n + 1))
+    if [ -z "$2" ] && [ "$3" -gt 2 ]; then
+        echo "ok $n - $1"
+    else
+        echo "${2:-only $3 rows were found}" | sed 's/^/# /'
+        echo "not ok $n - $1"
+    fi
+}
+
+echo 1..5
+verdict 'every reason is reached by a transcript or a live test' "$(reasons)" \
+    "$(rows XE_WHY xmppedge.h | wc -l)"
+verdict 'every setting is made by a test' "$(settings)" "$(./xmppedge config edge | grep -c '="')"
+verdict 'every command is in README.md and in a test' "$(commands)" \
+    "$(./xmppedge --help | grep -c '^ *xmppedge ')"
+verdict 'every cause of the analyzer is in README.md' "$(of_the_analyzer CAUSE)" \
+    "$(rows CAUSE analyze/*.[ch] | wc -l)"
+verdict 'every violation is in README.md' "$(of_the_analyzer VIOLATION)" \
+    "$(rows VIOLATION analyze/*.[ch] | wc -l)"
