@@ -56,9 +56,15 @@ $(BIN)xmppedge: xmppedge.c xmppedge.h $(OBJ)/flags
 	$(COMPILE) $(LDFLAGS) -o $@ xmppedge.c $(LIBS)
 
 # An object depends on the headers that its stage may see.
-CAPTURE_H = analyze/analyze.h xmppedge.h $(OBJ)/flags
-POOL_H    = $(CAPTURE_H) analyze/pool.h
-REPORT_H  = $(CAPTURE_H) analyze/report.h
+BASE_H    = analyze/base.h xmppedge.h $(OBJ)/flags
+CAPTURE_H = analyze/capture.h $(BASE_H)
+PACKET_H  = analyze/packet.h $(CAPTURE_H)
+FLOW_H    = analyze/flow.h $(PACKET_H)
+TLS_H     = analyze/tls.h $(BASE_H)
+XMPP_H    = analyze/xmpp.h $(FLOW_H) $(TLS_H)
+DNS_H     = analyze/dns.h $(PACKET_H)
+VERDICT_H = analyze/verdict.h $(DNS_H) $(XMPP_H)
+REPORT_H  = analyze/report.h $(VERDICT_H)
 
 STAGES   = $(OBJ)/analyze.o $(OBJ)/capture.o $(OBJ)/dns.o $(OBJ)/flow.o $(OBJ)/html.o $(OBJ)/json.o \
            $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o $(OBJ)/tls.o $(OBJ)/verdict.o \
@@ -67,13 +73,13 @@ STAGES   = $(OBJ)/analyze.o $(OBJ)/capture.o $(OBJ)/dns.o $(OBJ)/flow.o $(OBJ)/h
 $(BIN)xmppedge-analyze: $(STAGES)
 	$(COMPILE) $(AFLAGS) $(LDFLAGS) -o $@ $(STAGES) $(ALIBS)
 
-$(OBJ)/analyze.o: analyze/analyze.c $(CAPTURE_H)
+$(OBJ)/analyze.o: analyze/analyze.c $(REPORT_H)
 	$(STAGE) analyze/analyze.c
 $(OBJ)/capture.o: analyze/capture.c $(CAPTURE_H)
 	$(STAGE) analyze/capture.c
-$(OBJ)/dns.o: analyze/dns.c $(CAPTURE_H)
+$(OBJ)/dns.o: analyze/dns.c $(DNS_H)
 	$(STAGE) analyze/dns.c
-$(OBJ)/flow.o: analyze/flow.c $(POOL_H)
+$(OBJ)/flow.o: analyze/flow.c $(FLOW_H) analyze/pool.h
 	$(STAGE) analyze/flow.c
 $(OBJ)/html.o: analyze/html.c $(REPORT_H)
 	$(STAGE) analyze/html.c
@@ -81,15 +87,15 @@ $(OBJ)/json.o: analyze/json.c $(REPORT_H)
 	$(STAGE) analyze/json.c
 $(OBJ)/language.o: xmppedge.c xmppedge.h $(OBJ)/flags
 	$(STAGE) xmppedge.c
-$(OBJ)/packet.o: analyze/packet.c $(CAPTURE_H)
+$(OBJ)/packet.o: analyze/packet.c $(PACKET_H)
 	$(STAGE) analyze/packet.c
 $(OBJ)/report.o: analyze/report.c $(REPORT_H)
 	$(STAGE) analyze/report.c
-$(OBJ)/tls.o: analyze/tls.c $(POOL_H)
+$(OBJ)/tls.o: analyze/tls.c $(TLS_H) analyze/pool.h
 	$(STAGE) analyze/tls.c
-$(OBJ)/verdict.o: analyze/verdict.c $(CAPTURE_H)
+$(OBJ)/verdict.o: analyze/verdict.c $(VERDICT_H)
 	$(STAGE) analyze/verdict.c
-$(OBJ)/xmpp.o: analyze/xmpp.c $(POOL_H)
+$(OBJ)/xmpp.o: analyze/xmpp.c $(XMPP_H) analyze/pool.h
 	$(STAGE) analyze/xmpp.c
 
 # Other flags make everything anew: this file changes only when they do.

@@ -1,7 +1,21 @@
-/* analyze.c -- xmppedge-analyze: options, pump, exit status
+/* analyze.c -- xmppedge-analyze: options, pump, exit status; the roof over all stages
  *
- *   files, interfaces --> capture --> packet --+--> flow --> xmpp (tls inside) --> judge --> report
- *                                              `--> dns ----------------------------^
+ *   capture.c  files, interfaces --> frames
+ *       |
+ *   packet.c   link layers, IP, UDP, TCP, ICMP --> packets -------.
+ *       |                                                         |
+ *   flow.c     TCP connections, order, gaps --> bytes        dns.c  questions and answers
+ *       |                                                         |
+ *   xmpp.c     streams by content, tls.c inside --> attempts      |
+ *       |                                                         |
+ *   verdict.c  port table, causes --> report <--------------------'
+ *       |
+ *   report.c   words and groups; text, ladders     json.c  JSON Lines     html.c  one page
+ *
+ * A stage is a header, its contract on one page, and a file.  It knows the stages before it and
+ * none after it: results go on by a table of functions, so that each stage can be tested alone.
+ * Only this file knows all of them, and none knows it.  The report is a function of the input: time
+ * is that of the packets.  Memory is bounded by open flows; of one that is over an attempt stays.
  *
  * The pump holds one `watch` for a connection that is of interest: by its port from the first
  * packet on, by its first bytes on any other port.  All other connections are muted as soon as they
@@ -11,18 +25,19 @@
  * nothing could be read; 3 a file is damaged (what came before was analysed); 4 a required row was
  * not observed.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-
-#include "analyze.h"
+#include "capture.h"
+#include "dns.h"
+#include "flow.h"
+#include "packet.h"
+#include "report.h"
+#include "tls.h"
+#include "verdict.h"
+#include "xmpp.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <mxml.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>

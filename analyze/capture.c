@@ -17,25 +17,55 @@
  * Frames that the filter leaves out are counted: numbers are those that Wireshark shows for the
  * file, or for the merged files.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-/* libpcap's header uses the old names of unsigned types. */
-#ifndef _DEFAULT_SOURCE
-#define _DEFAULT_SOURCE 1
-#endif
-
-#include "analyze.h"
+#include "capture.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pcap/pcap.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
+
+/* ---- remarks ---- */
+
+static const struct {
+    const char *word, *text;
+} remarks[] = {
+    [REMARK_FILE_CUT] = { "file-cut", "the file ends in the middle of a record" },
+    [REMARK_FILE_DAMAGED] = { "file-damaged",
+        "the file is damaged here; what came before was read" },
+    [REMARK_LINK_UNKNOWN] = { "link-unknown", "a link layer that is not known" },
+    [REMARK_SNAPLEN] = { "snaplen", "packets were cut when they were captured" },
+    [REMARK_DROPS] = { "drops", "the capturing machine dropped packets" },
+    [REMARK_CHECKSUM] = { "checksum", "wrong checksums (usual on the sending machine: offload)" },
+    [REMARK_PACKET_BAD] = { "packet-bad", "a packet that makes no sense" },
+    [REMARK_FRAGMENT_LOST] = { "fragment-lost", "an IP fragment whose other parts are missing" },
+    [REMARK_GAP] = { "gap", "bytes of a connection are missing" },
+    [REMARK_OVERLAP] = { "overlap", "retransmitted bytes differ from what was sent first" },
+    [REMARK_MIDSTREAM] = { "midstream", "the beginning of a connection is not in the capture" },
+    [REMARK_ONE_SIDED] = { "one-sided", "only one direction of a connection is in the capture" },
+    [REMARK_CEILING_FLOWS] = { "ceiling-flows",
+        "too many open connections: the oldest were given up" },
+    [REMARK_CEILING_BYTES] = { "ceiling-bytes", "too many bytes out of order: treated as a gap" },
+    [REMARK_CEILING_REPORT] = { "ceiling-report",
+        "too many attempts to list: the rest is only counted" },
+    [REMARK_TIME_BACK] = { "time-back", "time stamps go backwards" },
+    [REMARK_DUPLICATE] = { "duplicates",
+        "packets are there twice (several interfaces or VLANs, a mirror)" },
+    [REMARK_KEYS_UNUSED] = { "keys-unused", "keys were given and fit none of the sessions" },
+};
+
+const char *
+remark_word(enum remark r)
+{
+    return remarks[r].word;
+}
+
+const char *
+remark_text(enum remark r)
+{
+    return remarks[r].text;
+}
 
 /* ---- ceilings -------------------------------------------------------------------------------- */
 

@@ -9,10 +9,7 @@
  * must lead backwards, so that it always ends.  What makes no sense is ignored: this stage judges
  * nothing.
  */
-#include "analyze.h"
-
-#include <stdlib.h>
-#include <string.h>
+#include "dns.h"
 
 #define DNS_INDEX_SIZE (4 * DNS_FACTS_MAX)   /* places of the hash table, a power of two */
 #define DNS_RECORDS_MAX 64                   /* read of one message */

@@ -20,20 +20,8 @@
  * Nothing here looks at the clock.  A flow is looked at again once in half of its time-out, so all
  * of it is linear in the number of packets.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-/* For huge pages, where there are any (pool.h). */
-#ifndef _DEFAULT_SOURCE
-#define _DEFAULT_SOURCE 1
-#endif
-
-#include "analyze.h"
+#include "flow.h"
 #include "pool.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* ---- ceilings -------------------------------------------------------------------------------- */
 

@@ -15,14 +15,7 @@
  * The size is bounded: attempts by ATTEMPTS_LISTED_MAX, ladders by HTML_RUNGS_MAX (those of failed
  * attempts come first), failures by HTML_GROUPS_MAX.  What is left out is said.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-
 #include "report.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 #define HTML_RUNGS_MAX    40000   /* arrows on the page; about 6 MB */
 #define HTML_GROUPS_MAX   300

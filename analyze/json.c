@@ -84,14 +84,7 @@
  *     about "summary"     worked, failed, unknown, exit_status, missing_rows, result,
  *                         attempts_left_out, partners_left_out, dns_left_out, failed_by{}
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-
 #include "report.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 #define SECOND 1000000000LL
 

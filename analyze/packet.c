@@ -14,15 +14,7 @@
  * there yet are ordinary.  Checksums are verified until it is evident that they are left to the
  * card.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-
-#include "analyze.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "packet.h"
 
 /* ---- ceilings -------------------------------------------------------------------------------- */
 

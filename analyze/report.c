@@ -16,17 +16,11 @@
  * and the texts of stanza errors are left out; bodies, keys and the content of SASL never come as
  * far as this file.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-
 #include "report.h"
 
 #include <mbedtls/md.h>
 
 #include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #define SECOND 1000000000LL
@@ -345,17 +339,6 @@ community_of(const struct flow *f, char out[COMMUNITY_MAX])
         return out;
     return community_id(
         &f->side[0].address, f->side[0].port, &f->side[1].address, f->side[1].port, 6, out);
-}
-
-const char *
-event_word(enum event_kind k)
-{
-    static const char *const words[] = {
-#define X(name, word) word,
-        EVENTS(X)
-#undef X
-    };
-    return k < EVENT_COUNT ? words[k] : "";
 }
 
 bool

@@ -1,12 +1,21 @@
-/* report.h -- what report.c, json.c and html.c share: clean texts, times, words of events, failures
- * put together
+/* report.h -- the report on paper: text, JSON Lines, one page of HTML; and what the three share
  *
- * Nothing here is for the stages below.  Functions that fill `out` return it.
+ *   in         struct report
+ *   out        bytes of printable UTF-8 to a file
+ *   bounds     those of the report, and of each form its own
+ *
+ * report.c is below json.c and html.c: they use what is declared here.  Functions that fill `out`
+ * return it.
  */
 #ifndef XMPPEDGE_ANALYZE_REPORT_H
 #define XMPPEDGE_ANALYZE_REPORT_H
 
-#include "analyze.h"
+#include "verdict.h"
+
+/* All return 0, or -1 when writing failed. */
+int report_text(const struct report *r, FILE *to, bool colour, bool ladder);
+int report_json(const struct report *r, FILE *to);
+int report_html(const struct report *r, FILE *to);
 
 /* ---- texts ---- */
 
@@ -66,8 +75,6 @@ const char *endpoint_text(const struct address *a, uint16_t port, char out[ENDPO
 const char *community_id(const struct address *a, uint16_t a_port, const struct address *b,
     uint16_t b_port, uint8_t protocol, char out[COMMUNITY_MAX]);
 const char *community_of(const struct flow *f, char out[COMMUNITY_MAX]);
-
-const char *event_word(enum event_kind k);        /* "tcp-syn" ...; static */
 
 /* ---- what is thought of a row, in one word ---- */
 

@@ -37,20 +37,8 @@
  * Everything here comes from strangers.  Bytes are read through read_*, which say when there are
  * no more.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-/* For huge pages, where there are any (pool.h). */
-#ifndef _DEFAULT_SOURCE
-#define _DEFAULT_SOURCE 1
-#endif
-
-#include "analyze.h"
+#include "tls.h"
 #include "pool.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <mbedtls/cipher.h>
 #include <mbedtls/md.h>

@@ -20,12 +20,10 @@
  * certain only when the addresses were given; with inferred ones they are suspected, and the row
  * says that it cannot be told.
  */
-#include "analyze.h"
+#include "verdict.h"
 
 #include <ctype.h>
 #include <limits.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define SECOND            1000000000LL
 #define VERDICT_SILENCE   (5 * SECOND)    /* a peer that says nothing for so long is silent */
@@ -42,28 +40,6 @@
 #define JUDGE_RECENT      256  /* failed attempts that dialback may have waited for */
 
 /* ---- words ---- */
-
-const char *
-remark_word(enum remark r)
-{
-    static const char *const words[] = {
-#define X(name, word, text) word,
-        REMARKS(X)
-#undef X
-    };
-    return words[r];
-}
-
-const char *
-remark_text(enum remark r)
-{
-    static const char *const texts[] = {
-#define X(name, word, text) text,
-        REMARKS(X)
-#undef X
-    };
-    return texts[r];
-}
 
 const struct cause_row *
 cause_row(enum cause c)
@@ -2137,6 +2113,13 @@ judge_join(struct judge *j)
     }
 }
 
+static void
+judge_drop(struct attempt *a)
+{
+    free(a->verdict);
+    attempt_free(a);
+}
+
 /* Keep it until the end, if there is room. */
 static bool
 judge_list(struct judge *j, struct attempt *a)
@@ -2305,7 +2288,7 @@ judge_dns_attempt(
     }
     if (!judge_list(j, a)) {
         judge_finish(j, a, false);
-        attempt_free(a);
+        judge_drop(a);
     }
 }
 
@@ -2464,7 +2447,7 @@ void
 judge_push(struct judge *j, struct attempt *a)
 {
     if (!verdict_attempt(a, j->o.anchors)) {
-        attempt_free(a);
+        judge_drop(a);
         return;
     }
     judge_note_addresses(j, a);
@@ -2481,7 +2464,7 @@ judge_push(struct judge *j, struct attempt *a)
     j->report.attempts_left_out++;
     if (j->report.attempts_left_out == 1)
         judge_remark(j, REMARK_CEILING_REPORT, a->flow.first_frame, "");
-    attempt_free(a);
+    judge_drop(a);
 }
 
 void
@@ -2536,7 +2519,7 @@ judge_free(struct judge *j)
     if (j == NULL)
         return;
     for (i = 0; i < j->nlisted; i++)
-        attempt_free(j->listed[i]);
+        judge_drop(j->listed[i]);
     free(j->listed);
     free(j->report.violations);
     free(j->report.partners);

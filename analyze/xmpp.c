@@ -12,20 +12,8 @@
  * counted. Tokenizers exist only while there is XML to read, so that an encrypted flow without keys
  * costs nothing.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-/* For huge pages, where there are any (pool.h). */
-#ifndef _DEFAULT_SOURCE
-#define _DEFAULT_SOURCE 1
-#endif
-
-#include "analyze.h"
+#include "xmpp.h"
 #include "pool.h"
-
-#include <stdlib.h>
-#include <string.h>
-#include <stdio.h>
 
 #define XMPP_HEADER_MAX   16384          /* bytes of a stream header that is read */
 #define XMPP_ELEMENT_MAX  (1u << 20)     /* bytes of an element that is read */
@@ -160,6 +148,35 @@ xmpp_word(char *list, size_t size, const char *word)
 }
 
 /* ---- events ---- */
+
+const char *
+event_word(enum event_kind k)
+{
+    static const char *const words[] = {
+        [EVENT_TCP_SYN] = "tcp-syn",
+        [EVENT_TCP_OPEN] = "tcp-open",
+        [EVENT_TCP_REFUSED] = "tcp-refused",
+        [EVENT_TCP_FIN] = "tcp-fin",
+        [EVENT_TCP_RST] = "tcp-rst",
+        [EVENT_ICMP] = "icmp",
+        [EVENT_GAP] = "gap",
+        [EVENT_TLS_HELLO] = "tls-client-hello",
+        [EVENT_TLS_SERVER] = "tls-server-hello",
+        [EVENT_TLS_CERT] = "tls-certificate",
+        [EVENT_TLS_UP] = "tls-established",
+        [EVENT_TLS_ALERT] = "tls-alert",
+        [EVENT_TLS_DATA] = "tls-data",
+        [EVENT_HEADER] = "stream-header",
+        [EVENT_FEATURES] = "features",
+        [EVENT_ELEMENT] = "element",
+        [EVENT_STANZA] = "stanza",
+        [EVENT_STREAM_ERROR] = "stream-error",
+        [EVENT_STREAM_END] = "stream-end",
+        [EVENT_XML_BAD] = "xml-bad",
+        [EVENT_DNS] = "dns",
+    };
+    return words[k];
+}
 
 static char xmpp_nothing[1] = "";
 
@@ -302,7 +319,6 @@ attempt_free(struct attempt *a)
     if (a->events != xmpp_attempt(a)->events)
         free(a->events);
     free(a->dialbacks);
-    free(a->verdict);
     cert_drop(a->tls.server);
     cert_drop(a->tls.client);
     pool_put(&attempt_pool, a);

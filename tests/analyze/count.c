@@ -7,11 +7,7 @@
  * silence, which is how tshark counts: `tshark -r FILE -q -z conv,tcp`.  Several files with -m are
  * merged into one run. Exit status 1: a file was damaged or could not be opened.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-
-#include "../../analyze/analyze.h"
+#include "../../analyze/flow.h"
 
 #include <inttypes.h>
 #include <stdio.h>

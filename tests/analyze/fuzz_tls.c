@@ -9,15 +9,7 @@
  * out the tag, so that the fuzzer reaches what lies behind the encryption; a tag that ends in 0xff
  * does not open.  In a corpus made from a capture the sealed records hold their plaintext.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-#ifndef _DEFAULT_SOURCE
-#define _DEFAULT_SOURCE 1
-#endif
-
-#include <stddef.h>
-#include <string.h>
+#include "../../analyze/base.h"
 
 #include <mbedtls/cipher.h>
 

@@ -5,11 +5,7 @@
  * read as it is and again in pieces; what is known in the end has to be the same.  Then it is
  * judged, and a report of one form is written.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-
-#include "../../analyze/analyze.h"
+#include "../../analyze/report.h"
 
 #include "fuzz_main.h"
 

@@ -452,8 +452,8 @@ def work(job):
 # ---- what verdict.c knows ----
 
 def words_of(macro):
-    """Second column of an X-macro in analyze.h."""
-    with open(os.path.join(HERE, '..', '..', 'analyze', 'analyze.h')) as f:
+    """Second column of an X-macro in verdict.h."""
+    with open(os.path.join(HERE, '..', '..', 'analyze', 'verdict.h')) as f:
         text = f.read()
     body = re.search(r'#define %s\(X\)(.*?)[^\\]\n' % macro, text, re.S).group(1)
     return set(re.findall(r'X\(\w+,\s*"([^"]+)"', body))

@@ -7,11 +7,7 @@
 #ifndef LOWER_H
 #define LOWER_H
 
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-
-#include "../../analyze/analyze.h"
+#include "../../analyze/flow.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -177,18 +173,6 @@ struct transcript {
     char   text[131072];
     size_t len;
 };
-
-/* The word of a remark; remark_word() belongs to a later stage. */
-static inline const char *
-remark_name(enum remark r)
-{
-    static const char *const names[] = {
-#define X(name, word, text) word,
-        REMARKS(X)
-#undef X
-    };
-    return names[r];
-}
 
 /* Adds to a transcript, as printf. */
 #define say(t, ...) \

@@ -5,10 +5,6 @@
  * every single byte, the two parts in order and the other way round.  All that is known of them in
  * the end has to be the same: events, frames, TLS and counts.
  */
-#ifndef _DEFAULT_SOURCE
-#define _DEFAULT_SOURCE 1
-#endif
-
 #define main analyze_main
 #include "../../analyze/analyze.c"
 #undef main

@@ -35,7 +35,7 @@ hear_remark(void *user, enum remark r, uint64_t frame, const char *detail)
 {
     (void)user;
     (void)detail;
-    say(&heard, "remark %s at %" PRIu64 "\n", remark_name(r), frame);
+    say(&heard, "remark %s at %" PRIu64 "\n", remark_word(r), frame);
 }
 
 static const struct packet_events news = { hear_packet, hear_remark };

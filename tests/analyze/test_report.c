@@ -3,10 +3,6 @@
  * Whatever the texts of the capture are, text has lines of at most 100 columns without control
  * characters, every JSON line is one valid object, and HTML has only the markup of html.c.
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-
 #include "../../analyze/report.h"
 
 #include <setjmp.h>
@@ -320,8 +316,10 @@ static void
 fixture_free(struct fixture *x)
 {
     size_t i;
-    for (i = 0; i < x->r.nattempts; i++)
+    for (i = 0; i < x->r.nattempts; i++) {
+        free(x->attempts[i]->verdict);
         attempt_free(x->attempts[i]);
+    }
     free(x);
 }
 

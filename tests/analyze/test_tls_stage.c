@@ -3,13 +3,6 @@
  * Needs the captures next to this file (tls/, made by tls/make.py) and, if they are there, the real
  * ones: TLS_CAPTURES=... TLS_REAL=... ./test_tls_stage
  */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#endif
-#ifndef _DEFAULT_SOURCE
-#define _DEFAULT_SOURCE 1      /* pcap.h wants u_int */
-#endif
-
 #include "../../analyze/tls.c"
 
 #include "tls_test_reader.h"

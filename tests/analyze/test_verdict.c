@@ -4,7 +4,7 @@
  * lets time pass. The rows of the table are: how the connection began and ended, what was said,
  * what is expected of it.
  */
-#include "../../analyze/analyze.h"
+#include "../../analyze/verdict.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -115,7 +115,6 @@ edge_options(void)
 }
 
 /* ---- streams ---- */
-
 #define HEAD(from, to) "<?xml version='1.0'?><stream:stream xmlns='jabber:server' " \
     "xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' " \
     "version='1.0' from='" from "' to='" to "'"

@@ -1,0 +1,43 @@
+/* base.h -- what all of analyze/ stands on
+ *
+ * A stage includes its own header first, and every header begins here: feature macros, and the
+ * headers of C that everybody uses, are said once.
+ *
+ * The conventions of all headers of analyze/:
+ *
+ *   STAGE_new    makes a stage; NULL: no memory.  STAGE_free(NULL) is allowed
+ *   STAGE_push   takes one input, borrowed during the call; what comes of it is told during that
+ *                call by the functions of STAGE_events, and borrowed by them
+ *   ev, user     the table is borrowed until STAGE_free, its members may be NULL; user is what they
+ *                are given
+ *   ..._ns       nanoseconds since 1970, UTC, as the packets tell; 0: not seen
+ *   frame        the number of a frame, as Wireshark shows it, from 1; 0: none
+ *   side         of a connection: 0 its initiator, 1 its responder
+ *   texts        end in NUL, are "" when there is nothing to say, never NULL; what strangers wrote
+ *                may hold any bytes
+ */
+#ifndef XMPPEDGE_ANALYZE_BASE_H
+#define XMPPEDGE_ANALYZE_BASE_H
+
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+/* For huge pages where there are any (pool.h); libpcap's header uses the old names of types. */
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+
+#include "../xmppedge.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Growing text; the program ends with a message when memory is out. */
+struct text {
+    char  *at;    /* owned, ends in NUL */
+    size_t len;
+    size_t cap;
+};
+
+#endif

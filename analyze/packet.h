@@ -1,0 +1,80 @@
+/* packet.h -- one frame becomes at most one TCP segment, UDP datagram or ICMP error
+ *
+ *   in         packet_push, frames in any order
+ *   out        packet_events.packet, once a frame at most
+ *   borrowed   a packet and its payload during the call
+ *   bounds     128 datagrams that wait for fragments, for 30 s of packet time: 9 MB at worst;
+ *              24 headers above each other
+ */
+#ifndef XMPPEDGE_ANALYZE_PACKET_H
+#define XMPPEDGE_ANALYZE_PACKET_H
+
+#include "capture.h"
+
+struct address {
+    unsigned char bytes[16];   /* IPv4: the first four, the rest is 0 */
+    uint8_t       family;      /* 4 or 6; 0: none */
+};
+
+/* As in RFC 5952; `out` has 46 bytes or more, and is returned. */
+const char *address_text(const struct address *a, char *out, size_t size);
+bool address_equal(const struct address *a, const struct address *b);
+
+enum packet_kind { PACKET_TCP, PACKET_UDP, PACKET_ICMP_ERROR };
+
+enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16 };
+
+/* What hurt a TCP connection: an error of ICMP or ICMPv6. */
+enum icmp_error {
+    ICMP_NONE,
+    ICMP_PORT,
+    ICMP_HOST,
+    ICMP_NET,
+    ICMP_PROHIBITED,
+    ICMP_TOO_BIG,
+    ICMP_TTL
+};
+
+struct packet {
+    const struct frame  *frame;     /* borrowed */
+    enum packet_kind     kind;
+    /* addresses, ports and seq of an ICMP error are those of the packet that it is about */
+    struct address       source, target;
+    uint16_t             source_port, target_port;
+    uint32_t             seq, ack;
+    uint16_t             window;
+    uint8_t              flags;     /* TCP_* */
+    uint8_t              ttl;
+    const unsigned char *payload;   /* borrowed */
+    size_t               captured;  /* bytes of payload there are */
+    size_t               length;    /* bytes there were; >= captured */
+    enum icmp_error      icmp;
+    struct address       reporter;  /* who sent the ICMP error */
+    uint16_t             mtu;       /* ICMP_TOO_BIG: that of the next hop; 0: not told */
+    bool                 checksum_bad;
+    /* IPv4 identification; 0: none.  A repeated frame repeats it, a retransmission does not */
+    uint16_t             ip_id;
+};
+
+struct packet_events {
+    void (*packet)(void *user, const struct packet *p);
+    void (*remark)(void *user, enum remark r, uint64_t frame_number, const char *detail);
+};
+
+struct packet_reader;
+
+struct packet_reader *packet_new(const struct packet_events *ev, void *user);
+void packet_free(struct packet_reader *r);
+
+/* Takes a frame apart.  A fragment is kept until its datagram is whole; what makes no sense is told
+ * in a remark and forgotten. */
+void packet_push(struct packet_reader *r, const struct frame *f);
+
+/* End of the capture: tells of datagrams that never became whole. */
+void packet_end(struct packet_reader *r);
+
+/* For speed only: frame, addresses and ports, nothing else, of those of n frames that are ordinary
+ * TCP.  Returns how many of `out` were filled; it has room for n. */
+size_t packet_peek(const struct frame *frames, size_t n, struct packet *out);
+
+#endif
