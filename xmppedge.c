@@ -225,6 +225,93 @@ span_find(struct xe_span s, char c)
     return hit == NULL ? s.len : (size_t)(hit - s.at);
 }
 
+/* Write `n` bytes as 2 * n hex digits, without a NUL; returns the place behind them. */
+static char *
+text_hex(char *out, const void *bytes, size_t n)
+{
+    static const char hex[] = "0123456789abcdef";
+    const unsigned char *at = bytes;
+    for (; n > 0; n--, at++) {
+        *out++ = hex[*at >> 4];
+        *out++ = hex[*at & 15];
+    }
+    return out;
+}
+
+/* Decode the UTF-8 sequence at p (RFC 3629: shortest form, no surrogates).  Returns its length, 0
+ * when the end comes first, -1 when it is none. */
+static int
+text_utf8(const char *p, const char *end, uint32_t *out)
+{
+    unsigned char lead = (unsigned char)*p;
+    int len = lead < 0x80 ? 1 : lead < 0xc2 ? -1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3
+            : lead < 0xf5 ? 4 : -1;
+    uint32_t c;
+    int i;
+    if (len < 0)
+        return -1;
+    if (end - p < len)
+        return 0;
+    c = len == 1 ? lead : lead & (0x7fu >> len);
+    for (i = 1; i < len; i++) {
+        if (((unsigned char)p[i] & 0xc0) != 0x80)
+            return -1;
+        c = c << 6 | ((unsigned char)p[i] & 0x3f);
+    }
+    *out = c;
+    if (len == 3 && (c < 0x800 || (c >= 0xd800 && c < 0xe000)))
+        return -1;
+    return len == 4 && (c < 0x10000 || c > 0x10ffff) ? -1 : len;
+}
+
+/* Write `c` as UTF-8; returns the bytes used. */
+static size_t
+text_put_utf8(uint32_t c, char out[4])
+{
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    if (c < 0x800) {
+        out[0] = (char)(0xc0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 0x3f));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xe0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (c & 0x3f));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (c & 0x3f));
+    return 4;
+}
+
+/* Whether `c` may be shown to people as it is.  Not what cannot be seen, what moves other text
+ * around, private use and what is no character. */
+static bool
+text_is_visible(uint32_t c)
+{
+    static const struct { uint32_t from, to; } hidden[] = {
+        { 0, 0x1f }, { 0x7f, 0xa0 }, { 0xad, 0xad }, { 0x34f, 0x34f }, { 0x61c, 0x61c },
+        { 0x115f, 0x1160 }, { 0x1680, 0x1680 }, { 0x17b4, 0x17b5 }, { 0x180b, 0x180f },
+        { 0x2000, 0x200b }, { 0x200e, 0x200f }, { 0x2028, 0x202f }, { 0x205f, 0x206f },
+        { 0x3000, 0x3000 }, { 0x3164, 0x3164 }, { 0xe000, 0xf8ff }, { 0xfdd0, 0xfdef },
+        { 0xfe00, 0xfe0f }, { 0xfeff, 0xfeff }, { 0xffa0, 0xffa0 }, { 0xfff0, 0xfffd },
+        { 0xe0000, 0x10ffff }
+    };
+    size_t i;
+    if ((c & 0xfffe) == 0xfffe)
+        return false;
+    for (i = 0; i < sizeof hidden / sizeof *hidden; i++)
+        if (c >= hidden[i].from && c <= hidden[i].to)
+            return false;
+    return true;
+}
+
 /* ===========================================================================
  * [BUF]   buf_           growable bytes with a ceiling
  * calls:  BASE
@@ -351,6 +438,54 @@ buf_putu(struct buf *b, uint64_t n)
     return buf_put(b, span_make(digits + at, sizeof digits - at));
 }
 
+static void
+buf_put_unit(struct buf *b, uint32_t unit)
+{
+    const unsigned char bytes[2] = { (unsigned char)(unit >> 8), (unsigned char)(unit & 255) };
+    char text[6] = "\\u";
+    text_hex(text + 2, bytes, sizeof bytes);
+    buf_put(b, span_make(text, sizeof text));
+}
+
+/* Append `s` as it stands in a string of JSON (RFC 8259 7): what is not visible is escaped, what is
+ * no UTF-8 is U+FFFD.  So it ends neither the string nor the line.  When it is longer than `max`
+ * bytes, "..." stands for the rest. */
+static bool
+buf_put_escaped(struct buf *b, struct xe_span s, size_t max)
+{
+    const char *p = s.at;
+    const char *end = p + s.len;
+    size_t before = buf_len(b);
+    while (p < end && buf_len(b) - before < max && !b->failed) {
+        uint32_t c;
+        int len = text_utf8(p, end, &c);
+        if (len <= 0) {
+            c = 0xfffd;
+            len = 1;
+        }
+        if (c == '"' || c == '\\')
+            buf_putc(b, '\\');
+        if (text_is_visible(c)) {
+            buf_put(b, span_make(p, (size_t)len));
+        } else if (c < 0x10000) {
+            buf_put_unit(b, c);
+        } else {
+            buf_put_unit(b, 0xd800 + ((c - 0x10000) >> 10));
+            buf_put_unit(b, 0xdc00 + (c & 0x3ff));
+        }
+        p += len;
+    }
+    return buf_puts(b, p < end ? "..." : "");
+}
+
+static bool
+buf_put_json(struct buf *b, struct xe_span s, size_t max)
+{
+    buf_putc(b, '"');
+    buf_put_escaped(b, s, max);
+    return buf_putc(b, '"');
+}
+
 /* Take `n` bytes from the front.  An emptied buffer starts again at its beginning. */
 static void
 buf_skip(struct buf *b, size_t n)
@@ -429,52 +564,11 @@ static const char jid_fold[256] =
     "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0_"
     "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0";
 
-/* Decode the UTF-8 sequence at p (RFC 3629: shortest form, no surrogates).  Returns its length, 0
- * when the end comes first, -1 when it is none. */
-static int
-jid_utf8(const char *p, const char *end, uint32_t *out)
-{
-    unsigned char lead = (unsigned char)*p;
-    int len = lead < 0x80 ? 1 : lead < 0xc2 ? -1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3
-            : lead < 0xf5 ? 4 : -1;
-    uint32_t c;
-    int i;
-    if (len < 0)
-        return -1;
-    if (end - p < len)
-        return 0;
-    c = len == 1 ? lead : lead & (0x7fu >> len);
-    for (i = 1; i < len; i++) {
-        if (((unsigned char)p[i] & 0xc0) != 0x80)
-            return -1;
-        c = c << 6 | ((unsigned char)p[i] & 0x3f);
-    }
-    *out = c;
-    if (len == 3 && (c < 0x800 || (c >= 0xd800 && c < 0xe000)))
-        return -1;
-    return len == 4 && (c < 0x10000 || c > 0x10ffff) ? -1 : len;
-}
-
-/* May `c`, which is not ASCII, stand in a label?  Refused is what cannot be seen, what moves other
- * text around, what IDNA separates labels with, private use and what is no character. */
+/* May `c`, which is not ASCII, stand in a label?  IDNA separates labels with other dots, too. */
 static bool
 jid_is_label_char(uint32_t c)
 {
-    static const struct { uint32_t from, to; } refused[] = {
-        { 0x80, 0xa0 }, { 0xad, 0xad }, { 0x34f, 0x34f }, { 0x61c, 0x61c }, { 0x115f, 0x1160 },
-        { 0x1680, 0x1680 }, { 0x17b4, 0x17b5 }, { 0x180b, 0x180f }, { 0x2000, 0x200b },
-        { 0x200e, 0x200f }, { 0x2028, 0x202f }, { 0x205f, 0x206f }, { 0x3000, 0x3000 },
-        { 0x3002, 0x3002 }, { 0x3164, 0x3164 }, { 0xe000, 0xf8ff }, { 0xfdd0, 0xfdef },
-        { 0xfe00, 0xfe0f }, { 0xfeff, 0xfeff }, { 0xff0e, 0xff0e }, { 0xff61, 0xff61 },
-        { 0xffa0, 0xffa0 }, { 0xfff0, 0xfffd }, { 0xe0000, 0x10ffff }
-    };
-    size_t i;
-    if ((c & 0xfffe) == 0xfffe)
-        return false;
-    for (i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (c >= refused[i].from && c <= refused[i].to)
-            return false;
-    return true;
+    return text_is_visible(c) && c != 0x3002 && c != 0xff0e && c != 0xff61;
 }
 
 /* An IPv6 address in brackets: its characters are checked, its sense is not. */
@@ -510,7 +604,7 @@ jid_fold_domain(struct xe_span in, char *out)
             i++;
             continue;
         }
-        n = jid_utf8(in.at + i, in.at + in.len, &code);
+        n = text_utf8(in.at + i, in.at + in.len, &code);
         if (n < 2 || !jid_is_label_char(code))
             return false;
         for (; n > 0; n--, i++)
@@ -831,14 +925,6 @@ xml_is_char(uint32_t c)
                      : c == '\t' || c == '\n' || c == '\r';
 }
 
-/* Decode the UTF-8 sequence at p.  Returns its length, 0 when the end comes first, -1 when it is
- * none. */
-static int
-xml_utf8(const char *p, const char *end, uint32_t *out)
-{
-    return jid_utf8(p, end, out);
-}
-
 /* The number of a character reference, between "&#" and ';'.  False when it is none. */
 static bool
 xml_ref_number(struct xe_span digits, uint32_t *out)
@@ -930,7 +1016,7 @@ xml_special(struct xe_xml *x, const char **p, const char *end)
             *p = run;
             return XML_GO;
         }
-        len = xml_utf8(*p, end, &c);
+        len = text_utf8(*p, end, &c);
         if (len < 0)
             return xml_fail(x, XE_WHY_XML_ENCODING);
         if (len > 0 && !xml_is_char(c))
@@ -1005,7 +1091,7 @@ xml_name(struct xe_xml *x, struct xml_cursor *c)
         }
         if ((unsigned char)*p < 0x80)
             return XML_GO;
-        len = xml_utf8(p, c->end, &code);
+        len = text_utf8(p, c->end, &code);
         if (len == 0)
             return XML_WAIT;
         if (len < 0)
@@ -2095,32 +2181,6 @@ xe_xml_stream_ns(const struct xe_xml *x, const char *prefix)
 
 /* ---- text, in and out ---------------------------------------------------------------------- */
 
-/* Write `c` as UTF-8; returns the bytes used. */
-static size_t
-xml_put_utf8(uint32_t c, char out[4])
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        out[0] = (char)(0xc0 | c >> 6);
-        out[1] = (char)(0x80 | (c & 0x3f));
-        return 2;
-    }
-    if (c < 0x10000) {
-        out[0] = (char)(0xe0 | c >> 12);
-        out[1] = (char)(0x80 | (c >> 6 & 0x3f));
-        out[2] = (char)(0x80 | (c & 0x3f));
-        return 3;
-    }
-    out[0] = (char)(0xf0 | c >> 18);
-    out[1] = (char)(0x80 | (c >> 12 & 0x3f));
-    out[2] = (char)(0x80 | (c >> 6 & 0x3f));
-    out[3] = (char)(0x80 | (c & 0x3f));
-    return 4;
-}
-
 size_t
 xe_xml_unescape(struct xe_span value, char *out, size_t max)
 {
@@ -2134,7 +2194,7 @@ xe_xml_unescape(struct xe_span value, char *out, size_t max)
         enum xe_why why;
         int ref = *p == '&' ? xml_ref(p, end, &c, &why) : 0;
         if (ref > 0) {
-            len = xml_put_utf8(c, bytes);
+            len = text_put_utf8(c, bytes);
             p += ref;
         } else {
             /* XML 1.0 2.11 and 3.3.3: the end of a line is one character, white space a space */
@@ -2192,7 +2252,7 @@ xmlout_escaped(struct buf *out, struct xe_span s, bool attr)
     const char *from = p;
     while (p < end) {
         uint32_t c = 0;
-        int len = xml_utf8(p, end, &c);
+        int len = text_utf8(p, end, &c);
         const char *as = len == 1 ? xmlout_escape(*p, attr) : NULL;
         if (len <= 0 || !xml_is_char(c)) {
             as = "\xef\xbf\xbd";
@@ -3257,8 +3317,8 @@ map_free(struct map *m)
  *   2026-11-22T03:14:15.926Z warn  s2s-out-closed from=corp.example to=far.example why=tls-failed
  *
  * A line is begun with log_begin(), grows by key=value and is written by log_end().  Values that
- * hold anything but plain printable ASCII are quoted and escaped, so that no byte from the network
- * can forge a line or a field.  format="json" writes the same fields as one JSON object a line.
+ * hold anything but plain printable ASCII are quoted as strings of JSON, so that no byte from the
+ * network can forge a line or a field.  format="json" writes the same fields as one object a line.
  *
  * The same event for the same subject is written LOG_BURST times in LOG_WINDOW_MS, and for all
  * subjects together LOG_EVENT_BURST times, because subjects are often what a stranger says.  What
@@ -3317,29 +3377,6 @@ log_is_plain(unsigned char c)
 }
 
 static void
-log_put_escaped(struct buf *out, struct xe_span s)
-{
-    static const char hex[] = "0123456789abcdef";
-    size_t end = buf_len(out) + LOG_VALUE_MAX;
-    size_t i;
-    for (i = 0; i < s.len && buf_len(out) < end && !out->failed; i++) {
-        unsigned char c = (unsigned char)s.at[i];
-        if (c == '"' || c == '\\') {
-            buf_putc(out, '\\');
-            buf_putc(out, (char)c);
-        } else if (c < 0x20 || c >= 0x7f) {
-            buf_puts(out, "\\u00");
-            buf_putc(out, hex[c >> 4]);
-            buf_putc(out, hex[c & 15]);
-        } else {
-            buf_putc(out, (char)c);
-        }
-    }
-    if (i < s.len)
-        buf_puts(out, "...");
-}
-
-static void
 log_put_value(struct log *l, struct xe_span value)
 {
     size_t i;
@@ -3349,9 +3386,7 @@ log_put_value(struct log *l, struct xe_span value)
         buf_put(&l->line, value);
         return;
     }
-    buf_putc(&l->line, '"');
-    log_put_escaped(&l->line, value);
-    buf_putc(&l->line, '"');
+    buf_put_json(&l->line, value, LOG_VALUE_MAX);
 }
 
 static void
@@ -5289,25 +5324,18 @@ static void
 tls_keylog_put(int fd, const char *label, const unsigned char random[32],
     const unsigned char *secret, size_t len)
 {
-    static const char hex[] = "0123456789abcdef";
     char line[64 + 2 * 32 + 2 * MBEDTLS_MD_MAX_SIZE + 4];
     size_t at = strlen(label);
-    size_t i;
+    char *end;
     if (fd < 0 || len > MBEDTLS_MD_MAX_SIZE || at > 60)
         return;
     memcpy(line, label, at);
-    line[at++] = ' ';
-    for (i = 0; i < 32; i++) {
-        line[at++] = hex[random[i] >> 4];
-        line[at++] = hex[random[i] & 15];
-    }
-    line[at++] = ' ';
-    for (i = 0; i < len; i++) {
-        line[at++] = hex[secret[i] >> 4];
-        line[at++] = hex[secret[i] & 15];
-    }
-    line[at++] = '\n';
-    if (write(fd, line, at) < 0)
+    line[at] = ' ';
+    end = text_hex(line + at + 1, random, 32);
+    *end++ = ' ';
+    end = text_hex(end, secret, len);
+    *end++ = '\n';
+    if (write(fd, line, (size_t)(end - line)) < 0)
         return;   /* a diagnosis aid: the session matters more */
 }
 
@@ -5876,12 +5904,9 @@ tls_fingerprint(const mbedtls_x509_crt *crt, char out[72])
 {
     const mbedtls_md_info_t *sha256 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
     unsigned char hash[32];
-    size_t i;
     out[0] = '\0';
-    if (mbedtls_md(sha256, crt->raw.p, crt->raw.len, hash) != 0)
-        return;
-    for (i = 0; i < sizeof hash; i++)
-        snprintf(out + 2 * i, 3, "%02x", hash[i]);
+    if (mbedtls_md(sha256, crt->raw.p, crt->raw.len, hash) == 0)
+        *text_hex(out, hash, sizeof hash) = '\0';
 }
 
 static void
@@ -8297,17 +8322,6 @@ struct dialback_secret {
     char key[DIALBACK_KEY_LEN];
 };
 
-static void
-dialback_put_hex(char *out, const unsigned char *bytes, size_t n)
-{
-    static const char hex[] = "0123456789abcdef";
-    size_t i;
-    for (i = 0; i < n; i++) {
-        out[2 * i] = hex[bytes[i] >> 4];
-        out[2 * i + 1] = hex[bytes[i] & 15];
-    }
-}
-
 /* Prepare the shared secret.  False only when the library fails. */
 static bool
 dialback_secret_set(struct dialback_secret *s, struct xe_span secret)
@@ -8316,7 +8330,7 @@ dialback_secret_set(struct dialback_secret *s, struct xe_span secret)
     const mbedtls_md_info_t *sha256 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
     if (mbedtls_md(sha256, (const unsigned char *)secret.at, secret.len, hash) != 0)
         return false;
-    dialback_put_hex(s->key, hash, sizeof hash);
+    text_hex(s->key, hash, sizeof hash);
     mbedtls_platform_zeroize(hash, sizeof hash);
     return true;
 }
@@ -8347,7 +8361,7 @@ dialback_key(const struct dialback_secret *s, struct xe_span receiving, struct x
     good = good && mbedtls_md_hmac_finish(&md, mac) == 0;
     mbedtls_md_free(&md);
     if (good)
-        dialback_put_hex(key, mac, sizeof mac);
+        text_hex(key, mac, sizeof mac);
     key[good ? DIALBACK_KEY_LEN : 0] = '\0';
     return good;
 }
@@ -9633,7 +9647,7 @@ config_scan_utf8(struct config_loader *l)
     uint32_t c;
     int n;
     for (; p < l->end; p += n) {
-        n = xml_utf8(p, l->end, &c);
+        n = text_utf8(p, l->end, &c);
         if (n <= 0 || !xml_is_char(c)) {
             config_error(l, line, "expected UTF-8 text, found other bytes");
             return false;
@@ -11459,7 +11473,7 @@ config_example(enum config_role role, struct buf *out)
 
 /* ===========================================================================
  * [PORTS] ports_         the port summary of one configuration, as a table and as packet filters
- * calls:  BUF CONFIG
+ * calls:  BASE BUF CONFIG
  *
  *   row  protocol/port    from                      to
  *    1   XMPP/TCP 5269    any                       edge, external address
@@ -11628,9 +11642,9 @@ ports_row_json(const struct ports_row *row, void *user)
     ports_put_source(out, row, "any");
     buf_puts(out, "\",\"destination\":\"");
     ports_put_destination(out, row, "any");
-    buf_puts(out, "\",\"comment\":\"");
-    buf_puts(out, row->comment);
-    buf_puts(out, "\"}");
+    buf_puts(out, "\",\"comment\":");
+    buf_put_json(out, span_of(row->comment), SIZE_MAX);
+    buf_putc(out, '}');
 }
 
 /* Whether this node looks up names: a gateway only those of its edges. */
@@ -12189,16 +12203,10 @@ stream_send_text(struct stream *s)
 static bool
 stream_new_id(struct stream *s)
 {
-    static const char hex[] = "0123456789abcdef";
     unsigned char bytes[STREAM_ID_BYTES];
-    size_t i;
     if (!tls_random(s->shared->tls, bytes, sizeof bytes))
         return false;
-    for (i = 0; i < sizeof bytes; i++) {
-        s->id[2 * i] = hex[bytes[i] >> 4];
-        s->id[2 * i + 1] = hex[bytes[i] & 15];
-    }
-    s->id[2 * i] = '\0';
+    *text_hex(s->id, bytes, sizeof bytes) = '\0';
     return true;
 }
 
@@ -15198,6 +15206,7 @@ trunk_link_close(struct trunk_link *link)
 #define ROUTE_SOURCE_IDLE_MS 30000               /* a source without connections is forgotten
                                                   * after */
 #define ROUTE_PINGS_MAX      64                  /* pings under way */
+#define ROUTE_PING_ID        "xmppedge-ping-"    /* and 16 hex digits */
 #define ROUTE_PING_RESOURCE  "/xmppedge"         /* sends messages to echo domains */
 
 enum route_way { ROUTE_TO_S2S, ROUTE_TO_TRUNK, ROUTE_TO_ECHO };
@@ -16710,9 +16719,8 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     p = from.at == NULL ? NULL : route_pair_get(r, from, to);
     if (p == NULL || r->npings >= ROUTE_PINGS_MAX || !tls_random(r->shared->tls, dice, sizeof dice))
         return XE_WHY_PAIR_LIMIT;
-    snprintf(ping->id, sizeof ping->id, "xmppedge-ping-%02x%02x%02x%02x%02x%02x%02x%02x", dice[0],
-        dice[1],
-        dice[2], dice[3], dice[4], dice[5], dice[6], dice[7]);
+    strcpy(ping->id, ROUTE_PING_ID);
+    *text_hex(ping->id + strlen(ROUTE_PING_ID), dice, sizeof dice) = '\0';
     buf_clear(&r->text);
     buf_puts(&r->text, body.at != NULL ? "<message" : "<iq type='get'");
     xmlout_attr(&r->text, "from", route_ping_sender(from, body.at != NULL, sender));
@@ -17782,7 +17790,7 @@ xe_timeout(struct xmppedge *e)
 
 /* ===========================================================================
  * [CONTROL] control_ status_   the control socket of a running instance, and what it tells
- * calls:  BASE BUF WHY JID MAP LOG LOOP TLS CONN CONFIG STREAM S2S TRUNK ROUTE EDGE
+ * calls:  BASE BUF WHY JID MAP LOOP TLS CONN CONFIG STREAM S2S TRUNK ROUTE EDGE
  *
  * A UNIX socket that only its user can open.  One line is one question, the answer ends with the
  * connection:
@@ -17830,28 +17838,6 @@ struct status {
 };
 
 static void
-status_json_text(struct status *w, struct xe_span s)
-{
-    static const char hex[] = "0123456789abcdef";
-    size_t i;
-    buf_putc(w->out, '"');
-    for (i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.at[i];
-        if (c == '"' || c == '\\') {
-            buf_putc(w->out, '\\');
-            buf_putc(w->out, (char)c);
-        } else if (c < 0x20) {
-            buf_puts(w->out, "\\u00");
-            buf_putc(w->out, hex[c >> 4]);
-            buf_putc(w->out, hex[c & 15]);
-        } else {
-            buf_putc(w->out, (char)c);
-        }
-    }
-    buf_putc(w->out, '"');
-}
-
-static void
 status_key(struct status *w, const char *key)
 {
     if (w->json) {
@@ -17873,7 +17859,7 @@ status_span(struct status *w, const char *key, struct xe_span value)
         return;
     status_key(w, key);
     if (w->json)
-        status_json_text(w, value);
+        buf_put_json(w->out, value, SIZE_MAX);
     else
         buf_put(w->out, value);
 }
@@ -18184,7 +18170,7 @@ control_answer_ping(struct control_client *c, enum xe_why why, struct xe_span wh
         buf_puts(&out, xe_why(why)->text);
         if (what.len > 0) {
             buf_puts(&out, ": ");
-            log_put_escaped(&out, span_make(what.at, what.len < 600 ? what.len : 600));
+            buf_put_escaped(&out, what, 600);
         }
         buf_putc(&out, '\n');
     }

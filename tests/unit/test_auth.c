@@ -51,7 +51,7 @@ a_raw_hmac_key_would_give_the_other_values(void **state)
             strlen(keys[i].secret), hash), 0);
         assert_int_equal(mbedtls_md_hmac(sha256, hash, 32, (unsigned char *)text, (size_t)n, mac),
             0);
-        dialback_put_hex(hex, mac, 32);
+        text_hex(hex, mac, 32);
         assert_int_equal(strncmp(hex, keys[i].wrong, 8), 0);
     }
 }
