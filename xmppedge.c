@@ -5591,18 +5591,18 @@ struct tls_shared {
 };
 
 struct tls_identity {
+    unsigned           refs;    /* first: see tls_hold() */
     mbedtls_x509_crt   chain;   /* own certificate first */
     mbedtls_pk_context key;
     struct tls_facts  *facts;   /* owned; names and dates of the own certificate */
-    unsigned           refs;
 };
 
 struct tls_trust {
+    unsigned         refs;      /* first */
     mbedtls_x509_crt authorities;
     mbedtls_x509_crl revoked;
     bool             has_revoked;
     unsigned         loaded;    /* certificates in it */
-    unsigned         refs;
 };
 
 /* mbed TLS keeps a client's certificate in its configuration: one of these per identity in use. */
@@ -5613,6 +5613,7 @@ struct tls_variant {
 };
 
 struct tls_profile {
+    unsigned            refs;      /* first */
     struct tls_shared  *shared;    /* borrowed, outlives everything */
     struct tls_trust   *trust;     /* held; NULL believes nobody */
     struct tls_variant *variants;  /* owned; made on first use, few */
@@ -5622,7 +5623,6 @@ struct tls_profile {
     bool                server;
     bool                with_12;
     bool                with_13;
-    unsigned            refs;
 };
 
 /* The identity for the name a client asked for; NULL for the session's own.  Borrowed: the
@@ -6076,20 +6076,30 @@ tls_chain_text(unsigned chain, char out[128])
     return out;
 }
 
-/* ---- identity: a certificate chain and its key ---- */
+/* ---- counted objects: the count is their first member ---- */
 
-static struct tls_identity *
-tls_identity_hold(struct tls_identity *id)
+/* One more reference to an object (may be NULL), which is returned. */
+static void *
+tls_hold(void *object)
 {
-    if (id != NULL)
-        id->refs++;
-    return id;
+    if (object != NULL)
+        ++*(unsigned *)object;
+    return object;
 }
+
+/* One less.  True when it was the last, and the object has to go. */
+static bool
+tls_let_go(void *object)
+{
+    return object != NULL && --*(unsigned *)object == 0;
+}
+
+/* ---- identity: a certificate chain and its key ---- */
 
 static void
 tls_identity_release(struct tls_identity *id)
 {
-    if (id == NULL || --id->refs > 0)
+    if (!tls_let_go(id))
         return;
     mbedtls_x509_crt_free(&id->chain);
     mbedtls_pk_free(&id->key);
@@ -6217,18 +6227,10 @@ fail:
 
 /* ---- trust: authorities and revocation lists ---- */
 
-static struct tls_trust *
-tls_trust_hold(struct tls_trust *trust)
-{
-    if (trust != NULL)
-        trust->refs++;
-    return trust;
-}
-
 static void
 tls_trust_release(struct tls_trust *trust)
 {
-    if (trust == NULL || --trust->refs > 0)
+    if (!tls_let_go(trust))
         return;
     mbedtls_x509_crt_free(&trust->authorities);
     mbedtls_x509_crl_free(&trust->revoked);
@@ -6408,14 +6410,6 @@ tls_profile_versions(struct tls_profile *p, const char *min_version, char err[TL
     return true;
 }
 
-static struct tls_profile *
-tls_profile_hold(struct tls_profile *p)
-{
-    if (p != NULL)
-        p->refs++;
-    return p;
-}
-
 static void
 tls_variant_free(struct tls_variant *v)
 {
@@ -6427,7 +6421,7 @@ tls_variant_free(struct tls_variant *v)
 static void
 tls_profile_release(struct tls_profile *p)
 {
-    if (p == NULL || --p->refs > 0)
+    if (!tls_let_go(p))
         return;
     while (p->variants != NULL) {
         struct tls_variant *v = p->variants;
@@ -6467,7 +6461,7 @@ tls_profile_new(struct tls_shared *shared, bool server, const struct tls_options
     p->keylog = -1;
     p->shared = shared;
     p->server = server;
-    p->trust = tls_trust_hold(trust);
+    p->trust = tls_hold(trust);
     for (i = 0; alpn != NULL && alpn[i] != NULL && i < TLS_ALPN_MAX; i++)
         p->alpn[i] = alpn[i];
     if (!tls_profile_versions(p, options->min_version, err))
@@ -6503,7 +6497,7 @@ tls_sni_arrived(void *user, mbedtls_ssl_context *ssl, const unsigned char *name,
     id = t->choose == NULL ? NULL : t->choose(t->user, text);
     if (id == NULL || t->chosen != NULL)   /* RFC 8446 4.1.4: a second ClientHello */
         return 0;
-    t->chosen = tls_identity_hold(id);
+    t->chosen = tls_hold(id);
     return mbedtls_ssl_set_hs_own_cert(ssl, &id->chain, &id->key);
 }
 
@@ -6556,7 +6550,7 @@ tls_variant_for(struct tls_profile *p, struct tls_identity *mine)
     if (v == NULL)
         return NULL;
     mbedtls_ssl_config_init(&v->conf);
-    v->identity = tls_identity_hold(mine);
+    v->identity = tls_hold(mine);
     if (!tls_variant_setup(p, v)) {
         tls_variant_free(v);
         return NULL;
@@ -6649,7 +6643,7 @@ tls_new(struct tls_profile *profile, struct tls_identity *mine, const char *sni,
     struct tls *t = v == NULL ? NULL : calloc(1, sizeof *t);
     if (t == NULL)
         return NULL;
-    t->profile = tls_profile_hold(profile);
+    t->profile = tls_hold(profile);
     t->fd = fd;
     t->choose = choose;
     t->user = user;
@@ -7150,20 +7144,28 @@ conn_enter(struct conn *c, enum conn_state next)
     c->state = next;
 }
 
+/* The text of an address without its port, "192.0.2.1" or "2001:db8::1". */
+static const char *
+conn_host_text(const struct sockaddr_storage *a, char out[80])
+{
+    const void *ip = a->ss_family == AF_INET6
+        ? (const void *)&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr
+        : (const void *)&((const struct sockaddr_in *)(const void *)a)->sin_addr;
+    return inet_ntop(a->ss_family, ip, out, 80) != NULL ? out : strcpy(out, "?");
+}
+
 /* The text of an address, "192.0.2.1:5269" or "[2001:db8::1]:5269". */
 static const char *
 conn_address_text(const struct sockaddr_storage *a, char out[80])
 {
-    char ip[INET6_ADDRSTRLEN] = "?";
-    if (a->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)a;
-        inet_ntop(AF_INET6, &in6->sin6_addr, ip, sizeof ip);
-        snprintf(out, 80, "[%s]:%u", ip, (unsigned)ntohs(in6->sin6_port));
-    } else {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)a;
-        inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
-        snprintf(out, 80, "%s:%u", ip, (unsigned)ntohs(in->sin_port));
-    }
+    char host[80];
+    conn_host_text(a, host);
+    if (a->ss_family == AF_INET6)
+        snprintf(out, 80, "[%.60s]:%u", host,
+            (unsigned)ntohs(((const struct sockaddr_in6 *)(const void *)a)->sin6_port));
+    else
+        snprintf(out, 80, "%.60s:%u", host,
+            (unsigned)ntohs(((const struct sockaddr_in *)(const void *)a)->sin_port));
     return out;
 }
 
@@ -12028,7 +12030,7 @@ ports_print(const struct config *c, enum ports_format format, struct buf *out, s
 
 /* ===========================================================================
  * [STREAM] stream_       one XML stream over one connection (RFC 6120 4)
- * calls:  BASE BUF WHY XML ELEM MAP LOG LOOP TLS CONN CONFIG
+ * calls:  BASE BUF WHY XML ELEM MAP LOG LOOP TLS CONN AUTH CONFIG
  *
  *                stream_start()
  *                     |
@@ -12198,6 +12200,19 @@ stream_send_text(struct stream *s)
 {
     struct buf *text = &s->shared->text;
     return !text->failed && stream_send(s, buf_span(text));
+}
+
+/* SASL EXTERNAL, with the domain that we claim. */
+static bool
+stream_send_auth(struct stream *s, struct xe_span domain)
+{
+    struct buf *t = stream_text(s);
+    char claim[SASL_TEXT_MAX];
+    sasl_external_encode(domain, claim, sizeof claim);
+    buf_puts(t, "<auth xmlns='" STREAM_NS_SASL "' mechanism='EXTERNAL'>");
+    buf_puts(t, claim);
+    buf_puts(t, "</auth>");
+    return stream_send_text(s);
 }
 
 static bool
@@ -13501,16 +13516,9 @@ s2s_send_verify(struct s2s *s)
 static void
 s2s_send_auth(struct s2s *s)
 {
-    char authzid[S2S_DOMAIN_MAX * 2];
-    struct buf *t;
-    sasl_external_encode(span_of(s->local), authzid, sizeof authzid);
-    t = stream_text(&s->stream);
-    buf_puts(t, "<auth xmlns='" STREAM_NS_SASL "' mechanism='EXTERNAL'>");
-    buf_puts(t, authzid);
-    buf_puts(t, "</auth>");
     s->tried_sasl = true;
     s2s_enter(s, S2S_AUTH);
-    stream_send_text(&s->stream);
+    stream_send_auth(&s->stream, span_of(s->local));
 }
 
 /* The connection may carry the stanzas of its pair. */
@@ -14924,17 +14932,10 @@ trunk_gateway_header(struct stream *stream, const struct xe_xml_event *e)
 static void
 trunk_gateway_features(struct trunk *t)
 {
-    struct trunk_service *v = t->service;
-    char authzid[TRUNK_NAME_MAX * 2];
     struct buf *text;
     size_t i;
     if (!t->authenticated) {
-        sasl_external_encode(v->config->name, authzid, sizeof authzid);
-        text = stream_text(&t->stream);
-        buf_puts(text, "<auth xmlns='" STREAM_NS_SASL "' mechanism='EXTERNAL'>");
-        buf_puts(text, authzid);
-        buf_puts(text, "</auth>");
-        stream_send_text(&t->stream);
+        stream_send_auth(&t->stream, t->service->config->name);
         trunk_enter(t, TRUNK_AUTH);
         return;
     }
@@ -15330,17 +15331,11 @@ static void
 route_terms_of_inner(const struct config_inner *inner, struct s2s_terms *terms)
 {
     char text[80];
-    char *end;
     terms->tls = inner->tls;
     terms->sasl = POLICY_NOT_SUPPORTED;
     terms->methods = inner->row->methods;
     terms->keepalive = true;
-    conn_address_text(&inner->address.sa, text);
-    end = strrchr(text, ':');
-    *end = '\0';
-    if (text[0] == '[')
-        *strrchr(text, ']') = '\0';
-    snprintf(terms->route, sizeof terms->route, "%s", text[0] == '[' ? text + 1 : text);
+    snprintf(terms->route, sizeof terms->route, "%s", conn_host_text(&inner->address.sa, text));
     terms->route_port = inner->address.port;
     terms->route_tls = false;
 }
@@ -15418,12 +15413,9 @@ static void
 route_source_key(const struct sockaddr_storage *from, char key[80])
 {
     struct sockaddr_storage net = *from;
-    char *port;
     if (from->ss_family == AF_INET6)
         memset(((struct sockaddr_in6 *)(void *)&net)->sin6_addr.s6_addr + 8, 0, 8);
-    conn_address_text(&net, key);
-    port = strrchr(key, ':');
-    *port = '\0';
+    conn_host_text(&net, key);
 }
 
 /* Forget the sources that have no connection and were last seen `idle` ms ago: by then their bucket
@@ -17181,10 +17173,7 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
     struct conn *c;
     struct buf *t = &e->shared.text;
     char at[80];
-    char *port;
-    conn_address_text(from, at);
-    port = strrchr(at, ':');
-    *port = '\0';
+    conn_host_text(from, at);
     e->route.refusals[why]++;
     if (log_begin(&e->log, LOG_WARN, "connection-refused", span_of(at))) {
         log_text(&e->log, "source", at);
@@ -17316,14 +17305,8 @@ edge_open_dns(struct xmppedge *e)
     char text[80];
     size_t i;
     for (i = 0; i < e->config->nresolvers && i < DNS_SERVERS_MAX; i++) {
-        char *port;
-        conn_address_text(&e->config->resolvers[i].address.sa, text);
-        port = strrchr(text, ':');
-        *port = '\0';
-        if (text[0] == '[')
-            *strrchr(text, ']') = '\0';
         snprintf(options.servers[i].address, sizeof options.servers[i].address, "%.63s",
-            text[0] == '[' ? text + 1 : text);
+            conn_host_text(&e->config->resolvers[i].address.sa, text));
         options.servers[i].port = e->config->resolvers[i].address.port;
         options.nservers = i + 1;
     }
