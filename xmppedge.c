@@ -13228,20 +13228,35 @@ s2s_dialback_allowed(const struct s2s *s, unsigned methods)
     return policy_allows_dialback(methods, stream_is_secure(&s->stream));
 }
 
+/* May TLS still begin on this stream? */
+static bool
+s2s_tls_possible(const struct s2s *s)
+{
+    const struct s2s_service *v = s->service;
+    return !stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED
+        && (s->kind == S2S_IN ? v->server_tls : v->client_tls) != NULL;
+}
+
+/* Is TLS required between two domains, and this stream does not have it? */
+static bool
+s2s_tls_missing(const struct s2s *s, const struct s2s_terms *terms)
+{
+    return terms->tls == POLICY_REQUIRED && !stream_is_secure(&s->stream);
+}
+
 /* ---- accepted connections ---- */
 
 static void
 s2s_send_features(struct s2s *s)
 {
-    bool secure = stream_is_secure(&s->stream);
     struct buf *t = stream_text(&s->stream);
     buf_puts(t, "<stream:features>");
-    if (!secure && s->terms.tls != POLICY_NOT_SUPPORTED && s->service->server_tls != NULL)
-        buf_puts(t, s->terms.tls == POLICY_REQUIRED
+    if (s2s_tls_possible(s))
+        buf_puts(t, s2s_tls_missing(s, &s->terms)
             ? "<starttls xmlns='" STREAM_NS_TLS "'><required/></starttls>"
             : "<starttls xmlns='" STREAM_NS_TLS "'/>");
-    if (!s->authenticated && s->cert_why == XE_WHY_NONE && policy_allows_sasl(s->terms.methods,
-        secure))
+    if (!s->authenticated && s->cert_why == XE_WHY_NONE
+        && policy_allows_sasl(s->terms.methods, stream_is_secure(&s->stream)))
         buf_puts(t, "<mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
             "</mechanisms>");
     if (s2s_dialback_allowed(s, s->terms.methods))
@@ -13283,15 +13298,14 @@ s2s_in_addresses(struct s2s *s, const struct xe_xml_event *e)
 static enum xe_why
 s2s_in_hopeless(const struct s2s *s)
 {
-    bool secure = stream_is_secure(&s->stream);
     bool external = s->stream.version_1 && s->terms.methods & POLICY_SASL_TLS;
     if (s->authenticated || s->npairs > 0 || s2s_dialback_allowed(s, s->terms.methods))
         return XE_WHY_NONE;
-    if (!secure)
-        return !s->stream.version_1 || s->terms.tls == POLICY_NOT_SUPPORTED
-            ? s->terms.tls == POLICY_REQUIRED ? XE_WHY_TLS_REQUIRED : XE_WHY_BAD_VERSION
-                : XE_WHY_NONE;
-    return external ? s->cert_why : XE_WHY_NO_METHOD;
+    if (stream_is_secure(&s->stream))
+        return external ? s->cert_why : XE_WHY_NO_METHOD;
+    if (s->stream.version_1 && s->terms.tls != POLICY_NOT_SUPPORTED)
+        return XE_WHY_NONE;
+    return s2s_tls_missing(s, &s->terms) ? XE_WHY_TLS_REQUIRED : XE_WHY_BAD_VERSION;
 }
 
 static void
@@ -13322,9 +13336,7 @@ s2s_in_starttls(struct s2s *s, const struct xe_xml_event *e)
     struct tls *tls = NULL;
     (void)e;
     /* a question about a key that was shown in the clear must not be answered inside TLS */
-    if (!stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED
-        && s->state == S2S_ACCEPTED
-        && s->npairs == 0)
+    if (s2s_tls_possible(s) && s->state == S2S_ACCEPTED && s->npairs == 0)
         tls = s2s_new_tls(s);
     if (tls == NULL) {
         stream_send(&s->stream, span_of("<failure xmlns='" STREAM_NS_TLS "'/></stream:stream>"));
@@ -13415,7 +13427,7 @@ s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
     enum xe_why why = s->service->events->admit(s->service->user, remote, local, terms);
     if (why != XE_WHY_NONE)
         return why;
-    if (!stream_is_secure(&s->stream) && terms->tls == POLICY_REQUIRED)
+    if (s2s_tls_missing(s, terms))
         return XE_WHY_TLS_REQUIRED;
     if (!s2s_dialback_allowed(s, terms->methods))
         return XE_WHY_DIALBACK_OFF;
@@ -13548,18 +13560,19 @@ s2s_out_dialback_or(struct s2s *s, enum xe_why why)
     s2s_send_dialback(s);
 }
 
-/* TLS is settled; prove who we are, or ask what we came to ask.  `external`: the peer offers it. */
+/* There will be no more TLS than there is: prove who we are, or ask what we came to ask.
+ * `external`: the peer offers it. */
 static void
 s2s_out_authenticate(struct s2s *s, bool external)
 {
     bool trusted = s->cert_why == XE_WHY_NONE;
-    if (s->kind == S2S_VERIFY) {
+    if (s2s_tls_missing(s, &s->terms)) {
+        s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
+    } else if (s->kind == S2S_VERIFY) {
         s2s_send_verify(s);
     } else if (external && trusted && !s->tried_sasl
         && policy_allows_sasl(s->terms.methods, stream_is_secure(&s->stream))) {
         s2s_send_auth(s);
-    } else if (!stream_is_secure(&s->stream) && s->terms.tls == POLICY_REQUIRED) {
-        s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
     } else {
         s2s_out_dialback_or(s, s->tried_sasl ? XE_WHY_SASL_REFUSED : !trusted
             && stream_is_secure(&s->stream) ? s->cert_why : XE_WHY_NO_METHOD);
@@ -13590,12 +13603,9 @@ s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
     elem_free(features);
     if (s->authenticated) {
         s2s_become_ready(s, "sasl-external");
-    } else if (starttls && !stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED
-        && s->service->client_tls != NULL) {
+    } else if (starttls && s2s_tls_possible(s)) {
         s2s_enter(s, S2S_STARTTLS);
         stream_send(&s->stream, span_of("<starttls xmlns='" STREAM_NS_TLS "'/>"));
-    } else if (!stream_is_secure(&s->stream) && s->terms.tls == POLICY_REQUIRED) {
-        s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
     } else {
         s2s_out_authenticate(s, external);
     }
@@ -13607,13 +13617,8 @@ s2s_out_header(struct s2s *s, const struct xe_xml_event *e)
     (void)e;
     s2s_judge(s);
     s2s_enter(s, S2S_FEATURES);
-    if (s->stream.version_1)
-        return;
-    if (s->terms.tls == POLICY_REQUIRED && !stream_is_secure(&s->stream))
-        s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
-    else
-        s2s_out_authenticate(s, false);   /* before XMPP 1.0 there are no features (RFC 6120
-                                           * 4.7.5) */
+    if (!s->stream.version_1)
+        s2s_out_authenticate(s, false);   /* before 1.0 there are no features (RFC 6120 4.7.5) */
 }
 
 static void
