@@ -49,7 +49,6 @@
  *  Program: puts it together
  *   [EDGE]    edge_ xe_         one running instance: start, reload, drain, stop
  *   [CONTROL] control_ status_  the control socket of a running instance, and what it tells
- *   [DEMO]    demo_             a partner, an edge and a gateway on this machine, talking
  *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
  *   [MAIN]    main_ main        commands, signals, exit codes
  *
@@ -6996,19 +6995,18 @@ tls_mint_sign(struct tls_shared *shared, struct tls_mint *m, struct tls_identity
 }
 
 /* Make a key and its certificate for the domain `name`, signed by `authority`, and good for `days`
- * unless that one ends before.  Without one it is an authority itself, of any name.  NULL and `err`
- * on failure; tls_mint_free() frees it. */
+ * unless that one ends before.  Without one it is an authority itself, of any name.  A name has at
+ * most TLS_MINT_NAME_MAX bytes.  NULL and `err` on failure; tls_mint_free() frees it. */
 static struct tls_mint *
 tls_mint_new(struct tls_shared *shared, const char *name, int days, struct tls_identity *authority,
     char err[TLS_ERROR_MAX])
 {
     struct tls_mint *m = calloc(1, sizeof *m);
     int code;
-    if (m == NULL || strlen(name) > TLS_MINT_NAME_MAX
-        || (authority != NULL && !authority->chain.TLS_FIELD(ca_istrue))) {
-        snprintf(err, TLS_ERROR_MAX, m == NULL ? "out of memory"
-            : strlen(name) > TLS_MINT_NAME_MAX ? "the name is too long"
-            : "its certificate is not that of an authority");
+    assert(strlen(name) <= TLS_MINT_NAME_MAX);
+    if (m == NULL || (authority != NULL && !authority->chain.TLS_FIELD(ca_istrue))) {
+        snprintf(err, TLS_ERROR_MAX,
+            m == NULL ? "out of memory" : "what would sign it is not an authority");
         free(m);
         return NULL;
     }
@@ -18202,16 +18200,6 @@ control_ping(struct control_client *c, struct xe_span domain, struct xe_span bod
 }
 
 static void
-control_message(struct control_client *c, struct xe_span rest)
-{
-    size_t space = span_find(rest, ' ');
-    struct xe_span text = span_of("hello across the border");
-    if (space < rest.len)
-        text = span_make(rest.at + space + 1, rest.len - space - 1);
-    control_ping(c, span_make(rest.at, space), text);
-}
-
-static void
 control_status(struct control_client *c, bool json)
 {
     struct buf out = { .max = CONTROL_ANSWER_MAX };
@@ -18245,7 +18233,7 @@ control_command(struct control_client *c, struct xe_span line)
     } else if (span_is(word, "ping")) {
         control_ping(c, rest, span_make(NULL, 0));
     } else if (span_is(word, "message")) {
-        control_message(c, rest);
+        control_ping(c, rest, span_of("hello across the border"));
     } else if (span_is(word, "reload")) {
         control_reload(c);
     } else if (span_is(word, "stop")) {
@@ -18457,1015 +18445,6 @@ control_ask(const char *path, const char *question, const char *argument, struct
 #ifndef XMPPEDGE_NO_MAIN
 
 /* ===========================================================================
- * [DEMO]  demo_          a partner, an edge and a gateway on this machine, talking
- * calls:  BASE BUF TLS CONN CONTROL
- *
- *   partner                    our edge                                 our gateway
- *   fabrikam.example           edge01.corp.example                      fe01.corp.example
- *   echo domain --- row 1 ---> external:5269
- *         :5269 <--- row 2 --- external   internal:23456 <--- row 3 --- echo domain corp.example
- *
- * Three processes of the real service, made by fork(), with certificates made on the spot in a
- * directory that is removed at the end.  There is no DNS: each partner entry has a static route.
- * They are asked over their control sockets, as `status` and `ping` do.  Nothing is taken for
- * granted: what is printed is what the processes answered, and a connection counts only when both
- * of its ends report the same two addresses.
- *
- * No child outlives the demo: each holds the reading end of a pipe whose writing end only this
- * process has, and stops at its end of file, however this process has ended.
- * ======================================================================== */
-
-#include <dirent.h>
-#include <sys/wait.h>
-
-#define DEMO_PARTNER_DOMAIN "fabrikam.example"
-#define DEMO_INNER_DOMAIN   "corp.example"
-#define DEMO_PARTNER_NAME   "xmpp.fabrikam.example"
-#define DEMO_EDGE_NAME      "edge01.corp.example"
-#define DEMO_GATEWAY_NAME   "fe01.corp.example"
-
-#define DEMO_S2S_PORT   5269
-#define DEMO_TRUNK_PORT 23456
-#define DEMO_DIR_MAX    64       /* bytes of the directory; a socket's path must fit sun_path */
-#define DEMO_PATH_MAX   104      /* bytes of the path of a file in it, NUL included */
-#define DEMO_NETS       16       /* groups of addresses that are tried */
-#define DEMO_STANZAS    4        /* each way: ping, message, and answers to the other side's */
-#define DEMO_POLL_MS    5        /* how often something awaited is looked at */
-#define DEMO_READY_MS   5000     /* a process answers, the trunk is up */
-#define DEMO_STOP_MS    8000     /* a process ends after SIGTERM: drain-time and a little */
-#define DEMO_ALARM_S    20       /* everything up to the port table */
-
-/* What `xmppedge run FILE` does, until `lifeline` says end of file; the exit code. */
-typedef int demo_serve(const char *file, int lifeline);
-
-enum demo_who { DEMO_PARTNER, DEMO_EDGE, DEMO_GATEWAY, DEMO_PROCESSES };
-
-enum demo_place {
-    DEMO_AT_PARTNER, DEMO_AT_EXTERNAL, DEMO_AT_INTERNAL, DEMO_AT_GATEWAY, DEMO_PLACES
-};
-
-struct demo {
-    demo_serve *serve;                    /* of the section below */
-    char        dir[DEMO_DIR_MAX];        /* "" before it is made */
-    char        at[DEMO_PLACES][80];      /* "address:port" of each listener */
-    pid_t       pids[DEMO_PROCESSES];     /* 0: not running */
-    struct buf  status[DEMO_PROCESSES];   /* what `status json` has answered last */
-    int         lifeline[2];              /* the pipe */
-    char        token[20];                /* drawn by lot; part of the messages */
-    char        error[1024];              /* what went wrong, one sentence; "" so far nothing */
-};
-
-static const char *const demo_names[DEMO_PROCESSES] = { "partner", "edge", "gateway" };
-
-/* The signal that arrived last; the handler's only memory. */
-static volatile sig_atomic_t demo_signal;
-
-/* ---- small things ---- */
-
-static int64_t
-demo_clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* Remember the first thing that went wrong; always false. */
-static bool
-demo_fail(struct demo *d, const char *what, const char *detail)
-{
-    if (d->error[0] == '\0')
-        snprintf(d->error, sizeof d->error, "%s%s%.700s", what, detail[0] == '\0' ? "" : ": ",
-            detail);
-    return false;
-}
-
-static const char *
-demo_path(const struct demo *d, const char *name, const char *suffix, char path[DEMO_PATH_MAX])
-{
-    snprintf(path, DEMO_PATH_MAX, "%s/%.20s%.10s", d->dir, name, suffix);
-    return path;
-}
-
-static bool
-demo_write_file(struct demo *d, const char *name, const char *suffix, struct xe_span text)
-{
-    char path[DEMO_PATH_MAX];
-    int fd = open(demo_path(d, name, suffix, path), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool ok = fd >= 0 && write(fd, text.at, text.len) == (ssize_t)text.len;
-    if (fd >= 0)
-        ok = close(fd) == 0 && ok;
-    return ok || demo_fail(d, path, strerror(errno));
-}
-
-/* ---- signals ---- */
-
-/* The alarm repeats itself: the first one might arrive just before a call that waits. */
-static void
-demo_on_signal(int number)
-{
-    demo_signal = number;
-    if (number == SIGALRM)
-        alarm(1);
-}
-
-static void
-demo_set_signals(void (*handler)(int))
-{
-    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGALRM };
-    struct sigaction act;
-    size_t i;
-    memset(&act, 0, sizeof act);
-    sigemptyset(&act.sa_mask);
-    act.sa_handler = handler;
-    for (i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        sigaction(numbers[i], &act, NULL);   /* no SA_RESTART: whatever waits has to return */
-    act.sa_handler = SIG_IGN;
-    sigaction(SIGPIPE, &act, NULL);
-}
-
-/* Whether to go on; if not, d->error says why. */
-static bool
-demo_may_go_on(struct demo *d)
-{
-    if (demo_signal == SIGALRM)
-        return demo_fail(d, "it has taken too long", "");
-    return demo_signal == 0 || demo_fail(d, "it was interrupted", "");
-}
-
-static void
-demo_pause(void)
-{
-    struct timespec t = { 0, DEMO_POLL_MS * 1000000L };
-    nanosleep(&t, NULL);
-}
-
-/* ---- the directory ---- */
-
-static bool
-demo_make_dir(struct demo *d)
-{
-    const char *tmp = getenv("TMPDIR");
-    if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > DEMO_DIR_MAX - 24)
-        tmp = "/tmp";
-    snprintf(d->dir, sizeof d->dir, "%s/xmppedge-demo.XXXXXX", tmp);
-    if (mkdtemp(d->dir) != NULL)
-        return true;
-    d->dir[0] = '\0';
-    return demo_fail(d, tmp, strerror(errno));
-}
-
-/* It holds plain files and sockets only. */
-static void
-demo_remove_dir(const struct demo *d)
-{
-    DIR *dir = d->dir[0] == '\0' ? NULL : opendir(d->dir);
-    struct dirent *entry;
-    char path[DEMO_PATH_MAX];
-    if (dir == NULL)
-        return;
-    while ((entry = readdir(dir)) != NULL)
-        if (entry->d_name[0] != '.')
-            unlink(demo_path(d, entry->d_name, "", path));
-    closedir(dir);
-    rmdir(d->dir);
-}
-
-/* ---- addresses ----
- *
- * Addresses are taken from 127.0.0.0/8 by the number of this process, so that two demos at a time
- * do not meet; where only 127.0.0.1 exists, or the standard ports are taken, any free port will
- * do. */
-
-enum demo_plan { DEMO_STANDARD, DEMO_OTHER_PORTS, DEMO_ONE_ADDRESS, DEMO_PLANS };
-
-/* Listen to see whether it can be done; port 0 is any free one, written back. */
-static int
-demo_try_address(struct sockaddr_storage *at)
-{
-    struct sockaddr *sa = (struct sockaddr *)(void *)at;
-    socklen_t len = sizeof(struct sockaddr_in);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    int on = 1;
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, sa, len) == 0 && listen(fd, 1) == 0 && getsockname(fd, sa, &len) == 0)
-        return fd;
-    close(fd);
-    return -1;
-}
-
-/* All four listeners at once, or none. */
-static bool
-demo_try_addresses(struct demo *d, enum demo_plan plan, unsigned net)
-{
-    int fds[DEMO_PLACES];
-    int made = 0;
-    bool ok;
-    while (made < DEMO_PLACES) {
-        struct sockaddr_storage at;
-        struct sockaddr_in *in = (struct sockaddr_in *)(void *)&at;
-        uint32_t host = (64 + net / 250 % 128) << 16 | (1 + net % 250) << 8 | (unsigned)(made + 1);
-        memset(&at, 0, sizeof at);
-        in->sin_family = AF_INET;
-        in->sin_addr.s_addr = htonl(127u << 24 | (plan == DEMO_ONE_ADDRESS ? 1u : host));
-        if (plan == DEMO_STANDARD)
-            in->sin_port = htons(made == DEMO_AT_INTERNAL ? DEMO_TRUNK_PORT : DEMO_S2S_PORT);
-        fds[made] = demo_try_address(&at);
-        if (fds[made] < 0)
-            break;
-        conn_address_text(&at, d->at[made]);
-        made++;
-    }
-    ok = made == DEMO_PLACES;
-    while (made > 0)
-        close(fds[--made]);
-    return ok;
-}
-
-static bool
-demo_choose_addresses(struct demo *d)
-{
-    static const char *const remarks[DEMO_PLANS] = { "",
-        "The standard ports are in use on this machine: other free ones take their place.\n",
-        "This machine has one loopback address: free ports take the place of standard ones.\n" };
-    unsigned i;
-    int plan;
-    for (plan = 0; plan < DEMO_PLANS; plan++)
-        for (i = 0; i < DEMO_NETS; i++)
-            if (demo_try_addresses(d, (enum demo_plan)plan, (unsigned)getpid() + i * 7919u)) {
-                fputs(remarks[plan], stdout);
-                return true;
-            }
-    return demo_fail(d, "no loopback address to listen on", strerror(errno));
-}
-
-/* ---- certificates and configurations ---- */
-
-struct demo_certificate {
-    const char *name;        /* domain, or name of an authority */
-    const char *file;        /* without suffix */
-    const char *authority;   /* file of it; NULL: it is one itself */
-};
-
-static const struct demo_certificate demo_certificates[] = {
-    { "xmppedge demo public authority",   "public-ca",   NULL },
-    { "xmppedge demo internal authority", "internal-ca", NULL },
-    { DEMO_PARTNER_DOMAIN, "fabrikam", "public-ca" },
-    { DEMO_INNER_DOMAIN,   "corp",     "public-ca" },
-    { DEMO_EDGE_NAME,      "edge01",   "internal-ca" },
-    { DEMO_GATEWAY_NAME,   "fe01",     "internal-ca" } };
-
-static bool
-demo_make_certificate(struct demo *d, struct tls_shared *tls, const struct demo_certificate *c)
-{
-    char cert[DEMO_PATH_MAX];
-    char key[DEMO_PATH_MAX];
-    char err[TLS_ERROR_MAX];
-    struct tls_identity *ca = NULL;
-    struct tls_mint *m;
-    bool ok;
-    if (c->authority != NULL)
-        ca = tls_identity_load(tls, demo_path(d, c->authority, ".pem", cert),
-            demo_path(d, c->authority, ".key", key), err);
-    m = c->authority != NULL && ca == NULL ? NULL : tls_mint_new(tls, c->name, 7, ca, err);
-    ok = m != NULL ? demo_write_file(d, c->file, ".pem", span_of(m->certificate))
-        && demo_write_file(d, c->file, ".key", span_of(m->private_key))
-        : demo_fail(d, c->name, err);
-    tls_mint_free(m);
-    tls_identity_release(ca);
-    return ok;
-}
-
-/* A dialback secret; also the token of this demo's messages. */
-static bool
-demo_make_secret(struct demo *d, struct tls_shared *tls, const char *file)
-{
-    unsigned char dice[16];
-    char text[2 * sizeof dice + 1];
-    size_t i;
-    if (!tls_random(tls, dice, sizeof dice))
-        return demo_fail(d, "no random numbers", "");
-    for (i = 0; i < sizeof dice; i++)
-        snprintf(text + 2 * i, 3, "%02x", dice[i]);
-    return demo_write_file(d, file, ".secret", span_of(text))
-        && tls_random(tls, dice, 4) && snprintf(d->token, sizeof d->token, "%02x%02x%02x%02x",
-            dice[0], dice[1], dice[2], dice[3]) > 0;
-}
-
-static bool
-demo_make_secrets(struct demo *d)
-{
-    char err[TLS_ERROR_MAX];
-    struct tls_shared *tls = tls_shared_open(err);
-    size_t i;
-    bool ok = tls != NULL || demo_fail(d, "TLS", err);
-    for (i = 0; ok && i < sizeof demo_certificates / sizeof *demo_certificates; i++)
-        ok = demo_make_certificate(d, tls, &demo_certificates[i]);
-    ok = ok && demo_make_secret(d, tls, "partner") && demo_make_secret(d, tls, "edge");
-    if (tls != NULL)
-        tls_shared_close(tls);
-    return ok;
-}
-
-/* ` address="127.1.2.3" port="5269"` of a listener. */
-static void
-demo_put_address(const struct demo *d, struct buf *out, enum demo_place place)
-{
-    const char *at = d->at[place];
-    const char *colon = strrchr(at, ':');
-    buf_puts(out, " address=\"");
-    buf_put(out, span_make(at, (size_t)(colon - at)));
-    buf_puts(out, "\" port=\"");
-    buf_puts(out, colon + 1);
-    buf_puts(out, "\"");
-}
-
-/* The only partner; there is no DNS here, so the way to it is fixed. */
-static void
-demo_put_partner(const struct demo *d, struct buf *out, const char *domain, enum demo_place place)
-{
-    buf_puts(out, "  <partners>\n    <partner domain=\"");
-    buf_puts(out, domain);
-    buf_puts(out, "\" tls=\"required\" sasl=\"required\" dialback=\"false\" proxy=\"");
-    buf_puts(out, d->at[place]);
-    buf_puts(out, "\"/>\n  </partners>\n");
-}
-
-static void
-demo_put_config_partner(const struct demo *d, struct buf *out)
-{
-    buf_puts(out, "<!-- Somebody else's server.  It is a node of the role edge without an inside:\n"
-        "     it answers for its domain itself, with echoes. -->\n"
-        "<xmppedge role=\"edge\" name=\"" DEMO_PARTNER_NAME "\">\n  <external");
-    demo_put_address(d, out, DEMO_AT_PARTNER);
-    buf_puts(out, "/>\n"
-        "  <echo domain=\"" DEMO_PARTNER_DOMAIN "\">\n"
-        "    <certificate chain=\"fabrikam.pem\" key=\"fabrikam.key\"/>\n"
-        "  </echo>\n"
-        "  <trust ca=\"public-ca.pem\"/>\n"
-        "  <dialback secret-file=\"partner.secret\"/>\n");
-    demo_put_partner(d, out, DEMO_INNER_DOMAIN, DEMO_AT_EXTERNAL);
-    buf_puts(out, "  <control socket=\"partner.sock\"/>\n</xmppedge>\n");
-}
-
-static void
-demo_put_config_edge(const struct demo *d, struct buf *out)
-{
-    buf_puts(out, "<!-- Our edge: rows 1 and 2 of the port table at the external address, row 3\n"
-        "     at the internal one. -->\n"
-        "<xmppedge role=\"edge\" name=\"" DEMO_EDGE_NAME "\">\n  <external");
-    demo_put_address(d, out, DEMO_AT_EXTERNAL);
-    buf_puts(out, "/>\n  <internal");
-    demo_put_address(d, out, DEMO_AT_INTERNAL);
-    buf_puts(out, ">\n"
-        "    <certificate chain=\"edge01.pem\" key=\"edge01.key\"/>\n"
-        "    <trust ca=\"internal-ca.pem\"/>\n"
-        "    <gateway name=\"" DEMO_GATEWAY_NAME "\"/>\n"
-        "  </internal>\n"
-        "  <domain name=\"" DEMO_INNER_DOMAIN "\">\n"
-        "    <certificate chain=\"corp.pem\" key=\"corp.key\"/>\n"
-        "  </domain>\n"
-        "  <trust ca=\"public-ca.pem\"/>\n"
-        "  <dialback secret-file=\"edge.secret\"/>\n");
-    demo_put_partner(d, out, DEMO_PARTNER_DOMAIN, DEMO_AT_PARTNER);
-    buf_puts(out, "  <control socket=\"edge.sock\"/>\n</xmppedge>\n");
-}
-
-static void
-demo_put_config_gateway(const struct demo *d, struct buf *out)
-{
-    buf_puts(out, "<!-- Our gateway.  An echo domain takes the place of the inner server. -->\n"
-        "<xmppedge role=\"gateway\" name=\"" DEMO_GATEWAY_NAME "\">\n"
-        "  <edge name=\"" DEMO_EDGE_NAME "\"");
-    demo_put_address(d, out, DEMO_AT_INTERNAL);
-    buf_puts(out, "/>\n"
-        "  <certificate chain=\"fe01.pem\" key=\"fe01.key\"/>\n"
-        "  <trust ca=\"internal-ca.pem\"/>\n"
-        "  <listen");
-    demo_put_address(d, out, DEMO_AT_GATEWAY);
-    buf_puts(out, "/>\n"
-        "  <echo domain=\"" DEMO_INNER_DOMAIN "\"/>\n"
-        "  <control socket=\"gateway.sock\"/>\n"
-        "</xmppedge>\n");
-}
-
-static bool
-demo_write_configs(struct demo *d)
-{
-    static void (*const puts[DEMO_PROCESSES])(const struct demo *, struct buf *) = {
-        demo_put_config_partner, demo_put_config_edge, demo_put_config_gateway };
-    bool ok = true;
-    int who;
-    for (who = 0; ok && who < DEMO_PROCESSES; who++) {
-        struct buf text = { .max = 8192 };
-        puts[who](d, &text);
-        ok = text.failed ? demo_fail(d, "out of memory", "")
-            : demo_write_file(d, demo_names[who], ".xml", buf_span(&text));
-        buf_free(&text);
-    }
-    return ok;
-}
-
-/* ---- processes ---- */
-
-/* The child: its log is a file, its life hangs on the pipe. */
-static void
-demo_child(struct demo *d, enum demo_who who)
-{
-    char path[DEMO_PATH_MAX];
-    int fd = open(demo_path(d, demo_names[who], ".log", path), O_WRONLY | O_CREAT | O_APPEND, 0600);
-    demo_set_signals(SIG_DFL);
-    alarm(0);
-    close(d->lifeline[1]);
-    if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
-        exit(1);
-    close(fd);
-    exit(d->serve(demo_path(d, demo_names[who], ".xml", path), d->lifeline[0]));
-}
-
-static bool
-demo_start(struct demo *d, enum demo_who who)
-{
-    pid_t pid;
-    fflush(NULL);   /* or the child would print it again */
-    pid = fork();
-    if (pid < 0)
-        return demo_fail(d, "no new process", strerror(errno));
-    if (pid == 0)
-        demo_child(d, who);
-    d->pids[who] = pid;
-    return true;
-}
-
-/* Whether the process has ended; an unasked-for end is an error. */
-static bool
-demo_has_ended(struct demo *d, enum demo_who who)
-{
-    int status;
-    char what[64];
-    if (d->pids[who] == 0 || waitpid(d->pids[who], &status, WNOHANG) != d->pids[who])
-        return d->pids[who] == 0;
-    d->pids[who] = 0;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-        snprintf(what, sizeof what, "the %s has ended with %s %d", demo_names[who],
-            WIFEXITED(status) ? "exit code" : "signal",
-            WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-        demo_fail(d, what, "");
-    }
-    return true;
-}
-
-static void
-demo_kill_all(const struct demo *d, int number)
-{
-    int who;
-    for (who = 0; who < DEMO_PROCESSES; who++)
-        if (d->pids[who] > 0)
-            kill(d->pids[who], number);
-}
-
-/* End all three, by their numbers, and see them gone. */
-static void
-demo_stop_all(struct demo *d)
-{
-    int64_t until = demo_clock_ms() + DEMO_STOP_MS;
-    int who;
-    demo_kill_all(d, SIGTERM);
-    for (who = 0; who < DEMO_PROCESSES; who++)
-        while (!demo_has_ended(d, (enum demo_who)who)) {
-            if (demo_clock_ms() >= until) {
-                demo_fail(d, "a process would not end", demo_names[who]);
-                demo_kill_all(d, SIGKILL);
-                until += DEMO_STOP_MS;
-            }
-            demo_pause();
-        }
-}
-
-/* ---- asking them ---- */
-
-/* Ask a process; `answer` is emptied first.  False when it did not answer. */
-static bool
-demo_ask(struct demo *d, enum demo_who who, const char *question, const char *argument,
-    struct buf *answer)
-{
-    char path[DEMO_PATH_MAX];
-    buf_clear(answer);
-    demo_path(d, demo_names[who], ".sock", path);
-    return control_ask(path, question, argument, answer)
-        && buf_len(answer) > 0;
-}
-
-/* First place of `text` in `s`, and what follows it; at == NULL when it is not there. */
-static struct xe_span
-demo_after(struct xe_span s, const char *text)
-{
-    size_t len = strlen(text);
-    size_t i;
-    for (i = 0; i + len <= s.len; i++)
-        if (memcmp(s.at + i, text, len) == 0)
-            return span_make(s.at + i + len, s.len - i - len);
-    return span_make(NULL, 0);
-}
-
-/* The value of a key in a flat JSON object of `status json`, without quotes; at == NULL when there
- * is none.  A quote within a value is escaped there, so it cannot look like a key. */
-static struct xe_span
-demo_field(struct xe_span object, const char *key)
-{
-    char pattern[40];
-    struct xe_span value;
-    size_t len;
-    snprintf(pattern, sizeof pattern, "\"%s\":", key);
-    value = demo_after(object, pattern);
-    if (value.len == 0 || value.at[0] != '"')
-        return value.at == NULL ? value : span_make(value.at, strspn(value.at, "0123456789"));
-    for (len = 1; len < value.len && value.at[len] != '"'; len++)
-        len += value.at[len] == '\\';
-    return span_make(value.at + 1, len - 1);
-}
-
-static unsigned long
-demo_number(struct xe_span object, const char *key)
-{
-    struct xe_span digits = demo_field(object, key);
-    return digits.at == NULL ? 0 : strtoul(digits.at, NULL, 10);
-}
-
-/* Take the next object from a list of flat objects; `list` stands behind its '[' or the object
- * before. */
-static bool
-demo_next(struct xe_span *list, struct xe_span *object)
-{
-    bool quoted = false;
-    size_t i = list->len > 0 && list->at[0] == ',' ? 1 : 0;
-    size_t begin = i;
-    if (i >= list->len || list->at[i] != '{')
-        return false;
-    for (; i < list->len && (quoted || list->at[i] != '}'); i++) {
-        if (list->at[i] == '\\')
-            i++;
-        else if (list->at[i] == '"')
-            quoted = !quoted;
-    }
-    if (i >= list->len)
-        return false;
-    *object = span_make(list->at + begin, i + 1 - begin);
-    *list = span_make(list->at + i + 1, list->len - i - 1);
-    return true;
-}
-
-/* How many objects of a list in the last status have this value; *object is the last of them. */
-static size_t
-demo_count(struct demo *d, enum demo_who who, const char *list, const char *key, const char *value,
-    struct xe_span *object)
-{
-    struct xe_span all = demo_after(buf_span(&d->status[who]), list);
-    struct xe_span one;
-    size_t count = 0;
-    *object = span_make(NULL, 0);
-    while (demo_next(&all, &one))
-        if (span_is(demo_field(one, key), value)) {
-            *object = one;
-            count++;
-        }
-    return count;
-}
-
-#define DEMO_STREAMS "\"streams\":["
-#define DEMO_TRUNKS  "\"trunks\":["
-
-static bool
-demo_ask_status(struct demo *d, enum demo_who who)
-{
-    struct buf *answer = &d->status[who];
-    return demo_ask(d, who, "status", "json", answer)
-        && span_is(demo_field(buf_span(answer), "state"), "running") && buf_text(answer)[0] == '{';
-}
-
-static bool
-demo_has_trunk(struct demo *d, enum demo_who who)
-{
-    struct xe_span trunk;
-    return demo_ask_status(d, who) && demo_count(d, who, DEMO_TRUNKS, "state", "up", &trunk) == 1;
-}
-
-/* Wait until `is` says so of this process. */
-static bool
-demo_wait(struct demo *d, enum demo_who who, bool (*is)(struct demo *, enum demo_who),
-    const char *what)
-{
-    int64_t until = demo_clock_ms() + DEMO_READY_MS;
-    while (demo_may_go_on(d)) {
-        if (demo_has_ended(d, who))
-            return demo_fail(d, demo_names[who], "the process has ended by itself");
-        if (is(d, who))
-            return true;
-        if (demo_clock_ms() >= until)
-            return demo_fail(d, demo_names[who], what);
-        demo_pause();
-    }
-    return false;
-}
-
-/* ---- the conversation ---- */
-
-/* "ok 12 ms" or "ok 12 ms: content": the milliseconds and the content; false for anything else. */
-static bool
-demo_read_answer(struct xe_span answer, unsigned long *ms, struct xe_span *content)
-{
-    char *end;
-    if (answer.len < 4 || memcmp(answer.at, "ok ", 3) != 0)
-        return false;
-    *ms = strtoul(answer.at + 3, &end, 10);
-    *content = demo_after(answer, " ms: ");
-    if (content->len > 0)
-        content->len--;   /* the line end */
-    return end != answer.at + 3;
-}
-
-static const char *
-demo_time_text(unsigned long ms, char text[40])
-{
-    snprintf(text, 40, ms == 0 ? "within 1 ms" : "after %lu ms", ms);
-    return text;
-}
-
-static bool
-demo_ping(struct demo *d, enum demo_who who, const char *from, const char *to)
-{
-    struct buf answer = { .max = 8192 };
-    struct xe_span content;
-    char text[40];
-    unsigned long ms;
-    bool ok = demo_ask(d, who, "ping", to, &answer);
-    buf_text(&answer);   /* a NUL behind it, for strtoul() */
-    if (!ok || !demo_read_answer(buf_span(&answer), &ms, &content)) {
-        demo_fail(d, "the ping was not answered", ok ? buf_text(&answer) : "nobody there");
-        ok = false;
-    } else {
-        printf("   %s pings %s: answered %s\n", from, to, demo_time_text(ms, text));
-    }
-    buf_free(&answer);
-    return ok && demo_may_go_on(d);
-}
-
-/* A message to an echo, which has to come back as it was sent, byte for byte. */
-static bool
-demo_message(struct demo *d, enum demo_who who, const char *from, const char *to)
-{
-    struct buf answer = { .max = 8192 };
-    char question[200];
-    char sent[160];
-    char text[40];
-    struct xe_span content = { NULL, 0 };
-    unsigned long ms = 0;
-    bool ok;
-    snprintf(question, sizeof question, "%s hello from %s, no. %s", to, from, d->token);
-    snprintf(sent, sizeof sent, "<body>hello from %s, no. %s</body>", from, d->token);
-    ok = demo_ask(d, who, "message", question, &answer);
-    buf_text(&answer);
-    if (!ok || !demo_read_answer(buf_span(&answer), &ms, &content))
-        ok = demo_fail(d, "the message was not echoed", ok ? buf_text(&answer) : "nobody there");
-    else if (!span_is(content, sent))
-        ok = demo_fail(d, "the message has come back changed", buf_text(&answer));
-    else
-        printf("   %s says \"%s\": the same came back %s\n", from, question + strlen(to) + 1,
-            demo_time_text(ms, text));
-    buf_free(&answer);
-    return ok && demo_may_go_on(d);
-}
-
-/* ---- the port table ---- */
-
-struct demo_row {
-    const char *rule;            /* as in the port table */
-    bool        ok;
-    char        evidence[240];   /* the connection, or what is wrong */
-};
-
-/* Both ends of a connection: do they tell the same story? */
-struct demo_pair {
-    struct xe_span dialled;     /* the object of the side that opened it */
-    struct xe_span accepted;    /* and of the other */
-};
-
-static bool
-demo_is_same(const struct demo_pair *p)
-{
-    struct xe_span from = demo_field(p->dialled, "local");
-    struct xe_span to = demo_field(p->dialled, "peer");
-    return from.len > 0 && to.len > 0 && span_eq(from, demo_field(p->accepted, "peer"))
-        && span_eq(to, demo_field(p->accepted, "local"));
-}
-
-static bool
-demo_is_encrypted(struct xe_span object)
-{
-    struct xe_span version = demo_field(object, "tls");
-    return version.len > 4 && memcmp(version.at, "TLSv", 4) == 0;
-}
-
-/* Does "address:port" `at` have the address of `place`? */
-static bool
-demo_is_address(const struct demo *d, struct xe_span at, enum demo_place place)
-{
-    size_t len = (size_t)(strrchr(d->at[place], ':') - d->at[place]) + 1;
-    return at.len > len && memcmp(at.at, d->at[place], len) == 0;
-}
-
-static void
-demo_put_evidence(struct demo_row *row, const struct demo_pair *p, const char *proof,
-    unsigned long stanzas)
-{
-    struct xe_span from = demo_field(p->dialled, "local");
-    struct xe_span to = demo_field(p->dialled, "peer");
-    struct xe_span tls = demo_field(p->dialled, "tls");
-    snprintf(row->evidence, sizeof row->evidence, "%.*s -> %.*s, %.*s, %s, %lu stanzas",
-        (int)from.len, from.at, (int)to.len, to.at, (int)tls.len, tls.at, proof, stanzas);
-}
-
-static void
-demo_judge(struct demo_row *row, bool ok, const char *otherwise)
-{
-    if (!row->ok || ok)
-        return;
-    row->ok = false;
-    snprintf(row->evidence, sizeof row->evidence, "%s", otherwise);
-}
-
-/* Rows 1 and 2: one stream between partner and edge, dialled by `dials`, proven by certificate. */
-static void
-demo_check_stream(struct demo *d, struct demo_row *row, enum demo_who dials, enum demo_place from,
-    enum demo_place to)
-{
-    enum demo_who accepts = dials == DEMO_EDGE ? DEMO_PARTNER : DEMO_EDGE;
-    struct demo_pair p;
-    size_t out = demo_count(d, dials, DEMO_STREAMS, "direction", "out", &p.dialled);
-    size_t in = demo_count(d, accepts, DEMO_STREAMS, "direction", "in", &p.accepted);
-    unsigned long stanzas = demo_number(p.accepted, "stanzas");
-    row->ok = true;
-    demo_judge(row, out == 1 && in == 1, "there is not exactly one such connection");
-    demo_judge(row, demo_is_same(&p), "its two ends report different addresses");
-    demo_judge(row, span_is(demo_field(p.dialled, "peer"), d->at[to]),
-        "it leads to a wrong address");
-    demo_judge(row, demo_is_address(d, demo_field(p.dialled, "local"), from),
-        "it comes from a wrong address");
-    demo_judge(row, demo_is_encrypted(p.dialled) && demo_is_encrypted(p.accepted),
-        "it is not encrypted");
-    demo_judge(row, span_is(demo_field(p.dialled, "method"), "sasl-external")
-        && span_is(demo_field(p.accepted, "method"), "sasl-external"),
-        "it is not proven by certificate");
-    demo_judge(row, stanzas >= DEMO_STANZAS && demo_number(p.dialled, "stanzas") == stanzas,
-        "stanzas are missing");
-    if (row->ok)
-        demo_put_evidence(row, &p, "sasl-external", stanzas);
-}
-
-/* Row 3: the trunk, dialled by the gateway, with a certificate on both sides. */
-static void
-demo_check_trunk(struct demo *d, struct demo_row *row)
-{
-    struct demo_pair p;
-    size_t out = demo_count(d, DEMO_GATEWAY, DEMO_TRUNKS, "state", "up", &p.dialled);
-    size_t in = demo_count(d, DEMO_EDGE, DEMO_TRUNKS, "state", "up", &p.accepted);
-    unsigned long inward = demo_number(p.accepted, "out");
-    unsigned long outward = demo_number(p.accepted, "in");
-    row->ok = true;
-    demo_judge(row, out == 1 && in == 1, "there is not exactly one trunk");
-    demo_judge(row, demo_is_same(&p), "its two ends report different addresses");
-    demo_judge(row, span_is(demo_field(p.dialled, "peer"), d->at[DEMO_AT_INTERNAL]),
-        "it leads to a wrong address");
-    demo_judge(row, demo_is_encrypted(p.dialled) && demo_is_encrypted(p.accepted),
-        "it is not encrypted");
-    demo_judge(row, span_is(demo_field(p.dialled, "certificate"), "CN=" DEMO_EDGE_NAME)
-        && span_is(demo_field(p.accepted, "certificate"), "CN=" DEMO_GATEWAY_NAME),
-        "a certificate is missing");
-    demo_judge(row, inward >= DEMO_STANZAS && outward >= DEMO_STANZAS
-        && demo_number(p.dialled, "in") == inward && demo_number(p.dialled, "out") == outward,
-        "stanzas are missing");
-    if (row->ok)
-        demo_put_evidence(row, &p, "both certificates", inward + outward);
-}
-
-/* Nothing ever goes from the edge to the inside: whatever the edge has dialled leads to the
- * partner, and nobody has connected to the gateway. */
-static void
-demo_check_inside(struct demo *d, struct demo_row *row)
-{
-    struct xe_span streams = demo_after(buf_span(&d->status[DEMO_EDGE]), DEMO_STREAMS);
-    struct xe_span one;
-    unsigned dialled = 0;
-    row->ok = true;
-    while (demo_next(&streams, &one))
-        if (!span_is(demo_field(one, "direction"), "in")) {
-            dialled++;
-            demo_judge(row, span_is(demo_field(one, "peer"), d->at[DEMO_AT_PARTNER]),
-                "the edge has opened a connection that does not lead to the partner");
-        }
-    streams = demo_after(buf_span(&d->status[DEMO_GATEWAY]), DEMO_STREAMS);
-    demo_judge(row, streams.at != NULL && !demo_next(&streams, &one),
-        "somebody has connected to the gateway");
-    if (row->ok)
-        snprintf(row->evidence, sizeof row->evidence,
-            "the edge opened %u connection%s, to the partner; the gateway accepted none", dialled,
-            dialled == 1 ? "" : "s");
-}
-
-static bool
-demo_check_ports(struct demo *d)
-{
-    struct demo_row rows[] = { { .rule = "1      any -> external:5269" },
-        { .rule = "2      external -> any:5269" }, { .rule = "3      gateway -> internal:23456" },
-        { .rule = "never  edge -> inside" } };
-    size_t i;
-    int who;
-    for (who = 0; who < DEMO_PROCESSES; who++)
-        if (!demo_ask_status(d, (enum demo_who)who))
-            return demo_fail(d, demo_names[who], "no answer to status");
-    demo_check_stream(d, &rows[0], DEMO_PARTNER, DEMO_AT_PARTNER, DEMO_AT_EXTERNAL);
-    demo_check_stream(d, &rows[1], DEMO_EDGE, DEMO_AT_EXTERNAL, DEMO_AT_PARTNER);
-    demo_check_trunk(d, &rows[2]);
-    demo_check_inside(d, &rows[3]);
-    printf("   %-33s%-8s%s\n", "row    rule", "", "what the processes report");
-    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
-        printf("   %-33s%-8s%s\n", rows[i].rule, rows[i].ok ? "ok" : "failed", rows[i].evidence);
-        if (!rows[i].ok)
-            demo_fail(d, "the port table does not hold", rows[i].evidence);
-    }
-    return d->error[0] == '\0';
-}
-
-/* ---- the play ---- */
-
-static void
-demo_print_cast(const struct demo *d)
-{
-    printf("Three processes on this machine play an organisation and its partner:\n"
-        "   partner  " DEMO_PARTNER_DOMAIN "     %s, somebody else's server\n"
-        "   edge     " DEMO_EDGE_NAME "  %s external, %s internal\n"
-        "   gateway  " DEMO_GATEWAY_NAME "    speaks for " DEMO_INNER_DOMAIN
-        ", which an echo plays\n"
-        "Their configurations, certificates and logs are in %s\n\n", d->at[DEMO_AT_PARTNER],
-        d->at[DEMO_AT_EXTERNAL], d->at[DEMO_AT_INTERNAL], d->dir);
-}
-
-static bool
-demo_prepare(struct demo *d)
-{
-    if (pipe(d->lifeline) != 0) {
-        d->lifeline[0] = d->lifeline[1] = -1;
-        return demo_fail(d, "no pipe", strerror(errno));
-    }
-    if (!demo_make_dir(d) || !demo_choose_addresses(d))
-        return false;
-    demo_print_cast(d);
-    puts("1. Certificates are made: the public authority signs " DEMO_PARTNER_DOMAIN " and\n"
-        "   " DEMO_INNER_DOMAIN ", the internal one " DEMO_EDGE_NAME " and " DEMO_GATEWAY_NAME ".");
-    return demo_make_secrets(d) && demo_write_configs(d) && demo_may_go_on(d);
-}
-
-static bool
-demo_start_all(struct demo *d)
-{
-    puts("2. The partner and our edge start and wait for connections.");
-    if (!demo_start(d, DEMO_PARTNER) || !demo_start(d, DEMO_EDGE)
-        || !demo_wait(d, DEMO_PARTNER, demo_ask_status, "it does not get ready")
-        || !demo_wait(d, DEMO_EDGE, demo_ask_status, "it does not get ready"))
-        return false;
-    puts("3. Our gateway starts and connects to our edge, never the other way round; both show\n"
-        "   certificates of the internal authority.");
-    return demo_start(d, DEMO_GATEWAY)
-        && demo_wait(d, DEMO_GATEWAY, demo_has_trunk, "the trunk does not come up")
-        && demo_wait(d, DEMO_EDGE, demo_has_trunk, "the trunk does not come up");
-}
-
-static bool
-demo_talk(struct demo *d)
-{
-    puts("4. From the outside in: partner -> edge -> gateway, and the answers back.");
-    if (!demo_ping(d, DEMO_PARTNER, DEMO_PARTNER_DOMAIN, DEMO_INNER_DOMAIN)
-        || !demo_message(d, DEMO_PARTNER, DEMO_PARTNER_DOMAIN, DEMO_INNER_DOMAIN))
-        return false;
-    puts("5. From the inside out: gateway -> edge -> partner, and the answers back.");
-    return demo_ping(d, DEMO_GATEWAY, DEMO_INNER_DOMAIN, DEMO_PARTNER_DOMAIN)
-        && demo_message(d, DEMO_GATEWAY, DEMO_INNER_DOMAIN, DEMO_PARTNER_DOMAIN);
-}
-
-/* Leave the stage to the person at the terminal until Ctrl-C. */
-static void
-demo_keep(struct demo *d)
-{
-    int who;
-    printf("\nThe three processes (%ld, %ld, %ld) go on.  Try, in another terminal:\n"
-        "   xmppedge status %s/edge.xml\n"
-        "   xmppedge ping %s/partner.xml " DEMO_INNER_DOMAIN "\n"
-        "   xmppedge ping %s/gateway.xml " DEMO_PARTNER_DOMAIN "\n"
-        "   xmppedge ports %s/edge.xml\n"
-        "   tail -f %s/edge.log\n"
-        "Ctrl-C ends them; the directory stays.\n", (long)d->pids[DEMO_PARTNER],
-        (long)d->pids[DEMO_EDGE], (long)d->pids[DEMO_GATEWAY], d->dir, d->dir, d->dir, d->dir,
-        d->dir);
-    fflush(stdout);
-    while (demo_signal == 0)
-        for (who = 0; who < DEMO_PROCESSES; who++) {
-            /* an end by Ctrl-C comes to them and to us in any order */
-            if (demo_has_ended(d, (enum demo_who)who) && demo_signal == 0) {
-                demo_pause();
-                if (demo_signal == 0)
-                    demo_fail(d, demo_names[who], "the process has ended by itself");
-                return;
-            }
-            demo_pause();
-        }
-}
-
-/* The last lines of a log, so that the reason can be seen at once. */
-static void
-demo_print_log(const struct demo *d, enum demo_who who)
-{
-    char path[DEMO_PATH_MAX];
-    char text[4000];
-    int fd = open(demo_path(d, demo_names[who], ".log", path), O_RDONLY | O_CLOEXEC);
-    off_t end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
-    bool cut = end > (off_t)sizeof text;
-    struct xe_span tail;
-    ssize_t got;
-    if (fd < 0)
-        return;
-    lseek(fd, cut ? end - (off_t)sizeof text : 0, SEEK_SET);
-    got = read(fd, text, sizeof text);
-    close(fd);
-    tail = span_make(text, got > 0 ? (size_t)got : 0);
-    if (cut)
-        tail = demo_after(tail, "\n");
-    fprintf(stderr, "--- the end of %s\n%.*s", path, (int)tail.len, tail.len == 0 ? "" : tail.at);
-}
-
-static void
-demo_print_logs(const struct demo *d)
-{
-    int who;
-    for (who = 0; who < DEMO_PROCESSES; who++)
-        demo_print_log(d, (enum demo_who)who);
-    fprintf(stderr, "--- configurations and logs are left in %s\n", d->dir);
-}
-
-/* Say what went wrong; the files stay for whoever wants to know more, not after Ctrl-C. */
-static void
-demo_report(const struct demo *d)
-{
-    fprintf(stderr, "\nThe demo has failed: %s\n", d->error);
-    if (demo_signal != 0 && demo_signal != SIGALRM)
-        demo_remove_dir(d);
-    else if (d->dir[0] != '\0')
-        demo_print_logs(d);
-}
-
-/* The whole demo.  0, or 1 with the reason on standard error. */
-static int
-demo_run(bool keep, demo_serve *serve)
-{
-    struct demo d = { .serve = serve };
-    int64_t began = demo_clock_ms();
-    bool ok;
-    int who;
-    demo_signal = 0;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    demo_set_signals(demo_on_signal);
-    alarm(DEMO_ALARM_S);
-    ok = demo_prepare(&d) && demo_start_all(&d) && demo_talk(&d);
-    if (ok) {
-        puts("6. The port table, held against the connections that the three report:");
-        ok = demo_check_ports(&d);
-    }
-    alarm(0);
-    if (ok && keep)
-        demo_keep(&d);
-    demo_stop_all(&d);
-    ok = d.error[0] == '\0';
-    if (!ok)
-        demo_report(&d);
-    else if (keep)
-        printf("\nAll of it worked; the files are in %s\n", d.dir);
-    else
-        printf("\nAll of it worked, in %.1f s.\n", (double)(demo_clock_ms() - began) / 1000);
-    if (ok && !keep)
-        demo_remove_dir(&d);
-    for (who = 0; who < DEMO_PROCESSES; who++)
-        buf_free(&d.status[who]);
-    close(d.lifeline[0]);
-    close(d.lifeline[1]);
-    return ok ? 0 : 1;
-}
-
-#endif /* XMPPEDGE_NO_MAIN */
-
-#ifndef XMPPEDGE_NO_MAIN
-
-/* ===========================================================================
  * [AUTHORITY] authority_   certificates for the trunk, and the dialback secret
  * calls:  BASE JID TLS
  *
@@ -19561,8 +18540,8 @@ authority_make_pair(struct authority *a, const char *name, int days, const char 
     return ok;
 }
 
-/* The pair in FILE.pem and FILE.key, made for `name` if there is none.  NULL: it has been told why
- * not. */
+/* The pair in FILE.pem and FILE.key, made for `name` if there is none.  NULL, and told why, when it
+ * cannot be used. */
 static struct tls_identity *
 authority_pair(struct authority *a, const char *file, const char *name, int days)
 {
@@ -19729,7 +18708,7 @@ authority_run(const char *dir, char *const *words, int days)
 
 /* ===========================================================================
  * [MAIN]  main_ main     commands, signals, exit codes
- * calls:  BUF ELEM MAP LOOP DNS TLS CONN CONFIG PORTS EDGE CONTROL DEMO AUTHORITY
+ * calls:  BUF ELEM MAP LOOP DNS TLS CONN CONFIG PORTS EDGE CONTROL AUTHORITY
  *
  * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
  * ======================================================================== */
@@ -19750,8 +18729,6 @@ static const char main_usage[] =
     "                                    make an authority for the trunk in DIR, a certificate for "
         "each node\n"
     "                                    NAME, and the dialback secret; what is there is kept\n"
-    "  xmppedge demo [--keep]            a partner, an edge and a gateway on this machine, "
-        "talking\n"
     "  xmppedge --version\n"
     "  xmppedge --help\n"
     "\n"
@@ -19761,6 +18738,25 @@ static const char main_usage[] =
 
 #define MAIN_FILES 256   /* descriptors for trunks, dials, listeners, files */
 
+/* ---- a command and its arguments ---- */
+
+#define MAIN_WANTS_MAX 2   /* kinds of arguments of one command, options aside */
+
+/* What was asked for, checked against the table of commands. */
+struct main_call {
+    char **given;         /* the arguments; NULL at their end */
+    const char *option;   /* NULL: none */
+    const char *value;    /* of the option; NULL: it takes none */
+};
+
+struct main_command {
+    const char *name;
+    unsigned least;                          /* arguments that must be given */
+    const char *wants[MAIN_WANTS_MAX + 1];   /* what they are; with dots behind it: one or more */
+    const char *options[4];                  /* one may be given, anywhere; "--x N": with a value */
+    int (*perform)(const struct main_call *call);   /* the exit code */
+};
+
 /* ---- run ---- */
 
 /* The signal handler's only memory: the writing end of a pipe that the loop watches. */
@@ -19768,7 +18764,6 @@ static int main_signal_fd = -1;
 
 struct main_signals {
     struct loop_watch watch;     /* the reading end */
-    struct loop_watch lifeline;  /* its end of file is an order to stop; fd -1: none */
     struct xmppedge  *edge;      /* borrowed */
 };
 
@@ -19796,18 +18791,7 @@ main_signalled(struct loop_watch *w, unsigned events)
     }
 }
 
-/* Whoever started this process has ended, in whatever way. */
-static void
-main_lifeline_cut(struct loop_watch *w, unsigned events)
-{
-    struct main_signals *s = MAP_OWNER(w, struct main_signals, lifeline);
-    (void)events;
-    loop_watch_set(&s->edge->loop, w, 0);
-    xe_stop(s->edge);
-}
-
-/* Hold signals back, or let them come: one that arrives while we start must wait for its
- * handler. */
+/* Hold signals back, or let them come: one that arrives before its handler is there must wait. */
 static void
 main_hold_signals(bool held)
 {
@@ -19820,15 +18804,14 @@ main_hold_signals(bool held)
 }
 
 static bool
-main_catch_signals(struct main_signals *s, struct xmppedge *e, int lifeline)
+main_catch_signals(struct main_signals *s, struct xmppedge *e)
 {
     struct sigaction act;
     int fds[2];
     if (pipe(fds) != 0 || !conn_unblock(fds[0]) || !conn_unblock(fds[1]))
         return false;
     main_signal_fd = fds[1];
-    *s = (struct main_signals){ .watch = { .fd = fds[0], .ready = main_signalled },
-        .lifeline = { .fd = lifeline, .ready = main_lifeline_cut }, .edge = e };
+    *s = (struct main_signals){ .watch = { .fd = fds[0], .ready = main_signalled }, .edge = e };
     memset(&act, 0, sizeof act);
     sigemptyset(&act.sa_mask);
     act.sa_flags = SA_RESTART;
@@ -19839,8 +18822,7 @@ main_catch_signals(struct main_signals *s, struct xmppedge *e, int lifeline)
     act.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &act, NULL);
     main_hold_signals(false);
-    return loop_watch_set(&e->loop, &s->watch, LOOP_READ)
-        && (lifeline < 0 || loop_watch_set(&e->loop, &s->lifeline, LOOP_READ));
+    return loop_watch_set(&e->loop, &s->watch, LOOP_READ);
 }
 
 /* Groups first: without root there is no way to leave them. */
@@ -19890,15 +18872,15 @@ main_allow_files(const struct config *c)
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
-/* Serve until told to stop by a signal, or by the end of file of `lifeline` (-1: none). */
+/* Serve until told to stop by a signal. */
 static int
-main_run(const char *file, int lifeline)
+main_serve(const struct main_call *call)
 {
     char message[8192];
     struct main_signals signals;
     struct xmppedge *e;
     main_hold_signals(true);
-    e = xe_open(file, message, sizeof message);
+    e = xe_open(call->given[0], message, sizeof message);
     if (e == NULL) {
         fputs(message, stderr);
         return 2;
@@ -19909,43 +18891,16 @@ main_run(const char *file, int lifeline)
         xe_close(e);
         return 2;
     }
-    if (!main_drop_privileges(e) || !main_catch_signals(&signals, e, lifeline)) {
+    if (!main_drop_privileges(e) || !main_catch_signals(&signals, e)) {
         xe_close(e);
         return 2;
     }
     while (xe_step(e, -1))
         continue;
     loop_watch_set(&e->loop, &signals.watch, 0);
-    if (lifeline >= 0)
-        loop_watch_set(&e->loop, &signals.lifeline, 0);
     close(signals.watch.fd);
     xe_close(e);
     return 0;
-}
-
-/* ---- a command and its arguments ---- */
-
-#define MAIN_WANTS_MAX 2   /* kinds of arguments of one command, options aside */
-
-/* What was asked for, checked against the table of commands. */
-struct main_call {
-    char **given;         /* the arguments; NULL at their end */
-    const char *option;   /* NULL: none */
-    const char *value;    /* of the option; NULL: it takes none */
-};
-
-struct main_command {
-    const char *name;
-    unsigned least;                          /* arguments that must be given */
-    const char *wants[MAIN_WANTS_MAX + 1];   /* what they are; with dots behind it: one or more */
-    const char *options[4];                  /* one may be given, anywhere; "--x N": with a value */
-    int (*perform)(const struct main_call *call);   /* the exit code */
-};
-
-static int
-main_serve(const struct main_call *call)
-{
-    return main_run(call->given[0], -1);
 }
 
 /* ---- the commands that only read the configuration ---- */
@@ -20098,14 +19053,6 @@ main_authority(const struct main_call *call)
     return main_flush() != 0 ? 1 : result;
 }
 
-static int
-main_demo(const struct main_call *call)
-{
-    int result = demo_run(call->option != NULL, main_run);
-    errno = 0;   /* of something else, long ago */
-    return main_flush() != 0 ? 1 : result;
-}
-
 /* ---- the commands that ask the running service ---- */
 
 /* Ask over the control socket; the answer goes to standard output.  0, or 1 when it says
@@ -20160,7 +19107,6 @@ static const struct main_command main_commands[] = {
     { "ping", 2, { "FILE", "DOMAIN" }, { NULL }, main_ping },
     { "message", 2, { "FILE", "DOMAIN" }, { NULL }, main_message },
     { "authority", 2, { "DIR", "NAME..." }, { "--days N" }, main_authority },
-    { "demo", 0, { NULL }, { "--keep" }, main_demo },
     { "--version", 0, { NULL }, { NULL }, main_version },
     { "--help", 0, { NULL }, { NULL }, main_help },
     { "-h", 0, { NULL }, { NULL }, main_help }

@@ -208,7 +208,7 @@ fails 'a key that is not that of the authority' 'the private key .* does not bel
     "$work/broken" new.example
 broken && cp "$dir/edge01.corp.example.pem" "$work/broken/internal-ca.pem" &&
     cp "$dir/edge01.corp.example.key" "$work/broken/internal-ca.key"
-fails 'what is no authority cannot sign' 'new\.example: its certificate is not that of an authority' \
+fails 'what is no authority cannot sign' 'new\.example: what would sign it is not an authority' \
     "$work/broken" new.example
 broken && cp "$work"/week/* "$work/broken/"
 rm -f "$work/broken"/internal-ca.*
