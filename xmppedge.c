@@ -12694,8 +12694,11 @@ struct s2s_pair {
 struct s2s_service;
 struct s2s;
 
-/* What understands one kind of element on a connection. */
-typedef void s2s_handler(struct s2s *s, const struct xe_xml_event *e);
+/* An element that may be said on a connection, and who understands it. */
+struct s2s_known {
+    enum xe_element_kind kind;
+    void               (*handle)(struct s2s *s, const struct xe_xml_event *e);
+};
 
 struct s2s {
     struct stream           stream;       /* first, so that a stream is its s2s */
@@ -13226,6 +13229,20 @@ s2s_dialback_allowed(const struct s2s *s, unsigned methods)
     return policy_allows_dialback(methods, stream_is_secure(&s->stream));
 }
 
+/* Let somebody handle the element; the stream ends when nobody knows it. */
+static void
+s2s_handle(struct s2s *s, const struct xe_xml_event *e, const struct s2s_known *known, size_t n)
+{
+    enum xe_element_kind kind = xe_element_kind(e);
+    const struct s2s_known *end = known + n;
+    while (known < end && known->kind != kind)
+        known++;
+    if (known < end)
+        known->handle(s, e);
+    else
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+}
+
 /* May TLS still begin on this stream? */
 static bool
 s2s_tls_possible(const struct s2s *s)
@@ -13307,8 +13324,9 @@ s2s_in_hopeless(const struct s2s *s)
 }
 
 static void
-s2s_in_header(struct s2s *s, const struct xe_xml_event *e)
+s2s_in_header(struct stream *stream, const struct xe_xml_event *e)
 {
+    struct s2s *s = (struct s2s *)(void *)stream;
     enum xe_why why;
     if (!s2s_in_addresses(s, e))
         return;
@@ -13610,8 +13628,9 @@ s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
 }
 
 static void
-s2s_out_header(struct s2s *s, const struct xe_xml_event *e)
+s2s_out_header(struct stream *stream, const struct xe_xml_event *e)
 {
+    struct s2s *s = (struct s2s *)(void *)stream;
     (void)e;
     s2s_judge(s);
     s2s_enter(s, S2S_FEATURES);
@@ -13743,23 +13762,15 @@ s2s_out_tls_failure(struct s2s *s, const struct xe_xml_event *e)
  * connection that we dialled carries no stanzas towards us (RFC 6120 4.1.5; bidi is not
  * offered). */
 static void
-s2s_out_element(struct s2s *s, const struct xe_xml_event *e)
+s2s_out_element(struct stream *stream, const struct xe_xml_event *e)
 {
-    static const struct { enum xe_element_kind kind; s2s_handler *handle; } known[] = {
+    static const struct s2s_known known[] = {
         { XE_KIND_FEATURES, s2s_out_features }, { XE_KIND_PROCEED, s2s_out_proceed },
         { XE_KIND_TLS_FAILURE, s2s_out_tls_failure }, { XE_KIND_SUCCESS, s2s_out_success },
         { XE_KIND_SASL_FAILURE, s2s_out_sasl_failure },
-            { XE_KIND_DB_RESULT_ANSWER, s2s_out_result },
+        { XE_KIND_DB_RESULT_ANSWER, s2s_out_result },
         { XE_KIND_DB_VERIFY_ANSWER, s2s_out_verify } };
-    enum xe_element_kind kind = xe_element_kind(e);
-    size_t i;
-    for (i = 0; i < sizeof known / sizeof *known; i++) {
-        if (known[i].kind == kind) {
-            known[i].handle(s, e);
-            return;
-        }
-    }
-    s2s_fail(s, XE_WHY_BAD_ELEMENT);
+    s2s_handle((struct s2s *)(void *)stream, e, known, sizeof known / sizeof *known);
 }
 
 /* TLS is up, in either direction: what was said before does not count (RFC 6120 5.4.3.3). */
@@ -13783,21 +13794,9 @@ s2s_stream_drained(struct stream *stream)
 }
 
 static void
-s2s_out_on_header(struct stream *stream, const struct xe_xml_event *e)
-{
-    s2s_out_header((struct s2s *)(void *)stream, e);
-}
-
-static void
-s2s_out_on_element(struct stream *stream, const struct xe_xml_event *e)
-{
-    s2s_out_element((struct s2s *)(void *)stream, e);
-}
-
-static void
 s2s_connected(void *user, int fd, const struct dns_target *target)
 {
-    static const struct stream_events events = { s2s_out_on_header, s2s_out_on_element, s2s_secured,
+    static const struct stream_events events = { s2s_out_header, s2s_out_element, s2s_secured,
         s2s_stream_drained, s2s_stream_ended, NULL, NULL };
     struct s2s *s = user;
     struct tls *tls;
@@ -14089,28 +14088,13 @@ s2s_in_unasked(struct s2s *s, const struct xe_xml_event *e)
 static void
 s2s_in_element(struct stream *stream, const struct xe_xml_event *e)
 {
-    static const struct { enum xe_element_kind kind; s2s_handler *handle; } known[] = {
+    static const struct s2s_known known[] = {
         { XE_KIND_MESSAGE, s2s_in_stanza }, { XE_KIND_PRESENCE, s2s_in_stanza },
         { XE_KIND_IQ, s2s_in_stanza }, { XE_KIND_STARTTLS, s2s_in_starttls },
         { XE_KIND_AUTH, s2s_in_auth }, { XE_KIND_DB_RESULT, s2s_in_result },
         { XE_KIND_DB_VERIFY, s2s_in_verify }, { XE_KIND_DB_RESULT_ANSWER, s2s_in_unasked },
         { XE_KIND_DB_VERIFY_ANSWER, s2s_in_unasked } };
-    struct s2s *s = (struct s2s *)(void *)stream;
-    enum xe_element_kind kind = xe_element_kind(e);
-    size_t i;
-    for (i = 0; i < sizeof known / sizeof *known; i++) {
-        if (known[i].kind == kind) {
-            known[i].handle(s, e);
-            return;
-        }
-    }
-    s2s_fail(s, XE_WHY_BAD_ELEMENT);
-}
-
-static void
-s2s_in_on_header(struct stream *stream, const struct xe_xml_event *e)
-{
-    s2s_in_header((struct s2s *)(void *)stream, e);
+    s2s_handle((struct s2s *)(void *)stream, e, known, sizeof known / sizeof *known);
 }
 
 static void
@@ -14138,7 +14122,7 @@ s2s_in_hello(struct stream *stream)
 static struct s2s *
 s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source)
 {
-    static const struct stream_events events = { s2s_in_on_header, s2s_in_element, s2s_secured,
+    static const struct stream_events events = { s2s_in_header, s2s_in_element, s2s_secured,
         s2s_stream_drained, s2s_stream_ended, s2s_in_hello, s2s_in_too_big };
     struct s2s *s = s2s_new(v, S2S_IN);
     if (s == NULL) {
@@ -14737,6 +14721,21 @@ trunk_new(struct trunk_service *v)
     return t;
 }
 
+/* Begin the stream on a descriptor, which is taken, with TLS from the first byte.  `edge` is who a
+ * gateway has dialled; NULL on an edge. */
+static void
+trunk_begin(struct trunk *t, int fd, const char *edge, const struct stream_events *events)
+{
+    struct trunk_service *v = t->service;
+    struct tls *tls = NULL;
+    if (stream_start(&t->stream, v->shared, fd, edge != NULL, events))
+        tls = tls_new(v->profile, v->identity, edge, fd, NULL, NULL);
+    if (tls == NULL)
+        trunk_end(t, XE_WHY_OUT_OF_MEMORY);
+    else
+        stream_start_direct_tls(&t->stream, tls);
+}
+
 static void
 trunk_drained(struct stream *stream)
 {
@@ -14898,21 +14897,12 @@ trunk_accept(struct trunk_service *v, int fd, const struct sockaddr_storage *sou
     static const struct stream_events events = { trunk_edge_header, trunk_edge_element,
         trunk_edge_secured, trunk_drained, trunk_stream_ended, NULL, NULL };
     struct trunk *t = trunk_new(v);
-    struct tls *tls;
     if (t == NULL) {
         close(fd);
         return;
     }
     t->source = *source;
-    if (!stream_start(&t->stream, v->shared, fd, false, &events)) {
-        trunk_end(t, XE_WHY_OUT_OF_MEMORY);
-        return;
-    }
-    tls = tls_new(v->profile, v->identity, NULL, fd, NULL, NULL);
-    if (tls == NULL)
-        trunk_end(t, XE_WHY_OUT_OF_MEMORY);
-    else
-        stream_start_direct_tls(&t->stream, tls);
+    trunk_begin(t, fd, NULL, &events);
 }
 
 /* ---- the gateway: dialled trunks ---- */
@@ -15034,7 +15024,6 @@ trunk_link_connected(void *user, int fd, const struct dns_target *target)
     struct trunk_link *link = user;
     struct trunk_service *v = link->service;
     struct trunk *t = trunk_new(v);
-    struct tls *tls;
     if (t == NULL) {
         close(fd);
         trunk_link_wait(link, XE_WHY_OUT_OF_MEMORY);
@@ -15044,15 +15033,12 @@ trunk_link_connected(void *user, int fd, const struct dns_target *target)
     link->trunk = t;
     t->source = target->addr;
     strcpy(t->name, link->name);
-    if (!trunk_gateway_domains(t) || !stream_start(&t->stream, v->shared, fd, true, &events)) {
+    if (trunk_gateway_domains(t)) {
+        trunk_begin(t, fd, link->name, &events);
+    } else {
+        close(fd);
         trunk_end(t, XE_WHY_OUT_OF_MEMORY);
-        return;
     }
-    tls = tls_new(v->profile, v->identity, link->name, fd, NULL, NULL);
-    if (tls == NULL)
-        trunk_end(t, XE_WHY_OUT_OF_MEMORY);
-    else
-        stream_start_direct_tls(&t->stream, tls);
 }
 
 static void
