@@ -4,10 +4,10 @@
  *      |             |
  *      |         judge_join        dialback questions to the streams they are about, names from DNS
  *      |             |
- *      |         judge_place       which row of the port table, which direction, which rules are
+ *      |         judge_row         which row of the port table, which direction, which rules are
  *      broken
  *      |             |
- *      +-------> judge_count       rows, partners, causes ---> struct report
+ *      +-------> judge_count_row     rows, partners, causes ---> struct report
  *
  * The first ATTEMPTS_LISTED_MAX attempts are kept until the end, so that they can be joined with
  * later ones; half of the places are for failed ones only.  What comes after them is placed and
