@@ -4119,7 +4119,6 @@ loop_step(struct loop *l, int max_wait_ms)
 #define DNS_ADDRESSES_MAX 8     /* addresses of one host and family */
 #define DNS_TARGETS_MAX   32    /* addresses to try for one domain */
 #define DNS_ALIASES_MAX   8     /* CNAME records followed within one answer */
-#define DNS_QUERIES_MAX   256   /* queries at a time */
 #define DNS_SOCKETS_MAX   64    /* sockets of c-ares at a time */
 #define DNS_PATIENCE_MS   1000  /* how long a late answer may hold up a good one */
 #define DNS_UDP_BYTES     1232  /* largest answer by UDP (EDNS) that is never cut into fragments */
@@ -4232,7 +4231,6 @@ struct dns {
     char             servers[128]; /* the configured ones, for the log; "" for the system's */
     struct timer     timer;      /* when c-ares wants to look at its own clock */
     struct list_node queries;
-    size_t           nqueries;
     struct list_node sockets;
     size_t           nsockets;
     uint64_t         random;     /* state of dns_random() */
@@ -4568,7 +4566,6 @@ dns_query_leave(struct dns_query *q)
 {
     if (q->stage != DNS_OVER) {
         list_remove(&q->node);
-        q->dns->nqueries--;
         timer_cancel(q->dns->loop, &q->timer);
         q->stage = DNS_OVER;
     }
@@ -5057,13 +5054,14 @@ dns_query_go_on(struct timer *t)
         dns_finish_hosts(q);
 }
 
-/* NULL when memory or DNS_QUERIES_MAX is reached.  *ask tells whether there is a name to ask for;
- * if not, the query will end by itself with DNS_NOT_FOUND. */
+/* NULL when memory is out.  *ask tells whether there is a name to ask for; if not, the query will
+ * end by itself with DNS_NOT_FOUND.  There are as many queries as connections and links that ask:
+ * their ceilings hold. */
 static struct dns_query *
 dns_query_new(struct dns *d, const char *domain, const struct dns_events *events, void *user,
     bool *ask)
 {
-    struct dns_query *q = d->nqueries < DNS_QUERIES_MAX ? calloc(1, sizeof *q) : NULL;
+    struct dns_query *q = calloc(1, sizeof *q);
     unsigned char bytes[16];
     if (q == NULL)
         return NULL;
@@ -5072,7 +5070,6 @@ dns_query_new(struct dns *d, const char *domain, const struct dns_events *events
     q->user = user;
     q->timer.fire = dns_query_go_on;
     list_append(&d->queries, &q->node);
-    d->nqueries++;
     *ask = true;
     if (dns_literal(domain, bytes) != 0) {
         snprintf(q->domain, sizeof q->domain, "%s", domain);
@@ -8689,6 +8686,9 @@ struct config_limits {
     size_t  depth;                 /* open elements within a stanza */
     size_t  header_bytes;          /* of a stream header */
     size_t  pairs;                 /* authorised domain pairs on one stream */
+    size_t  total_pairs;           /* remembered, of all streams and trunks */
+    size_t  dialbacks;             /* dialback questions under way */
+    size_t  partner_dialbacks;     /* and with one domain */
     int64_t connect_ms;            /* TCP connect, per address */
     int64_t race_ms;               /* head start of one address before the next is tried */
     int64_t attempt_ms;            /* whole attempt to reach a partner */
@@ -8786,7 +8786,6 @@ struct config {
 #define CONFIG_DEPTH_MAX     8                   /* open elements; the table needs 4 */
 #define CONFIG_MESSAGES_MAX  200                 /* errors and warnings told */
 #define CONFIG_LIST_MAX      100000              /* elements of one list */
-#define CONFIG_GROUPS_MAX    256                 /* of the user that the service becomes */
 #define CONFIG_NOWHERE       SIZE_MAX            /* offset: not stored */
 
 enum config_kind {
@@ -9097,6 +9096,12 @@ static const struct config_row config_rows[] = {
     LIMIT_COUNT("stanza-depth", depth, "64", 8, XE_XML_DEPTH_MAX, "Open elements within a stanza."),
     LIMIT_BYTES("header-bytes", header_bytes, "8K", KIB, MIB, "Size of a stream header."),
     LIMIT_COUNT("pairs", pairs, "1000", 1, 100000, "Domain pairs authorised on one stream."),
+    LIMIT_COUNT("total-pairs", total_pairs, "20000", 2, 100000,
+        "Domain pairs in all; one without traffic is forgotten after five minutes."),
+    LIMIT_COUNT("dialbacks", dialbacks, "200", 1, 100000,
+        "Dialback keys that other servers are being asked about, in all."),
+    LIMIT_COUNT("partner-dialbacks", partner_dialbacks, "20", 1, 100000,
+        "Dialback keys that one partner is being asked about."),
     LIMIT_TIME("connect-time", connect_ms, "10s", SECOND / 10, HOUR,
         "Time to connect to one address."),
     LIMIT_TIME("race-delay", race_ms, "250ms", SECOND / 100, 10 * SECOND,
@@ -10743,6 +10748,8 @@ config_check_limits(struct config_loader *l)
         "connections");
     config_check_order(l, m->source_rate <= m->source_burst, "source-rate", "source-burst");
     config_check_order(l, m->header_bytes <= m->preauth_bytes, "header-bytes", "preauth-bytes");
+    config_check_order(l, m->pairs <= m->total_pairs, "pairs", "total-pairs");
+    config_check_order(l, m->partner_dialbacks <= m->dialbacks, "partner-dialbacks", "dialbacks");
     config_check_order(l, m->connect_ms <= m->attempt_ms, "connect-time", "attempt-time");
     config_check_order(l, m->keepalive_ms <= m->inactivity_ms, "keepalive-interval",
         "inactivity-time");
@@ -10760,7 +10767,7 @@ config_check_limits(struct config_loader *l)
 struct config_who {
     const char *name;                /* borrowed */
     uid_t       uid;
-    gid_t       groups[CONFIG_GROUPS_MAX];
+    gid_t      *groups;              /* owned by loader.scratch */
     int         ngroups;
 };
 
@@ -10841,7 +10848,7 @@ static void
 config_check_user(struct config_loader *l)
 {
     struct config *c = l->c;
-    struct config_who who = { .name = c->user, .ngroups = CONFIG_GROUPS_MAX };
+    struct config_who who = { .name = c->user };
     const struct passwd *pw = c->user == NULL ? NULL : getpwnam(c->user);
     if (c->user != NULL && pw == NULL)
         config_error(l, c->run_line, "<run> user: expected a user of this machine, found ",
@@ -10849,8 +10856,10 @@ config_check_user(struct config_loader *l)
     if (pw == NULL || pw->pw_uid == 0 || pw->pw_uid == geteuid())
         return;
     who.uid = pw->pw_uid;
-    if (getgrouplist(c->user, pw->pw_gid, who.groups, &who.ngroups) < 0)
-        who.ngroups = CONFIG_GROUPS_MAX;   /* there are more */
+    getgrouplist(c->user, pw->pw_gid, NULL, &who.ngroups);   /* how many? */
+    who.groups = config_alloc(&l->scratch, (size_t)who.ngroups * sizeof *who.groups);
+    if (who.groups == NULL || getgrouplist(c->user, pw->pw_gid, who.groups, &who.ngroups) < 0)
+        who.ngroups = 0;
     config_check_reload(l, &who, c->run_line, c->path);
     config_check_reloads(l, &who, &config_rows[0], (const char *)c);
 }
@@ -12397,10 +12406,9 @@ stream_on_header(struct stream *s, const struct xe_xml_event *e)
     struct xe_span id = xe_xml_attr(e, "id");
     if (!stream_header_ok(s, e))
         return;
-    if (s->initiator) {
-        s->id[0] = '\0';
-        if (id.at != NULL)
-            stream_unescape(id, s->id, sizeof s->id);
+    if (s->initiator && !stream_unescape(id, s->id, sizeof s->id) && id.at != NULL) {
+        stream_fail(s, XE_WHY_HEADER_TOO_BIG);   /* no dialback key could be made of a part of it */
+        return;
     }
     if (s->state == STREAM_CLOSING)
         return;   /* our end tag is out: an answer to our header opens nothing any more */
@@ -12643,8 +12651,6 @@ stream_widen(struct stream *s, size_t bytes)
 
 #define S2S_DOMAIN_MAX   256    /* bytes of a normalised domain, with NUL */
 #define S2S_KEY_MAX      512    /* bytes of a dialback key */
-#define S2S_VERIFIES_MAX 200    /* dialback questions under way in one instance */
-#define S2S_VERIFIES_EACH 20    /* and with one domain: a slow one must not use up those of all */
 
 enum s2s_kind { S2S_IN, S2S_OUT, S2S_VERIFY };
 
@@ -13428,7 +13434,7 @@ s2s_verifies(const struct s2s_service *v, struct xe_span remote)
 {
     const struct list_node *n;
     size_t count = 0;
-    for (n = v->all.next; v->verifies >= S2S_VERIFIES_EACH && n != &v->all; n = n->next) {
+    for (n = v->all.next; n != &v->all; n = n->next) {
         const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
         count += s->kind == S2S_VERIFY && span_is(remote, s->remote);
     }
@@ -13447,9 +13453,13 @@ s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
         return XE_WHY_TLS_REQUIRED;
     if (!s2s_dialback_allowed(s, terms->methods))
         return XE_WHY_DIALBACK_OFF;
-    if (s->npairs >= s2s_limits(s)->pairs || s->service->verifies >= S2S_VERIFIES_MAX
-        || s2s_verifies(s->service, remote) >= S2S_VERIFIES_EACH)
+    if (s->npairs >= s2s_limits(s)->pairs)
         return XE_WHY_PAIR_LIMIT;
+    if (s->service->verifies >= s2s_limits(s)->dialbacks)
+        return XE_WHY_DIALBACKS;
+    /* a slow domain must not use up those of all */
+    if (s2s_verifies(s->service, remote) >= s2s_limits(s)->partner_dialbacks)
+        return XE_WHY_PARTNER_DIALBACKS;
     return s->npairs == 0 || !span_is(remote, s->remote)
         ? s->service->events->room(s->service->user, s, remote) : XE_WHY_NONE;
 }
@@ -13926,9 +13936,12 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
     struct s2s_terms terms;
     struct s2s_pair *p;
     enum xe_why why;
-    if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)
-        || !s2s_key(e, key)) {
+    if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)) {
         s2s_fail(s, XE_WHY_BAD_ADDRESS);
+        return;
+    }
+    if (!s2s_key(e, key)) {
+        s2s_fail(s, XE_WHY_DIALBACK_INVALID);
         return;
     }
     p = s2s_pair_find(s, span_of(remote), span_of(local));
@@ -13985,9 +13998,12 @@ s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
     struct s2s_terms terms;
     struct buf *t;
     const char *type = "invalid";
-    if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)
-        || !stream_unescape(raw_id, id, sizeof id) || !s2s_key(e, key)) {
+    if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)) {
         s2s_fail(s, XE_WHY_BAD_ADDRESS);
+        return;
+    }
+    if (!stream_unescape(raw_id, id, sizeof id) || !s2s_key(e, key)) {
+        s2s_fail(s, XE_WHY_DIALBACK_INVALID);
         return;
     }
     if (s->service->events->admit(s->service->user, span_of(""), span_of(local),
@@ -15186,16 +15202,14 @@ trunk_link_close(struct trunk_link *link)
  * because both are questions about domains.
  * ======================================================================== */
 
-#define ROUTE_PAIRS_MAX      20000               /* pairs remembered */
 #define ROUTE_PAIR_IDLE_MS   300000              /* a pair without traffic is forgotten after */
 #define ROUTE_SWEEP_MS       60000               /* how often that is looked at */
 #define ROUTE_SETTLE_MS      100                 /* between a trunk that leaves and the next for
                                                   * a pair */
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
-#define ROUTE_SOURCES_MAX    4096                /* source addresses remembered */
+#define ROUTE_SOURCES_IDLE   4096                /* sources without connections remembered */
 #define ROUTE_SOURCE_IDLE_MS 30000               /* a source without connections is forgotten
                                                   * after */
-#define ROUTE_PINGS_MAX      64                  /* pings under way */
 #define ROUTE_PING_ID        "xmppedge-ping-"    /* and 16 hex digits */
 #define ROUTE_PING_RESOURCE  "/xmppedge"         /* sends messages to echo domains */
 
@@ -15427,9 +15441,12 @@ route_sources_sweep(struct route *r, int64_t idle)
     }
 }
 
+/* What is known of the source of this address.  Sources with connections are no more in number
+ * than the connections: there is always room.  NULL when memory is out. */
 static struct route_source *
 route_source_find(struct route *r, const struct sockaddr_storage *from)
 {
+    size_t most = r->config->limits.connections + ROUTE_SOURCES_IDLE;
     char key[80];
     struct map_node *n;
     struct route_source *s;
@@ -15437,11 +15454,12 @@ route_source_find(struct route *r, const struct sockaddr_storage *from)
     n = map_find(&r->sources, span_of(key));
     if (n != NULL)
         return MAP_OWNER(n, struct route_source, node);
-    if (r->sources.count >= ROUTE_SOURCES_MAX)
+    if (r->sources.count >= most)
         route_sources_sweep(r, ROUTE_SOURCE_IDLE_MS);
-    if (r->sources.count >= ROUTE_SOURCES_MAX)
+    if (r->sources.count >= most)
         route_sources_sweep(r, 0);   /* whoever owns a large network must not lock others out */
-    if (r->sources.count >= ROUTE_SOURCES_MAX || (s = calloc(1, sizeof *s)) == NULL)
+    s = calloc(1, sizeof *s);
+    if (s == NULL)
         return NULL;
     snprintf(s->key, sizeof s->key, "%.63s", key);
     s->credit_ms = INT64_MAX / 4;
@@ -15462,8 +15480,10 @@ route_source_enter(struct route *r, const struct sockaddr_storage *from)
     int64_t full = price * (int64_t)l->source_burst;
     struct route_source *s = route_source_find(r, from);
     /* an eighth is for what we dial: callers alone cannot cut us off */
-    if (s == NULL || r->s2s->count >= l->connections - l->connections / 8)
+    if (r->s2s->count >= l->connections - l->connections / 8)
         return XE_WHY_CONN_LIMIT;
+    if (s == NULL)
+        return XE_WHY_OUT_OF_MEMORY;
     s->credit_ms = s->credit_ms >= full || s->credit_ms + (now - s->last) >= full
         ? full : s->credit_ms + (now - s->last);
     s->last = now;
@@ -16036,13 +16056,15 @@ route_is_ping_answer(struct route *r, const struct xe_xml *xml, const struct xe_
     return true;
 }
 
-/* The pair of these domains, made if need be; NULL at the ceiling or when memory is out. */
+/* The pair of these domains, made if need be; NULL, and *why, when there can be no more. */
 static struct route_pair *
-route_pair_get(struct route *r, struct xe_span from, struct xe_span to)
+route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_why *why)
 {
     struct route_pair *p = route_pair_find(r, from, to);
     size_t len = from.len + 1 + to.len;
-    if (p != NULL || r->pairs.count >= ROUTE_PAIRS_MAX || len > 2 * S2S_DOMAIN_MAX)
+    bool full = r->pairs.count >= r->config->limits.total_pairs;
+    *why = p != NULL ? XE_WHY_NONE : full ? XE_WHY_TOTAL_PAIRS : XE_WHY_OUT_OF_MEMORY;
+    if (p != NULL || full)
         return p;
     p = calloc(1, sizeof *p + len + 1);
     if (p == NULL)
@@ -16062,6 +16084,7 @@ route_pair_get(struct route *r, struct xe_span from, struct xe_span to)
         return NULL;
     }
     list_append(&r->all, &p->all);
+    *why = XE_WHY_NONE;
     return p;
 }
 
@@ -16072,7 +16095,7 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
     struct route *r = p->route;
     struct route_pair *back;
     struct route_ping *ping;
-    enum xe_why lost = XE_WHY_NONE;
+    enum xe_why lost;
     r->refusals[why]++;
     p->bounce_why = why;
     p->bounced++;
@@ -16085,13 +16108,12 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
         route_ping_end(r, ping, why, span_of(p->last_detail));
         return;
     }
-    back = route_pair_get(r, p->to, p->from);
+    back = route_pair_get(r, p->to, p->from, &lost);
     buf_clear(&r->text);
     route_put_error(&r->text, e, why);
-    if (back == NULL || r->text.failed)
-        lost = XE_WHY_PAIR_LIMIT;
-    else
-        lost = route_put(back, NULL, NULL, buf_span(&r->text));
+    if (back != NULL)
+        lost = r->text.failed ? XE_WHY_OUT_OF_MEMORY
+            : route_put(back, NULL, NULL, buf_span(&r->text));
     if (lost != XE_WHY_NONE && log_begin(r->shared->log, LOG_WARN, "bounce-undeliverable",
         p->node.key)) {
         log_span(r->shared->log, "from", p->to);
@@ -16152,7 +16174,8 @@ static void
 route_answer(struct route_pair *p)
 {
     struct route *r = p->route;
-    struct route_pair *back = route_pair_get(r, p->to, p->from);
+    enum xe_why why;
+    struct route_pair *back = route_pair_get(r, p->to, p->from, &why);
     if (back != NULL && !r->text.failed)
         route_put(back, NULL, NULL, buf_span(&r->text));
 }
@@ -16357,9 +16380,8 @@ route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
         why = route_trunk_why(r, t, span_of(from), span_of(to));
     else if (!p->admitted || (route_is_edge(r) && !trunk_serves(t, p->from)))
         why = route_trunk_why(r, t, p->from, p->to);
-    if (why == XE_WHY_NONE && p == NULL
-        && (p = route_pair_get(r, span_of(from), span_of(to))) == NULL)
-        why = XE_WHY_PAIR_LIMIT;
+    if (why == XE_WHY_NONE && p == NULL)
+        p = route_pair_get(r, span_of(from), span_of(to), &why);
     if (why != XE_WHY_NONE) {
         route_refuse_on_trunk(r, t, e, why);
         return;
@@ -16376,10 +16398,11 @@ static void
 route_paired(void *user, struct s2s_pair *sp)
 {
     struct route *r = user;
-    struct route_pair *p = route_pair_get(r, sp->remote, sp->local);
+    enum xe_why why;
+    struct route_pair *p = route_pair_get(r, sp->remote, sp->local, &why);
     sp->route = p;
     if (p == NULL) {
-        s2s_fail(sp->stream, XE_WHY_PAIR_LIMIT);
+        s2s_fail(sp->stream, why);
         return;
     }
     p->admitted = true;
@@ -16667,9 +16690,7 @@ route_ping_from(const struct route *r, struct xe_span to)
         return c->partners.count > 0 ? c->partners.list[0].domain.name : c->name;
     if (c->echo.domain.at != NULL)
         return c->echo.domain;
-    if (c->ndomains > 0)
-        return c->domains[0].name;
-    return c->ninner > 0 ? c->inner[0].domains[0].name : span_make(NULL, 0);
+    return c->ndomains > 0 ? c->domains[0].name : c->inner[0].domains[0].name;
 }
 
 /* A message names a resource to which its echo goes: when it comes too late to be taken for the
@@ -16693,13 +16714,16 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     char sender[XE_DOMAIN_MAX + sizeof ROUTE_PING_RESOURCE];
     struct route_pair *p;
     const struct xe_xml_event *e;
+    enum xe_why why;
     if (span_eq(to, r->config->echo.domain)) {
         ping->answered(ping, XE_WHY_NONE, span_make(NULL, 0));   /* by this node itself */
         return XE_WHY_NONE;
     }
-    p = from.at == NULL ? NULL : route_pair_get(r, from, to);
-    if (p == NULL || r->npings >= ROUTE_PINGS_MAX || !tls_random(r->shared->tls, dice, sizeof dice))
-        return XE_WHY_PAIR_LIMIT;
+    p = route_pair_get(r, from, to, &why);
+    if (p == NULL)
+        return why;
+    if (!tls_random(r->shared->tls, dice, sizeof dice))
+        return XE_WHY_INTERNAL;
     strcpy(ping->id, ROUTE_PING_ID);
     *text_hex(ping->id + strlen(ROUTE_PING_ID), dice, sizeof dice) = '\0';
     buf_clear(&r->text);
@@ -17154,12 +17178,27 @@ edge_refused_received(struct conn *c, void *user, const char *at, size_t len)
     return len;
 }
 
+/* The last words to a connection that is not served; the descriptor is taken. */
+static void
+edge_tell(struct xmppedge *e, int fd, struct xe_span words)
+{
+    static const struct conn_events events = { edge_refused_received, NULL, NULL, NULL, NULL };
+    struct conn *c;
+    if (e->wire.nlingering >= EDGE_REFUSED_MAX) {
+        close(fd);
+        return;
+    }
+    c = conn_new(&e->wire, fd, 0, 4096, &events, e);
+    if (c == NULL)
+        return;
+    conn_send(c, words);
+    conn_close(c);
+}
+
 /* Tell a connection that is not accepted why, in the words of a stream, and close it. */
 static void
 edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enum xe_why why)
 {
-    static const struct conn_events events = { edge_refused_received, NULL, NULL, NULL, NULL };
-    struct conn *c;
     struct buf *t = &e->shared.text;
     char at[80];
     conn_host_text(from, at);
@@ -17169,20 +17208,13 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
         log_text(&e->log, "why", xe_why(why)->word);
         log_end(&e->log);
     }
-    if (e->wire.nlingering >= EDGE_REFUSED_MAX
-        || (c = conn_new(&e->wire, fd, 0, 4096, &events, e)) == NULL) {
-        if (e->wire.nlingering >= EDGE_REFUSED_MAX)
-            close(fd);
-        return;
-    }
     buf_clear(t);
     buf_puts(t, "<?xml version='1.0'?><stream:stream xmlns='" STREAM_NS_SERVER
         "' xmlns:stream='" STREAM_NS
         "' version='1.0'>");
     stream_put_error(t, xe_why(why)->stream, xe_why(why)->text);
     buf_puts(t, "</stream:stream>");
-    conn_send(c, buf_span(t));
-    conn_close(c);
+    edge_tell(e, fd, buf_span(t));
 }
 
 /* All connections are taken: the caller that has proven nothing for longest makes room, if it has
@@ -17212,7 +17244,7 @@ edge_evict_trunk(struct xmppedge *e)
     for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next) {
         struct trunk *t = MAP_OWNER(n, struct trunk, node);
         if (t->state != TRUNK_UP) {
-            trunk_fail(t, XE_WHY_CONN_LIMIT);
+            trunk_fail(t, XE_WHY_TRUNK_LIMIT);
             return true;
         }
     }
@@ -17241,7 +17273,7 @@ edge_trunk_accepted(void *user, int fd, const struct sockaddr_storage *from)
     struct xmppedge *e = user;
     if (e->trunks.count >= e->config->internal.ngateways * 4 + EDGE_TRUNKS
         && !edge_evict_trunk(e)) {
-        edge_refuse(e, fd, from, XE_WHY_CONN_LIMIT);
+        edge_refuse(e, fd, from, XE_WHY_TRUNK_LIMIT);
         return;
     }
     trunk_accept(&e->trunks, fd, from);
@@ -18272,7 +18304,7 @@ control_accepted(void *user, int fd, const struct sockaddr_storage *from)
     struct control_client *c = control->count < CONTROL_CLIENTS ? calloc(1, sizeof *c) : NULL;
     (void)from;
     if (c == NULL) {
-        close(fd);
+        edge_tell(control->edge, fd, span_of("failed: too many questions at a time\n"));
         return;
     }
     c->control = control;

@@ -189,7 +189,13 @@ struct xe_span {
     X(XE_WHY_PREAUTH_ELEMENTS, "limit-preauth-elements", "policy-violation", \
         "", "", "too many elements before authentication") \
     X(XE_WHY_PAIR_LIMIT, "limit-pairs", "resource-constraint", \
-        "resource-constraint", "wait", "too many domain pairs") \
+        "resource-constraint", "wait", "too many domain pairs on one stream") \
+    X(XE_WHY_TOTAL_PAIRS, "limit-total-pairs", "resource-constraint", \
+        "resource-constraint", "wait", "too many domain pairs in all") \
+    X(XE_WHY_DIALBACKS, "limit-dialbacks", "resource-constraint", \
+        "resource-constraint", "wait", "too many dialback keys are being verified") \
+    X(XE_WHY_PARTNER_DIALBACKS, "limit-partner-dialbacks", "resource-constraint", \
+        "resource-constraint", "wait", "too many dialback keys of this domain are being verified") \
     X(XE_WHY_QUEUE_FULL, "limit-queue", "", \
         "resource-constraint", "wait", "too much is waiting for the other server") \
     X(XE_WHY_MEMORY, "limit-memory", "resource-constraint", \
@@ -204,6 +210,8 @@ struct xe_span {
     /* the trunk */ \
     X(XE_WHY_NO_TRUNK, "no-trunk", "", \
         "remote-server-timeout", "wait", "the service behind this border is not connected") \
+    X(XE_WHY_TRUNK_LIMIT, "limit-trunks", "resource-constraint", \
+        "", "", "too many connections of gateways") \
     X(XE_WHY_TRUNK_DOMAINS, "limit-trunk-domains", "policy-violation", \
         "", "", "more inner domains than a trunk carries") \
     X(XE_WHY_TRUNK_PROTOCOL, "trunk-protocol", "undefined-condition", \

@@ -278,6 +278,10 @@ def stalled_askers_do_not_block_the_control_socket_for_ever(w):
         c.send(b'status')           # and never the end of the line
         held.append(c)
     check('streams' in w.edge.status_json(), 'no status')
+    for _ in range(8):
+        held.append(socket.socket(socket.AF_UNIX))
+        held[-1].connect(w.edge.control())
+    equal(w.edge.status(), 'failed: too many questions at a time\n', 'the answer to one too many')
     for c in held:
         c.close()
     all_is_well(w)

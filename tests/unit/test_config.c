@@ -798,15 +798,15 @@ files_that_a_reload_could_not_read_are_warned_about(void **state)
 static void
 the_mode_of_a_file_counts_for_owner_group_or_others(void **state)
 {
-    struct config_who who = { .name = "somebody", .uid = geteuid() + 1, .groups = { getegid() + 1 },
-        .ngroups = 1 };
+    gid_t group = getegid() + 1;
+    struct config_who who = { .name = "somebody", .uid = geteuid() + 1, .groups = &group, .ngroups = 1 };
     const char *file = path_of("fe01.key");
     struct stat st;
     (void)state;
     assert_int_equal(stat(file, &st), 0);
     assert_int_equal(chmod(file, 0604), 0);
     assert_true(config_may(&who, file, 4));
-    who.groups[0] = st.st_gid;
+    group = st.st_gid;
     assert_false(config_may(&who, file, 4));
     assert_int_equal(chmod(file, 0640), 0);
     assert_true(config_may(&who, file, 4));
