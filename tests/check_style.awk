@@ -209,8 +209,11 @@ function check_ternary(code) {
 }
 
 function check_lone_argument(code) {
-    if (parens > 0 && code ~ /^ *[A-Za-z0-9_]+\)+;?$/ && above_code ~ /,$/ &&
-            gsub(/,/, ",", above_code) > 1)
+    if (parens == 0 || code !~ /^ *[A-Za-z0-9_]+\)+;?$/ || above_code !~ /,$/)
+        return
+    while (gsub(/\([^()]*\)/, "", above_code) > 0)
+        continue
+    if (gsub(/,/, ",", above_code) > 1)
         fail(10, "the last argument stands alone: break the call earlier")
 }
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# check_style.sh -- check_style.awk finds a breach of each of its rules, and none in good code.  TAP.
+# check_style.sh -- check_style.awk finds a breach of each of its rules, and none in good code; then
+# the tree is held to them.  TAP.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -228,6 +229,8 @@ again:
     } while (number > 0);
     printf("a text that fills the line so that there is no other place where it breaks: %u\n",
         number);
+    assert_equal(a_function(with, many, arguments, which, alone, fill, the_line, of, all, of, them),
+        0);
     if (number++ > 0)
         goto again;
     number *= 2;
@@ -270,9 +273,11 @@ misjudged() {
         }' "$work/said" "$work/rules"
 }
 
-echo 1..15
+echo 1..16
 verdict 'good code passes' "$(misjudged 0)"
 for rule in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do
     grep -qx "$rule" "$work/rules" || echo "Bail out! rule $rule is not tried"
     verdict "a breach of rule $rule is found, and nothing else" "$(misjudged "$rule")"
 done
+# shellcheck disable=SC2046
+verdict 'the tests speak one dialect' "$(style $(find tests -name '*.[ch]'))"

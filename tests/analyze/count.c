@@ -28,9 +28,8 @@ static void
 run_remark(void *user, enum remark r, uint64_t frame, const char *detail)
 {
     struct run *run = user;
-    if (run->remarks[r]++ == 0 && run->verbose) {
+    if (run->remarks[r]++ == 0 && run->verbose)
         printf("  remark %d frame %" PRIu64 ": %s\n", (int)r, frame, detail);
-    }
 }
 
 static void
@@ -52,18 +51,16 @@ static void
 run_drops(void *user, uint32_t interface, uint64_t n)
 {
     struct run *run = user;
-    if (run->verbose) {
+    if (run->verbose)
         printf("  interface %u dropped %" PRIu64 "\n", interface, n);
-    }
 }
 
 static void
 run_keys(void *user, const char *text, size_t len)
 {
     struct run *run = user;
-    if (run->verbose && text != NULL) {
+    if (run->verbose && text != NULL)
         printf("  keys: %zu bytes\n", len);
-    }
 }
 
 static void
@@ -106,12 +103,11 @@ run_closed(void *user, struct flow *f)
     struct run *run = user;
     char a[46];
     char b[46];
-    if (!run->verbose) {
+    if (!run->verbose)
         return;
-    }
     printf("  %" PRIu64 " %s:%u -> %s:%u by %s%s%s, %s; %" PRIu64 "+%" PRIu64 " bytes, %" PRIu64
-           "+%" PRIu64 " packets, %" PRIu64 "+%" PRIu64 " retransmitted, %" PRIu64 "+%" PRIu64
-           " lost, icmp %d, syns %u+%u, if %u\n",
+        "+%" PRIu64 " packets, %" PRIu64 "+%" PRIu64 " retransmitted, %" PRIu64 "+%" PRIu64
+        " lost, icmp %d, syns %u+%u, if %u\n",
         f->number, address_text(&f->side[0].address, a, sizeof a), f->side[0].port,
         address_text(&f->side[1].address, b, sizeof b), f->side[1].port,
         flow_evidence_word(f->evidence), f->midstream ? ", midstream" : "",
@@ -133,16 +129,15 @@ run_print(const struct run *run, struct capture *c, const char *name)
     struct flow_counts n = flow_count(run->flows);
     printf("%" PRIu64 " %" PRIu64 " %s\n", n.flows, capture_file_count(c) == 0 ? 0
         : capture_file_at(c, 0)->frames, name);
-    if (!run->verbose) {
+    if (!run->verbose)
         return;
-    }
     struct rusage u;
     getrusage(RUSAGE_SELF, &u);
     double s = (double)u.ru_utime.tv_sec + (double)u.ru_utime.tv_usec / 1e6
         + (double)u.ru_stime.tv_sec + (double)u.ru_stime.tv_usec / 1e6;
     printf("  packets %" PRIu64 ", data %" PRIu64 ", bytes %" PRIu64 ", gaps %" PRIu64
-           ", open most %u, "
-           "pending most %zu, cpu %.3f s, %ld kB\n",
+        ", open most %u, "
+        "pending most %zu, cpu %.3f s, %ld kB\n",
         run->packet_count, run->data, run->bytes, run->gaps, n.open_most, n.pending_most, s,
         u.ru_maxrss);
 }
@@ -151,9 +146,8 @@ static bool
 run_files(char **files, int count, const char *filter, bool verbose, bool timeouts)
 {
     struct flow_options o = { 0 };
-    if (!timeouts) {
+    if (!timeouts)
         o.idle_ns = o.unanswered_ns = o.linger_ns = INT64_MAX / 4;
-    }
     struct run run = { .verbose = verbose };
     struct capture_options co = { .filter = filter };
     char why[256] = "";
@@ -161,9 +155,8 @@ run_files(char **files, int count, const char *filter, bool verbose, bool timeou
     bool ok = c != NULL;
     run.packets = packet_new(&packet_news, &run);
     run.flows = flow_new(&o, &flow_news, &run);
-    for (int i = 0; ok && i < count; i++) {
+    for (int i = 0; ok && i < count; i++)
         ok = capture_add_file(c, files[i], why, sizeof why);
-    }
     if (!ok) {
         fprintf(stderr, "%s: %s\n", files[0], why);
     } else {
@@ -171,13 +164,11 @@ run_files(char **files, int count, const char *filter, bool verbose, bool timeou
         }
         packet_end(run.packets);
         flow_end(run.flows);
-        for (size_t i = 0; i < capture_file_count(c); i++) {
+        for (size_t i = 0; i < capture_file_count(c); i++)
             ok = ok && !capture_file_at(c, i)->cut && !capture_file_at(c, i)->damaged;
-        }
     }
-    if (c != NULL) {
+    if (c != NULL)
         run_print(&run, c, files[0]);
-    }
     packet_free(run.packets);
     flow_free(run.flows);
     capture_free(c);
@@ -198,15 +189,12 @@ main(int argc, char **argv)
         verbose = verbose || o == 'v';
         timeouts = timeouts || o == 't';
         merge = merge || o == 'm';
-        if (o == '?') {
+        if (o == '?')
             return 2;
-        }
     }
-    if (merge) {
+    if (merge)
         return run_files(argv + optind, argc - optind, filter, verbose, timeouts) ? 0 : 1;
-    }
-    for (int i = optind; i < argc; i++) {
+    for (int i = optind; i < argc; i++)
         ok = run_files(argv + i, 1, filter, verbose, timeouts) && ok;
-    }
     return ok ? 0 : 1;
 }

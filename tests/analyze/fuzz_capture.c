@@ -37,9 +37,8 @@ lower_frame(void *user, const struct frame *f)
     must(f->number == ++l->frames, "frame numbers");
     must(f->captured <= f->length, "frame lengths");
     must(f->time_ns >= 0 && f->time_ns <= INT64_MAX / 2, "frame time");
-    for (size_t i = 0; i < f->captured; i++) {
+    for (size_t i = 0; i < f->captured; i++)
         l->sum += f->bytes[i];
-    }
     packet_push(l->packets, f);
 }
 
@@ -47,9 +46,8 @@ static void
 lower_keys(void *user, const char *text, size_t len)
 {
     struct lower *l = user;
-    for (size_t i = 0; i < len; i++) {
+    for (size_t i = 0; i < len; i++)
         l->sum += (unsigned char)text[i];
-    }
 }
 
 static void
@@ -75,9 +73,8 @@ lower_data(void *user, struct flow *f, int side, const unsigned char *at, size_t
     (void)time_ns;
     must(len > 0 && frame <= l->frames && f->side[side].bytes >= len, "data");
     l->bytes += len;
-    for (size_t i = 0; i < len; i++) {
+    for (size_t i = 0; i < len; i++)
         l->sum += at[i];
-    }
 }
 
 static void

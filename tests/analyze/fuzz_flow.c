@@ -51,9 +51,8 @@ fuzz_opened(void *user, struct flow *f)
     z->alive++;
     f->user = calloc(1, sizeof(struct tracks));
     must(f->user != NULL, "memory");
-    if (z->choices % 16 == 7) {
+    if (z->choices % 16 == 7)
         flow_mute(f);
-    }
 }
 
 static void
@@ -75,9 +74,8 @@ fuzz_data(void *user, struct flow *f, int side, const unsigned char *at, size_t 
         k->known = true;
         k->next = (uint8_t)(at[i] + 1);
     }
-    if (z->choices % 64 == 9) {
+    if (z->choices % 64 == 9)
         flow_mute(f);
-    }
 }
 
 static void
@@ -106,9 +104,8 @@ fuzz_closed(void *user, struct flow *f)
     struct tracks *t = f->user;
     z->alive--;
     must(f->end != FLOW_OPEN, "end");
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         must(f->side[i].bytes >= t->bytes[i] && f->side[i].lost >= t->lost[i], "counts");
-    }
     free(t);
 }
 
@@ -140,9 +137,8 @@ fuzz_segment(struct flow_table *table, const uint8_t *at, uint64_t number, int64
     p.ip_id = at[6] & 2 ? at[6] : 0;
     p.icmp = p.kind == PACKET_ICMP_ERROR ? ICMP_HOST : ICMP_NONE;
     uint32_t first = p.seq + ((p.flags & TCP_SYN) != 0 ? 1u : 0);
-    for (size_t i = 0; i < p.captured; i++) {
+    for (size_t i = 0; i < p.captured; i++)
         content[i] = (unsigned char)(first + i);
-    }
     p.payload = guarded(content, p.captured);
     flow_push(table, &p);
 }

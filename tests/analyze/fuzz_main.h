@@ -33,17 +33,19 @@ static size_t
 fuzz_change(uint8_t *at, size_t len, uint64_t *seed)
 {
     static const uint8_t odd[] = { 0, 1, 0x7F, 0x80, 0xFF, 4, 8, 20 };
-    if (len == 0) {
+    if (len == 0)
         return 0;
-    }
     for (uint64_t n = fuzz_random(seed) % 8 + 1; n > 0; n--) {
         size_t where = (size_t)(fuzz_random(seed) % len);
         uint64_t how = fuzz_random(seed) % 4;
-        unsigned v = at[where];
-        v = how == 0 ? odd[fuzz_random(seed) % sizeof odd]
-            : how == 1 ? v ^ 1u << fuzz_random(seed) % 8
-            : how == 2 ? v + 1 : (unsigned)(fuzz_random(seed) & 0xFF);
-        at[where] = (uint8_t)(v & 0xFF);
+        if (how == 0)
+            at[where] = odd[fuzz_random(seed) % sizeof odd];
+        else if (how == 1)
+            at[where] ^= (uint8_t)(1u << fuzz_random(seed) % 8);
+        else if (how == 2)
+            at[where]++;
+        else
+            at[where] = (uint8_t)fuzz_random(seed);
     }
     if (fuzz_random(seed) % 16 == 0) {
         size_t from = (size_t)(fuzz_random(seed) % len);

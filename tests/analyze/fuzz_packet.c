@@ -14,12 +14,10 @@ take_packet(void *user, const struct packet *p)
 {
     char text[46];
     (void)user;
-    if (p->captured > p->length || (p->kind == PACKET_ICMP_ERROR) != (p->icmp != ICMP_NONE)) {
+    if (p->captured > p->length || (p->kind == PACKET_ICMP_ERROR) != (p->icmp != ICMP_NONE))
         abort();
-    }
-    for (size_t i = 0; i < p->captured; i++) {
+    for (size_t i = 0; i < p->captured; i++)
         sum += p->payload[i];
-    }
     sum += strlen(address_text(&p->source, text, sizeof text));
     sum += strlen(address_text(&p->target, text, sizeof text));
 }

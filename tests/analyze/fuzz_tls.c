@@ -96,13 +96,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
 int
 LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
 {
-    struct reader     in = { at, len };
-    struct reader     part;
-    struct tls_keys  *keys = tls_keys_new();
+    struct reader in = { at, len };
+    struct reader part;
+    struct tls_keys *keys = tls_keys_new();
     struct tls_certs *certs = tls_certs_new();
-    unsigned          sum = 0;
-    uint32_t          what;
-    uint64_t          frame = 0;
+    unsigned sum = 0;
+    uint32_t what;
+    uint64_t frame = 0;
     if (read_vector(&in, 2, &part)) {
         tls_keys_add(keys, (const char *)part.at, part.left);
         tls_keys_end(keys);
@@ -165,13 +165,13 @@ int
 main(int argc, char **argv)
 {
     long rounds = 0;
-    int  first = 1;
+    int first = 1;
     if (argc > 2 && strcmp(argv[1], "-n") == 0) {
         rounds = atol(argv[2]);
         first = 3;
     }
     for (int i = first; i < argc; i++) {
-        size_t         len;
+        size_t len;
         unsigned char *at = file_read(argv[i], &len);
         LLVMFuzzerTestOneInput(at, len);
         unsigned char *copy = memory_get(len + 1);
@@ -232,8 +232,8 @@ main(int argc, char **argv)
 {
     static const struct tls_events none = { 0 };
     struct test_capture capture;
-    struct pile         stream[2] = { { 0 }, { 0 } };
-    char                text[8192];
+    struct pile stream[2] = { { 0 }, { 0 } };
+    char text[8192];
     if (argc != 4 || !test_capture_read(&capture, argv[1]))
         return 2;
     FILE  *f = fopen(argv[2], "rb");
@@ -246,7 +246,7 @@ main(int argc, char **argv)
     fputc((int)(n & 255), out);
     fwrite(text, 1, n, out);
     struct tls_session *s = tls_open(keys, tls_certs_new(), &none, NULL);
-    struct test_flow   *flow = capture.flow;
+    struct test_flow *flow = capture.flow;
     while (!flow->tls)
         flow++;
     for (size_t i = 0; i < flow->count; i++) {

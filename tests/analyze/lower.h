@@ -17,7 +17,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- bytes ----------------------------------------------------------------------------------- */
+/* ---- bytes ---- */
 
 struct bytes {
     unsigned char at[90000];
@@ -48,9 +48,8 @@ put32(struct bytes *b, uint32_t v)
 static inline void
 put_bytes(struct bytes *b, const void *at, size_t len)
 {
-    if (len > 0) {
+    if (len > 0)
         memcpy(b->at + b->len, at, len);
-    }
     b->len += len;
 }
 
@@ -72,22 +71,20 @@ patch16(struct bytes *b, size_t at, unsigned v)
 static inline uint32_t
 sum_add(uint32_t sum, const unsigned char *at, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
+    for (size_t i = 0; i < len; i++)
         sum += i % 2 == 0 ? (uint32_t)at[i] << 8 : at[i];
-    }
     return sum;
 }
 
 static inline unsigned
 sum_done(uint32_t sum)
 {
-    while (sum > 0xFFFF) {
+    while (sum > 0xFFFF)
         sum = (sum & 0xFFFF) + (sum >> 16);
-    }
     return ~sum & 0xFFFF;
 }
 
-/* ---- packets: 192.0.2.1:40000 to 192.0.2.2:5269, or 2001:db8::1 to ::2 ----------------------- */
+/* ---- packets: 192.0.2.1:40000 to 192.0.2.2:5269, or 2001:db8::1 to ::2 ---- */
 
 static inline void
 put_ethernet(struct bytes *b, unsigned type)
@@ -141,7 +138,7 @@ put_tcp(struct bytes *b, unsigned flags, uint32_t seq, uint32_t ack, const char 
     patch16(b, at + 16, sum_done(sum_add(sum, b->at + at, 20 + len)));
 }
 
-/* ---- guard page ------------------------------------------------------------------------------ */
+/* ---- guard page ---- */
 
 enum { GUARD_SIZE = 40 * 4096, GUARD_AFTER = 65536 };
 
@@ -154,20 +151,17 @@ guarded(const void *at, size_t len)
         int zero = open("/dev/zero", O_RDWR);
         base = mmap(NULL, GUARD_SIZE + GUARD_AFTER, PROT_READ | PROT_WRITE, MAP_PRIVATE, zero, 0);
         close(zero);
-        if (base == MAP_FAILED || mprotect(base + GUARD_SIZE, GUARD_AFTER, PROT_NONE) != 0) {
+        if (base == MAP_FAILED || mprotect(base + GUARD_SIZE, GUARD_AFTER, PROT_NONE) != 0)
             abort();
-        }
     }
-    if (len > GUARD_SIZE) {
+    if (len > GUARD_SIZE)
         abort();
-    }
-    if (len > 0) {
+    if (len > 0)
         memmove(base + GUARD_SIZE - len, at, len);
-    }
     return base + GUARD_SIZE - len;
 }
 
-/* ---- transcripts ----------------------------------------------------------------------------- */
+/* ---- transcripts ---- */
 
 struct transcript {
     char   text[131072];

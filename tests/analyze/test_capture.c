@@ -67,9 +67,8 @@ teardown(void **state)
     (void)state;
     capture_free(capture);
     for (int i = 0; i < 3; i++) {
-        if (names[i][0] != '\0') {
+        if (names[i][0] != '\0')
             unlink(names[i]);
-        }
     }
     return 0;
 }
@@ -126,7 +125,7 @@ expect(const char *text)
     assert_string_equal(heard.text, text);
 }
 
-/* ---- pcap ------------------------------------------------------------------------------------ */
+/* ---- pcap ---- */
 
 static void
 put_pcap(uint32_t magic, uint32_t link)
@@ -244,7 +243,7 @@ a_filter_leaves_out_frames_and_keeps_their_numbers(void **state)
     assert_int_equal(capture_interface_at(capture, 0)->frames, 1);
 }
 
-/* ---- pcapng ---------------------------------------------------------------------------------- */
+/* ---- pcapng ---- */
 
 static size_t block_at;
 
@@ -259,9 +258,8 @@ block_open(uint32_t type)
 static void
 block_close(void)
 {
-    while (b.len % 4 != 0) {
+    while (b.len % 4 != 0)
         put8(&b, 0);
-    }
     uint32_t len = (uint32_t)(b.len - block_at + 4);
     put32(&b, len);
     memcpy(b.at + block_at + 4, b.at + b.len - 4, 4);
@@ -284,9 +282,8 @@ put_option(unsigned code, const void *at, size_t len)
     put16(&b, code);
     put16(&b, (unsigned)len);
     put_bytes(&b, at, len);
-    while (b.len % 4 != 0) {
+    while (b.len % 4 != 0)
         put8(&b, 0);
-    }
 }
 
 static void
@@ -316,9 +313,8 @@ put_packet(uint32_t interface, uint64_t time, const char *text, uint32_t flags)
     put32(&b, (uint32_t)strlen(text));
     put32(&b, (uint32_t)strlen(text));
     put_bytes(&b, text, strlen(text));
-    while (b.len % 4 != 0) {
+    while (b.len % 4 != 0)
         put8(&b, 0);
-    }
     if (flags != 0) {
         put16(&b, 2);
         put16(&b, 4);
@@ -514,7 +510,7 @@ impossible_blocks_end_the_file(void **state)
     }
 }
 
-/* ---- several --------------------------------------------------------------------------------- */
+/* ---- several ---- */
 
 static void
 files_are_merged_by_time(void **state)

@@ -374,7 +374,7 @@ static const char dialback[] =
 static const char refusal[] = "> " HEAD("a.example", "b.example",
     "") "\n"
         "< " HEAD("b.example", "a.example",
-            " id='x1'") "<stream:error><host-unknown "
+    " id='x1'") "<stream:error><host-unknown "
                         "xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
     "<text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>"
                         "nobody of this name</text></stream:error></stream:stream>\n";

@@ -19,9 +19,8 @@ hear_opened(void *user, struct flow *f)
     (void)user;
     say(&heard, "open %" PRIu64 " %s %u\n", f->number, flow_evidence_word(f->evidence),
         f->side[0].port);
-    if (mute) {
+    if (mute)
         flow_mute(f);
-    }
 }
 
 static void
@@ -102,7 +101,7 @@ teardown(void **state)
     return 0;
 }
 
-/* ---- sending --------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 #define S  TCP_SYN
 #define SA (TCP_SYN | TCP_ACK)
@@ -164,7 +163,7 @@ expect(const char *text)
 
 #define OPEN "open 1 syn 40000\n"
 
-/* ---- beginnings ------------------------------------------------------------------------------ */
+/* ---- beginnings ---- */
 
 static void
 a_whole_connection_is_told_in_order(void **state)
@@ -291,7 +290,7 @@ a_lost_synack_leaves_its_base_in_the_ack(void **state)
     expect(OPEN "remark gap at 5\ngap 1 2 at 5\ndata 1 cd at 3\n");
 }
 
-/* ---- order ----------------------------------------------------------------------------------- */
+/* ---- order ---- */
 
 static void
 what_waits_before_a_new_base_is_forgotten(void **state)
@@ -391,7 +390,7 @@ keep_alives_are_not_content(void **state)
     assert_int_equal(seen.side[0].retransmitted, 0);
 }
 
-/* ---- gaps ------------------------------------------------------------------------------------ */
+/* ---- gaps ---- */
 
 static void
 an_acknowledged_hole_becomes_a_gap_after_a_while(void **state)
@@ -476,9 +475,8 @@ too_many_bytes_out_of_order_are_a_gap(void **state)
     (void)state;
     start(&o);
     handshake();
-    for (uint32_t i = 0; i < 20; i++) {
+    for (uint32_t i = 0; i < 20; i++)
         send(3, 0, A, 1101 + i * 10, 5001, "0123456789");
-    }
     flow_end(table);
     assert_non_null(strstr(heard.text, "remark ceiling-bytes at "));
     assert_non_null(strstr(heard.text, "gap 0 100 at "));
@@ -503,7 +501,7 @@ memory_out_of_order_has_one_ceiling_for_all(void **state)
     assert_int_equal(flow_count(table).open, 0);
 }
 
-/* ---- ends ------------------------------------------------------------------------------------ */
+/* ---- ends ---- */
 
 static void
 a_reset_answers_a_syn_that_nobody_wants(void **state)
@@ -695,13 +693,11 @@ the_order_of_the_end_does_not_depend_on_the_key(void **state)
     for (uint64_t key = 1; key < 20; key++) {
         struct flow_options o = { .seed = { key, key * 77 } };
         start(&o);
-        for (uint16_t i = 0; i < 200; i++) {
+        for (uint16_t i = 0; i < 200; i++)
             send_ports(i, 0, (uint16_t)(1024 + i * 7), S, 1, 0, "");
-        }
         flow_end(table);
-        if (key == 1) {
+        if (key == 1)
             strcpy(first, heard.text);
-        }
         expect(first);
     }
 }

@@ -125,9 +125,8 @@ every_link_layer_leads_to_the_segment(void **state)
         put_segment("hello");
         heard.len = 0;
         push(rows[i].link);
-        if (strcmp(heard.text, SEGMENT) != 0) {
+        if (strcmp(heard.text, SEGMENT) != 0)
             fail_msg("row %zu, link %d: %s", i, rows[i].link, heard.text);
-        }
     }
 }
 
@@ -142,11 +141,10 @@ a_frame_cut_anywhere_does_no_harm(void **state)
         put_segment("hello");
         heard.len = 0;
         push_cut(1, cut < b.len ? cut : b.len);
-        if (cut < 14 + 4 + 40) {
+        if (cut < 14 + 4 + 40)
             assert_null(strstr(heard.text, "tcp"));
-        } else {
+        else
             assert_non_null(strstr(heard.text, "'5\n"));
-        }
     }
 }
 
@@ -252,16 +250,14 @@ endless_headers_come_to_an_end(void **state)
 {
     (void)state;
     put_ipv6(&b, 60, 8 * 1000);
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < 1000; i++)
         put_bytes(&b, "\x3C\0\1\4\0\0\0\0", 8);
-    }
     push(101);
     put_ethernet(&b, 0x8847);
     put_fill(&b, 0, 4000);
     push(1);
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 400; i++)
         put_ipv4(&b, 4, (size_t)(399 - i) * 20, 0, 1);
-    }
     push(101);
     assert_string_equal(
         heard.text, "remark packet-bad at 1\nremark packet-bad at 2\nremark packet-bad at 3\n");

@@ -203,6 +203,7 @@ fixture_capture(struct fixture *x, const char *t)
 static void
 fixture_found(struct fixture *x, const char *t)
 {
+    const char *theirs[] = { "theirs.example", t, "" };
     struct report *r = &x->r;
     size_t i;
     x->dns[0] = (struct dns_fact){ .client = address4(192, 0, 2, 1),
@@ -233,10 +234,7 @@ fixture_found(struct fixture *x, const char *t)
         struct report_partner *q = &x->partners[i];
         q->in.method = q->out.method = q->in.cipher = q->out.cipher = "";
         snprintf(q->ours, sizeof q->ours, "%.127s", i == 1 ? t : "ours.example");
-        snprintf(q->theirs, sizeof q->theirs, "%.127s",
-            i == 1   ? t
-            : i == 0 ? "theirs.example"
-                     : "");
+        snprintf(q->theirs, sizeof q->theirs, "%.127s", theirs[i]);
         q->kind = i == 2 ? PAIR_INNER : PAIR_PARTNER;
         q->out = (struct report_way){ .attempts = 2,
             .worked = 1,
@@ -483,9 +481,9 @@ check_json(const char *s)
     check_utf8(s, false);
     while (*s != '\0') {
         assert_true(begins(s, "{\"type\":\"capture\"")
-                    || begins(s, "{\"type\":\"flow\"")
-                    || begins(s, "{\"type\":\"event\"")
-                    || begins(s, "{\"type\":\"verdict\""));
+            || begins(s, "{\"type\":\"flow\"")
+            || begins(s, "{\"type\":\"event\"")
+            || begins(s, "{\"type\":\"verdict\""));
         s = json_value(s, 0);
         assert_int_equal(*s++, '\n');
         lines++;
@@ -493,8 +491,7 @@ check_json(const char *s)
     return lines;
 }
 
-/* Only tags and attributes of html.c, properly closed where they must be; quotes balanced inside
- * tags. */
+/* Only tags and attributes of html.c, closed where they must be; quotes balanced inside tags. */
 static void
 check_html(const char *s)
 {
@@ -639,7 +636,7 @@ rows_come_first_then_partners_then_failures(void **state)
     size_t len;
     char *out = written(&x->r, FORM_TEXT, &len);
     const char *rows = strstr(out, "PORT TABLE"), *partners = strstr(out, "PARTNERS"),
-               *failures = strstr(out, "FAILURES"), *details = strstr(out, "DETAILS");
+        *failures = strstr(out, "FAILURES"), *details = strstr(out, "DETAILS");
     (void)state;
     assert_non_null(strstr(out, "Row 2 (out) works in part: 2 of 4 failed, and"));
     assert_non_null(strstr(out, "Row 3 (in) was not seen."));
@@ -667,12 +664,12 @@ failures_of_the_same_cause_are_one_group(void **state)
     assert_string_equal(group_partner(&list[0]), "partner.example");
     group_forward(&t, &list[0]);
     assert_string_equal(t.at, "The certificate of your server has expired: please renew it. Seen "
-                              "at 2026-06-01 10:00:02.123 UTC: "
-                              "ours.example (192.0.2.1:40002) -> partner.example "
-                              "(198.51.100.7:5269), a certificate has expired; "
-                              "ours.example said \"partner.example\"; "
-                              "stream id partner.example; 2 times until "
-                              "2026-06-01 10:00:03.123 UTC.");
+        "at 2026-06-01 10:00:02.123 UTC: "
+        "ours.example (192.0.2.1:40002) -> partner.example "
+        "(198.51.100.7:5269), a certificate has expired; "
+        "ours.example said \"partner.example\"; "
+        "stream id partner.example; 2 times until "
+        "2026-06-01 10:00:03.123 UTC.");
     free(list);
     list = report_groups(&x->r, GROUP_SETBACK, &n);
     assert_int_equal(n, 1);
@@ -867,8 +864,7 @@ an_empty_report_says_so(void **state)
     assert_true(report_contains(&r, FORM_HTML, "No XMPP federation was found in this capture."));
 }
 
-/* The most there can be: the page stays readable, in size too, and failed attempts keep their
- * ladders. */
+/* The most there can be: the page stays readable, in size too; failures keep their ladders. */
 static void
 the_most_there_can_be_stays_readable(void **state)
 {

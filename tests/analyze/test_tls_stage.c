@@ -25,7 +25,7 @@ struct log {
 static void
 log_line(struct log *l, const char *format, ...)
 {
-    char    line[2048];
+    char line[2048];
     va_list args;
     va_start(args, format);
     int n = vsnprintf(line, sizeof line, format, args);
@@ -90,7 +90,7 @@ static void
 on_alert(void *user, int side, int level, int description, uint64_t frame, int64_t time_ns)
 {
     char text[16];
-    int  n = snprintf(text, sizeof text, "%d ", description);
+    int n = snprintf(text, sizeof text, "%d ", description);
     (void)frame;
     (void)time_ns;
     pile_put(&((struct log *)user)->alerts[side], (const unsigned char *)text, (size_t)n);
@@ -133,8 +133,8 @@ captures(void)
 static struct tls_keys *
 keys_load(const char *dir, const char *name, size_t piece)
 {
-    char  path[512];
-    char  buf[1024];
+    char path[512];
+    char buf[1024];
     FILE *f;
     snprintf(path, sizeof path, "%s/%s.keys", dir, name);
     f = fopen(path, "rb");
@@ -163,7 +163,7 @@ feed(struct tls_session *s, const struct test_flow *f, size_t piece)
 static struct test_capture
 capture_load(const char *dir, const char *name)
 {
-    char                path[512];
+    char path[512];
     struct test_capture c;
     snprintf(path, sizeof path, "%s/%s.pcap", dir, name);
     if (!test_capture_read(&c, path))
@@ -280,8 +280,8 @@ scene_run(const struct scene *c, bool with_keys, size_t piece)
     struct test_capture capture = capture_load(captures(), c->name);
     struct tls_keys *keys =
         with_keys ? keys_load(captures(), c->name, piece < 1000 ? piece : 1000) : NULL;
-    struct tls_certs   *certs = tls_certs_new();
-    struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+    struct tls_certs *certs = tls_certs_new();
+    struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
     struct tls_session *s = tls_open(keys, certs, &events, &log);
     feed(s, capture_flow(&capture, c->flow), piece);
     tls_end(s);
@@ -320,7 +320,7 @@ flow_cut(const struct test_flow *f, struct tls_keys *keys, struct tls_certs *cer
     struct log *log)
 {
     struct tls_session *s = tls_open(keys, certs, &events, log);
-    size_t              at = 0;
+    size_t at = 0;
     for (size_t i = 0; i < f->count; i++) {
         const struct test_segment *g = &f->segment[i];
         const size_t part = cut > at && cut < at + g->len ? cut - at : g->len;
@@ -342,14 +342,14 @@ segments_may_be_cut_anywhere(void **state)
     (void)state;
     for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
         struct test_capture capture = capture_load(captures(), names[n]);
-        struct test_flow   *f = capture_flow(&capture, 0);
-        struct tls_certs   *certs = tls_certs_new();
-        size_t              total = 0;
+        struct test_flow *f = capture_flow(&capture, 0);
+        struct tls_certs *certs = tls_certs_new();
+        size_t total = 0;
         for (size_t i = 0; i < f->count; i++)
             total += f->segment[i].len;
         for (int with = 0; with < 2; with++) {
             struct tls_keys *keys = with ? keys_load(captures(), names[n], 1000) : NULL;
-            struct log       want = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+            struct log want = { { 0 }, { { 0 } }, { { 0 } }, 0 };
             flow_cut(f, keys, certs, 0, &want);
             for (size_t cut = 1; cut < total; cut++) {
                 struct log got = { { 0 }, { { 0 } }, { { 0 } }, 0 };
@@ -381,8 +381,8 @@ static bool
 transcript_read(
     const char *name, unsigned from, unsigned to, struct pile *plain, struct pile *alerts)
 {
-    char  path[512];
-    char  arrow[64];
+    char path[512];
+    char arrow[64];
     char *line = NULL;
     size_t cap = 0;
     snprintf(path, sizeof path, "%s/%s.txt", real(), name);
@@ -391,8 +391,8 @@ transcript_read(
         return false;
     while (getline(&line, &cap, f) > 0) {
         unsigned a, b;
-        char     x[16], y[16];
-        char    *body = strstr(line, "] ");
+        char x[16], y[16];
+        char *body = strstr(line, "] ");
         if (body == NULL || sscanf(body, "] %15[a-z]:%u -> %15[a-z]:%u", x, &a, y, &b) != 4
             || a != from || b != to)
             continue;
@@ -414,8 +414,7 @@ transcript_read(
 static void
 real_compare(const struct pile *got, const struct pile *want, const char *name, const char *what)
 {
-    /* the transcripts of idle sessions leave out what followed a keepalive (the other program's
-     * fault) */
+    /* transcripts of idle sessions leave out what followed a keepalive, not by our fault */
     if (strncmp(name, "A07", 3) == 0 && strcmp(what, "plaintext") == 0 && got->len > want->len)
         return;
     if (got->len != want->len || (want->len > 0 && memcmp(got->at, want->at, want->len) != 0))
@@ -426,15 +425,15 @@ static unsigned
 real_run(const char *name, size_t piece)
 {
     struct test_capture capture = capture_load(real(), name);
-    struct tls_keys    *keys = keys_load(real(), name, 1000);
-    struct tls_certs   *certs = tls_certs_new();
-    unsigned            flows = 0;
+    struct tls_keys *keys = keys_load(real(), name, 1000);
+    struct tls_certs *certs = tls_certs_new();
+    unsigned flows = 0;
     for (size_t i = 0; i < capture.count; i++) {
         struct test_flow *f = &capture.flow[i];
         if (!f->tls)
             continue;
-        struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
-        struct log          want = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+        struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+        struct log want = { { 0 }, { { 0 } }, { { 0 } }, 0 };
         struct tls_session *s = tls_open(keys, certs, &events, &log);
         feed(s, f, piece);
         tls_end(s);
@@ -461,14 +460,14 @@ captures_of_real_servers_open_with_their_keys(void **state)
 {
     DIR           *d = opendir(real());
     struct dirent *e;
-    unsigned       files = 0;
-    unsigned       flows = 0;
+    unsigned files = 0;
+    unsigned flows = 0;
     (void)state;
     if (d == NULL)
         skip();
     while ((e = readdir(d)) != NULL) {
-        char  *dot = strrchr(e->d_name, '.');
-        char   name[300];
+        char *dot = strrchr(e->d_name, '.');
+        char name[300];
         if (dot == NULL || strcmp(dot, ".keys") != 0)
             continue;
         snprintf(name, sizeof name, "%.*s", (int)(dot - e->d_name), e->d_name);
@@ -488,23 +487,23 @@ inference_agrees_with_what_keys_show(void **state)
 {
     DIR           *d = opendir(real());
     struct dirent *e;
-    unsigned       agreed = 0;
+    unsigned agreed = 0;
     (void)state;
     if (d == NULL)
         skip();
     while ((e = readdir(d)) != NULL) {
         char *dot = strrchr(e->d_name, '.');
-        char  name[300];
+        char name[300];
         if (dot == NULL || strcmp(dot, ".keys") != 0)
             continue;
         snprintf(name, sizeof name, "%.*s", (int)(dot - e->d_name), e->d_name);
         struct test_capture capture = capture_load(real(), name);
-        struct tls_keys    *keys = keys_load(real(), name, 1000);
-        struct tls_certs   *certs = tls_certs_new();
+        struct tls_keys *keys = keys_load(real(), name, 1000);
+        struct tls_certs *certs = tls_certs_new();
         for (size_t i = 0; i < capture.count; i++) {
             if (!capture.flow[i].tls)
                 continue;
-            struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+            struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
             struct tls_session *with = tls_open(keys, certs, &events, &log);
             struct tls_session *without = tls_open(NULL, certs, &events, &log);
             feed(with, &capture.flow[i], 100000);
@@ -559,11 +558,11 @@ what_was_not_seen_is_never_proven(void **state)
     (void)state;
     for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
         struct test_capture capture = capture_load(captures(), names[n]);
-        struct test_flow   *f = capture_flow(&capture, 0);
-        struct tls_keys    *keys = keys_load(captures(), names[n], 1000);
-        struct tls_certs   *certs = tls_certs_new();
+        struct test_flow *f = capture_flow(&capture, 0);
+        struct tls_keys *keys = keys_load(captures(), names[n], 1000);
+        struct tls_certs *certs = tls_certs_new();
         for (size_t skip = 0; skip < f->count; skip++) {
-            struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+            struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
             struct tls_session *s = tls_open(keys, certs, &events, &log);
             feed_without(s, f, skip);
             tls_end(s);
@@ -589,14 +588,14 @@ static void
 after_a_gap_in_data_reading_goes_on(void **state)
 {
     struct test_capture capture = capture_load(captures(), "13-large");
-    struct test_flow   *f = capture_flow(&capture, 0);
-    struct tls_keys    *keys = keys_load(captures(), "13-large", 1000);
-    struct tls_certs   *certs = tls_certs_new();
+    struct test_flow *f = capture_flow(&capture, 0);
+    struct tls_keys *keys = keys_load(captures(), "13-large", 1000);
+    struct tls_certs *certs = tls_certs_new();
     (void)state;
     for (size_t skip = 0; skip < f->count; skip++) {
         if (f->segment[skip].frame < 17 || f->segment[skip].frame > 30)
             continue;
-        struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+        struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
         struct tls_session *s = tls_open(keys, certs, &events, &log);
         feed_without(s, f, skip);
         assert_int_equal(log.lost, 1);
@@ -619,14 +618,14 @@ keys_may_come_late(void **state)
     (void)state;
     for (size_t n = 0; n < 2; n++) {
         struct test_capture capture = capture_load(captures(), names[n]);
-        struct test_flow   *f = capture_flow(&capture, 0);
-        struct tls_certs   *certs = tls_certs_new();
+        struct test_flow *f = capture_flow(&capture, 0);
+        struct tls_certs *certs = tls_certs_new();
         for (size_t late = 0; late < f->count; late++) {
-            struct tls_keys    *keys = tls_keys_new();
-            struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+            struct tls_keys *keys = tls_keys_new();
+            struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
             struct tls_session *s = tls_open(keys, certs, &events, &log);
-            char                path[512];
-            char                text[4096];
+            char path[512];
+            char text[4096];
             tls_keys_more(keys, true);
             for (size_t i = 0; i < f->count; i++) {
                 if (i == late) {
@@ -657,9 +656,9 @@ static void
 some_of_the_keys_open_some_of_it(void **state)
 {
     struct test_capture capture = capture_load(captures(), "13-gcm128-mutual");
-    struct tls_keys    *keys = keys_load(captures(), "13-gcm128-mutual", 1000);
-    struct tls_certs   *certs = tls_certs_new();
-    struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+    struct tls_keys *keys = keys_load(captures(), "13-gcm128-mutual", 1000);
+    struct tls_certs *certs = tls_certs_new();
+    struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
     (void)state;
     for (size_t i = 0; i < keys->slots; i++)
         if (keys->slot[i] != NULL) {
@@ -682,9 +681,9 @@ static void
 wrong_keys_open_nothing(void **state)
 {
     struct test_capture capture = capture_load(captures(), "13-gcm128-mutual");
-    struct tls_keys    *keys = keys_load(captures(), "13-gcm128-mutual", 1000);
-    struct tls_certs   *certs = tls_certs_new();
-    struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+    struct tls_keys *keys = keys_load(captures(), "13-gcm128-mutual", 1000);
+    struct tls_certs *certs = tls_certs_new();
+    struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
     (void)state;
     for (size_t i = 0; i < keys->slots; i++)
         if (keys->slot[i] != NULL)
@@ -718,7 +717,7 @@ key_logs_are_read_in_pieces(void **state)
     (void)state;
     for (size_t piece = 1; piece < sizeof text; piece += 5) {
         struct tls_keys *k = tls_keys_new();
-        size_t           used, unused;
+        size_t used, unused;
         for (size_t at = 0; at < sizeof text - 1; at += piece)
             tls_keys_add(k, text + at, sizeof text - 1 - at < piece ? sizeof text - 1 - at : piece);
         tls_keys_end(k);
@@ -752,8 +751,8 @@ static const struct cert *
 cert_of(struct tls_certs *certs, const char *dir, const char *name, int side)
 {
     struct test_capture capture = capture_load(dir, name);
-    struct tls_keys    *keys = keys_load(dir, name, 1000);
-    struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+    struct tls_keys *keys = keys_load(dir, name, 1000);
+    struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
     struct tls_session *s = tls_open(keys, certs, &events, &log);
     feed(s, capture_flow(&capture, 0), 100000);
     const struct cert *c =
@@ -769,7 +768,7 @@ cert_of(struct tls_certs *certs, const char *dir, const char *name, int side)
 static void
 names_of_certificates_are_compared_as_they_should(void **state)
 {
-    struct tls_certs  *certs = tls_certs_new();
+    struct tls_certs *certs = tls_certs_new();
     const struct cert *c = cert_of(certs, captures(), "12-gcm128-mutual", 1);
     (void)state;
     assert_string_equal(c->subject, "O=Test, CN=cn.rsa.example");
@@ -806,11 +805,11 @@ names_of_certificates_are_compared_as_they_should(void **state)
 static void
 chains_are_judged(void **state)
 {
-    struct tls_certs    *certs = tls_certs_new();
-    const struct cert   *rsa = cert_of(certs, captures(), "12-gcm128-mutual", 1);
-    const struct cert   *ec = cert_of(certs, captures(), "13-gcm256-ec-mutual", 0);
-    const struct cert   *ed = cert_of(certs, captures(), "13-ed25519-mutual", 0);
-    char                 path[512];
+    struct tls_certs *certs = tls_certs_new();
+    const struct cert *rsa = cert_of(certs, captures(), "12-gcm128-mutual", 1);
+    const struct cert *ec = cert_of(certs, captures(), "13-gcm256-ec-mutual", 0);
+    const struct cert *ed = cert_of(certs, captures(), "13-ed25519-mutual", 0);
+    char path[512];
     (void)state;
     snprintf(path, sizeof path, "%s/ca.pem", captures());
     struct cert_anchors *ca = cert_anchors_read(path);
@@ -868,9 +867,9 @@ real_certificates_are_judged(void **state)
 static void
 damaged_certificates_are_unreadable(void **state)
 {
-    struct tls_certs  *certs = tls_certs_new();
+    struct tls_certs *certs = tls_certs_new();
     const struct cert *c = cert_of(certs, captures(), "12-gcm128-mutual", 1);
-    struct cert        copy;
+    struct cert copy;
     (void)state;
     for (size_t i = 0; i < c->der_len; i++) {
         unsigned char *der = memory_get(c->der_len);
@@ -904,7 +903,7 @@ dates_are_read(void **state)
                                                "20380119031408Z\x18\x0f"
                                                "20000229235959Z",
         49 };
-    int64_t       t;
+    int64_t t;
     (void)state;
     assert_true(der_time(&r, &t));
     assert_true(t == 0);
@@ -933,9 +932,9 @@ what_is_not_tls_is_named(void **state)
     struct tls_certs *certs = tls_certs_new();
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        struct log          log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+        struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
         struct tls_session *s = tls_open(NULL, certs, &events, &log);
-        char                want[100];
+        char want[100];
         tls_push(s, 1, (const unsigned char *)table[i].bytes, strlen(table[i].bytes), 1, 1);
         tls_push(s, 0, (const unsigned char *)"more", 4, 2, 2);
         snprintf(want, sizeof want, "broken 1 %s\n", table[i].what);
@@ -963,16 +962,16 @@ static void
 sessions_are_small_and_fast(void **state)
 {
     static unsigned char record[16 * 1448];
-    struct test_capture  capture = capture_load(captures(), "13-gcm128-mutual");
-    struct tls_certs    *certs = tls_certs_new();
-    struct tls_events    none = { 0 };
-    struct tls_session  *s = tls_open(NULL, certs, &none, NULL);
+    struct test_capture capture = capture_load(captures(), "13-gcm128-mutual");
+    struct tls_certs *certs = tls_certs_new();
+    struct tls_events none = { 0 };
+    struct tls_session *s = tls_open(NULL, certs, &none, NULL);
     (void)state;
     feed(s, capture_flow(&capture, 0), 100000);
     assert_true(sizeof *s < 300);
     assert_null(s->setup);
     assert_null(s->lane[0].work);
-    const double   begin = seconds_now();
+    const double begin = seconds_now();
     const uint64_t total = 200000;
     const size_t body =
         sizeof record - RECORD_HEAD > RECORD_MAX ? 16384 : sizeof record - RECORD_HEAD;

@@ -264,7 +264,7 @@ text_in_pieces_gives_the_same_events(void **state)
         for (step = 1; step < 9; step += 1 + step / 4) {
             struct flow f = flow_between(PEER, EDGE, 5269), g = f;
             struct attempt *a = talk_on(&f, streams[i].talk, 0),
-                           *b = talk_on(&g, streams[i].talk, step);
+                *b = talk_on(&g, streams[i].talk, step);
             bool same = a->nevents == b->nevents;
             for (k = 0; same && k < a->nevents; k++)
                 same = a->events[k].kind == b->events[k].kind
@@ -279,8 +279,7 @@ text_in_pieces_gives_the_same_events(void **state)
         }
 }
 
-/* Whatever is missing: the truth or "cannot tell", never another failure, and no rule is broken by
- * loss. */
+/* Whatever is missing: the truth or "cannot tell", never another failure; loss breaks no rule. */
 static void
 missing_bytes_invent_no_cause(void **state)
 {
@@ -576,7 +575,7 @@ both_connections_of_a_dialback_are_joined(void **state)
         "> " HEAD("b.example", "a.example") ">\n< " HEAD("a.example",
             "b.example") " id='y'>" FEATURES(
             DIALBACK) "> <db:verify from='b.example' to='a.example' id='x1'>0123</db:verify>\n"
-                      "< <db:verify from='a.example' to='b.example' id='x1' type='valid'/>\n" BYE,
+        "< <db:verify from='a.example' to='b.example' id='x1' type='valid'/>\n" BYE,
         0);
     judge_push(j, b);
     judge_push(j, a);
@@ -642,8 +641,7 @@ dns_message(unsigned char *out, const char *name, unsigned type, bool answer, un
         return n;
     memcpy(out + n,
         (unsigned char[]){
-            0xc0, 12, 0, (unsigned char)type, 0, 1, 0, 0, 0, 60, 0, (unsigned char)len },
-        12);
+            0xc0, 12, 0, (unsigned char)type, 0, 1, 0, 0, 0, 60, 0, (unsigned char)len }, 12);
     memcpy(out + n + 12, data, len);
     return n + 12 + len;
 }
@@ -732,8 +730,7 @@ addresses_lead_back_to_domains(void **state)
     dns_free(d);
 }
 
-/* Every message cut anywhere, and with every byte wrong: no more is asked than that a sanitizer is
- * content. */
+/* Every message cut anywhere, and with every byte wrong: a sanitizer is to be content with it. */
 static void
 broken_dns_messages_do_no_harm(void **state)
 {
@@ -741,8 +738,8 @@ broken_dns_messages_do_no_harm(void **state)
     unsigned char whole[256];
     struct address client = EDGE, server = addr(192, 0, 2, 53);
     size_t n = dns_message(
-               whole, "_xmpp-server._tcp.b.example", 33, true, 0, srv_target, sizeof srv_target),
-           i, k;
+        whole, "_xmpp-server._tcp.b.example", 33, true, 0, srv_target, sizeof srv_target),
+        i, k;
     struct dns *d = dns_new();
     for (i = 0; i <= n; i++)
         for (k = 0; k < n; k++) {

@@ -105,8 +105,8 @@ test_packet(
     if (total > len || total < ip + 20)
         return;
     const unsigned char *tcp = at + ip;
-    const size_t         head = (size_t)(tcp[12] >> 4) * 4;
-    int                  side;
+    const size_t head = (size_t)(tcp[12] >> 4) * 4;
+    int side;
     if (total < ip + head)
         return;
     struct test_flow *f =
@@ -119,17 +119,19 @@ test_packet(
 static bool
 test_capture_read(struct test_capture *c, const char *path)
 {
-    char                  message[PCAP_ERRBUF_SIZE];
-    struct pcap_pkthdr   *head;
-    const unsigned char  *bytes;
-    uint64_t              frame = 0;
-    pcap_t               *p = pcap_open_offline(path, message);
+    char message[PCAP_ERRBUF_SIZE];
+    struct pcap_pkthdr *head;
+    const unsigned char *bytes;
+    uint64_t frame = 0;
+    pcap_t *p = pcap_open_offline(path, message);
     *c = (struct test_capture){ NULL, 0 };
     if (p == NULL)
         return false;
-    const size_t skip = pcap_datalink(p) == DLT_EN10MB ? 14
-        : pcap_datalink(p) == DLT_LINUX_SLL            ? 16
-                                                       : 0;
+    size_t skip = 0;
+    if (pcap_datalink(p) == DLT_EN10MB)
+        skip = 14;
+    else if (pcap_datalink(p) == DLT_LINUX_SLL)
+        skip = 16;
     while (pcap_next_ex(p, &head, &bytes) == 1) {
         frame++;
         if (head->caplen > skip)

@@ -118,9 +118,8 @@ static void *
 memory(size_t n)
 {
     void *p = calloc(1, n);
-    if (p == NULL) {
+    if (p == NULL)
         die("memory");
-    }
     return p;
 }
 
@@ -140,16 +139,15 @@ below(uint32_t n)
     return (uint32_t)((chance() >> 32) * n >> 32);
 }
 
-/* ---- the file -------------------------------------------------------------------------------- */
+/* ---- the file ---- */
 
 static void
 out_flush(void)
 {
     for (size_t at = 0; at < out_len; ) {
         ssize_t n = write(out_fd, out + at, out_len - at);
-        if (n < 0 && errno != EINTR) {
+        if (n < 0 && errno != EINTR)
             die("write");
-        }
         at += n < 0 ? 0 : (size_t)n;
     }
     out_len = 0;
@@ -158,9 +156,8 @@ out_flush(void)
 static unsigned char *
 out_room(size_t n)
 {
-    if (out_len + n > OUT_SIZE) {
+    if (out_len + n > OUT_SIZE)
         out_flush();
-    }
     unsigned char *at = out + out_len;
     out_len += n;
     written += n;
@@ -192,7 +189,7 @@ out_header(void)
     memcpy(p + 4, version, sizeof version);
 }
 
-/* ---- segments -------------------------------------------------------------------------------- */
+/* ---- segments ---- */
 
 /* RFC 1071, four bytes at a time. */
 static uint64_t
@@ -214,9 +211,8 @@ sum(const unsigned char *p, size_t n)
 static void
 put_checksum(unsigned char *at, uint64_t s)
 {
-    while (s > 0xFFFF) {
+    while (s > 0xFFFF)
         s = (s & 0xFFFF) + (s >> 16);
-    }
     uint16_t v = (uint16_t)~s;
     memcpy(at, &v, 2);
 }
@@ -271,9 +267,8 @@ send_segment(struct conversation *c, int side, unsigned flags, uint32_t seq, str
     put32(t + 20, 0x0101080A);
     put32(t + 24, (uint32_t)(now_ns / 1000000) + (uint32_t)side * 77777);
     put32(t + 28, (uint32_t)(now_ns / 1000000) + (uint32_t)(1 - side) * 77777);
-    if (text.len > 0) {
+    if (text.len > 0)
         memcpy(t + header, text.at, text.len);
-    }
     put_checksum(t + 16, s + sum(t, header + text.len));
     now_ns += 10000;
 }
@@ -300,13 +295,11 @@ send_text(struct conversation *c, int side, struct bytes text)
         next += (uint32_t)n;
         text.at += n;
         text.len -= n;
-        if (held < 2 && text.len > 0) {
+        if (held < 2 && text.len > 0)
             continue;
-        }
         unsigned swap = held == 2 && below(SWAP_ONE_IN) == 0;
-        for (unsigned i = 0; i < held; i++) {
+        for (unsigned i = 0; i < held; i++)
             send_segment(c, side, text.len == 0 ? PSH | ACK : ACK, seq[i ^ swap], part[i ^ swap]);
-        }
         c->last = part[held - 1];
         c->last_seq = seq[held - 1];
         c->last_side = side;
@@ -315,7 +308,7 @@ send_text(struct conversation *c, int side, struct bytes text)
     c->seq[side] = next;
 }
 
-/* ---- talks ----------------------------------------------------------------------------------- */
+/* ---- talks ---- */
 
 static struct bytes
 keep(const char *text)
@@ -444,23 +437,21 @@ make_records(void)
     uint32_t size[3];
     uint32_t n = 1 + below(3);
     size_t all = 0;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++)
         all += size[i] = 200 + below(1301);
-    }
     unsigned char *p = memory(all);
     struct bytes b = { p, all };
     for (uint32_t i = 0; i < n; i++) {
         memcpy(p, "\x17\3\3", 3);
         put16(p + 3, size[i] - 5);
-        for (uint32_t k = 5; k < size[i]; k++) {
+        for (uint32_t k = 5; k < size[i]; k++)
             p[k] = (unsigned char)chance();
-        }
         p += size[i];
     }
     return b;
 }
 
-/* ---- handshakes from captures ---------------------------------------------------------------- */
+/* ---- handshakes from captures ---- */
 
 static uint32_t
 little32(const unsigned char *p)
@@ -472,17 +463,15 @@ little32(const unsigned char *p)
 static void
 read_frame(const unsigned char *p, size_t len, bool good)
 {
-    if (len < 54) {
+    if (len < 54)
         die("a capture of handshakes has a short frame");
-    }
     const unsigned char *t = p + 14 + (size_t)(p[14] & 15) * 4;
     size_t all = 14 + ((size_t)p[16] << 8 | p[17]);
     const unsigned char *text = t + (size_t)(t[12] >> 4) * 4;
     int side = (t[0] << 8 | t[1]) == 5270;
     if ((t[13] & (SYN | ACK)) == SYN) {
-        if (tls_count == TALKS_MAX) {
+        if (tls_count == TALKS_MAX)
             die("too many handshakes");
-        }
         tls[tls_count].traffic = good;
         tls[tls_count++].tail = good ? 2 : 0;
     }
@@ -501,17 +490,15 @@ read_capture(const char *folder, const char *name, bool good)
     char path[1024];
     snprintf(path, sizeof path, "%s/%s.pcap", folder, name);
     FILE *in = fopen(path, "rb");
-    if (in == NULL) {
+    if (in == NULL)
         die(path);
-    }
     size_t len = fread(file, 1, sizeof file, in);
     fclose(in);
     for (size_t at = 24; at + 16 <= len; ) {
         size_t n = little32(file + at + 8);
         at += 16;
-        if (n > len - at) {
+        if (n > len - at)
             break;
-        }
         read_frame(file + at, n, good);
         at += n;
     }
@@ -531,23 +518,21 @@ read_captures(const char *folder)
     for (int v = 0; v < 2; v++) {
         versions[v].from = tls_count;
         for (int bad = 0; bad < 2; bad++) {
-            for (int i = 0; names[v][bad][i] != NULL; i++) {
+            for (int i = 0; names[v][bad][i] != NULL; i++)
                 read_capture(folder, names[v][bad][i], bad == 0);
-            }
             *(bad == 0 ? &versions[v].good : &versions[v].all) = tls_count - versions[v].from;
         }
     }
 }
 
-/* ---- conversations --------------------------------------------------------------------------- */
+/* ---- conversations ---- */
 
 static uint64_t
 talk_size(const struct talk *t)
 {
     uint64_t n = 0;
-    for (unsigned i = 0; t != NULL && i < t->lines; i++) {
+    for (unsigned i = 0; t != NULL && i < t->lines; i++)
         n += t->line[i].text.len + (16 + 14 + 20 + 20 + OPTIONS) * 3 / 2;
-    }
     return n;
 }
 
@@ -614,9 +599,8 @@ start(struct conversation *c, double share)
     pick_talk(c, p, way, dice);
     started++;
     const struct talk *t = c->second != NULL ? c->second : c->first;
-    if (c->kind != TALKS || !t->traffic) {
+    if (c->kind != TALKS || !t->traffic)
         return;
-    }
     double mean = (share - (double)talk_size(c->first) - (double)talk_size(c->second)) * 1.2;
     double want = below(5) == 0 ? mean * 4 : mean / 4;
     c->left = want > 0 ? (uint64_t)want : 0;
@@ -645,9 +629,8 @@ talk_line(const struct conversation *c, unsigned n, struct bytes *text, int *sid
         t = c->second;
     }
     *tail = t->traffic && n + t->tail == t->lines;
-    if (n >= t->lines) {
+    if (n >= t->lines)
         return false;
-    }
     *text = t->line[n].text;
     *side = t->line[n].side;
     return true;
@@ -656,9 +639,8 @@ talk_line(const struct conversation *c, unsigned n, struct bytes *text, int *sid
 static void
 repeat_sometimes(struct conversation *c)
 {
-    if (c->last.len > 0 && below(REPEAT_ONE_IN) == 0) {
+    if (c->last.len > 0 && below(REPEAT_ONE_IN) == 0)
         send_segment(c, c->last_side, PSH | ACK, c->last_seq, c->last);
-    }
 }
 
 static void
@@ -678,9 +660,8 @@ talk_step(struct conversation *c)
         c->at++;
     }
     send_text(c, side, text);
-    if (text.len > MSS || below(2) == 0) {
+    if (text.len > MSS || below(2) == 0)
         send_flags(c, 1 - side, ACK);
-    }
 }
 
 /* One turn of a connection; false: it is over. */
@@ -690,9 +671,8 @@ step(struct conversation *c)
     struct bytes text;
     int side;
     bool tail;
-    if (c->kind != TALKS) {
+    if (c->kind != TALKS)
         return dead_step(c);
-    }
     if (c->at == 0) {
         send_flags(c, 0, SYN);
         c->at++;
@@ -718,9 +698,8 @@ static uint64_t
 promised(uint32_t count)
 {
     uint64_t n = 0;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i++)
         n += open_ones[i].left;
-    }
     return n;
 }
 
@@ -736,19 +715,17 @@ play(uint64_t flows, uint64_t bytes, uint32_t most)
             start(&open_ones[count], (double)rest / (double)(flows - started));
             ahead += open_ones[count].left;
             count++;
-            if (count < most && started < flows && started <= most) {
+            if (count < most && started < flows && started <= most)
                 continue;
-            }
         }
         uint32_t i = below(count);
         now_ns += below(TURN_NS);
-        if (!step(&open_ones[i])) {
+        if (!step(&open_ones[i]))
             open_ones[i] = open_ones[--count];
-        }
     }
 }
 
-/* ---- measuring ------------------------------------------------------------------------------- */
+/* ---- measuring ---- */
 
 static double
 seconds(struct timeval t)
@@ -766,13 +743,11 @@ measure(const char *result, char **command)
         execvp(command[0], command);
         die(command[0]);
     }
-    if (child < 0 || wait4(child, &status, 0, &used) != child) {
+    if (child < 0 || wait4(child, &status, 0, &used) != child)
         die("a child");
-    }
     FILE *to = fopen(result, "a");
-    if (to == NULL) {
+    if (to == NULL)
         die(result);
-    }
     fprintf(to, "%.3f %ld\n", seconds(used.ru_utime) + seconds(used.ru_stime), used.ru_maxrss);
     fclose(to);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -786,36 +761,31 @@ main(int argc, char **argv)
     uint32_t most = 2000;
     const char *folder = "tests/analyze/tls";
     int i = 1;
-    if (argc > 3 && strcmp(argv[1], "-measure") == 0) {
+    if (argc > 3 && strcmp(argv[1], "-measure") == 0)
         return measure(argv[2], argv + 3);
-    }
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
         uint64_t n = strtoull(argv[i + 1], NULL, 10);
-        if (strcmp(argv[i], "-flows") == 0) {
+        if (strcmp(argv[i], "-flows") == 0)
             flows = n;
-        } else if (strcmp(argv[i], "-bytes") == 0) {
+        else if (strcmp(argv[i], "-bytes") == 0)
             bytes = n;
-        } else if (strcmp(argv[i], "-open") == 0) {
+        else if (strcmp(argv[i], "-open") == 0)
             most = n > 0 && n < 1000000 ? (uint32_t)n : most;
-        } else if (strcmp(argv[i], "-seed") == 0) {
+        else if (strcmp(argv[i], "-seed") == 0)
             state = n != 0 ? n : 1;
-        } else if (strcmp(argv[i], "-tls") == 0) {
+        else if (strcmp(argv[i], "-tls") == 0)
             folder = argv[i + 1];
-        } else {
+        else
             die("usage: bench_capture [-flows N] [-bytes B] [-open K] [-seed S] [-tls DIR] [FILE]");
-        }
     }
-    if (i < argc && (out_fd = open(argv[i], O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0) {
+    if (i < argc && (out_fd = open(argv[i], O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0)
         die(argv[i]);
-    }
     open_ones = memory(most * sizeof *open_ones);
     read_captures(folder);
-    for (unsigned n = 0; n < PARTNERS; n++) {
+    for (unsigned n = 0; n < PARTNERS; n++)
         make_partner(&partners[n], n);
-    }
-    for (unsigned n = 0; n < RECORDS; n++) {
+    for (unsigned n = 0; n < RECORDS; n++)
         records[n] = make_records();
-    }
     out_header();
     play(flows, bytes, most);
     out_flush();

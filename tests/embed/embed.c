@@ -1,8 +1,8 @@
 /* embed.c -- a foreign program with a main loop of its own, and the proxy in it
  *
- * It knows xmppedge.h and nothing else, and is linked with xmppedge.c -DXMPPEDGE_NO_MAIN.  One poll()
- * loop drives two instances, an edge and a gateway, and sockets of the program itself, which plays a
- * partner: without TLS, proving its domain by dialback.  It pings an address behind the gateway.
+ * It knows xmppedge.h and nothing else, and is linked with xmppedge.c -DXMPPEDGE_NO_MAIN.  One
+ * poll() loop drives two instances, an edge and a gateway, and sockets of the program itself, which
+ * plays a partner: without TLS, proving its domain by dialback.  It pings through the gateway.
  *
  *   this program                        edge                   gateway
  *     ask  -- header, db:result ------> external
@@ -265,9 +265,11 @@ static bool
 ping_was_answered(struct program *p)
 {
     size_t i;
-    for (i = 0; i < ANSWERS; i++)
-        if (strstr(p->answers[i].in, "<iq ") != NULL && strstr(p->answers[i].in, "'ping-1'") != NULL)
-            return strstr(p->answers[i].in, "'result'") != NULL;
+    for (i = 0; i < ANSWERS; i++) {
+        const char *said = p->answers[i].in;
+        if (strstr(said, "<iq ") != NULL && strstr(said, "'ping-1'") != NULL)
+            return strstr(said, "'result'") != NULL;
+    }
     return false;
 }
 
@@ -308,8 +310,8 @@ write_edge(const struct program *p, const char *partner)
         "  </internal>\n"
         "  <domain name='corp.example'/>\n"
         "  <dialback secret-file='secret'/>\n"
-        "  <partners><partner domain='%s' tls='not-supported' sasl='not-supported' dialback='true'\n"
-        "    proxy='%s.1:5269'/></partners>\n"
+        "  <partners><partner domain='%s' proxy='%s.1:5269'\n"
+        "    tls='not-supported' sasl='not-supported' dialback='true'/></partners>\n"
         "  <limits drain-time='1s'/>\n"
         "  <log level='warn' file='log'/>\n"
         "</xmppedge>\n", p->net, p->net, partner, p->net);
@@ -382,7 +384,8 @@ faults_are_told_before_anything_is_served(struct program *p)
     char path[128];
     char message[2048] = "";
     bool said;
-    write_file(p, "broken.xml", "<xmppedge role='edge' name='edge.corp.example'>\n<externl/></xmppedge>\n");
+    write_file(p, "broken.xml",
+        "<xmppedge role='edge' name='edge.corp.example'>\n<externl/></xmppedge>\n");
     snprintf(path, sizeof path, "%s/broken.xml", p->dir);
     said = xe_open(path, message, sizeof message) == NULL;
     said = said && strstr(message, "broken.xml:2: ") != NULL && strstr(message, "externl") != NULL;
@@ -401,7 +404,8 @@ a_ping_crosses_both(struct program *p)
     report(p, wait_for(p, edge_believed_us), "the edge asks our server and believes us");
     say(&p->ask, "<iq type='get' id='ping-1' from='far.example' to='corp.example'>"
         "<ping xmlns='urn:xmpp:ping'/></iq>");
-    report(p, wait_for(p, ping_was_answered), "the ping crosses edge, trunk and gateway and comes back");
+    report(p, wait_for(p, ping_was_answered),
+        "the ping crosses edge, trunk and gateway and comes back");
 }
 
 static void
@@ -478,7 +482,8 @@ main(void)
     if (!p.failed) {
         a_ping_crosses_both(&p);
         a_reload_is_all_or_nothing(&p);
-        report(&p, wait_for(&p, we_were_thrown_out), "a partner that is gone from it is disconnected");
+        report(&p, wait_for(&p, we_were_thrown_out),
+            "a partner that is gone from it is disconnected");
         both_end_in_order(&p);
     }
     close_all(&p);

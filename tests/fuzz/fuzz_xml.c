@@ -39,9 +39,9 @@ check_written(struct xe_span stanza)
     xe_xml_init(&x, &limits);
     must(xe_xml_next(&x, FRESH, head, &used, &e) == XE_XML_HEADER, "no header");
     must(xe_xml_next(&x, text, stanza.len, &used, &e) == XE_XML_ELEMENT && used == stanza.len,
-         "what was written is not one element");
+        "what was written is not one element");
     must((e.flags & (XE_XML_UNBOUND | XE_XML_STREAM_PREFIX | XE_XML_REWRITE)) == 0,
-         "what was written depends on the stream");
+        "what was written depends on the stream");
     must(xmlout_stanza(&again, &x, &e), "what was written cannot be written");
     must(span_eq(buf_span(&again), stanza), "writing again changes something");
     xe_xml_free(&x);

@@ -1,4 +1,4 @@
-/* talk.c -- negotiations as transcripts: who says what, what must happen.
+/* talk.c -- negotiations as transcripts: who says what, what must happen
  *
  *   cc -std=c99 -O1 -g -fsanitize=address,undefined -o talk talk.c \
  *      -lmbedtls -lmbedx509 -lmbedcrypto -lmxml -lcares
@@ -6,10 +6,10 @@
  *
  * -j N transcripts at a time (2); -s N cuts at every Nth position only; -v prints what happened.
  *
- * A transcript is played against a whole running instance (xe_open() of a configuration that is made from
- * its `config` lines).  Nothing touches the network and nothing waits: accepted connections are
- * socket pairs, connect() is answered here with another pair, and the clock stands still until the
- * transcript says `wait`.  The run is one thread and one process, and stops only at rest.
+ * A transcript is played against a whole running instance (xe_open() of a configuration that is
+ * made from its `config` lines).  Nothing touches the network and nothing waits: accepted
+ * connections are socket pairs, connect() is answered here with another pair, and the clock stands
+ * still until the transcript says `wait`.  A run is one thread and one process, stopping at rest.
  *
  * Each transcript is played
  *
@@ -18,20 +18,21 @@
  *   joined          neighbouring `them` lines of a connection are one write
  *   cut             for every position of every line: two writes with a rest in between
  *
- * and must each time meet its expectations, say the same bytes on every connection and write the same log
- * lines (a trace is compared).  For the cuts the process is copied (fork) just before the line and the
- * copy's sockets are replaced by fresh pairs, so a cut costs the rest of the transcript and nothing
- * before it.  A cut of what comes before a TLS handshake is followed up to that handshake; stream headers,
- * and what stands before a line `here`, are cut at every tenth position, each transcript at others: many
- * share them.  `config cuts=deep` lifts both; `config cuts=none` is for the rare case where it matters
- * what arrives together.  TLS is real: certificates come from the openssl command.
+ * and must each time meet its expectations, say the same bytes on every connection and write the
+ * same log lines (a trace is compared).  For the cuts the process is copied (fork) just before the
+ * line and the copy's sockets are replaced by fresh pairs, so a cut costs the rest of the
+ * transcript and nothing before it.  A cut of what comes before a TLS handshake is followed up to
+ * that handshake; stream headers, and what stands before a line `here`, are cut at every tenth
+ * position, each transcript at others: many share them.  `config cuts=deep` lifts both;
+ * `config cuts=none` is for the rare case where it matters what arrives together.  TLS is real:
+ * certificates come from the openssl command.
  *
- * Format.  One step a line, the verb first; a line that begins with white space continues the one before;
- * # begins a comment; the first comment is the title.  Texts know
+ * Format.  One step a line, the verb first; a line that begins with white space continues the one
+ * before; # begins a comment; the first comment is the title.  Texts know
  *
- *   {name a b}   a text of a `let name ...` line, here or in the file `words`; %1 %2 are its arguments
+ *   {name a b}   a text of a `let name ...` line, here or in the file `words`; %1 %2 are arguments
  *   {repeat n x} x, n times
- *   $name        in an expectation: remember, or compare with what was remembered; in a text: insert
+ *   $name        in an expectation: remember, or compare with what is remembered; in a text: insert
  *   $key(r,o,i)  the dialback key of XEP-0185 for receiving and originating server and stream id
  *   *            in an expectation: anything, as little as possible; at its end everything
  *   \n \r \t \s \xHH \\ \* \$ \{ \%
@@ -412,7 +413,8 @@ talk_rest(const struct talk_step *s)
 /* ---- copies ---- */
 
 #if LOOP_EPOLL
-/* What the epoll instance watches, as the system tells it; a new one, of this process alone, takes over. */
+/* What the epoll instance watches, as the system tells it; a new one, of this process alone, takes
+ * over from it. */
 static void
 talk_renew_epoll(struct loop *l)
 {
@@ -471,7 +473,7 @@ talk_carry(int reads, int writes)
         _exit(3);
 }
 
-/* After fork(): the sockets are shared with the original; replace each connection by a pair of our own. */
+/* After fork() the sockets are shared with the original: each connection gets a pair of our own. */
 static void
 talk_unshare(void)
 {
@@ -546,7 +548,8 @@ talk_argument(struct xe_span *text)
     size_t n = 0;
     struct xe_span word;
     while (n < text->len && text->at[n] != ' ')
-        n = text->at[n] == '{' && talk_brace_end(*text, n) > 0 ? talk_brace_end(*text, n) + 1 : n + 1;
+        n = text->at[n] == '{' && talk_brace_end(*text, n) > 0 ? talk_brace_end(*text, n) + 1
+            : n + 1;
     word = span_make(text->at, n);
     *text = span_make(text->at + n, text->len - n);
     while (text->len > 0 && text->at[0] == ' ')
@@ -565,7 +568,8 @@ talk_substitute(struct xe_span text, struct xe_span rest, struct buf *out)
     for (i = 0; i < text.len; i++) {
         if (text.at[i] == '\\' && i + 1 < text.len)
             buf_put(out, span_make(text.at + i++, 2));
-        else if (text.at[i] == '%' && i + 1 < text.len && text.at[i + 1] >= '1' && text.at[i + 1] <= '9')
+        else if (text.at[i] == '%' && i + 1 < text.len
+            && text.at[i + 1] >= '1' && text.at[i + 1] <= '9')
             buf_put(out, args[text.at[++i] - '1']);
         else
             buf_putc(out, text.at[i]);
@@ -638,7 +642,8 @@ talk_put_key(struct xe_span text, struct buf *out)
     for (i = 0; i < 3; i++) {
         size_t comma = span_find(rest, ',');
         part[i] = span_make(rest.at, comma);
-        rest = comma < rest.len ? span_make(rest.at + comma + 1, rest.len - comma - 1) : span_make("", 0);
+        rest = comma < rest.len ? span_make(rest.at + comma + 1, rest.len - comma - 1)
+            : span_make("", 0);
         if (part[i].len > 0 && part[i].at[0] == '$')
             part[i] = span_of(talk_name_get(span_make(part[i].at + 1, part[i].len - 1))->value);
     }
@@ -695,7 +700,7 @@ talk_compile(struct xe_span text, bool pattern, struct buf *out)
     }
 }
 
-/* Does `text` begin with the pattern?  The shortest way counts.  Returns the bytes met, SIZE_MAX: no. */
+/* Does `text` begin with the pattern?  The shortest way counts.  The bytes met; SIZE_MAX: no. */
 static size_t
 talk_match(struct xe_span pattern, struct xe_span text)
 {
@@ -712,13 +717,15 @@ talk_match(struct xe_span pattern, struct xe_span text)
     {
         bool capture = pattern.at[p] == TALK_CAPTURE;
         struct talk_name *name = capture ? &talk.names[(unsigned char)pattern.at[p + 1]] : NULL;
-        struct xe_span rest = span_make(pattern.at + p + 1 + capture, pattern.len - p - 1 - capture);
+        struct xe_span rest = span_make(pattern.at + p + 1 + capture,
+            pattern.len - p - 1 - capture);
         size_t n;
         if (!capture && rest.len == 0)
             return text.len;
         for (n = capture; i + n <= text.len; n++) {
             size_t more = talk_match(rest, span_make(text.at + i + n, text.len - i - n));
-            if (capture && (text.at[i + n - 1] == '\'' || text.at[i + n - 1] == '<' || n >= sizeof name->value))
+            if (capture && (text.at[i + n - 1] == '\'' || text.at[i + n - 1] == '<'
+                    || n >= sizeof name->value))
                 return SIZE_MAX;
             if (more == SIZE_MAX)
                 continue;
@@ -912,17 +919,19 @@ talk_cut(size_t at, struct talk_peer *p, struct xe_span bytes, size_t cut)
     talk.cuts++;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return true;
-    return talk_fail(NULL, "line %u cut at %u of %u, before %s:\n  %s", talk.steps[at].line, (unsigned)cut,
-        (unsigned)bytes.len, talk_show(span_make(bytes.at + cut, bytes.len - cut < 20 ? bytes.len - cut : 20)),
+    return talk_fail(NULL, "line %u cut at %u of %u, before %s:\n  %s", talk.steps[at].line,
+        (unsigned)cut, (unsigned)bytes.len,
+        talk_show(span_make(bytes.at + cut, bytes.len - cut < 20 ? bytes.len - cut : 20)),
         len > 0 ? text : "the copy crashed");
 }
 
-/* Every position; of very long texts the two ends and some in between.  What many transcripts share, the
- * stream header and all before `here`, is cut at every tenth position, each transcript at others. */
+/* Every position; of very long texts the two ends and some between.  What many transcripts share,
+ * the stream header and all before `here`, is cut at every tenth position, each one at others. */
 static bool
 talk_cut_all(size_t at, struct talk_peer *p, struct xe_span bytes)
 {
-    bool shared = !talk.deep && (at < talk.here || (bytes.len > 100 && memcmp(bytes.at, "<?xml", 5) == 0));
+    bool shared = !talk.deep
+        && (at < talk.here || (bytes.len > 100 && memcmp(bytes.at, "<?xml", 5) == 0));
     size_t step = shared ? 10 : talk_stride;
     size_t cut;
     for (cut = 1 + (step > 1 ? talk.turn++ % step : 0); cut < bytes.len; cut += step) {
@@ -994,7 +1003,8 @@ talk_open_named(const struct talk_step *s, bool trunk)
     inet_pton(AF_INET, rest.len > 0 ? text : talk.edge->config->role == CONFIG_EDGE ? "127.0.0.2"
         : "127.0.0.5", &in->sin_addr);
     talk.on = talk_peer_new(pair[1], pair[0]);
-    snprintf(talk.on->name, sizeof talk.on->name, "%.*s", (int)name.len, name.len == 0 ? "" : name.at);
+    snprintf(talk.on->name, sizeof talk.on->name, "%.*s", (int)name.len,
+        name.len == 0 ? "" : name.at);
     if (name.len == 0)
         snprintf(talk.on->name, sizeof talk.on->name, "first");
     if (trunk)
@@ -1084,8 +1094,8 @@ talk_expect(const struct talk_step *s, struct talk_peer *p)
     got = span_make(p->got.bytes + p->seen, p->got.tail - p->seen);
     n = talk_match(buf_span(&pattern), got);
     if (n == SIZE_MAX)
-        talk_fail(s, "on %s\n  expected: %s\n  found:    %s%s", p->name, talk_show(buf_span(&pattern)),
-            talk_show(got), p->eof ? " (end)" : "");
+        talk_fail(s, "on %s\n  expected: %s\n  found:    %s%s", p->name,
+            talk_show(buf_span(&pattern)), talk_show(got), p->eof ? " (end)" : "");
     else
         p->seen += n;
     buf_free(&pattern);
@@ -1377,8 +1387,8 @@ talk_do_tls(size_t at)
     bool done = false;
     if (!talk_begin_tls(s, talk.on, &done))
         return false;
-    return done || talk_fail(s, "the handshake has failed: %s", tls_facts(talk.on->tls)->error == NULL
-        ? "?" : tls_facts(talk.on->tls)->error);
+    return done || talk_fail(s, "the handshake has failed: %s",
+        tls_facts(talk.on->tls)->error == NULL ? "?" : tls_facts(talk.on->tls)->error);
 }
 
 /* no-tls ...: the same, but it must fail. */
@@ -1547,9 +1557,9 @@ talk_put_edge(FILE *f)
     const char *also = cert ? "<certificate chain=\"also.pem\" key=\"key\"/>" : "";
     fprintf(f, "<xmppedge role=\"edge\" name=\"edge.near.example\">\n"
         "<external address=\"127.0.0.1\" port=\"5269\"/>\n"
-        "<internal address=\"127.0.0.1\" port=\"23456\"><certificate chain=\"edge.pem\" key=\"key\"/>"
-        "<trust ca=\"internal.pem\"/><gateway name=\"fe.near.example\"/>"
-        "<gateway name=\"fe2.near.example\"/></internal>\n"
+        "<internal address=\"127.0.0.1\" port=\"23456\">"
+        "<certificate chain=\"edge.pem\" key=\"key\"/><trust ca=\"internal.pem\"/>"
+        "<gateway name=\"fe.near.example\"/><gateway name=\"fe2.near.example\"/></internal>\n"
         "<domain name=\"near.example\">%s</domain><domain name=\"also.near.example\">%s</domain>\n"
         "<domain name=\"only.near.example\" gateway=\"fe2.near.example\">%s</domain>\n"
         "<trust ca=\"public.pem\"", near, also, near);
@@ -1558,7 +1568,8 @@ talk_put_edge(FILE *f)
     talk_put_setting(f, "default", "deny");
     fprintf(f, ">\n");
     talk_put_partner(f, "far.example", "127.0.0.2:5269");
-    fprintf(f, "<domain name=\"two.far.example\"/><domain name=\"three.far.example\"/></partner>\n");
+    fprintf(f,
+        "<domain name=\"two.far.example\"/><domain name=\"three.far.example\"/></partner>\n");
     if (!span_is(talk_setting("other"), "off")) {
         talk_put_partner(f, "other.example", "127.0.0.3:5269");
         fprintf(f, "</partner>\n");
@@ -1582,9 +1593,9 @@ talk_put_gateway(FILE *f)
 static bool
 talk_write_config(void)
 {
-    static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback", "keepalive",
-        "connection-limit", "proxy-direct-tls", "default", "certificate", "crl", "echo", "log", "cuts",
-        "other" };
+    static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback",
+        "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
+        "echo", "log", "cuts", "other" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");
@@ -1612,7 +1623,8 @@ talk_write_config(void)
             if (talk_setting_is(word, ours[i], &value))
                 break;
         if (i == sizeof ours / sizeof *ours && eq < word.len)
-            fprintf(f, " %.*s=\"%.*s\"", (int)eq, word.at, (int)(word.len - eq - 1), word.at + eq + 1);
+            fprintf(f, " %.*s=\"%.*s\"", (int)eq, word.at, (int)(word.len - eq - 1),
+                word.at + eq + 1);
     }
     fprintf(f, "/>\n</xmppedge>\n");
     return fclose(f) == 0;
@@ -1630,7 +1642,8 @@ talk_open_instance(void)
 {
     char message[4096];
     bool trunk;
-    snprintf(talk.config_file, sizeof talk.config_file, "%s/config.%ld.xml", talk.dir, (long)getpid());
+    snprintf(talk.config_file, sizeof talk.config_file, "%s/config.%ld.xml", talk.dir,
+        (long)getpid());
     clock_gettime(CLOCK_MONOTONIC, &talk.start);
     if (!talk_write_config())
         return talk_fail(NULL, "cannot write the configuration");
@@ -1689,14 +1702,14 @@ static const struct talk_verb {
     { "us", talk_do_us },                 /* PATTERN          the instance has said it */
     { "open", talk_do_open },             /* [NAME [FROM]]    connect to 5269 */
     { "open-trunk", talk_do_open_trunk }, /* [NAME]           connect to 23456 */
-    { "dialled", talk_do_dialled },       /* NAME [TO [from FROM]]   the instance has connected to us */
+    { "dialled", talk_do_dialled },       /* NAME [TO [from FROM]]   it has connected to us */
     { "on", talk_do_on },                 /* NAME             choose a connection */
     { "tls", talk_do_tls },               /* [cert= sni= alpn=]      a handshake */
     { "no-tls", talk_do_no_tls },         /* [cert= sni= alpn=]      one that must fail */
-    { "shows", talk_do_shows },           /* DOMAIN           the instance's certificate names it */
-    { "asks", talk_do_asks },             /* DOMAIN           the instance has asked for it (SNI) */
-    { "closed", talk_do_closed },         /*                  the instance has ended the connection */
-    { "alive", talk_do_alive },           /*                  it has not, and has said nothing more */
+    { "shows", talk_do_shows },           /* DOMAIN           its certificate names this one */
+    { "asks", talk_do_asks },             /* DOMAIN           it has asked for this one (SNI) */
+    { "closed", talk_do_closed },         /*                  it has ended the connection */
+    { "alive", talk_do_alive },           /*                  it has not, nor said more */
     { "hangup", talk_do_hangup },         /*                  we close without a word */
     { "deaf", talk_do_deaf },             /*                  we do not read it any more */
     { "inside", talk_do_inside },         /* TEXT             comes from the current trunk */
@@ -1707,11 +1720,11 @@ static const struct talk_verb {
     { "hold-acks", talk_do_hold_acks },   /*                  trunks do not acknowledge */
     { "acks", talk_do_acks },             /*                  they do again */
     { "wait", talk_do_wait },             /* TIME             the clock goes on */
-    { "refuse", talk_do_refuse },         /* N [ERROR]        connections of the instance are refused */
+    { "refuse", talk_do_refuse },         /* N [ERROR]        connections of it are refused */
     { "silent", talk_do_silent },         /* N                or never answered */
     { "log", talk_do_log },               /* WORDS            such a line follows in the log */
-    { "why", talk_do_why },               /* WORD             a line with this reason follows in the log */
-    { "quiet", talk_do_quiet },           /* WORDS            there is no such line in the log at all */
+    { "why", talk_do_why },               /* WORD             so does one with this reason */
+    { "quiet", talk_do_quiet },           /* WORDS            there is no such line at all */
     { "reload", talk_do_reload },         /* WORDS            SIGHUP with changed settings */
     { "stop", talk_do_stop },             /*                  SIGTERM */
     { "stopped", talk_do_stopped }        /*                  the instance has ended */
@@ -1740,7 +1753,8 @@ talk_play(size_t from)
     for (at = from; at < talk.nsteps; at++) {
         size_t i;
         const char *verb = talk.steps[at].verb;
-        if (talk.after_cut && !talk.deep && (strcmp(verb, "tls") == 0 || strcmp(verb, "no-tls") == 0))
+        if (talk.after_cut && !talk.deep
+            && (strcmp(verb, "tls") == 0 || strcmp(verb, "no-tls") == 0))
             return true;
         for (i = 0; i < sizeof talk_verbs / sizeof *talk_verbs; i++)
             if (strcmp(verb, talk_verbs[i].name) == 0)
@@ -2027,7 +2041,8 @@ talk_make_certificates(void)
     return talk_shell("set -e; umask 077; printf 0123456789abcdef0123456789abcdef >secret\n"
         "openssl ecparam -name prime256v1 -genkey -noout -out key\n"
         "ca() { openssl req -x509 -new -key key -out $1.pem -days 30 -subj /CN=$1 "
-        "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign; }\n"
+        "-addext basicConstraints=critical,CA:TRUE "
+        "-addext keyUsage=critical,keyCertSign,cRLSign; }\n"
         "openssl req -new -key key -subj /CN=talk -out talk.csr\n"
         "leaf() { openssl x509 -req -in ${4:-talk}.csr -CA $2.pem -CAkey key -CAcreateserial "
         "-${5:-sha256} -days 20 -extfile $1.ext -out $1.pem; }\n"
@@ -2041,16 +2056,20 @@ talk_make_certificates(void)
         "printf '[ca]\\ndefault_ca=d\\n[d]\\ndatabase=index\\nserial=serial\\nnew_certs_dir=.\\n"
         "default_md=sha256\\npolicy=p\\n[p]\\ncommonName=supplied\\n' >ca.cnf\n"
         ": >index; echo 01 >serial; echo unique_subject=no >index.attr\n"
-        "ca_of() { openssl ca -batch -notext -config ca.cnf -cert public.pem -keyfile key \"$@\"; }\n"
+        "ca_of() { openssl ca -batch -notext -config ca.cnf -cert public.pem "
+        "-keyfile key \"$@\"; }\n"
         "printf 'subjectAltName=DNS:far.example\\n' >far.ext\n"
         "from_to() { ca_of -in talk.csr -out $1.pem -extfile far.ext -startdate $2 -enddate $3; }\n"
-        "from_to expired 20250101000000Z 20250201000000Z; from_to later 20450101000000Z 20450201000000Z\n"
+        "from_to expired 20250101000000Z 20250201000000Z\n"
+        "from_to later 20450101000000Z 20450201000000Z\n"
         "from_to revoked 20250101000000Z 20450101000000Z; ca_of -revoke revoked.pem\n"
-        "ca_of -gencrl -crldays 20 -out public.crl; cp far.ext weak.ext; leaf weak public - talk sha1\n"
+        "ca_of -gencrl -crldays 20 -out public.crl\n"
+        "cp far.ext weak.ext; leaf weak public - talk sha1\n"
         "san alien DNS:far.example internal\n"
         "san xmpp 'otherName:1.3.6.1.5.5.7.8.5;UTF8:far.example'\n"
         "san srv 'otherName:1.3.6.1.5.5.7.8.7;IA5:_xmpp-server.far.example'\n"
-        "printf 'subjectAltName=DNS:far.example\\nextendedKeyUsage=serverAuth\\n' >server.ext; leaf server public\n"
+        "printf 'subjectAltName=DNS:far.example\\nextendedKeyUsage=serverAuth\\n' >server.ext\n"
+        "leaf server public\n"
         "openssl req -new -key key -subj /CN=far.example -out cn.csr\n"
         "printf 'keyUsage=digitalSignature\\n' >cn.ext; leaf cn public - cn\n"
         "openssl req -x509 -new -key key -out self.pem -days 20 -subj /CN=far.example "
@@ -2123,7 +2142,8 @@ talk_print_job(struct talk_job *job, unsigned *number)
             fputs(line, stdout);
     }
     if (job->status != 0)
-        printf("not ok %u - %s: the runner ended with status %d\n", ++*number, job->path, job->status);
+        printf("not ok %u - %s: the runner ended with status %d\n", ++*number, job->path,
+            job->status);
     fclose(job->out);
     return ok;
 }

@@ -1,8 +1,7 @@
 /* guard.h -- input whose last byte is followed by memory that cannot be read
  *
- * A parser that looks one byte too far stops the test program at once.  guard_put() places bytes right
- * before an unreadable page; the place is used again by the next call.
- */
+ * A parser that looks one byte too far stops the test program at once.  guard_put() places bytes
+ * right before an unreadable page; the place is used again by the next call. */
 #ifndef GUARD_H
 #define GUARD_H
 

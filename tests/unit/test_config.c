@@ -1,5 +1,7 @@
-/* CONFIG: what a file may say, what the program says when it may not, with the line; the look-ups; the
- * example and the effective settings, which must parse; the port summary. */
+/* test_config.c -- [CONFIG]: what a file may say, and what the program says when it may not
+ *
+ * With the line; then the look-ups, the example and the effective settings, which must parse, and
+ * the port summary. */
 #include "cut/PORTS.c"
 
 #include <setjmp.h>
@@ -128,8 +130,8 @@ static const char *
 load_partner(const char *attributes)
 {
     char text[1024];
-    snprintf(text, sizeof text, EDGE_DOMAIN "<partners><partner domain='p.example' %s/></partners>",
-        attributes);
+    snprintf(text, sizeof text,
+        EDGE_DOMAIN "<partners><partner domain='p.example' %s/></partners>", attributes);
     return load_edge(text);
 }
 
@@ -243,8 +245,9 @@ static void
 times_and_sizes_take_units(void **state)
 {
     (void)state;
-    load_gateway(INNER "<limits attempt-time='45' hold-time='500ms' inactivity-time='10m' "
-        "drain-time='2s' keepalive-interval='1m' memory='1G' queue-bytes='2M' stanza-bytes='300000' "
+    load_gateway(INNER
+        "<limits attempt-time='45' hold-time='500ms' inactivity-time='10m' drain-time='2s' "
+        "keepalive-interval='1m' memory='1G' queue-bytes='2M' stanza-bytes='300000' "
         "preauth-bytes='16KiB'/>");
     assert_non_null(world.c);
     assert_int_equal(world.c->limits.attempt_ms, 45000);
@@ -261,18 +264,19 @@ times_and_sizes_take_units(void **state)
 static void
 numbers_outside_their_limits_are_refused_with_the_limits(void **state)
 {
-    static const char *const bad[] = { "0", "-1", "1.5", "", "5s", "99999999999999999999", "1000001" };
+    static const char *const bad[] = { "0", "-1", "1.5", "", "5s", "99999999999999999999",
+        "1000001" };
     char text[256];
     size_t i;
     (void)state;
     for (i = 0; i < sizeof bad / sizeof *bad; i++) {
         snprintf(text, sizeof text, INNER "<limits connections='%s'/>", bad[i]);
-        assert_says(load_gateway(text), "x.xml:2: <limits> connections: expected a number from 1 to "
-            "1000000, found \"");
+        assert_says(load_gateway(text),
+            "x.xml:2: <limits> connections: expected a number from 1 to 1000000, found \"");
         assert_null(world.c);
     }
-    assert_says(load_gateway(INNER "<limits attempt-time='9223372036854775807'/>"), "expected a time "
-        "such as 30s, 500ms or 10m, from 1s to 1h, found \"9223372036854775807\"");
+    assert_says(load_gateway(INNER "<limits attempt-time='9223372036854775807'/>"),
+        "expected a time such as 30s, 500ms or 10m, from 1s to 1h, found \"9223372036854775807\"");
     assert_says(load_gateway(INNER "<limits stanza-bytes='9999'/>"), "from 10000 to 16M");
 }
 
@@ -305,15 +309,15 @@ addresses_of_both_families_are_read_with_their_ports(void **state)
 static void
 things_that_are_no_address_are_refused(void **state)
 {
-    static const char *const bad[] = { "300.1.1.1", "10.1", "corp.example", "10.0.0.5:5269", "", "::g",
-        "10.0.0.5/24" };
+    static const char *const bad[] = { "300.1.1.1", "10.1", "corp.example", "10.0.0.5:5269", "",
+        "::g", "10.0.0.5/24" };
     char text[256];
     size_t i;
     (void)state;
     for (i = 0; i < sizeof bad / sizeof *bad; i++) {
         snprintf(text, sizeof text, INNER "<resolver address='%s'/>", bad[i]);
-        assert_says(load_gateway(text), "x.xml:2: <resolver> address: expected an IPv4 or IPv6 address, "
-            "found \"");
+        assert_says(load_gateway(text),
+            "x.xml:2: <resolver> address: expected an IPv4 or IPv6 address, found \"");
     }
     assert_says(load_gateway(INNER "<resolver address='127.0.0.1' port='65536'/>"),
         "<resolver> port: expected a port from 1 to 65535, found \"65536\"");
@@ -352,8 +356,8 @@ a_proxy_is_a_host_with_a_port_or_without(void **state)
 static void
 domains_are_brought_to_lower_case_and_checked(void **state)
 {
-    static const char *const bad[] = { "", ".", "a..b", ".a", "-a.b", "a-.b", "a b", "a/b", "a@b", "[::g]",
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example" };
+    static const char *const bad[] = { "", ".", "a..b", ".a", "-a.b", "a-.b", "a b", "a/b", "a@b",
+        "[::g]", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example" };
     char text[256];
     size_t i;
     (void)state;
@@ -362,7 +366,8 @@ domains_are_brought_to_lower_case_and_checked(void **state)
     assert_true(span_is(world.c->domains[0].name, "corp.example"));
     for (i = 0; i < sizeof bad / sizeof *bad; i++) {
         snprintf(text, sizeof text, "<domain name='%s'/>", bad[i]);
-        assert_says(load_edge(text), "x.xml:2: <domain> name: expected a domain such as corp.example");
+        assert_says(load_edge(text),
+            "x.xml:2: <domain> name: expected a domain such as corp.example");
     }
 }
 
@@ -438,22 +443,27 @@ static void
 all_errors_are_told_in_the_order_of_lines(void **state)
 {
     const char *said = load(span_of("<xmppedge role='edge' name='x y'>\n<external/>\n"
-        "<domain name='a.example' gatewy='b'/>\n<partners default='maybe'>\n<partner tls='maybe'/>\n"
-        "<partner domain='q.example' tls='not-supported' dialback='false'/>\n</partners>\n</xmppedge>"));
+        "<domain name='a.example' gatewy='b'/>\n<partners default='maybe'>\n"
+        "<partner tls='maybe'/>\n"
+        "<partner domain='q.example' tls='not-supported' dialback='false'/>\n</partners>\n"
+        "</xmppedge>"));
     (void)state;
     assert_null(world.c);
     assert_says(said, "x.xml:1: <xmppedge> name: expected a domain");
     assert_says(said, "x.xml:1: expected an <internal> where the gateways of the inner domains "
         "connect, found none\n");
     assert_says(said, "x.xml:1: <xmppedge>: expected a <dialback> in it, found none\n");
-    assert_says(said, "x.xml:2: <external> address: expected an IPv4 or IPv6 address, found nothing\n");
-    assert_says(said, "x.xml:3: <domain>: expected name, gateway, found the unknown attribute gatewy\n");
+    assert_says(said,
+        "x.xml:2: <external> address: expected an IPv4 or IPv6 address, found nothing\n");
+    assert_says(said,
+        "x.xml:3: <domain>: expected name, gateway, found the unknown attribute gatewy\n");
     assert_says(said, "x.xml:4: <partners> default: expected deny or allow, found \"maybe\"\n");
     assert_says(said, "x.xml:5: <partner> domain: expected a domain");
     assert_says(said, "x.xml:5: <partner> tls: expected required, optional or not-supported, found "
         "\"maybe\"\n");
-    assert_says(said, "x.xml:6: q.example: tls=\"not-supported\" sasl=\"required\" dialback=\"false\" is "
-        "row 6 of the negotiation settings, which is invalid: no method is left");
+    assert_says(said,
+        "x.xml:6: q.example: tls=\"not-supported\" sasl=\"required\" dialback=\"false\" is row 6 "
+        "of the negotiation settings, which is invalid: no method is left");
     assert_true(strstr(said, "x.xml:2:") > strstr(said, "x.xml:1:"));
     assert_true(strstr(said, "x.xml:6:") > strstr(said, "x.xml:5:"));
 }
@@ -465,7 +475,8 @@ xml_that_is_not_well_formed_is_refused_with_its_line(void **state)
         { "", "x.xml:1: expected <xmppedge>, found an empty file" },
         { "  \n", "x.xml:2: expected <xmppedge>, found an empty file" },
         { "hello", "x.xml:1: expected an element or a comment, found text" },
-        { "\n<a>", "x.xml:2: expected </a> for the element that begins here, found the end of the file" },
+        { "\n<a>",
+          "x.xml:2: expected </a> for the element that begins here, found the end of the file" },
         { "<a>\n<b>\n</a>", "x.xml:3: expected </b> for the element of line 2, found </a>" },
         { "<a>\n</a>\n<a/>", "x.xml:3: expected the end of the file after the first element" },
         { "<a>\nx</a>", "x.xml:2: expected an element or a comment, found text" },
@@ -483,7 +494,8 @@ xml_that_is_not_well_formed_is_refused_with_its_line(void **state)
         { "<a", "x.xml:1: expected > to end <a, found the end of the file" },
         { "<", "x.xml:1: expected the name of an element after <" },
         { "</a>", "x.xml:1: expected <xmppedge>, found an end tag" },
-        { "<a>\n<!-- x -- y --></a>", "x.xml:2: expected --> to end the comment, found -- within it" },
+        { "<a>\n<!-- x -- y --></a>",
+          "x.xml:2: expected --> to end the comment, found -- within it" },
         { "<a>\n<!-- x", "x.xml:2: expected --> to end the comment that begins here" },
         { "<!DOCTYPE a>\n<a/>", "x.xml:1: expected an element; document types" },
         { "<a><![CDATA[x]]></a>", "x.xml:1: expected an element; document types" },
@@ -492,7 +504,8 @@ xml_that_is_not_well_formed_is_refused_with_its_line(void **state)
         { "<a><a><a><a><a><a><a><a><a>", "x.xml:1: expected fewer elements within each other" },
         { "<config/>", "x.xml:1: expected <xmppedge>, found <config>" },
         { "<xmppedge/>", "x.xml:1: <xmppedge> role: expected edge or gateway, found nothing" },
-        { "<xmppedge\nrole='proxy'/>", "x.xml:2: <xmppedge> role: expected edge or gateway, found proxy" },
+        { "<xmppedge\nrole='proxy'/>",
+          "x.xml:2: <xmppedge> role: expected edge or gateway, found proxy" },
     };
     size_t i;
     (void)state;
@@ -521,7 +534,8 @@ a_file_that_is_not_there_is_named(void **state)
     struct buf messages = { 0 };
     (void)state;
     assert_null(config_load("/nonexistent/x.xml", &messages));
-    assert_says(buf_text(&messages), "/nonexistent/x.xml: expected a file that can be read: No such file");
+    assert_says(buf_text(&messages),
+        "/nonexistent/x.xml: expected a file that can be read: No such file");
     buf_clear(&messages);
     assert_null(config_load(world.dir, &messages));
     assert_says(buf_text(&messages), "Is a directory");
@@ -536,8 +550,9 @@ missing_files_are_named_with_the_line_that_names_them(void **state)
         "<certificate chain='fe01.pem'\n key='nokey'/><trust ca='.'/>\n"
         "<listen address='127.0.0.1'/>" INNER "</xmppedge>"));
     (void)state;
-    assert_says(said, "x.xml:3: <certificate> key: expected a file that can be read, found nokey: No such "
-        "file or directory\n");
+    assert_says(said,
+        "x.xml:3: <certificate> key: expected a file that can be read, found nokey: No such file "
+        "or directory\n");
     assert_says(said, "x.xml:3: <trust> ca: expected a file, found the directory ");
 }
 
@@ -545,8 +560,8 @@ static void
 an_element_that_may_be_there_once_is_refused_twice(void **state)
 {
     (void)state;
-    assert_says(load_gateway(INNER "\n<log/>\n<tls/>\n<log/>"), "x.xml:5: <xmppedge>: expected only one "
-        "<log>, found another; the first is in line 3\n");
+    assert_says(load_gateway(INNER "\n<log/>\n<tls/>\n<log/>"),
+        "x.xml:5: <xmppedge>: expected only one <log>, found another; the first is in line 3\n");
 }
 
 /* `n` times `text`, with a number for %u, between two others. */
@@ -579,7 +594,8 @@ a_name_server_that_would_never_be_asked_is_refused(void **state)
     (void)state;
     load_repeated(repeated(GATEWAY_HEAD INNER, one, 1, DNS_SERVERS_MAX, "</xmppedge>"));
     assert_int_equal(world.c->nresolvers, DNS_SERVERS_MAX);
-    assert_says(load_repeated(repeated(GATEWAY_HEAD INNER, one, 1, DNS_SERVERS_MAX + 1, "</xmppedge>")),
+    assert_says(load_repeated(repeated(GATEWAY_HEAD INNER, one, 1, DNS_SERVERS_MAX + 1,
+        "</xmppedge>")),
         "x.xml:6: <xmppedge>: expected at most 4 <resolver>, found another\n");
 }
 
@@ -589,19 +605,21 @@ static void
 inner_domains_that_a_trunk_does_not_carry_are_refused(void **state)
 {
     static const char head[] = GATEWAY_HEAD "\n<inner address='127.0.0.1' port='5270'>";
-    static const char next[] = "</inner><inner address='127.0.0.2'><domain name='corp.example'/></inner>"
-        "</xmppedge>";
+    static const char next[] = "</inner><inner address='127.0.0.2'>"
+        "<domain name='corp.example'/></inner></xmppedge>";
     (void)state;
     load_repeated(repeated(head, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX, "</inner></xmppedge>"));
     assert_non_null(world.c);
     assert_int_equal(world.c->inner[0].ndomains, TRUNK_DOMAINS_MAX);
     assert_string_equal(load_repeated(repeated(head, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX + 1,
-        "</inner></xmppedge>")), "x.xml:1003: <inner>: expected at most 1000 <domain>, found another\n");
+        "</inner></xmppedge>")),
+        "x.xml:1003: <inner>: expected at most 1000 <domain>, found another\n");
     assert_says(load_repeated(repeated(head, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX, next)),
-        "x.xml:1002: expected at most 1000 inner domains in all, that of <echo> included, which is what a "
-        "trunk carries, found another\n");
+        "x.xml:1002: expected at most 1000 inner domains in all, that of <echo> included, which is "
+        "what a trunk carries, found another\n");
     assert_says(load_repeated(repeated(head, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX,
-        "</inner><echo domain='echo.example'/></xmppedge>")), "x.xml:1002: expected at most 1000 inner domains");
+        "</inner><echo domain='echo.example'/></xmppedge>")),
+        "x.xml:1002: expected at most 1000 inner domains");
 }
 
 static void
@@ -610,7 +628,8 @@ an_edge_needs_gateways_enough_for_its_domains(void **state)
     (void)state;
     load_repeated(repeated(EDGE_HEAD, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX, "</xmppedge>"));
     assert_int_equal(world.c->ndomains, TRUNK_DOMAINS_MAX);
-    assert_says(load_repeated(repeated(EDGE_HEAD, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX + 1, "</xmppedge>")),
+    assert_says(load_repeated(repeated(EDGE_HEAD, MANY_DOMAINS, 1, TRUNK_DOMAINS_MAX + 1,
+        "</xmppedge>")),
         "x.xml:1002: expected at most 1000 inner domains for each <gateway>, which is what a trunk "
         "carries, found another\n");
 }
@@ -619,8 +638,8 @@ static void
 an_element_of_the_other_role_is_told_apart_from_an_unknown_one(void **state)
 {
     (void)state;
-    assert_says(load_gateway(INNER "<partners/>"), "found the element <partners>, which only role=\"edge\" "
-        "has\n");
+    assert_says(load_gateway(INNER "<partners/>"),
+        "found the element <partners>, which only role=\"edge\" has\n");
     assert_says(load_gateway(INNER "<partner/>"), "found the unknown element <partner>\n");
 }
 
@@ -651,16 +670,16 @@ the_five_invalid_rows_are_refused_and_the_seven_doubtful_ones_warned_about(void 
             policy_row((enum policy_level)(i % 3), (enum policy_level)(i / 3 % 3), i / 9 == 0);
         char text[128];
         const char *said;
-        snprintf(text, sizeof text, "tls='%s' sasl='%s' dialback='%s'", words[i % 3], words[i / 3 % 3],
-            i / 9 == 0 ? "true" : "false");
+        snprintf(text, sizeof text, "tls='%s' sasl='%s' dialback='%s'", words[i % 3],
+            words[i / 3 % 3], i / 9 == 0 ? "true" : "false");
         said = load_partner(text);
         assert_int_equal(world.c == NULL, row->verdict == POLICY_INVALID);
         if (row->verdict == POLICY_VALID) {
             assert_string_equal(said, "");
             continue;
         }
-        snprintf(text, sizeof text, "is row %u of the negotiation settings, which is %s: ", row->number,
-            policy_verdict_name(row->verdict));
+        snprintf(text, sizeof text, "is row %u of the negotiation settings, which is %s: ",
+            row->number, policy_verdict_name(row->verdict));
         assert_says(said, text);
         assert_says(said, row->why);
         assert_says(said, row->verdict == POLICY_DOUBTFUL ? "x.xml:2: warning: p.example: tls="
@@ -672,8 +691,9 @@ static void
 two_partners_cannot_share_a_domain(void **state)
 {
     (void)state;
-    assert_says(load_edge(EDGE_DOMAIN "<partners>" PARTNER "\n<partner domain='b.example' sasl='optional'>"
-        "\n<domain name='Fabrikam.example'/></partner></partners>"),
+    assert_says(load_edge(EDGE_DOMAIN "<partners>" PARTNER
+        "\n<partner domain='b.example' sasl='optional'>\n"
+        "<domain name='Fabrikam.example'/></partner></partners>"),
         "x.xml:4: expected fabrikam.example as a partner domain once, found it again\n");
     assert_null(world.c);
 }
@@ -683,8 +703,8 @@ a_partner_cannot_have_one_of_our_domains(void **state)
 {
     (void)state;
     assert_says(load_edge(EDGE_DOMAIN "<partners>\n<partner domain='corp.example' sasl='optional'/>"
-        "</partners>"), "x.xml:3: expected the domain of a partner, found corp.example, which is one of "
-        "ours\n");
+        "</partners>"),
+        "x.xml:3: expected the domain of a partner, found corp.example, which is one of ours\n");
     assert_says(load_edge("<echo domain='e.example'/><partners>\n<partner domain='e.example' "
         "sasl='optional'/></partners>"), "found e.example, which is one of ours\n");
 }
@@ -693,7 +713,8 @@ static void
 an_edge_needs_a_domain_or_an_echo(void **state)
 {
     (void)state;
-    assert_says(load_edge(""), "x.xml:1: expected at least one <domain> or an <echo>, found neither\n");
+    assert_says(load_edge(""),
+        "x.xml:1: expected at least one <domain> or an <echo>, found neither\n");
     load_edge("<echo domain='echo.corp.example'/>");
     assert_non_null(world.c);
 }
@@ -713,9 +734,10 @@ static void
 repeated_domains_gateways_and_edges_are_refused(void **state)
 {
     (void)state;
-    assert_says(load_edge(EDGE_DOMAIN "\n" EDGE_DOMAIN), "x.xml:3: expected corp.example as an inner domain "
-        "once, found it again\n");
-    assert_says(load_gateway(INNER "\n<inner address='127.0.0.2'><domain name='corp.example'/></inner>"),
+    assert_says(load_edge(EDGE_DOMAIN "\n" EDGE_DOMAIN),
+        "x.xml:3: expected corp.example as an inner domain once, found it again\n");
+    assert_says(load_gateway(INNER
+        "\n<inner address='127.0.0.2'><domain name='corp.example'/></inner>"),
         "x.xml:3: expected corp.example as an inner domain once, found it again\n");
     assert_says(load_gateway(INNER "\n<edge name='edge01.corp.example' address='10.0.0.6'/>"),
         "x.xml:3: expected the edge edge01.corp.example once, found it again\n");
@@ -725,9 +747,11 @@ static void
 the_two_addresses_of_an_edge_are_compared(void **state)
 {
     static const char head[] = "<xmppedge role='edge' name='e.example'>" EDGE_DOMAIN
-        "<certificate chain='common.pem' key='common.key'/><dialback secret-file='dialback.secret'/>"
-        TRUST_PARTNERS "<external address='%s'/><internal address='%s' port='%s'><certificate "
-        "chain='edge01.pem' key='edge01.key'/><trust ca='ca.pem'/><gateway name='g.example'/></internal>"
+        "<certificate chain='common.pem' key='common.key'/>"
+        "<dialback secret-file='dialback.secret'/>" TRUST_PARTNERS
+        "<external address='%s'/><internal address='%s' port='%s'>"
+        "<certificate chain='edge01.pem' key='edge01.key'/><trust ca='ca.pem'/>"
+        "<gateway name='g.example'/></internal>"
         "</xmppedge>";
     char text[1024];
     (void)state;
@@ -760,11 +784,12 @@ a_short_secret_is_refused_and_an_open_one_warned_about(void **state)
 {
     (void)state;
     write_file("dialback.secret", span_of("0123456789abcde\r\n"), 0600);
-    assert_says(load_edge(EDGE_DOMAIN), "x.xml:1: <dialback> secret-file: expected 16 to 4096 bytes in ");
+    assert_says(load_edge(EDGE_DOMAIN),
+        "x.xml:1: <dialback> secret-file: expected 16 to 4096 bytes in ");
     assert_null(world.c);
     write_file("dialback.secret", span_of("0123456789abcdef"), 0644);
-    assert_says(load_edge(EDGE_DOMAIN), "x.xml:1: warning: every user of this machine can read the dialback "
-        "secret in ");
+    assert_says(load_edge(EDGE_DOMAIN),
+        "x.xml:1: warning: every user of this machine can read the dialback secret in ");
     assert_non_null(world.c);
     write_file("dialback.secret", span_of("0123456789abcdef\n"), 0600);
 }
@@ -783,14 +808,17 @@ files_that_a_reload_could_not_read_are_warned_about(void **state)
     write_file("fe01.pem", span_of("x"), 0644);
     said = load_gateway(gateway);
     assert_non_null(world.c);
-    assert_says(said, "x.xml:1: warning: after becoming nobody, a reload cannot read fe01.key because of its "
+    assert_says(said,
+        "x.xml:1: warning: after becoming nobody, a reload cannot read fe01.key because of its "
         "mode\n");
     assert_null(strstr(said, "read fe01.pem"));
     assert_int_equal(chmod(world.dir, 0700), 0);
     said = load_gateway(gateway);
-    assert_says(said, "x.xml:1: warning: after becoming nobody, a reload cannot read fe01.pem because of the "
+    assert_says(said,
+        "x.xml:1: warning: after becoming nobody, a reload cannot read fe01.pem because of the "
         "mode of ");
-    assert_says(said, "x.xml:3: warning: after becoming nobody, a reload cannot read x.xml because");
+    assert_says(said,
+        "x.xml:3: warning: after becoming nobody, a reload cannot read x.xml because");
     assert_string_equal(load_gateway("\n" INNER "<run user='root'/>"), "");
     write_file("fe01.pem", span_of("x"), 0600);
 }
@@ -826,8 +854,8 @@ a_configuration_alone_needs_none_of_its_files(void **state)
 {
     static const char text[] = "<xmppedge role='gateway' name='fe01.corp.example'>"
         "<edge name='edge01.corp.example' address='10.0.0.5'/><certificate chain='n' key='n'/>"
-        "<trust ca='n'/><listen address='127.0.0.1'/><dialback secret-file='n'/><run user='no-such-user'/>"
-        "%s" INNER "</xmppedge>";
+        "<trust ca='n'/><listen address='127.0.0.1'/><dialback secret-file='n'/>"
+        "<run user='no-such-user'/>%s" INNER "</xmppedge>";
     char whole[1024];
     (void)state;
     snprintf(whole, sizeof whole, text, "");
@@ -857,8 +885,9 @@ files_are_named_from_where_the_configuration_is(void **state)
     assert_int_equal(chdir(world.dir), 0);
     assert_null(config_load("x.xml", &messages));
     assert_int_equal(chdir(here), 0);
-    assert_says(buf_text(&messages), "x.xml:1: <certificate> key: expected a file that can be read, found "
-        "nothere.key: No such file");
+    assert_says(buf_text(&messages),
+        "x.xml:1: <certificate> key: expected a file that can be read, found nothere.key: "
+        "No such file");
     assert_null(strstr(buf_text(&messages), world.dir));
     buf_free(&messages);
 }
@@ -879,8 +908,8 @@ static void
 a_user_must_exist(void **state)
 {
     (void)state;
-    assert_says(load_gateway(INNER "\n<run user='no-such-user-here'/>"), "x.xml:3: <run> user: expected a "
-        "user of this machine, found no-such-user-here\n");
+    assert_says(load_gateway(INNER "\n<run user='no-such-user-here'/>"),
+        "x.xml:3: <run> user: expected a user of this machine, found no-such-user-here\n");
     load_gateway(INNER "<run user='root'/>");
     assert_non_null(world.c);
 }
@@ -891,14 +920,18 @@ settings_without_effect_are_warned_about(void **state)
     (void)state;
     assert_says(load_gateway(INNER "<tls keylog='true'/>"), "x.xml:2: warning: keylog is allowed");
     assert_says(load_gateway(INNER "<tls keylog-file='k'/>"), "keylog-file has no effect");
-    assert_says(load_gateway(INNER "<limits connect-time='40s'/>"), "connect-time is above attempt-time");
-    assert_says(load_partner("sasl='optional' proxy-direct-tls='true'"), "no effect without a proxy");
-    assert_says(load_partner("sasl='optional' connection-limit='1001'"), "connection-limit is above");
+    assert_says(load_gateway(INNER "<limits connect-time='40s'/>"),
+        "connect-time is above attempt-time");
+    assert_says(load_partner("sasl='optional' proxy-direct-tls='true'"),
+        "no effect without a proxy");
+    assert_says(load_partner("sasl='optional' connection-limit='1001'"),
+        "connection-limit is above");
     assert_says(load_edge(EDGE_DOMAIN), "nobody can connect");
     assert_non_null(world.c);
     assert_says(load_gateway(INNER "<limits queue-bytes='20000'/>"), "could never be sent");
     assert_null(world.c);
-    assert_says(load_partner("tls='not-supported' sasl='not-supported' proxy='a' proxy-direct-tls='true'"),
+    assert_says(load_partner(
+        "tls='not-supported' sasl='not-supported' proxy='a' proxy-direct-tls='true'"),
         "beside proxy-direct-tls=\"true\", found tls=\"not-supported\"");
     assert_null(world.c);
 }
@@ -907,11 +940,12 @@ static void
 a_domain_without_a_certificate_is_warned_about(void **state)
 {
     (void)state;
-    assert_says(load(span_of("<xmppedge role='edge' name='e.example'><external address='192.0.2.1'/>"
-        "<internal address='10.0.0.5'><certificate chain='edge01.pem' key='edge01.key'/><trust ca='ca.pem'/>"
+    assert_says(load(span_of("<xmppedge role='edge' name='e.example'>"
+        "<external address='192.0.2.1'/><internal address='10.0.0.5'>"
+        "<certificate chain='edge01.pem' key='edge01.key'/><trust ca='ca.pem'/>"
         "<gateway name='g.example'/></internal><dialback secret-file='dialback.secret'/>"
-        EDGE_DOMAIN "<partners>" PARTNER "</partners></xmppedge>")), "corp.example: there is no "
-        "certificate for it");
+        EDGE_DOMAIN "<partners>" PARTNER "</partners></xmppedge>")),
+        "corp.example: there is no certificate for it");
     assert_says(world.messages.bytes, "there is no <trust> for partners");
     assert_non_null(world.c);
     assert_int_equal(world.c->domains[0].certificate.line + world.c->certificate.line, 0);
@@ -936,7 +970,8 @@ a_secret_that_is_no_plain_small_file_is_refused(void **state)
     while (buf_len(&text) <= CONFIG_SECRET_MAX)
         buf_puts(&text, "0123456789");
     write_file("dialback.secret", buf_span(&text), 0600);
-    assert_says(load_edge(EDGE_DOMAIN), "<dialback> secret-file: expected a plain file of at most 4096 ");
+    assert_says(load_edge(EDGE_DOMAIN),
+        "<dialback> secret-file: expected a plain file of at most 4096 ");
     assert_null(world.c);
     write_file("dialback.secret", span_of("0123456789abcdef\n"), 0600);
     assert_says(load_gateway(INNER "<dialback secret-file='/dev/null'/>"), "expected a plain file");
@@ -961,7 +996,8 @@ a_partner_is_found_by_each_of_its_domains_and_by_nothing_else(void **state)
 {
     const struct config_partner *p;
     (void)state;
-    load_edge(EDGE_DOMAIN "<partners><partner domain='a.example' sasl='optional'><domain name='b.example'/>"
+    load_edge(EDGE_DOMAIN
+        "<partners><partner domain='a.example' sasl='optional'><domain name='b.example'/>"
         "</partner>" PARTNER "</partners>");
     assert_non_null(world.c);
     p = config_partner_for(world.c, span_of("b.example"));
@@ -980,8 +1016,8 @@ allow_gives_the_default_partner_to_all_but_our_own_domains(void **state)
 {
     const struct config_partner *p;
     (void)state;
-    load_edge(EDGE_DOMAIN "<partners default='allow'><default sasl='optional' connection-limit='3'/>"
-        PARTNER "</partners>");
+    load_edge(EDGE_DOMAIN "<partners default='allow'>"
+        "<default sasl='optional' connection-limit='3'/>" PARTNER "</partners>");
     assert_non_null(world.c);
     p = config_partner_for(world.c, span_of("unlisted.example"));
     assert_non_null(p);
@@ -989,7 +1025,8 @@ allow_gives_the_default_partner_to_all_but_our_own_domains(void **state)
     assert_int_equal(p->connection_limit, 3);
     assert_null(p->domain.name.at);
     assert_null(config_partner_for(world.c, span_of("corp.example")));
-    assert_int_equal(config_partner_for(world.c, span_of("fabrikam.example"))->connection_limit, 20);
+    assert_int_equal(config_partner_for(world.c,
+        span_of("fabrikam.example"))->connection_limit, 20);
 }
 
 static void
@@ -999,7 +1036,8 @@ a_default_partner_with_an_invalid_row_counts_only_when_it_is_used(void **state)
     assert_says(load_edge(EDGE_DOMAIN "<partners default='allow'>\n<default tls='not-supported' "
         "dialback='false'/></partners>"), "x.xml:3: the default partner: tls=\"not-supported\"");
     assert_null(world.c);
-    load_edge(EDGE_DOMAIN "<partners>" PARTNER "<default tls='not-supported' dialback='false'/></partners>");
+    load_edge(EDGE_DOMAIN "<partners>" PARTNER
+        "<default tls='not-supported' dialback='false'/></partners>");
     assert_non_null(world.c);
 }
 
@@ -1014,7 +1052,8 @@ inner_domains_are_found_on_their_side(void **state)
     assert_false(config_is_ours(world.c, span_of("fabrikam.example")));
     assert_int_equal(world.c->domains[0].certificate.line, 0);
     assert_true(world.c->certificate.line > 0);
-    load_gateway(INNER "<inner address='127.0.0.2'><domain name='a.example'/><domain name='b.example'/>"
+    load_gateway(INNER
+        "<inner address='127.0.0.2'><domain name='a.example'/><domain name='b.example'/>"
         "</inner>");
     assert_ptr_equal(config_inner_for(world.c, span_of("b.example")), &world.c->inner[1]);
     assert_ptr_equal(config_inner_for(world.c, span_of("corp.example")), &world.c->inner[0]);
@@ -1040,16 +1079,16 @@ inner_servers_connect_from_their_own_address_unless_told_otherwise(void **state)
     assert_true(allowed("::ffff:127.0.0.1"));
     assert_false(allowed("127.0.0.2"));
     assert_false(allowed("::1"));
-    load_gateway("<inner address='10.1.2.3'><domain name='corp.example'/><source address='10.1.0.0/20'/>"
-        "<source address='2001:db8::/33'/></inner>");
+    load_gateway("<inner address='10.1.2.3'><domain name='corp.example'/>"
+        "<source address='10.1.0.0/20'/><source address='2001:db8::/33'/></inner>");
     assert_non_null(world.c);
     assert_true(allowed("10.1.15.255"));
     assert_false(allowed("10.1.16.0"));
     assert_true(allowed("2001:db8:7fff::1"));
     assert_false(allowed("2001:db8:8000::1"));
     assert_says(load_gateway("<inner address='10.1.2.3'><domain name='corp.example'/>"
-        "<source address='10.1.0.0/33'/></inner>"), "<source> address: expected an IPv4 or IPv6 address, or "
-        "a network");
+        "<source address='10.1.0.0/33'/></inner>"),
+        "<source> address: expected an IPv4 or IPv6 address, or a network");
 }
 
 static void
@@ -1214,7 +1253,8 @@ the_effective_settings_give_the_same_configuration_again(void **state)
         load(buf_span(&first));
         assert_non_null(world.c);
         config_print_effective(world.c, &second);
-        assert_string_equal(strstr(buf_text(&first), "<xmppedge"), strstr(buf_text(&second), "<xmppedge"));
+        assert_string_equal(strstr(buf_text(&first), "<xmppedge"),
+            strstr(buf_text(&second), "<xmppedge"));
     }
     assert_says(buf_text(&second), "format=\"json\"");
     buf_free(&first);
@@ -1264,14 +1304,16 @@ the_port_table_of_an_edge_has_the_three_rows_of_the_document(void **state)
     load_edge(EDGE_DOMAIN);
     assert_string_equal(ports(PORTS_TABLE, &text),
         "row  protocol/port    source (IP)         destination (IP)    comment\n"
-        "1    XMPP/TCP/5269    any                 203.0.113.10        standard s2s port; federated XMPP "
-        "partners reach the Edge Server's XMPP proxy\n"
-        "2    XMPP/TCP/5269    203.0.113.10        any                 standard s2s port; the Edge Server's "
-        "XMPP proxy reaches federated XMPP partners\n"
-        "3    XMPP/MTLS/23456  any gateway         10.0.0.5            internal XMPP traffic from the "
-        "gateways (Front End pool) to the Edge Server\n"
-        "# besides the rows: DNS, UDP and TCP port 53, from this machine to the resolvers of this system\n"
-        "# not in row 2: partners may announce other ports in DNS, for direct TLS often 5270 or 443\n");
+        "1    XMPP/TCP/5269    any                 203.0.113.10        standard s2s port; "
+        "federated XMPP partners reach the Edge Server's XMPP proxy\n"
+        "2    XMPP/TCP/5269    203.0.113.10        any                 standard s2s port; "
+        "the Edge Server's XMPP proxy reaches federated XMPP partners\n"
+        "3    XMPP/MTLS/23456  any gateway         10.0.0.5            internal XMPP traffic "
+        "from the gateways (Front End pool) to the Edge Server\n"
+        "# besides the rows: DNS, UDP and TCP port 53, from this machine to the resolvers of this "
+        "system\n"
+        "# not in row 2: partners may announce other ports in DNS, for direct TLS often 5270 or "
+        "443\n");
     buf_free(&text);
 }
 
@@ -1286,14 +1328,17 @@ rules_of_an_edge_permit_three_rows_and_never_a_connection_to_the_lan(void **stat
     assert_says(said, "ip daddr 203.0.113.10 tcp dport 5269 ct state new accept comment \"row 1\"");
     assert_says(said, "ip saddr 203.0.113.10 tcp dport 5269 ct state new accept comment \"row 2\"");
     assert_says(said, "ip daddr 10.0.0.5 tcp dport 23456 ct state new accept comment \"row 3\"");
-    assert_says(said, "ip saddr 10.0.0.5 meta l4proto tcp ct state new drop comment \"never: edge to LAN\"");
+    assert_says(said,
+        "ip saddr 10.0.0.5 meta l4proto tcp ct state new drop comment \"never: edge to LAN\"");
     assert_null(strstr(strstr(said, "chain output"), "23456"));
-    assert_int_equal(strncmp(said, "table inet xmppedge\ndelete table inet xmppedge\ntable inet xmppedge {\n",
-        69), 0);
+    assert_int_equal(strncmp(said,
+        "table inet xmppedge\ndelete table inet xmppedge\ntable inet xmppedge {\n", 69), 0);
     said = ports(PORTS_IPTABLES, &text);
-    assert_says(said, "iptables -A XMPPEDGE-IN -p tcp -d 10.0.0.5 --dport 23456 -m conntrack --ctstate NEW "
+    assert_says(said,
+        "iptables -A XMPPEDGE-IN -p tcp -d 10.0.0.5 --dport 23456 -m conntrack --ctstate NEW "
         "-m comment --comment \"row 3\" -j ACCEPT\n");
-    assert_says(said, "iptables -A XMPPEDGE-OUT -p tcp -s 10.0.0.5 -m conntrack --ctstate NEW -m comment "
+    assert_says(said,
+        "iptables -A XMPPEDGE-OUT -p tcp -s 10.0.0.5 -m conntrack --ctstate NEW -m comment "
         "--comment \"never: edge to LAN\" -j DROP\n");
     assert_null(strstr(said, "XMPPEDGE-OUT -p tcp -d 10.0.0.5"));
     buf_free(&text);
@@ -1307,10 +1352,12 @@ rules_of_a_gateway_mirror_row_3_and_refuse_the_edge(void **state)
     (void)state;
     load_gateway(INNER);
     said = ports(PORTS_NFT, &text);
-    assert_says(said, "ip saddr 10.0.0.5 meta l4proto tcp ct state new drop comment \"never: edge to LAN\"");
+    assert_says(said,
+        "ip saddr 10.0.0.5 meta l4proto tcp ct state new drop comment \"never: edge to LAN\"");
     assert_says(said, "ip daddr 10.0.0.5 tcp dport 23456 ct state new accept comment \"row 3\"");
-    assert_says(said, "ip saddr 127.0.0.1 ip daddr 127.0.0.1 tcp dport 5269 ct state new accept comment "
-        "\"inner server\"");
+    assert_says(said,
+        "ip saddr 127.0.0.1 ip daddr 127.0.0.1 tcp dport 5269 ct state new accept "
+        "comment \"inner server\"");
     assert_true(strstr(said, "never") < strstr(said, "accept comment"));
     said = ports(PORTS_JSON, &text);
     assert_says(said, "{\"row\":3,\"direction\":\"out\",\"protocol\":\"XMPP/MTLS\",\"port\":23456,"
@@ -1324,7 +1371,8 @@ ipv6_rules_are_written_for_ipv6(void **state)
     struct buf text = { 0 };
     (void)state;
     load_gateway("<inner address='2001:db8::7'><domain name='corp.example'/></inner>");
-    assert_says(ports(PORTS_NFT, &text), "ip6 daddr 2001:db8::7 tcp dport 5269 ct state new accept");
+    assert_says(ports(PORTS_NFT, &text),
+        "ip6 daddr 2001:db8::7 tcp dport 5269 ct state new accept");
     assert_says(ports(PORTS_IPTABLES, &text), "ip6tables -A XMPPEDGE-OUT -p tcp -d 2001:db8::7 ");
     assert_null(strstr(buf_text(&text), "\niptables -A XMPPEDGE-OUT -p tcp -d 2001:db8::7 "));
     buf_free(&text);
@@ -1336,21 +1384,26 @@ rules_let_questions_to_the_resolvers_pass(void **state)
     struct buf text = { 0 };
     const char *said;
     (void)state;
-    load_edge(EDGE_DOMAIN "<resolver address='10.0.0.53'/><resolver address='2001:db8::53' port='5353'/>");
+    load_edge(EDGE_DOMAIN
+        "<resolver address='10.0.0.53'/><resolver address='2001:db8::53' port='5353'/>");
     said = ports(PORTS_TABLE, &text);
-    assert_says(said, "# besides the rows: DNS, UDP and TCP port 53, from this machine to 10.0.0.53\n");
-    assert_says(said, "# besides the rows: DNS, UDP and TCP port 5353, from this machine to 2001:db8::53\n");
+    assert_says(said,
+        "# besides the rows: DNS, UDP and TCP port 53, from this machine to 10.0.0.53\n");
+    assert_says(said,
+        "# besides the rows: DNS, UDP and TCP port 5353, from this machine to 2001:db8::53\n");
     said = ports(PORTS_NFT, &text);
     assert_says(said, "ip daddr 10.0.0.53 udp dport 53 ct state new accept comment \"DNS\"\n");
     assert_says(said, "ip daddr 10.0.0.53 tcp dport 53 ct state new accept comment \"DNS\"\n");
-    assert_says(said, "ip6 daddr 2001:db8::53 tcp dport 5353 ct state new accept comment \"DNS\"\n");
+    assert_says(said,
+        "ip6 daddr 2001:db8::53 tcp dport 5353 ct state new accept comment \"DNS\"\n");
     assert_true(strstr(said, "DNS") > strstr(said, "chain output"));
     assert_true(strstr(said, "never") > strstr(said, "dport 5353"));
     said = ports(PORTS_IPTABLES, &text);
     assert_says(said, "\niptables -A XMPPEDGE-OUT -p udp -d 10.0.0.53 --dport 53 ");
     assert_says(said, "\nip6tables -A XMPPEDGE-OUT -p tcp -d 2001:db8::53 --dport 5353 ");
     said = ports(PORTS_JSON, &text);
-    assert_says(said, "\"dns\":[\n  {\"protocol\":\"DNS/UDP+TCP\",\"port\":53,\"source\":\"this machine\","
+    assert_says(said,
+        "\"dns\":[\n  {\"protocol\":\"DNS/UDP+TCP\",\"port\":53,\"source\":\"this machine\","
         "\"destination\":\"10.0.0.53\"},\n  {");
     load_gateway(INNER);   /* which knows all its addresses */
     assert_null(strstr(ports(PORTS_TABLE, &text), "DNS"));
@@ -1374,8 +1427,9 @@ rules_are_not_made_of_host_names(void **state)
     assert_false(ports_print(world.c, PORTS_NFT, &text, &errors));
     assert_false(ports_print(world.c, PORTS_IPTABLES, &text, &errors));
     assert_int_equal(buf_len(&text), 0);
-    assert_says(buf_text(&errors), "x.xml:2: <edge> address: packet filters need an address, found the host "
-        "name inside.corp.example; ");
+    assert_says(buf_text(&errors),
+        "x.xml:2: <edge> address: packet filters need an address, found the host name "
+        "inside.corp.example; ");
     buf_free(&text);
     buf_free(&errors);
 }

@@ -1,6 +1,8 @@
-/* DNS: reading answers, the order of RFC 2782, what two SRV answers mean together (XEP-0368), and
- * everything that name servers do wrong.  A name server made of a socket in the same loop says
- * whatever a test wants; a real dnsmasq shows that the world agrees. */
+/* test_dns.c -- [DNS]: answers, their order, and everything that name servers do wrong
+ *
+ * Reading answers, the order of RFC 2782, what two SRV answers mean together (XEP-0368).  A name
+ * server made of a socket in the same loop says whatever a test wants; a real dnsmasq shows that
+ * the world agrees. */
 #include "cut/DNS.c"
 
 #include <setjmp.h>
@@ -12,7 +14,7 @@
 #endif
 #include <cmocka.h>
 
-/* ---- DNS messages by hand -------------------------------------------------------------------- */
+/* ---- DNS messages by hand ---- */
 
 enum { A = 1, CNAME = 5, AAAA = 28, SRV = 33 };
 
@@ -264,7 +266,7 @@ names_of_hosts_are_checked(void **state)
     assert_false(dns_name_copy(out, span_make(text, DNS_NAME_MAX + 1)));
 }
 
-/* ---- order ----------------------------------------------------------------------------------- */
+/* ---- order ---- */
 
 static uint32_t
 draw_lowest(void *user)
@@ -392,7 +394,7 @@ the_ends_of_the_random_range_are_in_range(void **state)
     assert_string_not_equal(list[0].host, "b");
 }
 
-/* ---- a name server in the same loop ---------------------------------------------------------- */
+/* ---- a name server in the same loop ---- */
 
 enum how { ANSWER, NXDOMAIN, NODATA, SERVFAIL, REFUSED, SILENCE, GARBAGE, SHORT };
 
@@ -533,7 +535,7 @@ teardown(void **state)
     return 0;
 }
 
-/* ---- asking it ------------------------------------------------------------------------------- */
+/* ---- asking it ---- */
 
 struct outcome {
     unsigned          times;
@@ -1088,7 +1090,7 @@ addresses_of_name_servers_are_checked(void **state)
     dns_close(NULL);
 }
 
-/* ---- the real thing -------------------------------------------------------------------------- */
+/* ---- the real thing ---- */
 
 static struct {
     pid_t    pid;

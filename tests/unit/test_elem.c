@@ -31,7 +31,7 @@ one_make(const char *element)
     xe_xml_init(&o.x, &limits);
     assert_int_equal(xe_xml_next(&o.x, o.in.bytes, buf_len(&o.in), &used, &o.e), XE_XML_HEADER);
     assert_int_equal(xe_xml_next(&o.x, o.in.bytes + head, buf_len(&o.in) - head, &used, &o.e),
-                     XE_XML_ELEMENT);
+        XE_XML_ELEMENT);
     return &o;
 }
 
@@ -53,7 +53,7 @@ features_are_read_as_a_tree(void **state)
     (void)state;
     assert_true(elem_is(t, "features", "http://etherx.jabber.org/streams"));
     assert_non_null(elem_child(elem_child(t, "starttls", NULL), "required",
-                               "urn:ietf:params:xml:ns:xmpp-tls"));
+        "urn:ietf:params:xml:ns:xmpp-tls"));
     m = elem_first(elem_child(t, "mechanisms", NS_SASL));
     assert_true(elem_is(m, "mechanism", NS_SASL));
     assert_true(span_is(elem_text(m), "EXTERNAL"));
@@ -188,8 +188,8 @@ expect_talk(const struct said *s, size_t n)
         if (strcmp(xe_phase_name(step.next), s[i].phase) != 0
             || strcmp(xe_why(step.why)->word, s[i].why) != 0)
             fail_msg("line %zu: %s in %s leads to %s, %s (%s)", i, xe_element_kind_name(s[i].kind),
-                     xe_phase_name(phase), xe_phase_name(step.next), xe_why(step.why)->word,
-                     step.rule);
+                xe_phase_name(phase), xe_phase_name(step.next), xe_why(step.why)->word,
+                step.rule);
         assert_int_equal(step.why == XE_WHY_NONE, *step.rule == '\0');
         phase = step.next;
     }

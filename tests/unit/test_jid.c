@@ -104,9 +104,9 @@ addresses_are_split_at_the_first_slash_and_the_first_at(void **state)
             continue;
         assert_true(span_is(jid.domain, rows[i].domain));
         assert_true(rows[i].local == NULL ? jid.local.at == NULL
-                                          : span_is(jid.local, rows[i].local));
+            : span_is(jid.local, rows[i].local));
         assert_true(rows[i].resource == NULL ? jid.resource.at == NULL
-                                             : span_is(jid.resource, rows[i].resource));
+            : span_is(jid.resource, rows[i].resource));
     }
 }
 

@@ -1,5 +1,6 @@
-/* The event loop: order of a turn, stale events, fairness, timers, tasks.  Compiled twice, for
- * epoll and (-DXMPPEDGE_POLL) for poll. */
+/* test_loop.c -- [LOOP]: order of a turn, stale events, fairness, timers, tasks
+ *
+ * Compiled twice, for epoll and (-DXMPPEDGE_POLL) for poll. */
 #include "cut/LOOP.c"
 
 #include <setjmp.h>
@@ -79,7 +80,7 @@ teardown(void **state)
     return 0;
 }
 
-/* ---- watches -------------------------------------------------------------------------------- */
+/* ---- watches ---- */
 
 static void
 a_readable_socket_is_told_until_it_is_read(void **state)
@@ -287,7 +288,7 @@ the_loop_can_live_in_another_loop(void **state)
     end_close(&e);
 }
 
-/* ---- timers --------------------------------------------------------------------------------- */
+/* ---- timers ---- */
 
 struct alarm {
     struct timer timer;
@@ -467,7 +468,7 @@ a_timer_may_be_freed_when_it_fires(void **state)
     assert_int_equal(fired, 1);
 }
 
-/* ---- tasks and the order of a turn ---------------------------------------------------------- */
+/* ---- tasks and the order of a turn ---- */
 
 static char order[64];
 

@@ -1,5 +1,5 @@
-/* POLICY: the 18 rows of the negotiation settings, as the documentation of Lync Server 2013 has them, with
- * its defects mended. */
+/* test_policy.c -- [POLICY]: the 18 rows of the negotiation settings, as the documentation of Lync
+ * Server 2013 has them, with its defects mended */
 #include "cut/POLICY.c"
 
 #include <setjmp.h>
@@ -121,7 +121,8 @@ sasl_is_never_allowed_on_a_plain_stream(void **state)
     (void)state;
     for (i = 0; i < 18; i++) {
         assert_false(policy_allows_sasl(row_any(i)->methods, false));
-        assert_int_equal(policy_allows_sasl(row_any(i)->methods, true), (row_any(i)->methods & S) != 0);
+        assert_int_equal(policy_allows_sasl(row_any(i)->methods, true),
+            (row_any(i)->methods & S) != 0);
     }
 }
 
@@ -131,8 +132,10 @@ dialback_on_a_plain_stream_needs_the_tcp_method(void **state)
     unsigned i;
     (void)state;
     for (i = 0; i < 18; i++) {
-        assert_int_equal(policy_allows_dialback(row_any(i)->methods, false), (row_any(i)->methods & T) != 0);
-        assert_int_equal(policy_allows_dialback(row_any(i)->methods, true), (row_any(i)->methods & D) != 0);
+        assert_int_equal(policy_allows_dialback(row_any(i)->methods, false),
+            (row_any(i)->methods & T) != 0);
+        assert_int_equal(policy_allows_dialback(row_any(i)->methods, true),
+            (row_any(i)->methods & D) != 0);
     }
 }
 

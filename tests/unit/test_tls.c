@@ -917,9 +917,11 @@ files_that_do_not_do_are_refused_in_words(void **state)
     assert_null(tls_identity_load(shared, "empty.crt", "near.key", err));
     assert_non_null(strstr(err, "certificate empty.crt: "));
     assert_null(tls_identity_load(shared, "near.crt", "near.crt", err));
-    assert_string_equal(err, "private key near.crt: this is a certificate: are chain and key swapped?");
+    assert_string_equal(err,
+        "private key near.crt: this is a certificate: are chain and key swapped?");
     assert_null(tls_identity_load(shared, "near.key", "near.crt", err));
-    assert_string_equal(err, "certificate near.key: this is a private key: are chain and key swapped?");
+    assert_string_equal(err,
+        "certificate near.key: this is a private key: are chain and key swapped?");
     assert_null(tls_identity_load(shared, "bundle.crt", "near.key", err));
     assert_string_equal(err, "certificate bundle.crt: 1 of its entries cannot be read");
     assert_null(tls_trust_load(shared, "none.crt", NULL, err));
@@ -940,11 +942,11 @@ keys_with_a_password_and_keys_beside_their_certificate(void **state)
     assert_non_null(id);
     tls_identity_release(id);
     assert_null(tls_identity_load(shared, "near.crt", "locked.key", err));
-    assert_string_equal(err, "private key locked.key: encrypted private keys are not supported; remove the "
-        "password");
+    assert_string_equal(err,
+        "private key locked.key: encrypted private keys are not supported; remove the password");
     assert_null(tls_identity_load(shared, "near.crt", "locked-old.key", err));
-    assert_string_equal(err, "private key locked-old.key: encrypted private keys are not supported; remove "
-        "the password");
+    assert_string_equal(err, "private key locked-old.key: encrypted private keys are not "
+        "supported; remove the password");
 }
 
 static void

@@ -59,7 +59,7 @@ show(struct buf *b, enum xe_xml_result r, const struct xe_xml *x, const struct x
  * goes to `told`; the writer's output for each element too. */
 static void
 feed(const struct guard *g, const char *input, size_t n, size_t cut, size_t step,
-     const struct xe_xml_limits *l, struct buf *told)
+    const struct xe_xml_limits *l, struct buf *told)
 {
     struct xe_xml x;
     struct xe_xml_event e;
@@ -116,13 +116,13 @@ events_limited(const char *input, size_t n, const struct xe_xml_limits *l)
         feed(&g, input, n, cut, n, l, &other);
         if (!span_eq(buf_span(&whole), buf_span(&other)))
             fail_msg("cut at %zu of %s\nwhole: %s\ncut: %s", cut, input, buf_text(&whole),
-                     buf_text(&other));
+                buf_text(&other));
         buf_clear(&other);
     }
     feed(&g, input, n, 0, 1, l, &other);
     if (!span_eq(buf_span(&whole), buf_span(&other)))
         fail_msg("byte by byte %s\nwhole: %s\nbytes: %s", input, buf_text(&whole),
-                 buf_text(&other));
+            buf_text(&other));
     buf_free(&other);
     return whole;
 }
@@ -404,9 +404,8 @@ depth_attributes_and_declarations_are_limited(void **state)
     repeat(&b, "</a>", 64);
     expect_limits(&b, &limits, "element name=a");
     buf_puts(&b, HEADER "<a>");
-    for (i = 0; i < 33; i++) {
+    for (i = 0; i < 33; i++)
         buf_puts(&b, "<a xmlns:p='u' xmlns:q='v'>");
-    }
     expect_limits(&b, &limits, "bad xml-limit");
     buf_free(&b);
 }
@@ -603,7 +602,7 @@ a_stanza_that_does_not_fit_leaves_the_output_as_it_was(void **state)
     out.max = 200;
     assert_true(xmlout_stanza(&out, &x, &e));
     assert_string_equal(buf_text(&out), "<message><body>a&lt;&lt;&lt;&lt;&lt;&lt;&lt;&lt;&lt;&lt;"
-                        "&lt;&lt;&lt;&lt;</body></message>");
+        "&lt;&lt;&lt;&lt;</body></message>");
     xe_xml_free(&x);
     buf_free(&out);
 }
@@ -615,7 +614,7 @@ text_is_escaped_and_what_is_no_xml_is_replaced(void **state)
     (void)state;
     assert_true(xmlout_text(&out, span_of("a<b>&\"'\n\r\xc3\xa9\x01\xff\xc3")));
     assert_string_equal(buf_text(&out), "a&lt;b&gt;&amp;&quot;&apos;\n&#13;\xc3\xa9\xef\xbf\xbd"
-                        "\xef\xbf\xbd\xef\xbf\xbd");
+        "\xef\xbf\xbd\xef\xbf\xbd");
     buf_clear(&out);
     assert_true(xmlout_attr(&out, "x", span_of("a'\t\n")));
     assert_string_equal(buf_text(&out), " x='a&apos;&#9;&#10;'");

@@ -120,7 +120,7 @@ make_element(struct buf *b, int depth, bool wild, unsigned scope)
 {
     char prefix[16] = "";
     const char *name = dice(10) != 0 && depth == 0 ? names[dice(3)] : wild ? PICK(names)
-                                                                        : names[dice(8)];
+        : names[dice(8)];
     unsigned declared = 0;
     unsigned n;
     for (n = 0; n < 4; n++)
@@ -249,7 +249,7 @@ canon_start(void *user, const char *name, const char **atts)
         has_lang = has_lang || strcmp(atts[i], lang) == 0;
     for (i = 0; i < n || (!has_lang && i == n); i += 2) {
         bool add = c->map && c->depth == 2 && c->lang.at != NULL && !has_lang
-                   && (i == n || strcmp(atts[i], lang) > 0);
+            && (i == n || strcmp(atts[i], lang) > 0);
         if (add) {
             buf_puts(&c->out, "\n @");
             buf_puts(&c->out, lang);
@@ -303,7 +303,7 @@ expat_reads(struct xe_span header, struct xe_span element, char separator, struc
         XML_SetCharacterDataHandler(p, canon_text);
     }
     ok = XML_Parse(p, header.at, (int)header.len, 0) == XML_STATUS_OK
-      && XML_Parse(p, element.at, (int)element.len, 0) == XML_STATUS_OK;
+        && XML_Parse(p, element.at, (int)element.len, 0) == XML_STATUS_OK;
     XML_ParserFree(p);
     return ok;
 }
@@ -316,7 +316,7 @@ struct tally {
 
 static void
 check_element(const struct xe_xml *x, const struct xe_xml_event *e, struct xe_span header,
-              bool header_odd, struct tally *t)
+    bool header_odd, struct tally *t)
 {
     static const char separators[] = { SEP, '\n', ' ', '|', '!', '}' };
     struct buf out = { 0 };
@@ -324,7 +324,7 @@ check_element(const struct xe_xml *x, const struct xe_xml_event *e, struct xe_sp
     struct canon is = { { 0 }, false, { NULL, 0 }, 0, 0, false };
     char lang[64];
     bool header_read = !header_odd
-                       || expat_reads(header, span_make("", 0), SEP, NULL);
+        || expat_reads(header, span_make("", 0), SEP, NULL);
     size_t i;
     t->elements++;
     if ((e->flags & XE_XML_UNBOUND) != 0) {
@@ -341,17 +341,17 @@ check_element(const struct xe_xml *x, const struct xe_xml_event *e, struct xe_sp
         if ((i == 0 || !header_odd) && header_read
             && !expat_reads(header, e->raw, separators[i], i == 0 ? &was : NULL))
             fail_msg("passed, but expat refuses with separator %d:\n%.*s\n%.*s", separators[i],
-                     (int)header.len, header.at, (int)e->raw.len, e->raw.at);
+                (int)header.len, header.at, (int)e->raw.len, e->raw.at);
         if (buf_len(&out) > 0
             && !expat_reads(span_of(FRESH), buf_span(&out), separators[i], i == 0 ? &is : NULL))
             fail_msg("written, but expat refuses with separator %d:\n%.*s\n%.*s\nwritten:\n%s",
-                     separators[i], (int)header.len, header.at, (int)e->raw.len, e->raw.at,
-                     buf_text(&out));
+                separators[i], (int)header.len, header.at, (int)e->raw.len, e->raw.at,
+                buf_text(&out));
     }
     if (buf_len(&out) > 0 && header_read && !span_eq(buf_span(&was.out), buf_span(&is.out)))
         fail_msg("written, but not the same:\n%.*s\n%.*s\nwritten:\n%s\nwas:%s\nis:%s",
-                 (int)header.len, header.at, (int)e->raw.len, e->raw.at, buf_text(&out),
-                 buf_text(&was.out), buf_text(&is.out));
+            (int)header.len, header.at, (int)e->raw.len, e->raw.at, buf_text(&out),
+            buf_text(&was.out), buf_text(&is.out));
     buf_free(&out);
     buf_free(&was.out);
     buf_free(&is.out);
@@ -434,8 +434,8 @@ expat_accepts_what_is_passed_and_reads_what_is_written_the_same(void **state)
         buf_free(&doc);
     }
     printf("# %lu documents: %lu elements, %lu written, %lu of them anew, %lu unbound; %lu refused,"
-           " of which expat would take %lu\n", documents, t.elements, t.written, t.rewritten,
-           t.unbound, t.bad, t.expat_takes_more);
+        " of which expat would take %lu\n", documents, t.elements, t.written, t.rewritten,
+        t.unbound, t.bad, t.expat_takes_more);
     assert_true(t.written > documents / 4 && t.rewritten > documents / 20);
 }
 
