@@ -1,20 +1,26 @@
 /* verdict.c -- from what happened to what it means
  *
- *   attempt ---> verdict_attempt   how far, why not further: facts of this one connection only
- *      |             |
- *      |         judge_join        dialback questions to the streams they are about, names from DNS
- *      |             |
- *      |         judge_row         which row of the port table, which direction, which rules are
- *      broken
- *      |             |
- *      +-------> judge_count_row     rows, partners, causes ---> struct report
+ *   attempt --> verdict_attempt()       how far, and why not further: this connection alone
+ *                     |
+ *               judge_list()            kept until the end, if there is room
+ *                     |
+ *               judge_join()            the two connections of a dialback question
+ *                     |
+ *               judge_row()             which row of the port table, and in which direction
+ *               judge_rules()           which of its rules are broken
+ *               judge_story()           one sentence, and judge_remedy(): what is to be done
+ *                     |
+ *               judge_count_row()       the counts of the row
+ *               judge_count_partner()   the counts of the pair of domains
+ *                     |
+ *               judge_rule_row()        what is thought of a row --> struct report
  *
  * The first ATTEMPTS_LISTED_MAX attempts are kept until the end, so that they can be joined with
  * later ones; half of the places are for failed ones only.  What comes after them is placed and
  * counted at once and forgotten.
  *
  * Rules of judging.  What a side said (a stream error, an alert, a refused key) is a fact, with or
- * without loss. What a side did not say is a cause only when nothing is missing from the capture;
+ * without loss.  What a side did not say is a cause only when nothing is missing from the capture;
  * otherwise the outcome is not known.  Inside TLS without keys only lengths, times and who closed
  * first are facts: what rests on them is called inferred.  Rules about addresses are broken for
  * certain only when the addresses were given; with inferred ones they are suspected, and the row
@@ -24,20 +30,21 @@
 
 #include <ctype.h>
 #include <limits.h>
+#include <stdarg.h>
 
-#define SECOND            1000000000LL
-#define VERDICT_SILENCE   (5 * SECOND)    /* a peer that says nothing for so long is silent */
-#define VERDICT_SYNS      3  /* unanswered SYNs that make a time-out, however short the capture */
-#define VERDICT_AT_END    (SECOND / 10)   /* content so near to the end of a connection is a
-                                           * farewell */
-#define VERDICT_IDLE      (50 * SECOND)   /* silence that a middlebox may take for the end */
-#define VERDICT_STALLED   3  /* retransmissions of a side that show that it does not get through */
-#define TRUNK_PORT        23456
-#define VERDICT_FULL_SIZE 1000            /* bytes of content that fill a packet */
+#define SECOND 1000000000LL
+#define TRUNK_PORT 23456
 
-#define JUDGE_PARTNERS    (2 * REPORT_PARTNERS_MAX)   /* places of the hash table, a power of two */
-#define JUDGE_ADDRESSES   1024                        /* addresses that inference looks at */
-#define JUDGE_RECENT      256  /* failed attempts that dialback may have waited for */
+#define VERDICT_SILENCE (5 * SECOND)   /* a peer that says nothing for so long is silent */
+#define VERDICT_AT_END (SECOND / 10)   /* what is said so near to the end is a farewell */
+#define VERDICT_IDLE (50 * SECOND)     /* silence that a middlebox may take for the end */
+#define VERDICT_SYNS 3                 /* unanswered SYNs that are a time-out, however short */
+#define VERDICT_STALLED 3              /* retransmissions of a side that does not get through */
+#define VERDICT_FULL_SIZE 1000         /* bytes of content that fill a packet */
+
+#define JUDGE_PARTNERS (2 * REPORT_PARTNERS_MAX)   /* places of the table, a power of two */
+#define JUDGE_ADDRESSES 1024                       /* addresses that inference looks at */
+#define JUDGE_RECENT 256                           /* failures that dialback may have waited for */
 
 /* ---- words ---- */
 
@@ -1341,41 +1348,64 @@ verdict_attempt(struct attempt *a, struct cert_anchors *anchors)
 /* What an address was seen to do: the grounds for inference. */
 struct judge_address {
     struct address address;
-    uint32_t       called, calls;            /* on 5269 and 5270: responder, initiator */
-    uint32_t       inner_called, inner_calls; /* on 23456; called: established ones */
-    uint64_t       first;                    /* flow in which it was seen first */
+    uint32_t called, calls;   /* on 5269 and 5270: responder, initiator */
+    uint32_t inner_called;    /* on 23456, established */
 };
 
 /* A failed attempt that somebody else may have waited for. */
 struct judge_recent {
     struct address source;
-    char           to[128];
-    int64_t        first_ns, last_ns;
-    uint64_t       flow;
+    char to[128];
+    int64_t first_ns, last_ns;
+    uint64_t flow;
 };
 
 /* A dialback question and where it was asked. */
 struct judge_question {
     const struct dialback *d;
-    struct attempt        *a;
+    struct attempt *a;
 };
 
 struct judge {
-    struct verdict_options  o;
-    const struct dns       *dns;             /* borrowed; may be NULL */
-    struct report           report;
-    struct attempt        **listed;          /* owned */
-    size_t                  nlisted, cap_listed;
-    bool                    placed;          /* addresses are decided */
-    struct judge_address    addresses[JUDGE_ADDRESSES];
-    size_t                  naddresses;
-    struct judge_recent     recent[JUDGE_RECENT];
-    size_t                  nrecent;         /* in all; the place is the remainder */
-    uint16_t                partner_index[JUDGE_PARTNERS];  /* number of a partner + 1 */
-    size_t                  cap_partners;
-    unsigned                violations_listed[VIOLATION_COUNT];
-    uint64_t                mtls_unknown;    /* working connections on row 3 */
+    struct verdict_options o;
+    const struct dns *dns;          /* borrowed; may be NULL */
+    struct report report;
+    struct attempt **listed;        /* owned */
+    size_t nlisted;
+    bool placed;                    /* addresses are decided */
+    struct judge_address addresses[JUDGE_ADDRESSES];
+    size_t naddresses;
+    struct judge_recent recent[JUDGE_RECENT];
+    size_t nrecent;                 /* in all; the place is the remainder */
+    uint16_t partner_index[JUDGE_PARTNERS];   /* number of a partner + 1 */
+    unsigned violations_listed[VIOLATION_COUNT];
+    uint64_t mtls_unknown;          /* working connections on row 3 */
 };
+
+/* Room for one more in a list that has n; NULL: no memory, and the list is as it was. */
+static void *
+judge_grow(void *list, size_t n, size_t size)
+{
+    if ((n & (n - 1)) != 0)
+        return list;   /* it grows at powers of two */
+    return realloc(list, (n == 0 ? 1 : 2 * n) * size);
+}
+
+/* Adds strings, up to a null pointer, to a text that has room for `size`; the rest is cut. */
+static void
+judge_add(char *text, size_t size, ...)
+{
+    size_t len = strlen(text);
+    const char *s;
+    va_list list;
+    va_start(list, size);
+    while ((s = va_arg(list, const char *)) != NULL && len < size - 1) {
+        snprintf(text + len, size - len, "%s", s);
+        len += strlen(text + len);
+    }
+    va_end(list);
+}
+#define ADD(text, ...) judge_add(text, sizeof (text), __VA_ARGS__, (const char *)NULL)
 
 static bool
 judge_is_in(const struct address *list, size_t n, const struct address *a)
@@ -1408,7 +1438,7 @@ judge_is_partner_port(const struct judge *j, uint16_t port)
 /* ---- addresses that nobody has told ---- */
 
 static struct judge_address *
-judge_address(struct judge *j, const struct address *a, uint64_t flow)
+judge_address(struct judge *j, const struct address *a)
 {
     size_t i;
     for (i = 0; i < j->naddresses; i++)
@@ -1416,7 +1446,7 @@ judge_address(struct judge *j, const struct address *a, uint64_t flow)
             return &j->addresses[i];
     if (j->naddresses == JUDGE_ADDRESSES)
         return NULL;
-    j->addresses[i] = (struct judge_address){ *a, 0, 0, 0, 0, flow };
+    j->addresses[i] = (struct judge_address){ *a, 0, 0, 0 };
     j->naddresses++;
     return &j->addresses[i];
 }
@@ -1429,11 +1459,9 @@ judge_note_addresses(struct judge *j, const struct attempt *a)
     bool inner = s[1].port == j->report.internal_port;
     if (j->placed || (!inner && !judge_is_partner_port(j, s[1].port) && s[1].port != 5270))
         return;
-    from = judge_address(j, &s[0].address, a->flow.number);
-    to = judge_address(j, &s[1].address, a->flow.number);
-    if (from != NULL && inner)
-        from->inner_calls++;
-    else if (from != NULL)
+    from = judge_address(j, &s[CALLER].address);
+    to = judge_address(j, &s[CALLED].address);
+    if (from != NULL && !inner)
         from->calls++;
     if (to != NULL && inner)
         to->inner_called += a->flow.established;
@@ -1441,11 +1469,19 @@ judge_note_addresses(struct judge *j, const struct attempt *a)
         to->called++;
 }
 
+/* All facts of the capture; NULL: none, or nobody looks at DNS. */
+static const struct dns_fact *
+judge_facts(const struct judge *j, size_t *n)
+{
+    *n = 0;
+    return j->dns == NULL ? NULL : dns_facts(j->dns, n);
+}
+
 static bool
 judge_asked_dns(const struct judge *j, const struct address *a)
 {
-    size_t n = 0, i;
-    const struct dns_fact *facts = j->dns == NULL ? NULL : dns_facts(j->dns, &n);
+    size_t n, i;
+    const struct dns_fact *facts = judge_facts(j, &n);
     for (i = 0; i < n; i++)
         if (facts[i].type == DNS_SRV && address_equal(&facts[i].client, a))
             return true;
@@ -1490,19 +1526,21 @@ static void
 judge_infer_external(struct judge *j)
 {
     struct report *r = &j->report;
-    char text[64];
     unsigned equals;
     const struct judge_address *best = judge_busiest(j, &equals);
+    unsigned long n;
+    char address[64], number[24];
     if (best == NULL)
         return;
     r->external[r->nexternal++] = best->address;
     r->external_known = KNOWN_INFERRED;
-    address_text(&best->address, text, sizeof text);
-    snprintf(r->addresses_why, sizeof r->addresses_why,
-        "%s takes part in %lu connection%s on the partner ports%s%s", text,
-        (unsigned long)best->called + best->calls, best->called + best->calls == 1 ? "" : "s",
-        equals > 1 ? ", as others do" : ", more than any other address",
-        judge_asked_dns(j, &best->address) ? "; it asks name servers for partners" : "");
+    n = (unsigned long)best->called + best->calls;
+    snprintf(number, sizeof number, "%lu", n);
+    ADD(r->addresses_why, address_text(&best->address, address, sizeof address), " takes part in ",
+        number, n == 1 ? " connection" : " connections", " on the partner ports");
+    ADD(r->addresses_why, equals > 1 ? ", as others do" : ", more than any other address");
+    if (judge_asked_dns(j, &best->address))
+        ADD(r->addresses_why, "; it asks name servers for partners");
 }
 
 static void
@@ -1520,108 +1558,132 @@ judge_infer(struct judge *j)
 
 /* ---- rows, directions, rules ---- */
 
+/* Every violation is counted; REPORT_VIOLATIONS_MAX of a kind are listed. */
 static void
-judge_violation(
-    struct judge *j, struct attempt *a, enum violation_kind kind, bool certain, const char *detail)
+judge_list_violation(struct judge *j, const struct attempt *a, enum violation_kind kind,
+    bool certain, const char *detail)
 {
-    struct verdict *v = a->verdict;
+    const struct flow *f = &a->flow;
     struct report *r = &j->report;
-    struct report_violation *list;
-    size_t n = r->nviolations;
-    uint32_t bit = 1u << kind;
-    if (certain)
-        v->violations |= bit;
-    else
-        v->suspected |= bit;
-    if (certain)
-        r->rows[v->row].violations[kind]++;
+    struct report_violation *list, *v;
     if (j->violations_listed[kind] == REPORT_VIOLATIONS_MAX)
         return;
-    if ((n & (n - 1)) == 0) {   /* grows at powers of two */
-        list = realloc(r->violations, (n == 0 ? 1 : 2 * n) * sizeof *list);
-        if (list == NULL)
-            return;
-        r->violations = list;
-    }
+    list = judge_grow(r->violations, r->nviolations, sizeof *list);
+    if (list == NULL)
+        return;
+    r->violations = list;
     j->violations_listed[kind]++;
-    memset(&r->violations[n], 0, sizeof *list);
-    r->violations[n] = (struct report_violation){ kind, v->row, !certain, a->flow.number,
-        a->flow.first_frame, a->flow.first_ns, a->flow.side[0].address, a->flow.side[1].address,
-        a->flow.side[1].port, "" };
-    snprintf(r->violations[n].detail, sizeof r->violations[n].detail, "%s", detail);
-    r->nviolations++;
+    v = &list[r->nviolations++];
+    memset(v, 0, sizeof *v);
+    v->kind = kind;
+    v->row = a->verdict->row;
+    v->suspected = !certain;
+    v->flow = f->number;
+    v->frame = f->first_frame;
+    v->time_ns = f->first_ns;
+    v->source = f->side[CALLER].address;
+    v->target = f->side[CALLED].address;
+    v->port = f->side[CALLED].port;
+    ADD(v->detail, detail);
 }
 
-/* Which row, seen from the edge; no rules yet. */
+static void
+judge_violation(struct judge *j, struct attempt *a, enum violation_kind kind, bool certain,
+    const char *detail)
+{
+    struct verdict *v = a->verdict;
+    if (certain) {
+        v->violations |= 1u << kind;
+        j->report.rows[v->row].violations[kind]++;
+    } else {
+        v->suspected |= 1u << kind;
+    }
+    judge_list_violation(j, a, kind, certain, detail);
+}
+
+/* Seen from the edge.  On the inner port the internal address of the edge says more than who
+ * calls. */
+static enum direction
+judge_direction(const struct judge *j, const struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    bool inner = s[CALLED].port == j->report.internal_port;
+    bool to_inner = judge_is_internal(j, &s[CALLED].address);
+    if (judge_is_external(j, &s[CALLED].address))
+        return DIRECTION_IN;
+    if (judge_is_external(j, &s[CALLER].address) && !(inner && to_inner))
+        return DIRECTION_OUT;
+    if (to_inner)
+        return DIRECTION_IN;
+    return judge_is_internal(j, &s[CALLER].address) ? DIRECTION_OUT : DIRECTION_UNKNOWN;
+}
+
+/* Which row; no rules yet. */
 static void
 judge_row(const struct judge *j, struct attempt *a)
 {
-    const struct flow_side *s = a->flow.side;
+    static const enum row rows[] = { ROW_OTHER, ROW_IN, ROW_OUT };   /* by direction */
+    uint16_t port = a->flow.side[CALLED].port;
     struct verdict *v = a->verdict;
-    bool from_us = judge_is_external(j, &s[0].address), to_us = judge_is_external(j, &s[1].address);
-    bool inner_from = judge_is_internal(j, &s[0].address);
-    if (s[1].port == j->report.internal_port) {
+    v->direction = judge_direction(j, a);
+    if (port == j->report.internal_port)
         v->row = ROW_INNER;
-        v->direction = judge_is_internal(j, &s[1].address) || to_us ? DIRECTION_IN
-                       : from_us || inner_from                      ? DIRECTION_OUT
-                                                                    : DIRECTION_UNKNOWN;
-        return;
-    }
-    v->direction = to_us                                 ? DIRECTION_IN
-                   : from_us                             ? DIRECTION_OUT
-                   : judge_is_internal(j, &s[1].address) ? DIRECTION_IN
-                   : inner_from                          ? DIRECTION_OUT
-                                                         : DIRECTION_UNKNOWN;
-    v->row = !judge_is_partner_port(j, s[1].port) ? ROW_OTHER
-             : to_us                              ? ROW_IN
-             : from_us                            ? ROW_OUT
-             : v->direction == DIRECTION_IN       ? ROW_IN
-             : v->direction == DIRECTION_OUT      ? ROW_OUT
-                                                  : ROW_OTHER;
+    else
+        v->row = judge_is_partner_port(j, port) ? rows[v->direction] : ROW_OTHER;
+}
+
+static bool
+judge_is_unproven(enum tls_client_proof p)
+{
+    return p == PROOF_NOT_ASKED || p == PROOF_EMPTY || p == PROOF_INFERRED_NONE;
+}
+
+/* Row 3 works: with TLS, and with a certificate of the caller. */
+static void
+judge_rules_mutual(struct judge *j, struct attempt *a)
+{
+    const struct flow *f = &a->flow;
+    bool whole = f->side[0].lost == 0 && f->side[1].lost == 0 && !f->midstream;
+    if (!verdict_has_tls(a))
+        judge_violation(j, a, VIOLATION_NO_TLS, a->content == CONTENT_XMPP && !f->midstream, "");
+    else if (judge_is_unproven(a->tls.proof))
+        judge_violation(j, a, VIOLATION_NO_MTLS,
+            whole && !a->tls.resumed && !a->verdict->reach_inferred, tls_proof_word(a->tls.proof));
 }
 
 static void
 judge_rules_inner(struct judge *j, struct attempt *a)
 {
-    const struct flow_side *s = a->flow.side;
     const struct report *r = &j->report;
-    struct verdict *v = a->verdict;
-    bool given = r->external_known != KNOWN_INFERRED;
-    bool ours = judge_is_internal(j, &s[1].address), outside = judge_is_external(j, &s[1].address);
-    bool from_edge = judge_is_external(j, &s[0].address) || judge_is_internal(j, &s[0].address);
-    bool none = a->tls.proof == PROOF_NOT_ASKED || a->tls.proof == PROOF_EMPTY
-                || a->tls.proof == PROOF_INFERRED_NONE;
-    bool loss = s[0].lost > 0 || s[1].lost > 0 || a->flow.midstream;
+    const struct address *from = &a->flow.side[CALLER].address, *to = &a->flow.side[CALLED].address;
+    bool given = r->external_known != KNOWN_INFERRED, all_given = r->internal_known != KNOWN_INFERRED;
+    bool ours = judge_is_internal(j, to), outside = judge_is_external(j, to);
+    bool from_outside = judge_is_external(j, from);
     if (outside && !ours && a->flow.established)
         judge_violation(j, a, VIOLATION_INNER_OUTSIDE, given, "");
-    if (from_edge && !ours && !outside)
-        judge_violation(j, a, VIOLATION_EDGE_DIALS, given && (r->internal_known != KNOWN_INFERRED
-            || judge_is_external(j, &s[0].address)), "");
-    if (v->reached < REACH_AUTH)
-        return;
-    if (!verdict_has_tls(a))
-        judge_violation(
-            j, a, VIOLATION_NO_TLS, a->content == CONTENT_XMPP && !a->flow.midstream, "");
-    else if (none)
-        judge_violation(j, a, VIOLATION_NO_MTLS, !loss && !a->tls.resumed && !v->reach_inferred,
-            tls_proof_word(a->tls.proof));
+    if ((from_outside || judge_is_internal(j, from)) && !ours && !outside)
+        judge_violation(j, a, VIOLATION_EDGE_DIALS, given && (all_given || from_outside), "");
+    if (a->verdict->reached >= REACH_AUTH)
+        judge_rules_mutual(j, a);
 }
 
 static void
 judge_rules_partner(struct judge *j, struct attempt *a)
 {
-    const struct flow_side *s = a->flow.side;
     const struct report *r = &j->report;
-    const struct verdict *v = a->verdict;
-    bool given = r->external_known != KNOWN_INFERRED && r->external_known != KNOWN_NOT
-                 && r->internal_known != KNOWN_INFERRED;
-    bool edge = judge_is_external(j, &s[0].address) || judge_is_external(j, &s[1].address);
-    if (!edge && r->nexternal > 0 && v->row != ROW_OTHER)
-        judge_violation(j, a, v->row == ROW_OUT ? VIOLATION_OTHER_SOURCE : VIOLATION_OTHER_TARGET,
-            given && (v->row == ROW_OUT || a->flow.established), "");
-    else if (!edge && (r->external_known == KNOWN_OPTION || r->external_known == KNOWN_CONFIG))
-        judge_violation(
-            j, a, VIOLATION_OTHER_SOURCE, false, "neither side is an address of the edge");
+    const struct flow_side *s = a->flow.side;
+    enum row row = a->verdict->row;
+    bool told = r->external_known == KNOWN_OPTION || r->external_known == KNOWN_CONFIG;
+    bool given = told && r->internal_known != KNOWN_INFERRED;
+    if (judge_is_external(j, &s[CALLER].address) || judge_is_external(j, &s[CALLED].address))
+        return;
+    if (r->nexternal > 0 && row == ROW_OUT)
+        judge_violation(j, a, VIOLATION_OTHER_SOURCE, given, "");
+    else if (r->nexternal > 0 && row != ROW_OTHER)
+        judge_violation(j, a, VIOLATION_OTHER_TARGET, given && a->flow.established, "");
+    else if (told)
+        judge_violation(j, a, VIOLATION_OTHER_SOURCE, false,
+            "neither side is an address of the edge");
 }
 
 /* The port table has no row for this port.  What the edge serves is its own decision: 5269 and
@@ -1631,35 +1693,40 @@ static void
 judge_rules_other(struct judge *j, struct attempt *a)
 {
     const struct report *r = &j->report;
+    const struct flow_side *called = &a->flow.side[CALLED];
     struct verdict *v = a->verdict;
     bool given = r->external_known == KNOWN_OPTION || r->external_known == KNOWN_CONFIG;
     bool out = v->direction == DIRECTION_OUT, stranger = v->direction == DIRECTION_UNKNOWN;
-    v->announced = j->dns != NULL
-                   && dns_announces(j->dns, a->to, &a->flow.side[1].address, a->flow.side[1].port);
+    bool certain = !a->flow.midstream && !out;
+    const char *detail = "";
+    v->announced = j->dns != NULL && dns_announces(j->dns, a->to, &called->address, called->port);
     if (v->announced && out)
         return;
-    judge_violation(j, a, VIOLATION_OTHER_PORT,
-        !a->flow.midstream && !out && !(stranger && (given || v->announced)),
-        a->flow.midstream   ? "seen from the middle"
-        : out               ? "outward, and no SRV record in the capture announces the port"
-        : stranger && given ? "neither side is an address of the edge"
-        : v->announced      ? "an SRV record announces the port"
-                            : "");
+    if (a->flow.midstream)
+        detail = "seen from the middle";
+    else if (out)
+        detail = "outward, and no SRV record in the capture announces the port";
+    else if (stranger && given)
+        detail = "neither side is an address of the edge";
+    else if (v->announced)
+        detail = "an SRV record announces the port";
+    if (stranger && (given || v->announced))
+        certain = false;
+    judge_violation(j, a, VIOLATION_OTHER_PORT, certain, detail);
 }
 
 static void
 judge_rules(struct judge *j, struct attempt *a)
 {
-    const struct flow_side *s = a->flow.side;
+    uint16_t port = a->flow.side[CALLED].port;
     const struct verdict *v = a->verdict;
-    bool talked = v->reached >= REACH_HEADER && !a->by_port;
-    if (s[1].port == j->report.internal_port) {
+    if (port == j->report.internal_port) {
         judge_rules_inner(j, a);
         return;
     }
-    if (judge_is_partner_port(j, s[1].port))
+    if (judge_is_partner_port(j, port))
         judge_rules_partner(j, a);
-    else if (talked)
+    else if (v->reached >= REACH_HEADER && !a->by_port)
         judge_rules_other(j, a);
     if (a->plain_stanzas > 0 && (v->reached >= REACH_AUTH || a->flow.midstream))
         judge_violation(j, a, VIOLATION_PLAIN, true, "");
@@ -1669,43 +1736,39 @@ judge_rules(struct judge *j, struct attempt *a)
 static void
 judge_names(const struct judge *j, struct attempt *a)
 {
-    const struct dns_fact *f;
+    const struct flow_side *s = a->flow.side;
+    const struct dns_fact *f = NULL;
     if (a->to[0] != '\0')
         return;
-    if (a->sni[0] != '\0') {
-        snprintf(a->to, sizeof a->to, "%s", a->sni);
-        a->verdict->domains_by_dns = true;
+    if (a->sni[0] == '\0' && j->dns != NULL)
+        f = dns_find(j->dns, &s[CALLER].address, &s[CALLED].address, s[CALLED].port,
+            a->flow.first_ns);
+    if (a->sni[0] == '\0' && f == NULL)
         return;
-    }
-    f = j->dns == NULL ? NULL
-                       : dns_find(j->dns, &a->flow.side[0].address, &a->flow.side[1].address,
-                           a->flow.side[1].port, a->flow.first_ns);
-    if (f == NULL)
-        return;
-    snprintf(a->to, sizeof a->to, "%s", f->domain);
+    ADD(a->to, f != NULL ? f->domain : a->sni);
     a->verdict->domains_by_dns = true;
-    if (a->verdict->cause != CAUSE_NONE)
+    if (f != NULL && a->verdict->cause != CAUSE_NONE)
         verdict_proof(a->verdict, "DNS answer", f->answer_frame, f->answer_ns);
 }
 
 /* ---- stories and remedies ---- */
 
-static const char *
+/* "pa.example (192.0.2.1:4711)" */
+static void
 judge_endpoint(const struct attempt *a, int side, char *out, size_t size)
 {
-    const char *name = side == 0 ? a->from : a->to;
     const struct flow_side *s = &a->flow.side[side];
-    char text[64];
-    address_text(&s->address, text, sizeof text);
+    const char *name = attempt_domain(a, side);
+    char address[48], end[64];
+    address_text(&s->address, address, sizeof address);
+    snprintf(end, sizeof end, s->address.family == 6 ? "[%s]:%u" : "%s:%u", address,
+        (unsigned)s->port);
     if (s->port == 0)
-        snprintf(out, size, "%s", text);
-    else if (name[0] != '\0')
-        snprintf(out, size, "%.60s (%s%.46s%s:%u)", name, s->address.family == 6 ? "[" : "", text,
-            s->address.family == 6 ? "]" : "", s->port);
+        snprintf(out, size, "%s", address);
+    else if (name[0] == '\0')
+        snprintf(out, size, "%s", end);
     else
-        snprintf(out, size, "%s%s%s:%u", s->address.family == 6 ? "[" : "", text,
-            s->address.family == 6 ? "]" : "", s->port);
-    return out;
+        snprintf(out, size, "%.60s (%s)", name, end);
 }
 
 /* Something that one side did, and that the sentence of the cause does not say of whom. */
@@ -1719,37 +1782,61 @@ verdict_is_act(enum cause c)
 
 /* " (that of pb.example)", for certificates; " (by pb.example)"; " (inferred)". */
 static void
-judge_aside(const struct attempt *a, char *out, size_t size)
+judge_aside(struct attempt *a, enum cause c)
 {
-    const struct verdict *v = a->verdict;
-    enum cause c = v->cause != CAUSE_NONE ? v->cause : v->setback;
-    const char *how = verdict_is_cert(c) ? "that of " : verdict_is_act(c) ? "by " : NULL;
-    const char *name = v->fault < 0 || how == NULL ? "" : v->fault == 0 ? a->from : a->to;
-    snprintf(out, size, "%s%s%.60s%s%s", name[0] != '\0' ? " (" : "", name[0] != '\0' ? how : "",
-        name, name[0] != '\0' ? ")" : "", v->cause_inferred ? " (inferred)" : "");
+    struct verdict *v = a->verdict;
+    const char *name = v->fault == NOBODY ? "" : attempt_domain(a, v->fault);
+    char cut[61];
+    snprintf(cut, sizeof cut, "%.60s", name);
+    if (cut[0] != '\0' && verdict_is_cert(c))
+        ADD(v->story, " (that of ", cut, ")");
+    else if (cut[0] != '\0' && verdict_is_act(c))
+        ADD(v->story, " (by ", cut, ")");
+    if (v->cause_inferred)
+        ADD(v->story, " (inferred)");
+}
+
+static void
+judge_success(struct attempt *a)
+{
+    struct verdict *v = a->verdict;
+    ADD(v->story, ": worked");
+    if (v->method[0] != '\0')
+        ADD(v->story, " with ", v->method);
+    if (v->reach_inferred)
+        ADD(v->story, " (inferred)");
+    if (v->setback == CAUSE_NONE)
+        return;
+    ADD(v->story, ", but one step failed: ", cause_row(v->setback)->what);
+    judge_aside(a, v->setback);
 }
 
 static void
 judge_story(struct attempt *a)
 {
     struct verdict *v = a->verdict;
-    const struct cause_row *row = cause_row(v->cause != CAUSE_NONE ? v->cause : v->setback);
-    char from[132], to[132], aside[96];
-    judge_endpoint(a, 0, from, sizeof from);
-    judge_endpoint(a, 1, to, sizeof to);
-    judge_aside(a, aside, sizeof aside);
-    if (v->reached == REACH_NAME)
-        snprintf(v->story, sizeof v->story, "%s looked for %.100s: %s", from, a->to, row->what);
-    else if (v->outcome == OUTCOME_FAILED)
-        snprintf(v->story, sizeof v->story, "%s called %s: %.120s%s", from, to, row->what, aside);
-    else if (v->outcome == OUTCOME_UNKNOWN)
-        snprintf(v->story, sizeof v->story, "%s called %s and got as far as '%s'; %.60s", from, to,
-            reach_word(v->reached), v->keys_would_help ? "the rest is inside TLS" : row->what);
-    else
-        snprintf(v->story, sizeof v->story, "%s called %s: worked%s%s%s%s%.120s%s", from, to,
-            v->method[0] != '\0' ? " with " : "", v->method, v->reach_inferred ? " (inferred)" : "",
-            v->setback != CAUSE_NONE ? ", but one step failed: " : "",
-            v->setback != CAUSE_NONE ? row->what : "", v->setback != CAUSE_NONE ? aside : "");
+    const char *what = cause_row(v->cause)->what;
+    char from[132], to[132];
+    judge_endpoint(a, CALLER, from, sizeof from);
+    judge_endpoint(a, CALLED, to, sizeof to);
+    if (v->reached == REACH_NAME) {
+        ADD(v->story, from, " looked for ", a->to, ": ", what);
+        return;
+    }
+    ADD(v->story, from, " called ", to);
+    switch (v->outcome) {
+    case OUTCOME_WORKED:
+        judge_success(a);
+        break;
+    case OUTCOME_FAILED:
+        ADD(v->story, ": ", what);
+        judge_aside(a, v->cause);
+        break;
+    case OUTCOME_UNKNOWN:
+        ADD(v->story, " and got as far as '", reach_word(v->reached), "'; ",
+            v->keys_would_help ? "the rest is inside TLS" : what);
+        break;
+    }
 }
 
 /* What the partner is told when we refuse something of his; NULL: the sentence of the cause is for
@@ -1813,22 +1900,31 @@ judge_partner(struct judge *j, const char *ours, const char *theirs, enum pairin
         r->partners_left_out++;
         return NULL;
     }
-    if (r->npartners == j->cap_partners) {
-        size_t cap = j->cap_partners == 0 ? 16 : j->cap_partners * 2;
-        p = realloc(r->partners, cap * sizeof *p);
-        if (p == NULL)
-            return NULL;
-        r->partners = p;
-        j->cap_partners = cap;
-    }
+    p = judge_grow(r->partners, r->npartners, sizeof *p);
+    if (p == NULL)
+        return NULL;
+    r->partners = p;
     p = &r->partners[r->npartners++];
     memset(p, 0, sizeof *p);
     p->in.method = p->out.method = p->in.cipher = p->out.cipher = "";
-    snprintf(p->ours, sizeof p->ours, "%s", ours);
-    snprintf(p->theirs, sizeof p->theirs, "%s", theirs);
+    ADD(p->ours, ours);
+    ADD(p->theirs, theirs);
     p->kind = kind;
     j->partner_index[i] = (uint16_t)r->npartners;
     return p;
+}
+
+/* The best attempt says how far one gets. */
+static void
+judge_way_best(struct report_way *w, const struct attempt *a)
+{
+    const struct verdict *v = a->verdict;
+    w->reached = v->reached;
+    w->reach_inferred = v->reach_inferred;
+    w->method = v->method;
+    w->tls_version = a->tls.established || a->tls.decrypted ? a->tls.version : 0;
+    w->cipher = w->tls_version != 0 ? a->tls.cipher_name : "";
+    w->client_cert = a->tls.proof == PROOF_PROVEN || a->tls.proof == PROOF_INFERRED;
 }
 
 static void
@@ -1844,14 +1940,8 @@ judge_way(struct report_way *w, const struct attempt *a)
         w->first_ns = a->flow.first_ns;
     if (a->flow.last_ns > w->last_ns)
         w->last_ns = a->flow.last_ns;
-    if (v->reached >= w->reached) {
-        w->reached = v->reached;
-        w->reach_inferred = v->reach_inferred;
-        w->method = v->method;
-        w->tls_version = a->tls.established || a->tls.decrypted ? a->tls.version : 0;
-        w->cipher = w->tls_version != 0 ? a->tls.cipher_name : "";
-        w->client_cert = a->tls.proof == PROOF_PROVEN || a->tls.proof == PROOF_INFERRED;
-    }
+    if (v->reached >= w->reached)
+        judge_way_best(w, a);
     if (v->outcome == OUTCOME_FAILED && a->flow.last_ns >= w->last_failure_ns) {
         w->last_cause = v->cause;
         w->last_failure_ns = a->flow.last_ns;
@@ -1859,23 +1949,28 @@ judge_way(struct report_way *w, const struct attempt *a)
     }
 }
 
+static enum pairing
+judge_pairing(const struct verdict *v)
+{
+    if (v->row == ROW_INNER)
+        return PAIR_INNER;
+    return v->direction == DIRECTION_UNKNOWN ? PAIR_UNPLACED : PAIR_PARTNER;
+}
+
 static void
 judge_count_partner(struct judge *j, const struct attempt *a)
 {
     const struct verdict *v = a->verdict;
     bool in = v->direction == DIRECTION_IN;
-    enum pairing kind = v->row == ROW_INNER                   ? PAIR_INNER
-                        : v->direction == DIRECTION_UNKNOWN ? PAIR_UNPLACED
-                                                            : PAIR_PARTNER;
-    struct report_partner *p =
-        judge_partner(j, in ? a->to : a->from, in ? a->from : a->to, kind);
+    struct report_partner *p = judge_partner(j, attempt_domain(a, in), attempt_domain(a, !in),
+        judge_pairing(v));
     struct report_way *way[2];
     int side, i;
     if (p == NULL)
         return;
-    way[0] = in ? &p->in : &p->out;
-    way[1] = in ? &p->out : &p->in;
-    judge_way(way[0], a);
+    way[CALLER] = in ? &p->in : &p->out;
+    way[CALLED] = in ? &p->out : &p->in;
+    judge_way(way[CALLER], a);
     for (side = 0; side < 2; side++) {
         for (i = 0; i < 3; i++)
             way[side]->stanzas[i] += a->stanzas[side][i];
@@ -1888,7 +1983,7 @@ judge_count_row(struct judge *j, const struct attempt *a)
 {
     const struct verdict *v = a->verdict;
     struct report_row *row = &j->report.rows[v->row];
-    int side, i;
+    bool proven = a->tls.proof == PROOF_PROVEN, inferred = a->tls.proof == PROOF_INFERRED;
     if (v->reached == REACH_NAME)
         return;
     row->observed = true;
@@ -1898,17 +1993,21 @@ judge_count_row(struct judge *j, const struct attempt *a)
     row->announced += v->announced && v->direction == DIRECTION_OUT;
     row->failed += v->outcome == OUTCOME_FAILED;
     row->unknown += v->outcome == OUTCOME_UNKNOWN;
-    if (v->outcome == OUTCOME_FAILED)
-        row->failed_by[v->cause]++;
-    for (side = 0; side < 2; side++)
-        for (i = 0; i < 3; i++)
-            row->stanzas += a->stanzas[side][i];
+    row->failed_by[v->cause] += v->outcome == OUTCOME_FAILED;
+    row->stanzas += verdict_stanzas(a);
     if (v->reached < REACH_AUTH)
         return;
-    row->mtls_proven += a->tls.proof == PROOF_PROVEN;
-    row->mtls_inferred += a->tls.proof == PROOF_INFERRED;
-    if (v->row == ROW_INNER && a->tls.proof != PROOF_PROVEN && a->tls.proof != PROOF_INFERRED)
-        j->mtls_unknown++;
+    row->mtls_proven += proven;
+    row->mtls_inferred += inferred;
+    j->mtls_unknown += v->row == ROW_INNER && !proven && !inferred;
+}
+
+/* The other side went, or stayed, without a word. */
+static bool
+verdict_is_wordless(enum cause c)
+{
+    return c == CAUSE_PEER_LOST || c == CAUSE_CRASH || c == CAUSE_SILENT_PEER
+           || c == CAUSE_NOT_XMPP;
 }
 
 /* Row 3 is TLS by definition: who speaks anything else there is cut off without a word. */
@@ -1916,15 +2015,13 @@ static void
 judge_plain_inside(const struct judge *j, struct attempt *a)
 {
     struct verdict *v = a->verdict;
-    if (a->flow.side[1].port != j->report.internal_port || v->outcome != OUTCOME_FAILED
-        || verdict_has_tls(a) || a->content != CONTENT_XMPP || a->plain_headers[1] > 0
-        || a->headers[1] > 0 || a->headers[0] == 0)
-        return;
-    if (v->cause != CAUSE_PEER_LOST && v->cause != CAUSE_CRASH && v->cause != CAUSE_SILENT_PEER
-        && v->cause != CAUSE_NOT_XMPP)
+    bool plain = !verdict_has_tls(a) && a->content == CONTENT_XMPP && a->headers[0] > 0;
+    bool answered = a->plain_headers[1] > 0 || a->headers[1] > 0;
+    if (a->flow.side[CALLED].port != j->report.internal_port || !plain || answered
+        || v->outcome != OUTCOME_FAILED || !verdict_is_wordless(v->cause))
         return;
     v->cause = CAUSE_TLS_REQUIRED;
-    v->fault = 0;
+    v->fault = CALLER;
 }
 
 /* The last steps for an attempt of which everything is known; `listed`: somebody will read about
@@ -1995,8 +2092,8 @@ judge_unreachable(const struct judge *j, struct attempt *a)
 static int
 judge_question_order(const void *l, const void *r)
 {
-    return strcmp(
-        ((const struct judge_question *)l)->d->id, ((const struct judge_question *)r)->d->id);
+    const struct judge_question *a = l, *b = r;
+    return strcmp(a->d->id, b->d->id);
 }
 
 static size_t
@@ -2034,14 +2131,20 @@ judge_join_one(const struct judge_question *v, struct judge_question *results, s
         }
 }
 
+static bool
+judge_is_between(const struct attempt *a, const struct address *from, const struct address *to)
+{
+    return address_equal(&a->flow.side[CALLER].address, from)
+           && address_equal(&a->flow.side[CALLED].address, to);
+}
+
 /* The asked server was calling meanwhile: between the same addresses, or, as it may dial from
  * another one than it listens on, between the same domains. */
 static bool
 judge_is_call_back(const struct attempt *call, const struct attempt *question)
 {
     const struct flow *f = &call->flow, *q = &question->flow;
-    bool addresses = address_equal(&f->side[0].address, &q->side[1].address)
-                     && address_equal(&f->side[1].address, &q->side[0].address);
+    bool addresses = judge_is_between(call, &q->side[CALLED].address, &q->side[CALLER].address);
     bool names = call->from[0] != '\0' && strcmp(call->from, question->to) == 0
                  && call->to[0] != '\0' && strcmp(call->to, question->from) == 0;
     return (addresses || names) && f->first_ns <= q->first_ns
@@ -2052,14 +2155,12 @@ judge_is_call_back(const struct attempt *call, const struct attempt *question)
 static bool
 judge_may_miss_call(const struct judge *j, const struct attempt *a)
 {
+    const struct address *from = &a->flow.side[CALLER].address, *to = &a->flow.side[CALLED].address;
     size_t i;
     for (i = 0; i < j->nlisted; i++) {
         const struct attempt *b = j->listed[i];
         if (b != a && verdict_is_lossy(b)
-            && ((address_equal(&b->flow.side[0].address, &a->flow.side[1].address)
-                    && address_equal(&b->flow.side[1].address, &a->flow.side[0].address))
-                || (address_equal(&b->flow.side[0].address, &a->flow.side[0].address)
-                    && address_equal(&b->flow.side[1].address, &a->flow.side[1].address))))
+            && (judge_is_between(b, from, to) || judge_is_between(b, to, from)))
             return true;
     }
     return false;
@@ -2126,28 +2227,31 @@ judge_list(struct judge *j, struct attempt *a)
 {
     bool failed = a->verdict->outcome == OUTCOME_FAILED;
     struct attempt **listed;
-    size_t cap = j->cap_listed == 0 ? 64 : j->cap_listed * 2;
     if (j->nlisted >= (failed ? ATTEMPTS_LISTED_MAX : ATTEMPTS_LISTED_MAX / 2))
         return false;
-    if (j->nlisted == j->cap_listed) {
-        listed = realloc(j->listed, cap * sizeof(struct attempt *));
-        if (listed == NULL)
-            return false;
-        j->listed = listed;
-        j->cap_listed = cap;
-    }
+    listed = judge_grow(j->listed, j->nlisted, sizeof(struct attempt *));
+    if (listed == NULL)
+        return false;
+    j->listed = listed;
     j->listed[j->nlisted++] = a;
     return true;
 }
 
 /* ---- names that were looked for, and no connection followed ---- */
 
+/* Asked by the same client for the same domain. */
+static bool
+judge_is_same_wish(const struct dns_fact *a, const struct dns_fact *b)
+{
+    return strcmp(a->domain, b->domain) == 0 && address_equal(&a->client, &b->client);
+}
+
 /* Everything that was asked for one domain by one client. */
 struct judge_lookup {
     const struct dns_fact *worst;    /* that says why there is no address */
     const struct dns_fact *first;
     bool addresses;                  /* there is one to call */
-    bool service, direct;            /* SRV records with a real target */
+    bool service;                    /* SRV records with a real target */
     bool none;                       /* a target "." */
     bool failed, asked_address;
     int64_t last_ns;
@@ -2156,38 +2260,43 @@ struct judge_lookup {
 static void
 judge_lookup_srv(struct judge_lookup *l, const struct dns_fact *f)
 {
-    bool dot = f->result == DNS_FOUND && f->ntargets > 0 && strcmp(f->targets[0].host, ".") == 0;
+    bool found = f->result == DNS_FOUND;
+    bool dot = found && f->ntargets > 0 && strcmp(f->targets[0].host, ".") == 0;
     l->none |= dot;
-    if (f->result == DNS_FOUND && !dot)
-        l->service = true;
+    l->service |= found && !dot;
+}
+
+static void
+judge_lookup_fact(struct judge_lookup *l, const struct dns_fact *f)
+{
+    bool found = f->result == DNS_FOUND;
+    int64_t last_ns = f->answer_ns > f->query_ns ? f->answer_ns : f->query_ns;
+    if (l->first == NULL)
+        l->first = f;
+    if (f->type == DNS_SRV)
+        judge_lookup_srv(l, f);
+    else
+        l->asked_address = true;
+    l->addresses |= (f->type != DNS_SRV && found) || f->result == DNS_CUT;
+    if (!found && f->result != DNS_NXDOMAIN && f->result != DNS_EMPTY) {
+        l->failed = true;
+        l->worst = f;
+    } else if (!found && !l->failed) {
+        l->worst = f;
+    }
+    if (last_ns > l->last_ns)
+        l->last_ns = last_ns;
 }
 
 static struct judge_lookup
 judge_lookup(const struct dns_fact *facts, size_t n, const struct dns_fact *about)
 {
-    struct judge_lookup l = { NULL, NULL, false, false, false, false, false, false, 0 };
+    struct judge_lookup l;
     size_t i;
-    for (i = 0; i < n; i++) {
-        const struct dns_fact *f = &facts[i];
-        if (strcmp(f->domain, about->domain) != 0 || !address_equal(&f->client, &about->client))
-            continue;
-        if (l.first == NULL)
-            l.first = f;
-        if (f->type == DNS_SRV)
-            judge_lookup_srv(&l, f);
-        else
-            l.asked_address = true;
-        l.addresses |= (f->type != DNS_SRV && f->result == DNS_FOUND) || f->result == DNS_CUT;
-        if (f->result != DNS_FOUND && f->result != DNS_NXDOMAIN && f->result != DNS_EMPTY) {
-            l.failed = true;
-            l.worst = f;
-        } else if (f->result != DNS_FOUND && !l.failed) {
-            l.worst = f;
-        }
-        l.last_ns = f->answer_ns > l.last_ns  ? f->answer_ns
-                    : f->query_ns > l.last_ns ? f->query_ns
-                                              : l.last_ns;
-    }
+    memset(&l, 0, sizeof l);
+    for (i = 0; i < n; i++)
+        if (judge_is_same_wish(&facts[i], about))
+            judge_lookup_fact(&l, &facts[i]);
     return l;
 }
 
@@ -2239,53 +2348,73 @@ judge_dns_event(struct attempt *a, const struct dns_fact *f, bool answer)
         attempt_event(a, &e);
 }
 
-/* An attempt that ended before there was a connection. */
+/* The question and its answer, as events and as a proof. */
 static void
-judge_dns_attempt(
-    struct judge *j, const struct dns_fact *facts, size_t n, const struct judge_lookup *l)
+judge_dns_events(struct attempt *a, const struct dns_fact *f)
+{
+    judge_dns_event(a, f, false);
+    judge_dns_event(a, f, true);
+    if (f->answer_frame != 0)
+        verdict_proof(a->verdict, "DNS answer", f->answer_frame, f->answer_ns);
+    else
+        verdict_proof(a->verdict, "DNS question without an answer", f->query_frame, f->query_ns);
+}
+
+/* An attempt that ended before there was a connection; NULL: no memory. */
+static struct attempt *
+judge_dns_attempt_new(const struct judge_lookup *l)
 {
     const struct dns_fact *about = l->first;
     struct flow flow;
     struct attempt *a;
-    struct verdict *v;
-    size_t i;
     memset(&flow, 0, sizeof flow);
-    flow.side[0].address = about->client;
-    flow.side[1].address = about->server;
+    flow.side[CALLER].address = about->client;
+    flow.side[CALLED].address = about->server;
     flow.first_frame = about->query_frame != 0 ? about->query_frame : about->answer_frame;
     flow.first_ns = about->query_ns != 0 ? about->query_ns : about->answer_ns;
     flow.last_ns = l->last_ns;
     a = attempt_new(&flow);
     if (a == NULL)
-        return;
-    a->verdict = v = calloc(1, sizeof *v);
-    if (v == NULL) {
+        return NULL;
+    if (verdict_new(a) == NULL) {
         attempt_free(a);
-        return;
+        return NULL;
     }
-    snprintf(a->to, sizeof a->to, "%s", about->domain);
-    v->method = v->remedy = v->forward = "";
-    v->said_by = -1;
+    ADD(a->to, about->domain);
+    return a;
+}
+
+static enum cause
+judge_dns_cause(const struct judge_lookup *l)
+{
+    if (l->none)
+        return CAUSE_DNS_NO_SERVICE;
+    return l->failed ? CAUSE_DNS_FAILED : CAUSE_DNS_NOT_FOUND;
+}
+
+static void
+judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n,
+    const struct judge_lookup *l)
+{
+    struct attempt *a = judge_dns_attempt_new(l);
+    struct verdict *v;
+    size_t i;
+    if (a == NULL)
+        return;
+    v = a->verdict;
     v->reached = REACH_NAME;
     v->row = ROW_OUT;
     v->direction = DIRECTION_OUT;
     v->domains_by_dns = true;
     v->outcome = OUTCOME_FAILED;
-    v->fault = 1;
-    v->cause = l->none ? CAUSE_DNS_NO_SERVICE : l->failed ? CAUSE_DNS_FAILED : CAUSE_DNS_NOT_FOUND;
+    v->fault = CALLED;
+    v->cause = judge_dns_cause(l);
     if (l->worst != NULL)
-        snprintf(v->words, sizeof v->words, "%s for %s %.100s", dns_result_word(l->worst->result),
-            dns_type_word(l->worst->type), l->worst->name);
-    for (i = 0; i < n; i++) {
-        const struct dns_fact *f = &facts[i];
-        if (strcmp(f->domain, about->domain) != 0 || !address_equal(&f->client, &about->client))
-            continue;
-        judge_dns_event(a, f, false);
-        judge_dns_event(a, f, true);
-        verdict_proof(v, f->answer_frame != 0 ? "DNS answer" : "DNS question without an answer",
-            f->answer_frame != 0 ? f->answer_frame : f->query_frame,
-            f->answer_frame != 0 ? f->answer_ns : f->query_ns);
-    }
+        ADD(v->words, dns_result_word(l->worst->result), " for ", dns_type_word(l->worst->type),
+            " ", l->worst->name);
+    for (i = 0; i < n; i++)
+        if (judge_is_same_wish(&facts[i], l->first))
+            judge_dns_events(a, &facts[i]);
     if (!judge_list(j, a)) {
         judge_finish(j, a, false);
         judge_drop(a);
@@ -2301,35 +2430,43 @@ judge_is_mute(const struct judge *j, const struct dns_fact *facts, size_t n,
     uint64_t asked = 0, most = 0, answered = 0;
     size_t i;
     for (i = 0; i < n; i++) {
-        answered += facts[i].answered;
-        if (facts[i].result != DNS_UNANSWERED || strcmp(facts[i].domain, about->domain) != 0
-            || !address_equal(&facts[i].client, &about->client))
+        const struct dns_fact *f = &facts[i];
+        answered += f->answered;
+        if (f->result != DNS_UNANSWERED || !judge_is_same_wish(f, about))
             continue;
-        asked += facts[i].asked;
-        most = facts[i].asked > most ? facts[i].asked : most;
+        asked += f->asked;
+        most = f->asked > most ? f->asked : most;
     }
     return most > 1 && asked >= VERDICT_SYNS
            && (answered > 0 || j->report.remarks[REMARK_ONE_SIDED] == 0);
 }
 
+/* What was asked leads nowhere, and it is certain that the answers are all there. */
+static bool
+judge_is_hopeless(const struct judge *j, const struct dns_fact *facts, size_t n,
+    const struct judge_lookup *l)
+{
+    if (l->addresses)
+        return false;
+    if (l->none ? l->service : !l->failed && !l->asked_address && l->service)
+        return false;
+    if (judge_has_called(j, &l->first->client, l->first->domain, l->last_ns))
+        return false;
+    return !l->failed || l->worst->result != DNS_UNANSWERED || judge_is_mute(j, facts, n, l->worst);
+}
+
 static void
 judge_dns(struct judge *j)
 {
-    size_t n = 0, i;
-    const struct dns_fact *facts = j->dns == NULL ? NULL : dns_facts(j->dns, &n);
+    size_t n, i;
+    const struct dns_fact *facts = judge_facts(j, &n);
     for (i = 0; i < n; i++) {
         struct judge_lookup l;
-        bool hopeless;
         if (facts[i].type != DNS_SRV)
             continue;
         l = judge_lookup(facts, n, &facts[i]);
-        hopeless = l.none ? !l.service : l.failed || l.asked_address || !l.service;
-        if (l.first != &facts[i] || l.addresses || !hopeless
-            || judge_has_called(j, &facts[i].client, facts[i].domain, l.last_ns))
-            continue;
-        if (l.failed && l.worst->result == DNS_UNANSWERED && !judge_is_mute(j, facts, n, l.worst))
-            continue;   /* the answer may only be missing in the capture */
-        judge_dns_attempt(j, facts, n, &l);
+        if (l.first == &facts[i] && judge_is_hopeless(j, facts, n, &l))
+            judge_dns_attempt(j, facts, n, &l);
     }
 }
 
@@ -2357,65 +2494,75 @@ judge_suspicion(const struct report *r, enum row row)
     return NULL;
 }
 
-static void
+/* Row 0 is seen, and nothing is said against it. */
+static enum ruling
+judge_rule_other(struct report_row *row)
+{
+    if (row->announced == row->attempted) {
+        ADD(row->why, "outward to ports that SRV records of partners announce; "
+            "let the firewall pass them");
+        return RULING_CONFORMS;
+    }
+    ADD(row->why, "connections of which neither side is known to be the edge");
+    return RULING_CANNOT_TELL;
+}
+
+/* Sets why it is so, too. */
+static enum ruling
 judge_rule_row(struct judge *j, enum row which)
 {
     struct report *r = &j->report;
     struct report_row *row = &r->rows[which];
     const struct report_violation *s = judge_suspicion(r, which);
-    bool inferred = which == ROW_INNER ? r->internal_known == KNOWN_INFERRED
-                                       : r->external_known == KNOWN_INFERRED;
+    enum known known = which == ROW_INNER ? r->internal_known : r->external_known;
     enum violation_kind v;
-    row->ruling = RULING_CANNOT_TELL;
     if (judge_row_violates(row, &v)) {
-        row->ruling = RULING_VIOLATES;
-        snprintf(row->why, sizeof row->why, "%s", violation_text(v));
-    } else if (!row->observed) {
-        snprintf(row->why, sizeof row->why, "no connection of this row is in the capture");
-        if (which == ROW_OTHER)
-            row->ruling = RULING_CONFORMS;
-    } else if (s != NULL) {
-        snprintf(row->why, sizeof row->why, "it may be that %.150s%s", violation_text(s->kind),
-            inferred ? "; give --external and --internal to know" : "");
-    } else if (which == ROW_OTHER && row->announced == row->attempted) {
-        row->ruling = RULING_CONFORMS;
-        snprintf(row->why, sizeof row->why,
-            "outward to ports that SRV records of partners announce; let the firewall pass them");
-    } else if (which == ROW_OTHER) {
-        snprintf(
-            row->why, sizeof row->why, "connections of which neither side is known to be the edge");
-    } else if (row->working == 0) {
-        snprintf(row->why, sizeof row->why, "no connection of this row got to work");
-    } else if (which == ROW_INNER && j->mtls_unknown > 0) {
-        snprintf(row->why, sizeof row->why,
-            "whether the gateway proved itself with a certificate cannot be seen");
-    } else {
-        row->ruling = RULING_CONFORMS;
-        snprintf(row->why, sizeof row->why, "%s%s",
-            inferred ? "if the inferred address is that of the edge" : "",
-            which == ROW_INNER && row->mtls_inferred > 0
-                ? inferred ? "; mutual TLS inferred from record lengths"
-                           : "mutual TLS inferred from record lengths"
-                : "");
+        ADD(row->why, violation_text(v));
+        return RULING_VIOLATES;
     }
+    if (!row->observed) {
+        ADD(row->why, "no connection of this row is in the capture");
+        return which == ROW_OTHER ? RULING_CONFORMS : RULING_CANNOT_TELL;
+    }
+    if (s != NULL) {
+        ADD(row->why, "it may be that ", violation_text(s->kind));
+        if (known == KNOWN_INFERRED)
+            ADD(row->why, "; give --external and --internal to know");
+        return RULING_CANNOT_TELL;
+    }
+    if (which == ROW_OTHER)
+        return judge_rule_other(row);
+    if (row->working == 0) {
+        ADD(row->why, "no connection of this row got to work");
+        return RULING_CANNOT_TELL;
+    }
+    if (which == ROW_INNER && j->mtls_unknown > 0) {
+        ADD(row->why, "whether the gateway proved itself with a certificate cannot be seen");
+        return RULING_CANNOT_TELL;
+    }
+    if (known == KNOWN_INFERRED)
+        ADD(row->why, "if the inferred address is that of the edge");
+    if (which == ROW_INNER && row->mtls_inferred > 0)
+        ADD(row->why, row->why[0] != '\0' ? "; " : "",
+            "mutual TLS inferred from record lengths");
+    return RULING_CONFORMS;
 }
 
 static void
 judge_exit_code(struct judge *j)
 {
     struct report *r = &j->report;
-    bool violates = r->failed > 0;
-    size_t len = 0;
+    bool bad = r->failed > 0;
     int k;
     for (k = 0; k < ROW_COUNT; k++) {
-        violates |= r->rows[k].ruling == RULING_VIOLATES;
-        if ((j->o.required & 1u << k) != 0 && !r->rows[k].observed) {
-            int n = snprintf(r->missing_rows + len, sizeof r->missing_rows - len, "%s%s",
-                len > 0 ? " " : "", row_word((enum row)k));
-            len += n > 0 ? (size_t)n : 0;
-        }
+        bad |= r->rows[k].ruling == RULING_VIOLATES;
+        if ((j->o.required & 1u << k) != 0 && !r->rows[k].observed)
+            ADD(r->missing_rows, r->missing_rows[0] != '\0' ? " " : "", row_word((enum row)k));
     }
-    r->exit_code = len > 0 ? 4 : violates ? 1 : 0;
+    if (r->missing_rows[0] != '\0')
+        r->exit_code = 4;
+    else
+        r->exit_code = bad ? 1 : 0;
 }
 
 /* ---- the stage ---- */
@@ -2474,8 +2621,7 @@ judge_remark(struct judge *j, enum remark r, uint64_t frame, const char *detail)
     if (report->remarks[r]++ > 0)
         return;
     report->remark_frame[r] = frame;
-    snprintf(report->remark_detail[r], sizeof report->remark_detail[r], "%s",
-        detail == NULL ? "" : detail);
+    ADD(report->remark_detail[r], detail == NULL ? "" : detail);
 }
 
 static int
@@ -2501,7 +2647,7 @@ judge_end(struct judge *j)
     for (i = 0; i < j->nlisted; i++)
         judge_finish(j, j->listed[i], true);
     for (k = 0; k < ROW_COUNT; k++)
-        judge_rule_row(j, (enum row)k);
+        r->rows[k].ruling = judge_rule_row(j, (enum row)k);
     judge_exit_code(j);
     r->attempts = j->listed;
     r->nattempts = j->nlisted;
