@@ -66,9 +66,9 @@ DNS_H     = analyze/dns.h $(PACKET_H)
 VERDICT_H = analyze/verdict.h $(DNS_H) $(XMPP_H)
 REPORT_H  = analyze/report.h $(VERDICT_H)
 
-STAGES   = $(OBJ)/analyze.o $(OBJ)/capture.o $(OBJ)/dns.o $(OBJ)/flow.o $(OBJ)/html.o $(OBJ)/json.o \
-           $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o $(OBJ)/tls.o $(OBJ)/verdict.o \
-           $(OBJ)/xmpp.o
+STAGES   = $(OBJ)/analyze.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ)/dns.o $(OBJ)/flow.o \
+           $(OBJ)/html.o $(OBJ)/json.o $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o \
+           $(OBJ)/tls.o $(OBJ)/verdict.o $(OBJ)/xmpp.o
 
 $(BIN)xmppedge-analyze: $(STAGES)
 	$(COMPILE) $(AFLAGS) $(LDFLAGS) -o $@ $(STAGES) $(ALIBS)
@@ -77,6 +77,8 @@ $(OBJ)/analyze.o: analyze/analyze.c $(REPORT_H)
 	$(STAGE) analyze/analyze.c
 $(OBJ)/capture.o: analyze/capture.c $(CAPTURE_H)
 	$(STAGE) analyze/capture.c
+$(OBJ)/causes.o: analyze/causes.c $(VERDICT_H)
+	$(STAGE) analyze/causes.c
 $(OBJ)/dns.o: analyze/dns.c $(DNS_H)
 	$(STAGE) analyze/dns.c
 $(OBJ)/flow.o: analyze/flow.c $(FLOW_H) analyze/pool.h

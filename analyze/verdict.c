@@ -46,87 +46,6 @@
 #define JUDGE_ADDRESSES 1024                       /* addresses that inference looks at */
 #define JUDGE_RECENT 256                           /* failures that dialback may have waited for */
 
-/* ---- words ---- */
-
-const struct cause_row *
-cause_row(enum cause c)
-{
-    static const struct cause_row rows[] = {
-#define X(name, word, what, remedy, forward) { word, what, remedy, forward },
-        CAUSES(X)
-#undef X
-    };
-    return &rows[c];
-}
-
-const char *
-reach_word(enum reach r)
-{
-    static const char *const words[] = {
-#define X(name, word) word,
-        REACHES(X)
-#undef X
-    };
-    return words[r];
-}
-
-const char *
-violation_word(enum violation_kind v)
-{
-    static const char *const words[] = {
-#define X(name, word, text) word,
-        VIOLATIONS(X)
-#undef X
-    };
-    return words[v];
-}
-
-const char *
-violation_text(enum violation_kind v)
-{
-    static const char *const texts[] = {
-#define X(name, word, text) text,
-        VIOLATIONS(X)
-#undef X
-    };
-    return texts[v];
-}
-
-const char *
-row_word(enum row r)
-{
-    static const char *const words[] = { "other", "5269-in", "5269-out", "23456-in" };
-    return words[r < ROW_COUNT ? r : 0];
-}
-
-const char *
-ruling_word(enum ruling r)
-{
-    static const char *const words[] = { "conforms", "violates", "cannot-tell" };
-    return words[r];
-}
-
-const char *
-outcome_word(enum outcome o)
-{
-    static const char *const words[] = { "worked", "failed", "cannot-tell" };
-    return words[o];
-}
-
-const char *
-direction_word(enum direction d)
-{
-    static const char *const words[] = { "unknown", "in", "out" };
-    return words[d];
-}
-
-const char *
-known_word(enum known k)
-{
-    static const char *const words[] = { "not known", "option", "configuration", "inferred" };
-    return words[k];
-}
-
 /* ---- one attempt ---- */
 
 /* Who has to change something: a side of the flow, or no side in particular.  In tables it may be
@@ -1839,20 +1758,6 @@ judge_story(struct attempt *a)
     }
 }
 
-/* What the partner is told when we refuse something of his; NULL: the sentence of the cause is for
- * who is at fault.  For these it is for who refuses. */
-static const char *
-judge_refusal(enum cause c)
-{
-    if (c == CAUSE_NOT_AUTHORIZED || c == CAUSE_POLICY || c == CAUSE_SASL_REFUSED)
-        return "our server refuses yours for the reason that is given here";
-    if (c == CAUSE_TOO_BIG)
-        return "your server sends stanzas that are larger than ours takes";
-    if (c == CAUSE_CERT_PURPOSE)
-        return "the certificate of your server may not be used by a client (extended key usage)";
-    return NULL;
-}
-
 /* The side at fault decides who gets which wording. */
 static void
 judge_remedy(struct attempt *a)
@@ -1862,7 +1767,7 @@ judge_remedy(struct attempt *a)
     const struct cause_row *row = cause_row(c);
     bool known = v->direction != DIRECTION_UNKNOWN && v->fault >= 0;
     bool ours = known && (v->direction == DIRECTION_OUT) == (v->fault == 0);
-    const char *refusal = judge_refusal(c);
+    const char *refusal = cause_refusal(c);
     v->remedy = row->remedy;
     v->theirs = known && !ours && v->row != ROW_INNER;
     if (v->row == ROW_INNER || (ours && refusal == NULL))

@@ -19,11 +19,11 @@ out-of-memory   malloc() cannot be made to fail in a running service; unit tests
 internal        what cannot happen
 END
 
-# rows PREFIX FILE...: the words of an X list: X(PREFIX_..., "word", ...
+# rows PREFIX FILE...: the words of an X list, X(PREFIX_..., "word", or of a table, [PREFIX_...] = { "word",
 rows() {
     prefix=$1
     shift
-    cat "$@" | tr '\n' ' ' | grep -oE "X\(${prefix}_[A-Z0-9_]+, +\"[a-z0-9-]+\"" | sed 's/.*"\(.*\)"/\1/' |
+    cat "$@" | tr '\n' ' ' | grep -oE "(X\(|\[)${prefix}_[A-Z0-9_]+(,|\] = \{) +\"[a-z0-9-]+\"" | sed 's/.*"\(.*\)"/\1/' |
         sort -u
 }
 

@@ -449,14 +449,12 @@ def work(job):
         return name, traceback.format_exc().splitlines()[-8:], set(), set(), 0
 
 
-# ---- what verdict.c knows ----
+# ---- what causes.c knows ----
 
-def words_of(macro):
-    """Second column of an X-macro in verdict.h."""
-    with open(os.path.join(HERE, '..', '..', 'analyze', 'verdict.h')) as f:
-        text = f.read()
-    body = re.search(r'#define %s\(X\)(.*?)[^\\]\n' % macro, text, re.S).group(1)
-    return set(re.findall(r'X\(\w+,\s*"([^"]+)"', body))
+def words_of(prefix):
+    """The word of each row of a table in causes.c."""
+    with open(os.path.join(HERE, '..', '..', 'analyze', 'causes.c')) as f:
+        return set(re.findall(r'\[%s_\w+\] = \{ "([^"]+)"' % prefix, f.read()))
 
 
 def tap(number, good, text, notes=()):
@@ -490,7 +488,7 @@ def main():
         stale = sorted(set(os.listdir(GOLDEN)) - made)
         for x in stale if update else []:
             os.unlink(os.path.join(GOLDEN, x))
-        missing = [sorted(words_of('CAUSES') - causes), sorted(words_of('VIOLATIONS') - kinds)]
+        missing = [sorted(words_of('CAUSE') - causes), sorted(words_of('VIOLATION') - kinds)]
         tap(len(names) + 1, not missing[0], 'every cause is found in a scene that has it', missing[0])
         tap(len(names) + 2, not missing[1], 'every kind of violation is found in a scene that has it', missing[1])
         failed += bool(missing[0]) + bool(missing[1])

@@ -753,6 +753,27 @@ broken_dns_messages_do_no_harm(void **state)
     dns_free(d);
 }
 
+/* causes.c names each row of a table: one that is left out is empty. */
+static void
+every_cause_and_violation_has_its_words(void **state)
+{
+    int c, k;
+    (void)state;
+    for (c = 0; c < CAUSE_COUNT; c++) {
+        const struct cause_row *row = cause_row((enum cause)c);
+        assert_non_null(row->word);
+        assert_non_null(row->what);
+        assert_non_null(row->remedy);
+        assert_non_null(row->forward);
+        for (k = 0; k < c; k++)
+            assert_string_not_equal(row->word, cause_row((enum cause)k)->word);
+    }
+    for (k = 0; k < VIOLATION_COUNT; k++) {
+        assert_non_null(violation_word((enum violation_kind)k));
+        assert_non_null(violation_text((enum violation_kind)k));
+    }
+}
+
 int
 main(void)
 {
@@ -771,6 +792,7 @@ main(void)
         cmocka_unit_test(answers_of_dns_name_the_cause),
         cmocka_unit_test(addresses_lead_back_to_domains),
         cmocka_unit_test(broken_dns_messages_do_no_harm),
+        cmocka_unit_test(every_cause_and_violation_has_its_words),
     };
     return cmocka_run_group_tests_name("verdict", tests, NULL, NULL);
 }
