@@ -354,8 +354,8 @@ static bool
 verdict_verified(const struct attempt *a)
 {
     return verdict_dialback(a, true, DIALBACK_VALID) != NULL
-           || verdict_dialback(a, true, DIALBACK_INVALID) != NULL
-           || verdict_dialback(a, true, DIALBACK_ERROR) != NULL;
+        || verdict_dialback(a, true, DIALBACK_INVALID) != NULL
+        || verdict_dialback(a, true, DIALBACK_ERROR) != NULL;
 }
 
 static bool
@@ -408,7 +408,7 @@ verdict_reach(struct finding *f)
     bool headers = a->headers[0] > 0 && a->headers[1] > 0;
     bool plain_headers = a->plain_headers[0] > 0 && a->plain_headers[1] > 0;
     bool auth = a->sasl_success || verdict_dialback(a, false, DIALBACK_VALID) != NULL
-                || (a->trunk && f->stanzas > 0);
+        || (a->trunk && f->stanzas > 0);
     v->verify_only = verdict_asked(a, true) && !verdict_asked(a, false) && f->stanzas == 0;
     v->method = verdict_method(a, v->verify_only);
     v->reached = REACH_NAME;
@@ -455,7 +455,7 @@ static bool
 verdict_ended(const struct attempt *a)
 {
     return a->flow.end == FLOW_FIN || a->flow.end == FLOW_RST || a->flow.side[0].fin
-           || a->flow.side[1].fin;
+        || a->flow.side[1].fin;
 }
 
 /* Until when it is known that nothing more came: a connection that is open at the end was silent
@@ -464,7 +464,7 @@ static int64_t
 verdict_until(const struct attempt *a)
 {
     bool open = a->flow.end == FLOW_CAPTURE_END || a->flow.end == FLOW_IDLE
-                || a->flow.end == FLOW_OPEN;
+        || a->flow.end == FLOW_OPEN;
     return open && a->seen_until_ns > a->flow.last_ns ? a->seen_until_ns : a->flow.last_ns;
 }
 
@@ -627,7 +627,7 @@ verdict_may_be_question(const struct guess *g)
 {
     bool answered_first = g->close[1] && g->final_ns[1] < g->final_ns[0];
     return g->close[0] && g->all[0] > g->said[0] && g->all[0] >= 3 && g->all[1] >= 2
-           && !answered_first;
+        && !answered_first;
 }
 
 static bool
@@ -692,7 +692,7 @@ verdict_is_one_sided(const struct flow *flow)
     const struct flow_side *caller = &flow->side[CALLER];
     unsigned copies = (flow->remarks & 1u << REMARK_DUPLICATE) != 0 ? 2 : 1;
     return (flow->remarks & 1u << REMARK_ONE_SIDED) != 0 || caller->bytes > 0 || caller->fin
-           || caller->packets > copies * (caller->syns + (caller->rst ? 1u : 0u));
+        || caller->packets > copies * (caller->syns + (caller->rst ? 1u : 0u));
 }
 
 /* The connection did not come about. */
@@ -737,9 +737,11 @@ verdict_silence(const struct finding *f)
         return reason_said(CAUSE_PATH_MTU, NOBODY);
     if (verdict_stalled(a) == CALLER && !ended)
         return reason_seen(CAUSE_PATH_MTU, NOBODY);
+    if (a->last_content_ns[0] == 0 && a->last_content_ns[1] == 0 && !ended
+        && waited <= VERDICT_SILENCE)
+        return reason_unknown();
     if (a->last_content_ns[0] == 0 && a->last_content_ns[1] == 0)
-        return reason_seen(ended || waited > VERDICT_SILENCE ? CAUSE_CALLER_SILENT
-                                                             : CAUSE_CAPTURE_SHORT, CALLER);
+        return reason_seen(CAUSE_CALLER_SILENT, CALLER);
     if (called->rst_frame != 0 && waited < VERDICT_SILENCE)
         return reason_seen(CAUSE_PEER_LOST, CALLED);
     if (called->fin_frame != 0 && verdict_closer(a) == CALLED)
@@ -929,7 +931,7 @@ static bool
 verdict_needs_tls(const struct attempt *a)
 {
     return !verdict_has_tls(a) && a->starttls_required && !a->starttls_asked
-           && a->error_side == CALLED;
+        && a->error_side == CALLED;
 }
 
 /* not-authorized and policy-violation say little: what happened before them says more. */
@@ -963,8 +965,8 @@ static bool
 verdict_gave_up(const struct attempt *a)
 {
     return verdict_waited(a) > VERDICT_SILENCE
-           || a->error_ns - a->last_content_ns[!a->error_side] > VERDICT_SILENCE
-           || verdict_is_unanswered(a);
+        || a->error_ns - a->last_content_ns[!a->error_side] > VERDICT_SILENCE
+        || verdict_is_unanswered(a);
 }
 
 static struct reason
@@ -1147,8 +1149,8 @@ static bool
 verdict_waited_for_caller(const struct attempt *a)
 {
     return a->error_side == CALLED && strcmp(a->error, "connection-timeout") == 0
-           && a->headers[0] + a->plain_headers[0] == 0
-           && (a->last_content_ns[0] == 0 || a->last_content_ns[0] > a->error_ns);
+        && a->headers[0] + a->plain_headers[0] == 0
+        && (a->last_content_ns[0] == 0 || a->last_content_ns[0] > a->error_ns);
 }
 
 static struct reason
@@ -1192,7 +1194,7 @@ verdict_certainty(struct finding *f, bool said)
         v->outcome = v->cause == CAUSE_NONE ? OUTCOME_WORKED : OUTCOME_FAILED;
     }
     v->keys_would_help = f->a->tls.keys_would_help && !f->a->tls.decrypted
-                         && (v->outcome != OUTCOME_WORKED || v->reach_inferred);
+        && (v->outcome != OUTCOME_WORKED || v->reach_inferred);
 }
 
 static void
@@ -1229,8 +1231,8 @@ verdict_is_lossy(const struct attempt *a)
     const uint32_t missing = 1u << REMARK_GAP | 1u << REMARK_ONE_SIDED | 1u << REMARK_MIDSTREAM;
     const struct flow *f = &a->flow;
     return f->side[0].lost > 0 || f->side[1].lost > 0 || f->midstream || f->end == FLOW_EVICTED
-           || (f->established && (f->side[0].packets == 0 || f->side[1].packets == 0))
-           || ((f->remarks | a->remarks) & missing) != 0;
+        || (f->established && (f->side[0].packets == 0 || f->side[1].packets == 0))
+        || ((f->remarks | a->remarks) & missing) != 0;
 }
 
 static uint64_t
@@ -1520,8 +1522,7 @@ judge_violation(struct judge *j, struct attempt *a, enum violation_kind kind, bo
     judge_list_violation(j, a, kind, certain, detail);
 }
 
-/* Seen from the edge.  On the inner port the internal address of the edge says more than who
- * calls. */
+/* Seen from the edge.  On the inner port its internal address says more than who calls. */
 static enum direction
 judge_direction(const struct judge *j, const struct attempt *a)
 {
@@ -1575,7 +1576,8 @@ judge_rules_inner(struct judge *j, struct attempt *a)
 {
     const struct report *r = &j->report;
     const struct address *from = &a->flow.side[CALLER].address, *to = &a->flow.side[CALLED].address;
-    bool given = r->external_known != KNOWN_INFERRED, all_given = r->internal_known != KNOWN_INFERRED;
+    bool given = r->external_known != KNOWN_INFERRED;
+    bool all_given = r->internal_known != KNOWN_INFERRED;
     bool ours = judge_is_internal(j, to), outside = judge_is_external(j, to);
     bool from_outside = judge_is_external(j, from);
     if (outside && !ours && a->flow.established)
@@ -1695,8 +1697,8 @@ static bool
 verdict_is_act(enum cause c)
 {
     return c == CAUSE_PEER_LOST || c == CAUSE_NOT_XMPP || c == CAUSE_BAD_NAMESPACE
-           || (c >= CAUSE_XML_MALFORMED && c <= CAUSE_INVALID_FROM) || c == CAUSE_TOO_BIG
-           || c == CAUSE_CRASH;
+        || (c >= CAUSE_XML_MALFORMED && c <= CAUSE_INVALID_FROM) || c == CAUSE_TOO_BIG
+        || c == CAUSE_CRASH;
 }
 
 /* " (that of pb.example)", for certificates; " (by pb.example)"; " (inferred)". */
@@ -1912,7 +1914,7 @@ static bool
 verdict_is_wordless(enum cause c)
 {
     return c == CAUSE_PEER_LOST || c == CAUSE_CRASH || c == CAUSE_SILENT_PEER
-           || c == CAUSE_NOT_XMPP;
+        || c == CAUSE_NOT_XMPP;
 }
 
 /* Row 3 is TLS by definition: who speaks anything else there is cut off without a word. */
@@ -1929,8 +1931,7 @@ judge_plain_inside(const struct judge *j, struct attempt *a)
     v->fault = CALLER;
 }
 
-/* The last steps for an attempt of which everything is known; `listed`: somebody will read about
- * it. */
+/* The last steps for an attempt of which everything is known; `listed`: it will be read about. */
 static void
 judge_finish(struct judge *j, struct attempt *a, bool listed)
 {
@@ -2040,7 +2041,7 @@ static bool
 judge_is_between(const struct attempt *a, const struct address *from, const struct address *to)
 {
     return address_equal(&a->flow.side[CALLER].address, from)
-           && address_equal(&a->flow.side[CALLED].address, to);
+        && address_equal(&a->flow.side[CALLED].address, to);
 }
 
 /* The asked server was calling meanwhile: between the same addresses, or, as it may dial from
@@ -2051,9 +2052,9 @@ judge_is_call_back(const struct attempt *call, const struct attempt *question)
     const struct flow *f = &call->flow, *q = &question->flow;
     bool addresses = judge_is_between(call, &q->side[CALLED].address, &q->side[CALLER].address);
     bool names = call->from[0] != '\0' && strcmp(call->from, question->to) == 0
-                 && call->to[0] != '\0' && strcmp(call->to, question->from) == 0;
+        && call->to[0] != '\0' && strcmp(call->to, question->from) == 0;
     return (addresses || names) && f->first_ns <= q->first_ns
-           && (f->last_ns >= q->last_ns || f->end == FLOW_CAPTURE_END);
+        && (f->last_ns >= q->last_ns || f->end == FLOW_CAPTURE_END);
 }
 
 /* A call between the two of which the capture has not all, or which was refused in the same way. */
@@ -2071,8 +2072,7 @@ judge_may_miss_call(const struct judge *j, const struct attempt *a)
     return false;
 }
 
-/* Inside TLS without keys: what may be a dialback question is one when the asked server was calling
- * meanwhile. */
+/* Inside TLS without keys: what may be a dialback question is one when the asked server called. */
 static void
 judge_guessed_question(const struct judge *j, struct attempt *a)
 {
@@ -2226,10 +2226,10 @@ judge_has_called(
     for (i = 0; i < j->nlisted; i++) {
         const struct attempt *a = j->listed[i];
         bool may_be = a->to[0] == '\0' && a->flow.first_ns >= asked_ns
-                      && a->flow.first_ns - asked_ns < VERDICT_SILENCE;
+            && a->flow.first_ns - asked_ns < VERDICT_SILENCE;
         if ((may_be || strcmp(a->to, domain) == 0)
             && (calls ? address_equal(&a->flow.side[0].address, client)
-                      : !address_equal(&a->flow.side[1].address, client)))
+            : !address_equal(&a->flow.side[1].address, client)))
             return true;
     }
     for (i = 0; i < j->report.npartners; i++)   /* of attempts that are not listed */
@@ -2343,7 +2343,7 @@ judge_is_mute(const struct judge *j, const struct dns_fact *facts, size_t n,
         most = f->asked > most ? f->asked : most;
     }
     return most > 1 && asked >= VERDICT_SYNS
-           && (answered > 0 || j->report.remarks[REMARK_ONE_SIDED] == 0);
+        && (answered > 0 || j->report.remarks[REMARK_ONE_SIDED] == 0);
 }
 
 /* What was asked leads nowhere, and it is certain that the answers are all there. */
