@@ -92,6 +92,7 @@
  *
  *   every way to end, in all its words      XE_WHY(X) in xmppedge.h, xe_why()
  *   every setting, default and its text     config_rows[] in [CONFIG], config_load()
+ *   every other ceiling, and its reason     the limits in [BASE]
  *   what a stanza loses when it leaves      xmlout_stanza(), xmlout_content()
  *   what may be said in which state         xe_phase_next()
  *   how domains are compared                xe_jid_domain_normal()
@@ -184,13 +185,87 @@
  * a buf (next section) owns them.  `char *` is for literals and for libraries that insist.
  * ======================================================================== */
 
-/* ---- limits ----
- *
- * What an administrator may meet is a setting of <limits> or the maximum of a row of config_rows[],
- * so that the error has a line of the file. */
+/* ---- limits ---- */
 
-#define DNS_SERVERS_MAX    4     /* <resolver>: each silent one costs resolver-time and its tries */
-#define TRUNK_DOMAINS_MAX  1000  /* inner domains of a trunk: each stanza looks through them */
+/* Every ceiling of a buffer, a table or a wait, and why it is what it is.  Not here: what an
+ * administrator may meet, which is <limits> or the maximum of a row in config_rows[], so that the
+ * error has a line of the file; what the tokenizer refuses, which is public (xmppedge.h); and what
+ * is no ceiling but a first size, or how much is done at a time: that stands with its section. */
+
+/* [BUF] [JID] [XML]: texts and addresses */
+#define BUF_MAX_DEFAULT    ((size_t)1 << 20)  /* bytes: a trunk's offer may have 270 KiB */
+#define JID_PART_MAX       1023   /* bytes of a part of an address: RFC 7622 3.2 to 3.4 */
+#define JID_LABEL_MAX      63     /* bytes of a label of a domain: RFC 1035 2.3.4 */
+#define XML_LEN_MAX        0xffffu  /* bytes of a name or namespace: struct xe_xml has 16 bits */
+#define XML_PREFIX_MAX     0xffu  /* bytes of a prefix: and 8 bits */
+#define XML_REF_MAX        16     /* bytes of a reference: &#x10FFFF; has 10 */
+#define XML_SIZE_MAX       ((size_t)1 << 30)  /* bytes of an element: offsets have 32 bits */
+
+/* [LOG]: no flood of events fills the disk */
+#define LOG_LINE_MAX       2048   /* bytes of a line: what syslog takes (RFC 5424 6.1) */
+#define LOG_VALUE_MAX      512    /* bytes of a value: one must leave room for others */
+#define LOG_WINDOW_MS      60000  /* lines are counted for so long */
+#define LOG_BURST          20     /* lines of one event and subject in it: a pattern is seen */
+#define LOG_EVENT_BURST    600    /* lines of one event in it: ten a second */
+#define LOG_SLOTS          256    /* subjects counted apart; who has no slot shares one */
+#define LOG_EVENTS         128    /* events counted apart: there are fewer */
+
+/* [DNS]: an answer is a stranger's */
+#define DNS_NAME_MAX       253    /* characters of a domain without its last dot: RFC 1035 2.3.4 */
+#define DNS_SRV_MAX        16     /* SRV records used: each costs two questions more */
+#define DNS_ADDRESSES_MAX  8      /* addresses of one host and family: other hosts have a turn */
+#define DNS_TARGETS_MAX    32     /* addresses to try: four at a time, they outlast attempt-time */
+#define DNS_ALIASES_MAX    8      /* CNAME records followed in an answer: a loop ends */
+#define DNS_SERVERS_MAX    4      /* <resolver>: a silent one costs resolver-time and its tries */
+#define DNS_SOCKETS_MAX    64     /* of c-ares: two for each name server, and some being closed */
+#define DNS_PATIENCE_MS    1000   /* a late answer may hold up a good one so long */
+
+/* [TLS]: certificates and handshakes */
+#define TLS_NAMES_MAX      256    /* names taken from a certificate: public CAs stop at 100 */
+#define TLS_SNI_MAX        255    /* bytes of a host name: RFC 1035 2.3.4 */
+#define TLS_DN_MAX         256    /* bytes of a subject or issuer: two stand in a line of the log */
+#define TLS_ERROR_MAX      256    /* bytes of a message, NUL included: a sentence and a path */
+#define TLS_SUITES_MAX     40     /* ciphersuites offered: mbed TLS has fewer good ones */
+#define TLS_ALPN_MAX       4      /* protocols offered: XMPP has one (XEP-0368) */
+#define TLS_MINT_NAME_MAX  64     /* bytes of a name that is certified: X.520's ub-common-name */
+#define TLS_MINT_PEM_MAX   4096   /* bytes of a PEM text that is made: five times P-256's */
+
+/* [CONN]: sockets */
+#define CONN_LINGER_MS     2000   /* wait for the peer's FIN: a reset would take our last words */
+#define LISTENER_BACKLOG   256    /* connections that the system holds: some turns' worth */
+#define LISTENER_PAUSE_MS  200    /* when descriptors are out: one may be free by then */
+#define DIAL_PARALLEL_MAX  4      /* addresses tried at a time: a dead one holds up no good one */
+
+/* [AUTH] [CONFIG]: what is read */
+#define SASL_TEXT_MAX      1368   /* bytes of JID_PART_MAX in base64, NUL included */
+#define CONFIG_FILE_MAX    ((size_t)16 << 20)  /* bytes of the file: CONFIG_LIST_MAX partners */
+#define CONFIG_LIST_MAX    100000 /* elements of one list: ten times the partners of anybody */
+#define CONFIG_PATH_MAX    4096   /* bytes of the directory of the file: PATH_MAX of Linux */
+#define CONFIG_SECRET_MIN  16     /* bytes of the dialback secret: 128 bits */
+#define CONFIG_SECRET_MAX  4096   /* and no file that was named by mistake */
+#define CONFIG_MESSAGES_MAX 200   /* errors and warnings told: more than anybody reads */
+
+/* [STREAM] [S2S] [TRUNK]: what peers send */
+#define STREAM_ID_MAX      256    /* bytes of a peer's stream id, NUL included: ours have 32 */
+#define STREAM_DETAIL_MAX  160    /* bytes that a peer says of an end: two lines of a terminal */
+#define STREAM_OUT_MAX     ((size_t)4 << 20)  /* bytes gathered for a connection, and a stanza */
+#define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
+#define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
+#define TRUNK_STANZA_MAX   ((size_t)17 << 20)  /* bytes: most of stanza-bytes and of header-bytes */
+
+/* [ROUTE] [EDGE] [CONTROL]: what is remembered, and how long is waited */
+#define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
+#define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
+#define ROUTE_SOURCES_IDLE 4096   /* sources without connections remembered: half a MB */
+#define ROUTE_SOURCE_IDLE_MS 30000  /* and so long: their credit is full again by then */
+#define EDGE_REFUSED_MAX   64     /* callers being told why not; more are closed without a word */
+#define EDGE_PATIENCE_MS   10000  /* a caller may be slow so long when all connections are taken */
+#define EDGE_TRUNKS        16     /* connections on the internal address, besides 4 a gateway */
+#define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
+#define CONTROL_CLIENTS    16     /* questions at a time: administrators and a monitor */
+#define CONTROL_LINE_MAX   512    /* bytes of a question: a command, a domain, a short message */
+#define CONTROL_ANSWER_MAX ((size_t)64 << 20)  /* bytes of a status: most of total-pairs */
+#define CONTROL_ASK_MS     5000   /* wait for a question: a program asks at once */
 
 static struct xe_span
 span_make(const char *at, size_t len)
@@ -332,7 +407,6 @@ struct buf {
     bool   failed;  /* something did not fit */
 };
 
-#define BUF_MAX_DEFAULT ((size_t)1 << 20)  /* bytes; enough for any text we put together */
 #define BUF_CAP_FIRST   256                /* bytes of the first allocation */
 
 static size_t
@@ -552,9 +626,6 @@ xe_alert_name(int number)
  * forms has written two domains.  Upper case beyond ASCII is therefore never equal to its lower
  * case.  A U-label and its A-label are different too: policy names the one that the partner uses.
  * ======================================================================== */
-
-#define JID_PART_MAX   1023  /* bytes of each part, RFC 7622 3.2 to 3.4 */
-#define JID_LABEL_MAX  63    /* bytes, RFC 1035 2.3.4 */
 
 /* Normal form of a byte of a domain: itself or its lower case; 0 for a byte that needs thought. */
 static const char jid_fold[256] =
@@ -803,10 +874,6 @@ enum {
 
 #define XML_NAME_URI    "http://www.w3.org/XML/1998/namespace"
 #define XML_XMLNS_URI   "http://www.w3.org/2000/xmlns/"
-#define XML_LEN_MAX     0xffffu              /* bytes of a name or of a namespace name */
-#define XML_PREFIX_MAX  0xffu                /* bytes of a prefix */
-#define XML_REF_MAX     16                   /* bytes of a reference, '&' and ';' included */
-#define XML_SIZE_MAX    ((size_t)0x40000000) /* bytes of an element: offsets have 32 bits */
 #define XML_TAG_SLOT    XE_XML_ATTRS_MAX     /* attrs[] of the name of the tag itself */
 
 /* Where one call of xe_xml_next stands. */
@@ -3329,14 +3396,6 @@ map_free(struct map *m)
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-#define LOG_LINE_MAX   2048  /* bytes of a line; a field that does not fit is left out */
-#define LOG_VALUE_MAX  512   /* bytes of a value as written; longer ones are cut and end in "..." */
-#define LOG_SLOTS      256   /* subjects remembered for the rate limit */
-#define LOG_BURST      20    /* lines of one event and subject in a window */
-#define LOG_EVENTS     128   /* events remembered for the rate limit */
-#define LOG_EVENT_BURST 600  /* lines of one event in a window */
-#define LOG_WINDOW_MS  60000
-
 struct log_slot {
     uint32_t tag;          /* hash of event and subject */
     uint32_t written;      /* lines in this window */
@@ -4113,14 +4172,6 @@ loop_step(struct loop *l, int max_wait_ms)
 #include <sys/time.h>
 #include <ares.h>
 
-#define DNS_NAME_MAX      253   /* characters of a domain name without the dot at its end */
-#define DNS_LABEL_MAX     63    /* characters of one label */
-#define DNS_SRV_MAX       16    /* SRV records used; the rest of a longer list is left out */
-#define DNS_ADDRESSES_MAX 8     /* addresses of one host and family */
-#define DNS_TARGETS_MAX   32    /* addresses to try for one domain */
-#define DNS_ALIASES_MAX   8     /* CNAME records followed within one answer */
-#define DNS_SOCKETS_MAX   64    /* sockets of c-ares at a time */
-#define DNS_PATIENCE_MS   1000  /* how long a late answer may hold up a good one */
 #define DNS_UDP_BYTES     1232  /* largest answer by UDP (EDNS) that is never cut into fragments */
 #define DNS_SERVER_PORT   5269  /* when there is no SRV record (RFC 6120 3.2.2) */
 
@@ -4252,7 +4303,7 @@ dns_name_copy(char out[DNS_NAME_MAX + 1], struct xe_span name)
         return false;
     for (i = 0; i < name.len; i++) {
         char c = name.at[i];
-        if (c == '.' ? label == 0 : label == DNS_LABEL_MAX)
+        if (c == '.' ? label == 0 : label == JID_LABEL_MAX)
             return false;
         if (c >= 'A' && c <= 'Z')
             c = (char)(c - 'A' + 'a');
@@ -5287,13 +5338,6 @@ dns_library_name(void)
 #include <mbedtls/x509_crl.h>
 #include <mbedtls/x509_crt.h>
 
-#define TLS_ERROR_MAX    256    /* bytes of a message, NUL included */
-#define TLS_NAMES_MAX    256    /* names taken from a certificate; public CAs stop at 100 */
-#define TLS_NAME_MAX     1023   /* bytes of one name: RFC 7622 3.2 */
-#define TLS_DN_MAX       256    /* bytes of a subject or issuer shown in the log */
-#define TLS_SUITES_MAX   40     /* ciphersuites offered */
-#define TLS_ALPN_MAX     4      /* protocols offered by ALPN */
-#define TLS_SNI_MAX      255    /* bytes of a host name: RFC 1035 2.3.4 */
 #define TLS_RECORD_MAX   16384  /* bytes of plaintext in a record: RFC 8446 5.1 */
 #define TLS_AHEAD_MAX    65536  /* bytes of records taken from the system at a time */
 #define TLS_TURN_US      500    /* processor time of one tls_handshake() before it yields;
@@ -5814,7 +5858,7 @@ tls_name_is_clean(struct xe_span name, bool ascii)
         if (c <= 0x20 || c == 0x7f || (ascii && c > 0x7f))
             return false;
     }
-    return name.len > 0 && name.len <= TLS_NAME_MAX;
+    return name.len > 0 && name.len <= JID_PART_MAX;
 }
 
 /* Whether the GeneralName with this tag and content is a name of this kind. */
@@ -6859,8 +6903,6 @@ tls_close_notify(struct tls *t)
  * For the authority of the trunk: P-256 keys, and certificates without an extended key usage, since
  * a node may be the server of one connection and the client of the next. */
 
-#define TLS_MINT_NAME_MAX 64     /* bytes of a name: X.520's ceiling for a common name */
-#define TLS_MINT_PEM_MAX  4096   /* bytes of one PEM text */
 #define TLS_MINT_DAY      (24L * 60 * 60)   /* seconds; validity began one ago, for late clocks */
 
 /* A certificate in the making and what comes out of it. */
@@ -7047,11 +7089,7 @@ tls_mint_new(struct tls_shared *shared, const char *name, int days, struct tls_i
 #define CONN_WRITE_MAX      16384   /* bytes of one write: a full TLS record */
 #define CONN_KEEP           1024    /* bytes of buffer an idle connection may keep */
 #define CONN_TLS_FIRST      0x16    /* first byte of a TLS handshake record */
-#define CONN_LINGER_MS      2000    /* wait for the peer's FIN after ours */
-#define LISTENER_BACKLOG    256
 #define LISTENER_ACCEPTS    64      /* connections taken in one turn */
-#define LISTENER_PAUSE_MS   200     /* when the system is out of descriptors */
-#define DIAL_PARALLEL_MAX   4       /* addresses tried at the same time */
 
 /* What the connections of one running instance share. */
 struct wire {
@@ -8309,8 +8347,6 @@ policy_allows_dialback(unsigned methods, bool encrypted)
 #include <mbedtls/base64.h>
 
 #define DIALBACK_KEY_LEN  64     /* hex digits of HMAC-SHA256 */
-#define SASL_DOMAIN_MAX   1023   /* bytes of a domain: RFC 7622 3.2 */
-#define SASL_TEXT_MAX     1368   /* enough for its base64 with NUL */
 
 /* ---- dialback ---- */
 
@@ -8394,7 +8430,7 @@ sasl_external_encode(struct xe_span domain, char *text, size_t max)
 {
     size_t len;
     text[0] = '\0';
-    return domain.len <= SASL_DOMAIN_MAX && mbedtls_base64_encode((unsigned char *)text, max, &len,
+    return domain.len <= JID_PART_MAX && mbedtls_base64_encode((unsigned char *)text, max, &len,
         (const unsigned char *)domain.at, domain.len) == 0;
 }
 
@@ -8423,7 +8459,7 @@ sasl_external_decode(struct xe_span text, char *authzid, size_t max)
     if (!good && sasl_is_base64(text))
         good = mbedtls_base64_decode((unsigned char *)authzid, max - 1, &len,
                 (const unsigned char *)text.at, text.len) == 0
-            && len <= SASL_DOMAIN_MAX && memchr(authzid, '\0', len) == NULL;
+            && len <= JID_PART_MAX && memchr(authzid, '\0', len) == NULL;
     authzid[good ? len : 0] = '\0';
     return good;
 }
@@ -8779,13 +8815,7 @@ struct config {
 
 /* ---- the table ---- */
 
-#define CONFIG_FILE_MAX      ((size_t)16 << 20)  /* bytes of the file */
-#define CONFIG_PATH_MAX      4096                /* bytes of the directory of the file */
-#define CONFIG_SECRET_MIN    16                  /* bytes of the dialback secret */
-#define CONFIG_SECRET_MAX    4096
 #define CONFIG_DEPTH_MAX     8                   /* open elements; the table needs 4 */
-#define CONFIG_MESSAGES_MAX  200                 /* errors and warnings told */
-#define CONFIG_LIST_MAX      100000              /* elements of one list */
 #define CONFIG_NOWHERE       SIZE_MAX            /* offset: not stored */
 
 enum config_kind {
@@ -12065,10 +12095,6 @@ ports_print(const struct config *c, enum ports_format format, struct buf *out, s
 
 #define STREAM_ID_BYTES   16        /* of randomness in a stream id; the dialback key depends on
                                      * it */
-#define STREAM_ID_MAX     256       /* characters of a peer's stream id that we keep */
-#define STREAM_DETAIL_MAX 160       /* of what the peer or a library says about an end */
-#define STREAM_OUT_MAX    ((size_t)4 << 20)  /* bytes gathered for one connection, besides one
-                                              * stanza */
 
 /* What all streams of one running instance share. */
 struct stream_shared {
@@ -12649,9 +12675,6 @@ stream_widen(struct stream *s, size_t bytes)
  * an answer from anywhere else is ignored (the spoofing of 2012).
  * ======================================================================== */
 
-#define S2S_DOMAIN_MAX   256    /* bytes of a normalised domain, with NUL */
-#define S2S_KEY_MAX      512    /* bytes of a dialback key */
-
 enum s2s_kind { S2S_IN, S2S_OUT, S2S_VERIFY };
 
 #define S2S_STATES(X) \
@@ -12679,7 +12702,7 @@ struct s2s_terms {
     enum policy_level            sasl;
     unsigned                     methods;    /* POLICY_* bits */
     bool                         keepalive;  /* send white space on idle streams */
-    char                         route[S2S_DOMAIN_MAX];  /* static route: host; "" for DNS */
+    char                         route[XE_DOMAIN_MAX];  /* static route: host; "" for DNS */
     uint16_t                     route_port;
     bool                         route_tls;  /* the route wants TLS from the first byte */
 };
@@ -12711,8 +12734,8 @@ struct s2s {
     /* others may read these */
     enum s2s_kind           kind;
     enum s2s_state          state;
-    char                    local[S2S_DOMAIN_MAX];   /* of the header; "" when unknown */
-    char                    remote[S2S_DOMAIN_MAX];
+    char                    local[XE_DOMAIN_MAX];   /* of the header; "" when unknown */
+    char                    remote[XE_DOMAIN_MAX];
     struct s2s_terms        terms;
     enum xe_why             cert_why;     /* the peer's certificate for `remote` */
     const char             *method;       /* how the first pair was proven; "" before */
@@ -12720,7 +12743,7 @@ struct s2s {
     size_t                  npairs;
     struct sockaddr_storage source;       /* where an accepted connection comes from */
     struct sockaddr_storage target;       /* where a dialled one leads */
-    char                    target_host[S2S_DOMAIN_MAX];
+    char                    target_host[XE_DOMAIN_MAX];
     uint64_t                stanzas;      /* passed in its direction */
     int64_t                 since;        /* ms, begin */
     bool                    leaving;      /* our end tag is sent: nothing new may be queued */
@@ -12862,9 +12885,9 @@ s2s_log_open(const struct s2s *s)
 
 /* The normal form of a domain in an attribute value; false when it is none. */
 static bool
-s2s_domain(struct xe_span value, char out[S2S_DOMAIN_MAX])
+s2s_domain(struct xe_span value, char out[XE_DOMAIN_MAX])
 {
-    char text[S2S_DOMAIN_MAX * 4];
+    char text[XE_DOMAIN_MAX * 4];
     size_t len;
     if (!stream_unescape(value, text, sizeof text) || !xe_jid_domain_normal(span_of(text), out,
         &len))
@@ -12876,7 +12899,7 @@ s2s_domain(struct xe_span value, char out[S2S_DOMAIN_MAX])
 static bool
 s2s_domain_is(struct xe_span value, const char *domain)
 {
-    char normal[S2S_DOMAIN_MAX];
+    char normal[XE_DOMAIN_MAX];
     return s2s_domain(value, normal) && strcmp(normal, domain) == 0;
 }
 
@@ -13199,7 +13222,7 @@ static struct tls_identity *
 s2s_choose_identity(void *user, struct xe_span server_name)
 {
     struct s2s *s = user;
-    char domain[S2S_DOMAIN_MAX];
+    char domain[XE_DOMAIN_MAX];
     size_t len;
     if (!xe_jid_domain_normal(server_name, domain, &len))
         return NULL;
@@ -13297,7 +13320,7 @@ s2s_in_addresses(struct s2s *s, const struct xe_xml_event *e)
 {
     struct xe_span from = xe_xml_attr(e, "from");
     struct xe_span to = xe_xml_attr(e, "to");
-    char domain[S2S_DOMAIN_MAX];
+    char domain[XE_DOMAIN_MAX];
     if (to.at != NULL) {
         if (!s2s_domain(to, domain) || (s->local[0] != '\0' && strcmp(domain, s->local) != 0)) {
             s2s_fail(s, s->local[0] != '\0' ? XE_WHY_HEADER_CHANGED : XE_WHY_HOST_UNKNOWN);
@@ -13383,7 +13406,7 @@ s2s_in_sasl_failure(struct s2s *s, const char *condition)
 static void
 s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
 {
-    char authzid[S2S_DOMAIN_MAX];
+    char authzid[XE_DOMAIN_MAX];
     struct s2s_pair *p;
     enum xe_why why;
     if (s->state != S2S_ACCEPTED || s->authenticated || s->npairs > 0) {
@@ -13930,8 +13953,8 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
 static void
 s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
 {
-    char remote[S2S_DOMAIN_MAX];
-    char local[S2S_DOMAIN_MAX];
+    char remote[XE_DOMAIN_MAX];
+    char local[XE_DOMAIN_MAX];
     char key[S2S_KEY_MAX];
     struct s2s_terms terms;
     struct s2s_pair *p;
@@ -13990,8 +14013,8 @@ s2s_log_asked(const struct s2s *s, const char *type)
 static void
 s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
 {
-    char remote[S2S_DOMAIN_MAX];
-    char local[S2S_DOMAIN_MAX];
+    char remote[XE_DOMAIN_MAX];
+    char local[XE_DOMAIN_MAX];
     char key[S2S_KEY_MAX];
     char id[STREAM_ID_MAX];
     struct xe_span raw_id = xe_xml_attr(e, "id");
@@ -14045,8 +14068,8 @@ s2s_address_domain(struct xe_span value, char *text, size_t text_size)
 static struct s2s_pair *
 s2s_pair_lookup(struct s2s *s, struct xe_span from, struct xe_span to)
 {
-    char remote[S2S_DOMAIN_MAX];
-    char local[S2S_DOMAIN_MAX];
+    char remote[XE_DOMAIN_MAX];
+    char local[XE_DOMAIN_MAX];
     size_t remote_len;
     size_t local_len;
     struct s2s_pair *p = s->last;
@@ -14192,10 +14215,7 @@ s2s_pause(struct s2s *s, bool paused)
  * ======================================================================== */
 
 #define TRUNK_NS           "urn:xmppedge:trunk:0"
-#define TRUNK_NAME_MAX     256
 #define TRUNK_OUT_HIGH     ((size_t)256 << 10)   /* bytes handed to the connection at a time */
-#define TRUNK_STANZA_MAX   ((size_t)17 << 20)    /* above the largest stanza-bytes that can be
-                                                  * configured */
 
 #define TRUNK_STATES(X) \
     X(TRUNK_DIALLING, "dialling") \
@@ -14219,7 +14239,7 @@ struct trunk {
     struct stream         stream;       /* first, so that a stream is its trunk */
     /* others may read these */
     enum trunk_state      state;
-    char                  name[TRUNK_NAME_MAX];   /* of the other side, proven by its certificate */
+    char                  name[XE_DOMAIN_MAX];   /* of the other side, proven by its certificate */
     struct xe_span        domains[TRUNK_DOMAINS_MAX];  /* inner domains behind the gateway; owned */
     size_t                ndomains;
     struct queue          window;       /* sent or to be sent, and not acknowledged */
@@ -14264,8 +14284,8 @@ struct trunk_events {
 struct trunk_link {
     struct trunk_service *service;      /* borrowed */
     struct list_node      node;         /* in service->links */
-    char                  name[TRUNK_NAME_MAX];    /* what the edge's certificate must carry */
-    char                  host[TRUNK_NAME_MAX];
+    char                  name[XE_DOMAIN_MAX];    /* what the edge's certificate must carry */
+    char                  host[XE_DOMAIN_MAX];
     uint16_t              port;
     struct trunk         *trunk;        /* NULL between attempts */
     struct dns_query     *query;        /* owned */
@@ -14291,7 +14311,7 @@ struct trunk_service {
     enum xe_why                last_why;    /* of the last trunk that ended; NONE: none has */
     int64_t                    last_ms;
     struct sockaddr_storage    last_peer;
-    char                       last_name[TRUNK_NAME_MAX];   /* "": it did not get that far */
+    char                       last_name[XE_DOMAIN_MAX];   /* "": it did not get that far */
     char                       last_detail[STREAM_DETAIL_MAX];
     size_t                     count;
     bool                       stopping;    /* no new attempts */
@@ -14670,7 +14690,7 @@ trunk_judge(const struct trunk *t, struct xe_span name)
 }
 
 static bool
-trunk_peer_name(const struct trunk *t, const struct xe_xml_event *e, char name[TRUNK_NAME_MAX])
+trunk_peer_name(const struct trunk *t, const struct xe_xml_event *e, char name[XE_DOMAIN_MAX])
 {
     struct xe_span from = xe_xml_attr(e, "from");
     size_t len;
@@ -14791,7 +14811,7 @@ trunk_edge_header(struct stream *stream, const struct xe_xml_event *e)
 {
     struct trunk *t = (struct trunk *)(void *)stream;
     struct xe_span own = t->service->config->name;
-    char name[TRUNK_NAME_MAX];
+    char name[XE_DOMAIN_MAX];
     enum xe_why why = XE_WHY_NONE;
     bool named = trunk_peer_name(t, e, name);
     stream_send_header(stream, own, named ? span_of(name) : span_make(NULL, 0));
@@ -14819,7 +14839,7 @@ trunk_edge_header(struct stream *stream, const struct xe_xml_event *e)
 static void
 trunk_edge_auth(struct trunk *t, const struct xe_xml_event *e)
 {
-    char authzid[TRUNK_NAME_MAX];
+    char authzid[XE_DOMAIN_MAX];
     if (t->state != TRUNK_AUTH || !span_is(xe_xml_attr(e, "mechanism"), "EXTERNAL")
         || !sasl_external_decode(e->inner, authzid, sizeof authzid)
         || (authzid[0] != '\0' && strcmp(authzid, t->name) != 0)) {
@@ -14839,8 +14859,8 @@ static enum xe_why
 trunk_edge_domain(struct trunk *t, const struct elem *d)
 {
     struct xe_span name = elem_text(d);
-    char domain[TRUNK_NAME_MAX];
-    char text[TRUNK_NAME_MAX + 64];
+    char domain[XE_DOMAIN_MAX];
+    char text[XE_DOMAIN_MAX + 64];
     size_t len;
     if (elem_is(d, "domain", TRUNK_NS) && xe_jid_domain_normal(name, domain, &len)
         && t->service->events->may_serve(t->service->user, span_of(t->name),
@@ -15202,14 +15222,8 @@ trunk_link_close(struct trunk_link *link)
  * because both are questions about domains.
  * ======================================================================== */
 
-#define ROUTE_PAIR_IDLE_MS   300000              /* a pair without traffic is forgotten after */
 #define ROUTE_SWEEP_MS       60000               /* how often that is looked at */
-#define ROUTE_SETTLE_MS      100                 /* between a trunk that leaves and the next for
-                                                  * a pair */
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
-#define ROUTE_SOURCES_IDLE   4096                /* sources without connections remembered */
-#define ROUTE_SOURCE_IDLE_MS 30000               /* a source without connections is forgotten
-                                                  * after */
 #define ROUTE_PING_ID        "xmppedge-ping-"    /* and 16 hex digits */
 #define ROUTE_PING_RESOURCE  "/xmppedge"         /* sends messages to echo domains */
 
@@ -15510,7 +15524,7 @@ route_source_leave(struct route *r, const struct sockaddr_storage *from)
 static struct route_pair *
 route_pair_find(struct route *r, struct xe_span from, struct xe_span to)
 {
-    char key[2 * S2S_DOMAIN_MAX];
+    char key[2 * XE_DOMAIN_MAX];
     struct map_node *n;
     if (from.len + to.len + 1 > sizeof key)
         return NULL;
@@ -16299,7 +16313,7 @@ route_s2s_stanza(void *user, struct s2s_pair *sp, const struct xe_xml_event *e)
 
 /* The domains of a stanza in normal form; false when there are none. */
 static bool
-route_domains(const struct xe_xml_event *e, char from[S2S_DOMAIN_MAX], char to[S2S_DOMAIN_MAX])
+route_domains(const struct xe_xml_event *e, char from[XE_DOMAIN_MAX], char to[XE_DOMAIN_MAX])
 {
     char text[3 * 1024];
     struct xe_span domain = s2s_address_domain(xe_xml_attr(e, "from"), text, sizeof text);
@@ -16366,8 +16380,8 @@ static void
 route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
 {
     struct route *r = user;
-    char from[S2S_DOMAIN_MAX];
-    char to[S2S_DOMAIN_MAX];
+    char from[XE_DOMAIN_MAX];
+    char to[XE_DOMAIN_MAX];
     enum xe_why why = XE_WHY_NONE;
     struct route_pair *p = route_pair_again(r, e);
     if (p == NULL && !route_domains(e, from, to)) {
@@ -16882,12 +16896,7 @@ route_close(struct route *r)
  * ends.
  * ======================================================================== */
 
-#define EDGE_REFUSED_MAX 64          /* refused connections that are being told why */
-#define EDGE_PATIENCE_MS 10000       /* a caller may be slow so long, even when all connections
-                                      * are taken */
-#define EDGE_TRUNKS      16          /* connections on the internal address, besides 4 a gateway */
 #define EDGE_STEP_MS     100         /* how often draining looks around */
-#define EDGE_RETURN_MS   1000        /* for what comes back to its senders at the very end */
 #define EDGE_LAST_STEP_MS 10         /* between the last steps of the end */
 #define EDGE_SECRET_BYTES 32         /* of a dialback secret that is drawn at start */
 
@@ -17808,11 +17817,6 @@ xe_timeout(struct xmppedge *e)
  * and the time comes the content that was sent back, if any.
  * ======================================================================== */
 
-#define CONTROL_LINE_MAX   512            /* bytes of a question */
-#define CONTROL_ANSWER_MAX ((size_t)16 << 20)
-#define CONTROL_CLIENTS    16             /* at a time */
-#define CONTROL_ASK_MS     5000           /* wait for a question */
-
 struct control {
     struct listener  listener;
     struct xmppedge *edge;       /* borrowed */
@@ -18200,7 +18204,7 @@ static void
 control_ping(struct control_client *c, struct xe_span domain, struct xe_span body)
 {
     struct xmppedge *e = c->control->edge;
-    char normal[S2S_DOMAIN_MAX];
+    char normal[XE_DOMAIN_MAX];
     size_t len;
     enum xe_why why;
     if (!xe_jid_domain_normal(domain, normal, &len)) {
@@ -18726,7 +18730,7 @@ authority_run(const char *dir, char *const *words, int days)
 
 /* ===========================================================================
  * [MAIN]  main_ main     commands, signals, exit codes
- * calls:  BUF ELEM MAP LOOP DNS TLS CONN CONFIG PORTS EDGE CONTROL AUTHORITY
+ * calls:  BASE BUF ELEM MAP LOOP DNS TLS CONN CONFIG PORTS EDGE CONTROL AUTHORITY
  *
  * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
  * ======================================================================== */

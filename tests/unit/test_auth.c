@@ -106,8 +106,8 @@ static void
 the_claimed_domain_is_encoded_as_in_xep_0178(void **state)
 {
     char text[SASL_TEXT_MAX];
-    char longest[SASL_DOMAIN_MAX + 2];
-    char back[SASL_DOMAIN_MAX + 1];
+    char longest[JID_PART_MAX + 2];
+    char back[JID_PART_MAX + 1];
     (void)state;
     assert_true(sasl_external_encode(span_of("conference.example.org"), text, sizeof text));
     assert_string_equal(text, "Y29uZmVyZW5jZS5leGFtcGxlLm9yZw==");
@@ -116,10 +116,10 @@ the_claimed_domain_is_encoded_as_in_xep_0178(void **state)
     assert_false(sasl_external_encode(span_of("abc"), text, 4));
     assert_string_equal(text, "");
     memset(longest, 'a', sizeof longest);
-    assert_true(sasl_external_encode(span_make(longest, SASL_DOMAIN_MAX), text, sizeof text));
+    assert_true(sasl_external_encode(span_make(longest, JID_PART_MAX), text, sizeof text));
     assert_true(sasl_external_decode(span_of(text), back, sizeof back));
-    assert_true(span_eq(span_of(back), span_make(longest, SASL_DOMAIN_MAX)));
-    assert_false(sasl_external_encode(span_make(longest, SASL_DOMAIN_MAX + 1), text, sizeof text));
+    assert_true(span_eq(span_of(back), span_make(longest, JID_PART_MAX)));
+    assert_false(sasl_external_encode(span_make(longest, JID_PART_MAX + 1), text, sizeof text));
     assert_string_equal(text, "");
 }
 
@@ -136,7 +136,7 @@ authorization_identities_are_decoded_or_refused(void **state)
         { "far.example", false, "" }, { "YWJ*", false, "" }, { "====", false, "" },
         { "YQBi", false, "" }, { "AAAA", false, "" }, { "Y===", false, "" },
         { "=YWJ", false, "" }, { "\xc3\xbc\xc3\xbc", false, "" } };
-    char authzid[SASL_DOMAIN_MAX + 1];
+    char authzid[JID_PART_MAX + 1];
     size_t i;
     (void)state;
     for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -157,9 +157,9 @@ an_authorization_identity_beyond_the_limit_is_refused(void **state)
     assert_string_equal(authzid, "");
     assert_false(sasl_external_decode(span_make(text, 1368), authzid, sizeof authzid));
     assert_true(sasl_external_decode(span_make(text, 1364), authzid, sizeof authzid));
-    assert_int_equal(strlen(authzid), SASL_DOMAIN_MAX);
-    assert_true(sasl_external_decode(span_make(text, 1364), authzid, SASL_DOMAIN_MAX + 1));
-    assert_false(sasl_external_decode(span_make(text, 1364), authzid, SASL_DOMAIN_MAX));
+    assert_int_equal(strlen(authzid), JID_PART_MAX);
+    assert_true(sasl_external_decode(span_make(text, 1364), authzid, JID_PART_MAX + 1));
+    assert_false(sasl_external_decode(span_make(text, 1364), authzid, JID_PART_MAX));
     assert_false(sasl_external_decode(span_make(text, 8), authzid, 6));
     assert_true(sasl_external_decode(span_make(text, 8), authzid, 7));
 }
