@@ -198,11 +198,11 @@ static bool
 option_value(struct options *o, const char *name, const char *value)
 {
     const char **text = strcmp(name, "-f") == 0       ? &o->capture.filter
-                        : strcmp(name, "-c") == 0     ? &o->config
-                        : strcmp(name, "--ca") == 0   ? &o->authorities
-                        : strcmp(name, "--html") == 0 ? &o->html
-                        : strcmp(name, "-w") == 0     ? &o->capture.write
-                                                      : NULL;
+        : strcmp(name, "-c") == 0     ? &o->config
+        : strcmp(name, "--ca") == 0   ? &o->authorities
+        : strcmp(name, "--html") == 0 ? &o->html
+        : strcmp(name, "-w") == 0     ? &o->capture.write
+        : NULL;
     if (text != NULL) {
         *text = value;
         return true;
@@ -237,11 +237,11 @@ static bool
 option_flag(struct options *o, const char *name)
 {
     bool *flag = strcmp(name, "--json") == 0           ? &o->json
-                 : strcmp(name, "--ladder") == 0       ? &o->ladder
-                 : strcmp(name, "--no-color") == 0     ? &o->no_color
-                 : strcmp(name, "--progress") == 0     ? &o->progress
-                 : strcmp(name, "--show-content") == 0 ? &o->verdict.show_content
-                                                       : NULL;
+        : strcmp(name, "--ladder") == 0       ? &o->ladder
+        : strcmp(name, "--no-color") == 0     ? &o->no_color
+        : strcmp(name, "--progress") == 0     ? &o->progress
+        : strcmp(name, "--show-content") == 0 ? &o->verdict.show_content
+        : NULL;
     if (flag == NULL)
         return false;
     *flag = true;
@@ -418,7 +418,7 @@ config_addresses(const struct config_place *p, mxml_node_t *root, const char *el
 {
     mxml_node_t *node = mxmlFindElement(root, root, element, NULL, NULL, CONFIG_DESCEND);
     for (; node != NULL;
-         node = mxmlFindElement(node, root, element, NULL, NULL, CONFIG_DESCEND)) {
+        node = mxmlFindElement(node, root, element, NULL, NULL, CONFIG_DESCEND)) {
         ++*found;
         if (!config_address(p, node, names))
             return false;
@@ -563,8 +563,8 @@ pump_watch(struct pump *p, struct flow *f, bool expected)
         if (w->attempt != NULL)
             w->attempt->show_content = p->o->verdict.show_content;
         w->xmpp = w->attempt == NULL
-                      ? NULL
-                      : xmpp_open(w->attempt, expected, p->keys, p->certs, &pump_xmpp, w);
+            ? NULL
+            : xmpp_open(w->attempt, expected, p->keys, p->certs, &pump_xmpp, w);
     }
     if (w == NULL || w->xmpp == NULL) {
         p->no_memory = true;
@@ -628,7 +628,7 @@ pump_may_be_xmpp(const unsigned char *at, size_t len)
 {
     size_t n = len < 7 ? len : 7;
     return at[0] == 0x16 || at[0] == ' ' || at[0] == '\n'
-           || memcmp(at, "<?xml ", n < 6 ? n : 6) == 0 || memcmp(at, "<stream", n) == 0;
+        || memcmp(at, "<?xml ", n < 6 ? n : 6) == 0 || memcmp(at, "<stream", n) == 0;
 }
 
 static void
@@ -765,7 +765,7 @@ pump_is_stray(const struct flow *f)
     if (f->side[0].packets > 0 && f->side[1].packets > 0)
         packets /= 2;      /* the other half says that they have come */
     return f->syn_frame == 0 && f->synack_frame == 0
-           && (bytes < ANALYZE_STRAY || bytes < ANALYZE_KEEPALIVE * packets);
+        && (bytes < ANALYZE_STRAY || bytes < ANALYZE_KEEPALIVE * packets);
 }
 
 static void
@@ -1067,8 +1067,8 @@ run_print(const struct options *o, const struct report *r)
 {
     bool colour = !o->no_color && isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
     int wrong = o->html != NULL && strcmp(o->html, "-") == 0 ? report_html(r, stdout)
-                : o->json                                    ? report_json(r, stdout)
-                                     : report_text(r, stdout, colour, o->ladder);
+        : o->json                                    ? report_json(r, stdout)
+        : report_text(r, stdout, colour, o->ladder);
     if (wrong == 0 && fflush(stdout) == 0)
         return 0;
     complain(errno != 0 ? strerror(errno) : "could not be written", "standard output");
@@ -1088,7 +1088,7 @@ run_report(struct pump *p, bool damaged)
     if (!run_summary(p, r, &files, &interfaces))
         complain("out of memory", "");
     else if ((o->html == NULL || strcmp(o->html, "-") == 0 || run_html(o, r))
-             && run_print(o, r) == 0)
+        && run_print(o, r) == 0)
         status = r->exit_code;
     free(files);
     free(interfaces);

@@ -67,7 +67,7 @@ remark_text(enum remark r)
     return remarks[r].text;
 }
 
-/* ---- ceilings -------------------------------------------------------------------------------- */
+/* ---- ceilings ---- */
 
 enum {
     CAPTURE_SOURCES_MAX    = 64,             /* files and interfaces of one run: open files */
@@ -87,7 +87,7 @@ enum { LINK_ETHERNET = 1, LINK_RAW = 101, LINK_SLL = 113, LINK_SLL2 = 276 };
 
 #define SECOND_NS INT64_C(1000000000)
 
-/* ---- structs --------------------------------------------------------------------------------- */
+/* ---- structs ---- */
 
 /* An interface of the run, and under it the ones that a cooked capture names by index. */
 struct leg {
@@ -174,14 +174,13 @@ struct capture {
     size_t                       stored;
 };
 
-/* ---- news ------------------------------------------------------------------------------------ */
+/* ---- news ---- */
 
 static void
 capture_tell(struct capture *c, enum remark r, const struct source *s, const char *what)
 {
-    if (c->ev->remark == NULL) {
+    if (c->ev->remark == NULL)
         return;
-    }
     char detail[320];
     snprintf(detail, sizeof detail, "%.120s: %.180s", s->info.name, what);
     c->ev->remark(c->user, r, c->number, detail);
@@ -190,13 +189,11 @@ capture_tell(struct capture *c, enum remark r, const struct source *s, const cha
 static void
 capture_tell_drops(struct capture *c, uint32_t leg, uint64_t n)
 {
-    if (n == 0) {
+    if (n == 0)
         return;
-    }
     c->legs[leg]->info.drops += n;
-    if (c->ev->drops != NULL) {
+    if (c->ev->drops != NULL)
         c->ev->drops(c->user, leg, n);
-    }
 }
 
 /* The source ends here; what came before counts. */
@@ -213,36 +210,32 @@ static enum source_result
 source_cut(struct capture *c, struct source *s, const char *what)
 {
     s->done = true;
-    if (c->stop) {
+    if (c->stop)
         return SOURCE_END;     /* we ended it ourselves in the middle of a read */
-    }
     s->info.cut = true;
     capture_tell(c, REMARK_FILE_CUT, s, what);
     return SOURCE_END;
 }
 
-/* ---- interfaces ------------------------------------------------------------------------------ */
+/* ---- interfaces ---- */
 
 /* A new interface; CAPTURE_INTERFACES_MAX when there is no room for it. */
 static uint32_t
 capture_leg_add(struct capture *c, uint32_t file, int link, uint32_t snaplen)
 {
-    if (c->leg_count == CAPTURE_INTERFACES_MAX) {
+    if (c->leg_count == CAPTURE_INTERFACES_MAX)
         return CAPTURE_INTERFACES_MAX;
-    }
     if (c->leg_count == c->leg_room) {
         size_t room = c->leg_room == 0 ? 8 : c->leg_room * 2;
         struct leg **legs = realloc(c->legs, room * sizeof *legs);
-        if (legs == NULL) {
+        if (legs == NULL)
             return CAPTURE_INTERFACES_MAX;
-        }
         c->legs = legs;
         c->leg_room = room;
     }
     struct leg *leg = calloc(1, sizeof *leg);
-    if (leg == NULL) {
+    if (leg == NULL)
         return CAPTURE_INTERFACES_MAX;
-    }
     leg->info.file = file;
     leg->info.link = link;
     leg->info.snaplen = snaplen;
@@ -258,18 +251,15 @@ static uint32_t
 capture_leg_cooked(struct capture *c, uint32_t parent, uint32_t ifindex)
 {
     for (size_t i = parent + 1; i < c->leg_count; i++) {
-        if (c->legs[i]->parent == parent && c->legs[i]->ifindex == ifindex) {
+        if (c->legs[i]->parent == parent && c->legs[i]->ifindex == ifindex)
             return (uint32_t)i;
-        }
     }
-    if (c->cooked_count == CAPTURE_LEGS_MAX) {
+    if (c->cooked_count == CAPTURE_LEGS_MAX)
         return parent;
-    }
     const struct capture_interface *above = &c->legs[parent]->info;
     uint32_t at = capture_leg_add(c, above->file, above->link, above->snaplen);
-    if (at == CAPTURE_INTERFACES_MAX) {
+    if (at == CAPTURE_INTERFACES_MAX)
         return parent;
-    }
     c->cooked_count++;
     c->legs[at]->parent = parent;
     c->legs[at]->ifindex = ifindex;
@@ -287,20 +277,18 @@ capture_cooked(struct capture *c, struct frame *f)
         uint32_t ifindex = (uint32_t)p[4] << 24 | (uint32_t)p[5] << 16 | (uint32_t)p[6] << 8 | p[7];
         f->interface = capture_leg_cooked(c, f->interface, ifindex);
     }
-    if (f->direction != 0) {
+    if (f->direction != 0)
         return;
-    }
     /* packet type: 0 to us, 1 broadcast, 2 multicast, 3 to somebody else, 4 sent by us */
     int type = 3;
-    if (f->link == LINK_SLL && f->captured >= 2) {
+    if (f->link == LINK_SLL && f->captured >= 2)
         type = f->bytes[0] << 8 | f->bytes[1];
-    } else if (f->link == LINK_SLL2 && f->captured >= 20) {
+    else if (f->link == LINK_SLL2 && f->captured >= 20)
         type = f->bytes[10];
-    }
     f->direction = type == 4 ? 2 : type < 3 ? 1 : 0;
 }
 
-/* ---- filter ---------------------------------------------------------------------------------- */
+/* ---- filter ---- */
 
 /* The platform's number of a link layer in files, where they differ, and back. */
 static int
@@ -325,9 +313,8 @@ filter_compile(const char *filter, int link, struct bpf_program *out, char *why,
         return false;
     }
     bool ok = pcap_compile(dead, out, filter, 1, PCAP_NETMASK_UNKNOWN) == 0;
-    if (!ok) {
+    if (!ok)
         snprintf(why, why_size, "%s", pcap_geterr(dead));
-    }
     pcap_close(dead);
     return ok;
 }
@@ -349,14 +336,13 @@ filter_check(const char *filter, char *why, size_t why_size)
 {
     struct bpf_program program;
     if (!filter_compile(filter, LINK_ETHERNET, &program, why, why_size)
-        && !filter_compile(filter, LINK_SLL, &program, why, why_size)) {
+        && !filter_compile(filter, LINK_SLL, &program, why, why_size))
         return false;
-    }
     pcap_freecode(&program);
     return true;
 }
 
-/* ---- bytes of files -------------------------------------------------------------------------- */
+/* ---- bytes of files ---- */
 
 static uint16_t
 in_u16(const struct intake *in, const unsigned char *p)
@@ -372,9 +358,8 @@ in_u32(const struct intake *in, const unsigned char *p)
 {
     uint32_t v;
     memcpy(&v, p, sizeof v);
-    if (in->swap) {
+    if (in->swap)
         v = v >> 24 | (v >> 8 & 0xFF00) | (v << 8 & 0xFF0000) | v << 24;
-    }
     return v;
 }
 
@@ -383,9 +368,8 @@ in_u64(const struct intake *in, const unsigned char *p)
 {
     uint64_t v;
     memcpy(&v, p, sizeof v);
-    if (in->swap) {
+    if (in->swap)
         v = (uint64_t)in_u32(in, p) << 32 | in_u32(in, p + 4);
-    }
     return v;
 }
 
@@ -395,9 +379,8 @@ in_open(struct intake *in, int fd, int first)
     in->fd = fd;
     in->cap = CAPTURE_READ_SIZE + CAPTURE_READ_MIN;
     in->buf = malloc(in->cap);
-    if (in->buf == NULL) {
+    if (in->buf == NULL)
         return false;
-    }
     in->buf[0] = (unsigned char)first;
     in->end = 1;
     return true;
@@ -408,27 +391,23 @@ in_open(struct intake *in, int fd, int first)
 static bool
 in_room(struct capture *c, struct intake *in, size_t need)
 {
-    if (in->cap - in->start >= need && in->cap - in->end >= CAPTURE_READ_MIN) {
+    if (in->cap - in->start >= need && in->cap - in->end >= CAPTURE_READ_MIN)
         return true;
-    }
     if (c->batch_count > 0) {
         c->crowded = true;
         return false;
     }
     size_t have = in->end - in->start;
-    if (have > 0) {
+    if (have > 0)
         memmove(in->buf, in->buf + in->start, have);
-    }
     in->start = 0;
     in->end = have;
-    if (in->cap >= need && in->cap - in->end >= CAPTURE_READ_MIN) {
+    if (in->cap >= need && in->cap - in->end >= CAPTURE_READ_MIN)
         return true;
-    }
     size_t cap = need + CAPTURE_READ_SIZE;
     unsigned char *buf = realloc(in->buf, cap);
-    if (buf == NULL) {
+    if (buf == NULL)
         return false;
-    }
     in->buf = buf;
     in->cap = cap;
     return true;
@@ -440,13 +419,11 @@ static bool
 in_need(struct capture *c, struct intake *in, size_t need)
 {
     while (in->end - in->start < need) {
-        if (in->eof || !in_room(c, in, need)) {
+        if (in->eof || !in_room(c, in, need))
             return false;
-        }
         ssize_t got = read(in->fd, in->buf + in->end, in->cap - in->end);
-        if (got < 0 && errno == EINTR && !c->stop) {
+        if (got < 0 && errno == EINTR && !c->stop)
             continue;
-        }
         if (got <= 0) {
             in->eof = true;
             return false;
@@ -456,7 +433,7 @@ in_need(struct capture *c, struct intake *in, size_t need)
     return true;
 }
 
-/* ---- pcapng: options ------------------------------------------------------------------------- */
+/* ---- pcapng: options ---- */
 
 struct ng_option {
     uint16_t             code;
@@ -469,16 +446,14 @@ static bool
 ng_option_next(const struct intake *in, const unsigned char **at, const unsigned char *end,
     struct ng_option *o)
 {
-    if (end - *at < 4) {
+    if (end - *at < 4)
         return false;
-    }
     o->code = in_u16(in, *at);
     o->len = in_u16(in, *at + 2);
     o->at = *at + 4;
     size_t padded = ((size_t)o->len + 3) & ~(size_t)3;
-    if (o->code == 0 || (size_t)(end - o->at) < o->len) {
+    if (o->code == 0 || (size_t)(end - o->at) < o->len)
         return false;
-    }
     *at = (size_t)(end - o->at) < padded ? end : o->at + padded;
     return true;
 }
@@ -502,9 +477,8 @@ ng_resolution(struct ng_interface *i, unsigned char code)
     bool two = (code & 0x80) != 0;
     uint64_t units = 1;
     unsigned most = two ? 62 : 18;     /* more does not fit, and nobody has it */
-    for (unsigned k = 0; k < power && k < most; k++) {
+    for (unsigned k = 0; k < power && k < most; k++)
         units *= two ? 2 : 10;
-    }
     i->units = units;
     i->scale = (uint64_t)SECOND_NS % units == 0 ? (uint64_t)SECOND_NS / units : 0;
 }
@@ -528,7 +502,7 @@ ng_time(const struct ng_interface *i, uint32_t high, uint32_t low)
     return time_ns < 0 ? 0 : time_ns > INT64_MAX / 2 ? INT64_MAX / 2 : time_ns;
 }
 
-/* ---- pcapng: blocks -------------------------------------------------------------------------- */
+/* ---- pcapng: blocks ---- */
 
 enum {
     NG_SECTION = 0x0A0D0D0A, NG_INTERFACE = 1, NG_PACKET_OLD = 2, NG_PACKET_SIMPLE = 3,
@@ -545,9 +519,8 @@ static void
 ng_section_forget(struct ng *n)
 {
     for (size_t i = 0; i < n->count; i++) {
-        if (n->interfaces[i].has_program) {
+        if (n->interfaces[i].has_program)
             pcap_freecode(&n->interfaces[i].program);
-        }
     }
     n->count = 0;
 }
@@ -556,13 +529,11 @@ ng_section_forget(struct ng *n)
 static const char *
 ng_section(struct source *s, const struct ng_block *b)
 {
-    if (b->len < 16) {
+    if (b->len < 16)
         return "a section header is too short";
-    }
     uint16_t major = in_u16(&s->in, b->at + 4);
-    if (major != 1) {
+    if (major != 1)
         return "a pcapng version that is not known";
-    }
     ng_section_forget(&s->ng);
     s->ng.section = true;
     return NULL;
@@ -595,9 +566,8 @@ static void
 ng_interface_filter(struct capture *c, struct source *s, struct ng_interface *i)
 {
     char why[PCAP_ERRBUF_SIZE];
-    if (c->filter[0] == '\0') {
+    if (c->filter[0] == '\0')
         return;
-    }
     i->has_program = filter_compile(c->filter, i->link, &i->program, why, sizeof why);
     if (!i->has_program) {
         char what[200];
@@ -613,15 +583,13 @@ ng_interface(struct capture *c, struct source *s, uint32_t file, const struct ng
 {
     const struct intake *in = &s->in;
     struct ng *n = &s->ng;
-    if (b->len < 8) {
+    if (b->len < 8)
         return "an interface description is too short";
-    }
     if (n->count == n->room) {
         size_t room = n->room == 0 ? 4 : n->room * 2;
         struct ng_interface *more = realloc(n->interfaces, room * sizeof *more);
-        if (more == NULL) {
+        if (more == NULL)
             return "no memory";
-        }
         n->interfaces = more;
         n->room = room;
     }
@@ -632,9 +600,8 @@ ng_interface(struct capture *c, struct source *s, uint32_t file, const struct ng
     i->snaplen = in_u32(in, b->at + 4);
     ng_resolution(i, 6);
     i->leg = capture_leg_add(c, file, i->link, i->snaplen);
-    if (i->leg == CAPTURE_INTERFACES_MAX) {
+    if (i->leg == CAPTURE_INTERFACES_MAX)
         return "too many interfaces";
-    }
     ng_interface_options(in, b, i, &c->legs[i->leg]->info);
     ng_interface_filter(c, s, i);
     n->count++;
@@ -647,17 +614,15 @@ ng_statistics(struct capture *c, struct source *s, const struct ng_block *b)
 {
     const struct intake *in = &s->in;
     struct ng *n = &s->ng;
-    if (b->len < 12 || in_u32(in, b->at) >= n->count) {
+    if (b->len < 12 || in_u32(in, b->at) >= n->count)
         return;
-    }
     struct ng_interface *i = &n->interfaces[in_u32(in, b->at)];
     const unsigned char *at = b->at + 12;
     struct ng_option o;
     uint64_t drops = 0;
     while (ng_option_next(in, &at, b->at + b->len, &o)) {
-        if ((o.code == 5 || o.code == 7) && o.len >= 8) {
+        if ((o.code == 5 || o.code == 7) && o.len >= 8)
             drops += in_u64(in, o.at);
-        }
     }
     /* packets may have told the same drops one by one: only what is more is news */
     uint64_t told = i->drops_block > i->drops_stats ? i->drops_block : i->drops_stats;
@@ -676,13 +641,11 @@ ng_drops(struct capture *c, struct ng_interface *i, uint64_t n)
 static void
 ng_secrets(struct capture *c, const struct intake *in, const struct ng_block *b)
 {
-    if (b->len < 8 || in_u32(in, b->at) != 0x544C534B) {   /* "TLSK": NSS key log */
+    if (b->len < 8 || in_u32(in, b->at) != 0x544C534B)     /* "TLSK": NSS key log */
         return;
-    }
     size_t len = in_u32(in, b->at + 4);
-    if (len <= b->len - 8 && c->ev->keys != NULL) {
+    if (len <= b->len - 8 && c->ev->keys != NULL)
         c->ev->keys(c->user, (const char *)b->at + 8, len);
-    }
 }
 
 static void
@@ -705,33 +668,28 @@ ng_packet(struct capture *c, struct source *s, const struct ng_block *b)
 {
     const struct intake *in = &s->in;
     struct ng *n = &s->ng;
-    if (b->len < 20) {
+    if (b->len < 20)
         return "a packet block is too short";
-    }
     bool old = b->type == NG_PACKET_OLD;
     uint32_t id = old ? in_u16(in, b->at) : in_u32(in, b->at);
-    if (id >= n->count) {
+    if (id >= n->count)
         return "a packet of an interface that was not described";
-    }
     struct ng_interface *i = &n->interfaces[id];
     struct frame *f = &s->next;
     f->captured = in_u32(in, b->at + 12);
     f->length = in_u32(in, b->at + 16);
-    if (f->captured > b->len - 20) {
+    if (f->captured > b->len - 20)
         return "a packet is longer than its block";
-    }
     f->time_ns = ng_time(i, in_u32(in, b->at + 4), in_u32(in, b->at + 8));
     f->bytes = b->at + 20;
     f->link = i->link;
     f->interface = i->leg;
     f->direction = 0;
-    if (old && in_u16(in, b->at + 2) != 0xFFFF) {
+    if (old && in_u16(in, b->at + 2) != 0xFFFF)
         ng_drops(c, i, in_u16(in, b->at + 2));
-    }
     size_t padded = (f->captured + 3) & ~(size_t)3;
-    if (b->len - 20 > padded) {
+    if (b->len - 20 > padded)
         ng_packet_options(c, in, i, f, b->at + 20 + padded, b->at + b->len);
-    }
     s->ready = true;
     s->passes = !i->unfit && (!i->has_program || filter_passes(&i->program, f));
     return NULL;
@@ -743,19 +701,16 @@ static const char *
 ng_packet_simple(struct source *s, const struct ng_block *b)
 {
     struct ng *n = &s->ng;
-    if (b->len < 4) {
+    if (b->len < 4)
         return "a packet block is too short";
-    }
-    if (n->count == 0) {
+    if (n->count == 0)
         return "a packet of an interface that was not described";
-    }
     struct ng_interface *i = &n->interfaces[0];
     struct frame *f = &s->next;
     f->length = in_u32(&s->in, b->at);
     f->captured = b->len - 4 < f->length ? b->len - 4 : f->length;
-    if (i->snaplen != 0 && f->captured > i->snaplen) {
+    if (i->snaplen != 0 && f->captured > i->snaplen)
         f->captured = i->snaplen;
-    }
     f->bytes = b->at + 4;
     f->link = i->link;
     f->interface = i->leg;
@@ -796,9 +751,8 @@ ng_byte_order(struct intake *in, const unsigned char *p)
 {
     uint32_t magic;
     memcpy(&magic, p + 8, sizeof magic);
-    if (magic != 0x1A2B3C4D && magic != 0x4D3C2B1A) {
+    if (magic != 0x1A2B3C4D && magic != 0x4D3C2B1A)
         return false;
-    }
     in->swap = magic == 0x4D3C2B1A;
     return true;
 }
@@ -809,34 +763,28 @@ ng_block_next(struct capture *c, struct source *s, struct ng_block *b)
 {
     struct intake *in = &s->in;
     if (!in_need(c, in, 12)) {
-        if (c->crowded) {
+        if (c->crowded)
             return SOURCE_NOTHING;
-        }
-        if (in->end > in->start) {
+        if (in->end > in->start)
             return source_cut(c, s, "the file ends in the middle of a block");
-        }
         s->done = true;
         return SOURCE_END;
     }
     b->type = in_u32(in, in->buf + in->start);
-    if (b->type == NG_SECTION && !ng_byte_order(in, in->buf + in->start)) {
+    if (b->type == NG_SECTION && !ng_byte_order(in, in->buf + in->start))
         return source_damaged(c, s, "a section header without its magic number");
-    }
-    if (b->type != NG_SECTION && !s->ng.section) {
+    if (b->type != NG_SECTION && !s->ng.section)
         return source_damaged(c, s, "no section header");
-    }
     size_t len = in_u32(in, in->buf + in->start + 4);
-    if (len < 12 || len % 4 != 0 || len > CAPTURE_BLOCK_MAX) {
+    if (len < 12 || len % 4 != 0 || len > CAPTURE_BLOCK_MAX)
         return source_damaged(c, s, "a block with an impossible length");
-    }
     if (!in_need(c, in, len)) {
         return c->crowded ? SOURCE_NOTHING
             : source_cut(c, s, "the file ends in the middle of a block");
     }
     const unsigned char *p = in->buf + in->start;
-    if (in_u32(in, p + len - 4) != len) {
+    if (in_u32(in, p + len - 4) != len)
         return source_damaged(c, s, "a block whose two lengths differ");
-    }
     b->at = p + 8;
     b->len = len - 12;
     in->start += len;
@@ -849,18 +797,16 @@ ng_fetch(struct capture *c, struct source *s)
     struct ng_block b = { 0 };
     while (!s->ready) {
         enum source_result r = ng_block_next(c, s, &b);
-        if (r != SOURCE_FRAME) {
+        if (r != SOURCE_FRAME)
             return r;
-        }
         const char *wrong = ng_block_take(c, s, &b);
-        if (wrong != NULL) {
+        if (wrong != NULL)
             return source_damaged(c, s, wrong);
-        }
     }
     return SOURCE_FRAME;
 }
 
-/* ---- libpcap --------------------------------------------------------------------------------- */
+/* ---- libpcap ---- */
 
 static int64_t
 pcap_time(const struct pcap_pkthdr *h)
@@ -876,9 +822,8 @@ static void
 pcap_tell_drops(struct capture *c, struct source *s)
 {
     struct pcap_stat stat;
-    if (s->info.format != CAPTURE_LIVE || pcap_stats(s->pcap, &stat) != 0) {
+    if (s->info.format != CAPTURE_LIVE || pcap_stats(s->pcap, &stat) != 0)
         return;
-    }
     uint64_t drops = (uint64_t)stat.ps_drop + stat.ps_ifdrop;
     if (drops > s->live_drops) {
         capture_tell_drops(c, s->leg, drops - s->live_drops);
@@ -896,13 +841,11 @@ pcap_copy_is_good(struct source *s)
 static enum source_result
 pcap_ended(struct capture *c, struct source *s, int result)
 {
-    if (result == 0) {
+    if (result == 0)
         return SOURCE_NOTHING;
-    }
     pcap_tell_drops(c, s);
-    if (!pcap_copy_is_good(s)) {
+    if (!pcap_copy_is_good(s))
         return source_damaged(c, s, "the copy cannot be written");
-    }
     if (result == PCAP_ERROR_BREAK) {
         s->done = true;
         return SOURCE_END;
@@ -917,14 +860,12 @@ pcap_fetch(struct capture *c, struct source *s)
     struct pcap_pkthdr *h;
     const unsigned char *bytes;
     int result = pcap_next_ex(s->pcap, &h, &bytes);
-    if (result != 1) {
+    if (result != 1)
         return pcap_ended(c, s, result);
-    }
     if (s->copy != NULL) {
         pcap_dump((unsigned char *)s->copy, h, bytes);
-        if (ferror(pcap_dump_file(s->copy))) {
+        if (ferror(pcap_dump_file(s->copy)))
             return source_damaged(c, s, "the copy cannot be written");
-        }
     }
     struct frame *f = &s->next;
     f->time_ns = pcap_time(h);
@@ -939,7 +880,7 @@ pcap_fetch(struct capture *c, struct source *s)
     return SOURCE_FRAME;
 }
 
-/* ---- ordinary pcap files --------------------------------------------------------------------- */
+/* ---- ordinary pcap files ---- */
 
 enum { PLAIN_HEADER = 24, PLAIN_RECORD = 16 };
 
@@ -954,9 +895,8 @@ plain_header(struct source *s, uint32_t *link)
     struct intake *in = &s->in;
     const unsigned char *p = in->buf + in->start;
     in->swap = false;
-    if (in_u32(in, p) != PLAIN_MAGIC_MICRO && in_u32(in, p) != PLAIN_MAGIC_NANO) {
+    if (in_u32(in, p) != PLAIN_MAGIC_MICRO && in_u32(in, p) != PLAIN_MAGIC_NANO)
         in->swap = true;
-    }
     uint32_t magic = in_u32(in, p);
     uint32_t snaplen = in_u32(in, p + 16);
     *link = in_u32(in, p + 20);
@@ -973,18 +913,16 @@ plain_ended(struct capture *c, struct source *s, size_t need, const char *what)
 {
     char text[120];
     size_t have = s->in.end - s->in.start;
-    if (c->crowded) {
+    if (c->crowded)
         return SOURCE_NOTHING;
-    }
     if (have == 0 && need == PLAIN_RECORD) {
         s->done = true;
         return SOURCE_END;
     }
     size_t head = need == PLAIN_RECORD ? 0 : PLAIN_RECORD;
     size_t wanted = need - head;
-    if (wanted > s->plain.snaplen && have - head < s->plain.snaplen) {
+    if (wanted > s->plain.snaplen && have - head < s->plain.snaplen)
         wanted = s->plain.snaplen;             /* the words of libpcap, which reads so much first */
-    }
     snprintf(text, sizeof text, "truncated dump file; tried to read %zu %s bytes, only got %zu",
         wanted, what, have - head);
     return source_cut(c, s, text);
@@ -1004,9 +942,8 @@ static enum source_result
 plain_fetch(struct capture *c, struct source *s)
 {
     struct intake *in = &s->in;
-    if (!in_need(c, in, PLAIN_RECORD)) {
+    if (!in_need(c, in, PLAIN_RECORD))
         return plain_ended(c, s, PLAIN_RECORD, "header");
-    }
     size_t captured = in_u32(in, in->buf + in->start + 8);
     if (captured > CAPTURE_SNAPLEN) {
         char text[120];
@@ -1016,9 +953,8 @@ plain_fetch(struct capture *c, struct source *s)
             over ? s->plain.snaplen : (size_t)CAPTURE_SNAPLEN);
         return source_damaged(c, s, text);
     }
-    if (!in_need(c, in, PLAIN_RECORD + captured)) {
+    if (!in_need(c, in, PLAIN_RECORD + captured))
         return plain_ended(c, s, PLAIN_RECORD + captured, "captured");
-    }
     const unsigned char *p = in->buf + in->start;
     struct frame *f = &s->next;
     in->start += PLAIN_RECORD + captured;
@@ -1034,29 +970,25 @@ plain_fetch(struct capture *c, struct source *s)
     return SOURCE_FRAME;
 }
 
-/* ---- sources --------------------------------------------------------------------------------- */
+/* ---- sources ---- */
 
 /* Makes the next frame of a source ready. */
 static enum source_result
 source_fetch(struct capture *c, struct source *s)
 {
-    if (s->ready) {
+    if (s->ready)
         return SOURCE_FRAME;
-    }
-    if (s->done) {
+    if (s->done)
         return SOURCE_END;
-    }
     int64_t before = s->next.time_ns;
     enum source_result r = s->pcap != NULL ? pcap_fetch(c, s)
         : s->info.format == CAPTURE_PCAPNG ? ng_fetch(c, s) : plain_fetch(c, s);
-    if (r != SOURCE_FRAME) {
+    if (r != SOURCE_FRAME)
         return r;
-    }
     struct frame *f = &s->next;
     f->length = f->length < f->captured ? f->captured : f->length;
-    if (f->link == LINK_SLL || f->link == LINK_SLL2) {
+    if (f->link == LINK_SLL || f->link == LINK_SLL2)
         capture_cooked(c, f);
-    }
     if (s->info.frames > 0 && f->time_ns < before && !s->back_told) {
         s->back_told = true;
         capture_tell(c, REMARK_TIME_BACK, s, "a frame is older than the one before");
@@ -1067,18 +999,14 @@ source_fetch(struct capture *c, struct source *s)
 static void
 source_free(struct source *s)
 {
-    if (s == NULL) {
+    if (s == NULL)
         return;
-    }
-    if (s->has_program) {
+    if (s->has_program)
         pcap_freecode(&s->program);
-    }
-    if (s->copy != NULL) {
+    if (s->copy != NULL)
         pcap_dump_close(s->copy);
-    }
-    if (s->pcap != NULL) {
+    if (s->pcap != NULL)
         pcap_close(s->pcap);
-    }
     ng_section_forget(&s->ng);
     free(s->ng.interfaces);
     if (s->in.buf != NULL) {
@@ -1140,9 +1068,8 @@ source_open_leg(struct capture *c, struct source *s, int link, uint32_t snaplen,
 static bool
 source_is_plain(struct capture *c, struct source *s, int fd, int first, uint32_t *link)
 {
-    if (lseek(fd, 0, SEEK_CUR) != 1 || !in_open(&s->in, fd, first)) {
+    if (lseek(fd, 0, SEEK_CUR) != 1 || !in_open(&s->in, fd, first))
         return false;                 /* a pipe cannot be given to libpcap afterwards */
-    }
     if (in_need(c, &s->in, PLAIN_HEADER) && plain_header(s, link)) {
         s->in.start += PLAIN_HEADER;
         return true;
@@ -1160,9 +1087,8 @@ source_open_pcap(struct capture *c, struct source *s, int fd, int first, char *w
 {
     char text[PCAP_ERRBUF_SIZE] = "";
     uint32_t plain;
-    if (source_is_plain(c, s, fd, first, &plain)) {
+    if (source_is_plain(c, s, fd, first, &plain))
         return source_open_leg(c, s, (int)plain, (uint32_t)s->plain.snaplen, why, why_size);
-    }
     FILE *in = fdopen(fd, "rb");
     if (in == NULL) {
         close(fd);
@@ -1211,9 +1137,8 @@ bool
 capture_add_file(struct capture *c, const char *path, char *why, size_t why_size)
 {
     struct source *s = source_new(c, path, why, why_size);
-    if (s == NULL) {
+    if (s == NULL)
         return false;
-    }
     /* a copy of standard input, so that closing is the same for all */
     int fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY);
     if (fd < 0) {
@@ -1280,9 +1205,8 @@ source_live_start(const struct capture *c, struct source *s, char *why, size_t w
 static bool
 source_copy_to(const struct capture *c, struct source *s, char *why, size_t why_size)
 {
-    if (c->write == NULL) {
+    if (c->write == NULL)
         return true;
-    }
     if (c->live) {
         snprintf(why, why_size, "only one interface can be written to a file");
         return false;
@@ -1291,9 +1215,8 @@ source_copy_to(const struct capture *c, struct source *s, char *why, size_t why_
     FILE *file = fd < 0 ? NULL : fdopen(fd, "wb");
     if (file == NULL) {
         snprintf(why, why_size, "cannot create %s: %s", c->write, strerror(errno));
-        if (fd >= 0) {
+        if (fd >= 0)
             close(fd);
-        }
         return false;
     }
     s->copy = pcap_dump_fopen(s->pcap, file);
@@ -1310,9 +1233,8 @@ capture_add_interface(struct capture *c, const char *name, char *why, size_t why
 {
     char text[PCAP_ERRBUF_SIZE] = "";
     struct source *s = source_new(c, name, why, why_size);
-    if (s == NULL) {
+    if (s == NULL)
         return false;
-    }
     s->info.format = CAPTURE_LIVE;
     s->pcap = pcap_create(name, text);
     if (s->pcap == NULL) {
@@ -1337,7 +1259,7 @@ capture_add_interface(struct capture *c, const char *name, char *why, size_t why
     return true;
 }
 
-/* ---- the run --------------------------------------------------------------------------------- */
+/* ---- the run ---- */
 
 struct capture *
 capture_new(const struct capture_options *o, const struct capture_events *ev, void *user, char *why,
@@ -1345,9 +1267,8 @@ capture_new(const struct capture_options *o, const struct capture_events *ev, vo
 {
     static const struct capture_options nothing;
     o = o == NULL ? &nothing : o;
-    if (o->filter != NULL && !filter_check(o->filter, why, why_size)) {
+    if (o->filter != NULL && !filter_check(o->filter, why, why_size))
         return NULL;
-    }
     struct capture *c = calloc(1, sizeof *c);
     size_t len = o->filter == NULL ? 0 : strlen(o->filter);
     char *filter = malloc(len + 1);
@@ -1374,15 +1295,12 @@ capture_new(const struct capture_options *o, const struct capture_events *ev, vo
 void
 capture_free(struct capture *c)
 {
-    if (c == NULL) {
+    if (c == NULL)
         return;
-    }
-    for (size_t i = 0; i < c->source_count; i++) {
+    for (size_t i = 0; i < c->source_count; i++)
         source_free(c->sources[i]);
-    }
-    for (size_t i = 0; i < c->leg_count; i++) {
+    for (size_t i = 0; i < c->leg_count; i++)
         free(c->legs[i]);
-    }
     free(c->legs);
     free(c->store);
     free(c->filter);
@@ -1404,13 +1322,11 @@ capture_earliest(struct capture *c, bool *over)
     for (size_t i = 0; i < c->source_count; i++) {
         struct source *s = c->sources[i];
         enum source_result r = source_fetch(c, s);
-        if (r == SOURCE_END) {
+        if (r == SOURCE_END)
             continue;
-        }
         *over = false;
-        if (r == SOURCE_FRAME && (best == NULL || s->next.time_ns < best->next.time_ns)) {
+        if (r == SOURCE_FRAME && (best == NULL || s->next.time_ns < best->next.time_ns))
             best = s;
-        }
     }
     return best;
 }
@@ -1431,13 +1347,11 @@ capture_take(struct capture *c, struct source *s)
     s->info.frames++;
     s->info.bytes += f->captured;
     s->info.last_ns = f->time_ns;
-    if (s->info.frames == 1) {
+    if (s->info.frames == 1)
         s->info.first_ns = f->time_ns;
-    }
     f->number = ++c->number;
-    if (!s->passes) {
+    if (!s->passes)
         return;
-    }
     c->legs[f->interface]->info.frames++;
     c->batch[c->batch_count] = *f;
     if (s->pcap != NULL && capture_fits(c, f)) {      /* else it is alone and goes down at once */
@@ -1458,17 +1372,14 @@ capture_fill(struct capture *c, unsigned budget)
     for (; budget > 0 && c->batch_count < CAPTURE_BATCH; budget--) {
         bool over = false;
         struct source *s = c->stop ? NULL : capture_earliest(c, &over);
-        if (s == NULL || c->crowded) {
+        if (s == NULL || c->crowded)
             return over || c->stop;
-        }
         bool fits = s->pcap == NULL || !s->passes || capture_fits(c, &s->next);
-        if (!fits && c->batch_count > 0) {
+        if (!fits && c->batch_count > 0)
             return false;
-        }
         capture_take(c, s);
-        if (!fits) {
+        if (!fits)
             return false;             /* too big for the store: the source still holds it */
-        }
     }
     return false;
 }
@@ -1476,12 +1387,10 @@ capture_fill(struct capture *c, unsigned budget)
 static void
 capture_send(struct capture *c)
 {
-    if (c->ev->soon != NULL && c->batch_count > 1) {
+    if (c->ev->soon != NULL && c->batch_count > 1)
         c->ev->soon(c->user, c->batch, c->batch_count);
-    }
-    for (size_t i = 0; i < c->batch_count && c->ev->frame != NULL; i++) {
+    for (size_t i = 0; i < c->batch_count && c->ev->frame != NULL; i++)
         c->ev->frame(c->user, &c->batch[i]);
-    }
 }
 
 /* Waits until one of the live sources has something, for a short while at most. */
@@ -1493,9 +1402,8 @@ capture_wait(struct capture *c)
     for (size_t i = 0; i < c->source_count; i++) {
         struct source *s = c->sources[i];
         int fd = s->info.format == CAPTURE_LIVE && !s->done ? pcap_get_selectable_fd(s->pcap) : -1;
-        if (fd >= 0) {
+        if (fd >= 0)
             fds[count++] = (struct pollfd){ .fd = fd, .events = POLLIN };
-        }
     }
     poll(fds, count, CAPTURE_LIVE_WAIT_MS);
 }
@@ -1509,9 +1417,8 @@ capture_push(struct capture *c, unsigned budget)
         bool over = capture_fill(c, (unsigned)(until - c->number));
         capture_send(c);
         if (over) {
-            for (size_t i = 0; i < c->source_count; i++) {
+            for (size_t i = 0; i < c->source_count; i++)
                 pcap_tell_drops(c, c->sources[i]);
-            }
             return CAPTURE_DONE;
         }
         if (c->number == before) {
@@ -1522,7 +1429,7 @@ capture_push(struct capture *c, unsigned budget)
     return CAPTURE_MORE;
 }
 
-/* ---- what is known of the run ---------------------------------------------------------------- */
+/* ---- what is known of the run ---- */
 
 size_t
 capture_file_count(const struct capture *c)

@@ -334,12 +334,12 @@ dns_answer(struct dns *d, struct dns_fact *f, struct dns_message *m, unsigned rc
     for (i = 0; i < all && i < DNS_RECORDS_MAX && !m->bad; i++)
         dns_record(d, &f, m, i < counts[0], frame, time_ns);
     f->result = rcode == 3          ? DNS_NXDOMAIN
-                : rcode == 2        ? DNS_SERVFAIL
-                : rcode == 5        ? DNS_REFUSED
-                : rcode != 0        ? DNS_OTHER_ERROR
-                : f->ntargets > 0   ? DNS_FOUND
-                : m->bad || m->cut  ? DNS_CUT
-                                    : DNS_EMPTY;
+        : rcode == 2        ? DNS_SERVFAIL
+        : rcode == 5        ? DNS_REFUSED
+        : rcode != 0        ? DNS_OTHER_ERROR
+        : f->ntargets > 0   ? DNS_FOUND
+        : m->bad || m->cut  ? DNS_CUT
+        : DNS_EMPTY;
 }
 
 /* ---- the stage ---- */
@@ -417,7 +417,7 @@ dns_fact_leads_to(
     unsigned i;
     if (f->type != DNS_SRV)
         return port == 5269 && strcmp(f->name, f->domain) == 0
-               && dns_leads_to(d, &f->client, f->name, target);
+            && dns_leads_to(d, &f->client, f->name, target);
     for (i = 0; i < f->ntargets; i++)
         if (f->targets[i].port == port && dns_leads_to(d, &f->client, f->targets[i].host, target))
             return true;
@@ -493,7 +493,7 @@ dns_has_srv(
             const struct dns_target *t = &f->targets[k];
             if (t->port == port
                 && (host != NULL ? strcmp(t->host, host) == 0
-                                 : !dns_is_resolved(d, t->host, family)))
+                : !dns_is_resolved(d, t->host, family)))
                 return true;
         }
     }

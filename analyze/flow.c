@@ -23,7 +23,7 @@
 #include "flow.h"
 #include "pool.h"
 
-/* ---- ceilings -------------------------------------------------------------------------------- */
+/* ---- ceilings ---- */
 
 enum {
     FLOW_MAX              = 250000,            /* open: about 120 MB, what is in them not counted */
@@ -47,7 +47,7 @@ enum {
 #define FLOW_ANSWER_NS     INT64_C(1000000000)     /* a SYN is answered before it is repeated */
 #define FLOW_SYN_RETRY_NS  INT64_C(3000000000)     /* a SYN is repeated after one second */
 
-/* ---- structs --------------------------------------------------------------------------------- */
+/* ---- structs ---- */
 
 /* Bytes that wait for what is before them. */
 struct segment {
@@ -128,7 +128,7 @@ struct flow_table {
     struct trace              traces[FLOW_TRACES];
 };
 
-/* ---- words ----------------------------------------------------------------------------------- */
+/* ---- words ---- */
 
 const char *
 flow_evidence_word(enum evidence e)
@@ -145,7 +145,7 @@ flow_end_word(enum flow_end e)
     return words[e];
 }
 
-/* ---- sequence numbers ------------------------------------------------------------------------ */
+/* ---- sequence numbers ---- */
 
 /* How far b is behind a; negative when it is ahead.  RFC 9293 3.4: arithmetic modulo 2^32. */
 static int32_t
@@ -162,7 +162,7 @@ id_minus(uint16_t a, uint16_t b)
     return d <= INT16_MAX ? (int16_t)d : (int16_t)(-(int)(0xFFFF - d) - 1);
 }
 
-/* ---- hash ------------------------------------------------------------------------------------ */
+/* ---- hash ---- */
 
 static uint64_t
 hash_turn(uint64_t x, unsigned bits)
@@ -259,14 +259,13 @@ hash_content(const unsigned char *at, size_t len)
         a ^= a >> 29;
         b ^= b >> 31;
     }
-    for (; len > 0; at++, len--) {
+    for (; len > 0; at++, len--)
         a = (a ^ *at) * UINT64_C(0x100000001B3);
-    }
     a ^= hash_turn(b, 23);
     return (uint32_t)(a ^ a >> 32);
 }
 
-/* ---- table ----------------------------------------------------------------------------------- */
+/* ---- table ---- */
 
 static bool
 side_is(const struct flow_side *s, const struct address *a, uint16_t port)
@@ -281,9 +280,8 @@ static struct node *
 table_find(const struct flow_table *t, const struct packet *p, uint64_t hash, int *side)
 {
     for (struct node *n = t->buckets[hash & (t->bucket_count - 1)]; n != NULL; n = n->chain) {
-        if (n->hash != hash) {
+        if (n->hash != hash)
             continue;
-        }
         for (int i = 0; i < 2; i++) {
             if (side_is(&n->f.side[i], &p->source, p->source_port)
                 && side_is(&n->f.side[1 - i], &p->target, p->target_port)) {
@@ -301,9 +299,8 @@ table_grow(struct flow_table *t)
 {
     size_t count = t->bucket_count * 2;
     struct node **buckets = calloc(count, sizeof *buckets);
-    if (buckets == NULL) {
+    if (buckets == NULL)
         return;
-    }
     for (size_t i = 0; i < t->bucket_count; i++) {
         struct node *n = t->buckets[i];
         while (n != NULL) {
@@ -330,9 +327,8 @@ static struct node *
 node_new(struct flow_table *t)
 {
     struct node *n = pool_get(&t->nodes);
-    if (n != NULL) {
+    if (n != NULL)
         memset(n, 0, sizeof *n);
-    }
     return n;
 }
 
@@ -340,9 +336,8 @@ static void
 table_unlink(struct flow_table *t, struct node *n)
 {
     struct node **at = &t->buckets[n->hash & (t->bucket_count - 1)];
-    while (*at != n) {
+    while (*at != n)
         at = &(*at)->chain;
-    }
     *at = n->chain;
 }
 
@@ -368,15 +363,14 @@ list_join(struct flow_table *t, struct node *n, enum flow_list which, int64_t du
     l->count++;
 }
 
-/* ---- news ------------------------------------------------------------------------------------ */
+/* ---- news ---- */
 
 static void
 flow_tell(struct flow_table *t, struct node *n, enum remark r, uint64_t frame, const char *what)
 {
     n->f.remarks |= UINT32_C(1) << r;
-    if (t->ev->remark != NULL) {
+    if (t->ev->remark != NULL)
         t->ev->remark(t->user, r, frame, what);
-    }
 }
 
 /* Where content comes from: the packet or segment that is being looked at. */
@@ -389,34 +383,30 @@ static void
 path_tell_data(struct flow_table *t, struct node *n, int path, const unsigned char *at, size_t len,
     struct origin from)
 {
-    if (len == 0) {
+    if (len == 0)
         return;
-    }
     int side = path ^ n->flip;
     n->f.side[side].bytes += len;
     n->path[path].next += (uint32_t)len;
-    if (!n->mute && t->ev->data != NULL) {
+    if (!n->mute && t->ev->data != NULL)
         t->ev->data(t->user, &n->f, side, at, len, from.frame, from.time_ns);
-    }
 }
 
 static void
 path_tell_gap(struct flow_table *t, struct node *n, int path, uint32_t missing, struct origin from,
     enum remark r, const char *what)
 {
-    if (missing == 0) {
+    if (missing == 0)
         return;
-    }
     int side = path ^ n->flip;
     n->f.side[side].lost += missing;
     n->path[path].next += missing;
     flow_tell(t, n, r, from.frame, what);
-    if (!n->mute && t->ev->gap != NULL) {
+    if (!n->mute && t->ev->gap != NULL)
         t->ev->gap(t->user, &n->f, side, missing, from.frame, from.time_ns);
-    }
 }
 
-/* ---- sides ----------------------------------------------------------------------------------- */
+/* ---- sides ---- */
 
 static void
 flow_turn(struct flow *f)
@@ -431,13 +421,11 @@ flow_turn(struct flow *f)
 bool
 flow_hint_initiator(struct flow *f, int side)
 {
-    if (f->evidence <= EVIDENCE_CONTENT) {
+    if (f->evidence <= EVIDENCE_CONTENT)
         return false;
-    }
     f->evidence = EVIDENCE_CONTENT;
-    if (side == 0) {
+    if (side == 0)
         return false;
-    }
     flow_turn(f);
     return true;
 }
@@ -470,19 +458,17 @@ port_rank(uint16_t port)
 static void
 flow_evidence(struct flow_table *t, struct node *n, int side, enum evidence e)
 {
-    if (n->f.evidence <= e) {
+    if (n->f.evidence <= e)
         return;
-    }
     n->f.evidence = e;
     if (side == 1) {
         flow_turn(&n->f);
-        if (t->ev->turned != NULL) {
+        if (t->ev->turned != NULL)
             t->ev->turned(t->user, &n->f);
-        }
     }
 }
 
-/* ---- pending segments ------------------------------------------------------------------------ */
+/* ---- pending segments ---- */
 
 static size_t
 segment_size(const struct segment *s)
@@ -495,9 +481,8 @@ path_pending_drop(struct flow_table *t, struct path *q)
 {
     struct segment *s = q->pending;
     q->pending = s->next;
-    if (q->pending == NULL) {
+    if (q->pending == NULL)
         q->last = NULL;
-    }
     q->segments--;
     q->waiting -= (uint32_t)segment_size(s);
     t->counts.pending -= segment_size(s);
@@ -507,9 +492,8 @@ path_pending_drop(struct flow_table *t, struct path *q)
 static void
 path_pending_clear(struct flow_table *t, struct path *q)
 {
-    while (q->pending != NULL) {
+    while (q->pending != NULL)
         path_pending_drop(t, q);
-    }
 }
 
 /* Delivers what is pending and continues the path. */
@@ -554,28 +538,24 @@ path_pending_put(struct flow_table *t, struct path *q, struct segment **link, co
 {
     uint32_t captured = len < c->captured ? len : c->captured;
     struct segment *s = malloc(sizeof *s + captured);
-    if (s == NULL) {
+    if (s == NULL)
         return false;
-    }
     s->seq = c->seq;
     s->len = len;
     s->captured = captured;
     s->frame = c->from.frame;
     s->time_ns = c->from.time_ns;
-    if (captured > 0) {
+    if (captured > 0)
         memcpy(s->bytes, c->at, captured);
-    }
     s->next = *link;
     *link = s;
-    if (s->next == NULL) {
+    if (s->next == NULL)
         q->last = s;
-    }
     q->segments++;
     q->waiting += (uint32_t)segment_size(s);
     t->counts.pending += segment_size(s);
-    if (t->counts.pending > t->counts.pending_most) {
+    if (t->counts.pending > t->counts.pending_most)
         t->counts.pending_most = t->counts.pending;
-    }
     return true;
 }
 
@@ -585,9 +565,8 @@ piece_agrees(const struct piece *c, const struct segment *s)
 {
     uint32_t in_piece = seq_minus(s->seq, c->seq) > 0 ? s->seq - c->seq : 0;
     uint32_t in_segment = seq_minus(c->seq, s->seq) > 0 ? c->seq - s->seq : 0;
-    if (in_piece >= c->captured || in_segment >= s->captured) {
+    if (in_piece >= c->captured || in_segment >= s->captured)
         return true;
-    }
     uint32_t len = c->captured - in_piece;
     len = len < s->captured - in_segment ? len : s->captured - in_segment;
     return memcmp(c->at + in_piece, s->bytes + in_segment, len) == 0;
@@ -599,25 +578,20 @@ path_pending_add(struct flow_table *t, struct node *n, struct path *q, struct pi
 {
     struct segment **link = &q->pending;
     bool news = false;
-    if (q->last != NULL && seq_minus(c.seq, q->last->seq + q->last->len) >= 0) {
+    if (q->last != NULL && seq_minus(c.seq, q->last->seq + q->last->len) >= 0)
         link = &q->last->next;
-    }
     while (*link != NULL && c.len > 0) {
         struct segment *s = *link;
-        if (seq_minus(c.seq + c.len, s->seq) <= 0) {
+        if (seq_minus(c.seq + c.len, s->seq) <= 0)
             break;
-        }
         if (seq_minus(c.seq, s->seq + s->len) < 0) {
-            if (!piece_agrees(&c, s)) {
+            if (!piece_agrees(&c, s))
                 flow_tell(t, n, REMARK_OVERLAP, c.from.frame, "retransmitted bytes are different");
-            }
             if (seq_minus(c.seq, s->seq) < 0) {
                 uint32_t before = s->seq - c.seq;
-                if (!path_pending_put(t, q, link, &c, before)) {
+                if (!path_pending_put(t, q, link, &c, before))
                     return false;
-                }
                 news = true;
-                link = &(*link)->next;
                 piece_skip(&c, before);
             }
             uint32_t covered = s->seq + s->len - c.seq;
@@ -625,16 +599,14 @@ path_pending_add(struct flow_table *t, struct node *n, struct path *q, struct pi
         }
         link = &s->next;
     }
-    if (c.len > 0) {
+    if (c.len > 0)
         return path_pending_put(t, q, link, &c, c.len);
-    }
-    if (!news) {
+    if (!news)
         n->f.side[(int)(q - n->path) ^ n->flip].retransmitted++;
-    }
     return true;
 }
 
-/* ---- retransmissions ------------------------------------------------------------------------- */
+/* ---- retransmissions ---- */
 
 static struct trace *
 trace_at(struct flow_table *t, uint64_t path, uint32_t seq)
@@ -665,20 +637,18 @@ path_old(struct flow_table *t, struct node *n, int path, const struct piece *c,
     uint64_t id = n->f.number * 2 + (uint64_t)path;
     const struct trace *at = trace_at(t, id, c->seq);
     if (at->path == id && at->seq == c->seq && at->len == c->len && c->captured == c->len
-        && at->sum != hash_content(c->at, c->len)) {
+        && at->sum != hash_content(c->at, c->len))
         flow_tell(t, n, REMARK_OVERLAP, c->from.frame, "retransmitted bytes are different");
-    }
     int64_t since = c->from.time_ns - q->moved_ns;
     bool twice = p->ip_id == 0 ? since < FLOW_REPEAT_ID_NS
         : since < FLOW_REPEAT_NS && id_minus(p->ip_id, q->ip_id) <= 0;
-    if (twice) {
+    if (twice)
         flow_tell(t, n, REMARK_DUPLICATE, c->from.frame, "a packet is there twice");
-    } else {
+    else
         n->f.side[path ^ n->flip].retransmitted++;
-    }
 }
 
-/* ---- holes ----------------------------------------------------------------------------------- */
+/* ---- holes ---- */
 
 /* What is missing before `until` is lost; what waits behind it is delivered. */
 static void
@@ -688,9 +658,8 @@ path_give_up(struct flow_table *t, struct node *n, int path, uint32_t until, str
     struct path *q = &n->path[path];
     while (seq_minus(until, q->next) > 0) {
         uint32_t missing = until - q->next;
-        if (q->pending != NULL && seq_minus(q->pending->seq, until) < 0) {
+        if (q->pending != NULL && seq_minus(q->pending->seq, until) < 0)
             missing = q->pending->seq - q->next;
-        }
         path_tell_gap(t, n, path, missing, from, r, what);
         path_drain(t, n, path);
     }
@@ -701,9 +670,8 @@ path_give_up(struct flow_table *t, struct node *n, int path, uint32_t until, str
 static uint32_t
 path_acked(const struct path *q)
 {
-    if (q->ended && seq_minus(q->acked, q->fin) > 0) {
+    if (q->ended && seq_minus(q->acked, q->fin) > 0)
         return q->fin;                     /* the FIN takes a number of its own */
-    }
     return q->acked;
 }
 
@@ -734,21 +702,19 @@ path_finish(struct flow_table *t, struct node *n, int path, struct origin from)
 {
     static const char what[] = "bytes of a connection are not in the capture";
     struct path *q = &n->path[path];
-    if (!q->based) {
+    if (!q->based)
         return;
-    }
     while (q->pending != NULL) {
         path_give_up(t, n, path, q->pending->seq, from, REMARK_GAP, what);
         path_drain(t, n, path);
     }
-    if (q->ended && seq_minus(q->fin, q->next) > 0) {
+    if (q->ended && seq_minus(q->fin, q->next) > 0)
         path_give_up(t, n, path, q->fin, from, REMARK_GAP, what);
-    } else if (q->acknowledged && seq_minus(path_acked(q), q->next) > 0) {
+    else if (q->acknowledged && seq_minus(path_acked(q), q->next) > 0)
         path_give_up(t, n, path, path_acked(q), from, REMARK_GAP, what);
-    }
 }
 
-/* ---- content --------------------------------------------------------------------------------- */
+/* ---- content ---- */
 
 /* Content that continues the path is on its way down. */
 static void
@@ -756,9 +722,8 @@ path_continue(struct flow_table *t, struct node *n, int path, struct piece c,
     const struct packet *p)
 {
     struct path *q = &n->path[path];
-    if (c.captured == c.len && !n->mute) {
+    if (c.captured == c.len && !n->mute)
         path_trace(t, n, path, &c);
-    }
     q->moved_ns = c.from.time_ns;
     q->ip_id = p->ip_id;
     path_tell_data(t, n, path, c.at, c.captured, c.from);
@@ -785,18 +750,15 @@ path_wait(struct flow_table *t, struct node *n, int path, struct piece c)
     }
     /* room is made by giving up the first hole; what just came is placed behind it */
     uint32_t until = c.seq;
-    if (q->pending != NULL && seq_minus(q->pending->seq, c.seq) < 0) {
+    if (q->pending != NULL && seq_minus(q->pending->seq, c.seq) < 0)
         until = q->pending->seq;
-    }
     path_give_up(t, n, path, until, c.from, REMARK_CEILING_BYTES, "too many bytes out of order");
     uint32_t old = seq_minus(q->next, c.seq) > 0 ? q->next - c.seq : 0;
-    if (old >= c.len) {
+    if (old >= c.len)
         return;
-    }
     piece_skip(&c, old);
-    if (!path_pending_add(t, n, q, c)) {   /* no memory at all: a gap later on */
+    if (!path_pending_add(t, n, q, c))     /* no memory at all: a gap later on */
         return;
-    }
     path_drain(t, n, path);
 }
 
@@ -812,9 +774,8 @@ path_take(struct flow_table *t, struct node *n, int path, const struct packet *p
         q->next = c.seq;
     }
     int32_t ahead = seq_minus(c.seq, q->next);
-    if (ahead == -1 && c.len == 1) {
+    if (ahead == -1 && c.len == 1)
         return;                            /* keep-alive, RFC 9293 3.8.4: an old byte */
-    }
     if (seq_minus(c.seq + c.len, q->next) <= 0) {
         path_old(t, n, path, &c, p);
         return;
@@ -823,14 +784,13 @@ path_take(struct flow_table *t, struct node *n, int path, const struct packet *p
         n->f.side[path ^ n->flip].retransmitted++;
         piece_skip(&c, q->next - c.seq);
     }
-    if (ahead > 0 || (q->pending != NULL && seq_minus(c.seq + c.len, q->pending->seq) > 0)) {
+    if (ahead > 0 || (q->pending != NULL && seq_minus(c.seq + c.len, q->pending->seq) > 0))
         path_wait(t, n, path, c);
-    } else {
+    else
         path_continue(t, n, path, c, p);
-    }
 }
 
-/* ---- ends ------------------------------------------------------------------------------------ */
+/* ---- ends ---- */
 
 /* The last word on a connection, and its memory. */
 static void
@@ -843,12 +803,10 @@ flow_close(struct flow_table *t, struct node *n, enum flow_end end)
     f->end = end;
     bool both = f->side[0].packets > 0 && f->side[1].packets > 0;
     bool spoken = f->side[0].bytes + f->side[1].bytes > 0 || f->established || f->synack_frame != 0;
-    if (!both && spoken) {
+    if (!both && spoken)
         flow_tell(t, n, REMARK_ONE_SIDED, f->first_frame, "only one direction was captured");
-    }
-    if (t->ev->closed != NULL) {
+    if (t->ev->closed != NULL)
         t->ev->closed(t->user, f);
-    }
     path_pending_clear(t, &n->path[0]);
     path_pending_clear(t, &n->path[1]);
     table_unlink(t, n);
@@ -861,8 +819,8 @@ flow_close(struct flow_table *t, struct node *n, enum flow_end end)
 static bool
 flow_is_unanswered(const struct flow *f)
 {
-    return f->evidence == EVIDENCE_SYN && f->synack_frame == 0 && f->side[1].packets == 0 &&
-        f->side[0].bytes == 0;             /* who sends content has been answered */
+    return f->evidence == EVIDENCE_SYN && f->synack_frame == 0 && f->side[1].packets == 0
+        && f->side[0].bytes == 0;             /* who sends content has been answered */
 }
 
 /* Why a connection without FIN or RST is over, when `end` is all there is to say. */
@@ -870,18 +828,14 @@ static enum flow_end
 flow_quiet_end(const struct flow_table *t, const struct node *n, enum flow_end end)
 {
     const struct flow *f = &n->f;
-    if (n->list == LIST_LINGER) {
+    if (n->list == LIST_LINGER)
         return f->end;
-    }
-    if (!flow_is_unanswered(f)) {
+    if (!flow_is_unanswered(f))
         return end;
-    }
-    if (f->icmp != ICMP_NONE && f->icmp != ICMP_TOO_BIG) {
+    if (f->icmp != ICMP_NONE && f->icmp != ICMP_TOO_BIG)
         return FLOW_ICMP;
-    }
-    if (end == FLOW_EVICTED) {
+    if (end == FLOW_EVICTED)
         return end;
-    }
     /* the end of a capture says nothing about a SYN that was just sent */
     bool waited = f->side[0].syns > 1 || t->now_ns - f->first_ns >= FLOW_SYN_RETRY_NS;
     return end != FLOW_CAPTURE_END || waited ? FLOW_UNANSWERED : end;
@@ -938,16 +892,13 @@ flow_review_list(struct flow_table *t, enum flow_list which)
 void
 flow_tick(struct flow_table *t, int64_t now_ns)
 {
-    if (now_ns > t->now_ns) {
+    if (now_ns > t->now_ns)
         t->now_ns = now_ns;
-    }
-    if (t->now_ns < t->review_ns) {
+    if (t->now_ns < t->review_ns)
         return;
-    }
     t->review_ns = t->now_ns + FLOW_REVIEW_NS;
-    for (int i = 0; i < LIST_COUNT; i++) {
+    for (int i = 0; i < LIST_COUNT; i++)
         flow_review_list(t, (enum flow_list)i);
-    }
 }
 
 /* Those on the list of SYNs that were answered since leave it. */
@@ -969,12 +920,10 @@ flow_least_missed(const struct flow_table *t)
     struct node *closed = t->lists[LIST_LINGER].first;
     struct node *syn = t->lists[LIST_SYN].first;
     struct node *open = t->lists[LIST_OPEN].first;
-    if (closed != NULL) {
+    if (closed != NULL)
         return closed;
-    }
-    if (syn != NULL && (open == NULL || t->now_ns - syn->f.last_ns >= FLOW_ANSWER_NS)) {
+    if (syn != NULL && (open == NULL || t->now_ns - syn->f.last_ns >= FLOW_ANSWER_NS))
         return syn;
-    }
     return open;
 }
 
@@ -984,16 +933,14 @@ flow_evict(struct flow_table *t)
 {
     flow_sort_syns(t);
     struct node *n = flow_least_missed(t);
-    if (n == NULL) {
+    if (n == NULL)
         return;
-    }
-    if (n != t->lists[LIST_LINGER].first) {
+    if (n != t->lists[LIST_LINGER].first)
         flow_tell(t, n, REMARK_CEILING_FLOWS, n->last_frame, "too many open connections");
-    }
     flow_close(t, n, flow_quiet_end(t, n, FLOW_EVICTED));
 }
 
-/* ---- beginnings ------------------------------------------------------------------------------ */
+/* ---- beginnings ---- */
 
 /* Whether the sender of a first packet opened the connection, and how that is known. */
 static bool
@@ -1012,16 +959,13 @@ flow_guess(const struct packet *p, enum evidence *e)
 static struct node *
 flow_open(struct flow_table *t, const struct packet *p, uint64_t hash, int *side)
 {
-    if (t->counts.open >= t->limits.flows_max) {
+    if (t->counts.open >= t->limits.flows_max)
         flow_evict(t);
-    }
-    if (t->counts.open >= t->bucket_count / 4) {
+    if (t->counts.open >= t->bucket_count / 4)
         table_grow(t);
-    }
     struct node *n = node_new(t);
-    if (n == NULL) {
+    if (n == NULL)
         return NULL;
-    }
     struct flow *f = &n->f;
     *side = flow_guess(p, &f->evidence) ? 0 : 1;
     f->side[*side].address = p->source;
@@ -1039,17 +983,14 @@ flow_open(struct flow_table *t, const struct packet *p, uint64_t hash, int *side
     bool syn = f->evidence == EVIDENCE_SYN;
     list_join(t, n, syn ? LIST_SYN : LIST_OPEN,
         t->now_ns + (syn ? t->limits.unanswered_ns : t->limits.idle_ns) / 2);
-    if (++t->counts.open > t->counts.open_most) {
+    if (++t->counts.open > t->counts.open_most)
         t->counts.open_most = t->counts.open;
-    }
     int path = *side;                      /* whoever hears of it may turn the sides at once */
-    if (t->ev->opened != NULL) {
+    if (t->ev->opened != NULL)
         t->ev->opened(t->user, f);
-    }
     *side = path ^ n->flip;
-    if (f->midstream) {
+    if (f->midstream)
         flow_tell(t, n, REMARK_MIDSTREAM, f->first_frame, "the beginning was not captured");
-    }
     return n;
 }
 
@@ -1059,13 +1000,11 @@ flow_is_reuse(const struct node *n, int side, const struct packet *p)
 {
     const struct flow *f = &n->f;
     const struct path *q = &n->path[side ^ n->flip];
-    if ((p->flags & (TCP_SYN | TCP_RST)) != TCP_SYN) {
+    if ((p->flags & (TCP_SYN | TCP_RST)) != TCP_SYN)
         return false;
-    }
     bool other = q->based && p->seq != q->base;
-    if ((p->flags & TCP_ACK) != 0) {
+    if ((p->flags & TCP_ACK) != 0)
         return other && n->list == LIST_LINGER && f->end == FLOW_FIN;
-    }
     if (f->side[0].fin || f->side[1].fin || f->side[0].rst || f->side[1].rst) {
         /* the reset may answer the first of two SYNs that are there in the wrong order */
         return other || q->based;
@@ -1073,7 +1012,7 @@ flow_is_reuse(const struct node *n, int side, const struct packet *p)
     return other;
 }
 
-/* ---- handshake ------------------------------------------------------------------------------- */
+/* ---- handshake ---- */
 
 static void
 path_start(struct path *q, uint32_t seq)
@@ -1091,11 +1030,10 @@ flow_take_syn(struct flow_table *t, struct node *n, int side, const struct packe
     int path = side ^ n->flip;
     struct path *q = &n->path[path];
     bool answer = (p->flags & TCP_ACK) != 0;
-    if (answer) {
+    if (answer)
         flow_evidence(t, n, 1 - side, EVIDENCE_SYNACK);
-    } else {
+    else
         flow_evidence(t, n, side, EVIDENCE_SYN);
-    }
     side = path ^ n->flip;
     struct flow_side *s = &f->side[side];
     bool twice = q->based && q->base == p->seq && s->syns > 0 && p->ip_id == q->ip_id
@@ -1108,9 +1046,8 @@ flow_take_syn(struct flow_table *t, struct node *n, int side, const struct packe
     s->syns++;
     if (!q->based || s->bytes == 0) {
         path_start(q, p->seq);
-        while (q->pending != NULL && seq_minus(q->pending->seq, q->next) < 0) {
+        while (q->pending != NULL && seq_minus(q->pending->seq, q->next) < 0)
             path_pending_drop(t, q);       /* of another beginning */
-        }
         q->ip_id = p->ip_id;
         q->moved_ns = p->frame->time_ns;
     }
@@ -1118,9 +1055,8 @@ flow_take_syn(struct flow_table *t, struct node *n, int side, const struct packe
         f->synack_frame = f->synack_frame == 0 ? p->frame->number : f->synack_frame;
         f->synack_ns = f->synack_ns == 0 ? p->frame->time_ns : f->synack_ns;
         struct path *o = &n->path[1 - path];
-        if (!o->based) {                   /* the SYN was not captured: this says where it began */
+        if (!o->based)                     /* the SYN was not captured: this says where it began */
             path_start(o, p->ack - 1);
-        }
         flow_revive(t, n, 1);
     } else if (!answer && side == 0 && f->syn_frame == 0) {
         f->syn_frame = p->frame->number;
@@ -1135,13 +1071,11 @@ flow_take_ack(struct node *n, int side, const struct packet *p)
     struct path *o = &n->path[1 - (side ^ n->flip)];
     if ((p->flags & TCP_SYN) == 0 && side == 0 && f->evidence <= EVIDENCE_SYNACK) {
         f->established = true;
-        if (!o->based && f->side[1].packets == 0) {
+        if (!o->based && f->side[1].packets == 0)
             path_start(o, p->ack - 1);     /* the SYN+ACK was not captured */
-        }
     }
-    if (!o->based) {
+    if (!o->based)
         return;
-    }
     /* a window is less than 2^30 (RFC 7323 2.2): more is not an acknowledgement of this
      * connection */
     uint32_t known = o->acknowledged ? o->acked : o->next;
@@ -1162,9 +1096,8 @@ flow_take_fin(struct node *n, int side, const struct packet *p)
         s->fin_frame = p->frame->number;
         s->fin_ns = p->frame->time_ns;
     }
-    if (!q->based) {
+    if (!q->based)
         path_start(q, p->seq - 1);
-    }
     if (!q->ended) {
         q->ended = true;
         q->fin = p->seq + (uint32_t)p->length + ((p->flags & TCP_SYN) != 0 ? 1u : 0);
@@ -1180,14 +1113,13 @@ flow_take_rst(struct flow_table *t, struct node *n, int side, const struct packe
         f->side[side].rst_frame = p->frame->number;
         f->side[side].rst_ns = p->frame->time_ns;
     }
-    if (n->list == LIST_LINGER) {
+    if (n->list == LIST_LINGER)
         return;                            /* what ended it first counts */
-    }
     bool refused = side == 1 && f->syn_frame != 0 && f->synack_frame == 0 && f->side[1].bytes == 0;
     flow_linger(t, n, refused ? FLOW_REFUSED : FLOW_RST);
 }
 
-/* ---- segments -------------------------------------------------------------------------------- */
+/* ---- segments ---- */
 
 static void
 flow_count_packet(struct node *n, int side, const struct packet *p)
@@ -1195,9 +1127,8 @@ flow_count_packet(struct node *n, int side, const struct packet *p)
     struct flow_side *s = &n->f.side[side];
     int64_t now = p->frame->time_ns;
     s->packets++;
-    if (s->packets == 1) {
+    if (s->packets == 1)
         s->first_ns = now;
-    }
     s->last_ns = now > s->last_ns ? now : s->last_ns;
     n->f.last_ns = now > n->f.last_ns ? now : n->f.last_ns;
     n->last_frame = p->frame->number;
@@ -1220,32 +1151,27 @@ flow_take(struct flow_table *t, struct node *n, int side, const struct packet *p
     int path = side ^ n->flip;
     bool reset = (p->flags & TCP_RST) != 0;
     flow_count_packet(n, side, p);
-    if ((p->flags & TCP_SYN) != 0 && !reset) {
+    if ((p->flags & TCP_SYN) != 0 && !reset)
         side = flow_take_syn(t, n, side, p);
-    }
-    if ((p->flags & TCP_ACK) != 0 && !reset) {
+    if ((p->flags & TCP_ACK) != 0 && !reset)
         flow_take_ack(n, side, p);
-    }
     if (p->length > 0 && !reset) {
         uint32_t before = n->path[path].next;
         path_take(t, n, path, p);
         side = path ^ n->flip;             /* a later stage may have turned the sides */
-        if (before != n->path[path].next) {
+        if (before != n->path[path].next)
             flow_revive(t, n, side);
-        }
         f->established = f->established || (f->side[0].bytes > 0 && f->side[1].bytes > 0);
     }
-    if ((p->flags & TCP_FIN) != 0 && !reset) {
+    if ((p->flags & TCP_FIN) != 0 && !reset)
         flow_take_fin(n, side, p);
-    }
     path_settle(t, n, 0, from);
     path_settle(t, n, 1, from);
     side = path ^ n->flip;
-    if (reset) {
+    if (reset)
         flow_take_rst(t, n, side, p);
-    } else if (n->list != LIST_LINGER && flow_is_finished(f)) {
+    else if (n->list != LIST_LINGER && flow_is_finished(f))
         flow_linger(t, n, FLOW_FIN);
-    }
 }
 
 static void
@@ -1253,9 +1179,8 @@ flow_take_icmp(struct flow_table *t, const struct packet *p)
 {
     int side;
     struct node *n = table_find(t, p, hash_ends(t->limits.seed, p), &side);
-    if (n == NULL) {
+    if (n == NULL)
         return;
-    }
     struct flow *f = &n->f;
     if (f->icmp == ICMP_NONE || f->icmp == ICMP_TOO_BIG) {
         f->icmp = p->icmp;
@@ -1265,20 +1190,18 @@ flow_take_icmp(struct flow_table *t, const struct packet *p)
     }
 }
 
-/* ---- the stage ------------------------------------------------------------------------------- */
+/* ---- the stage ---- */
 
 /* A key that cannot be known before. */
 static void
 flow_seed(uint64_t seed[2])
 {
     FILE *in = fopen("/dev/urandom", "rb");
-    if (in == NULL) {
+    if (in == NULL)
         return;                            /* a chroot: unkeyed is better than not at all */
-    }
     setvbuf(in, NULL, _IONBF, 0);
-    if (fread(seed, sizeof seed[0], 2, in) != 2) {
+    if (fread(seed, sizeof seed[0], 2, in) != 2)
         seed[0] ^= 1;
-    }
     fclose(in);
 }
 
@@ -1299,18 +1222,16 @@ flow_new(const struct flow_options *o, const struct flow_events *ev, void *user)
     t->nodes.size = sizeof(struct node);
     t->now_ns = t->review_ns = INT64_MIN;
     struct flow_options *l = &t->limits;
-    if (o != NULL) {
+    if (o != NULL)
         *l = *o;
-    }
     l->flows_max = l->flows_max == 0 ? FLOW_MAX : l->flows_max;
     l->pending_max = l->pending_max == 0 ? FLOW_PENDING_ALL : l->pending_max;
     l->pending_side_max = l->pending_side_max == 0 ? FLOW_PENDING_SIDE : l->pending_side_max;
     l->idle_ns = l->idle_ns == 0 ? FLOW_IDLE_NS : l->idle_ns;
     l->unanswered_ns = l->unanswered_ns == 0 ? FLOW_UNANSWERED_NS : l->unanswered_ns;
     l->linger_ns = l->linger_ns == 0 ? FLOW_LINGER_NS : l->linger_ns;
-    if (l->seed[0] == 0 && l->seed[1] == 0) {
+    if (l->seed[0] == 0 && l->seed[1] == 0)
         flow_seed(l->seed);
-    }
     return t;
 }
 
@@ -1321,13 +1242,11 @@ flow_hash(struct flow_table *t, const struct packet *p)
     uint32_t ports = (uint32_t)p->source_port << 16 | p->target_port;
     while (t->expected_next < t->expected_count) {
         const struct expected *e = &t->expected[t->expected_next];
-        if (e->frame > p->frame->number) {
+        if (e->frame > p->frame->number)
             break;
-        }
         t->expected_next++;
-        if (e->frame == p->frame->number && e->ports == ports) {
+        if (e->frame == p->frame->number && e->ports == ports)
             return e->hash;
-        }
     }
     return hash_ends(t->limits.seed, p);
 }
@@ -1340,9 +1259,8 @@ flow_push(struct flow_table *t, const struct packet *p)
         flow_take_icmp(t, p);
         return;
     }
-    if (p->kind != PACKET_TCP) {
+    if (p->kind != PACKET_TCP)
         return;
-    }
     int side = 0;
     uint64_t hash = flow_hash(t, p);
     struct node *n = table_find(t, p, hash, &side);
@@ -1350,12 +1268,10 @@ flow_push(struct flow_table *t, const struct packet *p)
         flow_close(t, n, flow_quiet_end(t, n, FLOW_IDLE));
         n = NULL;
     }
-    if (n == NULL) {
+    if (n == NULL)
         n = flow_open(t, p, hash, &side);
-    }
-    if (n != NULL) {
+    if (n != NULL)
         flow_take(t, n, side, p);
-    }
 }
 
 /* Memory answers after a hundred times as long as the cache, but it answers many at once: three
@@ -1376,28 +1292,24 @@ flow_expect(struct flow_table *t, const struct packet *packets, size_t n)
         t->expected[i] = (struct expected){ packets[i].frame->number, hash, ports };
         buckets[i] = &t->buckets[hash & (t->bucket_count - 1)];
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         nodes[i] = *buckets[i];
-    }
     for (size_t i = 0; i < n; i++) {
         if (nodes[i] != NULL) {
             const unsigned char *line = (const unsigned char *)nodes[i];
-            for (size_t at = 0; at < offsetof(struct node, before); at += FLOW_LINE) {
+            for (size_t at = 0; at < offsetof(struct node, before); at += FLOW_LINE)
                 seen = line[at];
-            }
         }
     }
     void *users[CAPTURE_BATCH];
     size_t count = 0;
     for (size_t i = 0; i < n; i++) {
-        if (nodes[i] != NULL && nodes[i]->f.user != NULL) {
+        if (nodes[i] != NULL && nodes[i]->f.user != NULL)
             users[count++] = nodes[i]->f.user;
-        }
     }
     (void)seen;
-    if (t->ev->soon != NULL) {
+    if (t->ev->soon != NULL)
         t->ev->soon(t->user, users, count);
-    }
 }
 
 static int
@@ -1422,16 +1334,13 @@ flow_end(struct flow_table *t)
     size_t count = 0;
     struct node **all = malloc(((size_t)t->counts.open + 1) * sizeof *all);
     for (int i = 0; all != NULL && i < LIST_COUNT; i++) {
-        for (struct node *n = t->lists[i].first; n != NULL; n = n->after) {
+        for (struct node *n = t->lists[i].first; n != NULL; n = n->after)
             all[count++] = n;
-        }
     }
-    if (count > 0) {
+    if (count > 0)
         qsort(all, count, sizeof *all, node_compare);
-    }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         flow_close(t, all[i], flow_quiet_end(t, all[i], FLOW_CAPTURE_END));
-    }
     free(all);
     for (int i = 0; i < LIST_COUNT; i++) {   /* no memory for the order: any order */
         while (t->lists[i].first != NULL) {
@@ -1444,9 +1353,8 @@ flow_end(struct flow_table *t)
 void
 flow_free(struct flow_table *t)
 {
-    if (t == NULL) {
+    if (t == NULL)
         return;
-    }
     for (int i = 0; i < LIST_COUNT; i++) {
         struct node *n = t->lists[i].first;
         while (n != NULL) {

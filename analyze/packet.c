@@ -16,7 +16,7 @@
  */
 #include "packet.h"
 
-/* ---- ceilings -------------------------------------------------------------------------------- */
+/* ---- ceilings ---- */
 
 enum {
     PACKET_LAYERS_MAX      = 24,      /* headers above each other: endless labels and tunnels end */
@@ -30,7 +30,7 @@ enum {
 #define PACKET_FRAGMENT_WAIT_NS INT64_C(30000000000)   /* RFC 8200 4.5 says 60 s, Linux 30 s */
 #define PACKET_FRAGMENT_DONE_NS INT64_C(50000000)      /* repeated frames of a datagram come soon */
 
-/* ---- structs --------------------------------------------------------------------------------- */
+/* ---- structs ---- */
 
 enum datagram_state { DATAGRAM_FREE, DATAGRAM_OPEN, DATAGRAM_DONE };
 
@@ -68,7 +68,7 @@ struct walk {
     bool                  header_bad;  /* the checksum of the IPv4 header is wrong */
 };
 
-/* ---- bytes ----------------------------------------------------------------------------------- */
+/* ---- bytes ---- */
 
 static uint16_t
 get_u16(const unsigned char *p)
@@ -85,18 +85,16 @@ get_u32(const unsigned char *p)
 static void
 packet_tell(const struct walk *w, enum remark r, const char *what)
 {
-    if (w->r->ev->remark != NULL) {
+    if (w->r->ev->remark != NULL)
         w->r->ev->remark(w->r->user, r, w->p.frame->number, what);
-    }
 }
 
 /* The header of `n` bytes is there; if not, that is told. */
 static bool
 walk_has(const struct walk *w, size_t n, const char *what)
 {
-    if (w->captured >= n) {
+    if (w->captured >= n)
         return true;
-    }
     packet_tell(w, w->length >= n ? REMARK_SNAPLEN : REMARK_PACKET_BAD, what);
     return false;
 }
@@ -124,14 +122,13 @@ walk_trim(struct walk *w, size_t n)
 static bool
 walk_deeper(struct walk *w)
 {
-    if (++w->layers <= PACKET_LAYERS_MAX) {
+    if (++w->layers <= PACKET_LAYERS_MAX)
         return true;
-    }
     packet_tell(w, REMARK_PACKET_BAD, "too many headers above each other");
     return false;
 }
 
-/* ---- checksums ------------------------------------------------------------------------------- */
+/* ---- checksums ---- */
 
 /* Sum of 16-bit words in the byte order of this machine: RFC 1071 says that the order does not
  * matter for the comparison, and wider words may be added as long as the carries come back in. */
@@ -174,9 +171,8 @@ sum_bytes(const unsigned char *p, size_t n)
 static bool
 sum_right(uint64_t sum)
 {
-    while (sum > 0xFFFF) {
+    while (sum > 0xFFFF)
         sum = (sum & 0xFFFF) + (sum >> 16);
-    }
     return sum == 0xFFFF;
 }
 
@@ -195,12 +191,10 @@ static void
 packet_verify(struct walk *w)
 {
     bool wrong = w->header_bad;
-    if (w->r->checksums_wrong >= PACKET_CHECKSUMS_WRONG) {
+    if (w->r->checksums_wrong >= PACKET_CHECKSUMS_WRONG)
         return;
-    }
-    if (!wrong && w->captured == w->length) {
+    if (!wrong && w->captured == w->length)
         wrong = !sum_right(sum_pseudo_header(&w->p, w->length, 6) + sum_bytes(w->at, w->length));
-    }
     if (wrong) {
         w->p.checksum_bad = true;
         w->r->checksums_wrong++;
@@ -218,15 +212,14 @@ static void packet_pppoe(struct walk *w);
 static void packet_ip(struct walk *w);
 static void link_any(struct walk *w, int link);
 
-/* ---- TCP and UDP ----------------------------------------------------------------------------- */
+/* ---- TCP and UDP ---- */
 
 static void
 packet_send(struct walk *w, enum packet_kind kind)
 {
     w->p.kind = kind;
-    if (w->r->ev->packet != NULL) {
+    if (w->r->ev->packet != NULL)
         w->r->ev->packet(w->r->user, &w->p);
-    }
 }
 
 static void
@@ -235,17 +228,15 @@ packet_payload(struct walk *w)
     w->p.payload = w->at;
     w->p.captured = w->captured;
     w->p.length = w->length;
-    if (w->captured < w->length) {
+    if (w->captured < w->length)
         packet_tell(w, REMARK_SNAPLEN, "the end of a packet was not captured");
-    }
 }
 
 static void
 packet_tcp(struct walk *w)
 {
-    if (!walk_has(w, 20, "a TCP header is cut")) {
+    if (!walk_has(w, 20, "a TCP header is cut"))
         return;
-    }
     const unsigned char *h = w->at;
     size_t header = (size_t)(h[12] >> 4) * 4;
     if (header < 20 || header > w->length) {
@@ -275,9 +266,8 @@ enum { PORT_VXLAN = 4789 };
 static void
 packet_udp(struct walk *w)
 {
-    if (!walk_has(w, 8, "a UDP header is cut")) {
+    if (!walk_has(w, 8, "a UDP header is cut"))
         return;
-    }
     const unsigned char *h = w->at;
     size_t len = get_u16(h + 4);
     if (len != 0 && len < 8) {
@@ -286,16 +276,14 @@ packet_udp(struct walk *w)
     }
     w->p.source_port = get_u16(h);
     w->p.target_port = get_u16(h + 2);
-    if (len != 0) {                        /* 0: segmentation offload, or a jumbogram */
+    if (len != 0)                          /* 0: segmentation offload, or a jumbogram */
         walk_trim(w, len);
-    }
     walk_skip(w, 8);
     /* a mirror port in a cloud: RFC 7348, flags with the "network identifier is valid" bit */
     if (w->p.target_port == PORT_VXLAN && w->captured > 8 + 14 && w->at[0] == 0x08) {
         walk_skip(w, 8);
-        if (walk_deeper(w)) {
+        if (walk_deeper(w))
             packet_ethernet(w);
-        }
         return;
     }
     w->p.payload = w->at;
@@ -304,18 +292,16 @@ packet_udp(struct walk *w)
     packet_send(w, PACKET_UDP);
 }
 
-/* ---- ICMP ------------------------------------------------------------------------------------ */
+/* ---- ICMP ---- */
 
 /* RFC 792, RFC 1122 3.2.2.1, RFC 1812 5.2.7.1 */
 static enum icmp_error
 icmp_meaning(unsigned type, unsigned code)
 {
-    if (type == 11) {
+    if (type == 11)
         return ICMP_TTL;
-    }
-    if (type != 3) {
+    if (type != 3)
         return ICMP_NONE;
-    }
     switch (code) {
     case 0: case 6: case 11:
         return ICMP_NET;
@@ -334,15 +320,12 @@ icmp_meaning(unsigned type, unsigned code)
 static enum icmp_error
 icmp6_meaning(unsigned type, unsigned code)
 {
-    if (type == 2) {
+    if (type == 2)
         return ICMP_TOO_BIG;
-    }
-    if (type == 3) {
+    if (type == 3)
         return ICMP_TTL;
-    }
-    if (type != 1) {
+    if (type != 1)
         return ICMP_NONE;
-    }
     switch (code) {
     case 0:
         return ICMP_NET;
@@ -374,9 +357,8 @@ icmp_inner(struct walk *w)
     size_t skip;
     if (w->captured >= 28 && h[0] >> 4 == 4) {
         skip = (size_t)(h[0] & 15) * 4;
-        if (skip < 20 || h[9] != 6 || (get_u16(h + 6) & 0x1FFF) != 0) {
+        if (skip < 20 || h[9] != 6 || (get_u16(h + 6) & 0x1FFF) != 0)
             return false;
-        }
         address_set(&w->p.source, h + 12, 4);
         address_set(&w->p.target, h + 16, 4);
     } else if (w->captured >= 48 && h[0] >> 4 == 6 && h[6] == 6) {
@@ -386,9 +368,8 @@ icmp_inner(struct walk *w)
     } else {
         return false;
     }
-    if (w->captured < skip + 8) {
+    if (w->captured < skip + 8)
         return false;
-    }
     w->p.source_port = get_u16(h + skip);
     w->p.target_port = get_u16(h + skip + 2);
     w->p.seq = get_u32(h + skip + 4);
@@ -398,14 +379,12 @@ icmp_inner(struct walk *w)
 static void
 packet_icmp(struct walk *w, bool six)
 {
-    if (w->captured < 8) {
+    if (w->captured < 8)
         return;     /* not an error, or too little of it to tell */
-    }
     const unsigned char *h = w->at;
     w->p.icmp = six ? icmp6_meaning(h[0], h[1]) : icmp_meaning(h[0], h[1]);
-    if (w->p.icmp == ICMP_NONE) {
+    if (w->p.icmp == ICMP_NONE)
         return;
-    }
     if (w->p.icmp == ICMP_TOO_BIG) {
         uint32_t mtu = six ? get_u32(h + 4) : get_u16(h + 6);
         w->p.mtu = mtu > 0xFFFF ? 0xFFFF : (uint16_t)mtu;
@@ -414,12 +393,11 @@ packet_icmp(struct walk *w, bool six)
     w->p.ttl = 0;
     w->p.ip_id = 0;
     walk_skip(w, 8);
-    if (icmp_inner(w)) {
+    if (icmp_inner(w))
         packet_send(w, PACKET_ICMP_ERROR);
-    }
 }
 
-/* ---- fragments ------------------------------------------------------------------------------- */
+/* ---- fragments ---- */
 
 bool
 address_equal(const struct address *a, const struct address *b)
@@ -450,9 +428,8 @@ datagram_find(struct walk *w, uint32_t id, uint8_t protocol)
     int64_t now = w->p.frame->time_ns;
     if (r->datagrams == NULL) {
         r->datagrams = calloc(PACKET_FRAGMENTS_MAX, sizeof *r->datagrams);
-        if (r->datagrams == NULL) {
+        if (r->datagrams == NULL)
             return NULL;
-        }
     }
     struct datagram *oldest = &r->datagrams[0];
     for (size_t i = 0; i < PACKET_FRAGMENTS_MAX; i++) {
@@ -462,16 +439,14 @@ datagram_find(struct walk *w, uint32_t id, uint8_t protocol)
             && (d->source.family == 6 || d->protocol == protocol)) {
             int64_t wait = d->state == DATAGRAM_DONE ? PACKET_FRAGMENT_DONE_NS
                 : PACKET_FRAGMENT_WAIT_NS;
-            if (now - d->time_ns <= wait) {
+            if (now - d->time_ns <= wait)
                 return d->state == DATAGRAM_DONE ? NULL : d;
-            }
             oldest = d;      /* an identification that is used again */
             break;
         }
         if (oldest->state != DATAGRAM_FREE
-            && (d->state == DATAGRAM_FREE || d->time_ns < oldest->time_ns)) {
+            && (d->state == DATAGRAM_FREE || d->time_ns < oldest->time_ns))
             oldest = d;
-        }
     }
     datagram_lost(r, oldest);
     memset(oldest, 0, sizeof *oldest);
@@ -488,17 +463,14 @@ datagram_find(struct walk *w, uint32_t id, uint8_t protocol)
 static bool
 datagram_room(struct datagram *d, size_t need)
 {
-    if (need <= d->cap) {
+    if (need <= d->cap)
         return true;
-    }
     size_t cap = d->cap == 0 ? 4096 : d->cap;
-    while (cap < need) {
+    while (cap < need)
         cap *= 2;
-    }
     unsigned char *bytes = realloc(d->bytes, cap);
-    if (bytes == NULL) {
+    if (bytes == NULL)
         return false;
-    }
     d->bytes = bytes;
     d->cap = cap;
     return true;
@@ -529,25 +501,19 @@ packet_fragment(struct walk *w, uint32_t id, uint8_t *protocol, size_t offset, b
         return false;
     }
     struct datagram *d = datagram_find(w, id, *protocol);
-    if (d == NULL) {
+    if (d == NULL)
         return false;
-    }
-    if (w->captured < w->length) {
+    if (w->captured < w->length)
         d->unfit = true;
-    }
-    if (d->unfit || !datagram_room(d, end + 8) || (d->total != 0 && end > d->total)) {
+    if (d->unfit || !datagram_room(d, end + 8) || (d->total != 0 && end > d->total))
         return false;
-    }
-    if (offset == 0) {
+    if (offset == 0)
         d->protocol = *protocol;
-    }
     datagram_lay(d, offset, w->at, w->length);
-    if (!more && d->total == 0) {
+    if (!more && d->total == 0)
         d->total = end;
-    }
-    if (d->total == 0 || d->blocks_have < (d->total + 7) / 8) {
+    if (d->total == 0 || d->blocks_have < (d->total + 7) / 8)
         return false;
-    }
     d->state = DATAGRAM_DONE;
     d->time_ns = w->p.frame->time_ns;
     *protocol = d->protocol;
@@ -556,42 +522,36 @@ packet_fragment(struct walk *w, uint32_t id, uint8_t *protocol, size_t offset, b
     return true;
 }
 
-/* ---- IP -------------------------------------------------------------------------------------- */
+/* ---- IP ---- */
 
 /* RFC 2784 and 2890; what mirrors of switches put inside: IP, Ethernet, ERSPAN. */
 static void
 packet_gre(struct walk *w)
 {
-    if (!walk_has(w, 4, "a GRE header is cut")) {
+    if (!walk_has(w, 4, "a GRE header is cut"))
         return;
-    }
     unsigned flags = get_u16(w->at);
     unsigned type = get_u16(w->at + 2);
     size_t header = 4 + ((flags & 0x8000) != 0 ? 4u : 0) + ((flags & 0x2000) != 0 ? 4u : 0)
         + ((flags & 0x1000) != 0 ? 4u : 0);
-    if ((flags & 7) == 1 && (flags & 0x0080) != 0) {
+    if ((flags & 7) == 1 && (flags & 0x0080) != 0)
         header += 4;                       /* version 1 (PPTP): acknowledgement number */
-    }
-    if (type == 0x88BE && (flags & 0x1000) != 0) {
+    if (type == 0x88BE && (flags & 0x1000) != 0)
         header += 8;                       /* ERSPAN type II; type I has no sequence number */
-    } else if (type == 0x22EB) {
+    else if (type == 0x22EB)
         header += 12;                      /* ERSPAN type III */
-    }
-    if (!walk_has(w, header, "a GRE header is cut")) {
+    if (!walk_has(w, header, "a GRE header is cut"))
         return;
-    }
     if (type == 0x22EB && (w->at[header - 1] & 1) != 0) {
         header += 8;                       /* its optional platform specific part */
-        if (!walk_has(w, header, "a GRE header is cut")) {
+        if (!walk_has(w, header, "a GRE header is cut"))
             return;
-        }
     }
     walk_skip(w, header);
-    if (type == 0x88BE || type == 0x22EB || type == 0x6558) {
+    if (type == 0x88BE || type == 0x22EB || type == 0x6558)
         packet_ethernet(w);
-    } else {
+    else
         packet_type(w, type);
-    }
 }
 
 static void
@@ -611,14 +571,12 @@ packet_protocol(struct walk *w, uint8_t protocol)
         packet_icmp(w, true);
         break;
     case 4: case 41:
-        if (walk_deeper(w)) {
+        if (walk_deeper(w))
             packet_ip(w);
-        }
         break;
     case 47:
-        if (walk_deeper(w)) {
+        if (walk_deeper(w))
             packet_gre(w);
-        }
         break;
     default:
         break;      /* not what this program is about */
@@ -628,9 +586,8 @@ packet_protocol(struct walk *w, uint8_t protocol)
 static void
 packet_ipv4(struct walk *w)
 {
-    if (!walk_has(w, 20, "an IPv4 header is cut")) {
+    if (!walk_has(w, 20, "an IPv4 header is cut"))
         return;
-    }
     const unsigned char *h = w->at;
     size_t header = (size_t)(h[0] & 15) * 4;
     size_t total = get_u16(h + 2);
@@ -638,14 +595,12 @@ packet_ipv4(struct walk *w)
         packet_tell(w, REMARK_PACKET_BAD, "an IPv4 header with an impossible length");
         return;
     }
-    if (!walk_has(w, header, "the options of an IPv4 header are cut")) {
+    if (!walk_has(w, header, "the options of an IPv4 header are cut"))
         return;
-    }
-    if (total > w->length) {
+    if (total > w->length)
         packet_tell(w, REMARK_PACKET_BAD, "an IPv4 packet that is longer than its frame");
-    } else if (total != 0) {               /* 0: segmentation offload, all of the frame */
+    else if (total != 0)                 /* 0: segmentation offload, all of the frame */
         walk_trim(w, total);
-    }
     w->header_bad = !sum_right(sum_bytes(h, header));
     address_set(&w->p.source, h + 12, 4);
     address_set(&w->p.target, h + 16, 4);
@@ -656,9 +611,8 @@ packet_ipv4(struct walk *w)
     walk_skip(w, header);
     if ((fragment & 0x3FFF) != 0
         && !packet_fragment(w, w->p.ip_id, &protocol, (size_t)(fragment & 0x1FFF) * 8,
-            (fragment & 0x2000) != 0)) {
+            (fragment & 0x2000) != 0))
         return;
-    }
     packet_protocol(w, protocol);
 }
 
@@ -666,9 +620,8 @@ packet_ipv4(struct walk *w)
 static bool
 packet_extension(struct walk *w, uint8_t *next)
 {
-    if (!walk_has(w, 8, "an IPv6 extension header is cut")) {
+    if (!walk_has(w, 8, "an IPv6 extension header is cut"))
         return false;
-    }
     const unsigned char *h = w->at;
     uint8_t kind = *next;
     *next = h[0];
@@ -680,9 +633,8 @@ packet_extension(struct walk *w, uint8_t *next)
             || packet_fragment(w, id, next, offset & 0xFFF8, (offset & 1) != 0);
     }
     size_t len = kind == 51 ? ((size_t)h[1] + 2) * 4 : ((size_t)h[1] + 1) * 8;
-    if (!walk_has(w, len, "an IPv6 extension header is cut")) {
+    if (!walk_has(w, len, "an IPv6 extension header is cut"))
         return false;
-    }
     walk_skip(w, len);
     return true;
 }
@@ -697,9 +649,8 @@ packet_is_extension(uint8_t next)
 static void
 packet_ipv6(struct walk *w)
 {
-    if (!walk_has(w, 40, "an IPv6 header is cut")) {
+    if (!walk_has(w, 40, "an IPv6 header is cut"))
         return;
-    }
     const unsigned char *h = w->at;
     size_t payload = get_u16(h + 4);
     uint8_t next = h[6];
@@ -709,19 +660,17 @@ packet_ipv6(struct walk *w)
     w->p.ip_id = 0;
     w->header_bad = false;
     walk_skip(w, 40);
-    if (payload > w->length) {
+    if (payload > w->length)
         packet_tell(w, REMARK_PACKET_BAD, "an IPv6 packet that is longer than its frame");
-    } else if (payload != 0) {             /* 0: a jumbogram or segmentation offload */
+    else if (payload != 0)               /* 0: a jumbogram or segmentation offload */
         walk_trim(w, payload);
-    }
     for (unsigned i = 0; packet_is_extension(next); i++) {
         if (i == PACKET_EXTENSIONS_MAX) {
             packet_tell(w, REMARK_PACKET_BAD, "too many IPv6 extension headers");
             return;
         }
-        if (!packet_extension(w, &next)) {
+        if (!packet_extension(w, &next))
             return;
-        }
     }
     packet_protocol(w, next);
 }
@@ -730,28 +679,25 @@ packet_ipv6(struct walk *w)
 static void
 packet_ip(struct walk *w)
 {
-    if (!walk_has(w, 1, "an empty packet")) {
+    if (!walk_has(w, 1, "an empty packet"))
         return;
-    }
     unsigned version = w->at[0] >> 4;
-    if (version == 4) {
+    if (version == 4)
         packet_ipv4(w);
-    } else if (version == 6) {
+    else if (version == 6)
         packet_ipv6(w);
-    } else {
+    else
         packet_tell(w, REMARK_PACKET_BAD, "neither IPv4 nor IPv6 where IP should be");
-    }
 }
 
-/* ---- between link layer and IP --------------------------------------------------------------- */
+/* ---- between link layer and IP ---- */
 
 /* Steps over a tag of which the last two bytes are the next type. */
 static bool
 packet_tag(struct walk *w, size_t size, unsigned *type)
 {
-    if (!walk_has(w, size, "a VLAN tag is cut") || !walk_deeper(w)) {
+    if (!walk_has(w, size, "a VLAN tag is cut") || !walk_deeper(w))
         return false;
-    }
     *type = get_u16(w->at + size - 2);
     walk_skip(w, size);
     return true;
@@ -762,14 +708,12 @@ static void
 packet_llc(struct walk *w, size_t len)
 {
     walk_trim(w, len);
-    if (w->captured < 8 || w->at[0] != 0xAA || w->at[1] != 0xAA) {
+    if (w->captured < 8 || w->at[0] != 0xAA || w->at[1] != 0xAA)
         return;
-    }
     unsigned type = get_u16(w->at + 6);
     walk_skip(w, 8);
-    if (type > 1500) {
+    if (type > 1500)
         packet_type(w, type);
-    }
 }
 
 /* By Ethernet type. */
@@ -782,19 +726,16 @@ packet_type(struct walk *w, unsigned type)
             packet_ip(w);
             return;
         case 0x8100: case 0x88A8: case 0x9100: case 0x9200:     /* 802.1Q, 802.1ad, older ones */
-            if (!packet_tag(w, 4, &type)) {
+            if (!packet_tag(w, 4, &type))
                 return;
-            }
             break;
         case 0x893F:                                            /* 802.1BR */
-            if (!packet_tag(w, 8, &type)) {
+            if (!packet_tag(w, 8, &type))
                 return;
-            }
             break;
         case 0x8926:                                            /* VN-Tag */
-            if (!packet_tag(w, 6, &type)) {
+            if (!packet_tag(w, 6, &type))
                 return;
-            }
             break;
         case 0x8847: case 0x8848:
             packet_mpls(w);
@@ -806,9 +747,8 @@ packet_type(struct walk *w, unsigned type)
             packet_ethernet(w);
             return;
         default:
-            if (type <= 1500) {
+            if (type <= 1500)
                 packet_llc(w, type);
-            }
             return;
         }
     }
@@ -817,9 +757,8 @@ packet_type(struct walk *w, unsigned type)
 static void
 packet_ethernet(struct walk *w)
 {
-    if (!walk_has(w, 14, "an Ethernet header is cut") || !walk_deeper(w)) {
+    if (!walk_has(w, 14, "an Ethernet header is cut") || !walk_deeper(w))
         return;
-    }
     unsigned type = get_u16(w->at + 12);
     walk_skip(w, 14);
     packet_type(w, type);
@@ -832,9 +771,8 @@ packet_mpls(struct walk *w)
 {
     bool bottom = false;
     while (!bottom) {
-        if (!walk_has(w, 4, "an MPLS label is cut") || !walk_deeper(w)) {
+        if (!walk_has(w, 4, "an MPLS label is cut") || !walk_deeper(w))
             return;
-        }
         bottom = (w->at[2] & 1) != 0;
         walk_skip(w, 4);
     }
@@ -853,29 +791,25 @@ packet_mpls(struct walk *w)
 static void
 packet_ppp(struct walk *w)
 {
-    if (w->captured >= 2 && w->at[0] == 0xFF && w->at[1] == 0x03) {
+    if (w->captured >= 2 && w->at[0] == 0xFF && w->at[1] == 0x03)
         walk_skip(w, 2);
-    }
-    if (!walk_has(w, 2, "a PPP header is cut")) {
+    if (!walk_has(w, 2, "a PPP header is cut"))
         return;
-    }
     bool one = (w->at[0] & 1) != 0;
     unsigned protocol = one ? w->at[0] : get_u16(w->at);
     walk_skip(w, one ? 1 : 2);
-    if (protocol == 0x0021 || protocol == 0x0057) {
+    if (protocol == 0x0021 || protocol == 0x0057)
         packet_ip(w);
-    } else if (protocol == 0x0281 || protocol == 0x0283) {
+    else if (protocol == 0x0281 || protocol == 0x0283)
         packet_mpls(w);
-    }
 }
 
 /* RFC 2516 */
 static void
 packet_pppoe(struct walk *w)
 {
-    if (!walk_has(w, 6, "a PPPoE header is cut") || !walk_deeper(w)) {
+    if (!walk_has(w, 6, "a PPPoE header is cut") || !walk_deeper(w))
         return;
-    }
     unsigned code = w->at[1];
     size_t len = get_u16(w->at + 4);
     walk_skip(w, 6);
@@ -885,7 +819,7 @@ packet_pppoe(struct walk *w)
     }
 }
 
-/* ---- link layers ----------------------------------------------------------------------------- */
+/* ---- link layers ---- */
 
 /* The cooked header of Linux; its protocol field is an Ethernet type unless the device is none. */
 static void
@@ -894,11 +828,10 @@ link_sll(struct walk *w)
     if (walk_has(w, 16, "a cooked header is cut")) {
         unsigned type = get_u16(w->at + 14);
         walk_skip(w, 16);
-        if (type == 4) {
+        if (type == 4)
             packet_llc(w, w->length);
-        } else if (type > 1500) {
+        else if (type > 1500)
             packet_type(w, type);
-        }
     }
 }
 
@@ -908,11 +841,10 @@ link_sll2(struct walk *w)
     if (walk_has(w, 20, "a cooked header is cut")) {
         unsigned type = get_u16(w->at);
         walk_skip(w, 20);
-        if (type == 4) {
+        if (type == 4)
             packet_llc(w, w->length);
-        } else if (type > 1500) {
+        else if (type > 1500)
             packet_type(w, type);
-        }
     }
 }
 
@@ -927,9 +859,8 @@ link_null(struct walk *w)
         unsigned family = (unsigned)h[0] | h[3];
         walk_skip(w, 4);
         bool six = family == 10 || family == 24 || family == 28 || family == 30;
-        if (small && (family == 2 || six)) {
+        if (small && (family == 2 || six))
             packet_ip(w);
-        }
     }
 }
 
@@ -949,9 +880,8 @@ link_cisco_hdlc(struct walk *w)
     if (walk_has(w, 4, "an HDLC header is cut")) {
         unsigned type = get_u16(w->at + 2);
         walk_skip(w, 4);
-        if (type > 1500) {
+        if (type > 1500)
             packet_type(w, type);
-        }
     }
 }
 
@@ -959,11 +889,10 @@ link_cisco_hdlc(struct walk *w)
 static void
 link_ppp_serial(struct walk *w)
 {
-    if (w->captured >= 4 && (w->at[0] == 0x0F || w->at[0] == 0x8F)) {
+    if (w->captured >= 4 && (w->at[0] == 0x0F || w->at[0] == 0x8F))
         link_cisco_hdlc(w);
-    } else {
+    else
         packet_ppp(w);
-    }
 }
 
 /* A list of attributes after four bytes; the one of type 9 is the packet.  Lengths are in the
@@ -971,9 +900,8 @@ link_ppp_serial(struct walk *w)
 static void
 link_nflog(struct walk *w)
 {
-    if (!walk_has(w, 4, "an NFLOG header is cut") || w->at[1] != 0) {
+    if (!walk_has(w, 4, "an NFLOG header is cut") || w->at[1] != 0)
         return;
-    }
     walk_skip(w, 4);
     while (w->captured >= 4) {
         uint16_t len;
@@ -984,9 +912,8 @@ link_nflog(struct walk *w)
             len = (uint16_t)(len >> 8 | len << 8);
             type = (uint16_t)(type >> 8 | type << 8);
         }
-        if (len < 4) {
+        if (len < 4)
             break;
-        }
         if ((type & 0x7FFF) == 9) {
             walk_trim(w, len);
             walk_skip(w, 4);
@@ -994,9 +921,8 @@ link_nflog(struct walk *w)
             return;
         }
         size_t padded = ((size_t)len + 3) & ~(size_t)3;
-        if (padded > w->captured) {
+        if (padded > w->captured)
             break;
-        }
         walk_skip(w, padded);
     }
     packet_tell(w, w->captured < w->length ? REMARK_SNAPLEN : REMARK_PACKET_BAD,
@@ -1007,9 +933,8 @@ link_nflog(struct walk *w)
 static void
 link_pktap(struct walk *w)
 {
-    if (!walk_has(w, 12, "a PKTAP header is cut") || !walk_deeper(w)) {
+    if (!walk_has(w, 12, "a PKTAP header is cut") || !walk_deeper(w))
         return;
-    }
     size_t header = (size_t)w->at[0] | (size_t)w->at[1] << 8;
     int link = w->at[8] | w->at[9] << 8;
     if (header < 12 || (w->at[2] | w->at[3] | w->at[10] | w->at[11]) != 0) {
@@ -1026,9 +951,8 @@ link_pktap(struct walk *w)
 static void
 link_wlan(struct walk *w)
 {
-    if (w->captured < 24 || (w->at[0] & 0x4C) != 0x08 || (w->at[1] & 0x40) != 0) {
+    if (w->captured < 24 || (w->at[0] & 0x4C) != 0x08 || (w->at[1] & 0x40) != 0)
         return;
-    }
     size_t header = 24;
     header += (w->at[1] & 3) == 3 ? 6 : 0;            /* four addresses */
     header += (w->at[0] & 0x80) != 0 ? 2 : 0;         /* quality of service */
@@ -1091,7 +1015,7 @@ link_any(struct walk *w, int link)
     packet_tell(w, REMARK_LINK_UNKNOWN, what);
 }
 
-/* ---- the stage ------------------------------------------------------------------------------- */
+/* ---- the stage ---- */
 
 struct packet_reader *
 packet_new(const struct packet_events *ev, void *user)
@@ -1151,9 +1075,8 @@ peek_one(const struct frame *f, struct packet *out)
 {
     size_t at;
     size_t ports;
-    if (!peek_link(f, &at)) {
+    if (!peek_link(f, &at))
         return false;
-    }
     const unsigned char *p = f->bytes + at;
     if (f->captured >= at + 24 && p[0] >> 4 == 4 && p[9] == 6 && (get_u16(p + 6) & 0x3FFF) == 0) {
         address_set(&out->source, p + 12, 4);
@@ -1166,9 +1089,8 @@ peek_one(const struct frame *f, struct packet *out)
     } else {
         return false;
     }
-    if (f->captured < ports + 4) {
+    if (f->captured < ports + 4)
         return false;
-    }
     out->source_port = get_u16(f->bytes + ports);
     out->target_port = get_u16(f->bytes + ports + 2);
     return true;
@@ -1189,28 +1111,25 @@ void
 packet_end(struct packet_reader *r)
 {
     if (r->datagrams != NULL) {
-        for (size_t i = 0; i < PACKET_FRAGMENTS_MAX; i++) {
+        for (size_t i = 0; i < PACKET_FRAGMENTS_MAX; i++)
             datagram_lost(r, &r->datagrams[i]);
-        }
     }
 }
 
 void
 packet_free(struct packet_reader *r)
 {
-    if (r == NULL) {
+    if (r == NULL)
         return;
-    }
     if (r->datagrams != NULL) {
-        for (size_t i = 0; i < PACKET_FRAGMENTS_MAX; i++) {
+        for (size_t i = 0; i < PACKET_FRAGMENTS_MAX; i++)
             free(r->datagrams[i].bytes);
-        }
     }
     free(r->datagrams);
     free(r);
 }
 
-/* ---- addresses as text ----------------------------------------------------------------------- */
+/* ---- addresses as text ---- */
 
 /* Start and length of the longest run of zero groups, of at least two (RFC 5952 4.2). */
 static size_t
@@ -1220,9 +1139,8 @@ address_zeros(const unsigned char *p, size_t *len)
     *len = 1;
     for (size_t i = 0; i < 8; i++) {
         size_t run = 0;
-        while (i + run < 8 && get_u16(p + 2 * (i + run)) == 0) {
+        while (i + run < 8 && get_u16(p + 2 * (i + run)) == 0)
             run++;
-        }
         if (run > *len) {
             best = i;
             *len = run;
@@ -1253,12 +1171,11 @@ address_text6(const unsigned char *p, char *out, size_t size)
 const char *
 address_text(const struct address *a, char *out, size_t size)
 {
-    if (a->family == 4) {
+    if (a->family == 4)
         snprintf(out, size, "%u.%u.%u.%u", a->bytes[0], a->bytes[1], a->bytes[2], a->bytes[3]);
-    } else if (a->family == 6) {
+    else if (a->family == 6)
         address_text6(a->bytes, out, size);
-    } else {
+    else
         snprintf(out, size, "%s", "");
-    }
     return out;
 }

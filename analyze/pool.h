@@ -52,9 +52,8 @@ pool_grow(struct pool *p)
 {
     size_t step = (p->size + POOL_LINE - 1) / POOL_LINE * POOL_LINE;
     void *slab = NULL;
-    if (posix_memalign(&slab, POOL_SLAB, POOL_SLAB) != 0) {
+    if (posix_memalign(&slab, POOL_SLAB, POOL_SLAB) != 0)
         return;
-    }
 #ifdef MADV_HUGEPAGE
     madvise(slab, POOL_SLAB, MADV_HUGEPAGE);   /* a wish: nothing depends on it */
 #endif
@@ -71,16 +70,13 @@ pool_grow(struct pool *p)
 static inline void *
 pool_get(struct pool *p)
 {
-    if (POOL_SLAB == 0) {
+    if (POOL_SLAB == 0)
         return malloc(p->size);
-    }
-    if (p->unused == NULL) {
+    if (p->unused == NULL)
         pool_grow(p);
-    }
     struct pool_link *piece = p->unused;
-    if (piece != NULL) {
+    if (piece != NULL)
         p->unused = piece->next;
-    }
     return piece;
 }
 

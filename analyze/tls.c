@@ -44,7 +44,7 @@
 #include <mbedtls/md.h>
 #include <mbedtls/x509_crt.h>
 
-/* ---- ceilings -------------------------------------------------------------------------------- */
+/* ---- ceilings ---- */
 
 enum {
     RECORD_HEAD = 5,
@@ -71,7 +71,7 @@ enum {
 
 static const int64_t HOLD_NS = 2000000000;   /* and how long, in packet time */
 
-/* ---- bytes that are read, bytes that are kept ------------------------------------------------ */
+/* ---- bytes that are read, bytes that are kept ---- */
 
 /* What is left to read; borrowed. */
 struct reader {
@@ -214,7 +214,7 @@ line_keep(const struct line *l)
     return copy;
 }
 
-/* ---- words ----------------------------------------------------------------------------------- */
+/* ---- words ---- */
 
 enum { TLS10 = 0x0301, TLS12 = 0x0303, TLS13 = 0x0304 };
 
@@ -348,7 +348,7 @@ suite_find(unsigned number)
     return NULL;
 }
 
-/* ---- keys: secrets of a key log -------------------------------------------------------------- */
+/* ---- keys: secrets of a key log ---- */
 
 #define SECRETS(X) \
     X(SECRET_MASTER,           "CLIENT_RANDOM") \
@@ -455,7 +455,7 @@ static void
 keys_grow(struct tls_keys *k)
 {
     struct secrets **old = k->slot;
-    size_t           slots = k->slots;
+    size_t slots = k->slots;
     k->slots *= 2;
     k->slot = memory_get(k->slots * sizeof k->slot[0]);
     for (size_t i = 0; i < slots; i++) {
@@ -534,14 +534,14 @@ keys_label(const char *at, size_t len)
 static void
 keys_line(struct tls_keys *k, const char *line)
 {
-    size_t      label = strcspn(line, " ");
+    size_t label = strcspn(line, " ");
     const char *random = line + label + strspn(line + label, " ");
-    size_t      random_len = strcspn(random, " ");
+    size_t random_len = strcspn(random, " ");
     const char *secret = random + random_len + strspn(random + random_len, " ");
-    int         kind = keys_label(line, label);
+    int kind = keys_label(line, label);
     unsigned char name[RANDOM_LEN];
     unsigned char value[SECRET_MAX];
-    size_t        len = hex_read(secret, strcspn(secret, " \t\r"), value, sizeof value);
+    size_t len = hex_read(secret, strcspn(secret, " \t\r"), value, sizeof value);
     if (kind < 0 || len == 0 || hex_read(random, random_len, name, sizeof name) != RANDOM_LEN)
         return;
     struct secrets *s = keys_make(k, name);
@@ -577,7 +577,7 @@ tls_keys_add(struct tls_keys *k, const char *text, size_t len)
     }
 }
 
-/* ---- opener: one direction of a connection and the key that opens its records ---------------- */
+/* ---- opener: one direction of a connection and the key that opens its records ---- */
 
 struct opener {
     mbedtls_cipher_context_t cipher;
@@ -601,7 +601,7 @@ hkdf_expand_label(
 {
     unsigned char info[64];
     unsigned char block[64];
-    size_t        label_len = strlen(label);
+    size_t label_len = strlen(label);
     info[0] = 0;
     info[1] = (unsigned char)len;
     info[2] = (unsigned char)(6 + label_len);
@@ -609,8 +609,8 @@ hkdf_expand_label(
     memcpy(info + 9, label, label_len);
     info[9 + label_len] = 0;
     info[10 + label_len] = 1;
-    if (len > hash_len ||
-        mbedtls_md_hmac(hash_info(hash_len), secret, hash_len, info, 11 + label_len, block) != 0)
+    if (len > hash_len
+        || mbedtls_md_hmac(hash_info(hash_len), secret, hash_len, info, 11 + label_len, block) != 0)
         return false;
     memcpy(out, block, len);
     return true;
@@ -624,7 +624,7 @@ prf_key_block(size_t hash_len, const unsigned char *master, const unsigned char 
     unsigned char a[64 + 13 + 2 * RANDOM_LEN];   /* A(i), then the seed */
     unsigned char block[64];
     unsigned char *seed = a + hash_len;
-    const size_t  seed_len = 13 + 2 * RANDOM_LEN;
+    const size_t seed_len = 13 + 2 * RANDOM_LEN;
     memcpy(seed, "key expansion", 13);
     memcpy(seed + 13, server_random, RANDOM_LEN);
     memcpy(seed + 13 + RANDOM_LEN, client_random, RANDOM_LEN);
@@ -693,8 +693,8 @@ opener_new(const struct suite *suite, bool v13, const unsigned char *key)
     o->v13 = v13;
     mbedtls_cipher_init(&o->cipher);
     const mbedtls_cipher_info_t *info = mbedtls_cipher_info_from_type(seal_cipher(suite->seal));
-    if (info != NULL && mbedtls_cipher_setup(&o->cipher, info) == 0 &&
-        mbedtls_cipher_setkey(
+    if (info != NULL && mbedtls_cipher_setup(&o->cipher, info) == 0
+        && mbedtls_cipher_setkey(
             &o->cipher, key, (int)(8 * seal_key_len(suite->seal)), MBEDTLS_DECRYPT) == 0)
         return o;
     opener_free(o);
@@ -707,8 +707,8 @@ opener_of_secret(const struct suite *suite, const unsigned char *secret)
 {
     unsigned char key[32];
     unsigned char iv[12];
-    if (!hkdf_expand_label(suite->hash, secret, "key", key, seal_key_len(suite->seal)) ||
-        !hkdf_expand_label(suite->hash, secret, "iv", iv, sizeof iv))
+    if (!hkdf_expand_label(suite->hash, secret, "key", key, seal_key_len(suite->seal))
+        || !hkdf_expand_label(suite->hash, secret, "iv", iv, sizeof iv))
         return NULL;
     struct opener *o = opener_new(suite, true, key);
     if (o == NULL)
@@ -724,8 +724,8 @@ opener_of_master(const struct suite *suite, const unsigned char *master,
     const unsigned char *server_random, const unsigned char *client_random, bool of_client)
 {
     unsigned char block[2 * 32 + 2 * 12 + 64];
-    const size_t  key_len = seal_key_len(suite->seal);
-    const size_t  iv_len = 12 - seal_explicit_len(suite->seal);
+    const size_t key_len = seal_key_len(suite->seal);
+    const size_t iv_len = 12 - seal_explicit_len(suite->seal);
     if (!prf_key_block(
             suite->hash, master, server_random, client_random, block, 2 * key_len + 2 * iv_len))
         return NULL;
@@ -741,10 +741,10 @@ opener_try(struct opener *o, uint64_t seq, const unsigned char *head, const unsi
     size_t len, unsigned char *out, size_t *out_len)
 {
     const unsigned seal = o->suite->seal;
-    const size_t   tag = seal_tag_len(seal);
-    const size_t   carried = o->v13 ? 0 : seal_explicit_len(seal);
-    unsigned char  extra[13];
-    unsigned char  nonce[12];
+    const size_t tag = seal_tag_len(seal);
+    const size_t carried = o->v13 ? 0 : seal_explicit_len(seal);
+    unsigned char extra[13];
+    unsigned char nonce[12];
     if (len < carried + tag || len > RECORD_MAX)
         return false;
     const size_t plain = len - carried - tag;
@@ -757,11 +757,11 @@ opener_try(struct opener *o, uint64_t seq, const unsigned char *head, const unsi
     extra[11] = (unsigned char)(plain >> 8);
     extra[12] = (unsigned char)plain;
     return mbedtls_cipher_auth_decrypt_ext(&o->cipher, nonce, sizeof nonce, o->v13 ? head : extra,
-               o->v13 ? RECORD_HEAD : sizeof extra, body + carried, len - carried, out,
-               RECORD_MAX + 16, out_len, tag) == 0;
+        o->v13 ? RECORD_HEAD : sizeof extra, body + carried, len - carried, out,
+        RECORD_MAX + 16, out_len, tag) == 0;
 }
 
-/* ---- cert: what a certificate says ----------------------------------------------------------- */
+/* ---- cert: what a certificate says ---- */
 
 enum {
     DER_INTEGER = 0x02,
@@ -794,7 +794,7 @@ static bool
 der_get(struct reader *in, uint32_t tag, struct reader *content)
 {
     struct reader rest = *in;
-    uint32_t      found;
+    uint32_t found;
     if (!der_any(&rest, &found, content) || found != tag)
         return false;
     *in = rest;
@@ -830,8 +830,8 @@ static bool
 der_time(struct reader *in, int64_t *out)
 {
     struct reader text;
-    uint32_t      tag;
-    int           n[7] = { 0 };
+    uint32_t tag;
+    int n[7] = { 0 };
     if (!der_any(in, &tag, &text) || (tag != DER_UTC_TIME && tag != DER_TIME))
         return false;
     const size_t year_digits = tag == DER_TIME ? 4 : 2;
@@ -875,15 +875,15 @@ name_attribute(const struct reader *oid)
 static bool
 name_text(struct reader name, char *out, size_t cap)
 {
-    struct line   l = line_on(out, cap);
+    struct line l = line_on(out, cap);
     struct reader set, pair, oid, value;
-    uint32_t      tag;
+    uint32_t tag;
     while (name.left > 0) {
         if (!der_get(&name, DER_SET, &set))
             return false;
         while (set.left > 0) {
-            if (!der_get(&set, DER_SEQUENCE, &pair) || !der_get(&pair, DER_OID, &oid) ||
-                !der_any(&pair, &tag, &value))
+            if (!der_get(&set, DER_SEQUENCE, &pair) || !der_get(&pair, DER_OID, &oid)
+                || !der_any(&pair, &tag, &value))
                 return false;
             if (l.len > 0)
                 line_add_text(&l, ", ");
@@ -904,15 +904,15 @@ san_next(struct reader *in, enum san_kind *kind, struct reader *value)
     static const unsigned char on_xmpp[] = { 0x2b, 6, 1, 5, 5, 7, 8, 5 };
     static const unsigned char on_srv[] = { 0x2b, 6, 1, 5, 5, 7, 8, 7 };
     struct reader content, oid, explicit;
-    uint32_t      tag;
+    uint32_t tag;
     *kind = SAN_OTHER;
     if (!der_any(in, &tag, &content))
         return false;
     *value = content;
     if (tag == DER_SAN_DNS)
         *kind = SAN_DNS;
-    if (tag != DER_SAN_OTHER || !der_get(&content, DER_OID, &oid) ||
-        !der_get(&content, DER_CONTEXT_0, &explicit) || !der_any(&explicit, &tag, value))
+    if (tag != DER_SAN_OTHER || !der_get(&content, DER_OID, &oid)
+        || !der_get(&content, DER_CONTEXT_0, &explicit) || !der_any(&explicit, &tag, value))
         return true;
     if (reader_is(&oid, on_xmpp, sizeof on_xmpp))
         *kind = SAN_XMPP;
@@ -924,7 +924,7 @@ san_next(struct reader *in, enum san_kind *kind, struct reader *value)
 static void
 san_text(struct reader names, char *out, size_t cap)
 {
-    struct line   l = line_on(out, cap);
+    struct line l = line_on(out, cap);
     struct reader value;
     enum san_kind kind;
     while (names.left > 0 && san_next(&names, &kind, &value)) {
@@ -978,7 +978,7 @@ static bool
 cert_extensions(struct cert_parts *p, struct reader in)
 {
     struct reader list, extension, oid, value;
-    uint32_t      tag;
+    uint32_t tag;
     if (!der_get(&in, DER_SEQUENCE, &list))
         return false;
     while (list.left > 0) {
@@ -998,15 +998,15 @@ static bool
 cert_take_apart(struct cert_parts *p, struct reader der)
 {
     struct reader whole, tbs, skip, validity;
-    uint32_t      tag;
+    uint32_t tag;
     memset(p, 0, sizeof *p);
     if (!der_get(&der, DER_SEQUENCE, &whole) || !der_get(&whole, DER_SEQUENCE, &tbs))
         return false;
     (void)der_get(&tbs, DER_CONTEXT_0, &skip);   /* version; absent in version 1 */
-    if (!der_get(&tbs, DER_INTEGER, &skip) || !der_get(&tbs, DER_SEQUENCE, &skip) ||
-        !der_whole(&tbs, DER_SEQUENCE, &p->issuer) || !der_get(&tbs, DER_SEQUENCE, &validity) ||
-        !der_time(&validity, &p->not_before) || !der_time(&validity, &p->not_after) ||
-        !der_whole(&tbs, DER_SEQUENCE, &p->subject) || !der_get(&tbs, DER_SEQUENCE, &skip))
+    if (!der_get(&tbs, DER_INTEGER, &skip) || !der_get(&tbs, DER_SEQUENCE, &skip)
+        || !der_whole(&tbs, DER_SEQUENCE, &p->issuer) || !der_get(&tbs, DER_SEQUENCE, &validity)
+        || !der_time(&validity, &p->not_before) || !der_time(&validity, &p->not_after)
+        || !der_whole(&tbs, DER_SEQUENCE, &p->subject) || !der_get(&tbs, DER_SEQUENCE, &skip))
         return false;
     while (tbs.left > 0) {
         if (!der_any(&tbs, &tag, &skip) || (tag == DER_CONTEXT_3 && !cert_extensions(p, skip)))
@@ -1023,7 +1023,7 @@ cert_usage(struct cert *c, struct reader eku)
     static const unsigned char server[] = { 0x2b, 6, 1, 5, 5, 7, 3, 1 };
     static const unsigned char client[] = { 0x2b, 6, 1, 5, 5, 7, 3, 2 };
     struct reader oid;
-    bool          all = eku.at == NULL;
+    bool all = eku.at == NULL;
     c->eku_server = all;
     c->eku_client = all;
     while (eku.left > 0 && der_get(&eku, DER_OID, &oid)) {
@@ -1037,7 +1037,7 @@ static void
 cert_read(struct cert *c)
 {
     struct cert_parts p;
-    struct reader     dn, body;
+    struct reader dn, body;
     if (!cert_take_apart(&p, (struct reader){ c->der, c->der_len }))
         return;
     c->readable = true;
@@ -1051,9 +1051,9 @@ cert_read(struct cert *c)
         c->readable = name_text(body, c->issuer, sizeof c->issuer) && c->readable;
     san_text(p.san, c->names, sizeof c->names);
     cert_usage(c, p.eku);
-    c->self_signed = reader_is(&p.subject, p.issuer.at, p.issuer.left) &&
-        (p.authority_key.at == NULL || p.subject_key.at == NULL ||
-            reader_is(&p.subject_key, p.authority_key.at, p.authority_key.left));
+    c->self_signed = reader_is(&p.subject, p.issuer.at, p.issuer.left)
+        && (p.authority_key.at == NULL || p.subject_key.at == NULL
+            || reader_is(&p.subject_key, p.authority_key.at, p.authority_key.left));
 }
 
 const struct cert *
@@ -1100,8 +1100,8 @@ name_matches(struct reader name, const char *domain, size_t len)
     if (name.left < 3 || name.at[0] != '*' || name.at[1] != '.')
         return name_is(name.at, name.left, domain, len);
     size_t label = strcspn(domain, ".");
-    return label > 0 && label < len &&
-           name_is(name.at + 1, name.left - 1, domain + label, len - label);
+    return label > 0 && label < len
+        && name_is(name.at + 1, name.left - 1, domain + label, len - label);
 }
 
 bool
@@ -1109,9 +1109,9 @@ cert_names_domain(const struct cert *c, const char *domain)
 {
     static const char srv[] = "_xmpp-server.";
     struct cert_parts p;
-    struct reader     value;
-    enum san_kind     kind;
-    size_t            len = strlen(domain);
+    struct reader value;
+    enum san_kind kind;
+    size_t len = strlen(domain);
     if (len > 1 && domain[len - 1] == '.')
         len--;
     if (c == NULL || len == 0 || !cert_take_apart(&p, (struct reader){ c->der, c->der_len }))
@@ -1121,9 +1121,9 @@ cert_names_domain(const struct cert *c, const char *domain)
             return true;
         if (kind == SAN_XMPP && name_is(value.at, value.left, domain, len))
             return true;
-        if (kind == SAN_SRV && value.left > sizeof srv - 1 &&
-            name_is(value.at, sizeof srv - 1, srv, sizeof srv - 1) &&
-            name_is(value.at + sizeof srv - 1, value.left - (sizeof srv - 1), domain, len))
+        if (kind == SAN_SRV && value.left > sizeof srv - 1
+            && name_is(value.at, sizeof srv - 1, srv, sizeof srv - 1)
+            && name_is(value.at + sizeof srv - 1, value.left - (sizeof srv - 1), domain, len))
             return true;
     }
     return false;
@@ -1148,7 +1148,7 @@ cert_early_at(const struct cert *c, int64_t time_ns)
     return c->readable && seconds_of(time_ns) < c->not_before;
 }
 
-/* ---- certs: each certificate once ------------------------------------------------------------ */
+/* ---- certs: each certificate once ---- */
 
 /* A cache: the set is chosen by a hash of the chain, and inside a set what nobody holds makes room.
  * Few partners send their few certificates again and again: a handshake must not cost a SHA-256. */
@@ -1201,7 +1201,7 @@ static const struct cert **
 certs_set(struct tls_certs *certs)
 {
     const struct pile *chain = &certs->chain;
-    uint64_t           h = chain->len;
+    uint64_t h = chain->len;
     for (size_t i = 0; i + sizeof h <= chain->len; i += sizeof h) {
         uint64_t x;
         memcpy(&x, chain->at + i, sizeof x);
@@ -1216,8 +1216,8 @@ static struct cert *
 cert_new(const struct pile *chain, unsigned count)
 {
     unsigned char hash[32];
-    struct pile   copy = { NULL, 0, 0 };
-    struct cert  *c = memory_get(sizeof *c);
+    struct pile copy = { NULL, 0, 0 };
+    struct cert *c = memory_get(sizeof *c);
     pile_put(&copy, chain->at, chain->len);
     c->holders = 1;
     c->chain = copy.at;
@@ -1238,15 +1238,15 @@ static const struct cert *
 certs_take(struct tls_certs *certs, struct reader list, bool extended)
 {
     struct pile *chain = &certs->chain;
-    unsigned     count;
+    unsigned count;
     chain->len = 0;
     if (!chain_collect(list, extended, chain, &count))
         return NULL;
     const struct cert **set = certs_set(certs);
     const struct cert **room = NULL;
     for (size_t i = 0; i < CERT_WAYS; i++) {
-        if (set[i] != NULL && set[i]->chain_len == chain->len &&
-            memcmp(set[i]->chain, chain->at, chain->len) == 0)
+        if (set[i] != NULL && set[i]->chain_len == chain->len
+            && memcmp(set[i]->chain, chain->at, chain->len) == 0)
             return cert_keep(set[i]);
         if (room == NULL && (set[i] == NULL || set[i]->holders == 1))
             room = &set[i];
@@ -1259,7 +1259,7 @@ certs_take(struct tls_certs *certs, struct reader list, bool extended)
     return fresh;
 }
 
-/* ---- trust: a chain against authorities ------------------------------------------------------ */
+/* ---- trust: a chain against authorities ---- */
 
 struct cert_anchors {
     mbedtls_x509_crt list;
@@ -1302,10 +1302,10 @@ static int
 trust_each(void *user, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
 {
     struct trust_check *check = user;
-    *flags &= ~(uint32_t)(MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE |
-        MBEDTLS_X509_BADCRL_EXPIRED | MBEDTLS_X509_BADCRL_FUTURE);
-    if (depth > 0 && (check->seconds > x509_seconds(&crt->valid_to) ||
-        check->seconds < x509_seconds(&crt->valid_from)))
+    *flags &= ~(uint32_t)(MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE
+        | MBEDTLS_X509_BADCRL_EXPIRED | MBEDTLS_X509_BADCRL_FUTURE);
+    if (depth > 0 && (check->seconds > x509_seconds(&crt->valid_to)
+        || check->seconds < x509_seconds(&crt->valid_from)))
         check->time_bad = true;
     return 0;
 }
@@ -1314,10 +1314,10 @@ enum cert_trust
 cert_trust(const struct cert *c, struct cert_anchors *a, int64_t time_ns)
 {
     struct trust_check check = { seconds_of(time_ns), false };
-    struct reader      in = { c->chain, c->chain_len };
-    struct reader      der;
-    mbedtls_x509_crt   chain;
-    uint32_t           flags = 0;
+    struct reader in = { c->chain, c->chain_len };
+    struct reader der;
+    mbedtls_x509_crt chain;
+    uint32_t flags = 0;
     if (a == NULL)
         return CERT_TRUST_UNKNOWN;
     mbedtls_x509_crt_init(&chain);
@@ -1336,7 +1336,7 @@ cert_trust(const struct cert *c, struct cert_anchors *a, int64_t time_ns)
     return check.time_bad ? CERT_TRUST_CHAIN_TIME : CERT_TRUST_YES;
 }
 
-/* ---- session: one TLS connection ------------------------------------------------------------- */
+/* ---- session: one TLS connection ---- */
 
 /* What only a side needs whose bytes are looked into. */
 struct work {
@@ -1522,7 +1522,7 @@ session_establish(struct tls_session *s)
         s->events->established(s->user, &s->view);
 }
 
-/* ---- proof: did the client show a certificate? ----------------------------------------------- */
+/* ---- proof: did the client show a certificate? ---- */
 
 static void
 proof_set(struct tls_session *s, enum tls_client_proof proof, const char *how)
@@ -1576,7 +1576,7 @@ proof_from_flight(struct tls_session *s)
     case FLIGHT_CERT:
     case FLIGHT_CANNOT:
         proof_set(s, PROOF_UNKNOWN, s->view.early_data ? "0-RTT data hides the client's last flight"
-                                                       : "the record lengths fit no known flight");
+            : "the record lengths fit no known flight");
         break;
     }
 }
@@ -1666,7 +1666,7 @@ lane_finished(struct tls_session *s, int side)
 static bool
 flight_record(struct tls_session *s, size_t len)
 {
-    struct setup       *u = session_setup(s);
+    struct setup *u = session_setup(s);
     const struct suite *suite = session_suite(s);
     if (u->flight >= FLIGHT_DONE_PLAIN)
         return false;
@@ -1679,13 +1679,13 @@ flight_record(struct tls_session *s, size_t len)
     const size_t finished = 4u + suite->hash + over;
     if (len == finished) {
         u->flight = u->flight == FLIGHT_CERT ? FLIGHT_DONE_CERT
-                  : u->flight == FLIGHT_EMPTY ? FLIGHT_DONE_EMPTY : FLIGHT_DONE_PLAIN;
+            : u->flight == FLIGHT_EMPTY ? FLIGHT_DONE_EMPTY : FLIGHT_DONE_PLAIN;
     } else if (u->flight_records == 0 && len == finished + 8) {
         u->flight = FLIGHT_DONE_EMPTY;
     } else if (u->flight_records == 0 && len == 8 + over) {
         u->flight = FLIGHT_EMPTY;
-    } else if (u->flight_records == 0 && len >= FLIGHT_CERT_MIN &&
-               (len + 1 - over) % PADDING_STEP != 0) {
+    } else if (u->flight_records == 0 && len >= FLIGHT_CERT_MIN
+        && (len + 1 - over) % PADDING_STEP != 0) {
         u->flight = FLIGHT_CERT;
     } else if (u->flight != FLIGHT_CERT || u->flight_records >= FLIGHT_RECORDS_MAX) {
         u->flight = u->flight == FLIGHT_CERT ? FLIGHT_DONE_CERT : FLIGHT_CANNOT;
@@ -1697,7 +1697,7 @@ flight_record(struct tls_session *s, size_t len)
     return true;
 }
 
-/* ---- key_: which key opens what comes next --------------------------------------------------- */
+/* ---- key_: which key opens what comes next ---- */
 
 /* Why nothing can be opened even with a key log; NULL: it can. */
 static const char *
@@ -1721,8 +1721,8 @@ static const struct secrets *
 key_secrets(const struct tls_session *s)
 {
     return s->setup == NULL || key_obstacle(s) != NULL
-               ? NULL
-               : keys_find(s->keys, s->setup->client_random);
+        ? NULL
+        : keys_find(s->keys, s->setup->client_random);
 }
 
 static void
@@ -1739,8 +1739,8 @@ static bool
 key_secret_use(struct tls_session *s, int side, enum secret_kind kind)
 {
     const struct secrets *known = key_secrets(s);
-    const struct suite   *suite = session_suite(s);
-    struct opener        *o = NULL;
+    const struct suite *suite = session_suite(s);
+    struct opener *o = NULL;
     if (known != NULL && known->len[kind] == suite->hash)
         o = opener_of_secret(suite, known->secret[kind]);
     key_install(s, side, o);
@@ -1777,9 +1777,9 @@ static void
 key_update(struct tls_session *s, int side)
 {
     const struct opener *old = s->lane[side].work == NULL ? NULL : s->lane[side].work->opener;
-    unsigned char        next[SECRET_MAX];
-    if (old == NULL || !old->v13 ||
-        !hkdf_expand_label(old->suite->hash, old->secret, "traffic upd", next, old->suite->hash))
+    unsigned char next[SECRET_MAX];
+    if (old == NULL || !old->v13
+        || !hkdf_expand_label(old->suite->hash, old->secret, "traffic upd", next, old->suite->hash))
         return;
     key_install(s, side, opener_of_secret(old->suite, next));
 }
@@ -1809,7 +1809,7 @@ key_mark_used(struct tls_session *s)
         known->used = true;
 }
 
-/* ---- hold_: a live capture may be faster than its key log ------------------------------------ */
+/* ---- hold_: a live capture may be faster than its key log ---- */
 
 /* Is everything there that this session needs? */
 static bool
@@ -1819,10 +1819,10 @@ hold_keys_there(const struct tls_session *s)
     if (known == NULL)
         return key_obstacle(s) != NULL;
     return session_is_13(s)
-               ? known->len[SECRET_CLIENT_HANDSHAKE] > 0 &&
-                     known->len[SECRET_SERVER_HANDSHAKE] > 0 &&
-                     known->len[SECRET_CLIENT_DATA] > 0 && known->len[SECRET_SERVER_DATA] > 0
-               : known->len[SECRET_MASTER] > 0;
+        ? known->len[SECRET_CLIENT_HANDSHAKE] > 0
+        && known->len[SECRET_SERVER_HANDSHAKE] > 0
+        && known->len[SECRET_CLIENT_DATA] > 0 && known->len[SECRET_SERVER_DATA] > 0
+        : known->len[SECRET_MASTER] > 0;
 }
 
 static void
@@ -1845,7 +1845,7 @@ hold_add(struct tls_session *s, int side, const unsigned char *at, size_t len)
     pile_put(&s->hold->bytes, at, len);
 }
 
-/* ---- hello_: the two messages that are always plain ------------------------------------------ */
+/* ---- hello_: the two messages that are always plain ---- */
 
 enum { EXT_SNI = 0, EXT_ALPN = 16, EXT_PSK = 41, EXT_EARLY_DATA = 42, EXT_VERSIONS = 43 };
 
@@ -1862,9 +1862,9 @@ static void
 hello_sni(struct tls_session *s, struct reader in)
 {
     struct reader list, name;
-    uint32_t      type;
-    char          text[SNI_MAX + 1];
-    struct line   l = line_on(text, sizeof text);
+    uint32_t type;
+    char text[SNI_MAX + 1];
+    struct line l = line_on(text, sizeof text);
     if (!read_vector(&in, 2, &list))
         return;
     while (read_number(&list, 1, &type) && read_vector(&list, 2, &name)) {
@@ -1881,8 +1881,8 @@ static void
 hello_alpn(struct tls_session *s, struct reader in)
 {
     struct reader list, name;
-    char          text[ALPN_MAX + 1];
-    struct line   l = line_on(text, sizeof text);
+    char text[ALPN_MAX + 1];
+    struct line l = line_on(text, sizeof text);
     if (!read_vector(&in, 2, &list))
         return;
     while (read_vector(&list, 1, &name)) {
@@ -1898,7 +1898,7 @@ static void
 hello_versions(struct tls_session *s, struct reader in)
 {
     struct reader list;
-    uint32_t      version;
+    uint32_t version;
     if (!read_vector(&in, 1, &list))
         return;
     s->view.offered = 0;
@@ -1924,10 +1924,10 @@ static void
 hello_client(struct tls_session *s, int side, struct reader in)
 {
     struct reader random, skip, list, value;
-    uint32_t      version, type;
-    if ((s->view.client_hello && side != s->view.client_side) || !read_number(&in, 2, &version) ||
-        !read_part(&in, RANDOM_LEN, &random) || !read_vector(&in, 1, &skip) ||
-        !read_vector(&in, 2, &skip) || !read_vector(&in, 1, &skip))
+    uint32_t version, type;
+    if ((s->view.client_hello && side != s->view.client_side) || !read_number(&in, 2, &version)
+        || !read_part(&in, RANDOM_LEN, &random) || !read_vector(&in, 1, &skip)
+        || !read_vector(&in, 2, &skip) || !read_vector(&in, 1, &skip))
         return;
     const bool again = s->view.client_hello;
     struct setup *u = session_setup(s);
@@ -1963,7 +1963,7 @@ static void
 hello_server_extensions(struct tls_session *s, struct reader in, uint32_t *version)
 {
     struct reader list, value;
-    uint32_t      type;
+    uint32_t type;
     if (!read_vector(&in, 2, &list))
         return;
     while (read_number(&list, 2, &type) && read_vector(&list, 2, &value)) {
@@ -1980,10 +1980,10 @@ static void
 hello_server(struct tls_session *s, int side, struct reader in)
 {
     struct reader random, skip;
-    uint32_t      version, cipher, packing;
-    if ((s->view.client_hello && side == s->view.client_side) || !read_number(&in, 2, &version) ||
-        !read_part(&in, RANDOM_LEN, &random) || !read_vector(&in, 1, &skip) ||
-        !read_number(&in, 2, &cipher) || !read_number(&in, 1, &packing))
+    uint32_t version, cipher, packing;
+    if ((s->view.client_hello && side == s->view.client_side) || !read_number(&in, 2, &version)
+        || !read_part(&in, RANDOM_LEN, &random) || !read_vector(&in, 1, &skip)
+        || !read_number(&in, 2, &cipher) || !read_number(&in, 1, &packing))
         return;
     hello_server_extensions(s, in, &version);
     if (hello_is_retry(&random)) {
@@ -1992,7 +1992,7 @@ hello_server(struct tls_session *s, int side, struct reader in)
         return;
     }
     const struct suite *suite = suite_find(cipher);
-    const bool          again = s->view.server_hello;
+    const bool again = s->view.server_hello;
     memcpy(session_setup(s)->server_random, random.at, RANDOM_LEN);
     s->view.client_side = (uint8_t)(1 - side);
     s->view.server_hello = true;
@@ -2009,7 +2009,7 @@ hello_server(struct tls_session *s, int side, struct reader in)
         key_handshake_begin(s);
 }
 
-/* ---- message_: the handshake ----------------------------------------------------------------- */
+/* ---- message_: the handshake ---- */
 
 enum {
     HELLO_CLIENT = 1,
@@ -2028,11 +2028,11 @@ enum {
 static void
 message_certificate(struct tls_session *s, int side, struct reader in)
 {
-    struct setup      *u = session_setup(s);
-    const bool         v13 = session_is_13(s);
-    const bool         of_client = side == s->view.client_side;
+    struct setup *u = session_setup(s);
+    const bool v13 = session_is_13(s);
+    const bool of_client = side == s->view.client_side;
     const struct cert **place = of_client ? &s->view.client : &s->view.server;
-    struct reader      context, list;
+    struct reader context, list;
     if ((v13 && !read_vector(&in, 1, &context)) || !read_vector(&in, 3, &list))
         return;
     if (of_client) {
@@ -2072,7 +2072,7 @@ static void
 message_extensions(struct tls_session *s, struct reader in)
 {
     struct reader list, value;
-    uint32_t      type;
+    uint32_t type;
     if (!read_vector(&in, 2, &list))
         return;
     while (read_number(&list, 2, &type) && read_vector(&list, 2, &value))
@@ -2083,7 +2083,7 @@ message_extensions(struct tls_session *s, struct reader in)
 static void
 message_take(struct tls_session *s, int side, unsigned type, const unsigned char *at, size_t len)
 {
-    const bool    of_client = s->view.client_hello && side == s->view.client_side;
+    const bool of_client = s->view.client_hello && side == s->view.client_side;
     struct reader in = { at, len };
     switch (type) {
     case HELLO_CLIENT:
@@ -2174,7 +2174,7 @@ message_feed(struct tls_session *s, int side, const unsigned char *at, size_t le
     }
 }
 
-/* ---- record_: one record --------------------------------------------------------------------- */
+/* ---- record_: one record ---- */
 
 enum { CHANGE_CIPHER_SPEC = 20, ALERT = 21, HANDSHAKE = 22, APPLICATION = 23, HEARTBEAT = 24 };
 
@@ -2190,8 +2190,8 @@ record_alert(struct tls_session *s, int side, const unsigned char *at, size_t le
     } else if (description == XE_ALERT_NO_CERTIFICATE && level == 1) {
         session_setup(s)->list_seen = true;    /* SSL 3.0's way to send an empty list */
         s->setup->list_empty = true;
-    } else if (description != XE_ALERT_USER_CANCELED && description != XE_ALERT_NO_RENEGOTIATION &&
-        (level == 2 || session_is_13(s)) && s->view.alert_side < 0) {
+    } else if (description != XE_ALERT_USER_CANCELED && description != XE_ALERT_NO_RENEGOTIATION
+        && (level == 2 || session_is_13(s)) && s->view.alert_side < 0) {
         s->view.alert_side = (int16_t)side;
         s->view.alert = (int16_t)description;
         s->view.alert_frame = s->frame;
@@ -2206,8 +2206,8 @@ record_change_cipher(struct tls_session *s, int side)
     if (!s->view.server_hello || session_is_13(s))
         return;                      /* TLS 1.3: only there to please middleboxes */
     s->lane[side].sealed = true;
-    if (side != s->view.client_side && s->setup != NULL && !s->setup->server_done &&
-        !s->setup->gap && !s->setup->later)
+    if (side != s->view.client_side && s->setup != NULL && !s->setup->server_done
+        && !s->setup->gap && !s->setup->later)
         s->view.resumed = true;      /* the server finishes first, without having sent its part */
     key_master_use(s, side);
 }
@@ -2216,8 +2216,8 @@ record_change_cipher(struct tls_session *s, int side)
 static void
 record_data_shows(struct tls_session *s)
 {
-    if (s->view.established || !s->view.server_hello || session_is_13(s) ||
-        s->view.app_records[0] == 0 || s->view.app_records[1] == 0)
+    if (s->view.established || !s->view.server_hello || session_is_13(s)
+        || s->view.app_records[0] == 0 || s->view.app_records[1] == 0)
         return;
     proof_from_messages(s);
     session_establish(s);
@@ -2260,7 +2260,7 @@ static void
 record_closed_13(struct tls_session *s, int side, size_t len)
 {
     const struct suite *suite = session_suite(s);
-    const size_t        over = suite == NULL ? 17 : 1 + seal_tag_len(suite->seal);
+    const size_t over = suite == NULL ? 17 : 1 + seal_tag_len(suite->seal);
     s->view.encrypted_alert[side] = len == over + 2;
     if (s->view.encrypted_alert[side])
         return;
@@ -2286,7 +2286,7 @@ record_closed_12(struct tls_session *s, int side, unsigned type, size_t len)
     if (type != APPLICATION)
         return;
     const size_t over = suite == NULL || suite->seal > SEAL_CHACHA ? 0
-                      : seal_tag_len(suite->seal) + seal_explicit_len(suite->seal);
+        : seal_tag_len(suite->seal) + seal_explicit_len(suite->seal);
     s->view.app_records[side]++;
     s->view.app_bytes[side] += len > over ? len - over : 0;
     record_data_shows(s);
@@ -2300,8 +2300,8 @@ record_closed(struct tls_session *s, int side, unsigned type, size_t len)
         record_closed_13(s, side, len);
     else if (s->view.server_hello || !s->view.early_data)
         record_closed_12(s, side, type, len);
-    if (s->view.why_closed[0] == '\0' && !s->view.decrypted &&
-        (s->view.server_hello || !s->view.client_hello)) {
+    if (s->view.why_closed[0] == '\0' && !s->view.decrypted
+        && (s->view.server_hello || !s->view.client_hello)) {
         const char *obstacle = key_obstacle(s);
         s->view.why_closed = obstacle != NULL ? obstacle : "no keys";
         s->view.keys_would_help = obstacle == NULL;
@@ -2374,13 +2374,13 @@ record_sealed(struct tls_session *s, int side, const unsigned char *head, const 
     size_t len)
 {
     struct work *w = s->lane[side].work;
-    size_t       plain;
+    size_t plain;
     if (w == NULL || w->opener == NULL || body == NULL) {
         record_closed(s, side, head[0], len);
         return;
     }
-    if (record_try(s, w, head, body, len, &plain) ||
-        record_try_next(s, side, head, body, len, &plain)) {
+    if (record_try(s, w, head, body, len, &plain)
+        || record_try_next(s, side, head, body, len, &plain)) {
         record_opened(s, side, head[0], plain);
         return;
     }
@@ -2388,7 +2388,7 @@ record_sealed(struct tls_session *s, int side, const unsigned char *head, const 
         w->trials--;
     else
         lane_close(s, side, w->seek > 0 ? "bytes are missing: what follows cannot be opened"
-                                        : "a record does not open with the keys that were given");
+            : "a record does not open with the keys that were given");
     record_closed(s, side, head[0], len);
 }
 
@@ -2403,26 +2403,25 @@ record_is_sealed(const struct tls_session *s, int side)
 static void
 record_end(struct tls_session *s, int side, const unsigned char *body, size_t len)
 {
-    struct lane  *lane = &s->lane[side];
+    struct lane *lane = &s->lane[side];
     unsigned char head[RECORD_HEAD];
     memcpy(head, lane->head, sizeof head);
     lane->head_len = 0;
-    if (record_is_sealed(s, side)) {
+    if (record_is_sealed(s, side))
         record_sealed(s, side, head, body, len);
-    } else if (head[0] == HANDSHAKE && session_is_13(s)) {
+    else if (head[0] == HANDSHAKE && session_is_13(s))
         return;                      /* RFC 8446: nothing is plain after the ServerHello */
-    } else if (body != NULL) {
+    else if (body != NULL)
         record_content(s, side, head[0], body, len);
-    }
 }
 
-/* ---- lane_: records out of bytes ------------------------------------------------------------- */
+/* ---- lane_: records out of bytes ---- */
 
 static bool
 lane_head_good(const unsigned char *head)
 {
-    return head[0] >= CHANGE_CIPHER_SPEC && head[0] <= HEARTBEAT && head[1] == 3 && head[2] <= 4 &&
-        ((size_t)head[3] << 8 | head[4]) <= RECORD_MAX;
+    return head[0] >= CHANGE_CIPHER_SPEC && head[0] <= HEARTBEAT && head[1] == 3 && head[2] <= 4
+        && ((size_t)head[3] << 8 | head[4]) <= RECORD_MAX;
 }
 
 static const char *
@@ -2461,7 +2460,7 @@ lane_body(struct tls_session *s, int side, const unsigned char *at, size_t len)
     struct lane *lane = &s->lane[side];
     const size_t total = (size_t)lane->head[3] << 8 | lane->head[4];
     const size_t part = len < lane->left ? len : lane->left;
-    const bool   whole = part == total;
+    const bool whole = part == total;
     lane->left -= (uint32_t)part;
     if (lane->wanted && !whole) {
         struct pile *p = &lane_work(lane)->record;
@@ -2489,12 +2488,12 @@ lane_find(struct lane *lane, const unsigned char *at, size_t len)
 {
     for (size_t i = 0; i + RECORD_HEAD <= len; i++) {
         const unsigned char *head = at + i;
-        const size_t         body = (size_t)head[3] << 8 | head[4];
+        const size_t body = (size_t)head[3] << 8 | head[4];
         if (!lane_head_good(head) || head[2] == 0 || body == 0)
             continue;
         const size_t next = i + RECORD_HEAD + body;
-        if (next == len || (next + RECORD_HEAD <= len && lane_head_good(at + next)) ||
-            (i == 0 && next > len && head[0] == APPLICATION)) {
+        if (next == len || (next + RECORD_HEAD <= len && lane_head_good(at + next))
+            || (i == 0 && next > len && head[0] == APPLICATION)) {
             lane->lost = false;
             return i;
         }
@@ -2516,8 +2515,8 @@ lane_push(struct tls_session *s, int side, const unsigned char *at, size_t len)
             part = lane_find(lane, at, len);
         } else if (lane->head_len < RECORD_HEAD) {
             part = len < (size_t)RECORD_HEAD - lane->head_len
-                       ? len
-                       : (size_t)RECORD_HEAD - lane->head_len;
+                ? len
+                : (size_t)RECORD_HEAD - lane->head_len;
             memcpy(lane->head + lane->head_len, at, part);
             lane->head_len = (uint8_t)(lane->head_len + part);
             if (lane->head_len == RECORD_HEAD && !lane_head_good(lane->head)) {
@@ -2540,7 +2539,7 @@ lane_push(struct tls_session *s, int side, const unsigned char *at, size_t len)
 static void
 hold_release(struct tls_session *s)
 {
-    struct pile  bytes = s->hold->bytes;
+    struct pile bytes = s->hold->bytes;
     struct piece piece;
     free(s->hold);
     s->hold = NULL;
@@ -2561,11 +2560,11 @@ hold_is_over(struct tls_session *s)
 {
     const bool news = s->keys->lines != s->hold->lines;
     s->hold->lines = s->keys->lines;
-    return (news && hold_keys_there(s)) || s->hold->bytes.len > HOLD_MAX ||
-        s->time_ns - s->hold->since_ns > HOLD_NS || s->time_ns < s->hold->since_ns;
+    return (news && hold_keys_there(s)) || s->hold->bytes.len > HOLD_MAX
+        || s->time_ns - s->hold->since_ns > HOLD_NS || s->time_ns < s->hold->since_ns;
 }
 
-/* ---- tls_: the outside ----------------------------------------------------------------------- */
+/* ---- tls_: the outside ---- */
 
 bool
 tls_begins(const unsigned char *at, size_t len)
@@ -2649,7 +2648,7 @@ tls_seen(const struct tls_session *s)
 void
 tls_expect(const struct tls_session *s)
 {
-    const unsigned char   *bytes = (const unsigned char *)s;
+    const unsigned char *bytes = (const unsigned char *)s;
     volatile unsigned char seen;
     for (size_t at = 0; at < sizeof *s; at += POOL_LINE)
         seen = bytes[at];
@@ -2668,8 +2667,8 @@ tls_end(struct tls_session *s)
     const int server = session_server_side(s);
     if (!s->view.established)
         proof_unfinished(s);
-    if (session_is_13(s) && !s->view.established && s->lane[s->view.client_side].finished &&
-        s->view.alert_side < 0 && !s->view.encrypted_alert[server]) {
+    if (session_is_13(s) && !s->view.established && s->lane[s->view.client_side].finished
+        && s->view.alert_side < 0 && !s->view.encrypted_alert[server]) {
         if (s->setup != NULL && !s->setup->list_seen && s->setup->flight != FLIGHT_DONE_CERT)
             proof_settle(s);
         session_establish(s);

@@ -110,8 +110,8 @@ static bool
 xmpp_is_literal(struct xe_span s)
 {
     return s.len == 0
-           || (memchr(s.at, '&', s.len) == NULL && memchr(s.at, '\n', s.len) == NULL
-               && memchr(s.at, '\r', s.len) == NULL && memchr(s.at, '\t', s.len) == NULL);
+        || (memchr(s.at, '&', s.len) == NULL && memchr(s.at, '\n', s.len) == NULL
+        && memchr(s.at, '\r', s.len) == NULL && memchr(s.at, '\t', s.len) == NULL);
 }
 
 /* Copy text as received into a field, entities resolved, cut where it does not fit. */
@@ -733,7 +733,7 @@ xmpp_on_negotiation(
     } else if (kind == XE_KIND_AUTH || kind == XE_KIND_SUCCESS || kind == XE_KIND_SASL_FAILURE) {
         xmpp_on_sasl(x, kind, e, n);
     } else if (kind == XE_KIND_DB_RESULT || kind == XE_KIND_DB_VERIFY
-               || kind == XE_KIND_DB_RESULT_ANSWER || kind == XE_KIND_DB_VERIFY_ANSWER) {
+        || kind == XE_KIND_DB_RESULT_ANSWER || kind == XE_KIND_DB_VERIFY_ANSWER) {
         xmpp_on_dialback(x, kind, e, n);
     } else if (kind == XE_KIND_TRUNK) {
         a->trunk = true;
@@ -907,7 +907,7 @@ xmpp_is_restart(const unsigned char *at, size_t len)
     at += blank;
     len -= blank;
     return (len >= 5 && memcmp(at, "<?xml", 5) == 0)
-           || (len >= 14 && memcmp(at, "<stream:stream", 14) == 0);
+        || (len >= 14 && memcmp(at, "<stream:stream", 14) == 0);
 }
 
 /* The same, of a piece that is too short to tell. */
@@ -918,7 +918,7 @@ xmpp_may_restart(const unsigned char *at, size_t len)
     at += blank;
     len -= blank;
     return len > 0 && ((len < 5 && memcmp(at, "<?xml", len) == 0)
-                       || (len < 14 && memcmp(at, "<stream:stream", len) == 0));
+        || (len < 14 && memcmp(at, "<stream:stream", len) == 0));
 }
 
 static void
@@ -1046,7 +1046,7 @@ static bool
 xmpp_may_open(const struct xmpp *x)
 {
     return x->keys != NULL && x->events != NULL && x->events->has_keys != NULL
-           && x->events->has_keys(x->user);
+        && x->events->has_keys(x->user);
 }
 
 static void
@@ -1264,7 +1264,7 @@ xmpp_decide(struct xmpp *x, int side, const unsigned char *at, size_t len)
     if (at[blank] == '<') {
         a->content = CONTENT_XMPP;
     } else if (at[blank] == 0x16
-               || (a->flow.midstream && at[0] >= 20 && at[0] <= 23 && len > 1 && at[1] == 3)) {
+        || (a->flow.midstream && at[0] >= 20 && at[0] <= 23 && len > 1 && at[1] == 3)) {
         a->content = CONTENT_TLS;
         xmpp_start_tls(x);
     } else {
@@ -1287,7 +1287,7 @@ xmpp_tls_unannounced(struct xmpp *x, int side, const unsigned char *at, size_t l
 {
     const struct xmpp_side *s = x->side[side];
     return at[0] == 0x16 && (x->attempt->starttls_asked || s == NULL || s->broken)
-           && tls_begins(at, len);
+        && tls_begins(at, len);
 }
 
 bool
