@@ -155,9 +155,9 @@ check-live: xmppedge xmppedge-analyze
 
 lint:
 	@! command -v cppcheck >/dev/null || cppcheck --quiet --std=c99 --language=c --error-exitcode=1 \
-	    --enable=warning,performance,portability xmppedge.c
+	    --enable=warning,performance,portability xmppedge.c analyze/*.c
 	@! command -v clang-tidy >/dev/null || clang-tidy --quiet --warnings-as-errors='*' \
-	    --checks="-*,`echo '$(TIDY)' | tr -d ' '`" xmppedge.c -- $(STD) $(WARN)
+	    --checks="-*,`echo '$(TIDY)' | tr -d ' '`" xmppedge.c analyze/*.c -- $(STD) $(WARN) $(MXML_H)
 	@! command -v shellcheck >/dev/null || shellcheck -s sh -S warning tests/*.sh
 
 fuzz:
