@@ -44,12 +44,11 @@
 
 #define ANALYZE_BUDGET      4096     /* frames between two looks at signals and progress */
 #define ANALYZE_PROGRESS    (64 * ANALYZE_BUDGET)
-#define ANALYZE_LOOKUPS_MAX 4096  /* failed connections to odd ports for which DNS is consulted */
-#define ANALYZE_WATCHED_MAX 24000 /* open connections that are read: about 8 KB each */
+#define ANALYZE_LOOKUPS_MAX 4096     /* failed connections to odd ports looked up in DNS answers */
+#define ANALYZE_WATCHED_MAX 24000    /* open connections that are read: about 8 KB each */
 #define ANALYZE_MESSAGE_MAX 4096     /* bytes of a DNS message over TCP */
 
-#define ANALYZE_STRAY       64       /* bytes of content that late packets may have: an alert, a
-                                      * good-bye */
+#define ANALYZE_STRAY       64       /* bytes of content of late packets: an alert, a good-bye */
 #define ANALYZE_KEEPALIVE   40       /* bytes of content of a packet that only keeps alive */
 
 #define DIRECT_TLS_PORT 5270         /* what most servers use for XEP-0368 */
@@ -197,15 +196,15 @@ option_push(const char **list, size_t *n, size_t max, const char *name, const ch
 static bool
 option_value(struct options *o, const char *name, const char *value)
 {
-    const char **text = strcmp(name, "-f") == 0       ? &o->capture.filter
-        : strcmp(name, "-c") == 0     ? &o->config
-        : strcmp(name, "--ca") == 0   ? &o->authorities
-        : strcmp(name, "--html") == 0 ? &o->html
-        : strcmp(name, "-w") == 0     ? &o->capture.write
-        : NULL;
-    if (text != NULL) {
-        *text = value;
-        return true;
+    const struct { const char *name, **text; } texts[] = { { "-f", &o->capture.filter },
+        { "-c", &o->config }, { "--ca", &o->authorities }, { "--html", &o->html },
+        { "-w", &o->capture.write } };
+    size_t i;
+    for (i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (strcmp(name, texts[i].name) == 0) {
+            *texts[i].text = value;
+            return true;
+        }
     }
     if (strcmp(name, "-i") == 0)
         return option_push(o->interfaces, &o->ninterfaces, OPTION_INTERFACES_MAX, name, value);
@@ -236,16 +235,17 @@ option_takes_value(const char *name)
 static bool
 option_flag(struct options *o, const char *name)
 {
-    bool *flag = strcmp(name, "--json") == 0           ? &o->json
-        : strcmp(name, "--ladder") == 0       ? &o->ladder
-        : strcmp(name, "--no-color") == 0     ? &o->no_color
-        : strcmp(name, "--progress") == 0     ? &o->progress
-        : strcmp(name, "--show-content") == 0 ? &o->verdict.show_content
-        : NULL;
-    if (flag == NULL)
-        return false;
-    *flag = true;
-    return true;
+    const struct { const char *name; bool *flag; } flags[] = { { "--json", &o->json },
+        { "--ladder", &o->ladder }, { "--no-color", &o->no_color }, { "--progress", &o->progress },
+        { "--show-content", &o->verdict.show_content } };
+    size_t i;
+    for (i = 0; i < sizeof flags / sizeof *flags; i++) {
+        if (strcmp(name, flags[i].name) == 0) {
+            *flags[i].flag = true;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* What does not go together. */
@@ -560,11 +560,10 @@ pump_watch(struct pump *p, struct flow *f, bool expected)
         w->pump = p;
         w->flow = f;
         w->attempt = attempt_new(f);
-        if (w->attempt != NULL)
-            w->attempt->show_content = p->o->verdict.show_content;
-        w->xmpp = w->attempt == NULL
-            ? NULL
-            : xmpp_open(w->attempt, expected, p->keys, p->certs, &pump_xmpp, w);
+    }
+    if (w != NULL && w->attempt != NULL) {
+        w->attempt->show_content = p->o->verdict.show_content;
+        w->xmpp = xmpp_open(w->attempt, expected, p->keys, p->certs, &pump_xmpp, w);
     }
     if (w == NULL || w->xmpp == NULL) {
         p->no_memory = true;
@@ -853,8 +852,7 @@ pump_keys(void *user, const char *text, size_t len)
     p->has_keys = true;
     tls_keys_add(p->keys, text, len);
     tls_keys_end(p->keys);
-    tls_keys_more(p->keys, true);   /* where secrets come with the packets, they may come after
-                                     * them */
+    tls_keys_more(p->keys, true);   /* secrets among the packets may come late */
 }
 
 static void
@@ -1066,9 +1064,13 @@ static int
 run_print(const struct options *o, const struct report *r)
 {
     bool colour = !o->no_color && isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
-    int wrong = o->html != NULL && strcmp(o->html, "-") == 0 ? report_html(r, stdout)
-        : o->json                                    ? report_json(r, stdout)
-        : report_text(r, stdout, colour, o->ladder);
+    int wrong;
+    if (o->html != NULL && strcmp(o->html, "-") == 0)
+        wrong = report_html(r, stdout);
+    else if (o->json)
+        wrong = report_json(r, stdout);
+    else
+        wrong = report_text(r, stdout, colour, o->ladder);
     if (wrong == 0 && fflush(stdout) == 0)
         return 0;
     complain(errno != 0 ? strerror(errno) : "could not be written", "standard output");

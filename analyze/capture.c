@@ -245,8 +245,7 @@ capture_leg_add(struct capture *c, uint32_t file, int link, uint32_t snaplen)
 }
 
 /* The interface that a frame of a cooked capture names by its index (LINKTYPE_LINUX_SLL2: four
- * bytes in network order at offset 4).  "any" on an edge is two legs, and this is what separates
- * them. */
+ * bytes in network order at offset 4).  This separates the two legs that "any" is on an edge. */
 static uint32_t
 capture_leg_cooked(struct capture *c, uint32_t parent, uint32_t ifindex)
 {
@@ -469,6 +468,18 @@ ng_option_text(const struct ng_option *o, char *out, size_t size)
     out[len] = '\0';
 }
 
+/* if_tsoffset: a few centuries either way; more would overflow nanoseconds. */
+static void
+ng_offset(struct ng_interface *i, uint64_t seconds)
+{
+    const uint64_t most = UINT64_C(4000000000);
+    i->offset_s = 0;
+    if (seconds < most)
+        i->offset_s = (int64_t)seconds;
+    else if (seconds > UINT64_MAX - most)
+        i->offset_s = -(int64_t)(UINT64_MAX - seconds) - 1;
+}
+
 /* if_tsresol: a negative power of ten, or of two when the highest bit is set. */
 static void
 ng_resolution(struct ng_interface *i, unsigned char code)
@@ -546,19 +557,14 @@ ng_interface_options(const struct intake *in, const struct ng_block *b, struct n
     const unsigned char *at = b->at + 8;
     struct ng_option o;
     while (ng_option_next(in, &at, b->at + b->len, &o)) {
-        if (o.code == 2) {
+        if (o.code == 2)
             ng_option_text(&o, info->name, sizeof info->name);
-        } else if (o.code == 3) {
+        else if (o.code == 3)
             ng_option_text(&o, info->description, sizeof info->description);
-        } else if (o.code == 9 && o.len >= 1) {
+        else if (o.code == 9 && o.len >= 1)
             ng_resolution(i, o.at[0]);
-        } else if (o.code == 14 && o.len >= 8) {
-            uint64_t offset = in_u64(in, o.at);
-            /* a few centuries either way: more would overflow nanoseconds */
-            i->offset_s = offset < UINT64_C(4000000000) ? (int64_t)offset
-                : offset > UINT64_MAX - UINT64_C(4000000000)
-                ? -(int64_t)(UINT64_MAX - offset) - 1 : 0;
-        }
+        else if (o.code == 14 && o.len >= 8)
+            ng_offset(i, in_u64(in, o.at));
     }
 }
 
@@ -695,8 +701,7 @@ ng_packet(struct capture *c, struct source *s, const struct ng_block *b)
     return NULL;
 }
 
-/* A simple packet has neither time nor interface: the section's first, and the time of the packet
- * before. */
+/* A simple packet names neither time nor interface: those of the packet before, and the first. */
 static const char *
 ng_packet_simple(struct source *s, const struct ng_block *b)
 {
@@ -811,8 +816,7 @@ ng_fetch(struct capture *c, struct source *s)
 static int64_t
 pcap_time(const struct pcap_pkthdr *h)
 {
-    /* seconds are unsigned in the file: good until 2106, but libpcap hands on what looks
-     * negative */
+    /* unsigned in the file, good until 2106: libpcap hands on what looks negative */
     int64_t s = (int64_t)(uint32_t)h->ts.tv_sec;
     int64_t ns = (int64_t)h->ts.tv_usec;
     return s * SECOND_NS + (ns < 0 ? 0 : ns >= SECOND_NS ? SECOND_NS - 1 : ns);
@@ -981,8 +985,11 @@ source_fetch(struct capture *c, struct source *s)
     if (s->done)
         return SOURCE_END;
     int64_t before = s->next.time_ns;
-    enum source_result r = s->pcap != NULL ? pcap_fetch(c, s)
-        : s->info.format == CAPTURE_PCAPNG ? ng_fetch(c, s) : plain_fetch(c, s);
+    enum source_result r;
+    if (s->pcap != NULL)
+        r = pcap_fetch(c, s);
+    else
+        r = s->info.format == CAPTURE_PCAPNG ? ng_fetch(c, s) : plain_fetch(c, s);
     if (r != SOURCE_FRAME)
         return r;
     struct frame *f = &s->next;
@@ -1100,8 +1107,10 @@ source_open_pcap(struct capture *c, struct source *s, int fd, int first, char *w
     s->pcap = pcap_fopen_offline_with_tstamp_precision(in, PCAP_TSTAMP_PRECISION_NANO, text);
     if (s->pcap == NULL) {
         fclose(in);
-        snprintf(why, why_size, "%s", first == 0x1F
-            ? "this is a compressed file: unpack it first (zcat FILE | xmppedge-analyze -)" : text);
+        if (first == 0x1F)
+            snprintf(text, sizeof text, "this is a compressed file: unpack it first "
+                "(zcat FILE | xmppedge-analyze -)");
+        snprintf(why, why_size, "%s", text);
         return false;
     }
     int link = link_of_dlt(pcap_datalink(s->pcap));

@@ -5,9 +5,8 @@
  * questions are kept; an address question is one of them when its name is a domain or a target that
  * the same client has asked SRV records for.
  *
- * The parser (RFC 1035 4) reads a message with bounds checked at every step; compression pointers
- * must lead backwards, so that it always ends.  What makes no sense is ignored: this stage judges
- * nothing.
+ * The parser (RFC 1035 4) checks bounds at every step; compression pointers must lead backwards, so
+ * that it always ends.  What makes no sense is ignored: this stage judges nothing.
  */
 #include "dns.h"
 
@@ -278,11 +277,12 @@ dns_add_address(struct dns_fact *f, struct dns_message *m, size_t len)
 static enum dns_type
 dns_type_of(unsigned type)
 {
-    return type == TYPE_SRV ? DNS_SRV : type == TYPE_A ? DNS_A : DNS_AAAA;
+    if (type == TYPE_SRV)
+        return DNS_SRV;
+    return type == TYPE_A ? DNS_A : DNS_AAAA;
 }
 
-/* A record behind the question: part of the answer, or an address that the server gives in
- * advance. */
+/* A record behind the question: of the answer, or an address that the server gives unasked. */
 static void
 dns_record(struct dns *d, struct dns_fact **asked, struct dns_message *m, bool answer,
     uint64_t frame, int64_t time_ns)
@@ -321,6 +321,22 @@ dns_record(struct dns *d, struct dns_fact **asked, struct dns_message *m, bool a
     m->next = end;
 }
 
+/* RFC 1035 4.1.1 */
+static enum dns_result
+dns_error(unsigned rcode)
+{
+    switch (rcode) {
+    case 2:
+        return DNS_SERVFAIL;
+    case 3:
+        return DNS_NXDOMAIN;
+    case 5:
+        return DNS_REFUSED;
+    default:
+        return DNS_OTHER_ERROR;
+    }
+}
+
 static void
 dns_answer(struct dns *d, struct dns_fact *f, struct dns_message *m, unsigned rcode,
     const unsigned counts[3], uint64_t frame, int64_t time_ns)
@@ -333,13 +349,12 @@ dns_answer(struct dns *d, struct dns_fact *f, struct dns_message *m, unsigned rc
         f->ntargets = 0;
     for (i = 0; i < all && i < DNS_RECORDS_MAX && !m->bad; i++)
         dns_record(d, &f, m, i < counts[0], frame, time_ns);
-    f->result = rcode == 3          ? DNS_NXDOMAIN
-        : rcode == 2        ? DNS_SERVFAIL
-        : rcode == 5        ? DNS_REFUSED
-        : rcode != 0        ? DNS_OTHER_ERROR
-        : f->ntargets > 0   ? DNS_FOUND
-        : m->bad || m->cut  ? DNS_CUT
-        : DNS_EMPTY;
+    if (rcode != 0)
+        f->result = dns_error(rcode);
+    else if (f->ntargets > 0)
+        f->result = DNS_FOUND;
+    else
+        f->result = m->bad || m->cut ? DNS_CUT : DNS_EMPTY;
 }
 
 /* ---- the stage ---- */
@@ -446,8 +461,7 @@ dns_find_of(const struct dns *d, const struct address *client, const struct addr
     return best;
 }
 
-/* A server may ask from another address than it calls from: the question of the same address counts
- * first. */
+/* A server may call from another address than it asks from; what this one asked counts first. */
 const struct dns_fact *
 dns_find(const struct dns *d, const struct address *client, const struct address *target,
     uint16_t port, int64_t before_ns)
@@ -491,9 +505,9 @@ dns_has_srv(
             continue;
         for (k = 0; k < f->ntargets; k++) {
             const struct dns_target *t = &f->targets[k];
-            if (t->port == port
-                && (host != NULL ? strcmp(t->host, host) == 0
-                : !dns_is_resolved(d, t->host, family)))
+            if (t->port != port)
+                continue;
+            if (host != NULL ? strcmp(t->host, host) == 0 : !dns_is_resolved(d, t->host, family))
                 return true;
         }
     }

@@ -227,9 +227,9 @@ hash_ends(const uint64_t seed[2], const struct packet *p)
 {
     struct halves from = halves_of(&p->source);
     struct halves to = halves_of(&p->target);
-    bool same = from.a == to.a && from.b == to.b;
-    bool swap = same ? p->source_port > p->target_port
-        : from.a != to.a ? from.a > to.a : from.b > to.b;
+    bool swap = from.a > to.a;
+    if (from.a == to.a)
+        swap = from.b != to.b ? from.b > to.b : p->source_port > p->target_port;
     struct halves one = swap ? to : from;
     struct halves two = swap ? from : to;
     uint64_t ports = swap ? (uint64_t)p->target_port << 16 | p->source_port
@@ -1076,8 +1076,7 @@ flow_take_ack(struct node *n, int side, const struct packet *p)
     }
     if (!o->based)
         return;
-    /* a window is less than 2^30 (RFC 7323 2.2): more is not an acknowledgement of this
-     * connection */
+    /* a window is less than 2^30 (RFC 7323 2.2): more acknowledges nothing of this connection */
     uint32_t known = o->acknowledged ? o->acked : o->next;
     int32_t more = seq_minus(p->ack, known);
     if ((more > 0 || !o->acknowledged) && more < 0x40000000 && seq_minus(p->ack, o->base) > 0) {

@@ -9,10 +9,9 @@
  * Every layer first makes sure that its header is there, reads it and steps over it.  What makes no
  * sense is told in a remark and the frame is done with: nothing here stops an analysis.
  *
- * The capture may come from the machine itself, where the network card does part of the work later:
- * a total length of zero (segmentation offload), segments above 64 KB and checksums that are not
- * there yet are ordinary.  Checksums are verified until it is evident that they are left to the
- * card.
+ * On the capturing machine itself the network card does part of the work later: a total length of
+ * zero (segmentation offload), segments above 64 KB and checksums that are not there yet are
+ * ordinary.  Checksums are verified until it is evident that they are left to the card.
  */
 #include "packet.h"
 
@@ -786,8 +785,7 @@ packet_mpls(struct walk *w)
     packet_ip(w);
 }
 
-/* RFC 1661 2, RFC 1662 3: address and control may be there or not, and the protocol may be one
- * byte. */
+/* RFC 1661 2, RFC 1662 3: address and control may be left out, and half of the protocol. */
 static void
 packet_ppp(struct walk *w)
 {

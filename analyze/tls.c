@@ -28,8 +28,7 @@
  *
  * It is believed when the server then goes on with something that is not as long as an alert.
  * Limits: a client that pads its records in an unusual way deceives it, 0-RTT data hides the
- * flight (then nothing is said), and a certificate that is sent later, inside the session, is not
- * noticed.
+ * flight (then nothing is said), and a certificate sent later, inside the session, is not noticed.
  *
  * Certificates are read by a small DER reader of our own: a library that verifies refuses what it
  * cannot verify (Ed25519, unknown critical extensions), but an observer must show what was sent.
@@ -666,9 +665,9 @@ seal_cipher(unsigned seal)
     switch (seal) {
     case SEAL_GCM_128:  return MBEDTLS_CIPHER_AES_128_GCM;
     case SEAL_GCM_256:  return MBEDTLS_CIPHER_AES_256_GCM;
-    case SEAL_CCM_128:  return MBEDTLS_CIPHER_AES_128_CCM;
+    case SEAL_CCM_128:
     case SEAL_CCM8_128: return MBEDTLS_CIPHER_AES_128_CCM;
-    case SEAL_CCM_256:  return MBEDTLS_CIPHER_AES_256_CCM;
+    case SEAL_CCM_256:
     case SEAL_CCM8_256: return MBEDTLS_CIPHER_AES_256_CCM;
     case SEAL_CHACHA:   return MBEDTLS_CIPHER_CHACHA20_POLY1305;
     default:            return MBEDTLS_CIPHER_NONE;
@@ -1379,8 +1378,7 @@ struct setup {
     bool          client_done;     /* TLS 1.3: its Finished was opened, no need of lengths */
     bool          gap;             /* bytes of the handshake are missing */
     uint8_t       later_finished;  /* Finished messages of it, TLS 1.2 */
-    bool          later;           /* a second handshake in an established session: renegotiation or
-                                    * post-handshake authentication */
+    bool          later;           /* a second handshake in an established session */
     enum flight   flight;
     uint32_t      flight_records;
     uint64_t      flight_extra;    /* bytes of records that are data if the flight was one record */
@@ -1561,22 +1559,23 @@ proof_from_flight(struct tls_session *s)
 {
     switch (s->setup->flight) {
     case FLIGHT_DONE_PLAIN:
-        proof_set(
-            s, PROOF_INFERRED_NONE, "record lengths: the client's last flight is Finished alone");
+        proof_set(s, PROOF_INFERRED_NONE,
+            "record lengths: the client's last flight is Finished alone");
         break;
     case FLIGHT_DONE_EMPTY:
         proof_set(s, PROOF_INFERRED_NONE, "record lengths: an empty Certificate, then Finished");
         break;
     case FLIGHT_DONE_CERT:
-        proof_set(
-            s, PROOF_INFERRED, "record lengths: more than Finished in the client's last flight");
+        proof_set(s, PROOF_INFERRED,
+            "record lengths: more than Finished in the client's last flight");
         break;
     case FLIGHT_NONE:
     case FLIGHT_EMPTY:
     case FLIGHT_CERT:
     case FLIGHT_CANNOT:
-        proof_set(s, PROOF_UNKNOWN, s->view.early_data ? "0-RTT data hides the client's last flight"
-            : "the record lengths fit no known flight");
+        proof_set(s, PROOF_UNKNOWN,
+            s->view.early_data ? "0-RTT data hides the client's last flight"
+                : "the record lengths fit no known flight");
         break;
     }
 }
@@ -1661,8 +1660,16 @@ lane_finished(struct tls_session *s, int side)
     session_establish(s);
 }
 
-/* One record of a client whose last flight is only known by its lengths.  True: it belongs to the
- * flight. */
+/* What a Finished ends. */
+static enum flight
+flight_done(enum flight before)
+{
+    if (before == FLIGHT_CERT)
+        return FLIGHT_DONE_CERT;
+    return before == FLIGHT_EMPTY ? FLIGHT_DONE_EMPTY : FLIGHT_DONE_PLAIN;
+}
+
+/* A record of a client whose last flight is known only by its lengths.  True: it is part of it. */
 static bool
 flight_record(struct tls_session *s, size_t len)
 {
@@ -1677,19 +1684,17 @@ flight_record(struct tls_session *s, size_t len)
     }
     const size_t over = 1 + seal_tag_len(suite->seal);
     const size_t finished = 4u + suite->hash + over;
-    if (len == finished) {
-        u->flight = u->flight == FLIGHT_CERT ? FLIGHT_DONE_CERT
-            : u->flight == FLIGHT_EMPTY ? FLIGHT_DONE_EMPTY : FLIGHT_DONE_PLAIN;
-    } else if (u->flight_records == 0 && len == finished + 8) {
+    if (len == finished)
+        u->flight = flight_done(u->flight);
+    else if (u->flight_records == 0 && len == finished + 8)
         u->flight = FLIGHT_DONE_EMPTY;
-    } else if (u->flight_records == 0 && len == 8 + over) {
+    else if (u->flight_records == 0 && len == 8 + over)
         u->flight = FLIGHT_EMPTY;
-    } else if (u->flight_records == 0 && len >= FLIGHT_CERT_MIN
-        && (len + 1 - over) % PADDING_STEP != 0) {
+    else if (u->flight_records == 0 && len >= FLIGHT_CERT_MIN
+        && (len + 1 - over) % PADDING_STEP != 0)
         u->flight = FLIGHT_CERT;
-    } else if (u->flight != FLIGHT_CERT || u->flight_records >= FLIGHT_RECORDS_MAX) {
+    else if (u->flight != FLIGHT_CERT || u->flight_records >= FLIGHT_RECORDS_MAX)
         u->flight = u->flight == FLIGHT_CERT ? FLIGHT_DONE_CERT : FLIGHT_CANNOT;
-    }
     if (u->flight_records++ > 0)
         u->flight_extra += len - (len < over ? len : over);
     if (u->flight >= FLIGHT_DONE_PLAIN)
@@ -1720,9 +1725,9 @@ key_obstacle(const struct tls_session *s)
 static const struct secrets *
 key_secrets(const struct tls_session *s)
 {
-    return s->setup == NULL || key_obstacle(s) != NULL
-        ? NULL
-        : keys_find(s->keys, s->setup->client_random);
+    if (s->setup == NULL || key_obstacle(s) != NULL)
+        return NULL;
+    return keys_find(s->keys, s->setup->client_random);
 }
 
 static void
@@ -1818,11 +1823,10 @@ hold_keys_there(const struct tls_session *s)
     const struct secrets *known = key_secrets(s);
     if (known == NULL)
         return key_obstacle(s) != NULL;
-    return session_is_13(s)
-        ? known->len[SECRET_CLIENT_HANDSHAKE] > 0
-        && known->len[SECRET_SERVER_HANDSHAKE] > 0
-        && known->len[SECRET_CLIENT_DATA] > 0 && known->len[SECRET_SERVER_DATA] > 0
-        : known->len[SECRET_MASTER] > 0;
+    if (!session_is_13(s))
+        return known->len[SECRET_MASTER] > 0;
+    return known->len[SECRET_CLIENT_HANDSHAKE] > 0 && known->len[SECRET_SERVER_HANDSHAKE] > 0
+        && known->len[SECRET_CLIENT_DATA] > 0 && known->len[SECRET_SERVER_DATA] > 0;
 }
 
 static void
@@ -2285,8 +2289,9 @@ record_closed_12(struct tls_session *s, int side, unsigned type, size_t len)
         lane_finished(s, side);
     if (type != APPLICATION)
         return;
-    const size_t over = suite == NULL || suite->seal > SEAL_CHACHA ? 0
-        : seal_tag_len(suite->seal) + seal_explicit_len(suite->seal);
+    size_t over = 0;
+    if (suite != NULL && suite->seal <= SEAL_CHACHA)
+        over = seal_tag_len(suite->seal) + seal_explicit_len(suite->seal);
     s->view.app_records[side]++;
     s->view.app_bytes[side] += len > over ? len - over : 0;
     record_data_shows(s);
@@ -2387,8 +2392,9 @@ record_sealed(struct tls_session *s, int side, const unsigned char *head, const 
     if (w->trials > 0)
         w->trials--;
     else
-        lane_close(s, side, w->seek > 0 ? "bytes are missing: what follows cannot be opened"
-            : "a record does not open with the keys that were given");
+        lane_close(s, side,
+            w->seek > 0 ? "bytes are missing: what follows cannot be opened"
+                : "a record does not open with the keys that were given");
     record_closed(s, side, head[0], len);
 }
 
@@ -2514,9 +2520,8 @@ lane_push(struct tls_session *s, int side, const unsigned char *at, size_t len)
         if (lane->lost) {
             part = lane_find(lane, at, len);
         } else if (lane->head_len < RECORD_HEAD) {
-            part = len < (size_t)RECORD_HEAD - lane->head_len
-                ? len
-                : (size_t)RECORD_HEAD - lane->head_len;
+            part = (size_t)RECORD_HEAD - lane->head_len;
+            part = len < part ? len : part;
             memcpy(lane->head + lane->head_len, at, part);
             lane->head_len = (uint8_t)(lane->head_len + part);
             if (lane->head_len == RECORD_HEAD && !lane_head_good(lane->head)) {

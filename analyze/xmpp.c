@@ -52,8 +52,7 @@ struct xmpp {
     struct xmpp_side          *side[2];   /* owned; NULL: none needed now */
     struct tls_session        *tls;       /* owned */
     struct xmpp_records        records[2];
-    bool                       flip;      /* the sides were exchanged after TLS began: its
-                                           * numbers are the old ones */
+    bool                       flip;      /* sides were exchanged since: TLS has the old ones */
     bool                       expected;  /* the port is one of federation */
     bool                       inside;    /* what the tokenizers read was decrypted */
     bool                       decided;   /* the content is known */
@@ -264,8 +263,7 @@ xmpp_event_room(struct attempt *a)
     return true;
 }
 
-/* The first ones are kept, and the last XMPP_LAST_EVENTS: the middle of a long stream is left
- * out. */
+/* The first ones are kept, and the last XMPP_LAST_EVENTS, not the middle of a long stream. */
 void
 attempt_event(struct attempt *a, const struct event *e)
 {
@@ -425,8 +423,7 @@ static struct xmpp_inside {
 
 static unsigned xmpp_depth;
 
-/* Walk the content of an element with a tokenizer of its own; `child` is told every direct
- * child. */
+/* Walk the content of an element with a tokenizer of its own: `child` is told of each child. */
 static void
 xmpp_children(const struct xe_xml_event *e, void (*child)(void *user, const struct xe_xml_event *c),
     void *user)
@@ -596,15 +593,22 @@ xmpp_dialback_ask(
         xmpp_put(d->id, sizeof d->id, a->id);
     d->asked_frame = n->e.frame;
     d->asked_ns = n->e.time_ns;
-    if (!verify && a->from[0] == '\0' && n->e.side == 0) {  /* headers before XMPP 1.0 may name
-                                                             * nobody */
+    /* headers before XMPP 1.0 may name nobody */
+    if (!verify && a->from[0] == '\0' && n->e.side == 0) {
         xmpp_put(a->from, sizeof a->from, n->from);
         xmpp_put(a->to, sizeof a->to, n->to);
     }
 }
 
-/* The answer belongs to the oldest open question of the other side with the same pair of
- * domains. */
+static enum dialback_answer
+xmpp_answer(const char *type)
+{
+    if (strcmp(type, "valid") == 0)
+        return DIALBACK_VALID;
+    return strcmp(type, "error") == 0 ? DIALBACK_ERROR : DIALBACK_INVALID;
+}
+
+/* An answer is that to the oldest open question of the other side about the same two domains. */
 static void
 xmpp_dialback_answer(struct xmpp *x, bool verify, const struct xe_xml_event *e, struct xmpp_news *n)
 {
@@ -622,8 +626,7 @@ xmpp_dialback_answer(struct xmpp *x, bool verify, const struct xe_xml_event *e, 
         if (d->verify != verify || d->side == n->e.side || d->answer != DIALBACK_UNANSWERED
             || strcmp(d->from, n->to) != 0 || strcmp(d->to, n->from) != 0)
             continue;
-        d->answer = strcmp(n->what, "valid") == 0 ? DIALBACK_VALID
-            : strcmp(n->what, "error") == 0 ? DIALBACK_ERROR : DIALBACK_INVALID;
+        d->answer = xmpp_answer(n->what);
         xmpp_put(d->condition, sizeof d->condition, c.condition);
         d->answered_frame = n->e.frame;
         d->answered_ns = n->e.time_ns;
@@ -683,8 +686,7 @@ xmpp_body_child(void *user, const struct xe_xml_event *c)
         xmpp_copy(user, sizeof ((struct xmpp_news *)0)->text, c->inner);
 }
 
-/* Stanzas are counted; only the first of each kind and direction, and some errors, become
- * events. */
+/* Stanzas are counted; the first of each kind and direction and some errors become events. */
 static void
 xmpp_on_stanza(struct xmpp *x, int side, enum xe_element_kind kind, const struct xe_xml_event *e,
     struct xmpp_news *n)
@@ -1280,8 +1282,7 @@ xmpp_decide(struct xmpp *x, int side, const unsigned char *at, size_t len)
     }
 }
 
-/* TLS begins where XML should be: <proceed/> was missed, for want of packets or of a whole
- * direction. */
+/* TLS begins where XML should be: <proceed/> was missed, or all that its side has sent. */
 static bool
 xmpp_tls_unannounced(struct xmpp *x, int side, const unsigned char *at, size_t len)
 {
