@@ -1157,10 +1157,10 @@ run(const struct options *o)
     for (i = 0; i < o->nkeys; i++)
         if (!pump_read_keys(&p, i))
             goto end;
+    run_signals(p.capture);
     status = run_sources(&p, &damaged);
     if (status != 0)
         goto end;
-    run_signals(p.capture);
     run_pump(&p);
     status = run_report(&p, damaged);
     if (p.no_memory)

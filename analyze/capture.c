@@ -24,6 +24,7 @@
 #include <pcap/pcap.h>
 #include <poll.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- remarks ---- */
@@ -79,7 +80,8 @@ enum {
     CAPTURE_SNAPLEN        = 262144,         /* libpcap's largest */
     CAPTURE_STORE          = 128 * 1024,     /* bytes of a batch of libpcap's; fits the cache */
     CAPTURE_LIVE_BUFFER    = 16 * 1024 * 1024, /* of the kernel: half a second at 250 Mbit/s */
-    CAPTURE_LIVE_WAIT_MS   = 250
+    CAPTURE_LIVE_WAIT_MS   = 250,  /* how long the kernel keeps a block of frames that is not full */
+    CAPTURE_QUIET_ENOUGH   = 2     /* so many waits without a frame: it keeps none */
 };
 
 /* LINKTYPE_* values of which the reader itself must know something. */
@@ -162,6 +164,8 @@ struct capture {
     bool                         live;   /* at least one source is an interface */
     uint64_t                     number; /* of the last frame */
     volatile sig_atomic_t        stop;
+    int64_t                      stopped_ns;  /* when that was seen, in the time of frames; 0: not yet */
+    unsigned                     quiet;  /* waits since then in which no interface had anything */
     struct source               *sources[CAPTURE_SOURCES_MAX];   /* owned */
     size_t                       source_count;
     struct leg                 **legs;   /* owned, each too: addresses are given away */
@@ -858,12 +862,24 @@ pcap_ended(struct capture *c, struct source *s, int result)
     return strncmp(what, "truncated", 9) == 0 ? source_cut(c, s, what) : source_damaged(c, s, what);
 }
 
+/* pcap_next_ex, which also ends where the run was stopped: at a frame that is younger, or when the kernel
+ * has handed over the block of frames that was open then. */
+static int
+pcap_next_frame(const struct capture *c, struct source *s, struct pcap_pkthdr **h,
+    const unsigned char **bytes)
+{
+    int result = pcap_next_ex(s->pcap, h, bytes);
+    bool over = result == 0 ? c->quiet >= CAPTURE_QUIET_ENOUGH
+        : result == 1 && pcap_time(*h) > c->stopped_ns;
+    return c->stopped_ns != 0 && over ? PCAP_ERROR_BREAK : result;
+}
+
 static enum source_result
 pcap_fetch(struct capture *c, struct source *s)
 {
     struct pcap_pkthdr *h;
     const unsigned char *bytes;
-    int result = pcap_next_ex(s->pcap, &h, &bytes);
+    int result = pcap_next_frame(c, s, &h, &bytes);
     if (result != 1)
         return pcap_ended(c, s, result);
     if (s->copy != NULL) {
@@ -1371,6 +1387,22 @@ capture_take(struct capture *c, struct source *s)
     c->batch_count++;
 }
 
+/* Files end where they are; interfaces when all has been read that they had seen by now. */
+static void
+capture_wind_up(struct capture *c)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    c->stopped_ns = (int64_t)now.tv_sec * SECOND_NS + now.tv_nsec;
+    for (size_t i = 0; i < c->source_count; i++) {
+        struct source *s = c->sources[i];
+        if (s->info.format == CAPTURE_LIVE)
+            continue;
+        s->ready = false;
+        s->done = true;
+    }
+}
+
 /* Collects frames while there are any; true: the run is over. */
 static bool
 capture_fill(struct capture *c, unsigned budget)
@@ -1379,10 +1411,12 @@ capture_fill(struct capture *c, unsigned budget)
     c->crowded = false;
     c->stored = 0;
     for (; budget > 0 && c->batch_count < CAPTURE_BATCH; budget--) {
+        if (c->stop && c->stopped_ns == 0)
+            capture_wind_up(c);
         bool over = false;
-        struct source *s = c->stop ? NULL : capture_earliest(c, &over);
+        struct source *s = capture_earliest(c, &over);
         if (s == NULL || c->crowded)
-            return over || c->stop;
+            return over;
         bool fits = s->pcap == NULL || !s->passes || capture_fits(c, &s->next);
         if (!fits && c->batch_count > 0)
             return false;
@@ -1414,7 +1448,8 @@ capture_wait(struct capture *c)
         if (fd >= 0)
             fds[count++] = (struct pollfd){ .fd = fd, .events = POLLIN };
     }
-    poll(fds, count, CAPTURE_LIVE_WAIT_MS);
+    if (poll(fds, count, CAPTURE_LIVE_WAIT_MS) == 0 && c->stopped_ns != 0)
+        c->quiet++;
 }
 
 enum capture_state

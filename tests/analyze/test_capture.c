@@ -4,6 +4,9 @@
 #include <inttypes.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 static struct transcript heard;
@@ -659,6 +662,31 @@ stopping_ends_the_run(void **state)
     expect("");
 }
 
+/* The kernel keeps frames back for a while, to hand over many at once. */
+static void
+what_came_before_the_stop_is_read_from_an_interface(void **state)
+{
+    enum { FRAMES = 50 };
+    struct capture_options options = { .filter = "udp and dst host 127.7.7.7 and dst port 7777" };
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(7777) };
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    (void)state;
+    to.sin_addr.s_addr = inet_addr("127.7.7.7");
+    capture = capture_new(&options, &news, NULL, why, sizeof why);
+    assert_non_null(capture);
+    if (!capture_add_interface(capture, "lo", why, sizeof why)) {
+        close(fd);
+        skip();
+    }
+    for (int i = 0; i < FRAMES; i++)
+        assert_int_equal(sendto(fd, "x", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
+    capture_stop(capture);
+    while (capture_push(capture, 9) != CAPTURE_DONE)
+        ;
+    close(fd);
+    assert_int_equal(capture_file_at(capture, 0)->frames, FRAMES);
+}
+
 static void
 an_interface_that_is_not_there_is_refused_with_a_reason(void **state)
 {
@@ -687,6 +715,7 @@ main(void)
         TEST(a_damaged_file_does_not_stop_the_others), TEST(time_that_goes_back_is_remarked_once),
         TEST(standard_input_and_pipes_are_read), TEST(cooked_captures_tell_leg_and_direction),
         TEST(a_frame_larger_than_a_batch_comes_whole), TEST(stopping_ends_the_run),
+        TEST(what_came_before_the_stop_is_read_from_an_interface),
         TEST(an_interface_that_is_not_there_is_refused_with_a_reason)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

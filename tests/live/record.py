@@ -263,28 +263,12 @@ class Live(Process):
         super().__init__(lab, 'live', command + list(words), env={'REPORT': self.path}, quiet=True)
 
     def wait_watching(self):
-        """It has a packet socket for lo; being listed there is all that can be seen of it."""
-        def watching():
-            return any(name.startswith('socket:') and name[8:-1] in packet_sockets()
-                       for name in self.sockets())
-        wait_until(lambda: watching() or not self.running(), 10, 'the analyzer to watch')
+        """It says so, on standard error, when the kernel keeps packets for it."""
+        wait_until(lambda: 'capturing' in read_text(self.log) or not self.running(), 10,
+                   'the analyzer to watch')
         if not self.running():
             raise HarnessError('the analyzer ended: ' + read_text(self.log))
 
-    def sockets(self):
-        folder = '/proc/%d/fd' % self.pid
-        try:
-            return [os.readlink(os.path.join(folder, n)) for n in os.listdir(folder)]
-        except OSError:
-            return []
-
     def stop(self):
-        time.sleep(1.2)         # what the kernel keeps back
         self.signal(signal.SIGINT)
         return Report(self.wait(), read_text(self.path))
-
-
-def packet_sockets():
-    """Inodes of the packet sockets that are bound."""
-    lines = [line.split() for line in read_text('/proc/net/packet').splitlines()[1:]]
-    return {words[8] for words in lines if words[4] != '0'}
