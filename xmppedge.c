@@ -918,7 +918,7 @@ xml_is(char c, unsigned what)
 #define XML_SAME(s, text) \
     ((s).len == sizeof (text) - 1 && memcmp((s).at, text, sizeof (text) - 1) == 0)
 
-/* ---- characters ---------------------------------------------------------------------------- */
+/* ---- characters ---- */
 
 /* Eight bytes at a time.  Each term has the top bit of a byte set if the byte is not ASCII, is a
  * control character, or is the one looked for.  A borrow can only come from a byte that counts and
@@ -1106,7 +1106,7 @@ xml_special(struct xe_xml *x, const char **p, const char *end)
     return len == 0 ? XML_WAIT : XML_GO;
 }
 
-/* ---- names --------------------------------------------------------------------------------- */
+/* ---- names ---- */
 
 /* Characters beyond ASCII that names may have in XML 1.0, fifth edition.  Older parsers (and expat)
  * follow the fourth, which has less of them; elements that use any are not forwarded. */
@@ -1221,7 +1221,7 @@ xml_mark_value(const char *buf, const struct xe_xml_mark *m)
     return span_make(buf + m->value, m->end - m->value);
 }
 
-/* ---- namespaces ---------------------------------------------------------------------------- */
+/* ---- namespaces ---- */
 
 /* A namespace as a name sees it. */
 struct xml_ns {
@@ -1351,7 +1351,7 @@ xml_resolve_attrs(struct xe_xml *x, const char *buf)
     return true;
 }
 
-/* ---- events -------------------------------------------------------------------------------- */
+/* ---- events ---- */
 
 /* Put the root tag that was just read into the event. */
 static void
@@ -1482,7 +1482,7 @@ xe_xml_lang(const struct xe_xml_event *event)
     return span_make(NULL, 0);
 }
 
-/* ---- the header ---------------------------------------------------------------------------- */
+/* ---- the header ---- */
 
 static char *
 xml_keep(char *to, const char *text, struct xe_span s)
@@ -1552,7 +1552,7 @@ xml_header_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
     return XML_DONE;
 }
 
-/* ---- start tags ---------------------------------------------------------------------------- */
+/* ---- start tags ---- */
 
 /* What forwarding the element as it stands would do to its namespace: does it need to be rewritten?
  * `bits` are those of its frame, with the default namespace that it sees. */
@@ -1837,7 +1837,7 @@ xml_tag_name(struct xe_xml *x, struct xml_cursor *c)
     return xml_tag(x, c);
 }
 
-/* ---- end tags and text --------------------------------------------------------------------- */
+/* ---- end tags and text ---- */
 
 /* An end tag is complete, c->p is after its '>'; x->mark is at its name. */
 static enum xml_step
@@ -2000,7 +2000,7 @@ xml_cdata(struct xe_xml *x, struct xml_cursor *c)
     return XML_WAIT;
 }
 
-/* ---- between elements ---------------------------------------------------------------------- */
+/* ---- between elements ---- */
 
 /* Take ` name = "value"` from the front of *s; false when that is not what stands there. */
 static bool
@@ -2154,7 +2154,7 @@ xml_run(struct xe_xml *x, struct xml_cursor *c)
     return step;
 }
 
-/* ---- the public tokenizer ------------------------------------------------------------------ */
+/* ---- the public tokenizer ---- */
 
 void
 xe_xml_init(struct xe_xml *x, const struct xe_xml_limits *limits)
@@ -2253,7 +2253,7 @@ xe_xml_stream_ns(const struct xe_xml *x, const char *prefix)
     return b == NULL ? span_make(NULL, 0) : span_make(x->stream + b->value, b->value_len);
 }
 
-/* ---- text, in and out ---------------------------------------------------------------------- */
+/* ---- text, in and out ---- */
 
 size_t
 xe_xml_unescape(struct xe_span value, char *out, size_t max)
@@ -2361,7 +2361,7 @@ xmlout_attr(struct buf *out, const char *name, struct xe_span value)
     return buf_putc(out, '\'');
 }
 
-/* ---- a stanza for another stream ----------------------------------------------------------- */
+/* ---- a stanza for another stream ---- */
 
 static char *
 xmlout_copy(char *p, struct xe_span s)
@@ -3729,7 +3729,7 @@ struct loop {
 
 #define LOOP_BROKEN 4u   /* in loop_ready.events: hangup or error */
 
-/* ---- the four functions that know the system call ------------------------------------------- */
+/* ---- the four functions that know the system call ---- */
 
 #if LOOP_EPOLL
 
@@ -3861,7 +3861,7 @@ loop_wait(struct loop *l, int wait_ms)
 
 #endif
 
-/* ---- watches --------------------------------------------------------------------------------- */
+/* ---- watches ---- */
 
 /* Watch for `events` from now on: adds, changes, removes (0).  Free when nothing changes.  Removing
  * takes back an event that was still to come in this turn.  False when the system refuses; nothing
@@ -3901,7 +3901,7 @@ loop_run_ready(struct loop *l)
     l->nready = 0;
 }
 
-/* ---- timers ---------------------------------------------------------------------------------- */
+/* ---- timers ---- */
 
 static int64_t
 loop_clock(void)
@@ -4034,7 +4034,7 @@ loop_run_timers(struct loop *l)
     l->firing = false;
 }
 
-/* ---- tasks ----------------------------------------------------------------------------------- */
+/* ---- tasks ---- */
 
 /* Run once at the end of this turn (of the next one, between turns).  Queued already: no change. */
 static void
@@ -4083,7 +4083,7 @@ loop_run_soon(struct loop *l)
         continue;
 }
 
-/* ---- the turn -------------------------------------------------------------------------------- */
+/* ---- the turn ---- */
 
 static bool
 loop_open(struct loop *l)
@@ -4315,7 +4315,7 @@ struct dns {
     uint64_t         random;     /* state of dns_random() */
 };
 
-/* ---- names ----------------------------------------------------------------------------------- */
+/* ---- names ---- */
 
 /* Copy a host name in lower case, without a dot at its end.  False for what cannot be the name of a
  * host: only letters, digits, - and _ in labels of 1 to 63; IPv4 addresses are no names. */
@@ -4345,7 +4345,7 @@ dns_name_copy(char out[DNS_NAME_MAX + 1], struct xe_span name)
     return label > 0 && !number;
 }
 
-/* ---- reading an SRV answer ------------------------------------------------------------------- */
+/* ---- reading an SRV answer ---- */
 
 /* A DNS message (RFC 1035 4.1) being read.  Reading past the end sets `bad` and gives zeros. */
 struct dns_message {
@@ -4485,7 +4485,7 @@ dns_read_srv(const unsigned char *bytes, size_t len, const char *asked, struct d
     return m.bad || answers > 0 ? DNS_BROKEN : all;
 }
 
-/* ---- order ----------------------------------------------------------------------------------- */
+/* ---- order ---- */
 
 /* A number in 0..most, from 32 random bits. */
 static uint32_t
@@ -4552,7 +4552,7 @@ dns_random(void *user)
     return (uint32_t)((x ^ x >> 31) >> 32);
 }
 
-/* ---- the result ------------------------------------------------------------------------------ */
+/* ---- the result ---- */
 
 /* Nobody's server: the unspecified address and multicast. */
 static bool
@@ -4638,7 +4638,7 @@ dns_collect(struct dns_query *q, struct dns_target list[DNS_TARGETS_MAX])
     return n;
 }
 
-/* ---- the life of a query --------------------------------------------------------------------- */
+/* ---- the life of a query ---- */
 
 static void
 dns_query_leave(struct dns_query *q)
@@ -4704,7 +4704,7 @@ dns_clock(struct dns *d)
         timer_set(d->loop, &d->timer, (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000 + 1);
 }
 
-/* ---- addresses ------------------------------------------------------------------------------- */
+/* ---- addresses ---- */
 
 static size_t
 dns_families_with(const struct dns_query *q, enum dns_answer answer)
@@ -4901,7 +4901,7 @@ dns_ask_host(struct dns_query *q, uint16_t port, bool direct_tls)
     dns_query_settle(q, 0, f->n);
 }
 
-/* ---- SRV records ----------------------------------------------------------------------------- */
+/* ---- SRV records ---- */
 
 static size_t
 dns_services_with(const struct dns_query *q, enum dns_answer answer)
@@ -5045,7 +5045,7 @@ dns_finish_srv(struct dns_query *q)
     }
 }
 
-/* ---- c-ares in our loop ---------------------------------------------------------------------- */
+/* ---- c-ares in our loop ---- */
 
 static void
 dns_tick(struct timer *t)
@@ -5121,7 +5121,7 @@ dns_socket_state(void *user, ares_socket_t fd, int readable, int writable)
     }
 }
 
-/* ---- asking ---------------------------------------------------------------------------------- */
+/* ---- asking ---- */
 
 static void
 dns_query_go_on(struct timer *t)
@@ -5206,7 +5206,7 @@ dns_cancel(struct dns_query *q)
     dns_query_leave(q);
 }
 
-/* ---- opening and closing --------------------------------------------------------------------- */
+/* ---- opening and closing ---- */
 
 static uint64_t
 dns_seed(void)

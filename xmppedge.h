@@ -19,7 +19,7 @@
 
 #define XE_VERSION "0.1.0"
 
-/* ---- bytes ------------------------------------------------------------------------------- */
+/* ---- bytes ---- */
 
 /* Bytes that belong to somebody else; never NUL-terminated.  An absent text has at == NULL. */
 struct xe_span {
@@ -27,16 +27,16 @@ struct xe_span {
     size_t      len;
 };
 
-/* ---- lists ------------------------------------------------------------------------------- */
+/* ---- lists ---- */
 
 /* A list of names exists once, as a macro whose rows begin with a name and its word.  These two make
  * of its rows the members of an enum, and the cases of a switch that returns the words. */
 #define XE_MEMBER(name, ...)  name,
 #define XE_WORD(name, word)   case name: return word;
 
-/* ---- endings: one vocabulary --------------------------------------------------------------
- *
- * Everything that ends a stream, refuses a peer or returns a stanza names its reason from this
+/* ---- endings: one vocabulary ---- */
+
+/* Everything that ends a stream, refuses a peer or returns a stanza names its reason from this
  * list.  The columns are: the enum; the word in logs, metrics and verdicts (stable: scripts
  * match it); the stream error condition of RFC 6120 4.9.3 ("" closes without an error); the
  * stanza error condition of RFC 6120 8.3.3 for what it leaves undelivered; its error type; one
@@ -238,9 +238,9 @@ struct xe_why_row {
 /* The row of a reason; `why` outside the list gives the row of XE_WHY_INTERNAL.  Static. */
 const struct xe_why_row *xe_why(enum xe_why why);
 
-/* ---- alerts of TLS ------------------------------------------------------------------------
- *
- * RFC 8446 6, RFC 5246 7.2, RFC 4346 7.2, RFC 6066 9, RFC 7301 3.2.  The columns are the enum, the
+/* ---- alerts of TLS ---- */
+
+/* RFC 8446 6, RFC 5246 7.2, RFC 4346 7.2, RFC 6066 9, RFC 7301 3.2.  The columns are the enum, the
  * number in the protocol and the word of the specification. */
 #define XE_ALERTS(X) \
     X(XE_ALERT_CLOSE_NOTIFY, 0, "close_notify") \
@@ -289,7 +289,7 @@ enum xe_alert {
 /* The word of the alert with this number, "unknown" when it has none.  Static. */
 const char *xe_alert_name(int number);
 
-/* ---- XML: the streaming tokenizer (RFC 6120 11, XML 1.0, Namespaces in XML) --------------- */
+/* ---- XML: the streaming tokenizer (RFC 6120 11, XML 1.0, Namespaces in XML) ---- */
 
 /* Ceilings; each reached one is XE_XML_BAD with its reason. */
 #define XE_XML_DEPTH_MAX  64   /* open elements inside the stream, the stanza itself included */
@@ -440,7 +440,7 @@ struct xe_span xe_xml_stream_ns(const struct xe_xml *x, const char *prefix);
  * they do not fit. */
 size_t xe_xml_unescape(struct xe_span value, char *out, size_t max);
 
-/* ---- addresses (RFC 7622) ----------------------------------------------------------------- */
+/* ---- addresses (RFC 7622) ---- */
 
 #define XE_DOMAIN_MAX 256   /* bytes that hold any domain in normal form and a NUL */
 
@@ -467,7 +467,7 @@ bool xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *le
  * references; false too for value.at == NULL and for what is no address. */
 bool xe_xml_domain(struct xe_span value, char out[XE_DOMAIN_MAX], size_t *len);
 
-/* ---- the protocol table (RFC 6120, XEP-0198, XEP-0220, XEP-0288) ---------------------------- */
+/* ---- the protocol table (RFC 6120, XEP-0198, XEP-0220, XEP-0288) ---- */
 
 /* What an element is: the enum and its word.  Stanza kinds are those of jabber:server and
  * jabber:client. */
@@ -555,7 +555,7 @@ struct xe_phase_step {
 struct xe_phase_step xe_phase_next(enum xe_phase phase, enum xe_side side,
                                    enum xe_element_kind kind, bool valid);
 
-/* ---- the proxy, embedded ------------------------------------------------------------------ */
+/* ---- the proxy, embedded ---- */
 
 #ifndef XMPPEDGE_LANGUAGE_ONLY
 
