@@ -458,8 +458,7 @@ buf_room(struct buf *b, size_t more)
     } else {
         size_t cap = b->cap == 0 ? BUF_CAP_FIRST : b->cap;
         char *bytes;
-        while (cap < len + more + len / 2)   /* room for more than the next time, or each would
-                                              * copy all */
+        while (cap < len + more + len / 2)   /* for more than the next time, or each copies all */
             cap *= 2;
         bytes = malloc(cap);
         if (bytes == NULL) {
@@ -3551,8 +3550,7 @@ log_budget(struct log *l, const char *event, struct xe_span subject, int64_t now
     uint32_t *suppressed)
 {
     uint32_t tag = log_tag(event, subject);
-    uint32_t all = log_tag(event, span_make(NULL, 0)) % LOG_EVENTS;   /* who shares a slot shares
-                                                                       * its budget */
+    uint32_t all = log_tag(event, span_make(NULL, 0)) % LOG_EVENTS;   /* sharing it is harmless */
     int64_t window = now / LOG_WINDOW_MS;
     *suppressed = 0;
     return log_slot_take(&l->slots[tag % LOG_SLOTS], tag, window, LOG_BURST, suppressed)
@@ -4009,8 +4007,7 @@ timer_set(struct loop *l, struct timer *t, int64_t ms_from_now)
     timer_insert(l, t);
 }
 
-/* The timer that is due next; NULL when none is armed.  Timers that were put off go where they
- * belong. */
+/* The timer that is due next; NULL for none.  Timers that were put off go where they belong. */
 static struct timer *
 timer_first(struct loop *l)
 {
@@ -4503,9 +4500,8 @@ dns_swap(struct dns_srv *a, struct dns_srv *b)
 }
 
 /* RFC 2782, "Weight", for records of one priority: the first is drawn with chances in proportion to
- * the weights, then the second from the rest, and so on.  Weights of 0 come first before each
- * draw, so that they have a small chance beside others; among themselves they are in random
- * order. */
+ * the weights, then the second from the rest, and so on.  Weights of 0 come first before each draw,
+ * so that they have a small chance beside others; among themselves their order is random. */
 static void
 dns_order_weights(struct dns_srv *list, size_t n, uint32_t (*draw)(void *user), void *user)
 {
@@ -4681,8 +4677,7 @@ dns_query_finish(struct dns_query *q, enum xe_why why, const struct dns_target *
     dns_query_leave(q);
 }
 
-/* Go on as soon as the loop comes round when nothing is waited for, and soon when something is
- * there. */
+/* Go on when the loop comes round if nothing is waited for, and soon if something is there. */
 static void
 dns_query_settle(struct dns_query *q, size_t waiting, size_t usable)
 {
@@ -5369,8 +5364,7 @@ dns_library_name(void)
 
 #define TLS_RECORD_MAX   16384  /* bytes of plaintext in a record: RFC 8446 5.1 */
 #define TLS_AHEAD_MAX    65536  /* bytes of records taken from the system at a time */
-#define TLS_TURN_US      500    /* processor time of one tls_handshake() before it yields;
-                                   one step may take longer, RSA signatures do */
+#define TLS_TURN_US      500    /* of a tls_handshake() before it yields; an RSA step is longer */
 
 /* ---- [versions]: everything that differs between mbed TLS 2.28 and 3.6 ---- */
 
@@ -5820,9 +5814,8 @@ tls_der_enter(unsigned char **at, const unsigned char **end, int tag)
     return true;
 }
 
-/* Find the content of subjectAltName (2.5.29.17).  mbed TLS's own list of names leaves out
- * otherName or what it does not know, differently in each version; the raw extensions are always
- * there. */
+/* Find the content of subjectAltName (2.5.29.17).  mbed TLS's own list leaves out otherName or what
+ * it does not know, differently in each version; the raw extensions are always there. */
 static bool
 tls_san_find(const mbedtls_x509_crt *crt, unsigned char **at, const unsigned char **end)
 {
@@ -6178,8 +6171,7 @@ tls_identity_release(struct tls_identity *id)
 
 /* Names, dates and fingerprint of the own certificate.  `chain` has EXPIRED and NOT_YET as of
  * loading, and USAGE when mbed TLS would not show it as a server: worth a warning when the
- * configuration is read.  peer_may_speak_for() on it answers whether this identity covers a
- * domain. */
+ * configuration is read.  peer_may_speak_for() answers whether it covers a domain. */
 static const struct tls_facts *
 tls_identity_facts(const struct tls_identity *id)
 {
@@ -6216,8 +6208,8 @@ tls_identity_error(char err[TLS_ERROR_MAX], const char *what, const char *file, 
         snprintf(err, TLS_ERROR_MAX, "%s %.100s: encrypted private keys are not supported; remove "
             "the password", what, file);
     else if (code > 0)
-        snprintf(err, TLS_ERROR_MAX, "%s %.100s: %d of its entries cannot be read", what, file,
-            code);
+        snprintf(err, TLS_ERROR_MAX, "%s %.100s: %d of its entries cannot be read",
+            what, file, code);
     else
         tls_file_error(err, what, file, code);
 }
@@ -6466,8 +6458,8 @@ tls_profile_versions(struct tls_profile *p, const char *min_version, char err[TL
 {
     bool only_13 = min_version != NULL && strcmp(min_version, "1.3") == 0;
     if (!only_13 && min_version != NULL && strcmp(min_version, "1.2") != 0) {
-        snprintf(err, TLS_ERROR_MAX, "unknown TLS version \"%.40s\": 1.2 and 1.3 are known",
-            min_version);
+        snprintf(err, TLS_ERROR_MAX,
+            "unknown TLS version \"%.40s\": 1.2 and 1.3 are known", min_version);
         return false;
     }
     if (only_13 && !TLS_HAS_13) {
@@ -6663,8 +6655,7 @@ tls_receive_some(struct tls *t, unsigned char *to, size_t max)
     return MBEDTLS_ERR_NET_CONN_RESET;
 }
 
-/* The next bytes of a record for mbed TLS.  Where reading ahead is allowed the system is asked
- * once. */
+/* The next bytes of a record for mbed TLS.  Where reading ahead is allowed one call takes all. */
 static int
 tls_receive(void *user, unsigned char *to, size_t max)
 {
@@ -7116,8 +7107,7 @@ tls_mint_new(struct tls_shared *shared, const char *name, int days, struct tls_i
  * Not done: sendmsg() without copying.  TLS copies everything in any case.
  * ======================================================================== */
 
-#define WIRE_SCRATCH        98304   /* bytes shown at a time: 64 KiB new, a record more, the rest
-                                     * before */
+#define WIRE_SCRATCH        98304   /* bytes shown at a time: a rest, 64 KiB new, one more record */
 #define CONN_REST_SMALL     16384   /* bytes of a rest that is copied in front of what comes */
 #define CONN_WRITE_MAX      16384   /* bytes of one write: a full TLS record */
 #define CONN_KEEP           1024    /* bytes of buffer an idle connection may keep */
@@ -7141,8 +7131,7 @@ struct conn;
 /* What a connection tells its owner.  The owner may call conn_close() from within any of them; the
  * connection stays valid until the end of the turn. */
 struct conn_events {
-    /* plaintext has arrived; returns how much of it was used.  The rest is shown again with
-     * more. */
+    /* plaintext has arrived; returns how much was used.  The rest is shown again with more. */
     size_t (*received)(struct conn *c, void *user, const char *at, size_t len);
     void (*secured)(struct conn *c, void *user);     /* the TLS handshake is complete */
     void (*drained)(struct conn *c, void *user);     /* all that was sent has been written */
@@ -7407,8 +7396,7 @@ conn_read(struct conn *c)
     switch (result) {
     case TLS_DONE:
     case TLS_AGAIN:
-        loop_soon(c->wire->loop, &c->again);   /* the TLS session may hold bytes no descriptor
-                                                * shows */
+        loop_soon(c->wire->loop, &c->again);   /* TLS may hold bytes that no descriptor shows */
         break;
     case TLS_WANT_READ:
     case TLS_WANT_WRITE:
@@ -7498,10 +7486,10 @@ conn_write(struct conn *c)
         conn_lost(c, XE_WHY_PEER_LOST);
         return;
     }
+    /* last words have one limit in all */
     if (buf_len(&c->out) == 0)
         conn_written_all(c);
-    else if ((moved && !c->let_go) || !timer_armed(&c->timer))   /* last words have one limit in
-                                                                  * all */
+    else if ((moved && !c->let_go) || !timer_armed(&c->timer))
         timer_set(c->wire->loop, &c->timer, c->wire->write_timeout_ms);
     if (c->state != CONN_CLOSED)
         conn_watch(c);
@@ -7733,8 +7721,7 @@ struct listener {
     struct loop_watch   watch;
     struct timer        pause;   /* out of descriptors: wait a little */
     struct wire        *wire;    /* borrowed */
-    /* a connection was accepted; the descriptor is the receiver's.  `from` is where it comes
-     * from */
+    /* a connection was accepted from this address; the descriptor is the receiver's */
     void              (*accepted)(void *user, int fd, const struct sockaddr_storage *from);
     void               *user;    /* borrowed */
 };
@@ -7763,9 +7750,9 @@ listener_ready(struct loop_watch *w, unsigned events)
             l->accepted(l->user, fd, &from);
             continue;
         }
-        if (fd >= 0)
+        if (fd >= 0) {
             close(fd);
-        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             if (log_begin(l->wire->log, LOG_ERROR, "accept-failed", span_of("accept"))) {
                 log_text(l->wire->log, "error", strerror(errno));
                 log_end(l->wire->log);
@@ -7900,8 +7887,7 @@ dial_active(const struct dial *d)
     return false;
 }
 
-/* The target to try next, or d->count: none is left, or the next one has to wait for its
- * priority. */
+/* The target to try next; d->count: none is left, or the next one waits for its priority. */
 static size_t
 dial_choose(const struct dial *d)
 {
@@ -7926,9 +7912,9 @@ dial_socket(const struct dial *d, const struct dns_target *target)
     if (fd < 0)
         return -1;
     if (conn_unblock(fd)
-        && (d->from.ss_family == AF_UNSPEC || bind(fd, (const struct sockaddr *)&d->from,
-            d->from.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
-                : sizeof(struct sockaddr_in)) == 0)
+        && (d->from.ss_family == AF_UNSPEC
+            || bind(fd, (const struct sockaddr *)&d->from, d->from.ss_family == AF_INET6
+                ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)) == 0)
         && (connect(fd, (const struct sockaddr *)&target->addr, target->addr_len) == 0
             || errno == EINPROGRESS))
         return fd;
@@ -11736,16 +11722,14 @@ ports_need_dns(const struct config *c)
     return need;
 }
 
-/* The number of ways to name servers; without <resolver> there is one, to wherever the system has
- * them. */
+/* The number of ways to name servers; without <resolver> there is one, to those of the system. */
 static size_t
 ports_dns_count(const struct config *c)
 {
     return !ports_need_dns(c) ? 0 : c->nresolvers > 0 ? c->nresolvers : 1;
 }
 
-/* The i-th of them: the port, and where to in words; nothing when it is unknown and `any` is
- * NULL. */
+/* The i-th of them: the port, and where to in words; `any` (may be NULL) when it is unknown. */
 static uint16_t
 ports_dns(const struct config *c, size_t i, const char *any, struct buf *where)
 {
@@ -11795,10 +11779,15 @@ ports_dns_json(const struct config *c, struct buf *out)
 static int
 ports_family(const struct ports_row *row)
 {
-    const struct config_address *a = row->network != NULL ? &row->network->address
-        : row->host != NULL ? &row->host->address
-        : row->destination != NULL && !config_address_is_any(row->destination) ? row->destination
-        : row->source != NULL && !config_address_is_any(row->source) ? row->source : NULL;
+    const struct config_address *a = NULL;
+    if (row->network != NULL)
+        a = &row->network->address;
+    else if (row->host != NULL)
+        a = &row->host->address;
+    else if (row->destination != NULL && !config_address_is_any(row->destination))
+        a = row->destination;
+    else if (row->source != NULL && !config_address_is_any(row->source))
+        a = row->source;
     return a == NULL || a->len == 0 ? AF_UNSPEC : a->sa.ss_family;
 }
 
@@ -12135,8 +12124,7 @@ ports_print(const struct config *c, enum ports_format format, struct buf *out, s
 #define STREAM_NS_SASL    "urn:ietf:params:xml:ns:xmpp-sasl"
 #define STREAM_NS_SM      "urn:xmpp:sm:3"
 
-#define STREAM_ID_BYTES   16        /* of randomness in a stream id; the dialback key depends on
-                                     * it */
+#define STREAM_ID_BYTES   16        /* of randomness in a stream id: dialback keys rest on it */
 
 /* What all streams of one running instance share. */
 struct stream_shared {
@@ -12180,10 +12168,8 @@ struct stream {
     bool                        initiator;   /* we opened it */
     bool                        version_1;   /* the peer's header says version 1.0 */
     bool                        peer_closed; /* its end tag has come */
-    char                        id[STREAM_ID_MAX];     /* of the stream: ours if we are the
-                                                        * receiver */
-    char                        detail[STREAM_DETAIL_MAX];  /* what the other side says of the
-                                                             * end */
+    char                        id[STREAM_ID_MAX];          /* drawn by the receiving side */
+    char                        detail[STREAM_DETAIL_MAX];  /* what the peer says of the end */
     uint64_t                    elements;    /* first-level elements received */
     int64_t                     heard;       /* ms, when something was last received */
     int64_t                     spoke;       /* ms, when something was last sent */
@@ -12371,8 +12357,7 @@ stream_fail_with(struct stream *s, enum xe_why why, const char *text)
         t = stream_text(s);
         if (row->stream[0] != '\0')
             stream_put_error(t, row->stream, text != NULL ? text : row->text);
-        if (why == XE_WHY_STANZA_TOO_BIG && !t->failed) {   /* RFC 6120 13.12 with Prosody's
-                                                             * condition */
+        if (why == XE_WHY_STANZA_TOO_BIG && !t->failed) {   /* Prosody's, beside RFC 6120 13.12 */
             t->tail -= strlen("</stream:error>");
             buf_puts(t, "<stanza-too-big xmlns='urn:xmpp:errors'/></stream:error>");
         }
@@ -14352,8 +14337,7 @@ struct trunk_service {
     struct stream_shared      *shared;      /* borrowed */
     const struct config       *config;      /* borrowed; replaced by a reload */
     struct dns                *dns;         /* borrowed; gateway */
-    struct tls_profile        *profile;     /* borrowed; server at the edge, client at the
-                                             * gateway */
+    struct tls_profile        *profile;     /* borrowed; of the side: edges are TLS servers */
     struct tls_identity       *identity;    /* borrowed */
     const struct trunk_events *events;      /* borrowed, static */
     void                      *user;
@@ -14643,8 +14627,7 @@ trunk_timeout(struct timer *timer)
         quiet = now - t->moved;   /* answering is not enough: it has to answer for what we sent */
     if (t->state == TRUNK_UP && t->we_leave && !t->service->stopping
         && now - t->left >= l->drain_ms) {
-        trunk_fail(t, XE_WHY_SHUTDOWN);   /* long enough: what is not answered for goes another
-                                           * way */
+        trunk_fail(t, XE_WHY_SHUTDOWN);   /* what is not answered for goes another way */
     } else if (t->state != TRUNK_UP) {
         trunk_fail(t, XE_WHY_SETUP_TIMEOUT);
     } else if (quiet >= l->trunk_ping_ms + l->trunk_answer_ms) {
@@ -14883,7 +14866,7 @@ trunk_edge_header(struct stream *stream, const struct xe_xml_event *e)
         ? "<stream:features><trunk xmlns='" TRUNK_NS "'/><sm xmlns='" STREAM_NS_SM "'/>"
             "</stream:features>"
         : "<stream:features><mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
-          "</mechanisms></stream:features>"));
+            "</mechanisms></stream:features>"));
     trunk_enter(t, t->authenticated ? TRUNK_OFFER : TRUNK_AUTH);
 }
 
@@ -16948,8 +16931,7 @@ route_close(struct route *r)
  * began with.
  *
  * Draining: listeners close, trunks say <drain/>, accepted streams get our end tag and may finish,
- * queues empty; what is left when limits.drain is over goes back to its senders, then everything
- * ends.
+ * queues empty.  What is left after limits.drain goes back to its senders, then everything ends.
  *
  * Costs: a reload reads every file and asks policy again for every connection, in one go: meanwhile
  * nobody is served.
@@ -16963,8 +16945,7 @@ route_close(struct route *r)
 enum edge_state { EDGE_RUNNING, EDGE_DRAINING, EDGE_RETURNING, EDGE_ENDING, EDGE_STOPPED };
 
 struct edge_keys {
-    struct tls_identity **domains;   /* owned, of config->domains in their order; NULL: the
-                                      * default */
+    struct tls_identity **domains;   /* owned, in the order of config->domains; NULL: fallback */
     size_t                ndomains;
     struct tls_identity  *fallback;  /* of the s2s side; NULL: none */
     struct tls_identity  *echo;      /* of the echo domain; NULL: the fallback */
@@ -17032,12 +17013,10 @@ edge_complain(const struct config *c, unsigned line, const char *what, struct bu
     buf_putc(out, '\n');
 }
 
-/* Load a certificate of the configuration; nothing given is no error.  `out` keeps one line an
- * error. */
+/* Load a certificate of the configuration; none given is no error.  `out` gets a line an error. */
 static struct tls_identity *
 edge_load_identity(struct xmppedge *e, const struct config *c,
-    const struct config_certificate *cert,
-    struct buf *out)
+    const struct config_certificate *cert, struct buf *out)
 {
     char err[TLS_ERROR_MAX];
     struct tls_identity *id;
@@ -17206,8 +17185,8 @@ edge_warn_keys(const struct edge_keys *k, const struct config *c, struct buf *ou
     if (edge && c->echo.domain.at != NULL)
         edge_warn_identity(c, k->echo != NULL ? &c->echo.certificate : &c->certificate,
             k->echo != NULL ? k->echo : k->fallback, c->echo.domain, out);
-    edge_warn_identity(c, edge ? &c->internal.certificate : &c->certificate, k->trunk, c->name,
-        out);
+    edge_warn_identity(c, edge ? &c->internal.certificate : &c->certificate,
+        k->trunk, c->name, out);
     edge_warn_trunk(c, k, out);
     for (i = 0; i < c->ndomains; i++)
         edge_warn_key(c, &c->domains[i].certificate, out);
@@ -17818,8 +17797,7 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
         return false;
     }
     if (old->secret.at == NULL && fresh->secret.at == NULL)
-        keys.secret = e->keys.secret;   /* what was drawn at start: questions about it are on
-                                         * their way */
+        keys.secret = e->keys.secret;   /* drawn at start: questions about it are under way */
     edge_keys_free(&e->keys);
     e->keys = keys;
     e->config = fresh;
@@ -18501,8 +18479,8 @@ control_exchange(int fd, struct xe_span question, struct buf *answer)
     return n == 0;
 }
 
-/* Put a question to the instance at `path`; `argument` may be NULL.  False with errno when nobody
- * answers. */
+/* Put a question to the instance at `path`; `argument` may be NULL.  False with errno if nobody is
+ * there to answer. */
 static bool
 control_ask(const char *path, const char *question, const char *argument, struct buf *answer)
 {
