@@ -7907,14 +7907,15 @@ dial_choose(const struct dial *d)
 static int
 dial_socket(const struct dial *d, const struct dns_target *target)
 {
+    socklen_t from_len = d->from.ss_family == AF_INET6
+        ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
     int fd = socket(target->addr.ss_family, SOCK_STREAM, 0);
     int error;
     if (fd < 0)
         return -1;
     if (conn_unblock(fd)
         && (d->from.ss_family == AF_UNSPEC
-            || bind(fd, (const struct sockaddr *)&d->from, d->from.ss_family == AF_INET6
-                ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)) == 0)
+            || bind(fd, (const struct sockaddr *)&d->from, from_len) == 0)
         && (connect(fd, (const struct sockaddr *)&target->addr, target->addr_len) == 0
             || errno == EINPROGRESS))
         return fd;
@@ -12783,8 +12784,7 @@ struct s2s {
     struct list_node        node;         /* in service->all */
     /* private */
     struct s2s_service     *service;      /* borrowed */
-    struct s2s_pair        *last;         /* the pair of the last stanza: usually that of the
-                                           * next */
+    struct s2s_pair        *last;         /* of the last stanza: usually that of the next */
     struct dns_query       *query;        /* owned while resolving */
     struct dial            *dial;         /* owned while there may be another target to try */
     bool                    direct_tls;   /* TLS from the first byte */
@@ -12809,9 +12809,8 @@ struct s2s_events {
     void (*unpaired)(void *user, struct s2s_pair *p);    /* and gone */
     void (*stanza)(void *user, struct s2s_pair *p, const struct xe_xml_event *e);
     void (*too_big)(void *user, struct s2s *s, struct xe_span root);   /* start tag of a stanza */
-    void (*ready)(void *user, struct s2s *s);            /* a dialled connection may carry
-                                                          * stanzas */
-    void (*drained)(void *user, struct s2s *s);          /* and wants more of them */
+    void (*ready)(void *user, struct s2s *s);      /* a dialled connection may carry stanzas */
+    void (*drained)(void *user, struct s2s *s);    /* and wants more of them */
     void (*closed)(void *user, struct s2s *s, enum xe_why why);   /* exactly once */
 };
 
@@ -13278,9 +13277,12 @@ s2s_new_tls(struct s2s *s)
 static void
 s2s_judge(struct s2s *s)
 {
-    s->cert_why = !stream_is_secure(&s->stream) ? XE_WHY_CERT_MISSING
-        : s->remote[0] == '\0' ? XE_WHY_CERT_NAME
-        : peer_may_speak_for(tls_facts(s->stream.conn->tls), span_of(s->remote));
+    if (!stream_is_secure(&s->stream))
+        s->cert_why = XE_WHY_CERT_MISSING;
+    else if (s->remote[0] == '\0')
+        s->cert_why = XE_WHY_CERT_NAME;
+    else
+        s->cert_why = peer_may_speak_for(tls_facts(s->stream.conn->tls), span_of(s->remote));
 }
 
 /* Whether dialback may be used on the stream as it is now. */
@@ -13345,8 +13347,7 @@ s2s_send_features(struct s2s *s)
     stream_send_text(&s->stream);
 }
 
-/* Take the addresses of the peer's header.  False, and the stream ended, when they are of no
- * use. */
+/* Take the addresses of the peer's header.  False when they are of no use and the stream ends. */
 static bool
 s2s_in_addresses(struct s2s *s, const struct xe_xml_event *e)
 {
@@ -13442,8 +13443,7 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
     struct s2s_pair *p;
     enum xe_why why;
     if (s->state != S2S_ACCEPTED || s->authenticated || s->npairs > 0) {
-        s2s_fail(s, XE_WHY_SASL_ABUSE);   /* dialback first, or under way: the stream cannot
-                                           * begin anew */
+        s2s_fail(s, XE_WHY_SASL_ABUSE);   /* after dialback the stream cannot begin anew */
     } else if (s->local[0] == '\0') {
         s2s_fail(s, XE_WHY_BAD_ADDRESS);   /* nobody has said whom the stream is for */
     } else if (!span_is(xe_xml_attr(e, "mechanism"), "EXTERNAL")) {
@@ -13534,8 +13534,7 @@ s2s_in_result_refused(struct s2s *s, struct xe_span remote, struct xe_span local
 
 /* ---- dialled connections ---- */
 
-/* Where there may be another target, a connection that failed before it was of any use is no
- * end. */
+/* Where there is another target, a connection that failed before it was of any use is no end. */
 static bool
 s2s_try_next_target(struct s2s *s, enum xe_why why)
 {
@@ -13570,8 +13569,8 @@ s2s_send_dialback(struct s2s *s)
 {
     char key[DIALBACK_KEY_LEN + 1];
     struct buf *t;
-    dialback_key(s->service->secret, span_of(s->remote), span_of(s->local), span_of(s->stream.id),
-        key);
+    dialback_key(s->service->secret, span_of(s->remote), span_of(s->local),
+        span_of(s->stream.id), key);
     t = stream_text(&s->stream);
     buf_puts(t, "<db:result");
     xmlout_attr(t, "from", span_of(s->local));
@@ -13823,9 +13822,8 @@ s2s_out_tls_failure(struct s2s *s, const struct xe_xml_event *e)
     s2s_fail(s, XE_WHY_TLS_REFUSED);
 }
 
-/* What a dialled connection may say, and who understands it.  Anything else is an error: a
- * connection that we dialled carries no stanzas towards us (RFC 6120 4.1.5; bidi is not
- * offered). */
+/* What a dialled connection may say, and who understands it.  No stanzas: they do not come towards
+ * whoever has dialled (RFC 6120 4.1.5; bidi is not offered). */
 static void
 s2s_out_element(struct stream *stream, const struct xe_xml_event *e)
 {
@@ -15278,10 +15276,8 @@ struct route_pair {
     bool              admitted;    /* policy has been asked since the last reload */
     bool              paused;      /* its sources are not read */
     bool              settling;    /* `hold` runs until settle_at */
-    int64_t           settle_at;   /* ms; what went the old way arrives before what goes the new
-                                    * way */
-    bool              gave_up;     /* held too long without a trunk: bounce at once until one is
-                                    * up */
+    int64_t           settle_at;   /* ms; by then what went the old way has arrived */
+    bool              gave_up;     /* held for too long: bounced at once until a trunk is up */
     struct queue      queue;
     struct queue      behind;      /* what waited, while a dead trunk's stanzas are put before it */
     struct timer      hold;        /* the oldest held stanza has waited long enough */
@@ -15404,8 +15400,7 @@ route_terms_of_stranger(struct s2s_terms *terms)
         .methods = POLICY_SASL_TLS | POLICY_TLS_DIALBACK | POLICY_TCP_DIALBACK };
 }
 
-/* May `remote`, on the s2s side, talk to `local`, which we speak for there?  Empty: not known
- * yet. */
+/* May `remote`, on the s2s side, talk to `local`, which we speak for there?  "": not known yet. */
 static enum xe_why
 route_admit(void *user, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
 {
@@ -15645,8 +15640,7 @@ route_trunk_usable(const struct route *r, const struct trunk *t, const struct ro
 static uint64_t
 route_mark(const struct trunk *t, const struct route_pair *p)
 {
-    struct map keyed = { .seed = { UINT64_C(0x7872c3a5), 0 } };   /* the same on every node and
-                                                                   * run */
+    struct map keyed = { .seed = { UINT64_C(0x7872c3a5), 0 } };   /* the same everywhere, always */
     uint64_t a = map_hash(&keyed, span_of(t->name));
     keyed.seed[1] = a;
     return map_hash(&keyed, p->node.key);
@@ -15675,8 +15669,7 @@ route_pin(struct route_pair *p)
     }
 }
 
-/* One line that joins the two legs of a pair, so that captures of both sides can be joined
- * later. */
+/* One line that names the two legs of a pair, by which captures of both sides can be joined. */
 static void
 route_log_joined(const struct route_pair *p, const struct stream *s2s, const struct trunk *t)
 {
@@ -15940,13 +15933,11 @@ route_is_doubtful(const struct xe_xml *xml, const struct xe_xml_event *e)
 }
 
 /* Write the stanza as it must read on the other stream to the end of `out`; `text` is one that is
- * ready.  *len receives the bytes.  Nothing is written that the other side would have to end a
- * shared stream for: too large (`max` bytes and what a header can add), or more than its tokenizer
- * takes. */
+ * ready.  *len receives the bytes.  Nothing is written for which the other side would have to end
+ * a shared stream: over `max` bytes and what a header can add, or too much for a tokenizer. */
 static enum xe_why
 route_write(struct route *r, struct buf *out, const struct xe_xml *xml,
-    const struct xe_xml_event *e,
-    struct xe_span text, size_t max, size_t *len)
+    const struct xe_xml_event *e, struct xe_span text, size_t max, size_t *len)
 {
     size_t before = buf_len(out);
     enum xe_why why = XE_WHY_NONE;
@@ -16323,13 +16314,12 @@ route_echo(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_e
 static void
 route_forward(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
-    enum xe_why why;
+    enum xe_why why = XE_WHY_NONE;
     if (e->flags & XE_XML_UNBOUND)
         why = XE_WHY_XML_PREFIX;
-    else if (p->way == ROUTE_TO_ECHO) {
+    else if (p->way == ROUTE_TO_ECHO)
         route_echo(p, xml, e);
-        return;
-    } else
+    else
         why = route_put(p, xml, e, span_make(NULL, 0));
     if (why != XE_WHY_NONE)
         route_bounce(p, e, why);
@@ -16812,8 +16802,7 @@ route_is_allowed(struct route *r, const struct s2s *s)
         || route_admit(r, span_of(s->remote), span_of(s->local), &terms) == XE_WHY_NONE;
 }
 
-/* Policy may have changed: ask again for every pair, close the connections that it no longer
- * allows. */
+/* Policy may have changed: ask it again for every pair, close what it does not allow any more. */
 static void
 route_reloaded(struct route *r)
 {

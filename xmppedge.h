@@ -29,18 +29,18 @@ struct xe_span {
 
 /* ---- lists ---- */
 
-/* A list of names exists once, as a macro whose rows begin with a name and its word.  These two make
- * of its rows the members of an enum, and the cases of a switch that returns the words. */
+/* A list of names exists once, as a macro whose rows begin with a name and its word.  These two
+ * make of its rows the members of an enum, and the cases of a switch that returns the words. */
 #define XE_MEMBER(name, ...)  name,
 #define XE_WORD(name, word)   case name: return word;
 
 /* ---- endings: one vocabulary ---- */
 
 /* Everything that ends a stream, refuses a peer or returns a stanza names its reason from this
- * list.  The columns are: the enum; the word in logs, metrics and verdicts (stable: scripts
- * match it); the stream error condition of RFC 6120 4.9.3 ("" closes without an error); the
- * stanza error condition of RFC 6120 8.3.3 for what it leaves undelivered; its error type; one
- * sentence in words that may be shown to the other side. */
+ * list.  The columns are: the enum; the word in logs, metrics and verdicts (stable: scripts match
+ * it); the stream error condition of RFC 6120 4.9.3 ("" closes without an error); the stanza error
+ * condition of RFC 6120 8.3.3 for what it leaves undelivered; its error type; one sentence in words
+ * that may be shown to the other side. */
 #define XE_WHY(X) \
     X(XE_WHY_NONE, "none", "", \
         "", "", "no reason") \
@@ -420,7 +420,7 @@ void xe_xml_free(struct xe_xml *x);
  * White space between elements is consumed at once and counted.  After XE_XML_CLOSE everything is
  * consumed and ignored. */
 enum xe_xml_result xe_xml_next(struct xe_xml *x, const char *buf, size_t len, size_t *used,
-                               struct xe_xml_event *event);
+    struct xe_xml_event *event);
 
 /* Value of an attribute without prefix, as received; at == NULL when there is none. */
 struct xe_span xe_xml_attr(const struct xe_xml_event *event, const char *name);
@@ -457,10 +457,9 @@ struct xe_jid {
 bool xe_jid_split(struct xe_span text, struct xe_jid *jid);
 
 /* The form in which domains are compared, with a NUL behind it: ASCII in lower case, no trailing
- * dot; UTF-8 labels unchanged.  False, and "", for what is no domain: empty labels or labels
- * over 63 bytes, more than 253 bytes, spaces, controls, characters that cannot be seen, and
- * ASCII other than letters, digits, '-' inside a label and '_'.  An IPv6 address stands in
- * brackets. */
+ * dot; UTF-8 labels unchanged; an IPv6 address in brackets.  False, and "", for what is no domain:
+ * empty labels or labels over 63 bytes, more than 253 bytes, spaces, controls, characters that
+ * cannot be seen, and ASCII other than letters, digits, '-' inside a label and '_'. */
 bool xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len);
 
 /* The same for the domain of an address in an attribute value as received, which may have
@@ -553,7 +552,7 @@ struct xe_phase_step {
  * type is 'valid'; it counts for nothing else.  Streams over direct TLS begin with
  * XE_PHASE_START too. */
 struct xe_phase_step xe_phase_next(enum xe_phase phase, enum xe_side side,
-                                   enum xe_element_kind kind, bool valid);
+    enum xe_element_kind kind, bool valid);
 
 /* ---- the proxy, embedded ---- */
 
