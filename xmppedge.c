@@ -756,8 +756,8 @@ xe_jid_split(struct xe_span text, struct xe_jid *jid)
     if (jid->domain.len > 0 && jid->domain.at[jid->domain.len - 1] == '.')
         jid->domain.len--;
     return jid->domain.len > 0 && jid->domain.len <= JID_PART_MAX
-           && jid->domain.at[jid->domain.len - 1] != '.'   /* one may be there, not two */
-           && span_find(jid->domain, '@') == jid->domain.len;
+        && jid->domain.at[jid->domain.len - 1] != '.'   /* one may be there, not two */
+        && span_find(jid->domain, '@') == jid->domain.len;
 }
 
 /* ===========================================================================
@@ -933,8 +933,8 @@ xml_word(const char *p)
 {
     const unsigned char *b = (const unsigned char *)p;
     return (uint64_t)b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24
-         | (uint64_t)b[4] << 32 | (uint64_t)b[5] << 40 | (uint64_t)b[6] << 48
-         | (uint64_t)b[7] << 56;
+        | (uint64_t)b[4] << 32 | (uint64_t)b[5] << 40 | (uint64_t)b[6] << 48
+        | (uint64_t)b[7] << 56;
 }
 
 /* Which byte has the lowest top bit of `hits`, which is not 0. */
@@ -951,8 +951,8 @@ xml_run_text(const char *p, const char *end)
     while (end - p >= 8) {
         uint64_t w = xml_word(p);
         /* '<' and '>' differ in one bit */
-        uint64_t hits = XML_TOPS & (XML_PLAIN(w) | XML_HAS(w, '&')
-                                    | XML_HAS(w | XML_ONES * 2, '>'));
+        uint64_t hits = XML_TOPS
+            & (XML_PLAIN(w) | XML_HAS(w, '&') | XML_HAS(w | XML_ONES * 2, '>'));
         if (hits == 0) {
             p += 8;
             continue;
@@ -974,8 +974,8 @@ xml_run_value(const char *p, const char *end)
     while (end - p >= 8) {
         uint64_t w = xml_word(p);
         /* '&' and the apostrophe differ in one bit */
-        uint64_t hits = XML_TOPS & (XML_PLAIN(w) | XML_HAS(w | XML_ONES, '\'') | XML_HAS(w, '"')
-                                    | XML_HAS(w, '<'));
+        uint64_t hits = XML_TOPS & (XML_PLAIN(w) | XML_HAS(w | XML_ONES, '\'')
+            | XML_HAS(w, '"') | XML_HAS(w, '<'));
         if (hits == 0) {
             p += 8;
             continue;
@@ -994,8 +994,19 @@ xml_run_value(const char *p, const char *end)
 static bool
 xml_is_char(uint32_t c)
 {
-    return c >= 0x20 ? c < 0xd800 || (c > 0xdfff && c < 0xfffe) || (c > 0xffff && c < 0x110000)
-                     : c == '\t' || c == '\n' || c == '\r';
+    if (c < 0x20)
+        return c == '\t' || c == '\n' || c == '\r';
+    return c < 0xd800 || (c > 0xdfff && c < 0xfffe) || (c > 0xffff && c < 0x110000);
+}
+
+static unsigned
+xml_digit(char d)
+{
+    if (d >= '0' && d <= '9')
+        return (unsigned)(d - '0');
+    if (d >= 'a' && d <= 'f')
+        return (unsigned)(d - 'a' + 10);
+    return d >= 'A' && d <= 'F' ? (unsigned)(d - 'A' + 10) : 99;
 }
 
 /* The number of a character reference, between "&#" and ';'.  False when it is none. */
@@ -1008,10 +1019,7 @@ xml_ref_number(struct xe_span digits, uint32_t *out)
     if (i == digits.len)
         return false;
     for (; i < digits.len; i++) {
-        char d = digits.at[i];
-        uint32_t v = d >= '0' && d <= '9' ? (uint32_t)(d - '0')
-                   : d >= 'a' && d <= 'f' ? (uint32_t)(d - 'a' + 10)
-                   : d >= 'A' && d <= 'F' ? (uint32_t)(d - 'A' + 10) : 99;
+        unsigned v = xml_digit(digits.at[i]);
         if (v >= base)
             return false;
         c = c > 0x110000 ? c : c * base + v;
@@ -1021,8 +1029,7 @@ xml_ref_number(struct xe_span digits, uint32_t *out)
 }
 
 /* The reference at p, which is '&'.  Returns its length and the character, 0 when the end comes
- * first, -1 with the reason when it is not allowed: only the five entities of XML and characters
- * are. */
+ * first, -1 and the reason when it is neither one of XML's five entities nor a character. */
 static int
 xml_ref(const char *p, const char *end, uint32_t *out, enum xe_why *why)
 {
@@ -1045,7 +1052,7 @@ xml_ref(const char *p, const char *end, uint32_t *out, enum xe_why *why)
     name = span_make(p + 1, len - 1);
     if (name.len > 0 && name.at[0] == '#')
         return xml_ref_number(span_make(name.at + 1, name.len - 1), out) && xml_is_char(*out)
-               ? (int)len + 1 : -1;
+            ? (int)len + 1 : -1;
     for (i = 0; i < sizeof entities / sizeof *entities; i++)
         if (span_is(name, entities[i].name)) {
             *out = entities[i].c;
@@ -1244,7 +1251,7 @@ xml_ns_kind(struct xe_span uri)
      * applications use as separators (CVE-2022-25236).  Nobody means well with either. */
     for (; uri.len - i >= 4; i += 4)
         all &= xml_class[(unsigned char)uri.at[i]] & xml_class[(unsigned char)uri.at[i + 1]]
-             & xml_class[(unsigned char)uri.at[i + 2]] & xml_class[(unsigned char)uri.at[i + 3]];
+            & xml_class[(unsigned char)uri.at[i + 2]] & xml_class[(unsigned char)uri.at[i + 3]];
     for (; i < uri.len; i++)
         all &= xml_class[(unsigned char)uri.at[i]];
     return all == 0 ? XML_NS_ODD : XML_NS_OTHER;
@@ -1498,8 +1505,8 @@ xml_keep(char *to, const char *text, struct xe_span s)
 static bool
 xml_header_keep(struct xe_xml *x, const struct xml_cursor *c)
 {
-    struct xe_span name = span_make(c->buf + x->attrs[XML_TAG_SLOT].name,
-                                    x->attrs[XML_TAG_SLOT].name_len);
+    const struct xe_xml_mark *tag = &x->attrs[XML_TAG_SLOT];
+    struct xe_span name = span_make(c->buf + tag->name, tag->name_len);
     struct xe_span lang = xe_xml_lang(c->event);
     size_t size = name.len + (lang.at == NULL ? 0 : lang.len + sizeof " xml:lang=''");
     char *p;
@@ -1521,7 +1528,7 @@ xml_header_keep(struct xe_xml *x, const struct xml_cursor *c)
     for (i = 0; i < x->nns; i++) {
         struct xe_xml_binding b = x->ns[i];
         p = xml_keep(p, b.prefix_len == 0 ? " xmlns" : " xmlns:",
-                     span_make(c->buf + b.prefix, b.prefix_len));
+            span_make(c->buf + b.prefix, b.prefix_len));
         b.prefix = (uint32_t)(p - x->stream - b.prefix_len);
         p = xml_keep(p, "=", span_make(c->buf + b.value - 1, (size_t)b.value_len + 2));
         b.value = (uint32_t)(p - x->stream - b.value_len - 1);
@@ -1570,8 +1577,8 @@ xml_tag_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
     const struct xe_xml_mark *tag = &x->attrs[XML_TAG_SLOT];
     bool root = x->depth == 0;
     uint8_t outside = x->nns;
-    unsigned bits = root ? x->stream_kind | (unsigned)XML_NS_OUTER | XML_NS_CHAIN
-                         : x->frames[x->depth - 1].bits;
+    unsigned bits = root
+        ? x->stream_kind | (unsigned)XML_NS_OUTER | XML_NS_CHAIN : x->frames[x->depth - 1].bits;
     struct xml_ns ns = { { NULL, 0 }, 0, 0 };
     if (x->depth >= x->limits.depth)
         return xml_fail(x, XE_WHY_XML_LIMIT);
@@ -1582,7 +1589,7 @@ xml_tag_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
             return xml_fail(x, XE_WHY_XML_MALFORMED);
         if ((x->tag & 1u << XML_ATTR_DEFAULT) != 0)
             bits = (bits & XML_NS_CHAIN) | (root ? (unsigned)XML_NS_OUTER : 0)
-                 | xml_find(x->ns, x->nns, c->buf, span_make(NULL, 0))->kind;
+                | xml_find(x->ns, x->nns, c->buf, span_make(NULL, 0))->kind;
     }
     ns.kind = bits & XML_NS_MASK;
     if (root || tag->prefix_len > 0) {
@@ -1618,9 +1625,10 @@ xml_attr_kind(const char *buf, const struct xe_xml_mark *m)
     const char *name = buf + m->name;
     if (*name != 'x')
         return m->prefix_len == 0 ? XML_ATTR_PLAIN : XML_ATTR_PREFIXED;
+    if (m->prefix_len == 0 && m->name_len == 5 && memcmp(name, "xmlns", 5) == 0)
+        return XML_ATTR_DEFAULT;
     if (m->prefix_len == 0)
-        return m->name_len == 5 && memcmp(name, "xmlns", 5) == 0 ? XML_ATTR_DEFAULT
-                                                                  : XML_ATTR_PLAIN;
+        return XML_ATTR_PLAIN;
     if (m->prefix_len == 5 && memcmp(name, "xmlns", 5) == 0)
         return XML_ATTR_DECL;
     return m->prefix_len == 3 && memcmp(name, "xml", 3) == 0 ? XML_ATTR_XML : XML_ATTR_PREFIXED;
@@ -1861,8 +1869,8 @@ static enum xml_step
 xml_end(struct xe_xml *x, struct xml_cursor *c)
 {
     const struct xe_xml_frame *f = &x->frames[x->depth == 0 ? 0 : x->depth - 1];
-    struct xe_span name = x->depth > 0 ? span_make(c->buf + f->name, f->name_len)
-                                       : span_make(x->stream, x->stream_name);
+    struct xe_span name = x->depth > 0
+        ? span_make(c->buf + f->name, f->name_len) : span_make(x->stream, x->stream_name);
     size_t done = xml_place(c, c->p) - x->mark;
     size_t left = name.len - done;
     size_t have = (size_t)(c->end - c->p);
@@ -2109,8 +2117,8 @@ xml_gap(struct xe_xml *x, struct xml_cursor *c)
         p++;
     x->whitespace += (uint64_t)(p - c->buf);
     if (x->stream == NULL)
-        x->before = p - c->buf > (ptrdiff_t)XML_SIZE_MAX ? (uint32_t)XML_SIZE_MAX
-                  : x->before + xml_place(c, p);
+        x->before = p - c->buf > (ptrdiff_t)XML_SIZE_MAX
+            ? (uint32_t)XML_SIZE_MAX : x->before + xml_place(c, p);
     c->buf = c->p = p;
     if (x->stream == NULL && x->before >= x->limits.header)
         return xml_fail(x, XE_WHY_HEADER_TOO_BIG);
@@ -2204,7 +2212,7 @@ xml_budget(const struct xe_xml *x)
 
 enum xe_xml_result
 xe_xml_next(struct xe_xml *x, const char *buf, size_t len, size_t *used,
-            struct xe_xml_event *event)
+    struct xe_xml_event *event)
 {
     struct xml_cursor c = { buf, buf, buf + len, event, XE_XML_MORE, false };
     const char *last = c.end;
@@ -2296,7 +2304,7 @@ xe_xml_domain(struct xe_span value, char out[XE_DOMAIN_MAX], size_t *len)
         value = n == SIZE_MAX ? span_make(NULL, 0) : span_make(text, n);
     }
     return value.at != NULL && xe_jid_split(value, &jid)
-           && xe_jid_domain_normal(jid.domain, out, len);
+        && xe_jid_domain_normal(jid.domain, out, len);
 }
 
 /* How `c` is written, NULL for as it is.  White space is kept from being normalised where a parser
@@ -2389,17 +2397,15 @@ enum { XMLOUT_FROM, XMLOUT_TO, XMLOUT_ID, XMLOUT_TYPE, XMLOUT_LANG, XMLOUT_OTHER
 static unsigned
 xmlout_rank(const struct xe_xml_attr *a)
 {
-    const char *name = a->name.at;
     if (a->prefix.len > 0)
-        return a->prefix.len == 3 && memcmp(a->prefix.at, "xml", 3) == 0 && a->name.len == 4
-               && memcmp(name, "lang", 4) == 0 ? XMLOUT_LANG : XMLOUT_OTHER;
-    if (a->name.len == 4)
-        return memcmp(name, "from", 4) == 0 ? XMLOUT_FROM
-             : memcmp(name, "type", 4) == 0 ? XMLOUT_TYPE : XMLOUT_OTHER;
-    if (a->name.len == 2)
-        return memcmp(name, "to", 2) == 0 ? XMLOUT_TO
-             : memcmp(name, "id", 2) == 0 ? XMLOUT_ID : XMLOUT_OTHER;
-    return XMLOUT_OTHER;
+        return XML_SAME(a->prefix, "xml") && XML_SAME(a->name, "lang") ? XMLOUT_LANG : XMLOUT_OTHER;
+    if (XML_SAME(a->name, "from"))
+        return XMLOUT_FROM;
+    if (XML_SAME(a->name, "type"))
+        return XMLOUT_TYPE;
+    if (XML_SAME(a->name, "to"))
+        return XMLOUT_TO;
+    return XML_SAME(a->name, "id") ? XMLOUT_ID : XMLOUT_OTHER;
 }
 
 /* The attributes that are not in `slots`. */
@@ -2535,9 +2541,9 @@ xmlout_tag(struct xmlout *w, const char *p)
     p = xml_split(p, &w->tag, &prefix);
     f.in = xmlout_bind(w, up->in);
     f.chain = up->chain
-              && xml_ns_kind(prefix.len > 0 ? xmlout_lookup(w, prefix) : f.in) <= XML_NS_CLIENT;
-    f.name = f.chain || prefix.len == 0 ? w->tag.name
-           : span_make(prefix.at, prefix.len + 1 + w->tag.name.len);
+        && xml_ns_kind(prefix.len > 0 ? xmlout_lookup(w, prefix) : f.in) <= XML_NS_CLIENT;
+    f.name = f.chain || prefix.len == 0
+        ? w->tag.name : span_make(prefix.at, prefix.len + 1 + w->tag.name.len);
     f.out = f.chain ? span_of("jabber:server") : prefix.len > 0 ? up->out : f.in;
     buf_putc(w->out, '<');
     buf_put(w->out, f.name);
@@ -2619,8 +2625,10 @@ xmlout_content(struct buf *out, const struct xe_xml *x, const struct xe_xml_even
         p += text;
         if (p == end)
             break;
-        p = p[1] == '/' ? xmlout_end(&w, p) : p[1] == '!' ? xmlout_cdata(&w, p)
-                                                          : xmlout_tag(&w, p);
+        if (p[1] == '/')
+            p = xmlout_end(&w, p);
+        else
+            p = p[1] == '!' ? xmlout_cdata(&w, p) : xmlout_tag(&w, p);
     }
 }
 
