@@ -66,7 +66,7 @@ DNS_H     = analyze/dns.h $(PACKET_H)
 VERDICT_H = analyze/verdict.h $(DNS_H) $(XMPP_H)
 REPORT_H  = analyze/report.h $(VERDICT_H)
 
-STAGES   = $(OBJ)/analyze.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ)/dns.o $(OBJ)/flow.o \
+STAGES   = $(OBJ)/analyze.o $(OBJ)/base.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ)/dns.o $(OBJ)/flow.o \
            $(OBJ)/html.o $(OBJ)/json.o $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o \
            $(OBJ)/tls.o $(OBJ)/verdict.o $(OBJ)/xmpp.o
 
@@ -75,6 +75,8 @@ $(BIN)xmppedge-analyze: $(STAGES)
 
 $(OBJ)/analyze.o: analyze/analyze.c $(REPORT_H)
 	$(STAGE) analyze/analyze.c
+$(OBJ)/base.o: analyze/base.c $(BASE_H)
+	$(STAGE) analyze/base.c
 $(OBJ)/capture.o: analyze/capture.c $(CAPTURE_H)
 	$(STAGE) analyze/capture.c
 $(OBJ)/causes.o: analyze/causes.c $(VERDICT_H)

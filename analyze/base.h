@@ -33,11 +33,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Growing text; the program ends with a message when memory is out. */
+/* ---- memory; these end the program with a message when there is none ---- */
+
+void *memory_or_exit(void *at);   /* what malloc has given */
+void *memory_get(size_t len);     /* of zeros */
+
+/* At least `need` bytes: what is at `at` (NULL: nothing), moved when it must be.  *cap is how many
+ * there are; it doubles. */
+void *memory_room(void *at, size_t *cap, size_t need);
+
+/* Room for one more in a list that has n, of `size` bytes each.  NULL: no memory, and the list is
+ * as it was; the program goes on. */
+void *list_grow(void *list, size_t n, size_t size);
+
+/* ---- growing text ---- */
+
+/* Zero is an empty one. */
 struct text {
-    char  *at;    /* owned, ends in NUL */
+    char  *at;    /* owned; ends in NUL */
     size_t len;
     size_t cap;
 };
+
+void text_clear(struct text *t);   /* at is "" then, not NULL */
+void text_put(struct text *t, const char *at, size_t len);
+void text_join(struct text *t, ...);   /* strings; the last argument is a null pointer of char */
+#define TEXT(t, ...) text_join(t, __VA_ARGS__, (const char *)NULL)
+void text_free(struct text *t);
 
 #endif

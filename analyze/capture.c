@@ -80,8 +80,8 @@ enum {
     CAPTURE_SNAPLEN        = 262144,         /* libpcap's largest */
     CAPTURE_STORE          = 128 * 1024,     /* bytes of a batch of libpcap's; fits the cache */
     CAPTURE_LIVE_BUFFER    = 16 * 1024 * 1024, /* of the kernel: half a second at 250 Mbit/s */
-    CAPTURE_LIVE_WAIT_MS   = 250,  /* how long the kernel keeps a block of frames that is not full */
-    CAPTURE_QUIET_ENOUGH   = 2     /* so many waits without a frame: it keeps none */
+    CAPTURE_LIVE_WAIT_MS   = 250,            /* the kernel keeps a block that is not full so long */
+    CAPTURE_QUIET_ENOUGH   = 2               /* so many waits without a frame: it keeps none */
 };
 
 /* LINKTYPE_* values of which the reader itself must know something. */
@@ -116,7 +116,7 @@ struct ng_interface {
 struct ng {
     bool                 section;        /* a section header has been read */
     struct ng_interface *interfaces;     /* owned; of this section */
-    size_t               count, room;
+    size_t               count;
 };
 
 /* Bytes of a file that is read here. */
@@ -164,12 +164,12 @@ struct capture {
     bool                         live;   /* at least one source is an interface */
     uint64_t                     number; /* of the last frame */
     volatile sig_atomic_t        stop;
-    int64_t                      stopped_ns;  /* when that was seen, in the time of frames; 0: not yet */
-    unsigned                     quiet;  /* waits since then in which no interface had anything */
+    int64_t                      stopped_ns; /* when that was seen, in time of frames; 0: not yet */
+    unsigned                     quiet;      /* waits since then in which nothing came */
     struct source               *sources[CAPTURE_SOURCES_MAX];   /* owned */
     size_t                       source_count;
     struct leg                 **legs;   /* owned, each too: addresses are given away */
-    size_t                       leg_count, leg_room;
+    size_t                       leg_count;
     size_t                       cooked_count;
     struct frame                 batch[CAPTURE_BATCH];   /* what goes down next */
     size_t                       batch_count;
@@ -229,14 +229,10 @@ capture_leg_add(struct capture *c, uint32_t file, int link, uint32_t snaplen)
 {
     if (c->leg_count == CAPTURE_INTERFACES_MAX)
         return CAPTURE_INTERFACES_MAX;
-    if (c->leg_count == c->leg_room) {
-        size_t room = c->leg_room == 0 ? 8 : c->leg_room * 2;
-        struct leg **legs = realloc(c->legs, room * sizeof *legs);
-        if (legs == NULL)
-            return CAPTURE_INTERFACES_MAX;
-        c->legs = legs;
-        c->leg_room = room;
-    }
+    struct leg **legs = list_grow(c->legs, c->leg_count, sizeof *legs);
+    if (legs == NULL)
+        return CAPTURE_INTERFACES_MAX;
+    c->legs = legs;
     struct leg *leg = calloc(1, sizeof *leg);
     if (leg == NULL)
         return CAPTURE_INTERFACES_MAX;
@@ -595,14 +591,10 @@ ng_interface(struct capture *c, struct source *s, uint32_t file, const struct ng
     struct ng *n = &s->ng;
     if (b->len < 8)
         return "an interface description is too short";
-    if (n->count == n->room) {
-        size_t room = n->room == 0 ? 4 : n->room * 2;
-        struct ng_interface *more = realloc(n->interfaces, room * sizeof *more);
-        if (more == NULL)
-            return "no memory";
-        n->interfaces = more;
-        n->room = room;
-    }
+    struct ng_interface *more = list_grow(n->interfaces, n->count, sizeof *more);
+    if (more == NULL)
+        return "no memory";
+    n->interfaces = more;
     struct ng_interface *i = &n->interfaces[n->count];
     memset(i, 0, sizeof *i);
     i->link = in_u16(in, b->at);
@@ -862,8 +854,8 @@ pcap_ended(struct capture *c, struct source *s, int result)
     return strncmp(what, "truncated", 9) == 0 ? source_cut(c, s, what) : source_damaged(c, s, what);
 }
 
-/* pcap_next_ex, which also ends where the run was stopped: at a frame that is younger, or when the kernel
- * has handed over the block of frames that was open then. */
+/* pcap_next_ex, which also ends where the run was stopped: at a frame that is younger, or when the
+ * kernel has handed over the block of frames that was open then. */
 static int
 pcap_next_frame(const struct capture *c, struct source *s, struct pcap_pkthdr **h,
     const unsigned char **bytes)

@@ -117,8 +117,8 @@ enum capture_state {
 /* Sends `budget` frames down at most. */
 enum capture_state capture_push(struct capture *c, unsigned budget);
 
-/* Ends the run: files at the next frame, interfaces with the last that they have seen by then.  May be
- * called from a signal handler. */
+/* Ends the run: files at the next frame, interfaces with the last that they have seen by then.  May
+ * be called from a signal handler. */
 void capture_stop(struct capture *c);
 
 /* What was read so far: borrowed until capture_free, i below the count. */

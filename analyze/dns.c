@@ -21,7 +21,7 @@
 
 struct dns {
     struct dns_fact *facts;              /* owned */
-    size_t           nfacts, cap;
+    size_t           nfacts;
     uint64_t         left_out;
     uint16_t         index[DNS_INDEX_SIZE]; /* number of a fact + 1; 0: free */
 };
@@ -158,18 +158,14 @@ static struct dns_fact *
 dns_new_fact(struct dns *d)
 {
     struct dns_fact *facts;
-    size_t cap = d->cap == 0 ? 32 : d->cap * 2;
     if (d->nfacts == DNS_FACTS_MAX) {
         d->left_out++;
         return NULL;
     }
-    if (d->nfacts == d->cap) {
-        facts = realloc(d->facts, cap * sizeof *facts);
-        if (facts == NULL)
-            return NULL;
-        d->facts = facts;
-        d->cap = cap;
-    }
+    facts = list_grow(d->facts, d->nfacts, sizeof *facts);
+    if (facts == NULL)
+        return NULL;
+    d->facts = facts;
     memset(&d->facts[d->nfacts], 0, sizeof *d->facts);
     return &d->facts[d->nfacts++];
 }

@@ -20,7 +20,6 @@
 
 #include <mbedtls/md.h>
 
-#include <stdarg.h>
 #include <time.h>
 
 #define SECOND 1000000000LL
@@ -101,54 +100,7 @@ utf8_columns(uint32_t c)
     return 1;
 }
 
-/* ---- growing text ---- */
-
-static void
-text_room(struct text *t, size_t more)
-{
-    size_t cap = t->cap == 0 ? 128 : t->cap;
-    char *at;
-    if (t->cap - t->len > more)
-        return;
-    while (cap - t->len <= more)
-        cap *= 2;
-    at = realloc(t->at, cap);
-    if (at == NULL) {
-        fputs("xmppedge-analyze: out of memory\n", stderr);
-        exit(2);
-    }
-    t->at = at;
-    t->cap = cap;
-}
-
-void
-text_clear(struct text *t)
-{
-    text_room(t, 0);
-    t->len = 0;
-    t->at[0] = '\0';
-}
-
-void
-text_put(struct text *t, const char *at, size_t len)
-{
-    text_room(t, len);
-    if (len > 0)
-        memcpy(t->at + t->len, at, len);
-    t->len += len;
-    t->at[t->len] = '\0';
-}
-
-void
-text_join(struct text *t, ...)
-{
-    const char *s;
-    va_list list;
-    va_start(list, t);
-    while ((s = va_arg(list, const char *)) != NULL)
-        text_put(t, s, strlen(s));
-    va_end(list);
-}
+/* ---- text ---- */
 
 void
 text_clean(struct text *t, const char *from)
@@ -174,13 +126,6 @@ text_clean(struct text *t, const char *from)
         from += n;
         left -= n;
     }
-}
-
-void
-text_free(struct text *t)
-{
-    free(t->at);
-    memset(t, 0, sizeof *t);
 }
 
 const char *

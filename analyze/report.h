@@ -29,16 +29,10 @@ bool utf8_is_odd(uint32_t point);
 /* Columns on a terminal: 0, 1 or 2. */
 unsigned utf8_columns(uint32_t point);
 
-/* `struct text` grows; the program ends with a message when memory is out. */
-void text_clear(struct text *t);
-void text_put(struct text *t, const char *at, size_t len);
-void text_join(struct text *t, ...); /* strings; the last argument is a null pointer of char */
-#define TEXT(t, ...) text_join(t, __VA_ARGS__, (const char *)NULL)
 /* Somebody else's text in printable UTF-8: anything odd is escaped as \xNN or \u{NNNN}. */
 void text_clean(struct text *t, const char *from);
 /* An address: the domain, and who of the domain only when it may be shown. */
 void text_jid(struct text *t, const char *jid, bool show);
-void text_free(struct text *t);
 
 #define NUMBER_MAX 24
 struct number { char at[NUMBER_MAX]; };    /* room for the digits of one number */

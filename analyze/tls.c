@@ -85,23 +85,7 @@ struct pile {
     size_t         cap;
 };
 
-static void *
-memory_or_exit(void *at)
-{
-    if (at == NULL) {
-        fputs("xmppedge-analyze: out of memory\n", stderr);
-        exit(2);
-    }
-    return at;
-}
-
-static void *
-memory_get(size_t len)
-{
-    return memory_or_exit(calloc(1, len == 0 ? 1 : len));
-}
-
-/* The same from a pool. */
+/* From a pool, of zeros. */
 static void *
 memory_take(struct pool *p)
 {
@@ -111,18 +95,7 @@ memory_take(struct pool *p)
 static void
 pile_put(struct pile *p, const unsigned char *at, size_t len)
 {
-    if (len > p->cap - p->len) {
-        size_t cap = p->cap < 256 ? 256 : p->cap;
-        while (cap - p->len < len)
-            cap *= 2;
-        unsigned char *more = realloc(p->at, cap);
-        if (more == NULL) {
-            fputs("xmppedge-analyze: out of memory\n", stderr);
-            exit(2);
-        }
-        p->at = more;
-        p->cap = cap;
-    }
+    p->at = memory_room(p->at, &p->cap, p->len + len);
     if (len > 0)
         memcpy(p->at + p->len, at, len);
     p->len += len;

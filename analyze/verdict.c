@@ -1303,15 +1303,6 @@ struct judge {
     uint64_t mtls_unknown;          /* working connections on row 3 */
 };
 
-/* Room for one more in a list that has n; NULL: no memory, and the list is as it was. */
-static void *
-judge_grow(void *list, size_t n, size_t size)
-{
-    if ((n & (n - 1)) != 0)
-        return list;   /* it grows at powers of two */
-    return realloc(list, (n == 0 ? 1 : 2 * n) * size);
-}
-
 /* Adds strings, up to a null pointer, to a text that has room for `size`; the rest is cut. */
 static void
 judge_add(char *text, size_t size, ...)
@@ -1489,7 +1480,7 @@ judge_list_violation(struct judge *j, const struct attempt *a, enum violation_ki
     struct report_violation *list, *v;
     if (j->violations_listed[kind] == REPORT_VIOLATIONS_MAX)
         return;
-    list = judge_grow(r->violations, r->nviolations, sizeof *list);
+    list = list_grow(r->violations, r->nviolations, sizeof *list);
     if (list == NULL)
         return;
     r->violations = list;
@@ -1807,7 +1798,7 @@ judge_partner(struct judge *j, const char *ours, const char *theirs, enum pairin
         r->partners_left_out++;
         return NULL;
     }
-    p = judge_grow(r->partners, r->npartners, sizeof *p);
+    p = list_grow(r->partners, r->npartners, sizeof *p);
     if (p == NULL)
         return NULL;
     r->partners = p;
@@ -2134,7 +2125,7 @@ judge_list(struct judge *j, struct attempt *a)
     struct attempt **listed;
     if (j->nlisted >= (failed ? ATTEMPTS_LISTED_MAX : ATTEMPTS_LISTED_MAX / 2))
         return false;
-    listed = judge_grow(j->listed, j->nlisted, sizeof(struct attempt *));
+    listed = list_grow(j->listed, j->nlisted, sizeof(struct attempt *));
     if (listed == NULL)
         return false;
     j->listed = listed;

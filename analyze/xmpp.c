@@ -564,12 +564,10 @@ xmpp_dialback_new(struct attempt *a)
     unsigned n = a->ndialbacks;
     if (n == ATTEMPT_DIALBACKS_MAX)
         return NULL;
-    if ((n & (n - 1)) == 0) {   /* grows at powers of two */
-        list = realloc(a->dialbacks, (n == 0 ? 1 : 2 * (size_t)n) * sizeof *list);
-        if (list == NULL)
-            return NULL;
-        a->dialbacks = list;
-    }
+    list = list_grow(a->dialbacks, n, sizeof *list);
+    if (list == NULL)
+        return NULL;
+    a->dialbacks = list;
     memset(&a->dialbacks[n], 0, sizeof a->dialbacks[n]);
     a->ndialbacks++;
     return &a->dialbacks[n];
@@ -872,23 +870,12 @@ xmpp_side_close(struct xmpp *x, int side)
     x->side[side] = NULL;
 }
 
-static bool
+static void
 xmpp_keep(struct xmpp_side *s, const unsigned char *at, size_t len)
 {
-    size_t cap = s->rest_cap == 0 ? 1024 : s->rest_cap;
-    unsigned char *rest;
-    if (s->rest_len + len > s->rest_cap) {
-        while (cap < s->rest_len + len)
-            cap *= 2;
-        rest = realloc(s->rest, cap);
-        if (rest == NULL)
-            return false;
-        s->rest = rest;
-        s->rest_cap = cap;
-    }
+    s->rest = memory_room(s->rest, &s->rest_cap, s->rest_len + len);
     memcpy(s->rest + s->rest_len, at, len);
     s->rest_len += len;
-    return true;
 }
 
 static size_t
@@ -981,10 +968,7 @@ xmpp_read(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
     if (s == NULL || s->broken)
         return len;
     if (s->rest_len > 0) {
-        if (!xmpp_keep(s, at, len)) {
-            s->broken = true;
-            return len;
-        }
+        xmpp_keep(s, at, len);
         from = s->rest;
         have = s->rest_len;
     }
@@ -999,8 +983,8 @@ xmpp_read(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
     if (from == s->rest) {
         memmove(s->rest, s->rest + done, n);
         s->rest_len = n;
-    } else if (n > 0 && !xmpp_keep(s, from + done, n)) {
-        s->broken = true;
+    } else if (n > 0) {
+        xmpp_keep(s, from + done, n);
     }
     return len;
 }
