@@ -13,8 +13,8 @@ verdict() {   # verdict NAME LIST: the list must be empty
     if [ -z "$2" ]; then
         echo "ok $n - $1"
     else
-        echo "$2" | sed 's/^/# /'
         echo "not ok $n - $1"
+        echo "$2" | sed 's/^/# /'
     fi
 }
 

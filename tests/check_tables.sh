@@ -88,8 +88,8 @@ verdict() {   # verdict NAME LIST COUNT: the list must be empty, and something w
     if [ -z "$2" ] && [ "$3" -gt 2 ]; then
         echo "ok $n - $1"
     else
-        echo "${2:-only $3 rows were found}" | sed 's/^/# /'
         echo "not ok $n - $1"
+        echo "${2:-only $3 rows were found}" | sed 's/^/# /'
     fi
 }
 

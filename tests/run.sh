@@ -11,7 +11,7 @@
 #   tests/analyze/fuzz_*.c                   the same, with the stages of the analyzer
 #   tests/*.t, tests/*/*.t                   executed
 #
-# run.sh --stage STAGE runs the tests of a stage with prove, and says at the end which failed, and why.
+# run.sh --stage STAGE runs the tests of a stage with prove; at the end it says which failed, and why.
 # run.sh --list STAGE prints the tests of a stage, in order of cost, and fails when there is none.
 # run.sh --with-stages SOURCE PROGRAM compiles with sanitizers and with the stages of the analyzer.
 #
@@ -221,30 +221,32 @@ talk() {
         END             { if (plans == 2) print "1.." n; else print "Bail out! talk has broken off" }'
 }
 
-# The test, with all it says kept for failures().
+# The test, with all it says kept for the summary.
 keep() {
     kept=$out/tap/$1
     mkdir -p "${kept%/*}"
     { sh tests/run.sh "$1" 2>"$kept.err" && echo 0 >"$kept.status" || echo $? >"$kept.status"; } |
-        tee "$kept"
+        tee "$kept.tap"
     return "$(cat "$kept.status")"
 }
 
-# failures FILE...
-failures() {
+summary() {
+    stage=$1
+    shift
     for test in "$@"; do
-        awk -v test="$test" -f tests/failures.awk "$out/tap/$test" "$out/tap/$test.err" \
-            "$out/tap/$test.status"
-    done
+        files "$out/tap/$test.tap" "$out/tap/$test.err" "$out/tap/$test.status"
+    done | xargs awk -v stage="$stage" -f tests/summary.awk
 }
 
 stage() {
     tests=$(some "$1")
+    rm -rf "$out/tap"
+    status=0
     # shellcheck disable=SC2086
-    set -- $tests
-    prove --timer -j "$JOBS" --exec 'sh tests/run.sh --keep' "$@" && return
-    failures "$@"
-    return 1
+    prove --timer -j "$JOBS" --exec 'sh tests/run.sh --keep' $tests || status=1
+    # shellcheck disable=SC2086
+    summary "$1" $tests
+    return $status
 }
 
 file=${1:?run.sh FILE, run.sh --stage STAGE or run.sh --list STAGE}
