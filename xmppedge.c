@@ -12712,6 +12712,7 @@ stream_widen(struct stream *s, size_t bytes)
  *
  * Costs: an idle authenticated stream is 42 KiB, 35 of them mbed TLS's (`make bench`, 2.28 on
  * x86-64).  A stanza's pair is that of the one before, or is looked for among all of its stream.
+ * How many there are with a domain is counted where they begin and end (struct s2s_peer).
  * Not done: both directions on one connection (XEP-0288).  Each direction has a policy, a proof and
  * a row of the port summary of its own.
  * ======================================================================== */
@@ -12761,6 +12762,14 @@ struct s2s_pair {
     char              text[];        /* both names, owned */
 };
 
+/* How much there is with one remote domain; made with the first that counts, gone with the last. */
+struct s2s_peer {
+    struct map_node node;      /* in service->peers; the key is `name` */
+    size_t          proven;    /* connections dialled or authorised: partner-connections */
+    size_t          verifies;  /* dialback questions under way: partner-dialbacks */
+    char            name[];    /* no NUL */
+};
+
 struct s2s_service;
 struct s2s;
 
@@ -12793,6 +12802,7 @@ struct s2s {
     /* private */
     struct s2s_service     *service;      /* borrowed */
     struct s2s_pair        *last;         /* of the last stanza: usually that of the next */
+    struct s2s_peer        *peer;         /* counts this connection; NULL: it is only a claim */
     struct dns_query       *query;        /* owned while resolving */
     struct dial            *dial;         /* owned while there may be another target to try */
     bool                    direct_tls;   /* TLS from the first byte */
@@ -12835,7 +12845,9 @@ struct s2s_service {
     void                       *user;
     struct list_node            all;
     size_t                      count;       /* connections, dialled and accepted */
-    size_t                      verifies;    /* dialback questions under way */
+    size_t                      accepted;    /* of them accepted */
+    size_t                      verifies;    /* of them dialback questions under way */
+    struct map                  peers;       /* s2s_peer by remote domain */
 };
 
 static const char *
@@ -12940,6 +12952,65 @@ s2s_domain_is(struct xe_span value, const char *domain)
 {
     char normal[XE_DOMAIN_MAX];
     return s2s_domain(value, normal) && strcmp(normal, domain) == 0;
+}
+
+/* ---- how many there are with a domain ---- */
+
+static struct s2s_peer *
+s2s_peer_find(const struct s2s_service *v, struct xe_span remote)
+{
+    struct map_node *n = map_find(&v->peers, remote);
+    return n == NULL ? NULL : MAP_OWNER(n, struct s2s_peer, node);
+}
+
+static struct s2s_peer *
+s2s_peer_new(struct s2s_service *v, struct xe_span remote)
+{
+    struct s2s_peer *peer = calloc(1, sizeof *peer + remote.len);
+    if (peer == NULL)
+        return NULL;
+    memcpy(peer->name, remote.at, remote.len);
+    if (!map_add(&v->peers, &peer->node, span_make(peer->name, remote.len))) {
+        free(peer);
+        return NULL;
+    }
+    return peer;
+}
+
+/* The connection counts from now on, for the domain in its header: it is dialled, or proven.
+ * `remote` is for pre-1.0 headers, which name nobody.  False when memory is out. */
+static bool
+s2s_count(struct s2s *s, struct xe_span remote)
+{
+    if (s->peer != NULL)
+        return true;
+    if (s->remote[0] != '\0')
+        remote = span_of(s->remote);
+    s->peer = s2s_peer_find(s->service, remote);
+    if (s->peer == NULL && (s->peer = s2s_peer_new(s->service, remote)) == NULL)
+        return false;
+    if (s->kind == S2S_VERIFY)
+        s->peer->verifies++;
+    else
+        s->peer->proven++;
+    return true;
+}
+
+static void
+s2s_uncount(struct s2s *s)
+{
+    struct s2s_peer *peer = s->peer;
+    s->peer = NULL;
+    if (peer == NULL)
+        return;
+    if (s->kind == S2S_VERIFY)
+        peer->verifies--;
+    else
+        peer->proven--;
+    if (peer->proven == 0 && peer->verifies == 0) {
+        map_remove(&s->service->peers, &peer->node);
+        free(peer);
+    }
 }
 
 /* ---- pairs ---- */
@@ -13102,6 +13173,7 @@ s2s_pair_open(struct s2s_pair *p, const char *method)
         memcpy(s->local, p->local.at, p->local.len);
         s->local[p->local.len] = '\0';
     }
+    assert(s->peer != NULL);
     s2s_enter(s, S2S_OPEN);
     s2s_log_open(s);
     s->service->events->paired(s->service->user, p);
@@ -13116,6 +13188,8 @@ s2s_verified(struct s2s_pair *p, enum xe_why why)
     p->verify = NULL;
     if (verify != NULL)
         verify->parent = NULL;
+    if (why == XE_WHY_NONE && !s2s_count(s, p->remote))
+        why = XE_WHY_OUT_OF_MEMORY;
     if (why == XE_WHY_NONE) {
         s2s_send_result(s, p->local, p->remote, "valid");
         s2s_pair_open(p, stream_is_secure(&s->stream) ? "tls-dialback" : "tcp-dialback");
@@ -13168,9 +13242,10 @@ s2s_end(struct s2s *s, enum xe_why why)
             s2s_end(question, XE_WHY_DONE);
     }
     list_remove(&s->node);
+    s2s_uncount(s);
     service->count--;
-    if (s->kind == S2S_VERIFY)
-        service->verifies--;
+    service->accepted -= s->kind == S2S_IN;
+    service->verifies -= s->kind == S2S_VERIFY;
     service->events->closed(service->user, s, why);
     loop_at_end(s2s_loop(s), &s->reap);
 }
@@ -13470,7 +13545,7 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
         s2s_fail(s, why);
     } else {
         p = s2s_pair_new(s, span_of(s->remote), span_of(s->local));
-        if (p == NULL) {
+        if (p == NULL || !s2s_count(s, p->remote)) {
             s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
             return;
         }
@@ -13491,25 +13566,13 @@ s2s_key(const struct xe_xml_event *e, char key[S2S_KEY_MAX])
         && stream_unescape(e->inner, key, S2S_KEY_MAX) && key[0] != '\0';
 }
 
-/* Dialback questions under way with this domain. */
-static size_t
-s2s_verifies(const struct s2s_service *v, struct xe_span remote)
-{
-    const struct list_node *n;
-    size_t count = 0;
-    for (n = v->all.next; n != &v->all; n = n->next) {
-        const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
-        count += s->kind == S2S_VERIFY && span_is(remote, s->remote);
-    }
-    return count;
-}
-
 /* May this pair be proven by dialback here and now? */
 static enum xe_why
 s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
     struct s2s_terms *terms)
 {
     enum xe_why why = s->service->events->admit(s->service->user, remote, local, terms);
+    const struct s2s_peer *peer;
     if (why != XE_WHY_NONE)
         return why;
     if (s2s_tls_missing(s, terms))
@@ -13521,7 +13584,8 @@ s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
     if (s->service->verifies >= s2s_limits(s)->dialbacks)
         return XE_WHY_DIALBACKS;
     /* a slow domain must not use up those of all */
-    if (s2s_verifies(s->service, remote) >= s2s_limits(s)->partner_dialbacks)
+    peer = s2s_peer_find(s->service, remote);
+    if (peer != NULL && peer->verifies >= s2s_limits(s)->partner_dialbacks)
         return XE_WHY_PARTNER_DIALBACKS;
     return s->npairs == 0 || !span_is(remote, s->remote)
         ? s->service->events->room(s->service->user, s, remote) : XE_WHY_NONE;
@@ -13953,8 +14017,8 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     list_init(&s->pairs);
     list_append(&v->all, &s->node);
     v->count++;
-    if (kind == S2S_VERIFY)
-        v->verifies++;
+    v->accepted += kind == S2S_IN;
+    v->verifies += kind == S2S_VERIFY;
     return s;
 }
 
@@ -13974,7 +14038,7 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
     timer_set(v->shared->loop, &s->attempt, s2s_limits(s)->attempt_ms);
     if (key != NULL && (s->key = malloc(strlen(key) + 1)) != NULL)
         strcpy(s->key, key);
-    s->query = key != NULL && s->key == NULL ? NULL : s2s_resolve(s);
+    s->query = (key != NULL && s->key == NULL) || !s2s_count(s, remote) ? NULL : s2s_resolve(s);
     if (s->query == NULL) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return NULL;
@@ -13997,6 +14061,7 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
     struct s2s_terms terms;
     struct s2s_pair *p;
     enum xe_why why;
+    bool certain;
     if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)) {
         s2s_fail(s, XE_WHY_BAD_ADDRESS);
         return;
@@ -14016,11 +14081,12 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
         s2s_in_result_refused(s, span_of(remote), span_of(local), why);
         return;
     }
+    certain = stream_is_secure(&s->stream)
+        && peer_may_speak_for(tls_facts(s->stream.conn->tls), span_of(remote)) == XE_WHY_NONE;
     p = s2s_pair_new(s, span_of(remote), span_of(local));
-    if (p == NULL) {
+    if (p == NULL || (certain && !s2s_count(s, p->remote))) {
         s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
-    } else if (stream_is_secure(&s->stream)
-        && peer_may_speak_for(tls_facts(s->stream.conn->tls), p->remote) == XE_WHY_NONE) {
+    } else if (certain) {
         s2s_send_result(s, p->local, p->remote, "valid");   /* XEP-0344: the certificate is proof */
         s2s_pair_open(p, "certificate");
     } else if (s2s_dial(s->service, S2S_VERIFY, p->remote, p->local, &terms, p, key) == NULL) {
@@ -14294,6 +14360,7 @@ struct trunk {
     int64_t               left;         /* ms, when we have */
     bool                  peer_leaves;  /* the other side has said so */
     struct list_node      node;         /* in service->all */
+    struct list_node      pairs;        /* for the owner */
     /* private */
     struct trunk_service *service;      /* borrowed */
     struct trunk_link    *link;         /* borrowed; NULL at the edge */
@@ -14791,6 +14858,7 @@ trunk_new(struct trunk_service *v)
     t->flush.run = trunk_flush;
     t->reap.run = trunk_free;
     t->since = loop_now(v->shared->loop);
+    list_init(&t->pairs);
     list_append(&v->all, &t->node);
     v->count++;
     timer_set(v->shared->loop, &t->timer, v->shared->limits->preauth_ms);
@@ -15262,7 +15330,8 @@ trunk_link_close(struct trunk_link *link)
  * because both are questions about domains.
  *
  * Costs: a stanza costs the hash of its pair, unless the one before was of the same; 0.7 KiB a
- * pair, at most ROUTE_PAIRS_MAX.  A trunk that comes or goes, and a reload, walk over all pairs.
+ * pair, at most total-pairs.  A trunk that comes, and a reload, walk over all pairs; a trunk that
+ * goes over those that are pinned to it.
  * Not done: moving pairs when a trunk comes, which makes them wait for nothing.  Keeping what waits
  * through a restart: draining returns it to its senders.
  * ======================================================================== */
@@ -15287,7 +15356,7 @@ struct route_pair {
     int64_t           settle_at;   /* ms; by then what went the old way has arrived */
     bool              gave_up;     /* held for too long: bounced at once until a trunk is up */
     struct queue      queue;
-    struct queue      behind;      /* what waited, while a dead trunk's stanzas are put before it */
+    struct queue      back;        /* what a dead trunk gives back, until the queue is behind it */
     struct timer      hold;        /* the oldest held stanza has waited long enough */
     struct loop_task  push;        /* end of turn: hand on what is in the queue */
     struct route     *route;       /* borrowed */
@@ -15301,6 +15370,7 @@ struct route_pair {
     struct list_node  feeds;       /* s2s_pair.feed: accepted connections that bring its stanzas */
     /* to a trunk */
     struct trunk     *trunk;       /* borrowed; pinned to; NULL: none */
+    struct list_node  pin;         /* in trunk->pairs */
     size_t            in_flight;   /* stanzas in that trunk's window */
     size_t            in_flight_bytes;
     /* for the status */
@@ -15338,6 +15408,7 @@ struct route {
     struct loop_task      serve_waiting;
     struct timer          sweep;
     size_t                memory;   /* bytes in all queues and windows */
+    size_t                outward;  /* stanzas that wait for a server */
     struct map            sources;
     struct list_node      pings;
     size_t                npings;
@@ -15450,18 +15521,13 @@ static enum xe_why
 route_room(void *user, const struct s2s *s, struct xe_span remote)
 {
     const struct route *r = user;
-    size_t limit = route_connection_limit(r, remote);
-    size_t count = 0;
-    const struct list_node *n;
+    const struct s2s_peer *peer = s2s_peer_find(r->s2s, remote);
+    size_t count = peer == NULL ? 0 : peer->proven;
     if (r->s2s->count + (s == NULL) > r->config->limits.connections)
         return XE_WHY_CONN_LIMIT;
-    for (n = r->s2s->all.next; n != &r->s2s->all; n = n->next) {
-        const struct s2s *other = MAP_OWNER(n, struct s2s, node);
-        if (other != s && (other->kind == S2S_OUT || other->state == S2S_OPEN)
-            && span_is(remote, other->remote))
-            count++;
-    }
-    return count >= limit ? XE_WHY_PARTNER_LIMIT : XE_WHY_NONE;
+    if (s != NULL && s->peer != NULL && s->peer == peer)
+        count--;   /* it is one of them already */
+    return count >= route_connection_limit(r, remote) ? XE_WHY_PARTNER_LIMIT : XE_WHY_NONE;
 }
 
 /* ---- limits on who connects ---- */
@@ -15605,6 +15671,7 @@ route_pair_drop(struct route_pair *p)
     timer_cancel(r->shared->loop, &p->hold);
     loop_task_cancel(&p->push);
     list_remove(&p->waiting);
+    list_remove(&p->pin);
     list_remove(&p->all);
     map_remove(&r->pairs, &p->node);
     if (r->last == p)
@@ -15655,26 +15722,34 @@ route_mark(const struct trunk *t, const struct route_pair *p)
 }
 
 static void
+route_set_trunk(struct route_pair *p, struct trunk *t)
+{
+    if (p->trunk == t)
+        return;
+    list_remove(&p->pin);
+    p->trunk = t;
+    if (t != NULL)
+        list_append(&t->pairs, &p->pin);
+}
+
+static void
 route_pin(struct route_pair *p)
 {
     struct route *r = p->route;
+    struct trunk *best = NULL;
     const struct list_node *n;
-    uint64_t best = 0;
     int64_t now = loop_now(r->shared->loop);
     if (p->trunk != NULL && (p->in_flight > 0 || route_trunk_usable(r, p->trunk, p)))
         return;
     if (p->trunk != NULL)
         p->settle_at = now + ROUTE_SETTLE_MS;
-    p->trunk = NULL;
-    if (now < p->settle_at)
-        return;
-    for (n = r->trunks->all.next; n != &r->trunks->all; n = n->next) {
+    for (n = r->trunks->all.next; n != &r->trunks->all && now >= p->settle_at; n = n->next) {
         struct trunk *t = MAP_OWNER(n, struct trunk, node);
-        if (route_trunk_usable(r, t, p) && (p->trunk == NULL || route_mark(t, p) > best)) {
-            best = route_mark(t, p);
-            p->trunk = t;
-        }
+        if (route_trunk_usable(r, t, p)
+            && (best == NULL || route_mark(t, p) > route_mark(best, p)))
+            best = t;
     }
+    route_set_trunk(p, best);
 }
 
 /* One line that names the two legs of a pair, by which captures of both sides can be joined. */
@@ -16005,6 +16080,7 @@ route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_
         return why == XE_WHY_MEMORY ? XE_WHY_QUEUE_FULL : why;
     if (!queue_add(&p->queue, len, p))
         return XE_WHY_OUT_OF_MEMORY;
+    p->route->outward += p->way == ROUTE_TO_S2S;
     route_note_memory(p->route, len, 0);
     loop_at_end(p->route->shared->loop, &p->push);
     return XE_WHY_NONE;
@@ -16189,6 +16265,7 @@ route_bounce_queue(struct route_pair *p, enum xe_why why)
         if (e != NULL)
             route_bounce(p, e, why);
         route_note_memory(r, 0, stanza.len);
+        r->outward -= p->way == ROUTE_TO_S2S;
         queue_release(&p->queue);
     }
     route_press(p);
@@ -16439,7 +16516,8 @@ route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
     }
     r->last = p;
     p->admitted = true;
-    p->trunk = p->way == ROUTE_TO_S2S ? t : p->trunk;   /* for the line that joins the legs */
+    if (p->way == ROUTE_TO_S2S)
+        route_set_trunk(p, t);   /* for the line that joins the legs */
     route_stanza(p, &t->stream.xml, e);
 }
 
@@ -16494,6 +16572,7 @@ route_release_written(struct route_pair *p, size_t written)
     struct route *r = p->route;
     while (p->queue.sent > 0 && queue_oldest(&p->queue).len <= written) {
         struct queue_item item = queue_release(&p->queue);
+        r->outward--;
         written -= item.len;
         route_note_memory(r, 0, item.len);
         p->passed++;
@@ -16587,21 +16666,22 @@ route_trunk_up(void *user, struct trunk *t)
     }
 }
 
-/* Put a stanza at the end of a pair's queue without asking for room: it was accepted long ago. */
+/* Put a stanza at the end of a queue of its pair without asking for room: it was accepted long
+ * ago. */
 static void
-route_requeue(struct route_pair *p, struct xe_span stanza)
+route_requeue(struct route_pair *p, struct queue *q, struct xe_span stanza)
 {
-    p->queue.bytes.max = SIZE_MAX / 2;
-    if (buf_put(&p->queue.bytes, stanza) && queue_add(&p->queue, stanza.len, p)) {
+    q->bytes.max = SIZE_MAX / 2;
+    if (buf_put(&q->bytes, stanza) && queue_add(q, stanza.len, p)) {
         route_note_memory(p->route, stanza.len, 0);
         return;
     }
-    p->queue.bytes.failed = false;
+    q->bytes.failed = false;
     if (route_read_back(p->route, stanza) != NULL)
         route_bounce(p, &p->route->event, XE_WHY_OUT_OF_MEMORY);
 }
 
-/* Stanzas that nobody has answered for come back, in order, in front of what waited behind them. */
+/* Stanzas that nobody has answered for come back, in order. */
 static void
 route_take_back(struct route *r, struct trunk *t)
 {
@@ -16610,40 +16690,42 @@ route_take_back(struct route *r, struct trunk *t)
         struct route_pair *p = queue_item(&t->window, 0)->tag;
         route_note_memory(r, 0, stanza.len);
         if (p != NULL)
-            route_requeue(p, stanza);
+            route_requeue(p, &p->back, stanza);
         queue_release(&t->window);
     }
+}
+
+/* And stand in front of what waited behind them. */
+static void
+route_put_before(struct route_pair *p)
+{
+    struct queue waited = p->queue;
+    p->queue = p->back;
+    p->back = (struct queue){ .count = 0 };
+    for (; waited.count > 0; queue_release(&waited)) {
+        route_note_memory(p->route, 0, queue_oldest(&waited).len);
+        route_requeue(p, &p->queue, queue_oldest(&waited));
+    }
+    queue_free(&waited);
 }
 
 static void
 route_trunk_down(void *user, struct trunk *t, enum xe_why why)
 {
     struct route *r = user;
-    struct list_node *n;
     r->refusals[why]++;
-    for (n = r->all.next; n != &r->all; n = n->next) {
-        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
-        if (p->trunk != t)
-            continue;
-        p->trunk = NULL;
+    route_take_back(r, t);
+    while (!list_empty(&t->pairs)) {
+        struct route_pair *p = MAP_OWNER(t->pairs.next, struct route_pair, pin);
+        route_set_trunk(p, NULL);
         /* what the other side took and did not answer for is still on its way */
         p->settle_at = t->leaving || (p->in_flight > 0 && why != XE_WHY_REPLACED)
             ? loop_now(r->shared->loop) + ROUTE_SETTLE_MS : 0;
         p->in_flight = p->in_flight_bytes = 0;
-        if (p->way == ROUTE_TO_TRUNK) {
-            p->behind = p->queue;
-            p->queue = (struct queue){ .count = 0 };
+        if (p->back.count > 0)
+            route_put_before(p);
+        if (p->way == ROUTE_TO_TRUNK)
             loop_at_end(r->shared->loop, &p->push);
-        }
-    }
-    route_take_back(r, t);
-    for (n = r->all.next; n != &r->all; n = n->next) {
-        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
-        for (; p->behind.count > 0; queue_release(&p->behind)) {
-            route_note_memory(r, 0, queue_oldest(&p->behind).len);
-            route_requeue(p, queue_oldest(&p->behind));
-        }
-        queue_free(&p->behind);
     }
 }
 
@@ -16653,9 +16735,9 @@ route_trunk_leaving(void *user, struct trunk *t)
 {
     struct route *r = user;
     struct list_node *n;
-    for (n = r->all.next; n != &r->all; n = n->next) {
-        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
-        if (p->trunk == t && p->in_flight == 0 && p->way == ROUTE_TO_TRUNK)
+    for (n = t->pairs.next; n != &t->pairs; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, pin);
+        if (p->in_flight == 0 && p->way == ROUTE_TO_TRUNK)
             loop_at_end(r->shared->loop, &p->push);
     }
 }
@@ -16849,13 +16931,7 @@ static bool
 route_settled(void *user)
 {
     const struct route *r = user;
-    const struct list_node *n;
-    for (n = r->all.next; n != &r->all; n = n->next) {
-        const struct route_pair *p = MAP_OWNER(n, const struct route_pair, all);
-        if (p->way == ROUTE_TO_S2S && p->queue.count > 0)
-            return false;
-    }
-    return true;
+    return r->outward == 0;
 }
 
 /* Whether no accepted connection can bring more. */
@@ -16863,11 +16939,7 @@ static bool
 route_finished(void *user)
 {
     const struct route *r = user;
-    const struct list_node *n;
-    for (n = r->s2s->all.next; n != &r->s2s->all; n = n->next)
-        if (MAP_OWNER(n, const struct s2s, node)->kind == S2S_IN)
-            return false;
-    return true;
+    return r->s2s->accepted == 0;
 }
 
 /* Whether anything waits for somebody to take it. */
@@ -16890,7 +16962,8 @@ route_open(struct route *r)
     route_open_reader(r);
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
-        && tls_random(r->shared->tls, r->sources.seed, sizeof r->sources.seed);
+        && tls_random(r->shared->tls, r->sources.seed, sizeof r->sources.seed)
+        && tls_random(r->shared->tls, r->s2s->peers.seed, sizeof r->s2s->peers.seed);
 }
 
 static void
@@ -16911,6 +16984,7 @@ route_close(struct route *r)
         }
     }
     map_free(&r->sources);
+    map_free(&r->s2s->peers);
     xe_xml_free(&r->reader);
     buf_free(&r->text);
 }

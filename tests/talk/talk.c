@@ -390,6 +390,44 @@ talk_read(struct talk_peer *p)
 }
 
 /* Turn the loop until the instance rests and all that it said is read. */
+/* What is counted where it begins and ends is what a walk finds. */
+static bool
+talk_counts_are_true(const struct xmppedge *e)
+{
+    const struct list_node *n, *m;
+    size_t accepted = 0, verifies = 0, counted = 0, pinned = 0, outward = 0;
+    for (n = e->s2s.all.next; n != &e->s2s.all; n = n->next) {
+        const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
+        size_t same[2] = { 0, 0 };
+        accepted += s->kind == S2S_IN;
+        verifies += s->kind == S2S_VERIFY;
+        if (s->kind == S2S_IN && s->state != S2S_OPEN)
+            continue;
+        for (m = e->s2s.all.next; m != &e->s2s.all; m = m->next) {
+            const struct s2s *other = MAP_OWNER(m, const struct s2s, node);
+            if (strcmp(s->remote, other->remote) == 0
+                && (other->kind != S2S_IN || other->state == S2S_OPEN))
+                same[other->kind == S2S_VERIFY]++;
+        }
+        if (s->peer == NULL || s->peer->proven != same[0] || s->peer->verifies != same[1])
+            return false;
+        counted++;
+    }
+    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next) {
+        const struct trunk *t = MAP_OWNER(n, const struct trunk, node);
+        for (m = t->pairs.next; m != &t->pairs; m = m->next, pinned++)
+            if (MAP_OWNER(m, const struct route_pair, pin)->trunk != t)
+                return false;
+    }
+    for (n = e->route.all.next; n != &e->route.all; n = n->next) {
+        const struct route_pair *p = MAP_OWNER(n, const struct route_pair, all);
+        pinned -= p->trunk != NULL;
+        outward += p->way == ROUTE_TO_S2S ? p->queue.count : 0;
+    }
+    return accepted == e->s2s.accepted && verifies == e->s2s.verifies
+        && counted >= e->s2s.peers.count && pinned == 0 && outward == e->route.outward;
+}
+
 static bool
 talk_rest(const struct talk_step *s)
 {
@@ -402,7 +440,7 @@ talk_rest(const struct talk_step *s)
         if (!moved && !talk_busy()) {
             int soon = loop_timeout(&talk.edge->loop);
             if (soon < 0 || soon > TALK_SOON_MS)
-                return true;
+                return talk_counts_are_true(talk.edge) || talk_fail(s, "a count is wrong");
             talk.ahead_ms += soon;
         }
         loop_step(&talk.edge->loop, 0);
