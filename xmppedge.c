@@ -4312,7 +4312,7 @@ struct dns {
     struct loop     *loop;       /* borrowed */
     struct log      *log;        /* borrowed, may be NULL */
     ares_channel     channel;    /* owned */
-    char             servers[128]; /* the configured ones, for the log; "" for the system's */
+    char             servers[DNS_SERVERS_MAX * 64]; /* for the log; "" for the system's */
     struct timer     timer;      /* when c-ares wants to look at its own clock */
     struct list_node queries;
     struct list_node sockets;
@@ -8782,6 +8782,7 @@ struct config_limits {
     int64_t trunk_retry_max_ms;    /* and largest */
     int64_t dns_ms;                /* one question to one name server */
     size_t  dns_tries;             /* per name server */
+    unsigned line;
 };
 
 struct config_echo {
@@ -8835,6 +8836,7 @@ struct config {
     struct xe_span            secret;    /* dialback; absent on a gateway: draw one at start */
     unsigned                  secret_line; /* of <dialback> */
     const char               *control;   /* path of the control socket */
+    unsigned                  control_line; /* of <control> */
     const char               *user;      /* to run as; NULL: stay */
     unsigned                  run_line;  /* of <run> */
     unsigned                  line;      /* of the root element */
@@ -9129,15 +9131,16 @@ static const struct config_row config_rows[] = {
     WORD(CONFIG_BOOL, "format", config_log, json, "text", config_text_json, NULL,
         "One line of key=value, or one JSON object a line."),
     MAY(E | G, CONFIG_PATH, "file", config_log, file, NULL, "Where to; standard error if absent."),
-    ONE(E | G, "control", 0, 0, CONFIG_NOWHERE, "off", "How status and ping reach this node."),
+    ONE(E | G, "control", 0, 0, offsetof(struct config, control_line), "off",
+        "How status and ping reach this node."),
     MAY(E | G, CONFIG_PATH, "socket", config, control, "/run/xmppedge/control.sock",
         "Path of the socket, in a directory that is there; /run/xmppedge/NAME.sock if absent."),
     ONE(E | G, "run", 0, 0, offsetof(struct config, run_line), "off", "How the service runs."),
     MAY(E | G, CONFIG_TEXT, "user", config, user, "xmppedge",
         "User to become once ports are open and files are read; it stays who it is if absent."),
 
-    ONE(E | G, "limits", 0, offsetof(struct config, limits), CONFIG_NOWHERE, NULL,
-        "Every limit and time-out."),
+    ONE(E | G, "limits", 0, offsetof(struct config, limits), offsetof(struct config_limits, line),
+        NULL, "Every limit and time-out."),
     LIMIT_COUNT("connections", connections, "1000", 1, 1000000,
         "Connections in all; an eighth of them is kept for dialling."),
     LIMIT_COUNT("partner-connections", partner_connections, "20", 1, 1000000,
@@ -10473,7 +10476,7 @@ config_derive_control(struct config_loader *l)
         buf_free(&path);
     }
     if (c->control != NULL && strlen(c->control) >= CONFIG_SOCKET_MAX)
-        config_error(l, c->line, "<control> socket: expected a path of at most ",
+        config_error(l, c->control_line, "<control> socket: expected a path of at most ",
             config_number(l, CONFIG_SOCKET_MAX - 1), " bytes, found ", config_number(l,
             strlen(c->control)), ": ", c->control);
 }
@@ -10798,7 +10801,7 @@ static void
 config_check_order(struct config_loader *l, bool good, const char *small, const char *large)
 {
     if (!good)
-        config_warn(l, l->c->line, "<limits>: ", small, " is above ", large,
+        config_warn(l, l->c->limits.line, "<limits>: ", small, " is above ", large,
             ", so that it has no effect of its own");
 }
 
@@ -10823,7 +10826,7 @@ config_check_limits(struct config_loader *l)
         "trunk-retry-max");
     config_check_order(l, m->queue_bytes <= m->memory_bytes, "queue-bytes", "memory");
     if (m->stanza_bytes > m->queue_bytes || m->stanza_bytes > m->trunk_window_bytes)
-        config_error(l, l->c->line, "<limits>: expected queue-bytes and trunk-window-bytes of at "
+        config_error(l, m->line, "<limits>: expected queue-bytes and trunk-window-bytes of at "
             "least stanza-bytes, found less: the largest stanza could never be sent");
 }
 

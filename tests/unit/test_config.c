@@ -827,7 +827,8 @@ static void
 the_mode_of_a_file_counts_for_owner_group_or_others(void **state)
 {
     gid_t group = getegid() + 1;
-    struct config_who who = { .name = "somebody", .uid = geteuid() + 1, .groups = &group, .ngroups = 1 };
+    struct config_who who = { .name = "somebody", .uid = geteuid() + 1, .groups = &group,
+        .ngroups = 1 };
     const char *file = path_of("fe01.key");
     struct stat st;
     (void)state;
@@ -899,8 +900,8 @@ a_control_socket_must_fit_its_address(void **state)
     (void)state;
     memset(path, 'a', sizeof path);
     path[sizeof path - 1] = '\0';
-    snprintf(text, sizeof text, INNER "<control socket='/%s'/>", path);
-    assert_says(load_gateway(text), "<control> socket: expected a path of at most ");
+    snprintf(text, sizeof text, INNER "\n<control socket='/%s'/>", path);
+    assert_says(load_gateway(text), "x.xml:3: <control> socket: expected a path of at most ");
     assert_null(world.c);
 }
 
@@ -920,15 +921,18 @@ settings_without_effect_are_warned_about(void **state)
     (void)state;
     assert_says(load_gateway(INNER "<tls keylog='true'/>"), "x.xml:2: warning: keylog is allowed");
     assert_says(load_gateway(INNER "<tls keylog-file='k'/>"), "keylog-file has no effect");
-    assert_says(load_gateway(INNER "<limits connect-time='40s'/>"),
-        "connect-time is above attempt-time");
+    assert_says(load_gateway(INNER "\n<limits connect-time='40s' pairs='9' total-pairs='8'/>"),
+        "x.xml:3: warning: <limits>: connect-time is above attempt-time");
+    assert_says(buf_text(&world.messages),
+        "x.xml:3: warning: <limits>: pairs is above total-pairs");
     assert_says(load_partner("sasl='optional' proxy-direct-tls='true'"),
         "no effect without a proxy");
     assert_says(load_partner("sasl='optional' connection-limit='1001'"),
         "connection-limit is above");
     assert_says(load_edge(EDGE_DOMAIN), "nobody can connect");
     assert_non_null(world.c);
-    assert_says(load_gateway(INNER "<limits queue-bytes='20000'/>"), "could never be sent");
+    assert_says(load_gateway(INNER "\n<limits queue-bytes='20000'/>"),
+        "x.xml:3: <limits>: expected queue-bytes");
     assert_null(world.c);
     assert_says(load_partner(
         "tls='not-supported' sasl='not-supported' proxy='a' proxy-direct-tls='true'"),
