@@ -149,8 +149,8 @@
  *   an event's spans   xe_xml_next()       nobody: good until the call returns
  *
  * What is seen in an event stays where it is until the event has been handled: ends only mark, and
- * freeing happens at the end of the turn.  No global mutable state but what [MAIN] keeps for
- * its signal handler; several instances can live in one process.
+ * freeing happens at the end of the turn.  No global mutable state but what [MAIN] keeps for its
+ * signal handler; several instances can live in one process.
  */
 
 /* POSIX.1-2008 beside C99; -std=c99 hides it otherwise. */
@@ -571,8 +571,8 @@ buf_skip(struct buf *b, size_t n)
         b->head = b->tail = 0;
 }
 
-/* End the content with a NUL that is not part of it, for libraries that want a C string.
- * The text is valid until the next change; "" when it did not fit. */
+/* End the content with a NUL that is not part of it, for libraries that want a C string.  The text
+ * is valid until the next change; "" when it did not fit. */
 static const char *
 buf_text(struct buf *b)
 {
@@ -3298,8 +3298,8 @@ map_sip_round(uint64_t v[4])
     v[2] += v[1]; v[1] = map_rotate(v[1], 17); v[1] ^= v[2]; v[2] = map_rotate(v[2], 32);
 }
 
-/* SipHash-1-3 (Aumasson, Bernstein 2012), bytes gathered by shifts so that byte order and
- * alignment do not matter. */
+/* SipHash-1-3 (Aumasson, Bernstein 2012); bytes are gathered by shifts, so that neither byte order
+ * nor alignment matters. */
 static uint64_t
 map_hash(const struct map *m, struct xe_span key)
 {
@@ -3838,8 +3838,8 @@ loop_wait_change(struct loop *l, struct loop_watch *w, unsigned events)
         l->polled[l->npolled] = (struct pollfd){ .fd = w->fd };
         w->slot = ++l->npolled;
     }
-    l->polled[w->slot - 1].events =
-        (short)((events & LOOP_READ ? POLLIN : 0) | (events & LOOP_WRITE ? POLLOUT : 0));
+    l->polled[w->slot - 1].events
+        = (short)((events & LOOP_READ ? POLLIN : 0) | (events & LOOP_WRITE ? POLLOUT : 0));
     return true;
 }
 
@@ -4235,8 +4235,8 @@ struct dns_target {
 };
 
 /* What becomes of a query.  XE_WHY_NONE comes with n > 0 targets in the order to try them, valid
- * during the call; DNS_NOT_FOUND, DNS_NO_SERVICE and DNS_FAILED come with none.  The query is
- * over with this call: its handle must not be used any more. */
+ * during the call; DNS_NOT_FOUND, DNS_NO_SERVICE and DNS_FAILED come with none.  The query is over
+ * with this call: its handle must not be used any more. */
 struct dns_events {
     void (*done)(void *user, enum xe_why why, const struct dns_target *targets, size_t n);
 };
@@ -4448,9 +4448,9 @@ dns_message_record(struct dns_message *m, struct dns_record *r)
     return !m->bad;
 }
 
-/* Read the SRV records that a message holds for `asked` (lower case) into out[DNS_SRV_MAX].
- * Records of other names are ignored, unless a CNAME leads to them.  Single records without sense
- * are left out; when nothing else is there, the answer is broken. */
+/* Read the SRV records that a message holds for `asked` (lower case) into out[DNS_SRV_MAX].  Those
+ * of other names are ignored, unless a CNAME leads to them.  Single records without sense are left
+ * out; when nothing else is there, the answer is broken. */
 static enum dns_answer
 dns_read_srv(const unsigned char *bytes, size_t len, const char *asked, struct dns_srv *out,
     size_t *n)
@@ -5340,8 +5340,8 @@ dns_library_name(void)
  *
  * Verification never ends a handshake (authmode optional on both sides): the domain that a
  * certificate has to stand for is known only when the stream header has arrived.  The verdict on
- * the chain is kept in tls_facts.chain and becomes a reason in tls_why(); the name check is
- * AUTH's, never mbed TLS's, which would believe a common name (RFC 9525 2, 6.4.4).
+ * the chain is kept in tls_facts.chain and becomes a reason in tls_why(); the name check is AUTH's,
+ * never mbed TLS's, which would believe a common name (RFC 9525 2, 6.4.4).
  *
  * In a server-to-server stream the initiating server is the TLS client.  Public authorities no
  * longer put clientAuth into certificates, so one that says only serverAuth is good in both roles
@@ -5696,8 +5696,7 @@ struct tls_profile {
     bool                with_13;
 };
 
-/* The identity for the name a client asked for; NULL for the session's own.  Borrowed: the
- * session holds it. */
+/* The identity for the name a client asked for, which the session will hold; NULL for its own. */
 typedef struct tls_identity *tls_choose(void *user, struct xe_span server_name);
 
 struct tls {
@@ -5915,8 +5914,7 @@ tls_name_is(enum tls_name_kind kind, int tag, unsigned char *at, size_t len, str
     return is && tls_name_is_clean(*name, kind != TLS_NAME_XMPP);
 }
 
-/* The names of one kind, at most `max`; *cut when there are more.  They point into the
- * certificate. */
+/* The names of one kind, at most `max`; *cut when there are more.  They point into `crt`. */
 static size_t
 tls_names_of(const mbedtls_x509_crt *crt, enum tls_name_kind kind, struct xe_span *names,
     size_t max, bool *cut)
@@ -6403,8 +6401,7 @@ tls_suites_default(struct tls_profile *p)
     }
 }
 
-/* One configured name, in mbed TLS's spelling or IANA's: TLS_AES_128_GCM_SHA256 is
- * TLS1-3-AES-... */
+/* A configured name, spelt as mbed TLS or IANA does: TLS1-3-AES-..., TLS_AES_128_GCM_SHA256. */
 static int
 tls_suite_find(struct xe_span word, bool *is_13)
 {
@@ -6699,10 +6696,10 @@ tls_free(struct tls *t)
     free(t);
 }
 
-/* A session on a connected, non-blocking descriptor, which stays the caller's.  `mine` (may be
- * NULL on a client) is the identity to show; on a server `choose` (may be NULL) can name another
- * one for the server name asked for.  `sni` is the name a client asks for, NULL for none.
- * Profile and identity are held.  NULL when memory is out or `sni` is no possible host name. */
+/* A session on a connected, non-blocking descriptor, which stays the caller's.  `mine` (may be NULL
+ * on a client) is the identity to show; on a server `choose` (may be NULL) can name another one for
+ * the server name asked for.  `sni` is the name a client asks for, NULL for none.  Profile and
+ * identity are held.  NULL when memory is out or `sni` is no possible host name. */
 static struct tls *
 tls_new(struct tls_profile *profile, struct tls_identity *mine, const char *sni, int fd,
     tls_choose *choose, void *user)
@@ -6864,10 +6861,9 @@ tls_read_records(struct tls *t, char *to, size_t max, size_t *got)
     return t->end;
 }
 
-/* Decrypt into `to` until it is full (TLS_DONE) or there is nothing more for now (any other
- * answer). *got counts with every answer: bytes before the end are delivered together with it.
- * What is read ahead always fits into `to`, together with the record that mbed TLS may hold from
- * before: so nothing of it is left behind. */
+/* Decrypt into `to` until it is full (TLS_DONE) or there is no more for now (any other answer).
+ * *got counts with every answer: bytes before the end come with it.  What is read ahead always fits
+ * into `to`, beside the record that mbed TLS may hold from before: nothing of it is left behind. */
 static enum tls_result
 tls_read(struct tls *t, char *to, size_t max, size_t *got)
 {
@@ -7004,8 +7000,7 @@ tls_mint_validity(struct tls_mint *m, int days, const struct tls_identity *autho
     return mbedtls_x509write_crt_set_validity(&m->crt, from_text, to_text);
 }
 
-/* SubjectAltName ::= SEQUENCE { dNSName [2] IA5String }.  By hand: the call for it came with
- * 3.5. */
+/* SubjectAltName ::= SEQUENCE { dNSName [2] IA5String }.  By hand: 2.28 has no call for it. */
 static int
 tls_mint_dns_name(struct tls_mint *m, const char *domain)
 {
@@ -7037,8 +7032,8 @@ tls_mint_fill(struct tls_shared *shared, struct tls_mint *m, const char *name, i
     if ((code = tls_mint_key(shared, m)) != 0 || (code = tls_mint_serial(shared, m)) != 0
         || (code = tls_mint_validity(m, days, authority)) != 0
         || (code = mbedtls_x509write_crt_set_subject_name(&m->crt, m->subject)) != 0
-        || (code = mbedtls_x509write_crt_set_basic_constraints(&m->crt, is_authority,
-            path_len)) != 0
+        || (code = mbedtls_x509write_crt_set_basic_constraints(
+            &m->crt, is_authority, path_len)) != 0
         || (code = mbedtls_x509write_crt_set_key_usage(&m->crt, usage)) != 0
         || (code = mbedtls_x509write_crt_set_subject_key_identifier(&m->crt)) != 0)
         return code;
@@ -8577,8 +8572,8 @@ peer_is_named(const struct tls_facts *facts, struct xe_span domain)
     return false;
 }
 
-/* The certificate decision: XE_WHY_NONE when the chain is good and names the domain, otherwise
- * what is wrong with the chain, otherwise XE_WHY_CERT_NAME. */
+/* The certificate decision: XE_WHY_NONE when the chain is good and names the domain, otherwise what
+ * is wrong with the chain, otherwise XE_WHY_CERT_NAME. */
 static enum xe_why
 peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain)
 {
@@ -12046,8 +12041,7 @@ ports_notes(const struct config *c, struct buf *out)
     }
 }
 
-/* A rule with a host name in it would depend on DNS when it is loaded, and be wrong after a
- * change there. */
+/* A rule with a host name would depend on DNS when it is loaded, and be wrong when that changes. */
 static bool
 ports_only_addresses(const struct config *c, struct buf *errors)
 {
@@ -12216,8 +12210,8 @@ static void
 stream_enter(struct stream *s, enum stream_state next)
 {
     struct log *log = s->shared->log;
-    if (log_wants(log, LOG_DEBUG) && log_begin(log, LOG_DEBUG, "stream-state",
-        span_make(NULL, 0))) {
+    if (log_wants(log, LOG_DEBUG)
+        && log_begin(log, LOG_DEBUG, "stream-state", span_make(NULL, 0))) {
         char at[80];
         log_text(log, "was", stream_state_name(s->state));
         log_text(log, "is", stream_state_name(next));
@@ -13213,15 +13207,14 @@ s2s_verified(struct s2s_pair *p, enum xe_why why)
 static void
 s2s_end(struct s2s *s, enum xe_why why)
 {
+    static const char *const events[] = { "s2s-in-closed", "s2s-out-closed", "s2s-verify-closed" };
     struct s2s_service *service = s->service;
     struct s2s_pair *parent = s->parent;
+    bool calm = why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED || why == XE_WHY_IDLE
+        || why == XE_WHY_SHUTDOWN;
     if (s->state == S2S_ENDED)
         return;
-    s2s_log_why(s, why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED || why == XE_WHY_IDLE
-        || why == XE_WHY_SHUTDOWN ? LOG_INFO : LOG_WARN,
-        s->kind == S2S_IN ? "s2s-in-closed" : s->kind == S2S_OUT ? "s2s-out-closed"
-            : "s2s-verify-closed",
-        why);
+    s2s_log_why(s, calm ? LOG_INFO : LOG_WARN, events[s->kind], why);
     s2s_enter(s, S2S_ENDED);
     timer_cancel(s2s_loop(s), &s->attempt);
     if (s->query != NULL)
@@ -13392,6 +13385,20 @@ s2s_handle(struct s2s *s, const struct xe_xml_event *e, const struct s2s_known *
         s2s_fail(s, XE_WHY_BAD_ELEMENT);
 }
 
+/* May these two talk, and on which terms?  See s2s_events.admit. */
+static enum xe_why
+s2s_admit(struct s2s *s, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
+{
+    return s->service->events->admit(s->service->user, remote, local, terms);
+}
+
+/* May this be one more connection with the domain? */
+static enum xe_why
+s2s_room(struct s2s *s, struct xe_span remote)
+{
+    return s->service->events->room(s->service->user, s, remote);
+}
+
 /* May TLS still begin on this stream? */
 static bool
 s2s_tls_possible(const struct s2s *s)
@@ -13478,10 +13485,9 @@ s2s_in_header(struct stream *stream, const struct xe_xml_event *e)
     enum xe_why why;
     if (!s2s_in_addresses(s, e))
         return;
-    why = s->service->events->admit(s->service->user, span_of(s->remote), span_of(s->local),
-        &s->terms);
+    why = s2s_admit(s, span_of(s->remote), span_of(s->local), &s->terms);
     if (why == XE_WHY_NONE && s->remote[0] != '\0')
-        why = s->service->events->room(s->service->user, s, span_of(s->remote));
+        why = s2s_room(s, span_of(s->remote));
     stream_send_header(&s->stream, span_of(s->local), span_of(s->remote));
     s2s_judge(s);
     if (why == XE_WHY_NONE)
@@ -13543,8 +13549,7 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
         s2s_in_sasl_failure(s, "incorrect-encoding");
     } else if (authzid[0] != '\0' && !s2s_domain_is(span_of(authzid), s->remote)) {
         s2s_in_sasl_failure(s, "invalid-authzid");
-    } else if ((why = s->service->events->room(s->service->user, s,
-        span_of(s->remote))) != XE_WHY_NONE) {
+    } else if ((why = s2s_room(s, span_of(s->remote))) != XE_WHY_NONE) {
         s2s_fail(s, why);
     } else {
         p = s2s_pair_new(s, span_of(s->remote), span_of(s->local));
@@ -13574,7 +13579,7 @@ static enum xe_why
 s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
     struct s2s_terms *terms)
 {
-    enum xe_why why = s->service->events->admit(s->service->user, remote, local, terms);
+    enum xe_why why = s2s_admit(s, remote, local, terms);
     const struct s2s_peer *peer;
     if (why != XE_WHY_NONE)
         return why;
@@ -13591,7 +13596,7 @@ s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
     if (peer != NULL && peer->verifies >= s2s_limits(s)->partner_dialbacks)
         return XE_WHY_PARTNER_DIALBACKS;
     return s->npairs == 0 || !span_is(remote, s->remote)
-        ? s->service->events->room(s->service->user, s, remote) : XE_WHY_NONE;
+        ? s2s_room(s, remote) : XE_WHY_NONE;
 }
 
 static void
@@ -13874,8 +13879,8 @@ s2s_out_verify(struct s2s *s, const struct xe_xml_event *e)
     struct s2s_pair *parent = s->parent;
     char id[STREAM_ID_MAX];
     struct xe_span got = xe_xml_attr(e, "id");
-    if (s->state != S2S_VERIFYING || parent == NULL || got.at == NULL || !s2s_answer_matches(s,
-        e)) {
+    if (s->state != S2S_VERIFYING || parent == NULL || got.at == NULL
+        || !s2s_answer_matches(s, e)) {
         s2s_log_why(s, LOG_WARN, "s2s-unasked-dialback", XE_WHY_BAD_ELEMENT);
         return;
     }
@@ -13977,8 +13982,7 @@ s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size
         return;
     }
     s->dial = dial_new(s->service->shared->wire, targets, n, s->service->from,
-        s2s_limits(s)->connect_ms,
-        s2s_limits(s)->race_ms);
+        s2s_limits(s)->connect_ms, s2s_limits(s)->race_ms);
     if (s->dial == NULL) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return;
@@ -14136,8 +14140,7 @@ s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
         s2s_fail(s, XE_WHY_DIALBACK_INVALID);
         return;
     }
-    if (s->service->events->admit(s->service->user, span_of(""), span_of(local),
-        &terms) != XE_WHY_NONE)
+    if (s2s_admit(s, span_of(""), span_of(local), &terms) != XE_WHY_NONE)
         type = "error";
     else if (dialback_check(s->service->secret, span_of(remote), span_of(local), span_of(id),
         span_of(key)))
@@ -15566,8 +15569,8 @@ route_sources_sweep(struct route *r, int64_t idle)
     }
 }
 
-/* What is known of the source of this address.  Sources with connections are no more in number
- * than the connections: there is always room.  NULL when memory is out. */
+/* What is known of the source of this address; NULL when memory is out.  There is always room:
+ * sources with connections are no more in number than the connections. */
 static struct route_source *
 route_source_find(struct route *r, const struct sockaddr_storage *from)
 {
@@ -17276,9 +17279,8 @@ static struct tls_identity *
 edge_identity(void *user, struct xe_span local)
 {
     const struct xmppedge *e = MAP_OWNER(user, struct xmppedge, route);
-    const struct config_domain *d = e->config->role == CONFIG_EDGE ? config_domain_for(e->config,
-        local)
-        : NULL;
+    const struct config_domain *d = e->config->role == CONFIG_EDGE
+        ? config_domain_for(e->config, local) : NULL;
     struct tls_identity *id = d != NULL ? e->keys.domains[d - e->config->domains] : NULL;
     if (id == NULL && e->keys.echo != NULL && span_eq(local, e->config->echo.domain))
         id = e->keys.echo;
@@ -17493,13 +17495,11 @@ static bool
 edge_open_services(struct xmppedge *e)
 {
     static const struct s2s_events s2s_events = { route_admit, route_room, edge_identity,
-        route_paired,
-        route_unpaired, route_s2s_stanza, route_s2s_too_big, route_s2s_ready, route_s2s_drained,
-            route_s2s_closed };
+        route_paired, route_unpaired, route_s2s_stanza, route_s2s_too_big, route_s2s_ready,
+        route_s2s_drained, route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
-        route_trunk_down,
-        route_trunk_leaving, route_trunk_stanza, route_trunk_released, route_settled,
-        route_finished };
+        route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_released,
+        route_settled, route_finished };
     e->shared.wire = &e->wire;
     e->shared.loop = &e->loop;
     e->shared.log = &e->log;
@@ -19192,8 +19192,7 @@ main_authority(const struct main_call *call)
 
 /* ---- the commands that ask the running service ---- */
 
-/* Ask over the control socket; the answer goes to standard output.  0, or 1 when it says
- * "failed". */
+/* Ask over the control socket and print the answer.  1 when it says "failed", otherwise 0. */
 static int
 main_ask(const char *file, const char *question, const char *argument)
 {
