@@ -979,7 +979,7 @@ run_pump(struct pump *p)
         for (i = 0; i < p->o->nkeys && p->o->ninterfaces > 0; i++)
             pump_more_keys(p, p->key_logs[i]);
         if (state == CAPTURE_QUIET && clock_gettime(CLOCK_REALTIME, &now) == 0)
-            flow_tick(p->flows, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
+            flow_tick(p->flows, (int64_t)now.tv_sec * SECOND + now.tv_nsec);
         if (p->o->progress && p->frames - told >= ANALYZE_PROGRESS) {
             run_progress(p, false);
             told = p->frames;

@@ -33,6 +33,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SECOND 1000000000LL   /* in nanoseconds */
+
 /* ---- memory; these end the program with a message when there is none ---- */
 
 void *memory_or_exit(void *at);   /* what malloc has given */

@@ -87,8 +87,6 @@ enum {
 /* LINKTYPE_* values of which the reader itself must know something. */
 enum { LINK_ETHERNET = 1, LINK_RAW = 101, LINK_SLL = 113, LINK_SLL2 = 276 };
 
-#define SECOND_NS INT64_C(1000000000)
-
 /* ---- structs ---- */
 
 /* An interface of the run, and under it the ones that a cooked capture names by index. */
@@ -491,7 +489,7 @@ ng_resolution(struct ng_interface *i, unsigned char code)
     for (unsigned k = 0; k < power && k < most; k++)
         units *= two ? 2 : 10;
     i->units = units;
-    i->scale = (uint64_t)SECOND_NS % units == 0 ? (uint64_t)SECOND_NS / units : 0;
+    i->scale = (uint64_t)SECOND % units == 0 ? (uint64_t)SECOND / units : 0;
 }
 
 static int64_t
@@ -505,11 +503,11 @@ ng_time(const struct ng_interface *i, uint32_t high, uint32_t low)
     } else {
         uint64_t s = ts / i->units;
         uint64_t rest = ts % i->units;
-        long double part = (long double)rest * (long double)SECOND_NS / (long double)i->units;
-        ns = s < ceiling / (uint64_t)SECOND_NS ? s * (uint64_t)SECOND_NS + (uint64_t)part : ceiling;
+        long double part = (long double)rest * (long double)SECOND / (long double)i->units;
+        ns = s < ceiling / (uint64_t)SECOND ? s * (uint64_t)SECOND + (uint64_t)part : ceiling;
     }
     /* between 1970 and 2116, so that differences of times never overflow */
-    int64_t time_ns = (int64_t)ns + i->offset_s * SECOND_NS;
+    int64_t time_ns = (int64_t)ns + i->offset_s * SECOND;
     return time_ns < 0 ? 0 : time_ns > INT64_MAX / 2 ? INT64_MAX / 2 : time_ns;
 }
 
@@ -815,7 +813,7 @@ pcap_time(const struct pcap_pkthdr *h)
     /* unsigned in the file, good until 2106: libpcap hands on what looks negative */
     int64_t s = (int64_t)(uint32_t)h->ts.tv_sec;
     int64_t ns = (int64_t)h->ts.tv_usec;
-    return s * SECOND_NS + (ns < 0 ? 0 : ns >= SECOND_NS ? SECOND_NS - 1 : ns);
+    return s * SECOND + (ns < 0 ? 0 : ns >= SECOND ? SECOND - 1 : ns);
 }
 
 static void
@@ -947,7 +945,7 @@ plain_time(const struct source *s, const unsigned char *p)
 {
     uint32_t rest = in_u32(&s->in, p + 4);
     int64_t ns = rest > INT32_MAX && !s->in.swap ? 0 : (int64_t)rest * s->plain.scale;
-    return (int64_t)in_u32(&s->in, p) * SECOND_NS + (ns >= SECOND_NS ? SECOND_NS - 1 : ns);
+    return (int64_t)in_u32(&s->in, p) * SECOND + (ns >= SECOND ? SECOND - 1 : ns);
 }
 
 static enum source_result
@@ -1385,7 +1383,7 @@ capture_wind_up(struct capture *c)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    c->stopped_ns = (int64_t)now.tv_sec * SECOND_NS + now.tv_nsec;
+    c->stopped_ns = (int64_t)now.tv_sec * SECOND + now.tv_nsec;
     for (size_t i = 0; i < c->source_count; i++) {
         struct source *s = c->sources[i];
         if (s->info.format == CAPTURE_LIVE)

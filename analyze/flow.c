@@ -36,16 +36,16 @@ enum {
     FLOW_TRACES           = 8192               /* segments of which a checksum is remembered */
 };
 
-#define FLOW_IDLE_NS       INT64_C(3600000000000)  /* keep-alives come every few minutes */
-#define FLOW_UNANSWERED_NS INT64_C(180000000000)   /* Linux tries for 127 s */
-#define FLOW_LINGER_NS     INT64_C(5000000000)
-#define FLOW_REVIEW_NS     INT64_C(10000000)       /* time-outs are not finer than this */
-#define FLOW_HOLE_NS       INT64_C(200000000)      /* two interfaces are not that far apart */
-#define FLOW_BLIND_NS      INT64_C(5000000000)     /* the same when only one side is there */
-#define FLOW_REPEAT_NS     INT64_C(50000000)       /* a frame seen twice comes within this time */
-#define FLOW_REPEAT_ID_NS  INT64_C(3000000)        /* the same without an IP identification */
-#define FLOW_ANSWER_NS     INT64_C(1000000000)     /* a SYN is answered before it is repeated */
-#define FLOW_SYN_RETRY_NS  INT64_C(3000000000)     /* a SYN is repeated after one second */
+#define FLOW_IDLE_NS       (3600 * SECOND)   /* keep-alives come every few minutes */
+#define FLOW_UNANSWERED_NS (180 * SECOND)    /* Linux tries for 127 s */
+#define FLOW_LINGER_NS     (5 * SECOND)
+#define FLOW_REVIEW_NS     (SECOND / 100)    /* time-outs are not finer than this */
+#define FLOW_HOLE_NS       (SECOND / 5)      /* two interfaces are not that far apart */
+#define FLOW_BLIND_NS      (5 * SECOND)      /* the same when only one side is there */
+#define FLOW_REPEAT_NS     (SECOND / 20)     /* a frame seen twice comes within this time */
+#define FLOW_REPEAT_ID_NS  (3 * SECOND / 1000)  /* the same without an IP identification */
+#define FLOW_ANSWER_NS     SECOND            /* a SYN is answered before it is repeated */
+#define FLOW_SYN_RETRY_NS  (3 * SECOND)      /* a SYN is repeated after one second */
 
 /* ---- structs ---- */
 

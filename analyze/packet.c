@@ -26,8 +26,8 @@ enum {
     PACKET_CHECKSUMS_WRONG = 64       /* so many wrong ones: offload, no need to look at more */
 };
 
-#define PACKET_FRAGMENT_WAIT_NS INT64_C(30000000000)   /* RFC 8200 4.5 says 60 s, Linux 30 s */
-#define PACKET_FRAGMENT_DONE_NS INT64_C(50000000)      /* repeated frames of a datagram come soon */
+#define PACKET_FRAGMENT_WAIT_NS (30 * SECOND)   /* RFC 8200 4.5 says 60 s, Linux 30 s */
+#define PACKET_FRAGMENT_DONE_NS (SECOND / 20)   /* repeated frames of a datagram come soon */
 
 /* ---- structs ---- */
 

@@ -68,7 +68,7 @@ enum {
     ALPN_MAX = 63
 };
 
-static const int64_t HOLD_NS = 2000000000;   /* and how long, in packet time */
+#define HOLD_NS (2 * SECOND)   /* and how long, in packet time */
 
 /* ---- bytes that are read, bytes that are kept ---- */
 
@@ -1104,8 +1104,8 @@ cert_names_domain(const struct cert *c, const char *domain)
 static int64_t
 seconds_of(int64_t time_ns)
 {
-    int64_t seconds = time_ns / 1000000000;
-    return time_ns % 1000000000 < 0 ? seconds - 1 : seconds;
+    int64_t seconds = time_ns / SECOND;
+    return time_ns % SECOND < 0 ? seconds - 1 : seconds;
 }
 
 bool

@@ -17,7 +17,7 @@
 
 #define XMPP_HEADER_MAX   16384          /* bytes of a stream header that is read */
 #define XMPP_ELEMENT_MAX  (1u << 20)     /* bytes of an element that is read */
-#define XMPP_PAUSE        10000000000LL  /* a silence that is noted */
+#define XMPP_PAUSE        (10 * SECOND)  /* a silence that is noted */
 #define XMPP_LAST_EVENTS  16             /* of ATTEMPT_EVENTS_MAX: kept for the end */
 #define XMPP_INSIDE_MAX   4              /* our own walks inside each other: two are enough */
 #define XMPP_FIRST_EVENTS 16             /* events and bytes of their texts that an attempt has */
