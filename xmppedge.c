@@ -9158,7 +9158,7 @@ static const struct config_row config_rows[] = {
     LIMIT_COUNT("stanza-depth", depth, "64", 8, XE_XML_DEPTH_MAX, "Open elements within a stanza."),
     LIMIT_BYTES("header-bytes", header_bytes, "8K", KIB, MIB, "Size of a stream header."),
     LIMIT_COUNT("pairs", pairs, "1000", 1, 100000, "Domain pairs authorised on one stream."),
-    LIMIT_COUNT("total-pairs", total_pairs, "20000", 2, 100000,
+    LIMIT_COUNT("total-pairs", total_pairs, "20000", 1, 100000,
         "Domain pairs in all; one without traffic is forgotten after five minutes."),
     LIMIT_COUNT("dialbacks", dialbacks, "200", 1, 100000,
         "Dialback keys that other servers are being asked about, in all."),
@@ -16222,14 +16222,31 @@ route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_
     return p;
 }
 
-/* Send a stanza of a pair back to its sender.  The answer goes the way of the opposite pair. */
+/* Put the shared text, an answer to a stanza of this pair, on the way of the opposite pair. */
+static void
+route_answer(struct route_pair *p)
+{
+    struct route *r = p->route;
+    enum xe_why lost;
+    struct route_pair *back = route_pair_get(r, p->to, p->from, &lost);
+    if (back != NULL)
+        lost = r->text.failed ? XE_WHY_OUT_OF_MEMORY
+            : route_put(back, NULL, NULL, buf_span(&r->text));
+    if (lost != XE_WHY_NONE
+        && log_begin(r->shared->log, LOG_WARN, "answer-undeliverable", p->node.key)) {
+        log_span(r->shared->log, "from", p->to);
+        log_span(r->shared->log, "to", p->from);
+        log_text(r->shared->log, "why", xe_why(lost)->word);
+        log_end(r->shared->log);
+    }
+}
+
+/* Send a stanza of a pair back to its sender. */
 static void
 route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why)
 {
     struct route *r = p->route;
-    struct route_pair *back;
     struct route_ping *ping;
-    enum xe_why lost;
     r->refusals[why]++;
     p->bounce_why = why;
     p->bounced++;
@@ -16242,19 +16259,9 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
         route_ping_end(r, ping, why, span_of(p->last_detail));
         return;
     }
-    back = route_pair_get(r, p->to, p->from, &lost);
     buf_clear(&r->text);
     route_put_error(&r->text, e, why);
-    if (back != NULL)
-        lost = r->text.failed ? XE_WHY_OUT_OF_MEMORY
-            : route_put(back, NULL, NULL, buf_span(&r->text));
-    if (lost != XE_WHY_NONE && log_begin(r->shared->log, LOG_WARN, "bounce-undeliverable",
-        p->node.key)) {
-        log_span(r->shared->log, "from", p->to);
-        log_span(r->shared->log, "to", p->from);
-        log_text(r->shared->log, "why", xe_why(lost)->word);
-        log_end(r->shared->log);
-    }
+    route_answer(p);
 }
 
 /* Send all that waits for a pair back. */
@@ -16306,16 +16313,6 @@ route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_even
 /* ---- the echo domain ---- */
 
 static void
-route_answer(struct route_pair *p)
-{
-    struct route *r = p->route;
-    enum xe_why why;
-    struct route_pair *back = route_pair_get(r, p->to, p->from, &why);
-    if (back != NULL && !r->text.failed)
-        route_put(back, NULL, NULL, buf_span(&r->text));
-}
-
-static void
 route_echo_iq(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
     struct elem *iq = elem_parse(xml, e);
@@ -16349,10 +16346,10 @@ route_echo_message(struct route_pair *p, const struct xe_xml *xml, const struct 
     buf_clear(t);
     route_put_reply(t, e, span_is(xe_xml_attr(e, "type"), "chat") ? "chat" : NULL);
     room = buf_room(t, e->raw.len + xmlout_extra(xml, e));
-    if (room == NULL || t->failed)
-        return;
-    room = xmlout_declarations(room - 1, xml, e);   /* in the place of the '>' */
-    t->tail = (size_t)(room - t->bytes);
+    if (room != NULL && !t->failed) {
+        room = xmlout_declarations(room - 1, xml, e);   /* in the place of the '>' */
+        t->tail = (size_t)(room - t->bytes);
+    }
     buf_putc(t, '>');
     if (e->flags & XE_XML_REWRITE)
         xmlout_content(t, xml, e);
@@ -16965,6 +16962,7 @@ route_open(struct route *r)
     list_init(&r->all);
     list_init(&r->waiting);
     list_init(&r->pings);
+    r->text.max = TRUNK_STANZA_MAX;   /* an echo is as large as what it answers */
     route_open_reader(r);
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
