@@ -61,6 +61,7 @@ void text_clear(struct text *t);   /* at is "" then, not NULL */
 void text_put(struct text *t, const char *at, size_t len);
 void text_join(struct text *t, ...);   /* strings; the last argument is a null pointer of char */
 #define TEXT(t, ...) text_join(t, __VA_ARGS__, (const char *)NULL)
+#define SET(t, ...) (text_clear(t), TEXT(t, __VA_ARGS__))   /* in place of what it was */
 void text_free(struct text *t);
 
 #endif

@@ -249,6 +249,12 @@ cause_row(enum cause c)
     return &cause_rows[c];
 }
 
+bool
+cause_is_cert(enum cause c)
+{
+    return c >= CAUSE_CERT_MISSING && c <= CAUSE_CERT_INVALID;
+}
+
 const char *
 cause_refusal(enum cause c)
 {

@@ -1177,3 +1177,15 @@ address_text(const struct address *a, char *out, size_t size)
         snprintf(out, size, "%s", "");
     return out;
 }
+
+const char *
+endpoint_text(const struct address *a, uint16_t port, char out[ENDPOINT_MAX])
+{
+    char text[48];
+    address_text(a, text, sizeof text);
+    if (port == 0)
+        snprintf(out, ENDPOINT_MAX, "%s", text);
+    else
+        snprintf(out, ENDPOINT_MAX, a->family == 6 ? "[%s]:%u" : "%s:%u", text, (unsigned)port);
+    return out;
+}

@@ -18,6 +18,11 @@ struct address {
 
 /* As in RFC 5952; `out` has 46 bytes or more, and is returned. */
 const char *address_text(const struct address *a, char *out, size_t size);
+
+/* "192.0.2.1:5269", "[2001:db8::1]:5269"; without a port when it is 0.  Returns `out`. */
+#define ENDPOINT_MAX 64
+const char *endpoint_text(const struct address *a, uint16_t port, char out[ENDPOINT_MAX]);
+
 bool address_equal(const struct address *a, const struct address *b);
 
 enum packet_kind { PACKET_TCP, PACKET_UDP, PACKET_ICMP_ERROR };

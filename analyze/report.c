@@ -18,6 +18,7 @@
  */
 #include "report.h"
 
+#include <mbedtls/base64.h>
 #include <mbedtls/md.h>
 
 #include <time.h>
@@ -26,15 +27,23 @@
 
 /* ---- UTF-8 (RFC 3629) ---- */
 
+/* Bytes of the character that begins with this one; 0: none does. */
+static size_t
+utf8_length(unsigned char lead)
+{
+    if (lead < 0x80)
+        return 1;
+    if (lead < 0xc2 || lead > 0xf4)
+        return 0;
+    return lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+}
+
 size_t
 utf8_next(const char *at, size_t left, uint32_t *point)
 {
     static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
     const unsigned char *p = (const unsigned char *)at;
-    size_t n, i;
-    if (left == 0)
-        return 0;
-    n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    size_t n = left == 0 ? 0 : utf8_length(p[0]), i;
     if (n == 0 || n > left)
         return 0;
     *point = n == 1 ? p[0] : p[0] & (0xffu >> (n + 1));
@@ -52,13 +61,8 @@ bool
 utf8_is_cut(const char *at, size_t left)
 {
     const unsigned char *p = (const unsigned char *)at;
-    size_t n = left == 0 || p[0] < 0xc2 ? 0
-               : p[0] < 0xe0            ? 2
-               : p[0] < 0xf0            ? 3
-               : p[0] < 0xf5            ? 4
-                                        : 0;
     size_t i;
-    if (left >= n)
+    if (left == 0 || left >= utf8_length(p[0]))
         return false;
     for (i = 1; i < left; i++)
         if ((p[i] & 0xc0) != 0x80)
@@ -151,18 +155,16 @@ stamp_text(int64_t time_ns, enum stamp s, char out[STAMP_MAX])
     time_t seconds = (time_t)(time_ns < 0 ? 0 : time_ns / SECOND);
     unsigned long ns = (unsigned long)(time_ns < 0 ? 0 : time_ns % SECOND);
     struct tm tm;
-    size_t n;
+    char day[20] = "";   /* 2026-06-01 10:00:00 */
     if (gmtime_r(&seconds, &tm) == NULL)
         memset(&tm, 0, sizeof tm);
-    n = strftime(out, STAMP_MAX,
-        s == STAMP_ISO    ? "%Y-%m-%dT%H:%M:%S"
-        : s == STAMP_LONG ? "%Y-%m-%d %H:%M:%S"
-                          : "%H:%M:%S",
-        &tm);
+    strftime(day, sizeof day, "%Y-%m-%d %H:%M:%S", &tm);
     if (s == STAMP_ISO)
-        snprintf(out + n, STAMP_MAX - n, ".%09luZ", ns);
+        snprintf(out, STAMP_MAX, "%.10sT%s.%09luZ", day, day + 11, ns);
+    else if (s == STAMP_LONG)
+        snprintf(out, STAMP_MAX, "%s.%03lu UTC", day, ns / 1000000);
     else
-        snprintf(out + n, STAMP_MAX - n, ".%03lu%s", ns / 1000000, s == STAMP_LONG ? " UTC" : "");
+        snprintf(out, STAMP_MAX, "%s.%03lu", day + 11, ns / 1000000);
     return out;
 }
 
@@ -201,65 +203,31 @@ stamp_length(int64_t ns, char out[STAMP_MAX])
 
 /* ---- names ---- */
 
-const char *
-endpoint_text(const struct address *a, uint16_t port, char out[ENDPOINT_MAX])
-{
-    char text[48] = "";
-    if (a->family != 0)
-        address_text(a, text, sizeof text);
-    if (port == 0)
-        snprintf(out, ENDPOINT_MAX, "%s", text);
-    else
-        snprintf(out, ENDPOINT_MAX, a->family == 6 ? "[%s]:%u" : "%s:%u", text, (unsigned)port);
-    return out;
-}
-
-/* RFC 4648 4, of a SHA-1: 20 bytes are 28 characters. */
-static void
-base64_sha1(const unsigned char in[20], char *out)
-{
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t i;
-    for (i = 0; i < 20; i += 3) {
-        unsigned long v = (unsigned long)in[i] << 16 | (unsigned long)in[i + 1] << 8
-                          | (i + 2 < 20 ? in[i + 2] : 0u);
-        *out++ = letters[v >> 18];
-        *out++ = letters[v >> 12 & 63];
-        *out++ = letters[v >> 6 & 63];
-        *out++ = i + 2 < 20 ? letters[v & 63] : '=';
-    }
-    *out = '\0';
-}
-
-/* The only place of this stage that knows the library. */
+/* The only place of this stage that knows the library.  RFC 4648 4: 28 characters and a NUL. */
 static bool
-sha1_of(const unsigned char *at, size_t len, unsigned char out[20])
+community_sha1(const unsigned char *at, size_t len, unsigned char out[29])
 {
     const mbedtls_md_info_t *info = mbedtls_md_info_from_type(MBEDTLS_MD_SHA1);
-    return info != NULL && mbedtls_md(info, at, len, out) == 0;
+    unsigned char sha[20];
+    size_t written;
+    return info != NULL && mbedtls_md(info, at, len, sha) == 0
+        && mbedtls_base64_encode(out, 29, &written, sha, sizeof sha) == 0;
 }
 
 /* https://github.com/corelight/community-id-spec: seed, smaller end, larger end, protocol, 0, both
- * ports. */
+ * ports of them. */
 const char *
 community_id(const struct address *a, uint16_t a_port, const struct address *b, uint16_t b_port,
     uint8_t protocol, char out[COMMUNITY_MAX])
 {
     size_t len = a->family == 4 ? 4 : 16, n = 2;
-    unsigned char bytes[2 + 32 + 6] = { 0, 0 }, sha[20];
+    unsigned char bytes[2 + 32 + 6] = { 0, 0 };
     int order = memcmp(a->bytes, b->bytes, len);
     out[0] = '\0';
     if (a->family == 0 || a->family != b->family)
         return out;
-    if (order > 0 || (order == 0 && a_port > b_port)) {
-        const struct address *turn = a;
-        uint16_t turn_port = a_port;
-        a = b;
-        b = turn;
-        a_port = b_port;
-        b_port = turn_port;
-    }
+    if (order > 0 || (order == 0 && a_port > b_port))
+        return community_id(b, b_port, a, a_port, protocol, out);
     memcpy(bytes + n, a->bytes, len);
     memcpy(bytes + n + len, b->bytes, len);
     n += 2 * len;
@@ -269,10 +237,8 @@ community_id(const struct address *a, uint16_t a_port, const struct address *b, 
     bytes[n++] = (unsigned char)(a_port & 255);
     bytes[n++] = (unsigned char)(b_port >> 8);
     bytes[n++] = (unsigned char)(b_port & 255);
-    if (!sha1_of(bytes, n, sha))
-        return out;
-    memcpy(out, "1:", 2);
-    base64_sha1(sha, out + 2);
+    if (community_sha1(bytes, n, (unsigned char *)out + 2))
+        memcpy(out, "1:", 2);
     return out;
 }
 
@@ -282,8 +248,8 @@ community_of(const struct flow *f, char out[COMMUNITY_MAX])
     out[0] = '\0';
     if (f->number == 0)
         return out;
-    return community_id(
-        &f->side[0].address, f->side[0].port, &f->side[1].address, f->side[1].port, 6, out);
+    return community_id(&f->side[0].address, f->side[0].port, &f->side[1].address, f->side[1].port,
+        6, out);
 }
 
 bool
@@ -292,18 +258,9 @@ attempt_has_number(const struct attempt *a)
     return a->flow.number != 0;
 }
 
-uint64_t
-attempt_stanzas(const struct attempt *a)
-{
-    uint64_t n = 0;
-    int side, i;
-    for (side = 0; side < 2; side++)
-        for (i = 0; i < 3; i++)
-            n += a->stanzas[side][i];
-    return n;
-}
-
 /* ---- rows ---- */
+
+const enum row report_rows[ROW_COUNT] = { ROW_IN, ROW_OUT, ROW_INNER, ROW_OTHER };
 
 enum row_state
 row_state(const struct report_row *row)
@@ -402,21 +359,16 @@ text_causes(struct text *t, const uint64_t failed_by[CAUSE_COUNT])
 void
 row_says(struct text *t, const struct report *r, enum row row)
 {
+    static const char *const rulings[] = { "conforms", "violates the port table", "cannot tell" };
     const struct report_row *w = &r->rows[row];
-    struct number a, b;
-    text_clear(t);
+    struct number a, b, c;
     if (!w->observed) {
-        TEXT(t, w->why);
+        SET(t, w->why);
         return;
     }
-    TEXT(t,
-        w->ruling == RULING_CONFORMS   ? "conforms"
-        : w->ruling == RULING_VIOLATES ? "violates the port table"
-                                       : "cannot tell",
-        w->why[0] == '\0'                ? ""
-        : w->ruling == RULING_CONFORMS ? ", "
-                                       : ": ",
-        w->why);
+    SET(t, rulings[w->ruling]);
+    if (w->why[0] != '\0')
+        TEXT(t, w->ruling == RULING_CONFORMS ? ", " : ": ", w->why);
     row_witness_words(t, "first", row_witness(r, row, false));
     if (w->failed > 0) {
         TEXT(t, "; failed: ");
@@ -425,44 +377,55 @@ row_says(struct text *t, const struct report *r, enum row row)
     }
     if (row == ROW_INNER && w->working > 0)
         TEXT(t, "; client certificate proven on ", number_text(w->mtls_proven, &a),
-            ", inferred on ", number_text(w->mtls_inferred, &b), " of ");
-    if (row == ROW_INNER && w->working > 0)
-        TEXT(t, number_text(w->working, &a), " working connections");
+            ", inferred on ", number_text(w->mtls_inferred, &b), " of ",
+            number_text(w->working, &c), " working connections");
+}
+
+static void
+row_result(struct text *t, const struct report_row *w, enum row row)
+{
+    static const char *const places[] = { "XMPP elsewhere ", "Row 1 (in) ", "Row 2 (out) ",
+        "Row 3 (in) " };
+    static const char *const states[] = { "was not seen", "works", "works in part",
+        "does not work", "is unclear" };
+    struct number a, b;
+    TEXT(t, t->len > 0 ? " " : "", places[row], states[row_state(w)]);
+    if (w->failed > 0)
+        TEXT(t, ": ", number_text(w->failed, &a), " of ", number_text(w->attempted, &b), " failed");
+    else if (w->observed)
+        TEXT(t, ", ", number_text(w->attempted, &a), " tried");
+    TEXT(t, w->ruling == RULING_VIOLATES ? ", and violates the port table." : ".");
 }
 
 void
 report_result(struct text *t, const struct report *r)
 {
-    struct number a, b;
-    int k;
+    size_t k;
     text_clear(t);
-    if (r->flows_xmpp == 0 && r->failed == 0) {
+    if (r->flows_xmpp == 0 && r->failed == 0)
         TEXT(t, "No XMPP federation was found in this capture.");
-        return;
-    }
-    for (k = ROW_IN; k <= ROW_COUNT; k++) {
-        enum row row = k == ROW_COUNT ? ROW_OTHER : (enum row)k;
-        const struct report_row *w = &r->rows[row];
-        enum row_state s = row_state(w);
-        if (row == ROW_OTHER && !w->observed)
-            continue;
-        if (row == ROW_OTHER)
-            TEXT(t, t->len > 0 ? " " : "", "XMPP elsewhere ");
-        else
-            TEXT(t, t->len > 0 ? " " : "", "Row ", number_text((uint64_t)k, &a),
-                row == ROW_OUT ? " (out) " : " (in) ");
-        TEXT(t, s == ROW_STATE_UNSEEN   ? "was not seen"
-                : s == ROW_STATE_WORKS  ? "works"
-                : s == ROW_STATE_PARTLY ? "works in part"
-                : s == ROW_STATE_FAILS  ? "does not work"
-                                        : "is unclear");
-        if (w->failed > 0)
-            TEXT(t, ": ", number_text(w->failed, &a), " of ", number_text(w->attempted, &b),
-                " failed");
-        else if (w->observed)
-            TEXT(t, ", ", number_text(w->attempted, &a), " tried");
-        TEXT(t, w->ruling == RULING_VIOLATES ? ", and violates the port table." : ".");
-    }
+    else
+        for (k = 0; k < ROW_COUNT; k++)
+            if (report_rows[k] != ROW_OTHER || r->rows[ROW_OTHER].observed)
+                row_result(t, &r->rows[report_rows[k]], report_rows[k]);
+}
+
+/* Which address is the edge is not certain. */
+static bool
+report_is_guess(const struct report *r)
+{
+    return r->external_known == KNOWN_INFERRED || r->external_known == KNOWN_NOT
+        || r->internal_known == KNOWN_INFERRED;
+}
+
+static void
+report_advise_addresses(struct text *t, const struct report *r)
+{
+    TEXT(t, r->external_known == KNOWN_NOT ? "Which address is the edge is not known"
+        : "The addresses of the edge are inferred");
+    if (r->addresses_why[0] != '\0')
+        TEXT(t, " (", r->addresses_why, ")");
+    TEXT(t, "; --external and --internal (or -c FILE) make it certain.");
 }
 
 void
@@ -471,18 +434,11 @@ report_advice(struct text *t, const struct report *r, size_t which)
     text_clear(t);
     if (r->missing_rows[0] != '\0' && which-- == 0)
         TEXT(t, "Required and not observed: ", r->missing_rows, ".");
-    else if ((r->external_known == KNOWN_INFERRED || r->external_known == KNOWN_NOT
-                 || r->internal_known == KNOWN_INFERRED)
-             && r->flows_xmpp > 0 && which-- == 0)
-        TEXT(t,
-            r->external_known == KNOWN_NOT ? "Which address is the edge is not known"
-                                           : "The addresses of the edge are inferred",
-            r->addresses_why[0] != '\0' ? " (" : "", r->addresses_why,
-            r->addresses_why[0] != '\0' ? ")" : "",
-            "; --external and --internal (or -c FILE) make it certain.");
+    else if (report_is_guess(r) && r->flows_xmpp > 0 && which-- == 0)
+        report_advise_addresses(t, r);
     else if (r->keys_would_help && which-- == 0)
         TEXT(t, "Some content is inside TLS and could not be read; a key log of one of the servers "
-                "(--keys FILE) opens it.");
+            "(--keys FILE) opens it.");
     else if (r->keys_given && r->keys_used == 0 && which-- == 0)
         TEXT(t, "The keys that were given fit none of the TLS sessions.");
     else if (r->damaged && which-- == 0)
@@ -494,7 +450,6 @@ report_advice(struct text *t, const struct report *r, size_t which)
 void
 attempt_title(struct text *t, const struct attempt *a)
 {
-    const char *const names[2] = { a->from, a->to };
     char end[ENDPOINT_MAX];
     int side;
     text_clear(t);
@@ -505,13 +460,10 @@ attempt_title(struct text *t, const struct attempt *a)
     }
     for (side = 0; side < 2; side++) {
         const struct flow_side *s = &a->flow.side[side];
-        endpoint_text(&s->address, s->port, end);
+        bool named = attempt_domain(a, side)[0] != '\0';
         TEXT(t, side > 0 ? " -> " : "");
-        text_clean(t, names[side]);
-        if (names[side][0] != '\0')
-            TEXT(t, " (", end, ")");
-        else
-            TEXT(t, end);
+        text_clean(t, attempt_domain(a, side));
+        TEXT(t, named ? " (" : "", endpoint_text(&s->address, s->port, end), named ? ")" : "");
     }
 }
 
@@ -529,8 +481,8 @@ attempt_tls_facts(struct text *t, const struct attempt *a)
     else
         TEXT(t, tls_version_name(v->version), " ", v->cipher_name,
             v->established ? "" : ", handshake not complete");
-    TEXT(
-        t, a->starttls ? " after STARTTLS" : " from the first byte", v->resumed ? ", resumed" : "");
+    TEXT(t, a->starttls ? " after STARTTLS" : " from the first byte",
+        v->resumed ? ", resumed" : "");
     if (v->proof != PROOF_UNKNOWN)
         TEXT(t, ", client certificate: ", tls_proof_word(v->proof));
     if (v->decrypted)
@@ -625,11 +577,11 @@ attempt_certificate(struct text *t, const struct attempt *a, int side)
     text_day(t, c->not_before);
     TEXT(t, " to ");
     text_day(t, c->not_after);
-    TEXT(t,
-        cert_expired_at(c, a->flow.first_ns) ? " (EXPIRED)"
-        : cert_early_at(c, a->flow.first_ns) ? " (NOT VALID YET)"
-                                             : "",
-        "; SHA-256 ", c->fingerprint);
+    if (cert_expired_at(c, a->flow.first_ns))
+        TEXT(t, " (EXPIRED)");
+    else if (cert_early_at(c, a->flow.first_ns))
+        TEXT(t, " (NOT VALID YET)");
+    TEXT(t, "; SHA-256 ", c->fingerprint);
 }
 
 /* ---- groups ---- */
@@ -654,9 +606,9 @@ group_takes(const struct group *g, const struct attempt *a, enum cause cause)
 {
     const struct verdict *v = a->verdict, *w = g->first->verdict;
     return g->cause == cause && v->row == w->row && v->direction == w->direction
-           && v->fault == w->fault && v->cause_inferred == w->cause_inferred
-           && v->keys_would_help == w->keys_would_help && strcmp(a->from, g->first->from) == 0
-           && strcmp(a->to, g->first->to) == 0;
+        && v->fault == w->fault && v->cause_inferred == w->cause_inferred
+        && v->keys_would_help == w->keys_would_help && strcmp(a->from, g->first->from) == 0
+        && strcmp(a->to, g->first->to) == 0;
 }
 
 static int
@@ -727,8 +679,10 @@ group_when(struct text *t, const struct group *g)
 static const char *
 attempt_side(const struct attempt *a, int side)
 {
-    const char *name = side == 0 ? a->from : a->to;
-    return name[0] != '\0' ? name : side == 0 ? "the caller" : "the called server";
+    const char *name = attempt_domain(a, side);
+    if (name[0] != '\0')
+        return name;
+    return side == 0 ? "the caller" : "the called server";
 }
 
 void
@@ -747,48 +701,60 @@ void
 attempt_remedy(struct text *t, const struct attempt *a)
 {
     const struct verdict *v = a->verdict;
-    enum cause c = v->cause != CAUSE_NONE ? v->cause : v->setback;
     text_clear(t);
-    if (v->theirs && c >= CAUSE_CERT_MISSING && c <= CAUSE_CERT_INVALID)
+    if (v->theirs && cause_is_cert(v->cause != CAUSE_NONE ? v->cause : v->setback))
         TEXT(t, attempt_side(a, v->fault), " has to act: ");
     TEXT(t, v->remedy);
 }
 
-/* What somebody needs who has no capture: who, when, between which addresses, how often, what was
- * said. */
+/* " said ..."; "" when nothing was said. */
+static void
+group_forward_words(struct text *t, const struct attempt *a)
+{
+    const struct verdict *v = a->verdict;
+    if (v->words[0] == '\0')
+        return;
+    TEXT(t, "; ");
+    text_clean(t, v->said_by >= 0 ? attempt_side(a, v->said_by) : "what was said");
+    TEXT(t, v->said_by >= 0 ? " said \"" : ": \"");
+    text_clean(t, v->words);
+    TEXT(t, "\"");
+}
+
+/* A sentence of causes.c as one that stands alone. */
+static void
+text_sentence(struct text *t, const char *s)
+{
+    size_t len = strlen(s);
+    size_t first = t->len;
+    TEXT(t, s, strchr("?.!", s[len - 1]) != NULL ? "" : ".");
+    if (s[0] >= 'a' && s[0] <= 'z')
+        t->at[first] = (char)(s[0] - 'a' + 'A');
+}
+
+/* What somebody needs who has no capture: who, when, where, how often, and what was said. */
 void
 group_forward(struct text *t, const struct group *g)
 {
     const struct attempt *a = g->first;
-    const struct cause_row *row = cause_row(g->cause);
+    struct text title = { NULL, 0, 0 };
     struct number digits;
     char stamp[STAMP_MAX];
-    const char *forward = a->verdict->forward;
-    char upper[2] = { 0, 0 };
     text_clear(t);
-    if (forward[0] == '\0')
+    if (a->verdict->forward[0] == '\0')
         return;
-    upper[0] = (char)(forward[0] >= 'a' && forward[0] <= 'z' ? forward[0] - 'a' + 'A' : forward[0]);
-    TEXT(t, upper, forward + 1, strchr("?.!", forward[strlen(forward) - 1]) != NULL ? "" : ".",
-        " Seen at ", stamp_text(a->flow.first_ns, STAMP_LONG, stamp), ": ");
+    text_sentence(t, a->verdict->forward);
+    TEXT(t, " Seen at ", stamp_text(a->flow.first_ns, STAMP_LONG, stamp), ": ");
     if (attempt_has_number(a)) {
-        struct text title = { NULL, 0, 0 };
         attempt_title(&title, a);
-        TEXT(t, title.at, ", ", row->what);
-        text_free(&title);
+        TEXT(t, title.at, ", ");
     } else {
         TEXT(t, "the domain ");
         text_clean(t, a->to);
-        TEXT(t, ": ", row->what);
+        TEXT(t, ": ");
     }
-    if (a->verdict->words[0] != '\0') {
-        int who = a->verdict->said_by;
-        TEXT(t, "; ");
-        text_clean(t, who >= 0 ? attempt_side(a, who) : "what was said");
-        TEXT(t, who >= 0 ? " said \"" : ": \"");
-        text_clean(t, a->verdict->words);
-        TEXT(t, "\"");
-    }
+    TEXT(t, cause_row(g->cause)->what);
+    group_forward_words(t, a);
     if (a->id[0] != '\0') {
         TEXT(t, "; stream id ");
         text_clean(t, a->id);
@@ -797,6 +763,7 @@ group_forward(struct text *t, const struct group *g)
         TEXT(t, "; ", number_text(g->count, &digits), " times until ",
             stamp_text(g->last->flow.first_ns, STAMP_LONG, stamp));
     TEXT(t, ".");
+    text_free(&title);
 }
 
 uint64_t
@@ -804,9 +771,10 @@ report_ungrouped(const struct report *r, enum cause c)
 {
     uint64_t listed = 0;
     size_t i;
-    for (i = 0; i < r->nattempts; i++)
-        listed += r->attempts[i]->verdict->outcome == OUTCOME_FAILED
-                  && r->attempts[i]->verdict->cause == c;
+    for (i = 0; i < r->nattempts; i++) {
+        const struct verdict *v = r->attempts[i]->verdict;
+        listed += v->outcome == OUTCOME_FAILED && v->cause == c;
+    }
     return r->failed_by[c] > listed ? r->failed_by[c] - listed : 0;
 }
 
@@ -904,34 +872,55 @@ rung_quote(struct text *t, const char *s)
         TEXT(t, t->len > 0 ? " " : "", "\"", s, "\"");
 }
 
-/* Negotiation elements: how they look on the wire, without what is secret. */
+/* "key" or answer of dialback, without what is secret. */
+static void
+rung_dialback(struct text *what, struct text *detail, const struct event *e, bool show)
+{
+    enum xe_element_kind k = e->element;
+    bool verify = k == XE_KIND_DB_VERIFY || k == XE_KIND_DB_VERIFY_ANSWER;
+    TEXT(what, verify ? "<db:verify>" : "<db:result>");
+    if (k == XE_KIND_DB_VERIFY)
+        TEXT(what, " is this key good?");
+    else if (k == XE_KIND_DB_RESULT)
+        TEXT(what, " dialback key");
+    else
+        TEXT(what, " ", e->what);
+    rung_pair(detail, e, show);
+    if (k == XE_KIND_DB_VERIFY && e->what[0] != '\0')
+        TEXT(detail, ", stream ", e->what);
+}
+
+/* Negotiation elements: how they look on the wire. */
 static void
 rung_element(struct text *what, struct text *detail, const struct event *e, bool show)
 {
     enum xe_element_kind k = e->element;
-    bool question = k == XE_KIND_DB_RESULT || k == XE_KIND_DB_VERIFY;
-    if (question || k == XE_KIND_DB_RESULT_ANSWER || k == XE_KIND_DB_VERIFY_ANSWER) {
-        bool verify = k == XE_KIND_DB_VERIFY || k == XE_KIND_DB_VERIFY_ANSWER;
-        TEXT(what, verify ? "<db:verify>" : "<db:result>",
-            question ? verify ? " is this key good?" : " dialback key" : " ",
-            question ? "" : e->what);
-        rung_pair(detail, e, show);
-        if (verify && question && e->what[0] != '\0')
-            TEXT(detail, ", stream ", e->what);
-    } else if (k == XE_KIND_UNKNOWN) {
-        TEXT(what, "<", e->what, "/>");
-        rung_pair(detail, e, show);
+    if (k == XE_KIND_DB_RESULT || k == XE_KIND_DB_VERIFY || k == XE_KIND_DB_RESULT_ANSWER
+        || k == XE_KIND_DB_VERIFY_ANSWER) {
+        rung_dialback(what, detail, e, show);
     } else {
-        TEXT(what,
-            k == XE_KIND_SASL_FAILURE  ? "<failure/> SASL"
-            : k == XE_KIND_TLS_FAILURE ? "<failure/> TLS"
-                                       : "<",
-            k == XE_KIND_SASL_FAILURE || k == XE_KIND_TLS_FAILURE ? "" : xe_element_kind_name(k),
-            k == XE_KIND_SASL_FAILURE || k == XE_KIND_TLS_FAILURE ? "" : "/>",
-            e->what[0] != '\0' ? " " : "", e->what);
+        if (k == XE_KIND_SASL_FAILURE || k == XE_KIND_TLS_FAILURE)
+            TEXT(what, "<failure/> ", k == XE_KIND_SASL_FAILURE ? "SASL" : "TLS");
+        else if (k == XE_KIND_UNKNOWN)
+            TEXT(what, "<", e->what, "/>");
+        else
+            TEXT(what, "<", xe_element_kind_name(k), "/>");
+        if (k != XE_KIND_UNKNOWN && e->what[0] != '\0')
+            TEXT(what, " ", e->what);
         rung_pair(detail, e, show);
     }
     rung_quote(detail, e->text);
+}
+
+bool
+rung_is_bad(const struct event *e)
+{
+    if (e->kind == EVENT_TLS_ALERT)
+        return strncmp(e->what, "close_notify", 12) != 0;
+    if (e->kind == EVENT_ELEMENT)
+        return e->element == XE_KIND_SASL_FAILURE || e->element == XE_KIND_TLS_FAILURE;
+    return e->kind == EVENT_TCP_REFUSED || e->kind == EVENT_TCP_RST || e->kind == EVENT_ICMP
+        || e->kind == EVENT_STREAM_ERROR || e->kind == EVENT_XML_BAD;
 }
 
 static void
@@ -1028,19 +1017,20 @@ rung_words(struct text *what, struct text *detail, const struct attempt *a, cons
     const struct event *e = g->e;
     text_clear(what);
     text_clear(detail);
-    if (e->kind <= EVENT_GAP)
+    if (e->kind <= EVENT_GAP) {
         rung_tcp(what, detail, e);
-    else if (e->kind <= EVENT_TLS_DATA)
+    } else if (e->kind <= EVENT_TLS_DATA) {
         rung_tls(what, detail, a, e);
-    else if (e->kind == EVENT_ELEMENT)
+    } else if (e->kind == EVENT_ELEMENT) {
         rung_element(what, detail, e, show);
-    else if (e->kind == EVENT_STANZA)
+    } else if (e->kind == EVENT_STANZA) {
         rung_stanza(what, detail, a, e, show);
-    else if (e->kind == EVENT_DNS) {
+    } else if (e->kind == EVENT_DNS) {
         TEXT(what, "DNS ", e->side == 0 ? "question " : "answer ", e->what);
         TEXT(detail, e->to, e->side == 0 ? "" : ": ", e->side == 0 ? "" : e->text);
-    } else
+    } else {
         rung_stream(what, detail, e, show);
+    }
 }
 
 /* ---- text on a terminal ---- */
@@ -1103,8 +1093,7 @@ columns_of(const char *s)
     return columns;
 }
 
-/* As much of s as fits; ".." shows that something is missing.  s is clean.  Returns the columns it
- * took. */
+/* As much of s as fits; ".." shows that something is missing.  s is clean.  Returns its columns. */
 static size_t
 print_cut(const struct printer *p, const char *s, size_t room)
 {
@@ -1187,15 +1176,31 @@ print_text(const struct printer *p, size_t before, enum tone tone, const char *l
     fputc('\n', p->to);
 }
 
+/* The same with a text that has to be made clean. */
+static void
+print_clean(struct printer *p, size_t before, enum tone tone, const char *label, size_t indent,
+    const char *s)
+{
+    text_clear(&p->more);
+    text_clean(&p->more, s);
+    print_text(p, before, tone, label, indent, p->more.at);
+}
+
+/* "more  17 attempts over the ceiling" */
+static void
+print_more(struct printer *p, size_t indent, uint64_t n, const char *one, const char *many)
+{
+    text_clear(&p->line);
+    text_count(&p->line, n, one, many);
+    print_text(p, 1, TONE_WARN, "more", indent, p->line.at);
+}
+
 static void
 print_heading(const struct printer *p, const char *s, const char *more)
 {
     fputc('\n', p->to);
     print_toned(p, TONE_HEAD, s);
-    if (more[0] != '\0')
-        fputc(' ', p->to);
-    fputs(more, p->to);
-    fputc('\n', p->to);
+    fprintf(p->to, "%s%s\n", more[0] != '\0' ? " " : "", more);
 }
 
 /* ---- tables ---- */
@@ -1249,6 +1254,16 @@ print_titles(const struct printer *p, const struct column *c, size_t n, size_t i
 
 /* ---- the parts of the text ---- */
 
+void
+report_counts(struct text *t, const struct report *r)
+{
+    text_count(t, r->packets, "packet", "packets");
+    TEXT(t, ", ");
+    text_count(t, r->flows, "TCP connection", "TCP connections");
+    TEXT(t, ", ");
+    text_count(t, r->flows_xmpp, "of them federation", "of them federation");
+}
+
 static void
 print_capture(struct printer *p)
 {
@@ -1265,13 +1280,8 @@ print_capture(struct printer *p)
         TEXT(t, " and ");
         text_count(t, r->nfiles - 3, "more file", "more files");
     }
-    if (r->nfiles > 0)
-        TEXT(t, ": ");
-    text_count(t, r->packets, "packet", "packets");
-    TEXT(t, ", ");
-    text_count(t, r->flows, "TCP connection", "TCP connections");
-    TEXT(t, ", ");
-    text_count(t, r->flows_xmpp, "of them federation", "of them federation");
+    TEXT(t, r->nfiles > 0 ? ": " : "");
+    report_counts(t, r);
     if (r->dns_messages > 0) {
         TEXT(t, ", ");
         text_count(t, r->dns_messages, "DNS message", "DNS messages");
@@ -1283,19 +1293,24 @@ print_capture(struct printer *p)
     print_text(p, 0, TONE_HEAD, "CAPTURE", LABEL, t->at);
 }
 
+/* "192.0.2.1 (option)" */
+static void
+text_known(struct text *t, const struct address *list, size_t n, enum known known)
+{
+    text_addresses(t, list, n, REPORT_ADDRESSES_MAX);
+    if (n > 0)
+        TEXT(t, " (", known_word(known), ")");
+}
+
 static void
 print_edge(struct printer *p)
 {
     const struct report *r = p->r;
     struct text *t = &p->line;
-    text_clear(t);
-    TEXT(t, "external ");
-    text_addresses(t, r->external, r->nexternal, REPORT_ADDRESSES_MAX);
-    TEXT(t, r->nexternal > 0 ? " (" : "", r->nexternal > 0 ? known_word(r->external_known) : "",
-        r->nexternal > 0 ? ")" : "", ", internal ");
-    text_addresses(t, r->internal, r->ninternal, REPORT_ADDRESSES_MAX);
-    TEXT(t, r->ninternal > 0 ? " (" : "", r->ninternal > 0 ? known_word(r->internal_known) : "",
-        r->ninternal > 0 ? ")" : "");
+    SET(t, "external ");
+    text_known(t, r->external, r->nexternal, r->external_known);
+    TEXT(t, ", internal ");
+    text_known(t, r->internal, r->ninternal, r->internal_known);
     print_text(p, 0, TONE_HEAD, "EDGE", LABEL, t->at);
 }
 
@@ -1303,19 +1318,16 @@ static void
 print_result(struct printer *p)
 {
     const struct report *r = p->r;
-    bool bad = r->failed > 0 || r->exit_code != 0;
-    bool none = r->flows_xmpp == 0 && r->failed == 0;
+    enum tone tone = TONE_GOOD;
     size_t i;
+    if (r->flows_xmpp == 0 && r->failed == 0)
+        tone = TONE_WARN;
+    else if (r->failed > 0 || r->exit_code != 0)
+        tone = TONE_BAD;
     report_result(&p->line, r);
-    print_text(p, 0, none ? TONE_WARN : bad ? TONE_BAD : TONE_GOOD, "RESULT", LABEL, p->line.at);
-    for (i = 0;; i++) {
-        report_advice(&p->line, r, i);
-        if (p->line.len == 0)
-            return;
-        text_clear(&p->more);
-        text_clean(&p->more, p->line.at);
-        print_text(p, 0, TONE_WARN, "note", LABEL, p->more.at);
-    }
+    print_text(p, 0, tone, "RESULT", LABEL, p->line.at);
+    for (i = 0; report_advice(&p->line, r, i), p->line.len > 0; i++)
+        print_clean(p, 0, TONE_WARN, "note", LABEL, p->line.at);
 }
 
 static const char *
@@ -1381,6 +1393,17 @@ print_fit_rows(struct printer *p, struct column *source, struct column *target)
 }
 
 static void
+print_row_says(struct printer *p, enum row row)
+{
+    const struct report_row *w = &p->r->rows[row];
+    enum tone tone = w->ruling == RULING_VIOLATES ? TONE_BAD : row_tone(row_state(w));
+    char label[16];
+    snprintf(label, sizeof label, row == ROW_OTHER ? "others" : "row %s", row_place(row));
+    row_says(&p->line, p->r, row);
+    print_clean(p, 1, tone, label, LABEL, p->line.at);
+}
+
+static void
 print_rows(struct printer *p)
 {
     struct column c[TABLE_COLUMNS] = { { "row", 3, false }, { "protocol/port", 15, false },
@@ -1388,27 +1411,15 @@ print_rows(struct printer *p)
         { "TCP", 4, true }, { "worked", 6, true }, { "failed", 6, true }, { "?", 3, true },
         { "result", 8, false } };
     bool brief = !print_fit_rows(p, &c[2], &c[3]);
-    char label[16];
-    int k;
+    size_t k;
     print_heading(p, "PORT TABLE", "(?: not known how it ended)");
     print_titles(p, c, TABLE_COLUMNS, 1);
-    for (k = ROW_IN; k < ROW_COUNT; k++)
-        print_row(p, c, (enum row)k, brief);
-    if (p->r->rows[ROW_OTHER].observed)
-        print_row(p, c, ROW_OTHER, brief);
-    for (k = ROW_IN; k <= ROW_COUNT; k++) {
-        enum row row = k == ROW_COUNT ? ROW_OTHER : (enum row)k;
-        if (!p->r->rows[row].observed)
-            continue;
-        row_says(&p->line, p->r, row);
-        text_clear(&p->more);
-        text_clean(&p->more, p->line.at);
-        snprintf(label, sizeof label, row == ROW_OTHER ? "others" : "row %s", row_place(row));
-        print_text(p, 1,
-            p->r->rows[row].ruling == RULING_VIOLATES ? TONE_BAD
-                                                      : row_tone(row_state(&p->r->rows[row])),
-            label, LABEL, p->more.at);
-    }
+    for (k = 0; k < ROW_COUNT; k++)
+        if (report_rows[k] != ROW_OTHER || p->r->rows[ROW_OTHER].observed)
+            print_row(p, c, report_rows[k], brief);
+    for (k = 0; k < ROW_COUNT; k++)
+        if (p->r->rows[report_rows[k]].observed)
+            print_row_says(p, report_rows[k]);
 }
 
 static void
@@ -1444,10 +1455,9 @@ print_violation_kind(struct printer *p, enum violation_kind k, bool suspected)
     all = all > listed ? all : listed;
     if (all == 0)
         return;
-    text_clear(&p->line);
-    TEXT(&p->line, violation_text(k), " (", violation_word(k), "), ");
+    SET(&p->line, violation_text(k), " (", violation_word(k), "), ");
     text_count(&p->line, all, "time", "times");
-    TEXT(&p->line, !suspected ? "" : inferred ? "; if the inferred addresses are right" : "");
+    TEXT(&p->line, suspected && inferred ? "; if the inferred addresses are right" : "");
     print_text(p, 1, suspected ? TONE_WARN : TONE_BAD, suspected ? "maybe" : "breach", LABEL,
         p->line.at);
     for (i = 0; i < r->nviolations && shown < VIOLATIONS_PRINTED; i++)
@@ -1474,15 +1484,25 @@ print_violations(struct printer *p)
         print_violation_kind(p, (enum violation_kind)k, true);
 }
 
+const char *
+partner_name(const struct report_partner *q, bool ours)
+{
+    const char *name = ours ? q->ours : q->theirs;
+    if (name[0] != '\0')
+        return name;
+    if (q->kind != PAIR_INNER)
+        return "(not named)";
+    return ours ? "edge" : "gateway";
+}
+
 /* "pa.example - pb.example": ours first. */
 static void
 partner_names(struct text *t, const struct report_partner *q)
 {
     text_clear(t);
-    text_clean(t, q->ours[0] != '\0' ? q->ours : q->kind == PAIR_INNER ? "edge" : "(not named)");
+    text_clean(t, partner_name(q, true));
     TEXT(t, " - ");
-    text_clean(t,
-        q->theirs[0] != '\0' ? q->theirs : q->kind == PAIR_INNER ? "gateway" : "(not named)");
+    text_clean(t, partner_name(q, false));
 }
 
 static bool
@@ -1588,8 +1608,8 @@ print_partners(struct printer *p)
             }
     if (r->npartners > printed || r->partners_left_out > 0) {
         text_clear(&p->line);
-        text_count(
-            &p->line, r->npartners - printed, "more pair of domains", "more pairs of domains");
+        text_count(&p->line, r->npartners - printed, "more pair of domains",
+            "more pairs of domains");
         TEXT(&p->line, " (--json lists them); ");
         text_count(&p->line, r->partners_left_out, "attempt", "attempts");
         TEXT(&p->line, " with others over the ceiling");
@@ -1622,46 +1642,65 @@ print_group_title(struct printer *p, const struct group *g, size_t number)
 static void
 print_field(struct printer *p, const char *label, enum tone tone, const char *s)
 {
-    if (s[0] == '\0')
+    if (s[0] != '\0')
+        print_clean(p, 5, tone, label, 16, s);
+}
+
+/* The packets to look at, also of the other half of a dialback, and of the last one. */
+static void
+print_evidence(struct printer *p, const struct group *g)
+{
+    const struct verdict *v = g->first->verdict;
+    struct text *t = &p->line;
+    struct number n;
+    attempt_proofs(t, v);
+    if (v->joined != 0)
+        TEXT(t, t->len > 0 ? ", " : "", "connection #", number_text(v->joined, &n),
+            " (other half of the dialback)");
+    if (g->count > 1)
+        TEXT(t, t->len > 0 ? "; " : "", "the last one began with packet ",
+            number_text(g->last->flow.first_frame, &n));
+    print_field(p, "evidence", TONE_DIM, t->at);
+}
+
+static void
+print_forward(struct printer *p, const struct group *g)
+{
+    const char *who = group_partner(g);
+    struct text label = { NULL, 0, 0 };
+    bool wide;
+    group_forward(&p->line, g);
+    if (p->line.len == 0)
         return;
-    text_clear(&p->more);
-    text_clean(&p->more, s);
-    print_text(p, 5, tone, label, 16, p->more.at);
+    SET(&label, "tell ");
+    text_clean(&label, who[0] != '\0' ? who : "the partner");
+    wide = columns_of(label.at) > 10;
+    if (wide)
+        print_text(p, 5, TONE_PLAIN, "", 5, label.at);
+    print_field(p, wide ? "" : label.at, TONE_HEAD, p->line.at);
+    text_free(&label);
 }
 
 static void
 print_group(struct printer *p, const struct group *g, size_t number)
 {
-    const struct verdict *v = g->first->verdict;
-    struct number n, m;
     print_group_title(p, g, number);
-    print_field(p, "what", TONE_DIM, v->story);
+    print_field(p, "what", TONE_DIM, g->first->verdict->story);
     attempt_words(&p->line, g->first);
     print_field(p, "said", TONE_DIM, p->line.at);
-    attempt_proofs(&p->line, v);
-    if (v->joined != 0)
-        TEXT(&p->line, p->line.len > 0 ? ", " : "", "connection #", number_text(v->joined, &n),
-            " (other half of the dialback)");
-    if (g->count > 1)
-        TEXT(&p->line,
-            p->line.len > 0 ? "; the last one began with packet "
-                            : "the last one began with packet ",
-            number_text(g->last->flow.first_frame, &m));
-    print_field(p, "evidence", TONE_DIM, p->line.at);
+    print_evidence(p, g);
     attempt_remedy(&p->line, g->first);
     print_field(p, "do", TONE_HEAD, p->line.at);
-    group_forward(&p->line, g);
-    if (p->line.len > 0) {
-        const char *who = group_partner(g);
-        struct text label = { NULL, 0, 0 };
-        text_clear(&label);
-        TEXT(&label, "tell ");
-        text_clean(&label, who[0] != '\0' ? who : "the partner");
-        if (columns_of(label.at) > 10)
-            print_text(p, 5, TONE_PLAIN, "", 5, label.at);
-        print_field(p, columns_of(label.at) > 10 ? "" : label.at, TONE_HEAD, p->line.at);
-        text_free(&label);
-    }
+    print_forward(p, g);
+}
+
+static void
+print_group_unknown(struct printer *p, const struct group *g, size_t number)
+{
+    print_group_title(p, g, number);
+    print_field(p, "what", TONE_DIM, g->first->verdict->story);
+    attempt_proofs(&p->line, g->first->verdict);
+    print_field(p, "evidence", TONE_DIM, p->line.at);
 }
 
 static void
@@ -1678,51 +1717,32 @@ print_ungrouped(struct printer *p)
                 cause_row((enum cause)c)->word);
     }
     if (t->len > 0) {
-        text_clear(&p->more);
-        TEXT(&p->more, "counted, not listed: ", t->at);
+        SET(&p->more, "counted, not listed: ", t->at);
         print_text(p, 1, TONE_WARN, "more", 5, p->more.at);
     }
 }
 
 static void
-print_groups(struct printer *p, enum group_kind kind, const char *heading, const char *remark)
+print_groups(struct printer *p, enum group_kind kind, const char *heading)
 {
+    bool unknown = kind == GROUP_UNKNOWN;
     size_t n = 0, i;
     struct group *list = report_groups(p->r, kind, &n);
     if (n > 0)
-        print_heading(p, heading, remark);
+        print_heading(p, heading, "");
     for (i = 0; i < n && i < GROUPS_PRINTED; i++)
-        print_group(p, &list[i], i + 1);
-    if (n > GROUPS_PRINTED) {
-        text_clear(&p->line);
-        text_count(&p->line, n - GROUPS_PRINTED, "more reason is", "more reasons are");
-        TEXT(&p->line, " in the details and in --json");
-        print_text(p, 1, TONE_WARN, "more", 5, p->line.at);
-    }
+        if (unknown)
+            print_group_unknown(p, &list[i], i + 1);
+        else
+            print_group(p, &list[i], i + 1);
+    if (n > GROUPS_PRINTED && unknown)
+        print_more(p, 5, n - GROUPS_PRINTED, "more entry is in the details and in --json",
+            "more entries are in the details and in --json");
+    else if (n > GROUPS_PRINTED)
+        print_more(p, 5, n - GROUPS_PRINTED, "more reason is in the details and in --json",
+            "more reasons are in the details and in --json");
     if (n > 0 && kind == GROUP_FAILED)
         print_ungrouped(p);
-    free(list);
-}
-
-static void
-print_unknown(struct printer *p)
-{
-    size_t n = 0, i;
-    struct group *list = report_groups(p->r, GROUP_UNKNOWN, &n);
-    if (n > 0)
-        print_heading(p, "NOT KNOWN HOW IT ENDED", "");
-    for (i = 0; i < n && i < GROUPS_PRINTED; i++) {
-        print_group_title(p, &list[i], i + 1);
-        print_field(p, "what", TONE_DIM, list[i].first->verdict->story);
-        attempt_proofs(&p->line, list[i].first->verdict);
-        print_field(p, "evidence", TONE_DIM, p->line.at);
-    }
-    if (n > GROUPS_PRINTED) {
-        text_clear(&p->line);
-        text_count(&p->line, n - GROUPS_PRINTED, "more entry is", "more entries are");
-        TEXT(&p->line, " in the details and in --json");
-        print_text(p, 1, TONE_WARN, "more", 5, p->line.at);
-    }
     free(list);
 }
 
@@ -1739,8 +1759,7 @@ print_remarks(struct printer *p)
         if (!any)
             print_heading(p, "ABOUT THE CAPTURE", "");
         any = true;
-        text_clear(&p->line);
-        TEXT(&p->line, remark_text((enum remark)k), ": ");
+        SET(&p->line, remark_text((enum remark)k), ": ");
         text_count(&p->line, r->remarks[k], "time", "times");
         if (r->remark_frame[k] != 0)
             TEXT(&p->line, ", first at packet ", number_text(r->remark_frame[k], &n));
@@ -1753,18 +1772,18 @@ print_remarks(struct printer *p)
     }
 }
 
-/* ---- ladders in text ----
- *
- *      time  packet  pa.example                            pb.example
- *  +0.000000      7  |-- SYN ------------------------------------->|
- *  +0.000020      8  |<-------------------------------- SYN, ACK --|    | not encrypted
+/* ---- ladders in text ---- */
+
+/*      time  packet  pa.example                            pb.example
+ *  +0.000000      7  |-- SYN ------------------------------------->|    | not encrypted
+ *  +0.000020      8  |<-------------------------------- SYN, ACK --|
  *  +0.004100     16  :-- TLS ClientHello  for pb.example --------->:    : handshake
- *  +0.009800     20  #-- <stream:stream>  pa.example to pb.. ----->#    # inside TLS, opened with
- *                keys
+ *  +0.009800     20  #-- <stream:stream>  pa.example to pb.. ----->#    # inside TLS, with keys
  *  +0.009900     21  %-- encrypted  12 records, 3210 bytes ------->%    % inside TLS, closed
  */
-#define LADDER_LEFT  22
-#define LADDER_WIDE  (WIDTH - LADDER_LEFT - 2)    /* between the two lines */
+#define LADDER_LEFT 22
+#define LADDER_WIDE (WIDTH - LADDER_LEFT - 2)   /* between the two lines */
+#define RUNG_WIDE (LADDER_WIDE - 6)             /* for words on an arrow */
 
 static char
 cover_line(enum cover c)
@@ -1802,76 +1821,94 @@ print_rung_note(const struct printer *p, char line, char fill, const char *s)
 static enum tone
 rung_tone(const struct event *e)
 {
-    bool bad = e->kind == EVENT_TCP_REFUSED || e->kind == EVENT_TCP_RST || e->kind == EVENT_ICMP
-               || e->kind == EVENT_STREAM_ERROR || e->kind == EVENT_XML_BAD
-               || (e->kind == EVENT_TLS_ALERT && strncmp(e->what, "close_notify", 12) != 0)
-               || (e->kind == EVENT_ELEMENT
-                   && (e->element == XE_KIND_SASL_FAILURE || e->element == XE_KIND_TLS_FAILURE));
-    return bad ? TONE_BAD : e->kind == EVENT_GAP ? TONE_WARN : TONE_PLAIN;
+    if (rung_is_bad(e))
+        return TONE_BAD;
+    return e->kind == EVENT_GAP ? TONE_WARN : TONE_PLAIN;
+}
+
+/* One arrow; s is clean and begins at the side that speaks. */
+static void
+print_arrow(const struct printer *p, const struct event *e, const char *s)
+{
+    size_t wide = columns_of(s) > RUNG_WIDE ? RUNG_WIDE : columns_of(s);
+    if (e->side == 0) {
+        fputs("-- ", p->to);
+    } else {
+        fputc('<', p->to);
+        print_dashes(p, RUNG_WIDE + 1 - wide);
+        fputc(' ', p->to);
+    }
+    if (rung_tone(e) != TONE_PLAIN)
+        print_tone(p, rung_tone(e));
+    wide = print_cut(p, s, RUNG_WIDE);
+    if (rung_tone(e) != TONE_PLAIN)
+        print_tone(p, TONE_PLAIN);
+    if (e->side == 0) {
+        fputc(' ', p->to);
+        print_dashes(p, RUNG_WIDE + 1 - wide);
+        fputc('>', p->to);
+    } else {
+        fputs(" --", p->to);
+    }
 }
 
 static void
 print_rung(struct printer *p, const struct attempt *a, const struct rung *g, struct text *room)
 {
     char stamp[STAMP_MAX], line = cover_line(g->cover);
-    size_t wide, max = LADDER_WIDE - 6;
     rung_words(&p->line, &p->more, a, g, p->r->show_content);
     text_clear(room);
     text_clean(room, p->line.at);
-    if (p->more.len > 0) {
-        TEXT(room, "  ");
-        text_clean(room, p->more.at);
-    }
-    fprintf(p->to, "%12s %7llu  ", stamp_offset(a->flow.first_ns, g->e->time_ns, stamp),
-        (unsigned long long)g->e->frame);
-    wide = columns_of(room->at) > max ? max : columns_of(room->at);
-    fputc(line, p->to);
-    if (g->e->side == 0) {
-        fputs("-- ", p->to);
-    } else {
-        fputc('<', p->to);
-        print_dashes(p, LADDER_WIDE - wide - 5);
-        fputc(' ', p->to);
-    }
-    if (rung_tone(g->e) != TONE_PLAIN)
-        print_tone(p, rung_tone(g->e));
-    wide = print_cut(p, room->at, max);
-    if (rung_tone(g->e) != TONE_PLAIN)
-        print_tone(p, TONE_PLAIN);
-    if (g->e->side == 0) {
-        fputc(' ', p->to);
-        print_dashes(p, LADDER_WIDE - wide - 5);
-        fputc('>', p->to);
-    } else {
-        fputs(" --", p->to);
-    }
+    TEXT(room, p->more.len > 0 ? "  " : "");
+    text_clean(room, p->more.at);
+    fprintf(p->to, "%12s %7llu  %c", stamp_offset(a->flow.first_ns, g->e->time_ns, stamp),
+        (unsigned long long)g->e->frame, line);
+    print_arrow(p, g->e, room->at);
     fprintf(p->to, "%c\n", line);
+}
+
+/* Two texts, at the left line and at the right one. */
+static void
+print_ladder_ends(struct printer *p, const char *left, const char *right)
+{
+    size_t half = (LADDER_WIDE + 2) / 2 - 1, used;
+    text_clear(&p->line);
+    text_clean(&p->line, left);
+    used = print_cut(p, p->line.at, half);
+    text_clear(&p->line);
+    text_clean(&p->line, right);
+    used += columns_of(p->line.at) > half ? half : columns_of(p->line.at);
+    print_spaces(p, LADDER_WIDE + 2 - used);
+    print_cut(p, p->line.at, half);
+    fputc('\n', p->to);
 }
 
 static void
 print_ladder_head(struct printer *p, const struct attempt *a)
 {
-    const char *const names[2] = { a->from, a->to };
     char ends[2][ENDPOINT_MAX];
-    size_t half = (LADDER_WIDE + 2) / 2 - 1, wide;
     int i;
     for (i = 0; i < 2; i++)
         endpoint_text(&a->flow.side[i].address, a->flow.side[i].port, ends[i]);
-    for (i = 0; i < 2; i++) {
-        const char *left = i == 0 ? names[0] : ends[0], *right = i == 0 ? names[1] : ends[1];
-        if (i == 0 && names[0][0] == '\0' && names[1][0] == '\0')
-            continue;
-        fputs(i == 0 ? "        time  packet  " : "                      ", p->to);
-        text_clear(&p->line);
-        text_clean(&p->line, left);
-        wide = print_cut(p, p->line.at, half);
-        text_clear(&p->line);
-        text_clean(&p->line, right);
-        print_spaces(p, LADDER_WIDE + 2 - wide
-                            - (columns_of(p->line.at) > half ? half : columns_of(p->line.at)));
-        print_cut(p, p->line.at, half);
-        fputc('\n', p->to);
+    if (a->from[0] != '\0' || a->to[0] != '\0') {
+        fputs("        time  packet  ", p->to);
+        print_ladder_ends(p, a->from, a->to);
     }
+    print_spaces(p, LADDER_LEFT);
+    print_ladder_ends(p, ends[0], ends[1]);
+}
+
+/* Something that is no packet of content. */
+static void
+print_gap(struct printer *p, const struct attempt *a, const struct rung *g, struct text *room)
+{
+    struct number n;
+    rung_words(&p->line, &p->more, a, g, p->r->show_content);
+    text_clear(room);
+    text_clean(room, p->line.at);
+    TEXT(room, " (from the ", g->e->side == 0 ? "initiator" : "responder", ", packet ",
+        number_text(g->e->frame, &n), ")");
+    print_rung_note(p, cover_line(g->cover), '/', room->at);
 }
 
 static void
@@ -1889,22 +1926,13 @@ print_ladder(struct printer *p, const struct attempt *a)
             print_rung_note(p, cover_line(g.cover), '.', room.at);
         }
         if (g.pause_ns > 0) {
-            text_clear(&room);
-            TEXT(&room, stamp_length(g.pause_ns, length), " later");
+            SET(&room, stamp_length(g.pause_ns, length), " later");
             print_rung_note(p, cover_line(g.cover), ' ', room.at);
         }
-        if (g.arrow) {
+        if (g.arrow)
             print_rung(p, a, &g, &room);
-            continue;
-        }
-        rung_words(&p->line, &p->more, a, &g, p->r->show_content);
-        text_clear(&room);
-        text_clean(&room, p->line.at);
-        TEXT(&room,
-            g.e->side == 0 ? " (from the initiator, packet " : " (from the responder, packet ");
-        text_put(&room, length,
-            (size_t)snprintf(length, sizeof length, "%llu)", (unsigned long long)g.e->frame));
-        print_rung_note(p, cover_line(g.cover), '/', room.at);
+        else
+            print_gap(p, a, &g, &room);
     }
     text_free(&room);
 }
@@ -1922,8 +1950,7 @@ print_attempt_title(struct printer *p, const struct attempt *a)
     else
         snprintf(label, sizeof label, "DNS");
     attempt_title(&p->line, a);
-    text_clear(&p->more);
-    TEXT(&p->more, stamp_text(a->flow.first_ns, stamp_of(p->r), stamp), " ", p->line.at, ", ");
+    SET(&p->more, stamp_text(a->flow.first_ns, stamp_of(p->r), stamp), " ", p->line.at, ", ");
     text_place(&p->more, a);
     TEXT(&p->more, ": ",
         v->outcome == OUTCOME_UNKNOWN ? "not known how it ended" : outcome_word(v->outcome));
@@ -1954,10 +1981,8 @@ print_attempt(struct printer *p, const struct attempt *a, bool ladder)
     if (p->line.len > 0)
         TEXT(&p->line, "; packet ", number_text(a->flow.first_frame, &n), " on",
             community_of(&a->flow, community)[0] != '\0' ? "; Community ID " : "", community);
-    text_clear(&p->more);
-    text_clean(&p->more, p->line.at);
-    if (p->more.len > 0)
-        print_text(p, 7, TONE_PLAIN, "", 7, p->more.at);
+    if (p->line.len > 0)
+        print_clean(p, 7, TONE_PLAIN, "", 7, p->line.at);
     for (side = 0; side < 2; side++) {
         attempt_certificate(&p->line, a, side);
         if (p->line.len > 0 && (ladder || attempt_is_about_certificates(a)))
@@ -1977,18 +2002,14 @@ print_attempts(struct printer *p, bool ladder)
     size_t i;
     if (r->nattempts == 0)
         return;
-    text_clear(&p->line);
-    if (ladder)
-        TEXT(&p->line, "(| not encrypted, : TLS handshake, # inside TLS, % not readable)");
-    print_heading(p, "DETAILS", p->line.at);
+    print_heading(p, "DETAILS",
+        ladder ? "(| not encrypted, : TLS handshake, # inside TLS, % not readable)" : "");
     for (i = 0; i < r->nattempts; i++)
         print_attempt(p, r->attempts[i], ladder);
-    if (r->attempts_left_out > 0) {
-        text_clear(&p->line);
-        text_count(&p->line, r->attempts_left_out, "attempt", "attempts");
-        TEXT(&p->line, " over the ceiling: counted above, not listed here");
-        print_text(p, 1, TONE_WARN, "more", 7, p->line.at);
-    }
+    if (r->attempts_left_out > 0)
+        print_more(p, 7, r->attempts_left_out,
+            "attempt over the ceiling: counted above, not listed here",
+            "attempts over the ceiling: counted above, not listed here");
 }
 
 static void
@@ -2021,8 +2042,7 @@ print_dns(struct printer *p)
     for (i = 0; i < r->ndns && i < DNS_PRINTED; i++) {
         const struct dns_fact *f = &r->dns[i];
         bool answered = f->answer_frame != 0;
-        text_clear(&p->line);
-        TEXT(&p->line, dns_type_word(f->type), " ");
+        SET(&p->line, dns_type_word(f->type), " ");
         text_clean(&p->line, f->name);
         TEXT(&p->line, ": ", dns_result_word(f->result));
         dns_targets(&p->line, f);
@@ -2030,12 +2050,8 @@ print_dns(struct printer *p)
             " at ", stamp_text(answered ? f->answer_ns : f->query_ns, STAMP_SHORT, stamp));
         print_text(p, 1, TONE_PLAIN, "DNS", 7, p->line.at);
     }
-    if (r->ndns > DNS_PRINTED || r->dns_left_out > 0) {
-        text_clear(&p->line);
-        text_count(&p->line, (r->ndns > DNS_PRINTED ? r->ndns - DNS_PRINTED : 0) + r->dns_left_out,
-            "question", "questions");
-        print_text(p, 1, TONE_WARN, "more", 7, p->line.at);
-    }
+    if (r->ndns > DNS_PRINTED || r->dns_left_out > 0)
+        print_more(p, 7, r->ndns - i + r->dns_left_out, "question", "questions");
 }
 
 int
@@ -2048,9 +2064,9 @@ report_text(const struct report *r, FILE *to, bool colour, bool ladder)
     print_rows(&p);
     print_violations(&p);
     print_partners(&p);
-    print_groups(&p, GROUP_FAILED, "FAILURES", "");
-    print_groups(&p, GROUP_SETBACK, "WORKED IN THE END, BUT", "");
-    print_unknown(&p);
+    print_groups(&p, GROUP_FAILED, "FAILURES");
+    print_groups(&p, GROUP_SETBACK, "WORKED IN THE END, BUT");
+    print_groups(&p, GROUP_UNKNOWN, "NOT KNOWN HOW IT ENDED");
     print_remarks(&p);
     print_attempts(&p, ladder);
     print_dns(&p);

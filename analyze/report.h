@@ -53,16 +53,12 @@ const char *stamp_text(int64_t time_ns, enum stamp s, char out[STAMP_MAX]);
 enum stamp stamp_of(const struct report *r);
 /* "+0.004123", in seconds */
 const char *stamp_offset(int64_t from_ns, int64_t to_ns, char out[STAMP_MAX]);
-/* ISO 8601.  A certificate may name any time at all: "" when the calendar has no four digits for
- * it. */
+/* ISO 8601.  A certificate may name any time at all: "" when its year has not four digits. */
 const char *stamp_seconds(int64_t seconds, char out[STAMP_MAX]);
 /* "5.0 s", "3 min 20 s", "2 h 5 min" */
 const char *stamp_length(int64_t ns, char out[STAMP_MAX]);
 
 /* ---- names ---- */
-
-#define ENDPOINT_MAX 64
-const char *endpoint_text(const struct address *a, uint16_t port, char out[ENDPOINT_MAX]);
 
 /* Community ID version 1, seed 0; "" when there are no addresses, or no SHA-1 in the library. */
 #define COMMUNITY_MAX 32
@@ -82,28 +78,34 @@ enum row_state {
 enum row_state row_state(const struct report_row *row);
 const char    *row_state_word(enum row_state s);  /* "not seen", "works" ... */
 
+/* In the order of the report: 1, 2, 3, other. */
+extern const enum row report_rows[ROW_COUNT];
+
 /* The three columns of the port table, and which way the connection is opened. */
 struct row_face { const char *service, *source, *target, *way; };
 struct row_face row_face(const struct report *r, enum row row, bool brief, struct text *room);
 /* What there is to say about a row, with evidence; "" for nothing. */
 void row_says(struct text *t, const struct report *r, enum row row);
 
+/* "12 packets, 3 TCP connections, 2 of them federation" */
+void report_counts(struct text *t, const struct report *r);
 /* The whole result in one sentence for each row. */
 void report_result(struct text *t, const struct report *r);
-/* What would make the report better: keys, addresses. */
-void report_advice(
-    struct text *t, const struct report *r, size_t which); /* "" when there is no more */
+/* What would make the report better, keys or addresses; "" when there is no more. */
+void report_advice(struct text *t, const struct report *r, size_t which);
 
 /* ---- attempts ---- */
 
-void attempt_title(
-    struct text *t, const struct attempt *a); /* "a.example (192.0.2.1:4711) -> b.example (...)" */
+/* "a.example (192.0.2.1:4711) -> b.example (...)" */
+void attempt_title(struct text *t, const struct attempt *a);
 void attempt_facts(struct text *t, const struct attempt *a);   /* TLS, method, stanzas, end */
-void attempt_proofs(
-    struct text *t, const struct verdict *v); /* "packet 7 (SYN) at 10:00:00.123, ..." */
+/* "packet 7 (SYN) at 10:00:00.123, ..." */
+void attempt_proofs(struct text *t, const struct verdict *v);
 void attempt_certificate(struct text *t, const struct attempt *a, int side);  /* "" : none seen */
 bool attempt_has_number(const struct attempt *a);              /* false: only DNS was seen */
-uint64_t attempt_stanzas(const struct attempt *a);
+
+/* Of a pair of domains; "edge", "gateway" or "(not named)" when no header names it. */
+const char *partner_name(const struct report_partner *q, bool ours);
 
 /* ---- failures: the same cause between the same domains is one entry ---- */
 
@@ -124,8 +126,7 @@ void          group_when(struct text *t, const struct group *g);
 void          attempt_words(struct text *t, const struct attempt *a);
 /* What is to be done, and by whom when that is not us; may hold odd bytes. */
 void          attempt_remedy(struct text *t, const struct attempt *a);
-/* The sentence to forward, complete with addresses and times; "" when there is nothing to tell the
- * partner. */
+/* The sentence to forward, with addresses and times; "" when there is nothing to tell. */
 void          group_forward(struct text *t, const struct group *g);
 /* Failures that are in no group because their attempts were left out. */
 uint64_t      report_ungrouped(const struct report *r, enum cause c);
@@ -157,6 +158,7 @@ struct ladder {
 
 struct ladder ladder_begin(const struct attempt *a);
 bool          ladder_next(struct ladder *l, struct rung *out);
+bool          rung_is_bad(const struct event *e);
 /* What happened: short; and the details ("" for none).  Both may hold odd bytes: clean them. */
 void rung_words(struct text *what, struct text *detail, const struct attempt *a,
     const struct rung *g, bool show);

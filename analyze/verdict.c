@@ -102,13 +102,6 @@ struct finding {
     uint64_t stanzas;
 };
 
-/* What the headers (or DNS) say that a side is; "". */
-static const char *
-attempt_domain(const struct attempt *a, int side)
-{
-    return side == CALLER ? a->from : a->to;
-}
-
 static struct verdict *
 verdict_new(struct attempt *a)
 {
@@ -303,12 +296,6 @@ verdict_alert_row(int alert)
 }
 
 /* ---- certificates that are visible ---- */
-
-static bool
-verdict_is_cert(enum cause c)
-{
-    return c >= CAUSE_CERT_MISSING && c <= CAUSE_CERT_INVALID;
-}
 
 /* What is wrong with the certificate of a side at the time of the connection. */
 static enum cause
@@ -791,7 +778,7 @@ verdict_alert(struct finding *f)
     f->v->said_by = t->alert_side;
     verdict_proof(f->v, "TLS alert", t->alert_frame, 0);
     return (struct reason){ better != CAUSE_NONE ? better : row->cause, fault,
-        verdict_is_cert(row->cause) || !t->established };
+        cause_is_cert(row->cause) || !t->established };
 }
 
 /* TLS 1.3: all that is judged in encrypted flights is the certificate of the other side. */
@@ -1235,21 +1222,11 @@ verdict_is_lossy(const struct attempt *a)
         || ((f->remarks | a->remarks) & missing) != 0;
 }
 
-static uint64_t
-verdict_stanzas(const struct attempt *a)
-{
-    uint64_t n = 0;
-    int i;
-    for (i = 0; i < 3; i++)
-        n += a->stanzas[0][i] + a->stanzas[1][i];
-    return n;
-}
-
 /* Everything that one attempt tells by itself.  False: no memory. */
 static bool
 verdict_attempt(struct attempt *a, struct cert_anchors *anchors)
 {
-    struct finding f = { a, verdict_new(a), anchors, verdict_is_lossy(a), verdict_stanzas(a) };
+    struct finding f = { a, verdict_new(a), anchors, verdict_is_lossy(a), attempt_stanzas(a) };
     struct reason r;
     if (f.v == NULL)
         return false;
@@ -1671,13 +1648,9 @@ judge_endpoint(const struct attempt *a, int side, char *out, size_t size)
 {
     const struct flow_side *s = &a->flow.side[side];
     const char *name = attempt_domain(a, side);
-    char address[48], end[64];
-    address_text(&s->address, address, sizeof address);
-    snprintf(end, sizeof end, s->address.family == 6 ? "[%s]:%u" : "%s:%u", address,
-        (unsigned)s->port);
-    if (s->port == 0)
-        snprintf(out, size, "%s", address);
-    else if (name[0] == '\0')
+    char end[ENDPOINT_MAX];
+    endpoint_text(&s->address, s->port, end);
+    if (s->port == 0 || name[0] == '\0')
         snprintf(out, size, "%s", end);
     else
         snprintf(out, size, "%.60s (%s)", name, end);
@@ -1700,7 +1673,7 @@ judge_aside(struct attempt *a, enum cause c)
     const char *name = v->fault == NOBODY ? "" : attempt_domain(a, v->fault);
     char cut[61];
     snprintf(cut, sizeof cut, "%.60s", name);
-    if (cut[0] != '\0' && verdict_is_cert(c))
+    if (cut[0] != '\0' && cause_is_cert(c))
         ADD(v->story, " (that of ", cut, ")");
     else if (cut[0] != '\0' && verdict_is_act(c))
         ADD(v->story, " (by ", cut, ")");
@@ -1892,7 +1865,7 @@ judge_count_row(struct judge *j, const struct attempt *a)
     row->failed += v->outcome == OUTCOME_FAILED;
     row->unknown += v->outcome == OUTCOME_UNKNOWN;
     row->failed_by[v->cause] += v->outcome == OUTCOME_FAILED;
-    row->stanzas += verdict_stanzas(a);
+    row->stanzas += attempt_stanzas(a);
     if (v->reached < REACH_AUTH)
         return;
     row->mtls_proven += proven;

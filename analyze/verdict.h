@@ -47,6 +47,9 @@ struct cause_row {
 };
 const struct cause_row *cause_row(enum cause c);
 
+/* It is about a certificate: that of the side at fault. */
+bool cause_is_cert(enum cause c);
+
 /* What the partner is told when it is we who refuse something of his; NULL: the same. */
 const char *cause_refusal(enum cause c);
 

@@ -322,6 +322,22 @@ attempt_free(struct attempt *a)
     pool_put(&attempt_pool, a);
 }
 
+const char *
+attempt_domain(const struct attempt *a, int side)
+{
+    return side == 0 ? a->from : a->to;
+}
+
+uint64_t
+attempt_stanzas(const struct attempt *a)
+{
+    uint64_t n = 0;
+    int i;
+    for (i = 0; i < 3; i++)
+        n += a->stanzas[0][i] + a->stanzas[1][i];
+    return n;
+}
+
 static struct event *
 xmpp_news(struct xmpp_news *n, enum event_kind kind, int side, uint64_t frame, int64_t time_ns)
 {

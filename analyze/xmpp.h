@@ -148,6 +148,12 @@ struct attempt {
 
 struct attempt *attempt_new(const struct flow *f);
 void attempt_free(struct attempt *a);
+
+/* The domain of a side, as headers or DNS name it; "". */
+const char *attempt_domain(const struct attempt *a, int side);
+
+/* All of them, in both directions. */
+uint64_t attempt_stanzas(const struct attempt *a);
 /* Records an event of any stage; it is copied. */
 void attempt_event(struct attempt *a, const struct event *e);
 
