@@ -5389,6 +5389,24 @@ dns_library_name(void)
 #error "mbed TLS must be built with X509_CRT_WRITE, PEM_WRITE, PK_WRITE, SHA1 and SECP256R1"
 #endif
 
+/* The older form is deprecated where the newer one exists. */
+static int
+tls_set_serial(mbedtls_x509write_cert *crt, unsigned char *serial, size_t len)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03040000
+    return mbedtls_x509write_crt_set_serial_raw(crt, serial, len);
+#else
+    mbedtls_mpi number;
+    int code;
+    mbedtls_mpi_init(&number);
+    code = mbedtls_mpi_read_binary(&number, serial, len);
+    if (code == 0)
+        code = mbedtls_x509write_crt_set_serial(crt, &number);
+    mbedtls_mpi_free(&number);
+    return code;
+#endif
+}
+
 /* One line of the key log that Wireshark reads; a single write, so that lines of several sessions
  * never mix. */
 static void
@@ -6962,16 +6980,9 @@ static int
 tls_mint_serial(struct tls_shared *shared, struct tls_mint *m)
 {
     unsigned char serial[16];
-    mbedtls_mpi number;
     int code = mbedtls_ctr_drbg_random(&shared->drbg, serial, sizeof serial);
     serial[0] = (unsigned char)((serial[0] & 0x3f) | 0x40);
-    mbedtls_mpi_init(&number);
-    if (code == 0)
-        code = mbedtls_mpi_read_binary(&number, serial, sizeof serial);
-    if (code == 0)
-        code = mbedtls_x509write_crt_set_serial(&m->crt, &number);
-    mbedtls_mpi_free(&number);
-    return code;
+    return code != 0 ? code : tls_set_serial(&m->crt, serial, sizeof serial);
 }
 
 /* From yesterday until `days` from now, or until the authority itself ends. */
