@@ -224,6 +224,7 @@
 #define TLS_NAMES_MAX      256    /* names taken from a certificate: public CAs stop at 100 */
 #define TLS_SNI_MAX        255    /* bytes of a host name: RFC 1035 2.3.4 */
 #define TLS_DN_MAX         256    /* bytes of a subject or issuer: two stand in a line of the log */
+#define TLS_CHAIN_MAX      128    /* bytes of the words for a chain, NUL included: all take 99 */
 #define TLS_ERROR_MAX      256    /* bytes of a message, NUL included: a sentence and a path */
 #define TLS_SUITES_MAX     40     /* ciphersuites offered: mbed TLS has fewer good ones */
 #define TLS_ALPN_MAX       4      /* protocols offered: XMPP has one (XEP-0368) */
@@ -231,6 +232,7 @@
 #define TLS_MINT_PEM_MAX   4096   /* bytes of a PEM text that is made: five times P-256's */
 
 /* [CONN]: sockets */
+#define CONN_TEXT_MAX      80     /* bytes of an address as text, NUL included: IPv6 takes 54 */
 #define CONN_LINGER_MS     2000   /* wait for the peer's FIN: a reset would take our last words */
 #define LISTENER_BACKLOG   256    /* connections that the system holds: some turns' worth */
 #define LISTENER_PAUSE_MS  200    /* when descriptors are out: one may be free by then */
@@ -4209,8 +4211,8 @@ loop_step(struct loop *l, int max_wait_ms)
 #define DNS_SERVER_PORT   5269  /* when there is no SRV record (RFC 6120 3.2.2) */
 
 struct dns_server {
-    char     address[64];   /* IPv4 or IPv6, without brackets */
-    unsigned port;          /* 0: 53 */
+    char     address[CONN_TEXT_MAX];  /* IPv4 or IPv6, without brackets */
+    unsigned port;                    /* 0: 53 */
 };
 
 struct dns_options {
@@ -6146,7 +6148,7 @@ tls_why(const struct tls_facts *facts)
 
 /* The bits of a chain as words for the log, "expired,self-signed"; "" for none. */
 static const char *
-tls_chain_text(unsigned chain, char out[128])
+tls_chain_text(unsigned chain, char out[TLS_CHAIN_MAX])
 {
     static const char *const words[] = { "expired", "not-yet-valid", "untrusted", "revoked", "weak",
         "usage", "crl", "other", "self-signed", "eku-server-only", "names-cut" };
@@ -6156,7 +6158,7 @@ tls_chain_text(unsigned chain, char out[128])
     for (i = 0; i < sizeof words / sizeof words[0]; i++) {
         if ((chain >> i & 1u) == 0)
             continue;
-        snprintf(out + at, 128 - at, "%s%s", at == 0 ? "" : ",", words[i]);
+        snprintf(out + at, TLS_CHAIN_MAX - at, "%s%s", at == 0 ? "" : ",", words[i]);
         at += strlen(out + at);
     }
     return out;
@@ -7215,25 +7217,25 @@ conn_enter(struct conn *c, enum conn_state next)
 
 /* The text of an address without its port, "192.0.2.1" or "2001:db8::1". */
 static const char *
-conn_host_text(const struct sockaddr_storage *a, char out[80])
+conn_host_text(const struct sockaddr_storage *a, char out[CONN_TEXT_MAX])
 {
     const void *ip = a->ss_family == AF_INET6
         ? (const void *)&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr
         : (const void *)&((const struct sockaddr_in *)(const void *)a)->sin_addr;
-    return inet_ntop(a->ss_family, ip, out, 80) != NULL ? out : strcpy(out, "?");
+    return inet_ntop(a->ss_family, ip, out, CONN_TEXT_MAX) != NULL ? out : strcpy(out, "?");
 }
 
 /* The text of an address, "192.0.2.1:5269" or "[2001:db8::1]:5269". */
 static const char *
-conn_address_text(const struct sockaddr_storage *a, char out[80])
+conn_address_text(const struct sockaddr_storage *a, char out[CONN_TEXT_MAX])
 {
-    char host[80];
+    char host[CONN_TEXT_MAX];
     conn_host_text(a, host);
     if (a->ss_family == AF_INET6)
-        snprintf(out, 80, "[%.60s]:%u", host,
+        snprintf(out, CONN_TEXT_MAX, "[%.60s]:%u", host,
             (unsigned)ntohs(((const struct sockaddr_in6 *)(const void *)a)->sin6_port));
     else
-        snprintf(out, 80, "%.60s:%u", host,
+        snprintf(out, CONN_TEXT_MAX, "%.60s:%u", host,
             (unsigned)ntohs(((const struct sockaddr_in *)(const void *)a)->sin_port));
     return out;
 }
@@ -12223,7 +12225,7 @@ stream_enter(struct stream *s, enum stream_state next)
     struct log *log = s->shared->log;
     if (log_wants(log, LOG_DEBUG)
         && log_begin(log, LOG_DEBUG, "stream-state", span_make(NULL, 0))) {
-        char at[80];
+        char at[CONN_TEXT_MAX];
         log_text(log, "was", stream_state_name(s->state));
         log_text(log, "is", stream_state_name(next));
         if (s->conn != NULL)
@@ -12891,7 +12893,7 @@ static bool
 s2s_log(const struct s2s *s, enum log_level level, const char *event)
 {
     struct log *log = s->service->shared->log;
-    char at[80];
+    char at[CONN_TEXT_MAX];
     if (!log_begin(log, level, event, span_of(s->remote[0] != '\0' ? s->remote : "?")))
         return false;
     log_text(log, "dir", s2s_kind_name(s->kind));
@@ -12928,7 +12930,7 @@ s2s_log_open(const struct s2s *s)
     struct log *log = s->service->shared->log;
     const struct tls_facts *facts = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)
         : NULL;
-    char chain[128];
+    char chain[TLS_CHAIN_MAX];
     if (!s2s_log(s, LOG_INFO, s->kind == S2S_IN ? "s2s-in-open" : "s2s-out-open"))
         return;
     log_text(log, "method", s->method);
@@ -14455,7 +14457,7 @@ static bool
 trunk_log(const struct trunk *t, enum log_level level, const char *event)
 {
     struct log *log = t->service->shared->log;
-    char at[80];
+    char at[CONN_TEXT_MAX];
     if (!log_begin(log, level, event, span_of(t->name[0] != '\0' ? t->name : "?")))
         return false;
     log_text(log, "name", t->name[0] != '\0' ? t->name : NULL);
@@ -15206,7 +15208,7 @@ static void
 trunk_link_dial_failed(void *user, enum xe_why why, const struct dns_target *target)
 {
     struct trunk_link *link = user;
-    char at[80];
+    char at[CONN_TEXT_MAX];
     if (target != NULL)
         snprintf(link->detail, sizeof link->detail, "%s", conn_address_text(&target->addr, at));
     trunk_link_wait(link, why);
@@ -15403,7 +15405,7 @@ struct route_source {
     size_t          count;         /* open now */
     int64_t         credit_ms;     /* token bucket in ms: full at burst / rate seconds */
     int64_t         last;          /* ms, when it was last filled */
-    char            key[64];       /* address without port */
+    char            key[CONN_TEXT_MAX];   /* address without port */
 };
 
 /* A ping under way (the `ping` command). */
@@ -15478,7 +15480,7 @@ route_terms_of_partner(const struct config_partner *p, struct s2s_terms *terms)
 static void
 route_terms_of_inner(const struct config_inner *inner, struct s2s_terms *terms)
 {
-    char text[80];
+    char text[CONN_TEXT_MAX];
     terms->tls = inner->tls;
     terms->sasl = POLICY_NOT_SUPPORTED;
     terms->methods = inner->row->methods;
@@ -15552,7 +15554,7 @@ route_room(void *user, const struct s2s *s, struct xe_span remote)
 /* The text of the network that an address counts for: the address itself, or its /64, which is what
  * one customer gets of IPv6. */
 static void
-route_source_key(const struct sockaddr_storage *from, char key[80])
+route_source_key(const struct sockaddr_storage *from, char key[CONN_TEXT_MAX])
 {
     struct sockaddr_storage net = *from;
     if (from->ss_family == AF_INET6)
@@ -15586,7 +15588,7 @@ static struct route_source *
 route_source_find(struct route *r, const struct sockaddr_storage *from)
 {
     size_t most = r->config->limits.connections + ROUTE_SOURCES_IDLE;
-    char key[80];
+    char key[CONN_TEXT_MAX];
     struct map_node *n;
     struct route_source *s;
     route_source_key(from, key);
@@ -15600,7 +15602,7 @@ route_source_find(struct route *r, const struct sockaddr_storage *from)
     s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
-    snprintf(s->key, sizeof s->key, "%.63s", key);
+    strcpy(s->key, key);
     s->credit_ms = INT64_MAX / 4;
     if (!map_add(&r->sources, &s->node, span_of(s->key))) {
         free(s);
@@ -15774,7 +15776,7 @@ static void
 route_log_joined(const struct route_pair *p, const struct stream *s2s, const struct trunk *t)
 {
     struct log *log = p->route->shared->log;
-    char at[80];
+    char at[CONN_TEXT_MAX];
     if (s2s->conn == NULL || t == NULL || t->stream.conn == NULL
         || !log_begin(log, LOG_INFO, "pair-joined", p->node.key))
         return;
@@ -17199,7 +17201,7 @@ static void
 edge_warn_identity(const struct config *c, const struct config_certificate *cert,
     const struct tls_identity *id, struct xe_span name, struct buf *out)
 {
-    char chain[128];
+    char chain[TLS_CHAIN_MAX];
     enum xe_why why = id == NULL ? XE_WHY_NONE : peer_may_speak_for(tls_identity_facts(id), name);
     if (why == XE_WHY_NONE)
         return;
@@ -17226,7 +17228,7 @@ edge_warn_trunk(const struct config *c, const struct edge_keys *k, struct buf *o
     const char *ca = edge ? c->internal.trust.ca : c->trust.ca;
     unsigned bits = k->trunk == NULL || k->internal == NULL ? 0
         : tls_trust_verdict(k->internal, k->trunk);
-    char chain[128];
+    char chain[TLS_CHAIN_MAX];
     bits &= ~(unsigned)(TLS_CHAIN_EXPIRED | TLS_CHAIN_NOT_YET);   /* said with the name */
     if (bits == 0)
         return;
@@ -17333,7 +17335,7 @@ static void
 edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enum xe_why why)
 {
     struct buf *t = &e->shared.text;
-    char at[80];
+    char at[CONN_TEXT_MAX];
     conn_host_text(from, at);
     e->route.refusals[why]++;
     if (log_begin(&e->log, LOG_WARN, "connection-refused", span_of(at))) {
@@ -17455,14 +17457,12 @@ static bool
 edge_open_dns(struct xmppedge *e)
 {
     struct dns_options options = { .timeout_ms = (int)e->config->limits.dns_ms,
-        .tries = (int)e->config->limits.dns_tries };
-    char text[80];
+        .tries = (int)e->config->limits.dns_tries, .nservers = e->config->nresolvers };
     size_t i;
-    for (i = 0; i < e->config->nresolvers && i < DNS_SERVERS_MAX; i++) {
-        snprintf(options.servers[i].address, sizeof options.servers[i].address, "%.63s",
-            conn_host_text(&e->config->resolvers[i].address.sa, text));
+    for (i = 0; i < options.nservers; i++) {
+        assert(i < DNS_SERVERS_MAX);   /* the maximum of the row in config_rows[] */
+        conn_host_text(&e->config->resolvers[i].address.sa, options.servers[i].address);
         options.servers[i].port = e->config->resolvers[i].address.port;
-        options.nservers = i + 1;
     }
     return dns_open(&e->dns, &e->loop, &options, &e->log);
 }
@@ -17471,7 +17471,7 @@ static bool
 edge_listen(struct xmppedge *e, struct listener *l, const struct config_address *at, unsigned line,
     void (*accepted)(void *, int, const struct sockaddr_storage *), struct buf *out)
 {
-    char text[80];
+    char text[CONN_TEXT_MAX];
     l->accepted = accepted;
     l->user = e;
     if (listener_open(l, &e->wire, &at->sa, at->len))
@@ -17544,7 +17544,7 @@ edge_open_links(struct xmppedge *e)
 static void
 edge_log_ready(struct xmppedge *e)
 {
-    char at[80];
+    char at[CONN_TEXT_MAX];
     if (!log_begin(&e->log, LOG_INFO, "ready", span_make(NULL, 0)))
         return;
     log_text(&e->log, "version", XE_VERSION);
@@ -17944,7 +17944,7 @@ xe_timeout(struct xmppedge *e)
 struct control {
     struct listener  listener;
     struct xmppedge *edge;       /* borrowed */
-    char             path[108];  /* of the socket */
+    char             path[CONFIG_SOCKET_MAX];
     struct list_node clients;
     size_t           count;
 };
@@ -18067,7 +18067,7 @@ status_missing_gateways(struct status *w, const struct xmppedge *e)
 {
     const struct config_internal *in = &e->config->internal;
     const struct trunk_service *v = &e->trunks;
-    char at[80];
+    char at[CONN_TEXT_MAX];
     size_t i;
     bool missing = false;
     for (i = 0; i < in->ngateways; i++) {
@@ -18095,7 +18095,7 @@ static void
 status_trunks(struct status *w, const struct xmppedge *e)
 {
     const struct list_node *n;
-    char at[80];
+    char at[CONN_TEXT_MAX];
     status_list(w, "trunks", "TRUNKS");
     for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next) {
         const struct trunk *t = MAP_OWNER(n, const struct trunk, node);
@@ -18135,7 +18135,7 @@ static void
 status_streams(struct status *w, const struct xmppedge *e)
 {
     const struct list_node *n;
-    char at[80];
+    char at[CONN_TEXT_MAX];
     status_list(w, "streams", "STREAMS");
     for (n = e->s2s.all.next; n != &e->s2s.all; n = n->next) {
         const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
