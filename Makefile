@@ -35,6 +35,7 @@ TIDY     = bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,\
 # How many tests run at the same time, and how long each fuzz target runs in `make fuzz`.
 JOBS     = `getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2`
 SECONDS  = 600
+MEASURE  =
 
 # The analyzer reads gigabytes: what -O3 does with its inner loops is worth a sixth of the time.
 AFLAGS   = -O3
@@ -175,6 +176,10 @@ bench: xmppedge
 bench-analyze: xmppedge-analyze
 	sh tests/bench/analyze.sh
 
+# The source in numbers; MEASURE='OTHER .' compares trees, MEASURE='--times OTHER .' what an edit costs.
+measure:
+	@sh tests/measure.sh $(MEASURE)
+
 # TRIXIE=dir names a chroot of a newer Debian with the libraries in it.
 matrix:
 	@$(TAP_ENV) TRIXIE="$(TRIXIE)" prove --timer --exec 'sh tests/run.sh' tests/matrix.sh
@@ -245,4 +250,4 @@ clean:
 	rm -rf xmppedge xmppedge-analyze build
 
 .PHONY: all always asan deps demo test check check-quick check-style check-unit check-talk check-whole \
-        check-live lint fuzz soak bench bench-analyze matrix install uninstall clean
+        check-live lint fuzz soak bench bench-analyze matrix measure install uninstall clean
