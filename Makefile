@@ -176,6 +176,10 @@ bench: xmppedge
 bench-analyze: xmppedge-analyze
 	sh tests/bench/analyze.sh
 
+# The demo and check-quick in a Debian 13 that is made for it.
+check-trixie:
+	@sh tests/trixie.sh
+
 # The source in numbers; MEASURE='OTHER .' compares trees, MEASURE='--times OTHER .' what an edit costs.
 measure:
 	@sh tests/measure.sh $(MEASURE)
@@ -250,4 +254,4 @@ clean:
 	rm -rf xmppedge xmppedge-analyze build
 
 .PHONY: all always asan deps demo test check check-quick check-style check-unit check-talk check-whole \
-        check-live lint fuzz soak bench bench-analyze matrix measure install uninstall clean
+        check-live check-trixie lint fuzz soak bench bench-analyze matrix measure install uninstall clean

@@ -1,8 +1,9 @@
 #!/bin/sh
-# deps.sh [build|test] -- what building and testing need, installed where it is missing.
+# deps.sh [build|test|debootstrap] -- what building and testing need, installed where it is missing.
 #
-#   build   a compiler and the libraries
-#   test    that, and the real servers and tools of the tests (the default)
+#   build         a compiler and the libraries
+#   test          that, and the real servers and tools of the tests (the default)
+#   debootstrap   what makes another Debian beside this one
 #
 # Quiet and quick when everything is there.  Debian's server packages start their service when they
 # are installed; here policy-rc.d forbids that for the time of the installation, and services that
@@ -17,7 +18,8 @@ test="$build clang libclang-rt-dev libcmocka-dev libexpat1-dev perl python3 open
 case ${1:-test} in
 build) wanted=$build ;;
 test)  wanted=$test ;;
-*)     echo "usage: $0 [build|test]" >&2; exit 2 ;;
+debootstrap) wanted=debootstrap ;;
+*)     echo "usage: $0 [build|test|debootstrap]" >&2; exit 2 ;;
 esac
 
 missing_debian() {
