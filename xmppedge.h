@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define XE_VERSION "0.1.0"
+#define XE_VERSION "0.2.0"
 
 /* ---- bytes ---- */
 
