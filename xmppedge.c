@@ -19,7 +19,7 @@
  * CONTENTS
  *
  *  Language: XMPP as data; no sockets, no clock, no log.  -DXMPPEDGE_LANGUAGE_ONLY ends here
- *   [BASE]    span_ text_       bytes that belong to somebody else, and text made of bytes
+ *   [BASE]    span_ text_ xe_   bytes that belong to somebody else, and text made of bytes
  *   [BUF]     buf_              growable bytes with a ceiling
  *   [WHY]     xe_why xe_alert_  the one list of endings, and the alerts of TLS
  *   [JID]     jid_ xe_jid_      addresses, and domains in the form in which they are compared
@@ -178,7 +178,7 @@
 #include <time.h>
 
 /* ===========================================================================
- * [BASE]  span_ text_    bytes that belong to somebody else, and text made of bytes
+ * [BASE]  span_ text_ xe_    bytes that belong to somebody else, and text made of bytes
  * calls:  (nothing)
  *
  * Two ways to hold bytes run through the whole file.  A span borrows them and never ends in NUL;
@@ -314,10 +314,8 @@ text_hex(char *out, const void *bytes, size_t n)
     return out;
 }
 
-/* Decode the UTF-8 sequence at p (RFC 3629: shortest form, no surrogates).  Returns its length, 0
- * when the end comes first, -1 when it is none. */
-static int
-text_utf8(const char *p, const char *end, uint32_t *out)
+int
+xe_utf8(const char *p, const char *end, uint32_t *out)
 {
     unsigned char lead = (unsigned char)*p;
     int len = lead < 0x80 ? 1 : lead < 0xc2 ? -1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3
@@ -326,10 +324,10 @@ text_utf8(const char *p, const char *end, uint32_t *out)
     int i;
     if (len < 0)
         return -1;
-    if (end - p < len)
-        return 0;
     c = len == 1 ? lead : lead & (0x7fu >> len);
     for (i = 1; i < len; i++) {
+        if (p + i == end)
+            return 0;
         if (((unsigned char)p[i] & 0xc0) != 0x80)
             return -1;
         c = c << 6 | ((unsigned char)p[i] & 0x3f);
@@ -366,16 +364,14 @@ text_put_utf8(uint32_t c, char out[4])
     return 4;
 }
 
-/* Whether `c` may be shown to people as it is.  Not what cannot be seen, what moves other text
- * around, private use and what is no character. */
-static bool
-text_is_visible(uint32_t c)
+bool
+xe_is_visible(uint32_t c)
 {
     static const struct { uint32_t from, to; } hidden[] = {
         { 0, 0x1f }, { 0x7f, 0xa0 }, { 0xad, 0xad }, { 0x34f, 0x34f }, { 0x61c, 0x61c },
         { 0x115f, 0x1160 }, { 0x1680, 0x1680 }, { 0x17b4, 0x17b5 }, { 0x180b, 0x180f },
-        { 0x2000, 0x200b }, { 0x200e, 0x200f }, { 0x2028, 0x202f }, { 0x205f, 0x206f },
-        { 0x3000, 0x3000 }, { 0x3164, 0x3164 }, { 0xe000, 0xf8ff }, { 0xfdd0, 0xfdef },
+        { 0x2000, 0x200f }, { 0x2028, 0x202f }, { 0x205f, 0x206f }, { 0x3000, 0x3000 },
+        { 0x3164, 0x3164 }, { 0xe000, 0xf8ff }, { 0xfdd0, 0xfdef },
         { 0xfe00, 0xfe0f }, { 0xfeff, 0xfeff }, { 0xffa0, 0xffa0 }, { 0xfff0, 0xfffd },
         { 0xe0000, 0x10ffff }
     };
@@ -536,14 +532,14 @@ buf_put_escaped(struct buf *b, struct xe_span s, size_t max)
     size_t before = buf_len(b);
     while (p < end && buf_len(b) - before < max && !b->failed) {
         uint32_t c;
-        int len = text_utf8(p, end, &c);
+        int len = xe_utf8(p, end, &c);
         if (len <= 0) {
             c = 0xfffd;
             len = 1;
         }
         if (c == '"' || c == '\\')
             buf_putc(b, '\\');
-        if (text_is_visible(c)) {
+        if (xe_is_visible(c)) {
             buf_put(b, span_make(p, (size_t)len));
         } else if (c < 0x10000) {
             buf_put_unit(b, c);
@@ -639,11 +635,13 @@ static const char jid_fold[256] =
     "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0_"
     "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0";
 
-/* May `c`, which is not ASCII, stand in a label?  IDNA separates labels with other dots, too. */
+/* May `c`, which is not ASCII, stand in a label?  IDNA separates labels with other dots, too, and
+ * some scripts need joiners (RFC 5892 A.1, A.2). */
 static bool
 jid_is_label_char(uint32_t c)
 {
-    return text_is_visible(c) && c != 0x3002 && c != 0xff0e && c != 0xff61;
+    bool joins = c == 0x200c || c == 0x200d;
+    return joins || (xe_is_visible(c) && c != 0x3002 && c != 0xff0e && c != 0xff61);
 }
 
 /* An IPv6 address in brackets: its characters are checked, its sense is not. */
@@ -679,7 +677,7 @@ jid_fold_domain(struct xe_span in, char *out)
             i++;
             continue;
         }
-        n = text_utf8(in.at + i, in.at + in.len, &code);
+        n = xe_utf8(in.at + i, in.at + in.len, &code);
         if (n < 2 || !jid_is_label_char(code))
             return false;
         for (; n > 0; n--, i++)
@@ -1098,7 +1096,7 @@ xml_special(struct xe_xml *x, const char **p, const char *end)
             *p = run;
             return XML_GO;
         }
-        len = text_utf8(*p, end, &c);
+        len = xe_utf8(*p, end, &c);
         if (len < 0)
             return xml_fail(x, XE_WHY_XML_ENCODING);
         if (len > 0 && !xml_is_char(c))
@@ -1173,7 +1171,7 @@ xml_name(struct xe_xml *x, struct xml_cursor *c)
         }
         if ((unsigned char)*p < 0x80)
             return XML_GO;
-        len = text_utf8(p, c->end, &code);
+        len = xe_utf8(p, c->end, &code);
         if (len == 0)
             return XML_WAIT;
         if (len < 0)
@@ -2335,7 +2333,7 @@ xmlout_escaped(struct buf *out, struct xe_span s, bool attr)
     const char *from = p;
     while (p < end) {
         uint32_t c = 0;
-        int len = text_utf8(p, end, &c);
+        int len = xe_utf8(p, end, &c);
         const char *as = len == 1 ? xmlout_escape(*p, attr) : NULL;
         if (len <= 0 || !xml_is_char(c)) {
             as = "\xef\xbf\xbd";
@@ -9727,7 +9725,7 @@ config_scan_utf8(struct config_loader *l)
     uint32_t c;
     int n;
     for (; p < l->end; p += n) {
-        n = text_utf8(p, l->end, &c);
+        n = xe_utf8(p, l->end, &c);
         if (n <= 0 || !xml_is_char(c)) {
             config_error(l, line, "expected UTF-8 text, found other bytes");
             return false;

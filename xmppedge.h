@@ -289,6 +289,16 @@ enum xe_alert {
 /* The word of the alert with this number, "unknown" when it has none.  Static. */
 const char *xe_alert_name(int number);
 
+/* ---- characters ---- */
+
+/* The character of UTF-8 (RFC 3629: shortest form, no surrogates) at p, which is before end: its
+ * length, 0 when the end comes first, -1 when it is none. */
+int xe_utf8(const char *p, const char *end, uint32_t *out);
+
+/* May `c` be shown to people as it is?  Not what cannot be seen, what moves other text around,
+ * private use and what is no character. */
+bool xe_is_visible(uint32_t c);
+
 /* ---- XML: the streaming tokenizer (RFC 6120 11, XML 1.0, Namespaces in XML) ---- */
 
 /* Ceilings; each reached one is XE_XML_BAD with its reason. */
