@@ -86,8 +86,6 @@
  */
 #include "report.h"
 
-#define SECOND 1000000000LL
-
 struct json {
     FILE *to;
     bool  comma;     /* something stands before in this object or list */
@@ -97,27 +95,23 @@ struct json {
 static void
 json_quoted(struct json *j, const char *s)
 {
-    size_t left = strlen(s);
+    const char *end = s + strlen(s);
+    uint32_t c = 0;
+    int n;
     fputc('"', j->to);
-    while (left > 0) {
-        uint32_t c = 0;
-        size_t n = utf8_next(s, left, &c);
-        if (n == 0 && utf8_is_cut(s, left))
-            break;
-        if (n == 0)
+    /* 0: it was cut, not damaged */
+    for (; s < end && (n = xe_utf8(s, end, &c)) != 0; s += n > 0 ? n : 1) {
+        if (n < 0)
             fprintf(j->to, "\\\\x%02x", (unsigned)(unsigned char)*s);
         else if (c == '"' || c == '\\')
             fprintf(j->to, "\\%c", (char)c);
-        else if (utf8_is_odd(c) && c < 0x10000)
+        else if (xe_is_visible(c))
+            fwrite(s, 1, (size_t)n, j->to);
+        else if (c < 0x10000)
             fprintf(j->to, "\\u%04lx", (unsigned long)c);
-        else if (utf8_is_odd(c))
-            fprintf(j->to, "\\u%04lx\\u%04lx", (unsigned long)(0xd7c0 + (c >> 10)),
-                (unsigned long)(0xdc00 | (c & 0x3ff)));
         else
-            fwrite(s, 1, n, j->to);
-        n += n == 0;
-        s += n;
-        left -= n;
+            fprintf(j->to, "\\u%04lx\\u%04lx", 0xd7c0 + ((unsigned long)c >> 10),
+                0xdc00 | ((unsigned long)c & 0x3ff));
     }
     fputc('"', j->to);
 }

@@ -23,68 +23,6 @@
 
 #include <time.h>
 
-#define SECOND 1000000000LL
-
-/* ---- UTF-8 (RFC 3629) ---- */
-
-/* Bytes of the character that begins with this one; 0: none does. */
-static size_t
-utf8_length(unsigned char lead)
-{
-    if (lead < 0x80)
-        return 1;
-    if (lead < 0xc2 || lead > 0xf4)
-        return 0;
-    return lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-}
-
-size_t
-utf8_next(const char *at, size_t left, uint32_t *point)
-{
-    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-    const unsigned char *p = (const unsigned char *)at;
-    size_t n = left == 0 ? 0 : utf8_length(p[0]), i;
-    if (n == 0 || n > left)
-        return 0;
-    *point = n == 1 ? p[0] : p[0] & (0xffu >> (n + 1));
-    for (i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-        *point = *point << 6 | (p[i] & 0x3f);
-    }
-    if (*point < least[n] || *point > 0x10ffff || (*point >= 0xd800 && *point <= 0xdfff))
-        return 0;
-    return n;
-}
-
-bool
-utf8_is_cut(const char *at, size_t left)
-{
-    const unsigned char *p = (const unsigned char *)at;
-    size_t i;
-    if (left == 0 || left >= utf8_length(p[0]))
-        return false;
-    for (i = 1; i < left; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return false;
-    return true;
-}
-
-bool
-utf8_is_odd(uint32_t c)
-{
-    static const uint32_t ranges[][2] = { { 0, 0x1f }, { 0x7f, 0x9f }, { 0xad, 0xad },
-        { 0x61c, 0x61c }, { 0x115f, 0x1160 }, { 0x17b4, 0x17b5 }, { 0x180b, 0x180f },
-        { 0x200b, 0x200f }, { 0x2028, 0x202e }, { 0x2060, 0x206f }, { 0x3164, 0x3164 },
-        { 0xe000, 0xf8ff }, { 0xfdd0, 0xfdef }, { 0xfe00, 0xfe0f }, { 0xfeff, 0xfeff },
-        { 0xffa0, 0xffa0 }, { 0xfff0, 0xffff }, { 0xe0000, 0x10ffff } };
-    size_t i;
-    for (i = 0; i < sizeof ranges / sizeof *ranges; i++)
-        if (c >= ranges[i][0] && c <= ranges[i][1])
-            return true;
-    return (c & 0xfffe) == 0xfffe;
-}
-
 unsigned
 utf8_columns(uint32_t c)
 {
@@ -109,26 +47,21 @@ utf8_columns(uint32_t c)
 void
 text_clean(struct text *t, const char *from)
 {
-    size_t left = strlen(from);
-    while (left > 0) {
+    const char *end = from + strlen(from);
+    uint32_t c;
+    int n;
+    /* 0: it was cut, not damaged */
+    for (; from < end && (n = xe_utf8(from, end, &c)) != 0; from += n > 0 ? n : 1) {
         char odd[16];
-        uint32_t c;
-        size_t n = utf8_next(from, left, &c);
-        if (n == 0 && utf8_is_cut(from, left))
-            return;
-        if (n == 0)
+        if (n > 0 && xe_is_visible(c)) {
+            text_put(t, from, (size_t)n);
+            continue;
+        }
+        if (n < 0)
             snprintf(odd, sizeof odd, "\\x%02x", (unsigned)(unsigned char)*from);
-        else if (utf8_is_odd(c))
+        else
             snprintf(odd, sizeof odd, c < 0x80 ? "\\x%02lx" : "\\u{%lx}", (unsigned long)c);
-        else
-            odd[0] = '\0';
-        if (odd[0] != '\0')
-            TEXT(t, odd);
-        else
-            text_put(t, from, n);
-        n += n == 0;
-        from += n;
-        left -= n;
+        TEXT(t, odd);
     }
 }
 
@@ -1080,16 +1013,12 @@ print_spaces(const struct printer *p, size_t n)
 static size_t
 columns_of(const char *s)
 {
-    size_t left = strlen(s), columns = 0;
-    while (left > 0) {
-        uint32_t c;
-        size_t n = utf8_next(s, left, &c);
-        if (n == 0)
-            break;
+    const char *end = s + strlen(s);
+    size_t columns = 0;
+    uint32_t c;
+    int n;
+    for (; s < end && (n = xe_utf8(s, end, &c)) > 0; s += n)
         columns += utf8_columns(c);
-        s += n;
-        left -= n;
-    }
     return columns;
 }
 
@@ -1097,17 +1026,16 @@ columns_of(const char *s)
 static size_t
 print_cut(const struct printer *p, const char *s, size_t room)
 {
-    size_t all = columns_of(s), columns = 0, left = strlen(s);
+    const char *end = s + strlen(s);
+    size_t all = columns_of(s), columns = 0;
     size_t max = all <= room ? room : room < 2 ? 0 : room - 2;
-    while (left > 0) {
-        uint32_t c;
-        size_t n = utf8_next(s, left, &c);
-        if (n == 0 || columns + utf8_columns(c) > max)
+    uint32_t c;
+    int n;
+    for (; s < end && (n = xe_utf8(s, end, &c)) > 0; s += n) {
+        if (columns + utf8_columns(c) > max)
             break;
-        fwrite(s, 1, n, p->to);
+        fwrite(s, 1, (size_t)n, p->to);
         columns += utf8_columns(c);
-        s += n;
-        left -= n;
     }
     if (all > room && room >= 2) {
         fputs("..", p->to);
@@ -1120,20 +1048,17 @@ print_cut(const struct printer *p, const char *s, size_t room)
 static size_t
 print_word(const struct printer *p, const char *at, size_t len, size_t indent, size_t column)
 {
-    while (len > 0) {
-        uint32_t c;
-        size_t n = utf8_next(at, len, &c);
-        if (n == 0)
-            break;
+    const char *end = at + len;
+    uint32_t c;
+    int n;
+    for (; at < end && (n = xe_utf8(at, end, &c)) > 0; at += n) {
         if (column + utf8_columns(c) > WIDTH) {
             fputc('\n', p->to);
             print_spaces(p, indent);
             column = indent;
         }
-        fwrite(at, 1, n, p->to);
+        fwrite(at, 1, (size_t)n, p->to);
         column += utf8_columns(c);
-        at += n;
-        len -= n;
     }
     return column;
 }
@@ -1156,9 +1081,9 @@ print_text(const struct printer *p, size_t before, enum tone tone, const char *l
         size_t wide = 0, i = 0;
         while (i < len) {
             uint32_t c;
-            size_t n = utf8_next(s + i, len - i, &c);
-            wide += n == 0 ? 1 : utf8_columns(c);
-            i += n == 0 ? 1 : n;
+            int n = xe_utf8(s + i, s + len, &c);
+            wide += n <= 0 ? 1 : utf8_columns(c);
+            i += n <= 0 ? 1 : (size_t)n;
         }
         if (!first && column + 1 + wide > WIDTH) {
             fputc('\n', p->to);

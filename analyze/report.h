@@ -19,15 +19,8 @@ int report_html(const struct report *r, FILE *to);
 
 /* ---- texts ---- */
 
-/* One character of UTF-8: its length, 0 when the bytes are not valid.  *point: what it stands for.
- * */
-size_t utf8_next(const char *at, size_t left, uint32_t *point);
-/* The text ends inside a character: it was cut, not damaged. */
-bool utf8_is_cut(const char *at, size_t left);
-/* Controls, marks that turn the direction of text, characters that cannot be seen. */
-bool utf8_is_odd(uint32_t point);
-/* Columns on a terminal: 0, 1 or 2. */
-unsigned utf8_columns(uint32_t point);
+/* Columns of a character on a terminal: 0, 1 or 2. */
+unsigned utf8_columns(uint32_t c);
 
 /* Somebody else's text in printable UTF-8: anything odd is escaped as \xNN or \u{NNNN}. */
 void text_clean(struct text *t, const char *from);

@@ -32,7 +32,6 @@
 #include <limits.h>
 #include <stdarg.h>
 
-#define SECOND 1000000000LL
 #define TRUNK_PORT 23456
 
 #define VERDICT_SILENCE (5 * SECOND)   /* a peer that says nothing for so long is silent */

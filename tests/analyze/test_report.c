@@ -395,30 +395,29 @@ digits(const char *s)
 static void
 check_utf8(const char *s, bool colour)
 {
-    size_t left = strlen(s);
-    while (left > 0) {
-        uint32_t c;
-        size_t n = utf8_next(s, left, &c);
-        bool plain = c >= ' ' && c <= '~';   /* nearly all of them: do not ask the tables */
+    const char *end = s + strlen(s);
+    uint32_t c;
+    int n;
+    for (; s < end; s += n) {
+        n = xe_utf8(s, end, &c);
         assert_true(n > 0);
-        assert_true(plain || !utf8_is_odd(c) || c == '\n' || (colour && c == 27));
-        s += n;
-        left -= n;
+        bool plain = c >= ' ' && c <= '~';   /* nearly all of them: do not ask the tables */
+        assert_true(plain || xe_is_visible(c) || c == '\n' || (colour && c == 27));
     }
 }
 
 static void
 check_columns(const char *s)
 {
-    size_t columns = 0, left = strlen(s);
-    while (left > 0) {
-        uint32_t c = 0;
-        size_t n = utf8_next(s, left, &c);
+    const char *end = s + strlen(s);
+    size_t columns = 0;
+    uint32_t c;
+    int n;
+    for (; s < end; s += n) {
+        n = xe_utf8(s, end, &c);
         assert_true(n > 0);
         columns = c == '\n' ? 0 : columns + (c < 127 ? 1 : utf8_columns(c));
         assert_true(columns <= 100);
-        s += n;
-        left -= n;
     }
 }
 
