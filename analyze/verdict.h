@@ -101,8 +101,7 @@ struct proof {
 
 #define PROOFS_MAX 6
 
-/* What is thought of one attempt.  Texts are whole sentences or single words, "" when they do not
- * apply. */
+/* What is thought of one attempt. */
 struct verdict {
     enum row       row;
     enum direction direction;
@@ -110,33 +109,27 @@ struct verdict {
     enum reach     reached;
     bool           reach_inferred;  /* from record lengths, without keys */
     bool           cause_inferred;  /* the same for the cause */
-    enum cause     cause;           /* OUTCOME_FAILED; or _CAPTURE_SHORT, _CALLER_SILENT with
-                                     * OUTCOME_UNKNOWN */
-    enum cause     setback;         /* a step that failed although the attempt went on (EXTERNAL
-                                     * refused, dialback accepted); CAUSE_NONE */
-    int            fault;           /* side of the flow that has to change something; -1: neither
-                                     * or unknown */
+    enum cause     cause;           /* of OUTCOME_FAILED, or why the outcome is unknown */
+    enum cause     setback;         /* a step that failed: EXTERNAL refused, dialback accepted */
+    int            fault;           /* side that has to change something; -1: none or unknown */
     char           story[512];      /* one sentence: what happened, with names and numbers */
     int            said_by;         /* side whose words they are; -1: somebody else's */
-    char           words[160];      /* of the other side: stream error text, SASL text, alert
-                                     * name */
+    char           words[160];      /* text of a stream or SASL error, name of an alert */
     bool           theirs;          /* the side at fault is known, and it is the partner */
     const char    *remedy;          /* static; for our administrator */
     const char    *forward;         /* static; to be sent to the partner */
-    const char    *method;          /* static: "EXTERNAL", "dialback", "verify", "trunk",
-                                     * "EXTERNAL or dialback" (no keys), "" */
+    /* static: "EXTERNAL", "dialback", "verify", "trunk", "EXTERNAL or dialback" (no keys), "" */
+    const char    *method;
     bool           keys_would_help;
     bool           announced;       /* the called port is no row's, and an SRV record leads to it */
     bool           asks_much;       /* without keys: more than one question and answer */
-    bool           verify_only;     /* nothing but a dialback question was asked on it (may be
-                                     * inferred) */
+    bool           verify_only;     /* only a dialback question was asked; may be inferred */
     bool           domains_by_dns;  /* attempt.to comes from DNS, or from SNI, not from a header */
     uint64_t       joined;          /* number of the flow of the other half of a dialback; 0 */
     struct proof   proofs[PROOFS_MAX];
     unsigned       nproofs;
     uint32_t       violations;      /* 1 << enum violation_kind */
-    uint32_t       suspected;       /* the same, would be true if the inferred addresses are
-                                     * right */
+    uint32_t       suspected;       /* the same, if the inferred addresses are right */
 };
 
 /* One row of the port table. */
@@ -144,8 +137,7 @@ struct report_row {
     bool        observed;
     uint64_t    attempted;       /* connections asked for */
     uint64_t    established;     /* the TCP connection stood */
-    uint64_t    working;         /* authenticated: stanzas may flow or did; dialback questions
-                                  * answered */
+    uint64_t    working;         /* authenticated, or dialback questions answered */
     uint64_t    failed;          /* may have worked before */
     uint64_t    unknown;         /* not known how it ended */
     uint64_t    announced;       /* ROW_OTHER: outward, to where an SRV record leads */
@@ -162,8 +154,7 @@ struct report_row {
 struct report_violation {
     enum violation_kind kind;
     enum row            row;
-    bool                suspected;  /* only if the inferred addresses are right: counts as cannot
-                                     * tell */
+    bool                suspected;  /* if the inferred addresses are right: one cannot tell */
     uint64_t            flow, frame;
     int64_t             time_ns;
     struct address      source, target;
@@ -175,8 +166,7 @@ struct report_violation {
 enum pairing {
     PAIR_PARTNER,     /* a domain of ours and one of a partner */
     PAIR_INNER,       /* on row 3: the edge, and the gateway or inner server */
-    PAIR_UNPLACED     /* neither side is known to be the edge: the caller's domain, the called
-                       * one */
+    PAIR_UNPLACED     /* neither is known to be the edge: the caller's domain, the called one */
 };
 
 /* One direction between a domain of ours and one of a partner. */
@@ -187,10 +177,8 @@ struct report_way {
     const char  *method;          /* of the best attempt; static */
     uint16_t     tls_version;     /* of the best attempt; 0: none */
     const char  *cipher;          /* static; "" */
-    bool         client_cert;     /* the caller proved itself with a certificate (proven or
-                                   * inferred) */
-    uint64_t     stanzas[3];      /* message, presence, iq; sent in this direction, on whatever
-                                   * connection */
+    bool         client_cert;     /* the caller proved itself with one, seen or inferred */
+    uint64_t     stanzas[3];      /* message, presence, iq; this way, on whatever connection */
     uint64_t     stanza_errors;
     enum cause   last_cause;      /* of the last failure */
     int64_t      last_failure_ns; /* 0: none */
@@ -210,13 +198,11 @@ enum known { KNOWN_NOT, KNOWN_OPTION, KNOWN_CONFIG, KNOWN_INFERRED };
 const char *known_word(enum known k);  /* "not known", "option", "configuration", "inferred" */
 
 #define REPORT_ADDRESSES_MAX 16
-#define ATTEMPTS_LISTED_MAX 2000   /* attempts with details; half of the places are for failed
-                                    * ones only */
+#define ATTEMPTS_LISTED_MAX 2000   /* with details; half of the places are for failed ones only */
 
 struct report {
-    /* the capture */
-    const struct capture_file      *files;      /* borrowed; set by analyze.c, as all of the
-                                                 * capture */
+    /* the capture; the caller fills this in */
+    const struct capture_file      *files;      /* borrowed */
     size_t                          nfiles;
     const struct capture_interface *interfaces;
     size_t                          ninterfaces;
@@ -255,8 +241,7 @@ struct report {
     uint64_t                        dns_left_out;
     bool                            show_content;
     int                             exit_code;
-    char                            missing_rows[64];  /* words of rows of --require that were
-                                                        * not observed */
+    char                            missing_rows[64];  /* required, and not observed */
 };
 
 /* What verdict.c needs to know; borrowed texts and arrays, valid for its life. */
