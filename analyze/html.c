@@ -126,22 +126,22 @@ static const char *const html_style[] = {
 
 /* ---- texts ---- */
 
-static void
-html_escaped(FILE *to, const char *s)
+static const char *
+html_entity(char c)
 {
-    for (; *s != '\0'; s++) {
-        if (*s == '&')
-            fputs("&amp;", to);
-        else if (*s == '<')
-            fputs("&lt;", to);
-        else if (*s == '>')
-            fputs("&gt;", to);
-        else if (*s == '"')
-            fputs("&quot;", to);
-        else if (*s == '\'')
-            fputs("&#39;", to);
-        else
-            fputc(*s, to);
+    switch (c) {
+    case '&':
+        return "&amp;";
+    case '<':
+        return "&lt;";
+    case '>':
+        return "&gt;";
+    case '"':
+        return "&quot;";
+    case '\'':
+        return "&#39;";
+    default:
+        return NULL;
     }
 }
 
@@ -150,9 +150,14 @@ static void
 html_text(const struct html *h, const char *s)
 {
     struct text clean = { NULL, 0, 0 };
+    const char *at;
     text_clear(&clean);
     text_clean(&clean, s);
-    html_escaped(h->to, clean.at);
+    for (at = clean.at; *at != '\0'; at++)
+        if (html_entity(*at) != NULL)
+            fputs(html_entity(*at), h->to);
+        else
+            fputc(*at, h->to);
     text_free(&clean);
 }
 
@@ -161,6 +166,14 @@ static void
 html_put(const struct html *h, const char *markup)
 {
     fputs(markup, h->to);
+}
+
+/* Markup, and anybody's text behind it. */
+static void
+html_say(const struct html *h, const char *markup, const char *s)
+{
+    html_put(h, markup);
+    html_text(h, s);
 }
 
 static void
@@ -243,65 +256,76 @@ static void
 html_capture(struct html *h)
 {
     const struct report *r = h->r;
+    struct text *t = &h->line;
     char stamp[STAMP_MAX];
     size_t i;
     html_put(h, "<p class=dim>");
-    for (i = 0; i < r->nfiles && i < 8; i++) {
-        html_put(h, i > 0 ? ", " : "");
-        html_text(h, r->files[i].name);
-    }
+    for (i = 0; i < r->nfiles && i < 8; i++)
+        html_say(h, i > 0 ? ", " : "", r->files[i].name);
     if (r->nfiles > 8)
         html_put(h, " ...");
-    text_clear(&h->line);
-    TEXT(&h->line, r->nfiles > 0 ? ": " : "");
-    text_count(&h->line, r->packets, "packet", "packets");
-    TEXT(&h->line, ", ");
-    text_count(&h->line, r->flows, "TCP connection", "TCP connections");
-    TEXT(&h->line, ", ");
-    text_count(&h->line, r->flows_xmpp, "of them federation", "of them federation");
+    SET(t, r->nfiles > 0 ? ": " : "");
+    report_counts(t, r);
     if (r->first_ns > 0) {
-        TEXT(&h->line, "; from ", stamp_text(r->first_ns, STAMP_LONG, stamp));
-        TEXT(&h->line, " to ", stamp_text(r->last_ns, STAMP_LONG, stamp));
-        TEXT(
-            &h->line, " (", stamp_length(r->last_ns - r->first_ns, stamp), "). All times are UTC.");
+        TEXT(t, "; from ", stamp_text(r->first_ns, STAMP_LONG, stamp));
+        TEXT(t, " to ", stamp_text(r->last_ns, STAMP_LONG, stamp));
+        TEXT(t, " (", stamp_length(r->last_ns - r->first_ns, stamp), "). All times are UTC.");
     }
-    html_text(h, h->line.at);
+    html_text(h, t->at);
     html_put(h, "</p>\n");
+}
+
+static const char html_begin[] =
+    "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
+    "<meta http-equiv=Content-Security-Policy "
+    "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+    "<meta name=viewport content=\"width=device-width, initial-scale=1\">\n"
+    "<meta name=referrer content=no-referrer>\n<title>XMPP federation report</title>\n<style>\n";
+
+static void
+html_result(struct html *h)
+{
+    const struct report *r = h->r;
+    const char *box = "<div class=result><p>";
+    size_t i;
+    if (r->flows_xmpp == 0 && r->failed == 0)
+        box = "<div class=\"result w\"><p>";
+    else if (r->failed > 0 || r->exit_code != 0)
+        box = "<div class=\"result b\"><p>";
+    report_result(&h->line, r);
+    html_say(h, box, h->line.at);
+    html_put(h, "</p></div>\n");
+    for (i = 0; report_advice(&h->line, r, i), h->line.len > 0; i++) {
+        html_say(h, "<p class=dim>", h->line.at);
+        html_put(h, "</p>\n");
+    }
 }
 
 static void
 html_head(struct html *h)
 {
-    const struct report *r = h->r;
-    bool none = r->flows_xmpp == 0 && r->failed == 0;
     size_t i;
-    html_put(h, "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-                "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src "
-                "'unsafe-inline'\">\n"
-                "<meta name=viewport content=\"width=device-width, initial-scale=1\">\n"
-                "<meta name=referrer content=no-referrer>\n<title>XMPP federation "
-                "report</title>\n<style>\n");
+    html_put(h, html_begin);
     for (i = 0; i < sizeof html_style / sizeof *html_style; i++)
         html_put(h, html_style[i]);
     html_put(h, "</style>\n</head>\n<body>\n<h1>XMPP federation report</h1>\n");
     html_capture(h);
-    report_result(&h->line, r);
-    html_put(h, none                                 ? "<div class=\"result w\"><p>"
-                : r->failed > 0 || r->exit_code != 0 ? "<div class=\"result b\"><p>"
-                                                     : "<div class=result><p>");
-    html_text(h, h->line.at);
-    html_put(h, "</p></div>\n");
-    for (i = 0;; i++) {
-        report_advice(&h->line, r, i);
-        if (h->line.len == 0)
-            break;
-        html_put(h, "<p class=dim>");
-        html_text(h, h->line.at);
-        html_put(h, "</p>\n");
-    }
+    html_result(h);
 }
 
 /* ---- port table ---- */
+
+static void
+html_ruling(struct html *h, const struct report_row *w)
+{
+    static const char *const pills[] = {
+        "<span class=\"pill good\">&#10003; conforms</span>",
+        "<span class=\"pill bad\">&#10007; violates</span>",
+        "<span class=\"pill warn\">? cannot tell</span>"
+    };
+    bool told = w->observed || w->ruling == RULING_VIOLATES;
+    html_put(h, told ? pills[w->ruling] : "<span class=dim>not seen</span>");
+}
 
 static void
 html_row(struct html *h, enum row row)
@@ -309,18 +333,13 @@ html_row(struct html *h, enum row row)
     static const char *const places[] = { "&ndash;", "1", "2", "3" };
     const struct report_row *w = &h->r->rows[row];
     struct row_face f = row_face(h->r, row, false, &h->more);
-    html_put(h, "<tr><td>");
-    html_put(h, places[row]);
-    html_put(h, row == ROW_OTHER ? "<td colspan=3>" : "<td>");
-    html_text(h, f.service);
+    fprintf(h->to, "<tr><td>%s", places[row]);
+    html_say(h, row == ROW_OTHER ? "<td colspan=3>" : "<td>", f.service);
     if (row != ROW_OTHER) {
-        html_put(h, "<td class=name>");
-        html_text(h, f.source);
-        html_put(h, "<td class=name>");
-        html_text(h, f.target);
+        html_say(h, "<td class=name>", f.source);
+        html_say(h, "<td class=name>", f.target);
     }
-    html_put(h, "<td>");
-    html_put(h, f.way);
+    fprintf(h->to, "<td>%s", f.way);
     html_count(h, w->attempted);
     html_count(h, w->established);
     html_count(h, w->working);
@@ -329,18 +348,13 @@ html_row(struct html *h, enum row row)
     html_count(h, w->stanzas);
     html_put(h, "<td>");
     html_row_pill(h, row_state(w));
-    html_put(h, w->ruling == RULING_VIOLATES
-                    ? "<td><span class=\"pill bad\">&#10007; violates</span>"
-                : w->ruling == RULING_CONFORMS && w->observed
-                    ? "<td><span class=\"pill good\">&#10003; conforms</span>"
-                : w->observed ? "<td><span class=\"pill warn\">? cannot tell</span>"
-                              : "<td><span class=dim>not seen</span>");
+    html_put(h, "<td>");
+    html_ruling(h, w);
     html_put(h, "</tr>\n");
     row_says(&h->line, h->r, row);
     if (h->line.len == 0)
         return;
-    html_put(h, "<tr class=sub><td><td colspan=12><div class=say>");
-    html_text(h, h->line.at);
+    html_say(h, "<tr class=sub><td><td colspan=12><div class=say>", h->line.at);
     html_put(h, "</div></tr>\n");
 }
 
@@ -359,36 +373,32 @@ html_rows(struct html *h)
 }
 
 static void
+html_violation(struct html *h, const struct report_violation *v)
+{
+    char end[ENDPOINT_MAX];
+    html_say(h, v->suspected ? "<tr><td><span class=\"pill warn\">? maybe</span><td>"
+        : "<tr><td><span class=\"pill bad\">&#10007; certain</span><td>", violation_text(v->kind));
+    if (v->detail[0] != '\0') {
+        html_say(h, " <span class=dim>", v->detail);
+        html_put(h, "</span>");
+    }
+    html_say(h, "<td class=mono>", endpoint_text(&v->source, 0, end));
+    html_say(h, "<td class=mono>", endpoint_text(&v->target, v->port, end));
+    fprintf(h->to, "<td class=num>%llu<td>", (unsigned long long)v->frame);
+    html_stamp(h, v->time_ns);
+    fprintf(h->to, "<td class=num>#%llu</tr>\n", (unsigned long long)v->flow);
+}
+
+static void
 html_violations(struct html *h)
 {
     const struct report *r = h->r;
-    char from[ENDPOINT_MAX], to[ENDPOINT_MAX];
     size_t i;
     if (r->nviolations == 0)
         return;
     html_table(h, "Violations", ",what,from,to,#packet,time,#connection");
-    for (i = 0; i < r->nviolations; i++) {
-        const struct report_violation *v = &r->violations[i];
-        html_put(h, v->suspected ? "<tr><td><span class=\"pill warn\">? maybe</span><td>"
-            : "<tr><td><span class=\"pill bad\">&#10007; certain</span><td>");
-        html_text(h, violation_text(v->kind));
-        if (v->detail[0] != '\0') {
-            html_put(h, " <span class=dim>");
-            html_text(h, v->detail);
-            html_put(h, "</span>");
-        }
-        html_put(h, "<td class=mono>");
-        html_text(h, endpoint_text(&v->source, 0, from));
-        html_put(h, "<td class=mono>");
-        html_text(h, endpoint_text(&v->target, v->port, to));
-        html_put(h, "<td class=num>");
-        html_number(h, v->frame);
-        html_put(h, "<td>");
-        html_stamp(h, v->time_ns);
-        html_put(h, "<td class=num>#");
-        html_number(h, v->flow);
-        html_put(h, "</tr>\n");
-    }
+    for (i = 0; i < r->nviolations; i++)
+        html_violation(h, &r->violations[i]);
     html_put(h, "</tbody></table></div>\n");
 }
 
@@ -397,32 +407,28 @@ html_violations(struct html *h)
 static void
 html_way(struct html *h, const struct report_partner *q, bool out, bool named)
 {
+    static const char *const mutual =
+        " <span class=dim title=\"the caller proved itself with a certificate\">mutual</span>";
     const struct report_way *w = out ? &q->out : &q->in;
-    html_put(h, named ? "<tr><td class=name>" : "<tr class=again><td><td>");
     if (named) {
-        html_text(h, q->ours[0] != '\0' ? q->ours : q->kind == PAIR_INNER ? "edge" : "(not named)");
-        html_put(h, "<td class=name>");
-        html_text(h,
-            q->theirs[0] != '\0' ? q->theirs : q->kind == PAIR_INNER ? "gateway" : "(not named)");
+        html_say(h, "<tr><td class=name>", partner_name(q, true));
+        html_say(h, "<td class=name>", partner_name(q, false));
+    } else {
+        html_put(h, "<tr class=again><td><td>");
     }
-    html_put(h, q->kind == PAIR_UNPLACED ? "<td class=nw>not known"
-                : out                    ? "<td class=nw>out"
-                                         : "<td class=nw>in");
-    html_put(h, q->kind == PAIR_INNER ? ", row 3" : "");
+    if (q->kind == PAIR_UNPLACED)
+        html_put(h, "<td class=nw>not known");
+    else
+        fprintf(h->to, "<td class=nw>%s%s", out ? "out" : "in",
+            q->kind == PAIR_INNER ? ", row 3" : "");
     html_count(h, w->attempts);
     html_count(h, w->worked);
     html_count(h, w->failed);
     html_count(h, w->unknown);
-    html_put(h, "<td>");
-    html_text(h, reach_word(w->reached));
-    html_put(h, w->reach_inferred ? " <span class=dim>(inferred)</span><td>" : "<td>");
-    html_text(h, w->method);
-    html_put(h, "<td class=nw>");
-    html_text(h, w->tls_version != 0 ? tls_version_name(w->tls_version) : "");
-    html_put(h,
-        w->client_cert
-            ? " <span class=dim title=\"the caller proved itself with a certificate\">mutual</span>"
-            : "");
+    html_say(h, "<td>", reach_word(w->reached));
+    html_say(h, w->reach_inferred ? " <span class=dim>(inferred)</span><td>" : "<td>", w->method);
+    html_say(h, "<td class=nw>", w->tls_version != 0 ? tls_version_name(w->tls_version) : "");
+    html_put(h, w->client_cert ? mutual : "");
     html_count(h, w->stanzas[0] + w->stanzas[1] + w->stanzas[2]);
     html_put(h, "<td>");
     if (w->last_failure_ns > 0) {
@@ -464,9 +470,7 @@ html_field(struct html *h, const char *label, const char *s)
 {
     if (s[0] == '\0')
         return;
-    html_put(h, "<dt>");
-    html_put(h, label);
-    html_put(h, "<dd>");
+    fprintf(h->to, "<dt>%s<dd>", label);
     html_text(h, s);
     html_put(h, "\n");
 }
@@ -476,14 +480,12 @@ html_group(struct html *h, const struct group *g, bool failed)
 {
     const struct verdict *v = g->first->verdict;
     const char *who = group_partner(g);
-    html_put(h, failed ? "<div class=card><h3>" : "<div class=\"card w\"><h3>");
-    html_text(h, cause_row(g->cause)->what);
-    html_put(h, " <code>");
-    html_text(h, cause_row(g->cause)->word);
+    html_say(h, failed ? "<div class=card><h3>" : "<div class=\"card w\"><h3>",
+        cause_row(g->cause)->what);
+    html_say(h, " <code>", cause_row(g->cause)->word);
     html_put(h, v->cause_inferred ? "</code> <span class=dim>(inferred)</span></h3>\n<dl>"
-                                  : "</code></h3>\n<dl>");
-    html_put(h, "<dt>what<dd>");
-    html_text(h, v->story);
+        : "</code></h3>\n<dl>");
+    html_say(h, "<dt>what<dd>", v->story);
     html_put(h, " (");
     html_link(h, g->first, g->index);
     html_put(h, ")\n");
@@ -497,10 +499,8 @@ html_group(struct html *h, const struct group *g, bool failed)
     html_field(h, "do", h->line.at);
     group_forward(&h->line, g);
     if (h->line.len > 0) {
-        html_put(h, "<dt>tell ");
-        html_text(h, who[0] != '\0' ? who : "the partner");
-        html_put(h, "<dd><blockquote>");
-        html_text(h, h->line.at);
+        html_say(h, "<dt>tell ", who[0] != '\0' ? who : "the partner");
+        html_say(h, "<dd><blockquote>", h->line.at);
         html_put(h, "</blockquote>\n");
     }
     html_put(h, "</dl></div>\n");
@@ -522,22 +522,27 @@ html_groups(struct html *h, enum group_kind kind, const char *heading)
 
 /* ---- ladders ---- */
 
+static const char *
+html_end_name(const struct attempt *a, int side)
+{
+    const char *name = attempt_domain(a, side);
+    if (name[0] != '\0')
+        return name;
+    if (side == 0)
+        return "initiator";
+    return attempt_has_number(a) ? "responder" : "name server";
+}
+
 static void
 html_ladder_head(struct html *h, const struct attempt *a)
 {
-    const char *const names[2] = { a->from, a->to };
     char end[ENDPOINT_MAX];
-    int i;
+    int side;
     html_put(h, "<table class=l><thead><tr><th class=t0><th class=p0><th><div class=ends>");
-    for (i = 0; i < 2; i++) {
-        endpoint_text(&a->flow.side[i].address, a->flow.side[i].port, end);
-        html_put(h, "<span>");
-        html_text(h, names[i][0] != '\0'     ? names[i]
-                     : i == 0                ? "initiator"
-                     : attempt_has_number(a) ? "responder"
-                                             : "name server");
-        html_put(h, "<small class=mono>");
-        html_text(h, end);
+    for (side = 0; side < 2; side++) {
+        const struct flow_side *s = &a->flow.side[side];
+        html_say(h, "<span>", html_end_name(a, side));
+        html_say(h, "<small class=mono>", endpoint_text(&s->address, s->port, end));
         html_put(h, "</small></span>");
     }
     html_put(h, "</div></tr></thead><tbody>\n");
@@ -563,34 +568,12 @@ html_note(struct html *h, enum cover c, bool gap, const char *s)
 static void
 html_cover_change(struct html *h, const struct attempt *a, enum cover c)
 {
-    text_clear(&h->line);
-    switch (c) {
-    case COVER_PLAIN:
-        TEXT(&h->line, "not encrypted");
-        break;
-    case COVER_HANDSHAKE:
-        TEXT(&h->line, "TLS handshake");
-        break;
-    case COVER_OPEN:
-        TEXT(&h->line, "inside TLS, read with keys");
-        break;
-    case COVER_CLOSED:
-        TEXT(&h->line, "inside TLS, not readable", a->tls.why_closed[0] != '\0' ? ": " : "",
-            a->tls.why_closed);
-        break;
-    }
+    static const char *const words[] = { "not encrypted", "TLS handshake",
+        "inside TLS, read with keys", "inside TLS, not readable" };
+    SET(&h->line, words[c]);
+    if (c == COVER_CLOSED && a->tls.why_closed[0] != '\0')
+        TEXT(&h->line, ": ", a->tls.why_closed);
     html_note(h, c, false, h->line.at);
-}
-
-static bool
-html_rung_is_bad(const struct event *e)
-{
-    if (e->kind == EVENT_TLS_ALERT)
-        return strncmp(e->what, "close_notify", 12) != 0;
-    if (e->kind == EVENT_ELEMENT)
-        return e->element == XE_KIND_SASL_FAILURE || e->element == XE_KIND_TLS_FAILURE;
-    return e->kind == EVENT_TCP_REFUSED || e->kind == EVENT_TCP_RST || e->kind == EVENT_ICMP
-           || e->kind == EVENT_STREAM_ERROR || e->kind == EVENT_XML_BAD;
 }
 
 static void
@@ -604,12 +587,10 @@ html_rung(struct html *h, const struct attempt *a, const struct rung *g)
     }
     fprintf(h->to, "<tr><td>%s<td>%llu<td class=\"v%s %s%s\"><div>",
         stamp_offset(a->flow.first_ns, g->e->time_ns, stamp), (unsigned long long)g->e->frame,
-        html_cover_class(g->cover), g->e->side == 0 ? "r" : "b",
-        html_rung_is_bad(g->e) ? " x" : "");
+        html_cover_class(g->cover), g->e->side == 0 ? "r" : "b", rung_is_bad(g->e) ? " x" : "");
     html_text(h, h->line.at);
     if (h->more.len > 0) {
-        html_put(h, "<i>");
-        html_text(h, h->more.at);
+        html_say(h, "<i>", h->more.at);
         html_put(h, "</i>");
     }
     html_put(h, "</div></tr>\n");
@@ -630,8 +611,7 @@ html_ladder(struct html *h, const struct attempt *a)
             html_note(h, cover, false, h->line.at);
         }
         if (g.pause_ns > 0) {
-            text_clear(&h->line);
-            TEXT(&h->line, stamp_length(g.pause_ns, length), " later");
+            SET(&h->line, stamp_length(g.pause_ns, length), " later");
             html_note(h, cover, false, h->line.at);
         }
         if (g.cover != cover)
@@ -695,8 +675,8 @@ html_attempt(struct html *h, size_t index, bool ladder, bool open)
     attempt_title(&h->line, a);
     html_text(h, h->line.at);
     if (v->outcome == OUTCOME_FAILED || v->setback != CAUSE_NONE) {
-        html_put(h, " <code>");
-        html_text(h, cause_row(v->outcome == OUTCOME_FAILED ? v->cause : v->setback)->word);
+        html_say(h, " <code>",
+            cause_row(v->outcome == OUTCOME_FAILED ? v->cause : v->setback)->word);
         html_put(h, "</code>");
     }
     fprintf(h->to, "</summary><div id=a%lu>\n", (unsigned long)index);
@@ -705,7 +685,7 @@ html_attempt(struct html *h, size_t index, bool ladder, bool open)
         html_ladder(h, a);
     else
         html_put(h, "<p class=dim>The ladder is left out to keep this page small; --ladder and "
-                    "--json have it.</p>\n");
+            "--json have it.</p>\n");
     html_put(h, "</div></details>\n");
 }
 
@@ -736,37 +716,42 @@ html_filter(const struct html *h, const char *id, const char *label, uint64_t n,
 }
 
 static void
-html_attempts(struct html *h)
+html_filters(struct html *h)
 {
     const struct report *r = h->r;
-    bool *ladders = html_choose(r);
-    size_t i, open = 0;
     uint64_t n[3] = { 0, 0, 0 };
-    if (r->nattempts == 0) {
-        free(ladders);
-        return;
-    }
+    size_t i;
     for (i = 0; i < r->nattempts; i++)
         n[r->attempts[i]->verdict->outcome]++;
-    html_put(h, "<h2>Attempts</h2>\n");
     html_filter(h, "fa", "all", r->nattempts, true);
     html_filter(h, "ff", "failed", n[OUTCOME_FAILED], false);
     html_filter(h, "fu", "not known", n[OUTCOME_UNKNOWN], false);
     html_filter(h, "fw", "worked", n[OUTCOME_WORKED], false);
+}
+
+static void
+html_attempts(struct html *h)
+{
+    const struct report *r = h->r;
+    bool *ladders;
+    size_t i, open = 0;
+    if (r->nattempts == 0)
+        return;
+    ladders = html_choose(r);
+    html_put(h, "<h2>Attempts</h2>\n");
+    html_filters(h);
     html_put(h, "<div>\n");
     for (i = 0; i < r->nattempts; i++) {
-        bool unfold = open < HTML_OPEN_MAX
-                      && (r->attempts[i]->verdict->outcome == OUTCOME_FAILED || r->nattempts == 1);
+        bool failed = r->attempts[i]->verdict->outcome == OUTCOME_FAILED;
+        bool unfold = open < HTML_OPEN_MAX && (failed || r->nattempts == 1);
         open += unfold;
         html_attempt(h, i, ladders != NULL && ladders[i], unfold);
     }
     html_put(h, "</div>\n");
     free(ladders);
-    if (r->attempts_left_out > 0) {
-        html_put(h, "<p class=dim>");
-        html_number(h, r->attempts_left_out);
-        html_put(h, " more attempts are counted above and not listed.</p>\n");
-    }
+    if (r->attempts_left_out > 0)
+        fprintf(h->to, "<p class=dim>%llu more attempts are counted above and not listed.</p>\n",
+            (unsigned long long)r->attempts_left_out);
 }
 
 /* ---- the rest ---- */
@@ -778,14 +763,27 @@ html_dns_targets(struct html *h, const struct dns_fact *f)
     unsigned i;
     for (i = 0; i < f->ntargets; i++) {
         const struct dns_target *x = &f->targets[i];
-        html_put(h, i > 0 ? ", " : "");
-        if (f->type != DNS_SRV) {
-            html_text(h, endpoint_text(&x->address, 0, end));
-            continue;
-        }
-        html_text(h, x->host);
-        fprintf(h->to, ":%u", (unsigned)x->port);
+        bool srv = f->type == DNS_SRV;
+        html_say(h, i > 0 ? ", " : "", srv ? x->host : endpoint_text(&x->address, 0, end));
+        if (srv)
+            fprintf(h->to, ":%u", (unsigned)x->port);
     }
+}
+
+static void
+html_dns_fact(struct html *h, const struct dns_fact *f)
+{
+    bool answered = f->answer_frame != 0;
+    html_say(h, "<tr><td>", dns_type_word(f->type));
+    html_say(h, "<td class=name>", f->name);
+    html_say(h, "<td>", dns_result_word(f->result));
+    html_put(h, "<td class=name>");
+    html_dns_targets(h, f);
+    html_put(h, "<td class=num>");
+    html_number(h, answered ? f->answer_frame : f->query_frame);
+    html_put(h, "<td>");
+    html_stamp(h, answered ? f->answer_ns : f->query_ns);
+    html_put(h, "</tr>\n");
 }
 
 static void
@@ -796,22 +794,8 @@ html_dns(struct html *h)
     if (r->ndns == 0)
         return;
     html_table(h, "Name service", "record,name,result,answer,#packet,time");
-    for (i = 0; i < r->ndns && i < HTML_DNS_MAX; i++) {
-        const struct dns_fact *f = &r->dns[i];
-        html_put(h, "<tr><td>");
-        html_text(h, dns_type_word(f->type));
-        html_put(h, "<td class=name>");
-        html_text(h, f->name);
-        html_put(h, "<td>");
-        html_text(h, dns_result_word(f->result));
-        html_put(h, "<td class=name>");
-        html_dns_targets(h, f);
-        html_put(h, "<td class=num>");
-        html_number(h, f->answer_frame != 0 ? f->answer_frame : f->query_frame);
-        html_put(h, "<td>");
-        html_stamp(h, f->answer_frame != 0 ? f->answer_ns : f->query_ns);
-        html_put(h, "</tr>\n");
-    }
+    for (i = 0; i < r->ndns && i < HTML_DNS_MAX; i++)
+        html_dns_fact(h, &r->dns[i]);
     html_put(h, "</tbody></table></div>\n");
     if (r->ndns > HTML_DNS_MAX || r->dns_left_out > 0)
         html_put(h, "<p class=dim>There were more questions.</p>\n");
@@ -829,14 +813,10 @@ html_remarks(struct html *h)
         if (!any)
             html_table(h, "About the capture", "remark,#times,#first packet,detail of the first");
         any = true;
-        html_put(h, "<tr><td>");
-        html_text(h, remark_text((enum remark)k));
-        html_put(h, "<td class=num>");
-        html_number(h, r->remarks[k]);
-        html_put(h, "<td class=num>");
-        html_number(h, r->remark_frame[k]);
-        html_put(h, "<td class=name>");
-        html_text(h, r->remark_detail[k]);
+        html_say(h, "<tr><td>", remark_text((enum remark)k));
+        fprintf(h->to, "<td class=num>%llu<td class=num>%llu", (unsigned long long)r->remarks[k],
+            (unsigned long long)r->remark_frame[k]);
+        html_say(h, "<td class=name>", r->remark_detail[k]);
         html_put(h, "</tr>\n");
     }
     if (any)
@@ -856,10 +836,9 @@ report_html(const struct report *r, FILE *to)
     html_attempts(&h);
     html_dns(&h);
     html_remarks(&h);
-    html_put(&h, r->show_content ? "<p class=dim>Made by xmppedge-analyze " XE_VERSION
-                                   " with --show-content.</p>\n"
-                                 : "<p class=dim>Made by xmppedge-analyze " XE_VERSION
-                                   ". User names, message bodies and keys are left out.</p>\n");
+    html_put(&h, "<p class=dim>Made by xmppedge-analyze " XE_VERSION);
+    html_put(&h, r->show_content ? " with --show-content.</p>\n"
+        : ". User names, message bodies and keys are left out.</p>\n");
     html_put(&h, "</body>\n</html>\n");
     text_free(&h.line);
     text_free(&h.more);
