@@ -73,8 +73,7 @@
  *     about "violation"   kind, text, row, suspected, flow, packet, time, source, destination,
  *                         port, detail
  *     about "partner"     ours, theirs, inner, direction_known (false: `ours` is the caller, and
- *     only
- *                         `out` is used), in{}, out{}: attempts, worked, failed, unknown,
+ *                         only `out` is used), in{}, out{}: attempts, worked, failed, unknown,
  *                         verifies, reached, reached_inferred, method, tls_version, cipher,
  *                         client_certificate, message, presence, iq, stanza_errors, last_cause,
  *                         last_words, last_failure, first, last
@@ -179,27 +178,12 @@ json_bool(struct json *j, const char *key, bool yes)
     fputs(yes ? "true" : "false", j->to);
 }
 
+/* Both forms of a time; "": it is not known. */
 static void
-json_time(struct json *j, const char *key, int64_t ns)
+json_moment(struct json *j, const char *key, const char *stamp, int64_t seconds, int64_t ns)
 {
-    char stamp[STAMP_MAX], epoch[64];
+    char epoch[64];
     snprintf(epoch, sizeof epoch, "%s_epoch", key);
-    if (ns <= 0) {
-        json_null(j, key);
-        json_null(j, epoch);
-        return;
-    }
-    json_text(j, key, stamp_text(ns, STAMP_ISO, stamp));
-    json_key(j, epoch);
-    fprintf(j->to, "%lld.%09lld", (long long)(ns / SECOND), (long long)(ns % SECOND));
-}
-
-static void
-json_time_seconds(struct json *j, const char *key, int64_t seconds)
-{
-    char stamp[STAMP_MAX], epoch[64];
-    snprintf(epoch, sizeof epoch, "%s_epoch", key);
-    stamp_seconds(seconds, stamp);
     if (stamp[0] == '\0') {
         json_null(j, key);
         json_null(j, epoch);
@@ -207,7 +191,21 @@ json_time_seconds(struct json *j, const char *key, int64_t seconds)
     }
     json_text(j, key, stamp);
     json_key(j, epoch);
-    fprintf(j->to, "%lld.000000000", (long long)seconds);
+    fprintf(j->to, "%lld.%09lld", (long long)seconds, (long long)ns);
+}
+
+static void
+json_time(struct json *j, const char *key, int64_t ns)
+{
+    char stamp[STAMP_MAX];
+    json_moment(j, key, ns <= 0 ? "" : stamp_text(ns, STAMP_ISO, stamp), ns / SECOND, ns % SECOND);
+}
+
+static void
+json_time_seconds(struct json *j, const char *key, int64_t seconds)
+{
+    char stamp[STAMP_MAX];
+    json_moment(j, key, stamp_seconds(seconds, stamp), seconds, 0);
 }
 
 static void
@@ -291,6 +289,12 @@ json_files(struct json *j, const struct report *r)
         json_close(j, '}');
     }
     json_close(j, ']');
+}
+
+static void
+json_interfaces(struct json *j, const struct report *r)
+{
+    size_t i;
     json_open(j, "interfaces", '[');
     for (i = 0; i < r->ninterfaces; i++) {
         const struct capture_interface *f = &r->interfaces[i];
@@ -344,6 +348,7 @@ json_capture(struct json *j, const struct report *r)
     json_text(j, "program", "xmppedge-analyze");
     json_text(j, "version", XE_VERSION);
     json_files(j, r);
+    json_interfaces(j, r);
     json_number(j, "packets", r->packets);
     json_number(j, "connections", r->flows);
     json_number(j, "attempts", r->flows_xmpp);
@@ -377,7 +382,7 @@ json_flow_side(struct json *j, const struct attempt *a, int side)
     json_open(j, side_word(side), '{');
     json_address(j, "address", &s->address);
     json_number(j, "port", s->port);
-    json_text(j, "domain", side == 0 ? a->from : a->to);
+    json_text(j, "domain", attempt_domain(a, side));
     json_number(j, "bytes", s->bytes);
     json_number(j, "packets", s->packets);
     json_number(j, "retransmitted", s->retransmitted);
@@ -439,7 +444,6 @@ json_tls(struct json *j, const struct attempt *a)
 static void
 json_stream(struct json *j, const struct attempt *a)
 {
-    int side;
     json_open(j, "stream", '{');
     json_text(j, "from", a->from);
     json_text(j, "to", a->to);
@@ -453,12 +457,24 @@ json_stream(struct json *j, const struct attempt *a)
     json_side(j, "error_from", a->error_side);
     json_number_or_null(j, "error_packet", a->error_frame);
     json_close(j, '}');
+}
+
+static void
+json_kinds(struct json *j, const uint64_t stanzas[3])
+{
+    json_number(j, "message", stanzas[0]);
+    json_number(j, "presence", stanzas[1]);
+    json_number(j, "iq", stanzas[2]);
+}
+
+static void
+json_stanzas(struct json *j, const struct attempt *a)
+{
+    int side;
     json_open(j, "stanzas", '{');
     for (side = 0; side < 2; side++) {
         json_open(j, side_word(side), '{');
-        json_number(j, "message", a->stanzas[side][0]);
-        json_number(j, "presence", a->stanzas[side][1]);
-        json_number(j, "iq", a->stanzas[side][2]);
+        json_kinds(j, a->stanzas[side]);
         json_number(j, "errors", a->stanza_errors[side]);
         json_close(j, '}');
     }
@@ -490,6 +506,7 @@ json_flow(struct json *j, const struct report *r, size_t i)
     json_flow_side(j, a, 1);
     json_tls(j, a);
     json_stream(j, a);
+    json_stanzas(j, a);
     json_end(j);
 }
 
@@ -533,9 +550,25 @@ json_events(struct json *j, const struct report *r, size_t i)
 }
 
 static void
-json_dns(struct json *j, const struct dns_fact *f)
+json_targets(struct json *j, const struct dns_fact *f)
 {
     unsigned i;
+    json_open(j, "targets", '[');
+    for (i = 0; i < f->ntargets; i++) {
+        json_open(j, NULL, '{');
+        json_text(j, "host", f->targets[i].host);
+        json_number(j, "port", f->targets[i].port);
+        json_number(j, "priority", f->targets[i].priority);
+        json_number(j, "weight", f->targets[i].weight);
+        json_address(j, "address", &f->targets[i].address);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
+static void
+json_dns(struct json *j, const struct dns_fact *f)
+{
     json_begin(j, "event");
     json_null(j, "attempt");
     json_null(j, "flow");
@@ -555,17 +588,7 @@ json_dns(struct json *j, const struct dns_fact *f)
     json_text(j, "alias", f->alias);
     json_number(j, "asked", f->asked);
     json_number(j, "answered", f->answered);
-    json_open(j, "targets", '[');
-    for (i = 0; i < f->ntargets; i++) {
-        json_open(j, NULL, '{');
-        json_text(j, "host", f->targets[i].host);
-        json_number(j, "port", f->targets[i].port);
-        json_number(j, "priority", f->targets[i].priority);
-        json_number(j, "weight", f->targets[i].weight);
-        json_address(j, "address", &f->targets[i].address);
-        json_close(j, '}');
-    }
-    json_close(j, ']');
+    json_targets(j, f);
     json_end(j);
 }
 
@@ -596,11 +619,25 @@ json_cause(struct json *j, const char *key, enum cause c)
 }
 
 static void
+json_proofs(struct json *j, const struct verdict *v)
+{
+    unsigned i;
+    json_open(j, "proofs", '[');
+    for (i = 0; i < v->nproofs; i++) {
+        json_open(j, NULL, '{');
+        json_number_or_null(j, "packet", v->proofs[i].frame);
+        json_time(j, "time", v->proofs[i].time_ns);
+        json_text(j, "what", v->proofs[i].what);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
+static void
 json_attempt(struct json *j, const struct report *r, size_t i)
 {
     const struct attempt *a = r->attempts[i];
     const struct verdict *v = a->verdict;
-    unsigned k;
     json_verdict_begin(j, "attempt");
     json_attempt_key(j, a, i + 1);
     json_text(j, "row", row_word(v->row));
@@ -624,15 +661,7 @@ json_attempt(struct json *j, const struct report *r, size_t i)
     json_number_or_null(j, "joined", v->joined);
     json_violation_list(j, "violations", v->violations);
     json_violation_list(j, "suspected", v->suspected);
-    json_open(j, "proofs", '[');
-    for (k = 0; k < v->nproofs; k++) {
-        json_open(j, NULL, '{');
-        json_number_or_null(j, "packet", v->proofs[k].frame);
-        json_time(j, "time", v->proofs[k].time_ns);
-        json_text(j, "what", v->proofs[k].what);
-        json_close(j, '}');
-    }
-    json_close(j, ']');
+    json_proofs(j, v);
     json_end(j);
 }
 
@@ -713,9 +742,7 @@ json_way(struct json *j, const char *key, const struct report_way *w)
     json_text(j, "tls_version", w->tls_version == 0 ? "" : tls_version_name(w->tls_version));
     json_text(j, "cipher", w->cipher);
     json_bool(j, "client_certificate", w->client_cert);
-    json_number(j, "message", w->stanzas[0]);
-    json_number(j, "presence", w->stanzas[1]);
-    json_number(j, "iq", w->stanzas[2]);
+    json_kinds(j, w->stanzas);
     json_number(j, "stanza_errors", w->stanza_errors);
     json_cause(j, "last_cause", w->last_cause);
     json_text(j, "last_words", w->last_words);
@@ -807,8 +834,8 @@ report_json(const struct report *r, FILE *to)
     }
     for (i = 0; i < r->ndns; i++)
         json_dns(&j, &r->dns[i]);
-    for (i = ROW_IN; i <= ROW_COUNT; i++)
-        json_row(&j, r, i == ROW_COUNT ? ROW_OTHER : (enum row)i, &room);
+    for (i = 0; i < ROW_COUNT; i++)
+        json_row(&j, r, report_rows[i], &room);
     for (i = 0; i < r->nviolations; i++)
         json_violation(&j, &r->violations[i]);
     for (i = 0; i < r->npartners; i++)
