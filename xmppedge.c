@@ -773,7 +773,7 @@ xe_jid_split(struct xe_span text, struct xe_jid *jid)
  *   GAP ---- '<' ----> LT ----> NAME ------> TAG -- '>' --> (header) --> GAP
  *    ^                  |                   ^   |           (element) -> TEXT <--+
  *    |                  |       ATTR -> EQ -+   +-- '/' --> SLASH        |   |   |
- *    |                  |        -> VALUE                             '<'|   +---+ CDATA
+ *    |                  |        -> VALUE                             '<'|   +---+ CDATA, COMMENT
  *    |                  +-- '/' --> END --> END_SPACE -- '>' ------------+
  *    +------------------------------ depth is 0 again: XE_XML_ELEMENT ---+
  *
@@ -848,6 +848,7 @@ enum xml_state {
     XML_AT_TEXT,
     XML_AT_BANG,       /* after "<!" */
     XML_AT_CDATA,
+    XML_AT_COMMENT,    /* x->mark is at its '<' */
     XML_AT_END,        /* after "</" */
     XML_AT_END_SPACE,  /* after the name of an end tag */
     XML_AT_CLOSED,     /* the stream has ended */
@@ -897,6 +898,7 @@ static enum xml_step
 xml_fail(struct xe_xml *x, enum xe_why why)
 {
     x->why = why;
+    x->failed = x->state;
     x->state = XML_AT_BAD;
     return XML_FAIL;
 }
@@ -1915,7 +1917,7 @@ xml_open(struct xe_xml *x, struct xml_cursor *c)
         x->state = XML_AT_NAME;
         return xml_tag_name(x, c);
     }
-    if (ch == '?' || (ch == '!' && x->depth == 0))
+    if (ch == '?' || (ch == '!' && x->depth == 0 && !x->comments))
         return xml_fail(x, XE_WHY_XML_RESTRICTED);
     if (ch == '!') {
         c->p++;
@@ -1961,22 +1963,27 @@ xml_text(struct xe_xml *x, struct xml_cursor *c)
     return XML_WAIT;
 }
 
-/* After "<!": a comment or a declaration is forbidden (RFC 6120 11.1), "[CDATA[" may follow. */
+/* After "<!": within an element "[CDATA[" may follow.  A comment is forbidden on a stream (RFC 6120
+ * 11.1) and may stand anywhere in a file; a document type is always forbidden. */
 static enum xml_step
 xml_bang(struct xe_xml *x, struct xml_cursor *c)
 {
-    static const char word[] = "[CDATA[";
+    bool comment = x->comments && c->p < c->end && *c->p == '-';
+    const char *word = comment ? "--" : "[CDATA[";
+    size_t len = strlen(word);
     if (c->p == c->end)
         return XML_WAIT;
-    if (*c->p != '[')
+    if (*c->p != *word || (!comment && x->depth == 0))
         return xml_fail(x, XE_WHY_XML_RESTRICTED);
-    if (c->end - c->p < (ptrdiff_t)sizeof word - 1)
+    if ((size_t)(c->end - c->p) < len)
         return XML_WAIT;
-    if (memcmp(c->p, word, sizeof word - 1) != 0)
+    if (memcmp(c->p, word, len) != 0)
         return xml_fail(x, XE_WHY_XML_MALFORMED);
-    c->p += sizeof word - 1;
-    x->flags |= XE_XML_REWRITE;
-    x->state = XML_AT_CDATA;
+    x->mark = xml_place(c, c->p - 2);
+    c->p += len;
+    /* nobody writes an element with a comment for another stream */
+    x->flags |= comment ? XE_XML_UNBOUND : XE_XML_REWRITE;
+    x->state = comment ? XML_AT_COMMENT : XML_AT_CDATA;
     return XML_GO;
 }
 
@@ -2005,6 +2012,43 @@ xml_cdata(struct xe_xml *x, struct xml_cursor *c)
     }
     c->p = p;
     return XML_WAIT;
+}
+
+/* A comment is complete at c->p.  One that stands between elements is consumed like the white space
+ * there. */
+static void
+xml_comment_end(struct xe_xml *x, struct xml_cursor *c)
+{
+    x->state = x->depth > 0 ? XML_AT_TEXT : XML_AT_GAP;
+    if (x->depth > 0)
+        return;
+    if (x->stream == NULL)
+        x->before += xml_place(c, c->p);
+    c->buf = c->p;
+}
+
+/* In a comment, which ends at the first "--": '>' has to follow (XML 1.0 2.5). */
+static enum xml_step
+xml_comment(struct xe_xml *x, struct xml_cursor *c)
+{
+    enum xml_step step = XML_GO;
+    while (c->p < c->end && step == XML_GO) {
+        char ch = *c->p;
+        if (ch == '-' && c->end - c->p < 3)
+            return XML_WAIT;
+        if (ch == '-' && c->p[1] == '-') {
+            if (c->p[2] != '>')
+                return xml_fail(x, XE_WHY_XML_MALFORMED);
+            c->p += 3;
+            xml_comment_end(x, c);
+            return XML_GO;
+        }
+        if (!xml_is(ch, XML_IS_TEXT_STOP) || ch == '<' || ch == '&' || ch == '>')
+            c->p++;
+        else
+            step = xml_special(x, &c->p, c->end);
+    }
+    return step == XML_GO ? XML_WAIT : step;
 }
 
 /* ---- between elements ---- */
@@ -2153,6 +2197,7 @@ xml_run(struct xe_xml *x, struct xml_cursor *c)
         case XML_AT_TEXT:      step = xml_text(x, c); break;
         case XML_AT_BANG:      step = xml_bang(x, c); break;
         case XML_AT_CDATA:     step = xml_cdata(x, c); break;
+        case XML_AT_COMMENT:   step = xml_comment(x, c); break;
         case XML_AT_END:       step = xml_end(x, c); break;
         case XML_AT_END_SPACE: step = xml_end_space(x, c); break;
         case XML_AT_CLOSED:    return XML_WAIT;
@@ -2168,6 +2213,7 @@ xe_xml_init(struct xe_xml *x, const struct xe_xml_limits *limits)
 {
     struct xe_xml_limits *l = &x->limits;
     x->stream = NULL;
+    x->comments = false;
     *l = *limits;
     if (l->header == 0 || l->header > XML_SIZE_MAX)
         l->header = XML_SIZE_MAX;

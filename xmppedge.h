@@ -377,9 +377,15 @@ struct xe_xml_frame {
 };
 
 /* The tokenizer of one stream in one direction; about 2.6 KiB.  Read `why` and `whitespace`; treat
- * the rest as private.  The definition is public so that it can be embedded. */
+ * the rest as private.  The definition is public so that it can be embedded.
+ *
+ * To read a file, set `comments` after xe_xml_init(): comments are then passed over wherever XML
+ * allows them.  One between elements counts against the limit of an element, one before the header
+ * against that of the header; an element with one is XE_XML_UNBOUND, because it may not leave on a
+ * stream.  Without it a comment is XE_WHY_XML_RESTRICTED, as RFC 6120 11.1 demands. */
 struct xe_xml {
     struct xe_xml_limits  limits;      /* as given */
+    bool                  comments;    /* may there be comments?  Not on a stream, the default */
     enum xe_why           why;         /* the reason after XE_XML_BAD */
     uint64_t              whitespace;  /* bytes of white space read between elements (keepalives) */
     char                 *stream;      /* what is remembered of the header; owned, NULL before it */
@@ -395,6 +401,7 @@ struct xe_xml {
     uint32_t              flags;       /* of the element being read */
     uint32_t              seen;        /* filter for duplicate attributes of a tag */
     uint8_t               state;
+    uint8_t               failed;      /* the state in which it became bad */
     uint8_t               quote;       /* of the value being read */
     bool                  spaced;      /* white space seen since the last attribute */
     uint8_t               tag;         /* kinds of attributes seen in the tag being read, a set */

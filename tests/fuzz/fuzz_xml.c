@@ -85,6 +85,7 @@ read_stream(const char *data, size_t size, size_t step, bool thorough)
     size_t from = 0;
     size_t to = step < size ? step : size;
     xe_xml_init(&x, &limits);
+    x.comments = size > 0 && *data == '\t';
     for (;;) {
         size_t used = 0;
         char *copy = malloc(to - from + 1);              /* its end is watched by the sanitizer */

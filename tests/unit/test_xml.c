@@ -17,6 +17,8 @@
 
 static const struct xe_xml_limits limits = { 8192, 1 << 18, 64, 64 };
 
+static bool comments;   /* do the tokenizers allow them? */
+
 /* ---- events as text ---- */
 
 static void
@@ -68,6 +70,7 @@ feed(const struct guard *g, const char *input, size_t n, size_t cut, size_t step
     size_t from = 0;
     size_t to = cut;
     xe_xml_init(&x, l);
+    x.comments = comments;
     for (;;) {
         const char *at = guard_put(g, input + from, to - from);
         size_t used = 12345678;
@@ -310,6 +313,55 @@ elements_are_judged(void **state)
     expect_verdict(HEADER, "\0", 1, "xml-malformed");
 }
 
+static void
+comments_are_for_files(void **state)
+{
+    static const struct verdict rows[] = {
+        { "<!----><a/>", "" }, { "<!-- x --><a/><!--y-->", "" }, { "<!-->--><a/>", "" },
+        { "<!--->--><a/>", "" }, { "<!-- a- -b --><a/>", "" }, { "<!--\r\n\t-->", "" },
+        { "<a><!-- <b> & </a> ]]> -->t<!---->]]<!----></a>", "" },
+        { "<a><b/><!--\xc3\xa9\xf0\x9f\x98\x80--></a>", "" }, { "<a><!-- not ended", "" },
+        { "<!-- -- --><a/>", "xml-malformed" }, { "<!-- a ---><a/>", "xml-malformed" },
+        { "<!----->", "xml-malformed" }, { "<a><!-- x -- y --></a>", "xml-malformed" },
+        { "<!- x --><a/>", "xml-malformed" }, { "<a><!-x--></a>", "xml-malformed" },
+        { "<!--\x01-->", "xml-malformed" }, { "<a><!--\xef\xbf\xbf--></a>", "xml-malformed" },
+        { "<!--x-->t", "xml-malformed" }, { "<a><!--\xff--></a>", "xml-encoding" },
+        { "<![CDATA[x]]>", "xml-restricted" }, { "<!DOCTYPE a>", "xml-restricted" },
+        { "<a><!ENTITY a 'b'></a>", "xml-restricted" }, { "<?pi?>", "xml-restricted" },
+        { "<!--x--><?xml version='1.0'?>", "xml-restricted" },
+    };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        comments = true;
+        expect_verdict(HEADER, rows[i].input, strlen(rows[i].input), rows[i].word);
+        comments = false;
+        expect_verdict(HEADER, rows[i].input, strlen(rows[i].input), "xml-restricted");
+    }
+    comments = true;
+    expect_verdict("", "<?xml version='1.0'?><!--x-->\n<!--y-->" HEADER "<a/>",
+                   sizeof "<?xml version='1.0'?><!--x-->\n<!--y-->" HEADER "<a/>" - 1, "");
+    expect_verdict("", "<!--x--><?xml version='1.0'?>", 29, "xml-restricted");
+    comments = false;
+}
+
+static void
+comments_are_passed_over(void **state)
+{
+    struct buf told;
+    (void)state;
+    comments = true;
+    told = events("<!--x-->" HEADER " <!-- y --> <a/><!--z--><a>1<!-- < -->2</a><!--->-->"
+        "</stream:stream>");
+    comments = false;
+    assert_string_equal(buf_text(&told),
+        "header name=stream ns=http://etherx.jabber.org/streams raw=" HEADER " inner= flags=0\n"
+        "element name=a ns=jabber:server raw=<a/> inner= flags=0\nout=<a/>\n"
+        "element name=a ns=jabber:server raw=<a>1<!-- < -->2</a> inner=1<!-- < -->2 flags=2\n"
+        "close name= ns= raw=</stream:stream> inner= flags=0\nwhite=2\n");
+    buf_free(&told);
+}
+
 /* ---- limits ---- */
 
 static void
@@ -377,6 +429,25 @@ the_size_of_the_header_is_limited_with_all_before_it(void **state)
     repeat(&b, " ", sizeof HEADER - 1);
     buf_puts(&b, HEADER);
     expect_limits(&b, &l, "bad header-too-big");
+    buf_free(&b);
+}
+
+static void
+comments_count_against_the_limit_of_what_follows_them(void **state)
+{
+    struct xe_xml_limits l = { sizeof HEADER - 1 + 10, 12, 64, 64 };
+    struct buf b = { 0 };
+    (void)state;
+    comments = true;
+    buf_puts(&b, "<!--123-->" HEADER "<!--12345--><a/>");
+    expect_limits(&b, &l, "element name=a");
+    buf_puts(&b, "<!--1234-->" HEADER);
+    expect_limits(&b, &l, "bad header-too-big");
+    buf_puts(&b, "<!---->\n<!---->" HEADER);
+    expect_limits(&b, &l, "bad header-too-big");
+    buf_puts(&b, HEADER "<!--123456-->");
+    expect_limits(&b, &l, "bad stanza-too-big");
+    comments = false;
     buf_free(&b);
 }
 
@@ -642,8 +713,11 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(headers_are_judged),
         cmocka_unit_test(elements_are_judged),
+        cmocka_unit_test(comments_are_for_files),
+        cmocka_unit_test(comments_are_passed_over),
         cmocka_unit_test(the_size_of_an_element_is_limited_to_the_byte),
         cmocka_unit_test(the_size_of_the_header_is_limited_with_all_before_it),
+        cmocka_unit_test(comments_count_against_the_limit_of_what_follows_them),
         cmocka_unit_test(depth_attributes_and_declarations_are_limited),
         cmocka_unit_test(events_tell_name_namespace_content_and_attributes),
         cmocka_unit_test(accessors_find_attributes_and_what_the_header_said),

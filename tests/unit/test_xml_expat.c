@@ -439,11 +439,55 @@ expat_accepts_what_is_passed_and_reads_what_is_written_the_same(void **state)
     assert_true(t.written > documents / 4 && t.rewritten > documents / 20);
 }
 
+/* Is nothing wrong with the document so far? */
+static bool
+passes(struct xe_span doc)
+{
+    static const struct xe_xml_limits limits = { 4096, 8192, 16, 16 };
+    struct xe_xml x;
+    struct xe_xml_event e;
+    size_t used;
+    bool passed;
+    xe_xml_init(&x, &limits);
+    x.comments = true;
+    passed = xe_xml_next(&x, doc.at, doc.len, &used, &e) == XE_XML_HEADER
+        && xe_xml_next(&x, doc.at + used, doc.len - used, &used, &e) != XE_XML_BAD;
+    xe_xml_free(&x);
+    return passed;
+}
+
+static void
+comments_are_judged_as_expat_judges_them(void **state)
+{
+    static const char *const pieces[] = { "-", "-", "-", ">", "<", "!", "a", " ", "&", "\n",
+        "\xc3\xa9", "\xff", "\x01", "]]>", "--", "<!--" };
+    unsigned long passed = 0;
+    unsigned long i;
+    (void)state;
+    for (i = 0; i < documents; i++) {
+        struct buf doc = { 0 };
+        struct xe_span all;
+        unsigned n;
+        buf_puts(&doc, FRESH "<a><!--");
+        for (n = dice(6); n > 0; n--)
+            buf_puts(&doc, PICK(pieces));
+        buf_puts(&doc, "--></a>");
+        all = buf_span(&doc);
+        passed += passes(all);
+        if (passes(all) != expat_reads(all, span_make("", 0), SEP, NULL))
+            fail_msg("expat judges in another way: %s", buf_text(&doc));
+        buf_free(&doc);
+    }
+    printf("# %lu comments, of which %lu may stand\n", documents, passed);
+    assert_true(passed > documents / 8 && passed < documents);
+}
+
 int
 main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expat_accepts_what_is_passed_and_reads_what_is_written_the_same),
+        cmocka_unit_test(comments_are_judged_as_expat_judges_them),
     };
     if (argc > 1)
         documents = strtoul(argv[1], NULL, 10);
