@@ -24,7 +24,7 @@
  *   [WHY]     xe_why xe_alert_  the one list of endings, and the alerts of TLS
  *   [JID]     jid_ xe_jid_      addresses, and domains in the form in which they are compared
  *   [XML]     xml_ xmlout_ xe_xml_  XMPP's XML: the tokenizer, and stanzas for another stream
- *   [ELEM]    elem_             small elements as trees
+ *   [ELEM]    elem_             elements as trees
  *   [PHASE]   phase_ xe_element_ xe_phase_ xe_side_  what may be said when
  *
  *  Wire: moves bytes and resolves names; does not know that XMPP exists
@@ -2725,42 +2725,33 @@ xmlout_stanza(struct buf *out, const struct xe_xml *x, const struct xe_xml_event
 }
 
 /* ===========================================================================
- * [ELEM]  elem_          small elements as trees
+ * [ELEM]  elem_          elements as trees
  * calls:  BASE BUF XML
  *
- * Features, SASL and dialback answers, errors and trunk offers are a few hundred bytes with a
- * structure, so they are read as trees; stanzas never are.  Mini-XML makes the trees.  It is a
- * tolerant parser without namespaces, so it only ever sees elements that the tokenizer has passed,
- * and namespaces are resolved here, prefixes of the stream header included.
+ * Features, SASL answers, errors and trunk offers are a few hundred bytes with a structure, so they
+ * are read as trees, and so is the configuration; stanzas never are.  Mini-XML makes the trees and
+ * is named nowhere else.  It is a tolerant parser without namespaces, so it only ever sees what the
+ * tokenizer has passed, and namespaces are resolved here, prefixes of the stream header included.
  *
- *   elem_parse() -> struct elem -- first --> struct elem -- next --> struct elem
- *                                              | first
- *                                              v
+ *   elem_parse() -> struct elem -- elem_first() --> struct elem -- elem_next() --> struct elem
  *
- * Functions that look at a tree take NULL for "not there" and answer in kind, so that a path into a
- * tree needs one check at its end.
+ * An element that is not there has at == NULL.  Functions that look at a tree take it and answer in
+ * kind, so that a path into a tree needs one check at its end.
  * ======================================================================== */
 
 #include <mxml.h>
 
-#define ELEM_BYTES_MAX ((size_t)512 << 10)  /* bytes of an element that is made a tree */
-#define ELEM_NODES_MAX 1024   /* elements in a tree */
+#define ELEM_BYTES_MAX ((size_t)512 << 10)  /* bytes of an element of a stream */
 
-/* One element. */
+/* One element: a place in a tree.  Copied freely; the tree goes with elem_free(). */
 struct elem {
-    mxml_node_t   *node;    /* in the tree of the root, which owns it */
-    struct xe_span name;    /* local name; in the node */
-    struct xe_span prefix;  /* of its name; in the node */
-    struct xe_span ns;      /* in a node or in the tokenizer; at == NULL when it is not bound */
-    char          *text;    /* owned: all text directly in it; NULL for none */
-    size_t         text_len;
-    struct elem   *parent;
-    struct elem   *first;
-    struct elem   *last;
-    struct elem   *next;
+    mxml_node_t         *at;  /* NULL: not there */
+    const struct xe_xml *x;   /* borrowed: knows the prefixes of the header; NULL: there is none */
 };
 
 #if MXML_MAJOR_VERSION >= 4
+#define ELEM_DESCEND MXML_DESCEND_ALL
+
 /* Mini-XML 4 asks for the entities that it does not know; 4.0.0 to 4.0.4 do not know &apos;. */
 static int
 elem_entity(void *user, const char *name)
@@ -2776,20 +2767,6 @@ elem_quiet(void *user, const char *message)
     (void)message;
 }
 
-/* <name/>: Mini-XML 4 will not have it as the root of a document, but of nothing else. */
-static mxml_node_t *
-elem_load_empty(const char *text)
-{
-    size_t end = strcspn(text, " \t\r\n/>");
-    struct buf name = { .max = ELEM_BYTES_MAX };
-    mxml_node_t *top = NULL;
-    if (text[0] == '<' && strcmp(text + end, "/>") == 0
-        && buf_put(&name, span_make(text + 1, end - 1)))
-        top = mxmlNewElement(NULL, buf_text(&name));
-    buf_free(&name);
-    return top;
-}
-
 static mxml_node_t *
 elem_load(const char *text)
 {
@@ -2802,7 +2779,7 @@ elem_load(const char *text)
     mxmlOptionsSetErrorCallback(options, elem_quiet, NULL);
     top = mxmlLoadString(NULL, options, text);
     mxmlOptionsDelete(options);
-    return top != NULL ? top : elem_load_empty(text);
+    return top;
 }
 
 static bool
@@ -2811,6 +2788,8 @@ elem_is_element(mxml_node_t *node)
     return mxmlGetType(node) == MXML_TYPE_ELEMENT;
 }
 #else
+#define ELEM_DESCEND MXML_DESCEND
+
 static void
 elem_quiet(const char *message)
 {
@@ -2835,182 +2814,166 @@ elem_is_element(mxml_node_t *node)
 }
 #endif
 
-/* The namespace of `prefix` as `e` sees it. */
-static struct xe_span
-elem_resolve(const struct xe_xml *x, const struct elem *e, struct xe_span prefix)
+/* The first element among `node` and what follows it on the same level. */
+static struct elem
+elem_from(const struct xe_xml *x, mxml_node_t *node)
 {
-    char key[sizeof "xmlns:" + XML_PREFIX_MAX];
-    if (span_is(prefix, "xml"))
-        return span_of(XML_NAME_URI);
-    if (prefix.len > XML_PREFIX_MAX)
-        return span_make(NULL, 0);
-    memcpy(key, "xmlns:", 6);
-    if (prefix.len > 0)
-        memcpy(key + 6, prefix.at, prefix.len);
-    key[prefix.len == 0 ? 5 : 6 + prefix.len] = '\0';
-    for (; e != NULL; e = e->parent) {
-        const char *value = mxmlElementGetAttr(e->node, key);
-        if (value != NULL)
-            return span_of(value);
-    }
-    key[6 + prefix.len] = '\0';
-    return xe_xml_stream_ns(x, key + 6);
+    while (node != NULL && !elem_is_element(node))
+        node = mxmlGetNextSibling(node);
+    return (struct elem){ node, x };
 }
 
-/* Append the text of a node that is no element to `e`. */
-static bool
-elem_add_text(struct elem *e, mxml_node_t *node)
+static struct elem
+elem_first(struct elem e)
 {
-    const char *text = mxmlGetCDATA(node);
-    size_t len;
-    char *all;
-    if (text == NULL)
-        text = mxmlGetOpaque(node);
-    len = text == NULL ? 0 : strlen(text);
-    if (len == 0)
-        return true;
-    all = realloc(e->text, e->text_len + len);
-    if (all == NULL)
-        return false;
-    memcpy(all + e->text_len, text, len);
-    e->text = all;
-    e->text_len += len;
-    return true;
+    return elem_from(e.x, e.at == NULL ? NULL : mxmlGetFirstChild(e.at));
 }
 
-static struct elem *
-elem_new(const struct xe_xml *x, struct elem *parent, mxml_node_t *node)
+static struct elem
+elem_next(struct elem e)
 {
-    struct elem *e = calloc(1, sizeof *e);
-    if (e == NULL)
-        return NULL;
-    e->node = node;
-    e->parent = parent;
-    e->name = span_of(mxmlGetElement(node));
-    e->prefix = xml_qname_prefix(&e->name);
-    e->ns = elem_resolve(x, e, e->prefix);
-    if (e->ns.at == NULL && e->prefix.len == 0)
-        e->ns = span_make("", 0);
-    if (parent == NULL)
-        return e;
-    if (parent->last == NULL)
-        parent->first = e;
-    else
-        parent->last->next = e;
-    parent->last = e;
+    return elem_from(e.x, e.at == NULL ? NULL : mxmlGetNextSibling(e.at));
+}
+
+/* The element after e in the order of the document. */
+static struct elem
+elem_walk(struct elem e)
+{
+    do
+        e.at = mxmlWalkNext(e.at, NULL, ELEM_DESCEND);
+    while (e.at != NULL && !elem_is_element(e.at));
     return e;
 }
 
-/* Free a tree; NULL is fine.  No recursion: children are freed before the node that held them. */
-static void
-elem_free(struct elem *e)
+/* Make a tree of an element that a tokenizer has passed, in an element of its own, because Mini-XML
+ * 4 refuses <name/> as a document.  Not there when memory is short. */
+static struct elem
+elem_tree(const struct xe_xml *x, struct xe_span raw)
 {
-    mxml_node_t *top = e == NULL ? NULL : e->node;
-    while (e != NULL) {
-        struct elem *gone = e;
-        if (e->first != NULL) {
-            e = e->first;
-            continue;
-        }
-        e = e->parent;
-        if (e != NULL)
-            e->first = gone->next;
-        free(gone->text);
-        free(gone);
-    }
-    if (top != NULL)
-        mxmlDelete(top);
+    struct buf text = { .max = raw.len + sizeof "<top></top>" };
+    struct elem top = { NULL, x };
+    struct elem e;
+    if (buf_puts(&text, "<top>") && buf_put(&text, raw) && buf_puts(&text, "</top>"))
+        top.at = elem_load(buf_text(&text));
+    buf_free(&text);
+    e = elem_first(top);
+    if (e.at == NULL && top.at != NULL)
+        mxmlDelete(top.at);
+    return e;
 }
 
-/* Hang the elements below `root` into the tree. */
-static bool
-elem_grow(const struct xe_xml *x, struct elem *root)
-{
-    struct elem *e = root;
-    mxml_node_t *node = mxmlGetFirstChild(root->node);
-    size_t n = 1;
-    while (e != NULL) {
-        if (node == NULL) {
-            node = e == root ? NULL : mxmlGetNextSibling(e->node);
-            e = e->parent;
-        } else if (!elem_is_element(node)) {
-            if (!elem_add_text(e, node))
-                return false;
-            node = mxmlGetNextSibling(node);
-        } else {
-            struct elem *child = n++ < ELEM_NODES_MAX ? elem_new(x, e, node) : NULL;
-            if (child == NULL)
-                return false;
-            e = child;
-            node = mxmlGetFirstChild(node);
-        }
-    }
-    return true;
-}
-
-/* Make a tree of the last event of x; NULL when it is too large or memory is short.  The tree may
- * borrow namespace names from x: free it before x is restarted. */
-static struct elem *
+/* Make a tree of the last event of x; not there when it is too large.  The tree borrows namespace
+ * names from x: free it before x is restarted. */
+static struct elem
 elem_parse(const struct xe_xml *x, const struct xe_xml_event *event)
 {
-    struct buf text = { .max = ELEM_BYTES_MAX };
-    mxml_node_t *top = NULL;
-    struct elem *root;
-    if (buf_put(&text, event->raw) && buf_putc(&text, '\0'))
-        top = elem_load(buf_span(&text).at);
-    buf_free(&text);
-    if (top == NULL)
-        return NULL;
-    root = elem_new(x, NULL, top);
-    if (root == NULL) {
-        mxmlDelete(top);
-    } else if (!elem_grow(x, root)) {
-        elem_free(root);
-        root = NULL;
-    }
-    return root;
+    return event->raw.len < ELEM_BYTES_MAX ? elem_tree(x, event->raw) : (struct elem){ NULL, x };
+}
+
+/* Free the tree of elem_tree() or elem_parse(). */
+static void
+elem_free(struct elem e)
+{
+    if (e.at != NULL)
+        mxmlDelete(mxmlGetParent(e.at));
+}
+
+/* The name as written, prefix included. */
+static const char *
+elem_tag(struct elem e)
+{
+    return mxmlGetElement(e.at);
 }
 
 static struct xe_span
-elem_name(const struct elem *e)
+elem_name(struct elem e)
 {
-    return e == NULL ? span_make(NULL, 0) : e->name;
+    struct xe_span name = e.at == NULL ? span_make(NULL, 0) : span_of(elem_tag(e));
+    if (e.at != NULL)
+        xml_qname_prefix(&name);
+    return name;
 }
 
-static const struct elem *
-elem_first(const struct elem *e)
+/* The value of an attribute, references resolved; NULL when there is none. */
+static const char *
+elem_attr(struct elem e, const char *name)
 {
-    return e == NULL ? NULL : e->first;
+    return e.at == NULL ? NULL : mxmlElementGetAttr(e.at, name);
 }
 
-static const struct elem *
-elem_next(const struct elem *e)
+/* The name of the i-th attribute; NULL when there are less. */
+static const char *
+elem_attr_name(struct elem e, unsigned i)
 {
-    return e == NULL ? NULL : e->next;
+    const char *name = NULL;
+    return mxmlElementGetAttrByIndex(e.at, (int)i, &name) == NULL ? NULL : name;
 }
 
-/* Is this <name xmlns='ns'>?  NULL stands for any namespace. */
+/* The namespace of the element; at == NULL when its prefix is not bound. */
+static struct xe_span
+elem_ns(struct elem e)
+{
+    struct xe_span name = span_of(elem_tag(e));
+    struct xe_span prefix = xml_qname_prefix(&name);
+    struct xe_span ns;
+    char key[sizeof "xmlns:" + XML_PREFIX_MAX] = "xmlns";
+    mxml_node_t *node;
+    if (span_is(prefix, "xml"))
+        return span_of(XML_NAME_URI);
+    if (prefix.len > 0)
+        snprintf(key, sizeof key, "xmlns:%.*s", (int)prefix.len, prefix.at);
+    for (node = e.at; node != NULL; node = mxmlGetParent(node)) {
+        const char *value = mxmlElementGetAttr(node, key);
+        if (value != NULL)
+            return span_of(value);
+    }
+    ns = xe_xml_stream_ns(e.x, prefix.len > 0 ? key + 6 : "");
+    return ns.at == NULL && prefix.len == 0 ? span_make("", 0) : ns;
+}
+
+/* Is this <name xmlns='ns'>?  NULL stands for any name or namespace. */
 static bool
-elem_is(const struct elem *e, const char *name, const char *ns)
+elem_is(struct elem e, const char *name, const char *ns)
 {
-    return e != NULL && span_is(e->name, name) && (ns == NULL || span_is(e->ns, ns));
+    return e.at != NULL && (name == NULL || span_is(elem_name(e), name))
+        && (ns == NULL || span_is(elem_ns(e), ns));
 }
 
-/* The first child <name xmlns='ns'>; NULL when there is none. */
-static const struct elem *
-elem_child(const struct elem *e, const char *name, const char *ns)
+/* The first child <name xmlns='ns'>. */
+static struct elem
+elem_child(struct elem e, const char *name, const char *ns)
 {
-    const struct elem *c = elem_first(e);
-    while (c != NULL && !elem_is(c, name, ns))
-        c = c->next;
+    struct elem c = elem_first(e);
+    while (c.at != NULL && !elem_is(c, name, ns))
+        c = elem_next(c);
     return c;
 }
 
-/* All text directly in the element, references resolved; "" for none. */
-static struct xe_span
-elem_text(const struct elem *e)
+/* Append all text directly in the element, references resolved. */
+static void
+elem_put_text(struct buf *out, struct elem e)
 {
-    return e == NULL || e->text == NULL ? span_make("", 0) : span_make(e->text, e->text_len);
+    mxml_node_t *node = e.at == NULL ? NULL : mxmlGetFirstChild(e.at);
+    for (; node != NULL; node = mxmlGetNextSibling(node)) {
+        const char *text = elem_is_element(node) ? NULL : mxmlGetCDATA(node);
+        if (text == NULL && !elem_is_element(node))
+            text = mxmlGetOpaque(node);
+        if (text != NULL)
+            buf_puts(out, text);
+    }
+}
+
+/* Remember where in a text that stays the element was read from; NULL until then. */
+static void
+elem_set_place(struct elem e, char *place)
+{
+    mxmlSetUserData(e.at, place);
+}
+
+static const char *
+elem_place(struct elem e)
+{
+    return mxmlGetUserData(e.at);
 }
 
 /* Name and version of the tree library; static. */
@@ -12483,13 +12446,13 @@ stream_peer_closed(struct stream *s)
 static void
 stream_peer_error(struct stream *s, const struct xe_xml_event *e)
 {
-    struct elem *tree = elem_parse(&s->xml, e);
+    struct elem tree = elem_parse(&s->xml, e);
     struct buf *t = stream_text(s);
-    const struct elem *child;
-    for (child = elem_first(tree); child != NULL; child = elem_next(child)) {
+    struct elem child;
+    for (child = elem_first(tree); child.at != NULL; child = elem_next(child)) {
         if (elem_is(child, "text", STREAM_NS_ERRORS)) {
             buf_puts(t, ": ");
-            buf_put(t, elem_text(child));
+            elem_put_text(t, child);
         } else if (buf_len(t) == 0) {
             buf_put(t, elem_name(child));
         }
@@ -13797,26 +13760,29 @@ s2s_out_authenticate(struct s2s *s, bool external)
 }
 
 static bool
-s2s_offers_external(const struct elem *features)
+s2s_offers_external(struct s2s *s, struct elem features)
 {
-    const struct elem *m = elem_first(elem_child(features, "mechanisms", STREAM_NS_SASL));
-    for (; m != NULL; m = elem_next(m))
-        if (elem_is(m, "mechanism", STREAM_NS_SASL) && span_is(elem_text(m), "EXTERNAL"))
+    struct elem m = elem_first(elem_child(features, "mechanisms", STREAM_NS_SASL));
+    for (; m.at != NULL; m = elem_next(m)) {
+        struct buf *t = stream_text(&s->stream);
+        elem_put_text(t, m);
+        if (elem_is(m, "mechanism", STREAM_NS_SASL) && span_is(buf_span(t), "EXTERNAL"))
             return true;
+    }
     return false;
 }
 
 static void
 s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
 {
-    struct elem *features;
+    struct elem features;
     bool external;
     bool starttls;
     if (s->state != S2S_FEATURES)
         return;
     features = elem_parse(&s->stream.xml, e);
-    external = s2s_offers_external(features);
-    starttls = elem_child(features, "starttls", STREAM_NS_TLS) != NULL;
+    external = s2s_offers_external(s, features);
+    starttls = elem_child(features, "starttls", STREAM_NS_TLS).at != NULL;
     elem_free(features);
     if (s->authenticated) {
         s2s_become_ready(s, "sasl-external");
@@ -13871,8 +13837,8 @@ s2s_out_success(struct s2s *s, const struct xe_xml_event *e)
 static void
 s2s_out_sasl_failure(struct s2s *s, const struct xe_xml_event *e)
 {
-    struct elem *failure;
-    const struct elem *c;
+    struct elem failure;
+    struct elem c;
     struct buf *t;
     if (s->state != S2S_AUTH) {
         s2s_fail(s, XE_WHY_BAD_ELEMENT);
@@ -13880,9 +13846,12 @@ s2s_out_sasl_failure(struct s2s *s, const struct xe_xml_event *e)
     }
     failure = elem_parse(&s->stream.xml, e);
     t = stream_text(&s->stream);
-    for (c = elem_first(failure); c != NULL; c = elem_next(c)) {
+    for (c = elem_first(failure); c.at != NULL; c = elem_next(c)) {
         buf_puts(t, buf_len(t) > 0 ? ": " : "");
-        buf_put(t, span_is(elem_name(c), "text") ? elem_text(c) : elem_name(c));
+        if (elem_is(c, "text", NULL))
+            elem_put_text(t, c);
+        else
+            buf_put(t, elem_name(c));
     }
     stream_note(&s->stream, buf_span(t));
     elem_free(failure);
@@ -13894,10 +13863,9 @@ s2s_out_sasl_failure(struct s2s *s, const struct xe_xml_event *e)
 static void
 s2s_note_error(struct s2s *s, const struct xe_xml_event *e)
 {
-    struct elem *tree = elem_parse(&s->stream.xml, e);
-    const struct elem *error = elem_child(tree, "error", NULL);
-    const struct elem *c = elem_first(error);
-    if (c != NULL)
+    struct elem tree = elem_parse(&s->stream.xml, e);
+    struct elem c = elem_first(elem_child(tree, "error", NULL));
+    if (c.at != NULL)
         stream_note(&s->stream, elem_name(c));
     elem_free(tree);
 }
@@ -15027,12 +14995,15 @@ trunk_edge_auth(struct trunk *t, const struct xe_xml_event *e)
 
 /* A domain of an offer: it must be one of ours, and this gateway's. */
 static enum xe_why
-trunk_edge_domain(struct trunk *t, const struct elem *d)
+trunk_edge_domain(struct trunk *t, struct elem d)
 {
-    struct xe_span name = elem_text(d);
+    struct buf *said = stream_text(&t->stream);
+    struct xe_span name;
     char domain[XE_DOMAIN_MAX];
     char text[XE_DOMAIN_MAX + 64];
     size_t len;
+    elem_put_text(said, d);
+    name = buf_span(said);
     if (elem_is(d, "domain", TRUNK_NS) && xe_jid_domain_normal(name, domain, &len)
         && t->service->events->may_serve(t->service->user, span_of(t->name),
             span_make(domain, len)))
@@ -15047,11 +15018,11 @@ trunk_edge_domain(struct trunk *t, const struct elem *d)
 static void
 trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
 {
-    struct elem *offer = elem_parse(&t->stream.xml, e);
-    enum xe_why why = offer == NULL ? XE_WHY_TRUNK_DOMAINS : XE_WHY_NONE;   /* too large a tree */
-    const struct elem *d;
+    struct elem offer = elem_parse(&t->stream.xml, e);
+    enum xe_why why = offer.at == NULL ? XE_WHY_TRUNK_DOMAINS : XE_WHY_NONE;   /* too large */
+    struct elem d;
     struct buf *answer;
-    for (d = elem_first(offer); d != NULL && why == XE_WHY_NONE; d = elem_next(d))
+    for (d = elem_first(offer); d.at != NULL && why == XE_WHY_NONE; d = elem_next(d))
         why = trunk_edge_domain(t, d);
     elem_free(offer);
     if (why != XE_WHY_NONE) {
@@ -16217,16 +16188,19 @@ route_ping_end(struct route *r, struct route_ping *ping, enum xe_why why, struct
 static struct xe_span
 route_error_words(struct route *r, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
-    struct elem *stanza = elem_parse(xml, e);
-    const struct elem *c = elem_first(elem_child(stanza, "error", NULL));
+    struct elem stanza = elem_parse(xml, e);
+    struct elem c = elem_first(elem_child(stanza, "error", NULL));
     struct buf *t = &r->text;
     buf_clear(t);
-    for (; c != NULL; c = elem_next(c)) {
-        if (!span_is(c->ns, STREAM_NS_STANZAS))
+    for (; c.at != NULL; c = elem_next(c)) {
+        if (!elem_is(c, NULL, STREAM_NS_STANZAS))
             continue;
         if (buf_span(t).len > 0)
             buf_puts(t, ": ");
-        buf_put(t, elem_is(c, "text", NULL) ? elem_text(c) : elem_name(c));
+        if (elem_is(c, "text", NULL))
+            elem_put_text(t, c);
+        else
+            buf_put(t, elem_name(c));
     }
     elem_free(stanza);
     return buf_span(t);
@@ -16372,14 +16346,14 @@ route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_even
 static void
 route_echo_iq(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
-    struct elem *iq = elem_parse(xml, e);
-    const struct elem *query = elem_first(iq);
+    struct elem iq = elem_parse(xml, e);
+    struct elem query = elem_first(iq);
     struct buf *t = &p->route->text;
     buf_clear(t);
-    if (query != NULL && elem_is(query, "ping", "urn:xmpp:ping")) {
+    if (elem_is(query, "ping", "urn:xmpp:ping")) {
         route_put_reply(t, e, "result");
         buf_puts(t, "</iq>");
-    } else if (query != NULL && elem_is(query, "query", "http://jabber.org/protocol/disco#info")) {
+    } else if (elem_is(query, "query", "http://jabber.org/protocol/disco#info")) {
         route_put_reply(t, e, "result");
         buf_puts(t, "<query xmlns='http://jabber.org/protocol/disco#info'>"
             "<identity category='client' type='bot' name='echo'/>"

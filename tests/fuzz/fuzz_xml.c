@@ -57,9 +57,8 @@ try_element(const struct xe_xml *x, const struct xe_xml_event *e)
     char text[300];
     size_t len;
     struct buf out = { 0 };
-    struct elem *tree = elem_parse(x, e);
     unsigned i;
-    elem_free(tree);
+    elem_free(elem_parse(x, e));
     must(xe_element_kind(e) < XE_KIND_COUNT, "kind");
     for (i = 0; i < e->nattrs; i++) {
         if (xe_xml_domain(e->attrs[i].value, domain, &len))

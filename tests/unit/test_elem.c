@@ -1,4 +1,4 @@
-/* test_elem.c -- [ELEM] small elements as trees, [PHASE] the protocol table */
+/* test_elem.c -- [ELEM] elements as trees, [PHASE] the protocol table */
 #include "cut/PHASE.c"
 
 #include <setjmp.h>
@@ -9,7 +9,7 @@
     "xmlns:stream='http://etherx.jabber.org/streams'>"
 #define NS_SASL "urn:ietf:params:xml:ns:xmpp-sasl"
 
-static const struct xe_xml_limits limits = { 8192, 1 << 18, 64, 64 };
+static const struct xe_xml_limits limits = { 8192, 1 << 20, 64, 64 };
 
 /* A header was read and then one element. */
 struct one {
@@ -42,27 +42,42 @@ one_free(struct one *o)
     buf_free(&o->in);
 }
 
+/* Has the element exactly this text? */
+static bool
+says(struct elem e, const char *want)
+{
+    struct buf text = { 0 };
+    bool same;
+    elem_put_text(&text, e);
+    same = strcmp(buf_text(&text), want) == 0;
+    if (!same)
+        print_message("# text is '%s'\n", buf_text(&text));
+    buf_free(&text);
+    return same;
+}
+
 static void
 features_are_read_as_a_tree(void **state)
 {
     struct one *o = one_make("<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'>"
         "<required/></starttls>\n <mechanisms xmlns='" NS_SASL "'><mechanism>EXTERNAL</mechanism>"
         "<mechanism>PLAIN</mechanism></mechanisms><db:dialback/></stream:features>");
-    struct elem *t = elem_parse(&o->x, &o->e);
-    const struct elem *m;
+    struct elem t = elem_parse(&o->x, &o->e);
+    struct elem m;
     (void)state;
     assert_true(elem_is(t, "features", "http://etherx.jabber.org/streams"));
     assert_non_null(elem_child(elem_child(t, "starttls", NULL), "required",
-        "urn:ietf:params:xml:ns:xmpp-tls"));
+        "urn:ietf:params:xml:ns:xmpp-tls").at);
     m = elem_first(elem_child(t, "mechanisms", NS_SASL));
     assert_true(elem_is(m, "mechanism", NS_SASL));
-    assert_true(span_is(elem_text(m), "EXTERNAL"));
+    assert_true(says(m, "EXTERNAL"));
     m = elem_next(m);
-    assert_true(span_is(elem_text(m), "PLAIN"));
-    assert_null(elem_next(m));
-    assert_non_null(elem_child(t, "dialback", "jabber:server:dialback"));
-    assert_null(elem_child(t, "dialback", "jabber:server"));
-    assert_null(elem_child(t, "bind", NULL));
+    assert_true(says(m, "PLAIN"));
+    assert_null(elem_next(m).at);
+    assert_non_null(elem_child(t, "dialback", "jabber:server:dialback").at);
+    assert_null(elem_child(t, "dialback", "jabber:server").at);
+    assert_null(elem_child(t, "bind", NULL).at);
+    assert_true(elem_is(elem_child(t, NULL, "jabber:server:dialback"), "dialback", NULL));
     elem_free(t);
     one_free(o);
 }
@@ -70,14 +85,17 @@ features_are_read_as_a_tree(void **state)
 static void
 what_is_not_there_is_answered_in_kind(void **state)
 {
+    struct elem none = { NULL, NULL };
     (void)state;
-    assert_null(elem_first(NULL));
-    assert_null(elem_next(NULL));
-    assert_null(elem_child(NULL, "a", NULL));
-    assert_false(elem_is(NULL, "a", NULL));
-    assert_int_equal(elem_text(NULL).len, 0);
-    assert_null(elem_name(NULL).at);
-    elem_free(NULL);
+    assert_null(elem_first(none).at);
+    assert_null(elem_next(none).at);
+    assert_null(elem_child(none, "a", NULL).at);
+    assert_false(elem_is(none, "a", NULL));
+    assert_false(elem_is(none, NULL, NULL));
+    assert_true(says(none, ""));
+    assert_null(elem_name(none).at);
+    assert_null(elem_attr(none, "a"));
+    elem_free(none);
 }
 
 static void
@@ -85,11 +103,15 @@ text_is_put_together_with_references_and_cdata_resolved(void **state)
 {
     struct one *o = one_make("<db:result from='a&amp;b&apos;&#x20ac;' to=\"'\" type='valid'>"
         " a &lt;&apos;&quot;<x>no</x>&#x20ac;<![CDATA[<&]]>z\n</db:result>");
-    struct elem *t = elem_parse(&o->x, &o->e);
+    struct elem t = elem_parse(&o->x, &o->e);
     (void)state;
     assert_true(elem_is(t, "result", "jabber:server:dialback"));
-    if (!span_is(elem_text(t), " a <'\"\xe2\x82\xac<&z\n"))
-        fail_msg("text is '%.*s'", (int)elem_text(t).len, elem_text(t).at);
+    assert_true(says(t, " a <'\"\xe2\x82\xac<&z\n"));
+    assert_string_equal(elem_attr(t, "from"), "a&b'\xe2\x82\xac");
+    assert_string_equal(elem_attr_name(t, 2), "type");
+    assert_null(elem_attr_name(t, 3));
+    assert_null(elem_attr(t, "id"));
+    assert_string_equal(elem_tag(t), "db:result");
     elem_free(t);
     one_free(o);
 }
@@ -99,42 +121,77 @@ namespaces_come_from_the_element_its_parents_or_the_header(void **state)
 {
     struct one *o = one_make("<a xmlns:p='urn:p'><p:b xmlns='urn:q'><c><d xmlns=''/></c></p:b>"
         "<p:e xmlns:p='urn:r'/><db:f/><u:g/><xml:h/></a>");
-    struct elem *t = elem_parse(&o->x, &o->e);
-    const struct elem *b = elem_first(t);
+    struct elem t = elem_parse(&o->x, &o->e);
+    struct elem b = elem_first(t);
     (void)state;
     assert_true(elem_is(t, "a", "jabber:server"));
     assert_true(elem_is(b, "b", "urn:p"));
     assert_true(elem_is(elem_first(b), "c", "urn:q"));
     assert_true(elem_is(elem_first(elem_first(b)), "d", ""));
-    assert_non_null(elem_child(t, "e", "urn:r"));
-    assert_non_null(elem_child(t, "f", "jabber:server:dialback"));
+    assert_non_null(elem_child(t, "e", "urn:r").at);
+    assert_non_null(elem_child(t, "f", "jabber:server:dialback").at);
     assert_false(elem_is(elem_child(t, "g", NULL), "g", ""));
-    assert_non_null(elem_child(t, "h", "http://www.w3.org/XML/1998/namespace"));
+    assert_non_null(elem_child(t, "h", "http://www.w3.org/XML/1998/namespace").at);
     elem_free(t);
     one_free(o);
 }
 
 static void
-trees_have_a_ceiling(void **state)
+a_tree_is_walked_in_the_order_of_the_document(void **state)
+{
+    struct one *o = one_make("<a>t<b><c/>t</b><![CDATA[<x/>]]><d/></a>");
+    struct elem t = elem_parse(&o->x, &o->e);
+    struct elem e = t;
+    char order[8] = "";
+    size_t n = 0;
+    (void)state;
+    for (; e.at != NULL && n < sizeof order - 1; e = elem_walk(e)) {
+        assert_null(elem_place(e));
+        order[n++] = *elem_tag(e);
+        elem_set_place(e, &order[n]);
+        assert_ptr_equal(elem_place(e), &order[n]);
+    }
+    assert_string_equal(order, "abcd");
+    elem_free(t);
+    one_free(o);
+}
+
+static void
+an_empty_element_is_a_tree(void **state)
+{
+    struct one *o = one_make("<a/>");
+    struct elem t = elem_parse(&o->x, &o->e);
+    (void)state;
+    assert_true(elem_is(t, "a", "jabber:server"));
+    assert_null(elem_first(t).at);
+    assert_null(elem_next(t).at);
+    elem_free(t);
+    one_free(o);
+}
+
+static void
+trees_of_streams_have_a_ceiling(void **state)
 {
     struct buf b = { 0 };
     struct one *o;
-    int i;
+    struct elem t;
     (void)state;
     buf_puts(&b, "<a>");
-    for (i = 0; i < ELEM_NODES_MAX; i++)
-        buf_puts(&b, "<b/>");
-    buf_puts(&b, "</a>");
-    o = one_make(buf_text(&b));
-    assert_null(elem_parse(&o->x, &o->e));
-    one_free(o);
-    buf_clear(&b);
-    buf_puts(&b, "<a>");
-    for (i = 0; i < ELEM_BYTES_MAX; i++)
+    while (buf_len(&b) < ELEM_BYTES_MAX - 5)
         buf_putc(&b, 'x');
     buf_puts(&b, "</a>");
     o = one_make(buf_text(&b));
-    assert_null(elem_parse(&o->x, &o->e));
+    t = elem_parse(&o->x, &o->e);
+    assert_non_null(t.at);
+    elem_free(t);
+    one_free(o);
+    buf_clear(&b);
+    buf_puts(&b, "<a>");
+    while (buf_len(&b) < ELEM_BYTES_MAX - 4)
+        buf_putc(&b, 'x');
+    buf_puts(&b, "</a>");
+    o = one_make(buf_text(&b));
+    assert_null(elem_parse(&o->x, &o->e).at);
     one_free(o);
     buf_free(&b);
 }
@@ -266,7 +323,9 @@ main(void)
         cmocka_unit_test(what_is_not_there_is_answered_in_kind),
         cmocka_unit_test(text_is_put_together_with_references_and_cdata_resolved),
         cmocka_unit_test(namespaces_come_from_the_element_its_parents_or_the_header),
-        cmocka_unit_test(trees_have_a_ceiling),
+        cmocka_unit_test(a_tree_is_walked_in_the_order_of_the_document),
+        cmocka_unit_test(an_empty_element_is_a_tree),
+        cmocka_unit_test(trees_of_streams_have_a_ceiling),
         cmocka_unit_test(kinds_are_told_by_name_namespace_and_type),
         cmocka_unit_test(a_stream_with_tls_and_sasl_goes_through_all_phases),
         cmocka_unit_test(dialback_authenticates_when_an_answer_is_valid),
