@@ -192,7 +192,7 @@
  * error has a line of the file; what the tokenizer refuses, which is public (xmppedge.h); and what
  * is no ceiling but a first size, or how much is done at a time: that stands with its section. */
 
-/* [BUF] [JID] [XML]: texts and addresses */
+/* [BUF] [JID] [XML] [ELEM]: texts, addresses and trees */
 #define BUF_MAX_DEFAULT    ((size_t)1 << 20)  /* bytes: a trunk's offer may have 270 KiB */
 #define JID_PART_MAX       1023   /* bytes of a part of an address: RFC 7622 3.2 to 3.4 */
 #define JID_LABEL_MAX      63     /* bytes of a label of a domain: RFC 1035 2.3.4 */
@@ -200,6 +200,7 @@
 #define XML_PREFIX_MAX     0xffu  /* bytes of a prefix: and 8 bits */
 #define XML_REF_MAX        16     /* bytes of a reference: &#x10FFFF; has 10 */
 #define XML_SIZE_MAX       ((size_t)1 << 30)  /* bytes of an element: offsets have 32 bits */
+#define ELEM_BYTES_MAX     ((size_t)512 << 10)  /* bytes of a peer's tree: twice a trunk's offer */
 
 /* [LOG]: no flood of events fills the disk */
 #define LOG_LINE_MAX       2048   /* bytes of a line: what syslog takes (RFC 5424 6.1) */
@@ -241,6 +242,7 @@
 /* [AUTH] [CONFIG]: what is read */
 #define SASL_TEXT_MAX      1368   /* bytes of JID_PART_MAX in base64, NUL included */
 #define CONFIG_FILE_MAX    ((size_t)16 << 20)  /* bytes of the file: CONFIG_LIST_MAX partners */
+#define CONFIG_PRINT_MAX   (CONFIG_FILE_MAX * 16)  /* bytes of it with every default: ten times */
 #define CONFIG_LIST_MAX    100000 /* elements of one list: ten times the partners of anybody */
 #define CONFIG_PATH_MAX    4096   /* bytes of the directory of the file: PATH_MAX of Linux */
 #define CONFIG_SECRET_MIN  16     /* bytes of the dialback secret: 128 bits */
@@ -2014,8 +2016,7 @@ xml_cdata(struct xe_xml *x, struct xml_cursor *c)
     return XML_WAIT;
 }
 
-/* A comment is complete at c->p.  One that stands between elements is consumed like the white space
- * there. */
+/* A comment is complete at c->p.  Between elements it is consumed like the white space there. */
 static void
 xml_comment_end(struct xe_xml *x, struct xml_cursor *c)
 {
@@ -2741,8 +2742,6 @@ xmlout_stanza(struct buf *out, const struct xe_xml *x, const struct xe_xml_event
 
 #include <mxml.h>
 
-#define ELEM_BYTES_MAX ((size_t)512 << 10)  /* bytes of an element of a stream */
-
 /* One element: a place in a tree.  Copied freely; the tree goes with elem_free(). */
 struct elem {
     mxml_node_t         *at;  /* NULL: not there */
@@ -2903,10 +2902,10 @@ elem_attr(struct elem e, const char *name)
 
 /* The name of the i-th attribute; NULL when there are less. */
 static const char *
-elem_attr_name(struct elem e, unsigned i)
+elem_attr_name(struct elem e, uint8_t i)
 {
     const char *name = NULL;
-    return mxmlElementGetAttrByIndex(e.at, (int)i, &name) == NULL ? NULL : name;
+    return mxmlElementGetAttrByIndex(e.at, i, &name) == NULL ? NULL : name;
 }
 
 /* The namespace of the element; at == NULL when its prefix is not bound. */
@@ -8611,16 +8610,15 @@ peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain)
  * struct and one sentence of documentation.  Reading, the output of `check` and the documented
  * example are three walks over that table, so none can know a setting that the others do not.
  *
- *      file --> config_scan_*    well-formed?  which element and attribute is on which line?
- *           --> Mini-XML         the values, entities resolved
+ *      file --> config_tokens()  well-formed?  if not, config_refuse_text() says what is where
+ *           --> elem_tree()      elements and their values, references resolved
  *           --> config_read_*    the table: unknown, missing, repeated, out of range, defaults
  *           --> config_check_*   what the table cannot say: settings that contradict each other
  *           --> struct config    or all errors, sorted by line
  *
- * Mini-XML keeps no line numbers, forgets repeated attributes and accepts things that are not XML.
- * So the file is first scanned here: config_mark is an index of the elements in document order with
- * their lines, and the n-th element of the Mini-XML tree is the n-th mark.  A file that is not
- * well-formed ends there, with the line; Mini-XML sees only the root element of a well-formed file.
+ * The tokenizer reads the file as it reads a stream: a header of ours, then one first-level
+ * element, which is the root of the file.  A tree knows no lines, so each element remembers the
+ * place of its tag in the text, and lines are counted when somebody asks.
  *
  * All memory of a configuration hangs on one list of blocks and dies in config_free().  Lists are
  * counted before they are filled, so nothing moves and pointers between the parts stay good.
@@ -8867,6 +8865,7 @@ struct config {
 /* ---- the table ---- */
 
 #define CONFIG_DEPTH_MAX     8                   /* open elements; the table needs 4 */
+#define CONFIG_READ_SIZE     4096                /* bytes read at a time */
 #define CONFIG_NOWHERE       SIZE_MAX            /* offset: not stored */
 
 enum config_kind {
@@ -9261,20 +9260,6 @@ struct config_block {                /* a piece of memory; the bytes follow */
     } align;
 };
 
-struct config_attr {                 /* an attribute in the file */
-    const char *name;                /* owned by loader.scratch */
-    unsigned    line;
-};
-
-struct config_mark {                 /* an element in the file, in document order */
-    const char  *name;               /* owned by loader.scratch */
-    unsigned     line;
-    size_t       end;                /* mark after its last descendant */
-    size_t       attr;               /* its first attribute */
-    size_t       nattrs;
-    mxml_node_t *node;               /* owned by the Mini-XML tree */
-};
-
 struct config_message {
     const char *text;                /* owned by loader.scratch */
     unsigned    line;                /* 0: of the file as a whole */
@@ -9288,11 +9273,12 @@ struct config_loader {
     const char           *directory; /* absolute; relative paths start here; owned by scratch */
     struct config_block  *scratch;   /* owned: memory that ends with the loading */
     struct buf            text;      /* owned: the file */
-    const char           *at, *end;  /* scanner: next byte, one past the last */
-    unsigned              line;      /* scanner: of `at` */
-    size_t                root_from, root_to; /* the root element within text */
-    struct buf            marks;     /* owned: struct config_mark */
-    struct buf            attrs;     /* owned: struct config_attr */
+    const char           *at;        /* in text: where lines were counted last */
+    unsigned              line;      /* of `at` */
+    struct xe_xml         xml;       /* has read the text up to `from` */
+    const char           *from;      /* in text: where what it has not finished begins */
+    struct xe_span        root;      /* in text: the root element; at == NULL before it is read */
+    struct elem           tree;      /* owned: of the root */
     struct config_message messages[CONFIG_MESSAGES_MAX];
     unsigned              nmessages;
     unsigned              untold;    /* messages that found no place */
@@ -9432,316 +9418,21 @@ config_tell(struct config_loader *l, bool warnings_only, struct buf *out)
 
 /* ---- the file and its lines ---- */
 
-static bool
-config_scan_fail(struct config_loader *l, const char *text)
+/* The line of a place in the text.  Costs the way from the place that was asked for before. */
+static unsigned
+config_line(struct config_loader *l, const char *place)
 {
-    config_error(l, l->line, text);
-    return false;
+    for (; l->at < place; l->at++)
+        l->line += *l->at == '\n' ? 1 : 0;
+    while (l->at > place)
+        l->line -= *--l->at == '\n' ? 1 : 0;
+    return l->line;
 }
 
-static bool
-config_scan_at(const struct config_loader *l, const char *text)
+static unsigned
+config_elem_line(struct config_loader *l, struct elem e)
 {
-    size_t n = strlen(text);
-    return (size_t)(l->end - l->at) >= n && memcmp(l->at, text, n) == 0;
-}
-
-static void
-config_scan_step(struct config_loader *l, size_t n)
-{
-    for (; n > 0; n--)
-        if (*l->at++ == '\n')
-            l->line++;
-}
-
-static bool
-config_is_space(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-static bool
-config_is_name(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-'
-        || c == '_' || c == '.' || c == ':' || (unsigned char)c >= 0x80;
-}
-
-static void
-config_scan_space(struct config_loader *l)
-{
-    while (l->at < l->end && config_is_space(*l->at))
-        config_scan_step(l, 1);
-}
-
-/* A name, as a text of the scratch memory; NULL when there is none. */
-static const char *
-config_scan_name(struct config_loader *l)
-{
-    const char *from = l->at;
-    while (l->at < l->end && config_is_name(*l->at))
-        l->at++;
-    if (l->at == from || *from == '-' || *from == '.' || (*from >= '0' && *from <= '9'))
-        return NULL;
-    return config_copy(&l->scratch, span_make(from, (size_t)(l->at - from)));
-}
-
-static bool
-config_scan_comment(struct config_loader *l)
-{
-    unsigned line = l->line;
-    char *from = l->text.bytes + (l->at - l->text.bytes);
-    config_scan_step(l, 4);
-    while (l->at < l->end && !config_scan_at(l, "--"))
-        config_scan_step(l, 1);
-    if (config_scan_at(l, "-->")) {
-        if (l->at == from + 4)
-            memset(from, ' ', 7);   /* Mini-XML does not see the end of an empty comment */
-        config_scan_step(l, 3);
-        return true;
-    }
-    if (l->at < l->end)
-        return config_scan_fail(l, "expected --> to end the comment, found -- within it");
-    config_error(l, line, "expected --> to end the comment that begins here, found the end of the "
-        "file");
-    return false;
-}
-
-/* One of the five entities of XML, or a character by its number. */
-static bool
-config_scan_entity(struct config_loader *l)
-{
-    static const char *const known[] = { "&amp;", "&lt;", "&gt;", "&quot;", "&apos;" };
-    struct xe_span rest = span_make(l->at, (size_t)(l->end - l->at));
-    size_t len = span_find(rest, ';'), i;
-    uint32_t c;
-    bool good = len > 2 && len < rest.len && rest.at[1] == '#'
-        && xml_ref_number(span_make(rest.at + 2, len - 2), &c) && xml_is_char(c);
-    for (i = 0; i < sizeof known / sizeof *known; i++)
-        good = good || config_scan_at(l, known[i]);
-    if (!good)
-        return config_scan_fail(l, "expected &amp; for an ampersand, found & and something "
-            "unknown");
-    config_scan_step(l, len + 1);
-    return true;
-}
-
-static bool
-config_scan_value(struct config_loader *l, const char *name)
-{
-    char quote = l->at < l->end ? *l->at : '\0';
-    unsigned line = l->line;
-    if (quote != '"' && quote != '\'') {
-        config_error(l, line, "expected the value of ", name, " in quotes");
-        return false;
-    }
-    config_scan_step(l, 1);
-    while (l->at < l->end && *l->at != quote) {
-        if (*l->at == '<') {
-            config_error(l, l->line, "expected &lt; or the closing quote of ", name, ", found <");
-            return false;
-        }
-        if (*l->at == '&') {
-            if (!config_scan_entity(l))
-                return false;
-        } else {
-            config_scan_step(l, 1);
-        }
-    }
-    if (l->at == l->end) {
-        config_error(l, line, "expected the closing quote of ", name, ", found the end of the "
-            "file");
-        return false;
-    }
-    config_scan_step(l, 1);
-    return true;
-}
-
-static struct config_mark *
-config_mark(const struct config_loader *l, size_t i)
-{
-    return (struct config_mark *)(void *)(l->marks.bytes + l->marks.head) + i;
-}
-
-static size_t
-config_marks(const struct config_loader *l)
-{
-    return buf_len(&l->marks) / sizeof(struct config_mark);
-}
-
-static const struct config_attr *
-config_mark_attr(const struct config_loader *l, const struct config_mark *m, size_t i)
-{
-    return (const struct config_attr *)(const void *)(l->attrs.bytes + l->attrs.head) + m->attr + i;
-}
-
-/* name="value", once per element. */
-static bool
-config_scan_attr(struct config_loader *l, struct config_mark *m)
-{
-    struct config_attr a;
-    size_t i;
-    a.line = l->line;
-    a.name = config_scan_name(l);
-    if (a.name == NULL) {
-        config_error(l, l->line, "expected an attribute, > or /> in <", m->name, ">");
-        return false;
-    }
-    config_scan_space(l);
-    if (l->at == l->end || *l->at != '=') {
-        config_error(l, l->line, "expected = after ", a.name, " in <", m->name, ">");
-        return false;
-    }
-    config_scan_step(l, 1);
-    config_scan_space(l);
-    for (i = 0; i < m->nattrs; i++)
-        if (strcmp(config_mark_attr(l, m, i)->name, a.name) == 0)
-            config_error(l, a.line, "expected ", a.name, " once in <", m->name, ">, found it "
-                "again");
-    if (!buf_put(&l->attrs, span_make((const char *)&a, sizeof a)))
-        return config_scan_fail(l, "out of memory");
-    m->nattrs++;
-    return config_scan_value(l, a.name);
-}
-
-/* A start tag; *empty says that it ended in "/>". */
-static bool
-config_scan_start(struct config_loader *l, bool *empty)
-{
-    struct config_mark m = { 0 };
-    m.line = l->line;
-    m.attr = buf_len(&l->attrs) / sizeof(struct config_attr);
-    config_scan_step(l, 1);
-    m.name = config_scan_name(l);
-    if (m.name == NULL)
-        return config_scan_fail(l, "expected the name of an element after <");
-    for (;;) {
-        bool space = l->at < l->end && config_is_space(*l->at);
-        config_scan_space(l);
-        *empty = config_scan_at(l, "/>");
-        if (*empty || config_scan_at(l, ">"))
-            break;
-        if (l->at == l->end) {
-            config_error(l, m.line, "expected > to end <", m.name, ", found the end of the file");
-            return false;
-        }
-        if (!space) {
-            config_error(l, l->line, "expected a space before the next attribute of <", m.name,
-                ">");
-            return false;
-        }
-        if (!config_scan_attr(l, &m))
-            return false;
-    }
-    config_scan_step(l, *empty ? 2 : 1);
-    m.end = config_marks(l) + 1;
-    return buf_put(&l->marks, span_make((const char *)&m, sizeof m))
-        || config_scan_fail(l, "out of memory");
-}
-
-/* An end tag, which must belong to the mark `open`. */
-static bool
-config_scan_end(struct config_loader *l, struct config_mark *open)
-{
-    unsigned line = l->line;
-    const char *name;
-    config_scan_step(l, 2);
-    name = config_scan_name(l);
-    config_scan_space(l);
-    if (name == NULL || !config_scan_at(l, ">"))
-        return config_scan_fail(l, "expected the name of an element and > after </");
-    config_scan_step(l, 1);
-    if (strcmp(name, open->name) != 0) {
-        config_error(l, line, "expected </", open->name, "> for the element of line ",
-            config_number(l, open->line), ", found </", name, ">");
-        return false;
-    }
-    open->end = config_marks(l);
-    return true;
-}
-
-/* What stands between tags: space, comments; the XML declaration at the very beginning. */
-static bool
-config_scan_between(struct config_loader *l, bool first)
-{
-    for (;; first = false) {
-        config_scan_space(l);
-        if (config_scan_at(l, "<!--")) {
-            if (!config_scan_comment(l))
-                return false;
-        } else if (first && config_scan_at(l, "<?xml")) {
-            while (l->at < l->end && *l->at != '>')
-                config_scan_step(l, 1);
-            config_scan_step(l, l->at < l->end ? 1 : 0);
-        } else {
-            break;
-        }
-    }
-    if (config_scan_at(l, "<!") || config_scan_at(l, "<?"))
-        return config_scan_fail(l, "expected an element; document types, CDATA and processing "
-            "instructions have no place here");
-    if (l->at < l->end && *l->at != '<')
-        return config_scan_fail(l, "expected an element or a comment, found text");
-    return true;
-}
-
-/* The elements of the file and their lines; false when it is not well-formed. */
-static bool
-config_scan(struct config_loader *l)
-{
-    size_t open[CONFIG_DEPTH_MAX];
-    unsigned depth = 0;
-    bool empty = false;
-    if (!config_scan_between(l, true))
-        return false;
-    if (l->at == l->end)
-        return config_scan_fail(l, "expected <xmppedge>, found an empty file");
-    l->root_from = (size_t)(l->at - l->text.bytes);
-    do {
-        if (config_scan_at(l, "</")) {
-            if (depth == 0)
-                return config_scan_fail(l, "expected <xmppedge>, found an end tag");
-            if (!config_scan_end(l, config_mark(l, open[--depth])))
-                return false;
-        } else {
-            if (depth == CONFIG_DEPTH_MAX)
-                return config_scan_fail(l, "expected fewer elements within each other");
-            if (!config_scan_start(l, &empty))
-                return false;
-            if (!empty)
-                open[depth++] = config_marks(l) - 1;
-        }
-        l->root_to = (size_t)(l->at - l->text.bytes);
-        if (!config_scan_between(l, false))
-            return false;
-    } while (depth > 0 && l->at < l->end);
-    if (depth > 0) {
-        const struct config_mark *m = config_mark(l, open[depth - 1]);
-        config_error(l, m->line, "expected </", m->name, "> for the element that begins here, "
-            "found the end of the file");
-        return false;
-    }
-    return l->at == l->end || config_scan_fail(l, "expected the end of the file after the first "
-        "element, found another one; one file configures one node");
-}
-
-/* Whether the file holds nothing but the characters of XML, in UTF-8; complains with the line. */
-static bool
-config_scan_utf8(struct config_loader *l)
-{
-    const char *p = l->at;
-    unsigned line = 1;
-    uint32_t c;
-    int n;
-    for (; p < l->end; p += n) {
-        n = xe_utf8(p, l->end, &c);
-        if (n <= 0 || !xml_is_char(c)) {
-            config_error(l, line, "expected UTF-8 text, found other bytes");
-            return false;
-        }
-        line += c == '\n' ? 1 : 0;
-    }
-    return true;
+    return config_line(l, elem_place(e));
 }
 
 /* Read a whole file into a buffer.  False with errno set. */
@@ -9753,9 +9444,9 @@ config_slurp(const char *path, struct buf *out)
     if (fd < 0)
         return false;
     for (;;) {
-        char *room = buf_room(out, 4096);
+        char *room = buf_room(out, CONFIG_READ_SIZE);
         errno = room == NULL ? EFBIG : errno;
-        n = room == NULL ? -1 : read(fd, room, 4096);
+        n = room == NULL ? -1 : read(fd, room, CONFIG_READ_SIZE);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -9772,50 +9463,271 @@ config_slurp(const char *path, struct buf *out)
     return true;
 }
 
-#if MXML_MAJOR_VERSION >= 4
-#define CONFIG_MXML_DESCEND MXML_DESCEND_ALL
-#else
-#define CONFIG_MXML_DESCEND MXML_DESCEND
-#endif
-
-/* Join the marks with the elements of the tree; both are in document order. */
+/* Show the text to a tokenizer, `step` more bytes each time, behind a header of our own: the root
+ * of a file may be empty, a header may not.  False when the text is not one element. */
 static bool
-config_join(struct config_loader *l, mxml_node_t *top)
+config_tokens(struct config_loader *l, size_t step)
 {
-    mxml_node_t *node;
-    size_t i = 0;
-    for (node = top; node != NULL; node = mxmlWalkNext(node, top, CONFIG_MXML_DESCEND)) {
-        if (!elem_is_element(node))
-            continue;
-        if (i == config_marks(l) || strcmp(mxmlGetElement(node), config_mark(l, i)->name) != 0)
-            return false;
-        config_mark(l, i++)->node = node;
+    static const struct xe_xml_limits limits = { .depth = CONFIG_DEPTH_MAX };
+    struct xe_span all = buf_span(&l->text);
+    enum xe_xml_result r;
+    struct xe_xml_event e;
+    size_t shown = 0;
+    size_t used;
+    xe_xml_free(&l->xml);
+    xe_xml_init(&l->xml, &limits);
+    l->xml.comments = true;
+    l->root = span_make(NULL, 0);
+    if (strncmp(all.at + strspn(all.at, " \t\r\n"), "<?xml", 5) == 0)
+        while (*all.at != '<')   /* XML wants the declaration first, people may not */
+            all = span_make(all.at + 1, all.len - 1);
+    l->from = all.at;
+    if (strncmp(all.at, "<?xml", 5) == 0 && (shown = span_find(all, '>')) < all.len)
+        shown++;
+    if (xe_xml_next(&l->xml, all.at, shown, &used, &e) == XE_XML_BAD || used < shown
+        || xe_xml_next(&l->xml, "<file>", 6, &used, &e) != XE_XML_HEADER)
+        return false;
+    for (l->from += shown;; l->from += used) {
+        r = xe_xml_next(&l->xml, l->from, (size_t)(all.at + shown - l->from), &used, &e);
+        if (r == XE_XML_ELEMENT && l->root.at == NULL)
+            l->root = e.raw;
+        else if (r == XE_XML_MORE && shown < all.len)
+            shown += step < all.len - shown ? step : all.len - shown;
+        else
+            break;
     }
-    return i > 0 && i == config_marks(l);
+    l->from += r == XE_XML_ELEMENT ? 0 : used;   /* a second one is at fault */
+    return r == XE_XML_MORE && l->xml.state == XML_AT_GAP && l->root.at != NULL;
 }
 
-/* Read the file: scanned, loaded, joined.  The caller frees *top. */
-static bool
-config_open(struct config_loader *l, mxml_node_t **top)
+#define CONFIG_ODD  "expected an element; document types, CDATA and processing instructions have " \
+    "no place here"
+#define CONFIG_TEXT_FOUND "expected an element or a comment, found text"
+
+/* What is said of a file that ends or breaks while the tokenizer is in a state.  %t and the like
+ * are the names at the places of config_spot(). */
+static const struct config_broken {
+    char        begun;    /* where that has begun which does not end */
+    const char *ended;
+    const char *broken;   /* NULL: as `ended` */
+} config_broken[] = {
+#define IN_TAG "expected > to end <%t, found the end of the file"
+#define NOT_ATTR "expected an attribute, > or /> in <%t>"
+    [XML_AT_START] = { '.', "expected <xmppedge>, found an empty file", CONFIG_ODD },
+    [XML_AT_DECL] = { 'f', "expected ?> to end the XML declaration, found the end of the file",
+        "expected <?xml version=\"1.0\" encoding=\"UTF-8\"?>, found another XML declaration" },
+    [XML_AT_GAP] = { '.', "expected <xmppedge>, found an empty file", CONFIG_TEXT_FOUND },
+    [XML_AT_LT] = { '.', "expected the name of an element after <", NULL },
+    [XML_AT_NAME] = { 't', IN_TAG, "expected the name of an element after <" },
+    [XML_AT_TAG] = { 't', IN_TAG, NOT_ATTR },
+    [XML_AT_ATTR] = { 't', IN_TAG, NOT_ATTR },
+    [XML_AT_EQ] = { 't', IN_TAG, "expected = after %a in <%t>" },
+    [XML_AT_QUOTE] = { 't', IN_TAG, "expected the value of %a in quotes" },
+    [XML_AT_VALUE] = { 'a', "expected the closing quote of %a, found the end of the file",
+        "expected &amp; for an ampersand, found & and something unknown" },
+    [XML_AT_SLASH] = { 't', IN_TAG, NOT_ATTR },
+    [XML_AT_TEXT] = { 'o', "expected </%o> for the element that begins here, found the end of the "
+        "file", CONFIG_TEXT_FOUND },
+    [XML_AT_BANG] = { '.', CONFIG_ODD, NULL },
+    [XML_AT_CDATA] = { 'm', CONFIG_ODD, NULL },
+    [XML_AT_COMMENT] = { 'm', "expected --> to end the comment that begins here, found the end of "
+        "the file", "expected --> to end the comment, found -- within it" },
+    [XML_AT_END] = { 'm', "expected the name of an element and > after </", NULL },
+    [XML_AT_END_SPACE] = { 'm', "expected the name of an element and > after </", NULL },
+    [XML_AT_CLOSED] = { '.', "expected <xmppedge>, found an end tag", NULL }
+#undef IN_TAG
+#undef NOT_ATTR
+};
+
+static unsigned
+config_state(const struct config_loader *l)
 {
-    l->text.max = CONFIG_FILE_MAX;
-    l->marks.max = l->attrs.max = CONFIG_FILE_MAX * 8;
-    if (!config_slurp(l->path, &l->text)) {
-        config_error(l, 0, "expected a file that can be read: ",
-            errno == EFBIG ? "it is too large" : strerror(errno));
+    return l->xml.state == XML_AT_BAD ? l->xml.failed : l->xml.state;
+}
+
+/* A place in the text: f, where what is not finished begins; t and a, the names of the tag and of
+ * the attribute; o, that of the innermost open element; m, of the end tag, or the '<' of a comment;
+ * '.', where the tokenizer has stopped. */
+static const char *
+config_spot(const struct config_loader *l, char what)
+{
+    const struct xe_xml *x = &l->xml;
+    unsigned state = config_state(l);
+    switch (what) {
+    case 't': return l->from + (state == XML_AT_NAME ? x->mark : x->attrs[XML_TAG_SLOT].name);
+    case 'a': return l->from + (state == XML_AT_ATTR ? x->mark : x->attrs[x->nattrs].name);
+    case 'o': return l->from + (x->depth == 0 ? 0 : x->frames[x->depth - 1].name);
+    case 'm': return l->from + x->mark;
+    case '.': return l->from + x->at;
+    }
+    return l->from;
+}
+
+/* The name at such a place. */
+static struct xe_span
+config_spot_name(const struct config_loader *l, char what)
+{
+    const char *at = config_spot(l, what);
+    return span_make(at, strcspn(at, " \t\r\n=/<>\"'&"));
+}
+
+/* What is wrong with a start tag, if the state does not say it. */
+static const char *
+config_broken_tag(const struct config_loader *l)
+{
+    const struct xe_xml *x = &l->xml;
+    const char *at = config_spot(l, '.');
+    unsigned i;
+    if (x->failed == XML_AT_VALUE)
+        return *at == '<' ? "expected &lt; or the closing quote of %a, found <" : NULL;
+    if (x->failed == XML_AT_ATTR) {
+        for (i = 0; i < x->nattrs; i++)
+            if (span_eq(span_make(l->from + x->attrs[i].name, x->attrs[i].name_len),
+                span_make(l->from + x->mark, x->at - x->mark)))
+                return "expected %a once in <%t>, found it again";
+        return NULL;
+    }
+    if (x->failed != XML_AT_TAG && x->failed != XML_AT_SLASH)
+        return NULL;
+    if (*at == '>')
+        return x->depth == CONFIG_DEPTH_MAX ? "expected fewer elements within each other"
+            : "expected <%t> without namespaces, found some that XML does not allow";
+    if (x->failed == XML_AT_TAG && !x->spaced)
+        return "expected a space before the next attribute of <%t>";
+    return x->why == XE_WHY_XML_LIMIT ? "expected fewer attributes in <%t>" : NULL;
+}
+
+/* The text is not one element: the sentence about it, and the place where to look. */
+static const char *
+config_broken_text(const struct config_loader *l, char *where)
+{
+    const struct xe_xml *x = &l->xml;
+    const struct config_broken *row = &config_broken[config_state(l)];
+    const char *at = config_spot(l, '.');
+    const char *end = l->text.bytes + l->text.tail;
+    const char *more;
+    uint32_t c;
+    *where = '.';
+    if (x->why == XE_WHY_OUT_OF_MEMORY)
+        return "out of memory";
+    if (at < end && (xe_utf8(at, end, &c) <= 0 || !xml_is_char(c)))
+        return "expected UTF-8 text, found other bytes";
+    if (l->root.at != NULL && *l->from == '<' && l->from[1] != '!' && l->from[1] != '?') {
+        *where = 'f';
+        return "expected the end of the file after the first element, found another one; one file "
+            "configures one node";
+    }
+    if (x->state != XML_AT_BAD) {
+        *where = row->begun;
+        return row->ended;
+    }
+    if (x->failed == XML_AT_LT && x->why == XE_WHY_XML_RESTRICTED)
+        return CONFIG_ODD;
+    if (x->failed == XML_AT_END && x->depth == 0)
+        return config_broken[XML_AT_CLOSED].ended;
+    if (x->failed == XML_AT_END && config_spot_name(l, 'm').len > 0
+        && !span_eq(config_spot_name(l, 'm'), config_spot_name(l, 'o')))
+        return "expected </%o> for the element of line %l, found </%m>";
+    more = config_broken_tag(l);
+    return more != NULL ? more : row->broken != NULL ? row->broken : row->ended;
+}
+
+/* Say why the text is not one element, and where. */
+static void
+config_refuse_text(struct config_loader *l)
+{
+    char where;
+    const char *text = config_broken_text(l, &where);
+    struct buf out = { 0 };
+    for (; *text != '\0'; text++)
+        if (*text != '%')
+            buf_putc(&out, *text);
+        else if (*++text == 'l')
+            buf_putu(&out, config_line(l, config_spot(l, 'o')));
+        else
+            buf_put(&out, config_spot_name(l, *text));
+    config_error(l, config_line(l, config_spot(l, where)), buf_text(&out));
+    buf_free(&out);
+}
+
+/* Refuse what may stand between tags in XML and has no meaning here.  Comments become space,
+ * because Mini-XML does not see the end of an empty one. */
+static bool
+config_clear(struct config_loader *l)
+{
+    char *p = l->text.bytes + (l->root.at - l->text.bytes);
+    const char *end = p + l->root.len;
+    struct xe_xml_event tag;
+    struct xe_span prefix;
+    while (p < end)
+        if (*p == '<' && p[1] == '!' && p[2] == '-') {
+            size_t n = 4;
+            while (memcmp(p + n, "-->", 3) != 0)
+                n++;
+            for (n += 3; n > 0; n--, p++)
+                *p = *p == '\n' ? '\n' : ' ';
+        } else if (*p == '<' && p[1] == '/') {
+            p += span_find(span_make(p, (size_t)(end - p)), '>') + 1;
+        } else if (*p == '<' && p[1] != '!') {
+            p += xml_split(p, &tag, &prefix) - p;
+        } else if (xml_is(*p, XML_IS_SPACE)) {
+            p++;
+        } else {
+            config_error(l, config_line(l, p), *p == '<' ? CONFIG_ODD : CONFIG_TEXT_FOUND);
+            return false;
+        }
+    return true;
+}
+
+/* Tell the elements of the tree where they were read from: every '<' begins a tag now, and the tree
+ * is in the same order. */
+static bool
+config_place(struct config_loader *l)
+{
+    char *p = l->text.bytes + (l->root.at - l->text.bytes);
+    struct elem e = l->tree;
+    for (; e.at != NULL; e = elem_walk(e), p++) {
+        const char *tag = elem_tag(e);
+        while (*p != '\0' && (*p != '<' || p[1] == '/'))
+            p++;
+        if (*p == '\0' || strncmp(p + 1, tag, strlen(tag)) != 0)
+            return false;
+        elem_set_place(e, p);
+    }
+    return true;
+}
+
+/* Read the file into a tree. */
+static bool
+config_open(struct config_loader *l)
+{
+    bool whole;
+    l->text.max = CONFIG_FILE_MAX + CONFIG_READ_SIZE;
+    whole = config_slurp(l->path, &l->text);
+    if (whole ? buf_len(&l->text) > CONFIG_FILE_MAX : errno == EFBIG)
+        config_error(l, 0, "expected a file of at most ", config_number(l, CONFIG_FILE_MAX >> 20),
+            " MiB, found a larger one");
+    else if (!whole)
+        config_error(l, 0, "expected a file that can be read: ", strerror(errno));
+    if (l->errors > 0)
+        return false;
+    l->at = buf_text(&l->text);
+    l->line = 1;
+    if (l->text.failed) {
+        config_error(l, 0, "out of memory");
         return false;
     }
-    buf_text(&l->text);
-    l->at = l->text.bytes;
-    l->end = l->text.bytes + l->text.tail;
-    l->line = 1;
-    if (config_scan_at(l, "\xef\xbb\xbf"))
-        l->at += 3;
-    if (!config_scan_utf8(l) || !config_scan(l) || l->errors > 0)
+    if (strncmp(l->at, "\xef\xbb\xbf", 3) == 0)
+        buf_skip(&l->text, 3);
+    if (!config_tokens(l, SIZE_MAX)) {
+        config_tokens(l, 1);   /* stops at the very byte */
+        config_refuse_text(l);
         return false;
-    l->text.bytes[l->root_to] = '\0';
-    *top = elem_load(l->text.bytes + l->root_from);
-    if (*top == NULL || !config_join(l, *top)) {
+    }
+    if (!config_clear(l))
+        return false;
+    l->tree = elem_tree(NULL, l->root);
+    if (l->tree.at == NULL || !config_place(l)) {
         config_error(l, 1, "expected XML that the XML library can read as well");
         return false;
     }
@@ -10237,71 +10149,81 @@ config_known(struct config_loader *l, const struct config_row *element, bool att
     return config_scratch(l, &text);
 }
 
+/* The line of an attribute; that of its element when it is not there. */
+static unsigned
+config_attr_line(struct config_loader *l, struct elem e, const char *name)
+{
+    const char *place = elem_place(e);
+    struct xe_xml_event tag;
+    struct xe_span prefix;
+    unsigned i;
+    xml_split(place, &tag, &prefix);
+    for (i = 0; i < tag.nattrs; i++) {
+        struct xe_span local = tag.attrs[i].name;
+        const char *whole = tag.attrs[i].prefix.at;
+        if (span_is(span_make(whole, (size_t)(local.at + local.len - whole)), name))
+            place = whole;
+    }
+    return config_line(l, place);
+}
+
 static void
-config_read_value(struct config_loader *l, const struct config_row *element,
-    const struct config_row *row, const char *text, unsigned line, void *object)
+config_read_value(struct config_loader *l, const struct config_row *row, struct elem e,
+    const char *text, void *object)
 {
     char *place = (char *)object + row->at;
+    bool good = config_store(l, row, text, place);
     struct buf expected = { 0 }, what = { 0 };
     const char *name;
+    if (good && (row->kind != CONFIG_FILE || l->alone))
+        return;
     buf_puts(&what, "<");
-    buf_puts(&what, config_tag(element));
+    buf_puts(&what, elem_tag(e));
     buf_puts(&what, "> ");
     buf_puts(&what, row->name);
     name = config_scratch(l, &what);
-    if (config_store(l, row, text, place)) {
-        if (row->kind == CONFIG_FILE && !l->alone)
-            config_check_file(l, line, name, *(const char **)(void *)place);
-        return;
-    }
     config_put_expected(&expected, row);
-    config_error(l, line, name, ": expected ", config_scratch(l, &expected), ", found \"", text,
-        "\"");
-}
-
-static unsigned
-config_attr_line(const struct config_loader *l, const struct config_mark *m, const char *name)
-{
-    size_t i;
-    for (i = 0; i < m->nattrs; i++)
-        if (strcmp(config_mark_attr(l, m, i)->name, name) == 0)
-            return config_mark_attr(l, m, i)->line;
-    return m->line;
+    if (good)
+        config_check_file(l, config_attr_line(l, e, row->name), name,
+            *(const char **)(void *)place);
+    else
+        config_error(l, config_attr_line(l, e, row->name), name, ": expected ",
+            buf_text(&expected), ", found \"", text, "\"");
+    buf_free(&expected);
 }
 
 /* Complain about the attributes of an element that the table does not have. */
 static void
-config_refuse_attrs(struct config_loader *l, const struct config_row *element,
-    const struct config_mark *m)
+config_refuse_attrs(struct config_loader *l, const struct config_row *element, struct elem e)
 {
-    size_t i;
-    for (i = 0; i < m->nattrs; i++) {
-        const struct config_attr *a = config_mark_attr(l, m, i);
+    const char *name;
+    uint8_t i;
+    for (i = 0; (name = elem_attr_name(e, i)) != NULL; i++) {
         const struct config_row *r = config_next_attr(element, l->c->role);
-        while (r != NULL && strcmp(r->name, a->name) != 0)
+        while (r != NULL && strcmp(r->name, name) != 0)
             r = config_next_attr(r, l->c->role);
         if (r == NULL)
-            config_error(l, a->line, "<", m->name, ">: expected ", config_known(l, element, true),
-                ", found the unknown attribute ", a->name);
+            config_error(l, config_attr_line(l, e, name), "<", elem_tag(e), ">: expected ",
+                config_known(l, element, true), ", found the unknown attribute ", name);
     }
 }
 
-/* The attributes of one element; m is NULL when it is absent and only its defaults are wanted. */
+/* The attributes of one element; when it is not there only its defaults are wanted. */
 static void
-config_read_attrs(struct config_loader *l, const struct config_row *element,
-    const struct config_mark *m, void *object)
+config_read_attrs(struct config_loader *l, const struct config_row *element, struct elem e,
+    void *object)
 {
     const struct config_row *r = element;
     while ((r = config_next_attr(r, l->c->role)) != NULL) {
-        const char *text = m == NULL ? NULL : mxmlElementGetAttr(m->node, r->name);
+        const char *text = elem_attr(e, r->name);
         if (text != NULL) {
-            config_read_value(l, element, r, text, config_attr_line(l, m, r->name), object);
+            config_read_value(l, r, e, text, object);
         } else if (r->def != NULL) {
             config_store(l, r, r->def, (char *)object + r->at);
-        } else if (r->must && m != NULL) {
+        } else if (r->must && e.at != NULL) {
             struct buf expected = { 0 };
             config_put_expected(&expected, r);
-            config_error(l, m->line, "<", m->name, "> ", r->name, ": expected ",
+            config_error(l, config_elem_line(l, e), "<", elem_tag(e), "> ", r->name, ": expected ",
                 config_scratch(l, &expected), ", found nothing");
         }
     }
@@ -10314,91 +10236,86 @@ config_read_attrs(struct config_loader *l, const struct config_row *element,
         if (a != NULL)
             config_set_port(a, a->port);
     }
-    if (m != NULL)
-        config_refuse_attrs(l, element, m);
+    if (e.at != NULL)
+        config_refuse_attrs(l, element, e);
 }
 
-/* The next mark below m with the tag (any tag: NULL), from `at` on; NULL at the end. */
-static struct config_mark *
-config_next_mark(const struct config_loader *l, const struct config_mark *m, const char *tag,
-    size_t at)
+/* The first element with the tag among `e` and those that follow it. */
+static struct elem
+config_find(struct elem e, const char *tag)
 {
-    for (; at < m->end; at = config_mark(l, at)->end)
-        if (tag == NULL || strcmp(config_mark(l, at)->name, tag) == 0)
-            return config_mark(l, at);
-    return NULL;
+    while (e.at != NULL && strcmp(elem_tag(e), tag) != 0)
+        e = elem_next(e);
+    return e;
 }
 
+/* How many elements of the row are below e; complains when it is not what the row allows. */
 static size_t
-config_mark_number(const struct config_loader *l, const struct config_mark *m)
+config_count(struct config_loader *l, const struct config_row *row, struct elem e)
 {
-    return (size_t)(m - config_mark(l, 0));
-}
-
-/* How many elements with the tag are below m; complains when it is not what the row allows. */
-static size_t
-config_count_marks(struct config_loader *l, const struct config_row *row,
-    const struct config_mark *m)
-{
-    const struct config_mark *hit, *first = NULL;
-    size_t n = 0, at = config_mark_number(l, m) + 1;
-    for (; (hit = config_next_mark(l, m, config_tag(row), at)) != NULL; at = hit->end) {
-        first = n == 0 ? hit : first;
-        n++;
-        if (n == (size_t)row->max + 1 && n == 2)
-            config_error(l, hit->line, "<", m->name, ">: expected only one <", hit->name,
-                ">, found another; the first is in line ", config_number(l, first->line));
-        else if (n == (size_t)row->max + 1)
-            config_error(l, hit->line, "<", m->name, ">: expected at most ",
-                config_number(l, (uint64_t)row->max), " <", hit->name, ">, found another");
+    const char *tag = config_tag(row);
+    struct elem first = config_find(elem_first(e), tag);
+    struct elem hit = first;
+    size_t n = 0;
+    for (; hit.at != NULL; hit = config_find(elem_next(hit), tag)) {
+        if (n++ != (size_t)row->max)
+            continue;
+        if (row->max == 1)
+            config_error(l, config_elem_line(l, hit), "<", elem_tag(e), ">: expected only one <",
+                tag, ">, found another; the first is in line ",
+                config_number(l, config_elem_line(l, first)));
+        else
+            config_error(l, config_elem_line(l, hit), "<", elem_tag(e), ">: expected at most ",
+                config_number(l, (uint64_t)row->max), " <", tag, ">, found another");
     }
     if (n < (size_t)row->min)
-        config_error(l, m->line, "<", m->name, ">: expected ", row->max > 1 ? "at least one <"
-            : "a <", config_tag(row), "> in it, found none");
+        config_error(l, config_elem_line(l, e), "<", elem_tag(e), ">: expected ",
+            row->max > 1 ? "at least one <" : "a <", tag, "> in it, found none");
     return n;
 }
 
-/* Complain about the elements below m that the table does not have for this role. */
+/* The row of an element below `element`, for a role; NULL when it has none. */
+static const struct config_row *
+config_child_row(const struct config_row *element, struct elem e, enum config_role role)
+{
+    const struct config_row *r = config_next_child(element, element, role);
+    while (r != NULL && strcmp(config_tag(r), elem_tag(e)) != 0)
+        r = config_next_child(element, r, role);
+    return r;
+}
+
+/* Complain about the elements below e that the table does not have for this role. */
 static void
-config_refuse_children(struct config_loader *l, const struct config_row *element,
-    const struct config_mark *m)
+config_refuse_children(struct config_loader *l, const struct config_row *element, struct elem e)
 {
     enum config_role other = l->c->role == CONFIG_EDGE ? CONFIG_GATEWAY : CONFIG_EDGE;
-    const struct config_mark *hit;
-    size_t at = config_mark_number(l, m) + 1;
-    for (; (hit = config_next_mark(l, m, NULL, at)) != NULL; at = hit->end) {
-        const struct config_row *r = element, *elsewhere = element;
-        while ((r = config_next_child(element, r, l->c->role)) != NULL)
-            if (strcmp(config_tag(r), hit->name) == 0)
-                break;
-        if (r != NULL)
-            continue;
-        while ((elsewhere = config_next_child(element, elsewhere, other)) != NULL)
-            if (strcmp(config_tag(elsewhere), hit->name) == 0)
-                break;
-        config_error(l, hit->line, "<", m->name, ">: expected ", config_known(l, element, false),
-            ", found the ", elsewhere == NULL ? "unknown " : "", "element <", hit->name, ">",
-            elsewhere == NULL ? "" : ", which only role=\"",
-            elsewhere == NULL ? "" : config_roles[other], elsewhere == NULL ? "" : "\" has");
+    struct elem child = elem_first(e);
+    for (; child.at != NULL; child = elem_next(child)) {
+        bool elsewhere = config_child_row(element, child, other) != NULL;
+        if (config_child_row(element, child, l->c->role) == NULL)
+            config_error(l, config_elem_line(l, child), "<", elem_tag(e), ">: expected ",
+                config_known(l, element, false), ", found the ", elsewhere ? "" : "unknown ",
+                "element <", elem_tag(child), ">", elsewhere ? ", which only role=\"" : "",
+                elsewhere ? config_roles[other] : "", elsewhere ? "\" has" : "");
     }
 }
 
-/* Fill the object of one element and everything below it.  Recursion is as deep as the table. */
+/* Fill the object of one element and everything below it; the element may not be there.  Recursion
+ * is as deep as the table. */
 static void
-config_read_element(struct config_loader *l, const struct config_row *element,
-    const struct config_mark *m, void *object)
+config_read_element(struct config_loader *l, const struct config_row *element, struct elem e,
+    void *object)
 {
     const struct config_row *row = element;
-    config_read_attrs(l, element, m, object);
-    if (m != NULL && element->line_at != CONFIG_NOWHERE)
-        *(unsigned *)(void *)((char *)object + element->line_at) = m->line;
+    config_read_attrs(l, element, e, object);
+    if (e.at != NULL && element->line_at != CONFIG_NOWHERE)
+        *(unsigned *)(void *)((char *)object + element->line_at) = config_elem_line(l, e);
     while ((row = config_next_child(element, row, l->c->role)) != NULL) {
-        size_t n = m == NULL ? 0 : config_count_marks(l, row, m), i;
-        size_t at = m == NULL ? 0 : config_mark_number(l, m) + 1;
+        size_t n = e.at == NULL ? 0 : config_count(l, row, e), i;
+        struct elem hit = config_find(elem_first(e), config_tag(row));
         char *place = (char *)object + row->at;
         if (row->size == 0) {
-            config_read_element(l, row, n == 0 ? NULL
-                : config_next_mark(l, m, config_tag(row), at), place);
+            config_read_element(l, row, hit, place);
         } else if (n > 0) {
             void *items = config_alloc(&l->c->blocks, n * row->size);
             if (items == NULL) {
@@ -10408,35 +10325,33 @@ config_read_element(struct config_loader *l, const struct config_row *element,
             memcpy(place, &items, sizeof items);
             memcpy((char *)object + row->count_at, &n, sizeof n);
             for (i = 0; i < n; i++) {
-                const struct config_mark *hit = config_next_mark(l, m, config_tag(row), at);
                 config_read_element(l, row, hit, (char *)items + i * row->size);
-                at = hit->end;
+                hit = config_find(elem_next(hit), config_tag(row));
             }
         }
     }
-    if (m != NULL)
-        config_refuse_children(l, element, m);
+    if (e.at != NULL)
+        config_refuse_children(l, element, e);
 }
 
 /* The role decides what else may stand in the file, so it is read before everything. */
 static bool
 config_read_role(struct config_loader *l)
 {
-    const struct config_mark *m = config_mark(l, 0);
-    const char *text;
+    const char *text = elem_attr(l->tree, "role");
     unsigned i;
-    if (strcmp(m->name, "xmppedge") != 0) {
-        config_error(l, m->line, "expected <xmppedge>, found <", m->name, ">");
+    if (strcmp(elem_tag(l->tree), "xmppedge") != 0) {
+        config_error(l, config_elem_line(l, l->tree), "expected <xmppedge>, found <",
+            elem_tag(l->tree), ">");
         return false;
     }
-    text = mxmlElementGetAttr(m->node, "role");
     for (i = 0; text != NULL && config_roles[i] != NULL; i++)
         if (strcmp(text, config_roles[i]) == 0) {
             l->c->role = (enum config_role)i;
             return true;
         }
-    config_error(l, config_attr_line(l, m, "role"), "<xmppedge> role: expected edge or gateway, "
-        "found ", text == NULL ? "nothing" : text);
+    config_error(l, config_attr_line(l, l->tree, "role"), "<xmppedge> role: expected edge or "
+        "gateway, found ", text == NULL ? "nothing" : text);
     return false;
 }
 
@@ -11001,9 +10916,8 @@ config_locate(struct config_loader *l)
 static void
 config_read(struct config_loader *l)
 {
-    mxml_node_t *top = NULL;
-    if (config_locate(l) && config_open(l, &top) && config_read_role(l)) {
-        config_read_element(l, &config_rows[0], config_mark(l, 0), l->c);
+    if (config_locate(l) && config_open(l) && config_read_role(l)) {
+        config_read_element(l, &config_rows[0], l->tree, l->c);
         if (!l->alone)
             config_check_user(l);   /* while every certificate stands only where it was written */
         config_derive(l);
@@ -11014,8 +10928,8 @@ config_read(struct config_loader *l)
         config_check_limits(l);
         config_check_common(l);
     }
-    if (top != NULL)
-        mxmlDelete(top);
+    elem_free(l->tree);
+    xe_xml_free(&l->xml);
 }
 
 /* Read a configuration; with `alone`, the files that it names are left unread.  NULL when anything
@@ -11046,8 +10960,6 @@ config_load_file(const char *path, bool alone, struct buf *messages)
     }
     config_release(&l->scratch);
     buf_free(&l->text);
-    buf_free(&l->marks);
-    buf_free(&l->attrs);
     free(l);
     return c;
 }
@@ -11361,7 +11273,7 @@ config_put_element(struct buf *out, const struct config_row *element, enum confi
     struct buf value = { 0 }, below = { 0 };
     if (!config_is_present(element, role, object))
         return;
-    below.max = CONFIG_FILE_MAX;
+    below.max = CONFIG_PRINT_MAX;
     config_put_tag(&pen, element, depth);
     while ((r = config_next_attr(r, role)) != NULL) {
         buf_clear(&value);
@@ -11392,7 +11304,7 @@ static void
 config_print_effective(const struct config *c, struct buf *out)
 {
     struct xe_span w = buf_span(&c->warnings);
-    out->max = out->max == 0 ? CONFIG_FILE_MAX : out->max;
+    out->max = CONFIG_PRINT_MAX;
     while (w.len > 0) {
         size_t len = span_find(w, '\n'), i;
         buf_puts(out, "<!-- ");
@@ -19099,7 +19011,7 @@ main_print(struct buf *out)
 static int
 main_check(const struct main_call *call)
 {
-    struct buf out = { .max = (size_t)1 << 20 };
+    struct buf out = { 0 };
     struct buf errors = { .max = 65536 };
     struct xmppedge scratch = { .state = EDGE_RUNNING };
     char err[TLS_ERROR_MAX];

@@ -517,9 +517,185 @@ xml_that_is_not_well_formed_is_refused_with_its_line(void **state)
 }
 
 static void
+strange_and_hostile_files_are_refused_with_a_sentence_and_a_line(void **state)
+{
+    static const struct { const char *text, *said; } bad[] = {
+        /* what editors and other systems make */
+        { "\xef\xbb\xbf\n<a>", "2: expected </a> for the element that begins here" },
+        { "\xff\xfe<", "1: expected UTF-8 text" },
+        { "<a>\r\n<b>\r\n</a>", "3: expected </b> for the element of line 2, found </a>" },
+        { "<?xml version='1.1'?>\n<a/>", "1: expected <?xml version=\"1.0\" encoding=\"UTF-8\"?>" },
+        { "\n<?xml version='1.0' encoding='latin1'?><a/>", "2: expected <?xml version=\"1.0\" enc" },
+        { "<?xml version='1.0'\n", "1: expected ?> to end the XML declaration" },
+        { "<?xml version='1.0'?\n><a/>", "1: expected <?xml version=\"1.0\"" },
+        { "<?xml-stylesheet href='x'?><a/>", "1: expected an element; document types" },
+        { "<a>\n<?xml version='1.0'?></a>", "2: expected an element; document types" },
+        { "<a/>\n<?x?>", "2: expected an element; document types" },
+        /* document types, CDATA, references */
+        { "<!DOCTYPE a [\n<!ENTITY x 'y'>\n]>\n<a/>", "1: expected an element; document types" },
+        { "<a>\n<!ENTITY x 'y'></a>", "2: expected an element; document types" },
+        { "<a/>\n<!DOCTYPE a>", "2: expected an element; document types" },
+        { "<a>\n<![CDATA[\n<b/>]]></a>", "2: expected an element; document types" },
+        { "<a>\n<![CDATA[\n<b/>", "2: expected an element; document types" },
+        { "<a>\n&lt;</a>", "2: expected an element or a comment, found text" },
+        { "<a>\n&#228;</a>", "2: expected an element or a comment, found text" },
+        { "<a>\n&nbsp;</a>", "2: expected an element or a comment, found text" },
+        { "<a>\n]]></a>", "2: expected an element or a comment, found text" },
+        { "<a\nb='&#228;&lt;&#xe4;' b='2'/>", "2: expected b once in <a>, found it again" },
+        { "<a\nb='\n&#1;'/>", "3: expected &amp; for an ampersand" },
+        { "<a b='&'/>", "1: expected &amp; for an ampersand" },
+        /* comments */
+        { "<!-- a\n-- b\n--><a/>", "2: expected --> to end the comment, found -- within it" },
+        { "\n<!-- a --->\n<a/>", "2: expected --> to end the comment, found -- within it" },
+        { "<a>\n<!--\n\n</a>", "2: expected --> to end the comment that begins here" },
+        { "<a/>\n<!-- x\n", "2: expected --> to end the comment that begins here" },
+        { "<a/>\n<!- x -->\n", "2: expected an element; document types" },
+        /* around the root element */
+        { "\n</file>", "2: expected <xmppedge>, found an end tag" },
+        { "<a/>\ntext", "2: expected an element or a comment, found text" },
+        { "<a/>\n\n<b\n\n", "3: expected the end of the file after the first element" },
+        { "<a>\n</a>\n</a>", "3: expected the end of the file after the first element" },
+        { "<a/>\n<b>\n&</b>", "2: expected the end of the file after the first element" },
+        /* tags */
+        { "<a></ a>", "1: expected the name of an element and > after </" },
+        { "<a>\n</a b>", "2: expected the name of an element and > after </" },
+        { "<a>\n</", "2: expected the name of an element and > after </" },
+        { "<a>\n</a", "2: expected the name of an element and > after </" },
+        { "<a>\n</ab>", "2: expected </a> for the element of line 1, found </ab>" },
+        { "<ab>\n</a>", "2: expected </ab> for the element of line 1, found </a>" },
+        { "\n<a\nb", "2: expected > to end <a, found the end of the file" },
+        { "\n<a\nb =", "2: expected > to end <a, found the end of the file" },
+        { "\n<a\nb = 'x'\n", "2: expected > to end <a, found the end of the file" },
+        { "\n<a /", "2: expected > to end <a, found the end of the file" },
+        { "<a\n/ >", "2: expected an attribute, > or /> in <a>" },
+        { "<a\n='x'>", "2: expected an attribute, > or /> in <a>" },
+        { "<a b:c:d='x'>", "1: expected an attribute, > or /> in <a>" },
+        { "<a\n xmlns:p=''/>", "2: expected <a> without namespaces" },
+        { "\n< a/>", "2: expected the name of an element after <" },
+        { "\n<1/>", "2: expected the name of an element after <" },
+        { "\n<a:/>", "2: expected the name of an element after <" },
+        { "\n<a\xc3\x97/>", "2: expected the name of an element after <" },
+        { "<a>\n<>", "2: expected the name of an element after <" },
+        /* bytes that are no text */
+        { "<a b='\n\xc3'/>", "2: expected UTF-8 text, found other bytes" },
+        { "<a>\n<!--\n\x01-->", "3: expected UTF-8 text, found other bytes" },
+        { "<a>\n<b\xff/>", "2: expected UTF-8 text, found other bytes" },
+        { "<a>\n\xe2\x82", "2: expected UTF-8 text, found other bytes" },
+        { "<a b='\n\xef\xbf\xbf'/>", "2: expected UTF-8 text, found other bytes" },
+    };
+    char text[XE_XML_ATTRS_MAX * 8 + 32] = "<a";
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_says(load(span_of(bad[i].text)), bad[i].said);
+        assert_int_equal(strncmp(world.messages.bytes, "x.xml:", 6), 0);
+        assert_int_equal(strchr(world.messages.bytes, '\n')[1], '\0');
+        assert_null(world.c);
+    }
+    assert_says(load(span_make("<a\nb='\0'/>", 11)), "x.xml:2: expected UTF-8 text");
+    assert_says(load(span_make("\0", 1)), "x.xml:1: expected UTF-8 text");
+    for (i = 0; i <= XE_XML_ATTRS_MAX; i++)
+        sprintf(text + strlen(text), "\na%u=''", (unsigned)i);
+    assert_says(load(span_of(text)), "x.xml:66: expected fewer attributes in <a>\n");
+}
+
+static void
+lines_end_as_on_any_system(void **state)
+{
+    (void)state;
+    assert_says(load(span_of("\xef\xbb\xbf\r\n<?xml version='1.0'?>\r\n<xmppedge\r\n\trole='edge'\r\n"
+        "\tname='a b'>\r\n<!--\r\n--><!----><external\r\n x='y'/></xmppedge>\r\n")),
+        "x.xml:5: <xmppedge> name: expected a domain");
+    assert_says(world.messages.bytes, "x.xml:7: <external> address: expected an IPv4 or IPv6 address, "
+        "found nothing\nx.xml:8: <external>: expected address, port, found the unknown attribute x\n");
+}
+
+/* Any byte in the place of any other: sanitizers watch, and there is a sentence. */
+static void
+damage_is_never_met_with_silence(void **state)
+{
+    static const char good[] = "<?xml version='1.0'?>\n<!-- x -->\n<a:b c='&lt;'>\n<!----><d/></a:b>\n";
+    static const char bytes[] = "<>&'\"/!?-[]=: \n;x\xff";
+    char text[sizeof good];
+    size_t i, j;
+    (void)state;
+    for (i = 0; i + 1 < sizeof good; i++)
+        for (j = 0; j < sizeof bytes; j++) {   /* the NUL among them */
+            memcpy(text, good, sizeof good);
+            text[i] = bytes[j];
+            assert_says(load(span_make(text, sizeof good - 1)), "x.xml:");
+            assert_says(world.messages.bytes, ": expected ");
+            assert_null(strstr(world.messages.bytes, "XML library"));
+            assert_null(world.c);
+        }
+}
+
+/* An edge with the partners p0.example, p1.example ..., each with two more domains, a line each from
+ * line 3 on. */
+static void
+put_partners(struct buf *text, unsigned n)
+{
+    unsigned i;
+    text->max = CONFIG_FILE_MAX * 2;
+    buf_puts(text, EDGE_HEAD "\n" EDGE_DOMAIN "<partners>\n");
+    for (i = 0; i < n; i++) {
+        char line[256];
+        snprintf(line, sizeof line, "<partner domain='p%u.example' sasl='optional'><domain "
+            "name='a.p%u.example'/><!-- --><domain name='b.p%u.example'/></partner>\n", i, i, i);
+        buf_puts(text, line);
+    }
+}
+
+static void
+ten_thousand_partners_are_read_and_written(void **state)
+{
+    const struct config_partner *p;
+    struct buf text = { 0 }, first = { 0 }, second = { 0 };
+    (void)state;
+    put_partners(&text, 10000);
+    buf_puts(&text, "<partner domain='p0.example' sasl='optional' tls='x'/>\n</partners></xmppedge>");
+    assert_says(load(buf_span(&text)), "x.xml:10003: <partner> tls: expected required");
+    assert_says(world.messages.bytes, "x.xml:10003: expected p0.example as a partner domain once");
+    buf_clear(&text);
+    put_partners(&text, 10000);
+    buf_puts(&text, "</partners></xmppedge>");
+    assert_string_equal(load(buf_span(&text)), "");
+    assert_non_null(world.c);
+    assert_int_equal(world.c->partners.count, 10000);
+    p = config_partner_for(world.c, span_of("b.p9999.example"));
+    assert_ptr_equal(p, &world.c->partners.list[9999]);
+    assert_int_equal(p->line, 10002);
+    config_print_effective(world.c, &first);
+    assert_false(first.failed);
+    assert_string_equal(load(buf_span(&first)), "");
+    config_print_effective(world.c, &second);
+    assert_true(span_eq(buf_span(&first), buf_span(&second)));
+    buf_free(&text);
+    buf_free(&first);
+    buf_free(&second);
+}
+
+static void
+the_size_of_a_file_has_a_ceiling(void **state)
+{
+    struct buf text = { 0 };
+    (void)state;
+    put_partners(&text, 1);
+    buf_puts(&text, "</partners></xmppedge>");
+    while (buf_len(&text) < CONFIG_FILE_MAX)
+        buf_putc(&text, '\n');
+    assert_int_equal(buf_len(&text), CONFIG_FILE_MAX);
+    assert_string_equal(load(buf_span(&text)), "");
+    buf_putc(&text, '\n');
+    assert_string_equal(load(buf_span(&text)), "x.xml: expected a file of at most 16 MiB, found a "
+        "larger one\n");
+    buf_free(&text);
+}
+
+static void
 every_beginning_of_a_good_file_is_refused_without_harm(void **state)
 {
-    static const char text[] = GATEWAY_HEAD INNER "<!-- & --></xmppedge>";
+    static const char text[] = "\xef\xbb\xbf <?xml version='1.0'?><!-- x -->" GATEWAY_HEAD INNER "<!-- & --></xmppedge>";
     size_t len;
     (void)state;
     for (len = 0; len + 1 < sizeof text; len++) {
@@ -1471,6 +1647,11 @@ main(void)
         TEST(the_wrong_line_is_never_named),
         TEST(all_errors_are_told_in_the_order_of_lines),
         TEST(xml_that_is_not_well_formed_is_refused_with_its_line),
+        TEST(strange_and_hostile_files_are_refused_with_a_sentence_and_a_line),
+        TEST(lines_end_as_on_any_system),
+        TEST(damage_is_never_met_with_silence),
+        TEST(ten_thousand_partners_are_read_and_written),
+        TEST(the_size_of_a_file_has_a_ceiling),
         TEST(every_beginning_of_a_good_file_is_refused_without_harm),
         TEST(a_file_that_is_not_there_is_named),
         TEST(missing_files_are_named_with_the_line_that_names_them),
