@@ -157,7 +157,6 @@ struct capture {
     void                        *user;
     char                        *filter; /* owned; empty: none */
     int                          snaplen;
-    bool                         promiscuous;
     const char                  *write;  /* borrowed; where a copy goes; NULL: nowhere */
     bool                         live;   /* at least one source is an interface */
     uint64_t                     number; /* of the last frame */
@@ -1186,7 +1185,7 @@ source_live_start(const struct capture *c, struct source *s, char *why, size_t w
 {
     char text[PCAP_ERRBUF_SIZE] = "";
     pcap_set_snaplen(s->pcap, c->snaplen);
-    pcap_set_promisc(s->pcap, c->promiscuous);
+    pcap_set_promisc(s->pcap, 0);
     pcap_set_timeout(s->pcap, CAPTURE_LIVE_WAIT_MS);
     pcap_set_buffer_size(s->pcap, CAPTURE_LIVE_BUFFER);
     pcap_set_tstamp_precision(s->pcap, PCAP_TSTAMP_PRECISION_NANO);
@@ -1302,7 +1301,6 @@ capture_new(const struct capture_options *o, const struct capture_events *ev, vo
     c->ev = ev;
     c->user = user;
     c->snaplen = o->snaplen > 0 ? o->snaplen : CAPTURE_SNAPLEN;
-    c->promiscuous = o->promiscuous;
     c->write = o->write;
     return c;
 }

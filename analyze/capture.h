@@ -69,7 +69,6 @@ struct capture_events {
 struct capture_options {
     const char *filter;        /* borrowed during capture_new; as tcpdump's; NULL: everything */
     int         snaplen;       /* live; bytes of a packet; 0: 262,144 */
-    bool        promiscuous;   /* live */
     const char *write;         /* live, one interface; borrowed; a pcap file to make; NULL: none */
 };
 

@@ -195,7 +195,6 @@ packet_verify(struct walk *w)
     if (!wrong && w->captured == w->length)
         wrong = !sum_right(sum_pseudo_header(&w->p, w->length, 6) + sum_bytes(w->at, w->length));
     if (wrong) {
-        w->p.checksum_bad = true;
         w->r->checksums_wrong++;
         packet_tell(w, REMARK_CHECKSUM, w->header_bad ? "the checksum of an IPv4 header is wrong"
             : "the checksum of a TCP segment is wrong");
@@ -248,7 +247,6 @@ packet_tcp(struct walk *w)
     w->p.seq = get_u32(h + 4);
     w->p.ack = get_u32(h + 8);
     w->p.flags = h[13] & (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK);
-    w->p.window = get_u16(h + 14);
     if (header > w->captured) {            /* the snaplen ends in the options */
         w->length -= header;
         w->at += w->captured;
@@ -384,12 +382,7 @@ packet_icmp(struct walk *w, bool six)
     w->p.icmp = six ? icmp6_meaning(h[0], h[1]) : icmp_meaning(h[0], h[1]);
     if (w->p.icmp == ICMP_NONE)
         return;
-    if (w->p.icmp == ICMP_TOO_BIG) {
-        uint32_t mtu = six ? get_u32(h + 4) : get_u16(h + 6);
-        w->p.mtu = mtu > 0xFFFF ? 0xFFFF : (uint16_t)mtu;
-    }
     w->p.reporter = w->p.source;
-    w->p.ttl = 0;
     w->p.ip_id = 0;
     walk_skip(w, 8);
     if (icmp_inner(w))
@@ -603,7 +596,6 @@ packet_ipv4(struct walk *w)
     w->header_bad = !sum_right(sum_bytes(h, header));
     address_set(&w->p.source, h + 12, 4);
     address_set(&w->p.target, h + 16, 4);
-    w->p.ttl = h[8];
     w->p.ip_id = get_u16(h + 4);
     uint8_t protocol = h[9];
     unsigned fragment = get_u16(h + 6);
@@ -655,7 +647,6 @@ packet_ipv6(struct walk *w)
     uint8_t next = h[6];
     address_set(&w->p.source, h + 8, 6);
     address_set(&w->p.target, h + 24, 6);
-    w->p.ttl = h[7];
     w->p.ip_id = 0;
     w->header_bad = false;
     walk_skip(w, 40);

@@ -47,16 +47,12 @@ struct packet {
     struct address       source, target;
     uint16_t             source_port, target_port;
     uint32_t             seq, ack;
-    uint16_t             window;
     uint8_t              flags;     /* TCP_* */
-    uint8_t              ttl;
     const unsigned char *payload;   /* borrowed */
     size_t               captured;  /* bytes of payload there are */
     size_t               length;    /* bytes there were; >= captured */
     enum icmp_error      icmp;
     struct address       reporter;  /* who sent the ICMP error */
-    uint16_t             mtu;       /* ICMP_TOO_BIG: that of the next hop; 0: not told */
-    bool                 checksum_bad;
     /* IPv4 identification; 0: none.  A repeated frame repeats it, a retransmission does not */
     uint16_t             ip_id;
 };

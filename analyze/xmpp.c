@@ -375,13 +375,11 @@ xmpp_turn(struct xmpp *x)
     XMPP_SWAP(struct flow_side, a->flow.side);
     XMPP_SWAP(unsigned, a->headers);
     XMPP_SWAP(unsigned, a->plain_headers);
-    XMPP_SWAP(bool, a->version_1);
     XMPP_SWAP(bool, a->stream_end);
     XMPP_SWAP(int64_t, a->stream_end_ns);
     XMPP_SWAP(int64_t, a->last_content_ns);
     a->pause_side = !a->pause_side;
     XMPP_SWAP(uint64_t, a->stanza_errors);
-    XMPP_SWAP(uint16_t, a->last_record);
     for (i = 0; i < 3; i++) {
         uint64_t n = a->stanzas[0][i];
         a->stanzas[0][i] = a->stanzas[1][i];
@@ -824,13 +822,11 @@ static void
 xmpp_on_header(struct xmpp *x, int side, const struct xe_xml_event *e, struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
-    struct xe_span version = xe_xml_attr(e, "version");
     struct xe_span id = xe_xml_attr(e, "id");
     if (xmpp_opened_by(x, id.at != NULL && id.len > 0 ? !side : side))
         n->e.side = side = !side;
     n->e.kind = EVENT_HEADER;
     a->headers[side]++;
-    a->version_1[side] = version.at != NULL && version.len > 0 && version.at[0] != '0';
     xmpp_header_kind(x, side, e, n);
     xmpp_addresses(e, n);
     xmpp_copy(n->what, sizeof n->what, id);
@@ -1177,8 +1173,6 @@ xmpp_record(struct xmpp *x, int side, uint64_t frame, int64_t time_ns)
         a->records[a->nrecords] =
             (struct record_seen){ time_ns, frame, len, r->head[0], (uint8_t)side };
     a->nrecords++;
-    if (r->head[0] == 23)
-        a->last_record[side] = len;
 }
 
 static void

@@ -100,14 +100,12 @@ struct attempt {
     int64_t              tls_up_ns;      /* 0: handshake not complete */
     struct record_seen   records[ATTEMPT_RECORDS_MAX];   /* the first encrypted ones */
     unsigned             nrecords;       /* may be more than there are in the list */
-    uint16_t             last_record[2]; /* length of the last application record of each side */
     /* stream headers, the latest; `headers` counts those since TLS began, if it did */
     char                 from[128];      /* the initiator's domain */
     char                 to[128];        /* the responder's */
     char                 id[80];         /* of the responder's: dialback keys are made for it */
     unsigned             headers[2];
     unsigned             plain_headers[2];   /* before TLS */
-    bool                 version_1[2];
     bool                 wrong_namespace, not_stream;
     uint8_t              wrong_side;     /* that sent the wrong header */
     char                 namespace[64];  /* the wrong one */

@@ -136,9 +136,7 @@ push_part(struct pump *p, const struct conversation *c, const struct segment *s,
         .target_port = ports[!s->side],
         .seq = next[s->side] + (uint32_t)from,
         .ack = (s->flags & TCP_ACK) != 0 ? next[!s->side] : 0,
-        .window = 1000,
         .flags = (uint8_t)s->flags,
-        .ttl = 64,
         .captured = to - from,
         .length = to - from };
     packet.ip_id = ++id != 0 ? id : ++id;
@@ -188,11 +186,11 @@ say_tls(struct transcript *t, const struct attempt *a)
         v->client_hello, v->server_hello, v->established, v->decrypted, v->close_notify[0],
         v->close_notify[1], (unsigned)v->version, (unsigned)v->cipher, v->alert_side, v->alert,
         tls_proof_word(v->proof), v->proof_how, v->why_closed, a->sni, a->alpn);
-    say(t, "hello %llu %llu finished %llu records %llu %llu bytes %llu %llu last %u %u\n",
+    say(t, "hello %llu %llu finished %llu records %llu %llu bytes %llu %llu\n",
         (unsigned long long)v->hello_frame, (unsigned long long)v->server_hello_frame,
         (unsigned long long)v->finished_frame, (unsigned long long)v->app_records[0],
         (unsigned long long)v->app_records[1], (unsigned long long)v->app_bytes[0],
-        (unsigned long long)v->app_bytes[1], a->last_record[0], a->last_record[1]);
+        (unsigned long long)v->app_bytes[1]);
     for (unsigned i = 0; i < a->nrecords && i < ATTEMPT_RECORDS_MAX; i++)
         say(t, "record %u side %u length %u frame %llu\n", a->records[i].type, a->records[i].side,
             a->records[i].length, (unsigned long long)a->records[i].frame);
