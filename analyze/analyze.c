@@ -36,7 +36,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <mxml.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -47,6 +46,7 @@
 #define ANALYZE_LOOKUPS_MAX 4096     /* failed connections to odd ports looked up in DNS answers */
 #define ANALYZE_WATCHED_MAX 24000    /* open connections that are read: about 8 KB each */
 #define ANALYZE_MESSAGE_MAX 4096     /* bytes of a DNS message over TCP */
+#define CONFIG_FILE_MAX     (16u << 20)   /* bytes of a configuration: as the proxy */
 
 #define ANALYZE_STRAY       64       /* bytes of content of late packets: an alert, a good-bye */
 #define ANALYZE_KEEPALIVE   40       /* bytes of content of a packet that only keeps alive */
@@ -325,47 +325,6 @@ options_read(struct options *o, int argc, char **argv)
 
 /* ---- the configuration of the edge: two addresses, two ports ---- */
 
-/* What Mini-XML complains of; it would print it otherwise. */
-static char config_error[160];
-
-#if MXML_MAJOR_VERSION >= 4
-static void
-config_on_error(void *user, const char *message)
-{
-    (void)user;
-    snprintf(config_error, sizeof config_error, "%s", message);
-}
-
-static bool
-config_load(mxml_node_t *top, FILE *file)
-{
-    mxml_options_t *options = mxmlOptionsNew();
-    bool good;
-    if (options == NULL)
-        return false;
-    mxmlOptionsSetTypeValue(options, MXML_TYPE_OPAQUE);
-    mxmlOptionsSetErrorCallback(options, config_on_error, NULL);
-    good = mxmlLoadFile(top, options, file) != NULL;
-    mxmlOptionsDelete(options);
-    return good;
-}
-#define CONFIG_DESCEND MXML_DESCEND_ALL
-#else
-static void
-config_on_error(const char *message)
-{
-    snprintf(config_error, sizeof config_error, "%s", message);
-}
-
-static bool
-config_load(mxml_node_t *top, FILE *file)
-{
-    mxmlSetErrorCallback(config_on_error);
-    return mxmlLoadFile(top, file, MXML_OPAQUE_CALLBACK) != NULL;
-}
-#define CONFIG_DESCEND MXML_DESCEND
-#endif
-
 static bool
 config_wrong(const char *path, const char *element, const char *value, const char *what)
 {
@@ -378,6 +337,8 @@ config_wrong(const char *path, const char *element, const char *value, const cha
 /* Where the addresses of one interface go. */
 struct config_place {
     const char     *path;      /* of the configuration */
+    const char     *element;
+    bool            names;     /* a host may be named instead */
     struct address *out;
     size_t         *n;
     enum known     *known;
@@ -385,24 +346,37 @@ struct config_place {
     bool            given;     /* by an option, which counts more */
 };
 
+/* An attribute as it is meant; false: there is none. */
+static bool
+config_attr(const struct xe_xml_event *e, const char *name, char *out, size_t size)
+{
+    struct xe_span value = xe_xml_attr(e, name);
+    size_t n;
+    if (value.at == NULL)
+        return false;
+    n = xe_xml_unescape(value, out, size - 1);
+    out[n == SIZE_MAX ? 0 : n] = '\0';
+    return true;
+}
+
 /* 0.0.0.0 says nothing, and neither does the name of a host. */
 static bool
-config_address(const struct config_place *p, mxml_node_t *node, bool names)
+config_address(const struct config_place *p, const struct xe_xml_event *e)
 {
-    const char *element = mxmlGetElement(node), *address = mxmlElementGetAttr(node, "address");
-    const char *number = mxmlElementGetAttr(node, "port");
     static const struct address any;
+    char text[XE_DOMAIN_MAX];
     struct address a;
-    char *end = NULL;
-    unsigned long port = number == NULL ? 0 : strtoul(number, &end, 10);
-    if (number != NULL && (end == number || *end != '\0' || port == 0 || port > 65535))
-        return config_wrong(p->path, element, number, "a port");
-    if (number != NULL)
+    char *end;
+    if (config_attr(e, "port", text, sizeof text)) {
+        unsigned long port = strtoul(text, &end, 10);
+        if (end == text || *end != '\0' || port == 0 || port > 65535)
+            return config_wrong(p->path, p->element, text, "a port");
         *p->port = (uint16_t)port;
-    if (address == NULL)
+    }
+    if (!config_attr(e, "address", text, sizeof text))
         return true;
-    if (!option_address(address, &a))
-        return names || config_wrong(p->path, element, address, "an IP address");
+    if (!option_address(text, &a))
+        return p->names || config_wrong(p->path, p->element, text, "an IP address");
     if (p->given || *p->n == REPORT_ADDRESSES_MAX
         || memcmp(a.bytes, any.bytes, sizeof any.bytes) == 0)
         return true;
@@ -411,59 +385,77 @@ config_address(const struct config_place *p, mxml_node_t *node, bool names)
     return true;
 }
 
-/* All elements of a name; *found counts them. */
 static bool
-config_addresses(const struct config_place *p, mxml_node_t *root, const char *element, bool names,
-    unsigned *found)
+config_is(struct xe_span name, const char *word)
 {
-    mxml_node_t *node = mxmlFindElement(root, root, element, NULL, NULL, CONFIG_DESCEND);
-    for (; node != NULL;
-        node = mxmlFindElement(node, root, element, NULL, NULL, CONFIG_DESCEND)) {
-        ++*found;
-        if (!config_address(p, node, names))
-            return false;
-    }
-    return true;
+    return name.len == strlen(word) && memcmp(name.at, word, name.len) == 0;
 }
 
 /* The edge names its interfaces; a gateway names the edges, on row 3. */
 static bool
-config_take(struct options *o, mxml_node_t *root)
+config_take(struct options *o, struct xe_xml *x, const struct text *file)
 {
     struct verdict_options *v = &o->verdict;
-    struct config_place external = { o->config, v->external, &v->nexternal, &v->external_known,
-        &v->external_port, v->nexternal > 0 };
-    struct config_place internal = { o->config, v->internal, &v->ninternal, &v->internal_known,
-        &v->internal_port, v->ninternal > 0 };
+    const struct config_place places[] = {
+        { o->config, "external", false, v->external, &v->nexternal, &v->external_known,
+            &v->external_port, v->nexternal > 0 },
+        { o->config, "internal", false, v->internal, &v->ninternal, &v->internal_known,
+            &v->internal_port, v->ninternal > 0 },
+        { o->config, "edge", true, v->internal, &v->ninternal, &v->internal_known,
+            &v->internal_port, v->ninternal > 0 } };
+    struct xe_xml_event e;
+    enum xe_xml_result got;
+    size_t at, used, i;
     unsigned found = 0;
-    if (!config_addresses(&external, root, "external", false, &found)
-        || !config_addresses(&internal, root, "internal", false, &found)
-        || !config_addresses(&internal, root, "edge", true, &found))
-        return false;
-    if (found == 0)
+    bool root = false;
+    for (at = 0; ; at += used) {
+        got = xe_xml_next(x, file->at + at, file->len - at, &used, &e);
+        if (got != XE_XML_ELEMENT && (got != XE_XML_HEADER || !config_is(e.name, "xmppedge")))
+            break;
+        root = true;
+        for (i = 0; got == XE_XML_ELEMENT && i < sizeof places / sizeof *places; i++) {
+            if (!config_is(e.name, places[i].element))
+                continue;
+            found++;
+            if (!config_address(&places[i], &e))
+                return false;
+        }
+    }
+    if (root && got == XE_XML_BAD)
+        complain(xe_why(x->why)->text, o->config);
+    else if (got != XE_XML_CLOSE)
+        complain("not a configuration of xmppedge", o->config);
+    else if (found == 0)
         complain("names no edge", o->config);
-    return found > 0;
+    return got == XE_XML_CLOSE && found > 0;
 }
 
 static bool
 config_read(struct options *o)
 {
+    const struct xe_xml_limits limits = { CONFIG_FILE_MAX, CONFIG_FILE_MAX, XE_XML_DEPTH_MAX,
+        XE_XML_ATTRS_MAX };
     FILE *file = fopen(o->config, "r");
-    mxml_node_t *top, *root;
-    bool good;
-    if (file == NULL) {
+    struct text text = { NULL, 0, 0 };
+    struct xe_xml x;
+    char block[4096];
+    size_t n;
+    bool good = false;
+    text_clear(&text);
+    while (file != NULL && text.len < CONFIG_FILE_MAX
+        && (n = fread(block, 1, sizeof block, file)) > 0)
+        text_put(&text, block, n);
+    if (file == NULL || ferror(file)) {
         complain(strerror(errno), o->config);
-        return false;
+    } else {
+        xe_xml_init(&x, &limits);
+        x.comments = true;
+        good = config_take(o, &x, &text);
+        xe_xml_free(&x);
     }
-    top = mxmlNewElement(NULL, "file");   /* a comment may come before the root */
-    good = top != NULL && config_load(top, file);
-    fclose(file);
-    root = !good ? NULL : mxmlFindElement(top, top, "xmppedge", NULL, NULL, CONFIG_DESCEND);
-    if (root == NULL)
-        complain(config_error[0] != '\0' ? config_error : "not a configuration of xmppedge",
-            o->config);
-    good = root != NULL && config_take(o, root);
-    mxmlDelete(top);
+    if (file != NULL)
+        fclose(file);
+    text_free(&text);
     return good;
 }
 

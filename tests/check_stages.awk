@@ -28,7 +28,6 @@ BEGIN {
     PASSED["xmpp struct verdict"] = 1
     library["pcap"] = "capture"
     library["mbedtls"] = "tls report"
-    library["mxml"] = ROOF
 }
 
 function fail_at(place, text) {

@@ -83,6 +83,34 @@ def wrong_uses_are_named_in_one_line(scenes):
               '%s: expected one line with "%s": %s' % (words, said, error))
 
 
+EDGE = ('<?xml version="1.0"?>\n<!-- an edge --><xmppedge role="edge"><!-- two addresses -->'
+        '<external address="192.0.2.77"/><internal address=\'10.9.8.7\' port="&#50;3457"><key/></internal></xmppedge>\n')
+NO_CONFIGURATION = [
+    ('<xmppedge><external address="1.2.3"/></xmppedge>', "<external>: '1.2.3' is not an IP address"),
+    ('<xmppedge><edge address="a.example" port="65536"/></xmppedge>', "<edge>: '65536' is not a port"),
+    ('<xmppedge><name/></xmppedge>', 'names no edge'), ('<other/>', 'not a configuration'), ('', 'not a configuration'),
+    ('<xmppedge><external address="192.0.2.1"/>', 'not a configuration'), ('<xmppedge></other>', 'not well-formed'),
+]
+
+
+@test
+def a_configuration_tells_the_addresses_of_the_edge(scenes):
+    file, config = scenes.options('all_rows_12')[-1], scenes.path('edge.xml')
+    with open(config, 'w') as out:
+        out.write(EDGE)
+    found = json.loads(run('-c', config, '--json', file)[1].splitlines()[0])
+    got = [found[k] for k in ('external', 'external_source', 'internal', 'internal_port')]
+    check(got == [['192.0.2.77'], 'configuration', ['10.9.8.7'], 23457], 'an edge: %s' % got)
+    with open(config, 'w') as out:
+        out.write('<xmppedge role="gateway"><edge address="edge.example"/></xmppedge>')
+    check(run('-c', config, '--json', file)[1] != '', 'a gateway that names its edge')
+    for text, said in NO_CONFIGURATION:
+        with open(config, 'w') as out:
+            out.write(text)
+        code, _, error = run('-c', config, file)
+        check(code == 2 and said in error and error.count('\n') == 1, '%s: %d, %s' % (text, code, error))
+
+
 @test
 def without_arguments_it_tells_how_it_is_used(_):
     code, said, error = run()
