@@ -137,7 +137,7 @@ function code_of(line,    out, end, quoted) {
 }
 
 function check_heading() {
-    if ($0 ~ /^ *\/[*] ?[-=*_#][-=*_#]+ .*[*]\/$/ && $0 !~ /^\/[*] ---- [^-].* ---- [*]\/$/)
+    if ($0 ~ /^ *\/[*] ?([-*_#][-*_#]|==+ .*[*]\/$)/ && $0 !~ /^\/[*] ---- [^-].* ---- [*]\/$/)
         fail(6, "a heading is not \"/* ---- words ---- */\"")
 }
 
@@ -209,7 +209,7 @@ function check_ternary(code) {
 }
 
 function check_lone_argument(code) {
-    if (parens == 0 || code !~ /^ *[A-Za-z0-9_]+\)+;?$/ || above_code !~ /,$/)
+    if (parens == 0 || code !~ /^ *[&*]?[A-Za-z0-9_]+\)+;?$/ || above_code !~ /,$/)
         return
     while (gsub(/\([^()]*\)/, "", above_code) > 0)
         continue
@@ -220,7 +220,7 @@ function check_lone_argument(code) {
 function check_local(code) {
     if (!in_function() || !is_begin())
         return
-    if (code ~ /^ *[a-z][A-Za-z0-9_]*( [A-Za-z0-9_]+)*  +[*]*[A-Za-z_][A-Za-z0-9_]*( *[[].*[]])* *[,;=]/)
+    if (code ~ /^ *[A-Za-z][A-Za-z0-9_]*( [A-Za-z0-9_]+)*  +[*]*[A-Za-z_][A-Za-z0-9_]*( *[[].*[]])* *[,;=]/)
         fail(11, "a variable in columns")
     else if (code ~ /^ *[a-z][A-Za-z0-9_>.[-]*[]]?  +[-+|&]?= /)
         fail(11, "an assignment in columns")

@@ -53,6 +53,9 @@ static const char text[] = "a line of more than a hundred characters, which no s
 /* ---- words ------------------------------------------------------------------ */
 6 file
 /* ==== words ==== */
+6 file
+/* ---- words
+ * ---- */
 7 body
     if (this_one &&
         that_one)
@@ -109,6 +112,8 @@ static const char text[] = "a line of more than a hundred characters, which no s
 11 body
     struct row *row = first();
     size_t      n = 0, i;
+11 body
+    DIR  *dir = NULL;
 11 body
     rows    = 1;
     columns = 2;

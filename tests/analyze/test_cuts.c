@@ -405,8 +405,8 @@ static void
 what_is_no_xmpp_may_be_cut_anywhere(void **state)
 {
     (void)state;
-    talk_lines(
-        &talk, 5269, "> " HEAD("a.example", "b.example", "") "\n< HTTP/1.1 400 Bad Request\n");
+    talk_lines(&talk, 5269,
+        "> " HEAD("a.example", "b.example", "") "\n< HTTP/1.1 400 Bad Request\n");
     cut_everywhere("error -1", 1);
     talk_lines(&talk, 5269, "> " HEAD("a.example", "b.example", "") "\n< \x15\x03\x01\n");
     cut_everywhere("error -1", 1);

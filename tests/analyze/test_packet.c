@@ -259,8 +259,8 @@ endless_headers_come_to_an_end(void **state)
     for (int i = 0; i < 400; i++)
         put_ipv4(&b, 4, (size_t)(399 - i) * 20, 0, 1);
     push(101);
-    assert_string_equal(
-        heard.text, "remark packet-bad at 1\nremark packet-bad at 2\nremark packet-bad at 3\n");
+    assert_string_equal(heard.text,
+        "remark packet-bad at 1\nremark packet-bad at 2\nremark packet-bad at 3\n");
 }
 
 /* A datagram of "hello" in a segment, its bytes from..to as a fragment. */
@@ -311,8 +311,8 @@ ipv6_fragments_are_put_together(void **state)
     put_bytes(&b, "\x06\0\x00\x00\0\0\0\x09", 8);
     put_bytes(&b, whole.at, 25);
     push(101);
-    assert_string_equal(
-        heard.text, "remark checksum at 2\n" SEGMENT6 "remark checksum at 3\n" SEGMENT6);
+    assert_string_equal(heard.text,
+        "remark checksum at 2\n" SEGMENT6 "remark checksum at 3\n" SEGMENT6);
 }
 
 static void

@@ -74,8 +74,8 @@ say(struct attempt *a, enum event_kind kind, enum xe_element_kind element, int s
 }
 
 static struct attempt *
-attempt_make(
-    uint64_t number, const char *from, const char *to, enum outcome outcome, enum cause cause)
+attempt_make(uint64_t number, const char *from, const char *to, enum outcome outcome,
+    enum cause cause)
 {
     struct flow f;
     struct attempt *a;
@@ -285,8 +285,8 @@ fixture_new(const char *t)
     for (i = 0; i < 4; i++) {
         fixture_tls(x->attempts[i], &x->cert, t);
         attempt_talk(x->attempts[i], t);
-        snprintf(
-            x->attempts[i]->verdict->words, sizeof x->attempts[i]->verdict->words, "%.159s", t);
+        snprintf(x->attempts[i]->verdict->words, sizeof x->attempts[i]->verdict->words,
+            "%.159s", t);
     }
     say(dns, EVENT_DNS, XE_KIND_UNKNOWN, 0, 0, "", t, "SRV", "?");
     r->attempts = x->attempts;
@@ -794,8 +794,8 @@ json_escapes_what_it_must(void **state)
 {
     struct fixture *x = fixture_new("q\" b\\ n\n \xff \xe2\x80\xa8 \xf3\xa0\x80\x81 \xc3\xbc");
     (void)state;
-    assert_true(report_contains(
-        &x->r, FORM_JSON, "q\\\" b\\\\ n\\u000a \\\\xff \\u2028 \\udb40\\udc01 \xc3\xbc\""));
+    assert_true(report_contains(&x->r, FORM_JSON,
+        "q\\\" b\\\\ n\\u000a \\\\xff \\u2028 \\udb40\\udc01 \xc3\xbc\""));
     check_all(&x->r);
     fixture_free(x);
 }

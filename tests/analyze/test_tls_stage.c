@@ -22,6 +22,8 @@ struct log {
     unsigned    lost;
 };
 
+static const struct log silent;
+
 static void
 log_line(struct log *l, const char *format, ...)
 {
@@ -30,8 +32,8 @@ log_line(struct log *l, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    pile_put(
-        &l->words, (const unsigned char *)line, n < (int)sizeof line ? (size_t)n : sizeof line - 1);
+    pile_put(&l->words, (const unsigned char *)line,
+        n < (int)sizeof line ? (size_t)n : sizeof line - 1);
 }
 
 static void
@@ -46,8 +48,8 @@ log_free(struct log *l)
 }
 
 static void
-on_plaintext(
-    void *user, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+on_plaintext(void *user, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     (void)frame;
     (void)time_ns;
@@ -181,8 +183,7 @@ capture_flow(struct test_capture *c, size_t which)
     return NULL;
 }
 
-/* ---- captures made with openssl
- * ------------------------------------------------------------------- */
+/* ---- captures made with openssl ---- */
 
 struct scene {
     const char           *name;
@@ -281,7 +282,7 @@ scene_run(const struct scene *c, bool with_keys, size_t piece)
     struct tls_keys *keys =
         with_keys ? keys_load(captures(), c->name, piece < 1000 ? piece : 1000) : NULL;
     struct tls_certs *certs = tls_certs_new();
-    struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+    struct log log = silent;
     struct tls_session *s = tls_open(keys, certs, &events, &log);
     feed(s, capture_flow(&capture, c->flow), piece);
     tls_end(s);
@@ -313,8 +314,7 @@ every_scene_is_seen_with_and_without_keys(void **state)
         }
 }
 
-/* The events of a whole flow, each segment cut in two at `cut` (a position in the flow; 0: no cut).
- */
+/* The events of a whole flow, a segment cut in two at `cut`, a position in the flow (0: no cut). */
 static void
 flow_cut(const struct test_flow *f, struct tls_keys *keys, struct tls_certs *certs, size_t cut,
     struct log *log)
@@ -349,10 +349,10 @@ segments_may_be_cut_anywhere(void **state)
             total += f->segment[i].len;
         for (int with = 0; with < 2; with++) {
             struct tls_keys *keys = with ? keys_load(captures(), names[n], 1000) : NULL;
-            struct log want = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+            struct log want = silent;
             flow_cut(f, keys, certs, 0, &want);
             for (size_t cut = 1; cut < total; cut++) {
-                struct log got = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+                struct log got = silent;
                 flow_cut(f, keys, certs, cut, &got);
                 assert_int_equal(got.words.len, want.words.len);
                 assert_memory_equal(got.words.at, want.words.at, want.words.len);
@@ -366,8 +366,9 @@ segments_may_be_cut_anywhere(void **state)
     }
 }
 
-/* ---- real captures
- * ------------------------------------------------------------------------------------ */
+/* ---- real captures ---- */
+
+enum { REAL_NAME_MAX = 300 };
 
 static const char *
 real(void)
@@ -378,8 +379,8 @@ real(void)
 
 /* What NAME.txt says went from one port to another inside TLS, and the alerts. */
 static bool
-transcript_read(
-    const char *name, unsigned from, unsigned to, struct pile *plain, struct pile *alerts)
+transcript_read(const char *name, unsigned from, unsigned to, struct pile *plain,
+    struct pile *alerts)
 {
     char path[512];
     char arrow[64];
@@ -432,8 +433,8 @@ real_run(const char *name, size_t piece)
         struct test_flow *f = &capture.flow[i];
         if (!f->tls)
             continue;
-        struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
-        struct log want = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+        struct log log = silent;
+        struct log want = silent;
         struct tls_session *s = tls_open(keys, certs, &events, &log);
         feed(s, f, piece);
         tls_end(s);
@@ -455,22 +456,32 @@ real_run(const char *name, size_t piece)
     return flows;
 }
 
+/* The name of the next capture with keys; false: there is none. */
+static bool
+real_next(DIR *d, char name[REAL_NAME_MAX])
+{
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        char *dot = strrchr(e->d_name, '.');
+        if (dot != NULL && strcmp(dot, ".keys") == 0) {
+            snprintf(name, REAL_NAME_MAX, "%.*s", (int)(dot - e->d_name), e->d_name);
+            return true;
+        }
+    }
+    return false;
+}
+
 static void
 captures_of_real_servers_open_with_their_keys(void **state)
 {
-    DIR           *d = opendir(real());
-    struct dirent *e;
+    DIR *d = opendir(real());
+    char name[REAL_NAME_MAX];
     unsigned files = 0;
     unsigned flows = 0;
     (void)state;
     if (d == NULL)
         skip();
-    while ((e = readdir(d)) != NULL) {
-        char *dot = strrchr(e->d_name, '.');
-        char name[300];
-        if (dot == NULL || strcmp(dot, ".keys") != 0)
-            continue;
-        snprintf(name, sizeof name, "%.*s", (int)(dot - e->d_name), e->d_name);
+    while (real_next(d, name)) {
         flows += real_run(name, 100000);
         (void)real_run(name, 1);
         (void)real_run(name, 13);
@@ -485,25 +496,20 @@ captures_of_real_servers_open_with_their_keys(void **state)
 static void
 inference_agrees_with_what_keys_show(void **state)
 {
-    DIR           *d = opendir(real());
-    struct dirent *e;
+    DIR *d = opendir(real());
+    char name[REAL_NAME_MAX];
     unsigned agreed = 0;
     (void)state;
     if (d == NULL)
         skip();
-    while ((e = readdir(d)) != NULL) {
-        char *dot = strrchr(e->d_name, '.');
-        char name[300];
-        if (dot == NULL || strcmp(dot, ".keys") != 0)
-            continue;
-        snprintf(name, sizeof name, "%.*s", (int)(dot - e->d_name), e->d_name);
+    while (real_next(d, name)) {
         struct test_capture capture = capture_load(real(), name);
         struct tls_keys *keys = keys_load(real(), name, 1000);
         struct tls_certs *certs = tls_certs_new();
         for (size_t i = 0; i < capture.count; i++) {
             if (!capture.flow[i].tls)
                 continue;
-            struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+            struct log log = silent;
             struct tls_session *with = tls_open(keys, certs, &events, &log);
             struct tls_session *without = tls_open(NULL, certs, &events, &log);
             feed(with, &capture.flow[i], 100000);
@@ -534,8 +540,7 @@ inference_agrees_with_what_keys_show(void **state)
     print_message("# %u sessions: what is inferred is what keys prove\n", agreed);
 }
 
-/* ---- gaps, waiting, keys
- * --------------------------------------------------------------------------------- */
+/* ---- gaps, waiting, keys ---- */
 
 /* Leaves out segment `skip` of the flow. */
 static void
@@ -562,7 +567,7 @@ what_was_not_seen_is_never_proven(void **state)
         struct tls_keys *keys = keys_load(captures(), names[n], 1000);
         struct tls_certs *certs = tls_certs_new();
         for (size_t skip = 0; skip < f->count; skip++) {
-            struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+            struct log log = silent;
             struct tls_session *s = tls_open(keys, certs, &events, &log);
             feed_without(s, f, skip);
             tls_end(s);
@@ -595,7 +600,7 @@ after_a_gap_in_data_reading_goes_on(void **state)
     for (size_t skip = 0; skip < f->count; skip++) {
         if (f->segment[skip].frame < 17 || f->segment[skip].frame > 30)
             continue;
-        struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+        struct log log = silent;
         struct tls_session *s = tls_open(keys, certs, &events, &log);
         feed_without(s, f, skip);
         assert_int_equal(log.lost, 1);
@@ -622,7 +627,7 @@ keys_may_come_late(void **state)
         struct tls_certs *certs = tls_certs_new();
         for (size_t late = 0; late < f->count; late++) {
             struct tls_keys *keys = tls_keys_new();
-            struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+            struct log log = silent;
             struct tls_session *s = tls_open(keys, certs, &events, &log);
             char path[512];
             char text[4096];
@@ -658,7 +663,7 @@ some_of_the_keys_open_some_of_it(void **state)
     struct test_capture capture = capture_load(captures(), "13-gcm128-mutual");
     struct tls_keys *keys = keys_load(captures(), "13-gcm128-mutual", 1000);
     struct tls_certs *certs = tls_certs_new();
-    struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+    struct log log = silent;
     (void)state;
     for (size_t i = 0; i < keys->slots; i++)
         if (keys->slot[i] != NULL) {
@@ -683,7 +688,7 @@ wrong_keys_open_nothing(void **state)
     struct test_capture capture = capture_load(captures(), "13-gcm128-mutual");
     struct tls_keys *keys = keys_load(captures(), "13-gcm128-mutual", 1000);
     struct tls_certs *certs = tls_certs_new();
-    struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+    struct log log = silent;
     (void)state;
     for (size_t i = 0; i < keys->slots; i++)
         if (keys->slot[i] != NULL)
@@ -692,8 +697,8 @@ wrong_keys_open_nothing(void **state)
     feed(s, capture_flow(&capture, 0), 100000);
     assert_int_equal(log.plain[0].len + log.plain[1].len, 0);
     assert_false(tls_seen(s)->decrypted);
-    assert_string_equal(
-        tls_seen(s)->why_closed, "a record does not open with the keys that were given");
+    assert_string_equal(tls_seen(s)->why_closed,
+        "a record does not open with the keys that were given");
     assert_int_equal(tls_seen(s)->proof, PROOF_INFERRED);
     tls_close(s);
     log_free(&log);
@@ -743,8 +748,7 @@ key_logs_are_read_in_pieces(void **state)
     tls_keys_free(k);
 }
 
-/* ---- certificates
- * -------------------------------------------------------------------------------------------- */
+/* ---- certificates ---- */
 
 /* The certificate of a side in a capture; held. */
 static const struct cert *
@@ -752,7 +756,7 @@ cert_of(struct tls_certs *certs, const char *dir, const char *name, int side)
 {
     struct test_capture capture = capture_load(dir, name);
     struct tls_keys *keys = keys_load(dir, name, 1000);
-    struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+    struct log log = silent;
     struct tls_session *s = tls_open(keys, certs, &events, &log);
     feed(s, capture_flow(&capture, 0), 100000);
     const struct cert *c =
@@ -773,8 +777,8 @@ names_of_certificates_are_compared_as_they_should(void **state)
     (void)state;
     assert_string_equal(c->subject, "O=Test, CN=cn.rsa.example");
     assert_string_equal(c->issuer, "CN=Test CA");
-    assert_string_equal(
-        c->names, "rsa.example, *.rsa.example, xmpp:x.rsa.example, _xmpp-server.s.rsa.example");
+    assert_string_equal(c->names,
+        "rsa.example, *.rsa.example, xmpp:x.rsa.example, _xmpp-server.s.rsa.example");
     assert_true(cert_names_domain(c, "rsa.example"));
     assert_true(cert_names_domain(c, "RSA.example."));
     assert_true(cert_names_domain(c, "any.rsa.example"));
@@ -821,8 +825,8 @@ chains_are_judged(void **state)
     assert_string_equal(ed->subject, "O=Test, CN=cn.ed.example");
     assert_true(cert_names_domain(ed, "ed.example"));
     assert_int_equal(cert_trust(rsa, NULL, now), CERT_TRUST_UNKNOWN);
-    assert_int_equal(
-        cert_trust(rsa, ca, now + (int64_t)20 * 365 * 86400 * 1000000000), CERT_TRUST_CHAIN_TIME);
+    assert_int_equal(cert_trust(rsa, ca, now + (int64_t)20 * 365 * 86400 * 1000000000),
+        CERT_TRUST_CHAIN_TIME);
     snprintf(path, sizeof path, "%s/12-gcm128-mutual.keys", captures());
     assert_null(cert_anchors_read(path));
     cert_anchors_free(ca);
@@ -837,7 +841,7 @@ real_certificates_are_judged(void **state)
 {
     static const char bad[] = "A05b-expired-cert-prosody012-secure_auth";
     struct tls_certs *certs = tls_certs_new();
-    DIR              *d = opendir(real());
+    DIR *d = opendir(real());
     (void)state;
     if (d == NULL) {
         tls_certs_free(certs);
@@ -898,11 +902,9 @@ damaged_certificates_are_unreadable(void **state)
 static void
 dates_are_read(void **state)
 {
-    struct reader r = { (const unsigned char *)"\x17\x0d"
-                                               "700101000000Z\x18\x0f"
-                                               "20380119031408Z\x18\x0f"
-                                               "20000229235959Z",
-        49 };
+    static const char dates[] = "\x17\x0d" "700101000000Z\x18\x0f" "20380119031408Z\x18\x0f"
+        "20000229235959Z";
+    struct reader r = { (const unsigned char *)dates, sizeof dates - 1 };
     int64_t t;
     (void)state;
     assert_true(der_time(&r, &t));
@@ -914,8 +916,7 @@ dates_are_read(void **state)
     assert_false(der_time(&r, &t));
 }
 
-/* ---- what is not TLS, size, speed
- * ------------------------------------------------------------------------------- */
+/* ---- what is not TLS, size, speed ---- */
 
 static void
 what_is_not_tls_is_named(void **state)
@@ -932,7 +933,7 @@ what_is_not_tls_is_named(void **state)
     struct tls_certs *certs = tls_certs_new();
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        struct log log = { { 0 }, { { 0 } }, { { 0 } }, 0 };
+        struct log log = silent;
         struct tls_session *s = tls_open(NULL, certs, &events, &log);
         char want[100];
         tls_push(s, 1, (const unsigned char *)table[i].bytes, strlen(table[i].bytes), 1, 1);

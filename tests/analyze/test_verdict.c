@@ -301,8 +301,8 @@ missing_bytes_invent_no_cause(void **state)
 /* ---- TCP ---- */
 
 static struct attempt *
-judged_tcp(
-    struct judge *j, enum flow_end end, enum icmp_error icmp, unsigned syns, bool established)
+judged_tcp(struct judge *j, enum flow_end end, enum icmp_error icmp, unsigned syns,
+    bool established)
 {
     struct flow f = flow_between(EDGE, PEER, 5269);
     struct attempt *a;
@@ -572,9 +572,9 @@ both_connections_of_a_dialback_are_joined(void **state)
     struct attempt *a, *b;
     a = talk_on(&f, CALL ANSWER FEATURES(DIALBACK) KEY VALID NOTE BYE, 0);
     b = talk_on(&g,
-        "> " HEAD("b.example", "a.example") ">\n< " HEAD("a.example",
-            "b.example") " id='y'>" FEATURES(
-            DIALBACK) "> <db:verify from='b.example' to='a.example' id='x1'>0123</db:verify>\n"
+        "> " HEAD("b.example", "a.example") ">\n"
+        "< " HEAD("a.example", "b.example") " id='y'>" FEATURES(DIALBACK)
+        "> <db:verify from='b.example' to='a.example' id='x1'>0123</db:verify>\n"
         "< <db:verify from='a.example' to='b.example' id='x1' type='valid'/>\n" BYE,
         0);
     judge_push(j, b);
@@ -737,9 +737,8 @@ broken_dns_messages_do_no_harm(void **state)
     (void)state;
     unsigned char whole[256];
     struct address client = EDGE, server = addr(192, 0, 2, 53);
-    size_t n = dns_message(
-        whole, "_xmpp-server._tcp.b.example", 33, true, 0, srv_target, sizeof srv_target),
-        i, k;
+    size_t i, k, n = dns_message(whole, "_xmpp-server._tcp.b.example", 33, true, 0, srv_target,
+        sizeof srv_target);
     struct dns *d = dns_new();
     for (i = 0; i <= n; i++)
         for (k = 0; k < n; k++) {

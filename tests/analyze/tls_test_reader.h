@@ -95,8 +95,8 @@ test_segment_add(struct test_flow *f, int side, uint32_t seq, const unsigned cha
 }
 
 static void
-test_packet(
-    struct test_capture *c, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+test_packet(struct test_capture *c, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     if (len < 20 || at[0] >> 4 != 4 || at[9] != 6)
         return;

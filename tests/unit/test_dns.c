@@ -1022,8 +1022,8 @@ dns_may_be_closed_by_whom_it_answers(void **state)
     ns.rules = rules;
     memset(&out, 0, sizeof out);
     out.close_dns = true;
-    assert_non_null(
-        dns_find_servers(dns, "far.example", DNS_TLS_DIRECT_ONLY, &outcome_events, &out));
+    assert_non_null(dns_find_servers(dns, "far.example", DNS_TLS_DIRECT_ONLY,
+        &outcome_events, &out));
     run_until_done(&out);
     assert_null(dns);
 }
@@ -1061,8 +1061,8 @@ many_queries_run_at_a_time(void **state)
     ns.rules = rules;
     for (i = 0; i < sizeof many / sizeof *many; i++) {
         memset(&many[i], 0, sizeof many[i]);
-        assert_non_null(
-            dns_find_address(dns, "nobody.far.example", 1, false, &outcome_events, &many[i]));
+        assert_non_null(dns_find_address(dns, "nobody.far.example", 1, false,
+            &outcome_events, &many[i]));
     }
     for (i = 0; i < sizeof many / sizeof *many; i++)
         run_until_done(&many[i]);

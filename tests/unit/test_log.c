@@ -1,6 +1,5 @@
-/* LOG: what a line says can be read back, in both forms, whatever bytes a stranger has sent. */
-#define XMPPEDGE_NO_MAIN
-#include "../../xmppedge.c"
+/* test_log.c -- [LOG]: what a line says can be read back, whatever bytes a stranger has sent */
+#include "cut/LOG.c"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,7 +37,8 @@ values_are_read_back_as_they_were(void **state)
     static const struct { const char *in; const char *text; const char *json; } rows[] = {
         { "far.example", "far.example", "\"far.example\"" },
         { "", "\"\"", "\"\"" },
-        { "b\xc3\xbc" "cher.example", "\"b\xc3\xbc" "cher.example\"", "\"b\xc3\xbc" "cher.example\"" },
+        { "b\xc3\xbc" "cher.example", "\"b\xc3\xbc" "cher.example\"",
+          "\"b\xc3\xbc" "cher.example\"" },
         { "\xf0\x9f\x98\x80", "\"\xf0\x9f\x98\x80\"", "\"\xf0\x9f\x98\x80\"" },
         { "say \"a\\b\"", "\"say \\\"a\\\\b\\\"\"", "\"say \\\"a\\\\b\\\"\"" },
         { "a\nb\x7f", "\"a\\u000ab\\u007f\"", "\"a\\u000ab\\u007f\"" },
