@@ -5,22 +5,13 @@
  */
 #include "lower.h"
 
-#include "fuzz_main.h"
+#include "../fuzz/fuzz_main.h"
 
 struct lower {
     struct packet_reader *packets;
     struct flow_table    *flows;
     uint64_t              frames, opened, closed, bytes, lost, sum;
 };
-
-static void
-must(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "fuzz_capture: %s\n", what);
-        abort();
-    }
-}
 
 static void
 lower_soon(void *user, const struct frame *frames, size_t n)

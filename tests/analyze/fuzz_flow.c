@@ -6,7 +6,7 @@
  */
 #include "lower.h"
 
-#include "fuzz_main.h"
+#include "../fuzz/fuzz_main.h"
 
 struct track {
     bool     known;
@@ -23,15 +23,6 @@ struct fuzz {
     unsigned alive;
     unsigned choices;          /* bits that decide about hints and muting */
 };
-
-static void
-must(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "fuzz_flow: %s\n", what);
-        abort();
-    }
-}
 
 static void
 tracks_turn(struct tracks *t)

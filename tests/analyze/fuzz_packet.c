@@ -5,7 +5,7 @@
  */
 #include "lower.h"
 
-#include "fuzz_main.h"
+#include "../fuzz/fuzz_main.h"
 
 static uint64_t sum;
 
@@ -14,8 +14,8 @@ take_packet(void *user, const struct packet *p)
 {
     char text[46];
     (void)user;
-    if (p->captured > p->length || (p->kind == PACKET_ICMP_ERROR) != (p->icmp != ICMP_NONE))
-        abort();
+    must(p->captured <= p->length, "lengths");
+    must((p->kind == PACKET_ICMP_ERROR) == (p->icmp != ICMP_NONE), "ICMP");
     for (size_t i = 0; i < p->captured; i++)
         sum += p->payload[i];
     sum += strlen(address_text(&p->source, text, sizeof text));

@@ -1,7 +1,7 @@
 /* fuzz_tls.c -- tls.c fed with anything
  *
  *     clang -fsanitize=fuzzer,address,undefined -DFUZZ_LIBFUZZER fuzz_tls.c ...
- *     cc fuzz_tls.c ...; ./fuzz_tls [-n rounds] FILE ...       each once, and changed so many times
+ *     cc fuzz_tls.c ...; ./fuzz_tls [-n COUNT] FILE ...
  *     cc -DFUZZ_MAKE fuzz_tls.c ... -lpcap; ./make NAME.pcap NAME.keys OUT         makes an input
  *
  * An input is: two bytes of length and as much key log, then steps: one byte (bit 0: side, bit 1:
@@ -24,8 +24,8 @@ fuzz_open(mbedtls_cipher_context_t *ctx, const unsigned char *iv, size_t iv_len,
     unsigned char *output, size_t output_len, size_t *done, size_t tag)
 {
 #ifdef FUZZ_MAKE
-    int bad = mbedtls_cipher_auth_decrypt_ext(
-        ctx, iv, iv_len, ad, ad_len, input, input_len, output, output_len, done, tag);
+    int bad = mbedtls_cipher_auth_decrypt_ext(ctx, iv, iv_len, ad, ad_len, input, input_len,
+        output, output_len, done, tag);
     opened_len = bad == 0 ? *done : opened_len;
     if (bad == 0)
         memcpy(opened, output, *done);
@@ -47,9 +47,11 @@ fuzz_open(mbedtls_cipher_context_t *ctx, const unsigned char *iv, size_t iv_len,
 #define mbedtls_cipher_auth_decrypt_ext fuzz_open
 #include "../../analyze/tls.c"
 
+#include "../fuzz/fuzz_main.h"
+
 static void
-on_plaintext(
-    void *user, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+on_plaintext(void *user, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     unsigned *sum = user;
     (void)side;
@@ -91,8 +93,6 @@ on_alert(void *user, int side, int level, int description, uint64_t frame, int64
 static const struct tls_events events = { on_plaintext, on_view, on_view, on_alert, NULL, on_view,
     on_certificate, NULL, NULL };
 
-int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
-
 int
 LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
 {
@@ -129,64 +129,6 @@ LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
     tls_keys_free(keys);
     return 0;
 }
-
-#if !defined(FUZZ_LIBFUZZER) && !defined(FUZZ_MAKE)
-
-static unsigned char *
-file_read(const char *path, size_t *len)
-{
-    FILE *f = fopen(path, "rb");
-    unsigned char *at = memory_get(1 << 20);
-    *len = f == NULL ? 0 : fread(at, 1, 1 << 19, f);
-    if (f != NULL)
-        fclose(f);
-    return at;
-}
-
-/* A few changes of bytes, cuts and repetitions. */
-static size_t
-mutate(unsigned char *at, size_t len)
-{
-    for (int n = rand() % 8 + 1; n > 0 && len > 8; n--) {
-        size_t where = (size_t)rand() % len;
-        size_t part = (size_t)rand() % (len - where < 64 ? len - where : 64);
-        switch (rand() % 5) {
-        case 0: at[where] = (unsigned char)rand(); break;
-        case 1: at[where] ^= (unsigned char)(1 << rand() % 8); break;
-        case 2: memmove(at + where, at + where + part, len - where - part); len -= part; break;
-        case 3: memmove(at + where + part, at + where, len - where - part); break;
-        default: memset(at + where, rand() % 2 == 0 ? 0 : 0xff, part < 4 ? part : 4); break;
-        }
-    }
-    return len;
-}
-
-int
-main(int argc, char **argv)
-{
-    long rounds = 0;
-    int first = 1;
-    if (argc > 2 && strcmp(argv[1], "-n") == 0) {
-        rounds = atol(argv[2]);
-        first = 3;
-    }
-    for (int i = first; i < argc; i++) {
-        size_t len;
-        unsigned char *at = file_read(argv[i], &len);
-        LLVMFuzzerTestOneInput(at, len);
-        unsigned char *copy = memory_get(len + 1);
-        for (long round = 0; round < rounds; round++) {
-            memcpy(copy, at, len);
-            LLVMFuzzerTestOneInput(copy, mutate(copy, len));
-        }
-        free(copy);
-        free(at);
-    }
-    printf("%d inputs, %ld mutations of each\n", argc - first, rounds);
-    return 0;
-}
-
-#endif
 
 #ifdef FUZZ_MAKE
 
@@ -236,9 +178,9 @@ main(int argc, char **argv)
     char text[8192];
     if (argc != 4 || !test_capture_read(&capture, argv[1]))
         return 2;
-    FILE  *f = fopen(argv[2], "rb");
+    FILE *f = fopen(argv[2], "rb");
     size_t n = f == NULL ? 0 : fread(text, 1, sizeof text, f);
-    FILE  *out = fopen(argv[3], "wb");
+    FILE *out = fopen(argv[3], "wb");
     struct tls_keys *keys = tls_keys_new();
     tls_keys_add(keys, text, n);
     tls_keys_end(keys);

@@ -7,7 +7,7 @@
  */
 #include "../../analyze/report.h"
 
-#include "fuzz_main.h"
+#include "../fuzz/fuzz_main.h"
 
 /* Broken input may be told from its first segment, and pieces of it are told otherwise.  Compared
  * are the files of the corpus, and what a fuzzer finds only for those who want to look at it. */
@@ -16,15 +16,6 @@
 #else
 #define COMPARE false
 #endif
-
-static void
-must(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "fuzz_xmpp: %s\n", what);
-        abort();
-    }
-}
 
 static const struct address ends[2] = { { { 192, 0, 2, 1 }, 4 }, { { 203, 0, 113, 10 }, 4 } };
 

@@ -1,14 +1,13 @@
 /* fuzz_main.h -- runs a fuzz target over files, for compilers without a fuzzer and for the corpus
  *
  *      fuzz_NAME FILE ...            each file once
- *      fuzz_NAME -n COUNT FILE ...   and each COUNT times more with a few bytes changed, always
- *                                    the same
+ *      fuzz_NAME -n COUNT FILE ...   and COUNT times more with a few bytes changed, always the same
  *
- * Compile with -DFUZZ_LIBFUZZER and -fsanitize=fuzzer to leave main() to libFuzzer.
- */
+ * Compile with -DFUZZ_LIBFUZZER and -fsanitize=fuzzer to leave main() to libFuzzer. */
 #ifndef FUZZ_MAIN_H
 #define FUZZ_MAIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +16,17 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
 
-#ifndef FUZZ_LIBFUZZER
+/* What a fuzz target promises beside the sanitizers. */
+static inline void
+must(bool ok, const char *what)
+{
+    if (!ok) {
+        fprintf(stderr, "this must hold: %s\n", what);
+        abort();
+    }
+}
+
+#if !defined FUZZ_LIBFUZZER && !defined FUZZ_MAKE
 
 static uint64_t
 fuzz_random(uint64_t *seed)

@@ -9,19 +9,10 @@
  */
 #include "cut/PHASE.c"
 
+#include "fuzz_main.h"
+
 #define FRESH "<stream:stream xmlns='jabber:server' " \
     "xmlns:stream='http://etherx.jabber.org/streams'>"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-must(bool ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "fuzz_xml: %s\n", what);
-        abort();
-    }
-}
 
 /* A stanza that was written is read and written again. */
 static void
@@ -120,22 +111,3 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(whole == read_stream(text, size, 7, true), "in sevens differs");
     return 0;
 }
-
-#ifndef FUZZ_LIBFUZZER
-int
-main(int argc, char **argv)
-{
-    static uint8_t data[1 << 20];
-    int i;
-    for (i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        size_t n = f == NULL ? 0 : fread(data, 1, sizeof data, f);
-        if (f == NULL)
-            return perror(argv[i]), 1;
-        fclose(f);
-        LLVMFuzzerTestOneInput(data, n);
-    }
-    printf("ok - fuzz_xml: %d inputs\n", argc - 1);
-    return 0;
-}
-#endif
