@@ -25,6 +25,11 @@ DEMO = ('sh', os.path.join(HERE, 'demo.sh'))
 PATIENCE = 60       # seconds; a demo takes two, and the machine may be busy
 
 
+def hear_interrupts():
+    """A shell cannot trap what its parent ignores, as one in the background does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Demo:
     """A demo under way.  Its standard output and error go to one file."""
 
@@ -37,7 +42,8 @@ class Demo:
         with open(self.path, 'w') as out:
             self.process = subprocess.Popen(
                 [*command, *DEMO, *arguments], stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, 'TMPDIR': self.tmp, 'XMPPEDGE': BINARY},
+                stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=hear_interrupts,
+                env={**os.environ, 'TMPDIR': self.tmp, 'XMPPEDGE': BINARY},
                 **({} if user is None else {'user': user, 'group': user, 'extra_groups': []}))
 
     def output(self):
