@@ -246,8 +246,7 @@ html_link(const struct html *h, const struct attempt *a, size_t index)
 static void
 html_stamp(const struct html *h, int64_t ns)
 {
-    char stamp[STAMP_MAX];
-    html_put(h, ns > 0 ? stamp_text(ns, stamp_of(h->r), stamp) : "");
+    html_put(h, ns > 0 ? STAMP(ns, stamp_of(h->r)) : "");
 }
 
 /* ---- head ---- */
@@ -257,7 +256,6 @@ html_capture(struct html *h)
 {
     const struct report *r = h->r;
     struct text *t = &h->line;
-    char stamp[STAMP_MAX];
     size_t i;
     html_put(h, "<p class=dim>");
     for (i = 0; i < r->nfiles && i < 8; i++)
@@ -267,9 +265,9 @@ html_capture(struct html *h)
     SET(t, r->nfiles > 0 ? ": " : "");
     report_counts(t, r);
     if (r->first_ns > 0) {
-        TEXT(t, "; from ", stamp_text(r->first_ns, STAMP_LONG, stamp));
-        TEXT(t, " to ", stamp_text(r->last_ns, STAMP_LONG, stamp));
-        TEXT(t, " (", stamp_length(r->last_ns - r->first_ns, stamp), "). All times are UTC.");
+        TEXT(t, "; from ", STAMP(r->first_ns, STAMP_LONG));
+        TEXT(t, " to ", STAMP(r->last_ns, STAMP_LONG));
+        TEXT(t, " (", LENGTH(r->last_ns - r->first_ns), "). All times are UTC.");
     }
     html_text(h, t->at);
     html_put(h, "</p>\n");
@@ -375,15 +373,14 @@ html_rows(struct html *h)
 static void
 html_violation(struct html *h, const struct report_violation *v)
 {
-    char end[ENDPOINT_MAX];
     html_say(h, v->suspected ? "<tr><td><span class=\"pill warn\">? maybe</span><td>"
         : "<tr><td><span class=\"pill bad\">&#10007; certain</span><td>", violation_text(v->kind));
     if (v->detail[0] != '\0') {
         html_say(h, " <span class=dim>", v->detail);
         html_put(h, "</span>");
     }
-    html_say(h, "<td class=mono>", endpoint_text(&v->source, 0, end));
-    html_say(h, "<td class=mono>", endpoint_text(&v->target, v->port, end));
+    html_say(h, "<td class=mono>", ENDPOINT(&v->source, 0));
+    html_say(h, "<td class=mono>", ENDPOINT(&v->target, v->port));
     fprintf(h->to, "<td class=num>%llu<td>", (unsigned long long)v->frame);
     html_stamp(h, v->time_ns);
     fprintf(h->to, "<td class=num>#%llu</tr>\n", (unsigned long long)v->flow);
@@ -536,13 +533,12 @@ html_end_name(const struct attempt *a, int side)
 static void
 html_ladder_head(struct html *h, const struct attempt *a)
 {
-    char end[ENDPOINT_MAX];
     int side;
     html_put(h, "<table class=l><thead><tr><th class=t0><th class=p0><th><div class=ends>");
     for (side = 0; side < 2; side++) {
         const struct flow_side *s = &a->flow.side[side];
         html_say(h, "<span>", html_end_name(a, side));
-        html_say(h, "<small class=mono>", endpoint_text(&s->address, s->port, end));
+        html_say(h, "<small class=mono>", ENDPOINT(&s->address, s->port));
         html_put(h, "</small></span>");
     }
     html_put(h, "</div></tr></thead><tbody>\n");
@@ -602,7 +598,6 @@ html_ladder(struct html *h, const struct attempt *a)
     struct ladder l = ladder_begin(a);
     enum cover cover = COVER_PLAIN;
     struct rung g;
-    char length[STAMP_MAX];
     html_ladder_head(h, a);
     while (ladder_next(&l, &g)) {
         if (g.left_out > 0) {
@@ -611,7 +606,7 @@ html_ladder(struct html *h, const struct attempt *a)
             html_note(h, cover, false, h->line.at);
         }
         if (g.pause_ns > 0) {
-            SET(&h->line, stamp_length(g.pause_ns, length), " later");
+            SET(&h->line, LENGTH(g.pause_ns), " later");
             html_note(h, cover, false, h->line.at);
         }
         if (g.cover != cover)
@@ -664,11 +659,9 @@ html_attempt(struct html *h, size_t index, bool ladder, bool open)
     static const char *const places[] = { "no row", "row 1", "row 2", "row 3", "DNS" };
     const struct attempt *a = h->r->attempts[index];
     const struct verdict *v = a->verdict;
-    char stamp[STAMP_MAX];
     fprintf(h->to, "<details class=%s%s><summary>", classes[v->outcome], open ? " open" : "");
     html_outcome_pill(h, v->outcome);
-    fprintf(h->to, " <span class=dim>%s %s</span> ",
-        stamp_text(a->flow.first_ns, stamp_of(h->r), stamp),
+    fprintf(h->to, " <span class=dim>%s %s</span> ", STAMP(a->flow.first_ns, stamp_of(h->r)),
         places[attempt_has_number(a) ? v->row : ROW_COUNT]);
     if (attempt_has_number(a))
         fprintf(h->to, "#%llu ", (unsigned long long)a->flow.number);
@@ -759,12 +752,11 @@ html_attempts(struct html *h)
 static void
 html_dns_targets(struct html *h, const struct dns_fact *f)
 {
-    char end[ENDPOINT_MAX];
     unsigned i;
     for (i = 0; i < f->ntargets; i++) {
         const struct dns_target *x = &f->targets[i];
         bool srv = f->type == DNS_SRV;
-        html_say(h, i > 0 ? ", " : "", srv ? x->host : endpoint_text(&x->address, 0, end));
+        html_say(h, i > 0 ? ", " : "", srv ? x->host : ENDPOINT(&x->address, 0));
         if (srv)
             fprintf(h->to, ":%u", (unsigned)x->port);
     }

@@ -197,8 +197,7 @@ json_moment(struct json *j, const char *key, const char *stamp, int64_t seconds,
 static void
 json_time(struct json *j, const char *key, int64_t ns)
 {
-    char stamp[STAMP_MAX];
-    json_moment(j, key, ns <= 0 ? "" : stamp_text(ns, STAMP_ISO, stamp), ns / SECOND, ns % SECOND);
+    json_moment(j, key, ns <= 0 ? "" : STAMP(ns, STAMP_ISO), ns / SECOND, ns % SECOND);
 }
 
 static void
@@ -221,8 +220,7 @@ json_seconds(struct json *j, const char *key, int64_t ns)
 static void
 json_address(struct json *j, const char *key, const struct address *a)
 {
-    char text[ENDPOINT_MAX];
-    json_text(j, key, endpoint_text(a, 0, text));
+    json_text(j, key, ENDPOINT(a, 0));
 }
 
 static void

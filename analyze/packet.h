@@ -22,6 +22,7 @@ const char *address_text(const struct address *a, char *out, size_t size);
 /* "192.0.2.1:5269", "[2001:db8::1]:5269"; without a port when it is 0.  Returns `out`. */
 #define ENDPOINT_MAX 64
 const char *endpoint_text(const struct address *a, uint16_t port, char out[ENDPOINT_MAX]);
+#define ENDPOINT(a, port) endpoint_text((a), (port), (char[ENDPOINT_MAX]){ "" })
 
 bool address_equal(const struct address *a, const struct address *b);
 

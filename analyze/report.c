@@ -76,8 +76,7 @@ number_text(uint64_t n, struct number *out)
 void
 text_count(struct text *t, uint64_t n, const char *one, const char *many)
 {
-    struct number digits;
-    TEXT(t, number_text(n, &digits), " ", n == 1 ? one : many);
+    TEXT(t, NUMBER(n), " ", n == 1 ? one : many);
 }
 
 /* ---- times ---- */
@@ -215,10 +214,9 @@ row_state_word(enum row_state s)
 static void
 text_addresses(struct text *t, const struct address *list, size_t n, size_t max)
 {
-    char text[ENDPOINT_MAX];
     size_t i;
     for (i = 0; i < n && i < max; i++)
-        TEXT(t, i > 0 ? ", " : "", endpoint_text(&list[i], 0, text));
+        TEXT(t, i > 0 ? ", " : "", ENDPOINT(&list[i], 0));
     TEXT(t, n > max ? ", ..." : n == 0 ? "not known" : "");
 }
 
@@ -228,13 +226,12 @@ row_face(const struct report *r, enum row row, bool brief, struct text *room)
 {
     struct row_face f = { "XMPP", "any", "any", "" };
     bool inner = row == ROW_INNER;
-    struct number digits;
     size_t name, n = inner ? r->ninternal : r->nexternal;
     if (row == ROW_OTHER)
         return (struct row_face){ "XMPP elsewhere", "", "", "" };
     text_clear(room);
     TEXT(room, inner ? "XMPP/MTLS/" : "XMPP/TCP/",
-        number_text(inner ? r->internal_port : r->external_port, &digits));
+        NUMBER(inner ? r->internal_port : r->external_port));
     text_put(room, "", 1);
     name = room->len;
     if (brief || n == 0)
@@ -267,23 +264,20 @@ row_witness(const struct report *r, enum row row, bool failed)
 static void
 row_witness_words(struct text *t, const char *which, const struct attempt *a)
 {
-    struct number digits;
-    char stamp[STAMP_MAX];
     if (a != NULL)
-        TEXT(t, "; ", which, " packet ", number_text(a->flow.first_frame, &digits), " at ",
-            stamp_text(a->flow.first_ns, STAMP_SHORT, stamp));
+        TEXT(t, "; ", which, " packet ", NUMBER(a->flow.first_frame), " at ",
+            STAMP(a->flow.first_ns, STAMP_SHORT));
 }
 
 /* "2 tcp-refused, 1 cert-expired" */
 static void
 text_causes(struct text *t, const uint64_t failed_by[CAUSE_COUNT])
 {
-    struct number digits;
     bool more = false;
     int c;
     for (c = 0; c < CAUSE_COUNT; c++)
         if (failed_by[c] > 0) {
-            TEXT(t, more ? ", " : "", number_text(failed_by[c], &digits), " ",
+            TEXT(t, more ? ", " : "", NUMBER(failed_by[c]), " ",
                 cause_row((enum cause)c)->word);
             more = true;
         }
@@ -294,7 +288,6 @@ row_says(struct text *t, const struct report *r, enum row row)
 {
     static const char *const rulings[] = { "conforms", "violates the port table", "cannot tell" };
     const struct report_row *w = &r->rows[row];
-    struct number a, b, c;
     if (!w->observed) {
         SET(t, w->why);
         return;
@@ -309,9 +302,8 @@ row_says(struct text *t, const struct report *r, enum row row)
         row_witness_words(t, "first failure", row_witness(r, row, true));
     }
     if (row == ROW_INNER && w->working > 0)
-        TEXT(t, "; client certificate proven on ", number_text(w->mtls_proven, &a),
-            ", inferred on ", number_text(w->mtls_inferred, &b), " of ",
-            number_text(w->working, &c), " working connections");
+        TEXT(t, "; client certificate proven on ", NUMBER(w->mtls_proven), ", inferred on ",
+            NUMBER(w->mtls_inferred), " of ", NUMBER(w->working), " working connections");
 }
 
 static void
@@ -321,12 +313,11 @@ row_result(struct text *t, const struct report_row *w, enum row row)
         "Row 3 (in) " };
     static const char *const states[] = { "was not seen", "works", "works in part",
         "does not work", "is unclear" };
-    struct number a, b;
     TEXT(t, t->len > 0 ? " " : "", places[row], states[row_state(w)]);
     if (w->failed > 0)
-        TEXT(t, ": ", number_text(w->failed, &a), " of ", number_text(w->attempted, &b), " failed");
+        TEXT(t, ": ", NUMBER(w->failed), " of ", NUMBER(w->attempted), " failed");
     else if (w->observed)
-        TEXT(t, ", ", number_text(w->attempted, &a), " tried");
+        TEXT(t, ", ", NUMBER(w->attempted), " tried");
     TEXT(t, w->ruling == RULING_VIOLATES ? ", and violates the port table." : ".");
 }
 
@@ -383,11 +374,10 @@ report_advice(struct text *t, const struct report *r, size_t which)
 void
 attempt_title(struct text *t, const struct attempt *a)
 {
-    char end[ENDPOINT_MAX];
     int side;
     text_clear(t);
     if (!attempt_has_number(a)) {
-        TEXT(t, endpoint_text(&a->flow.side[0].address, 0, end), " looked for ");
+        TEXT(t, ENDPOINT(&a->flow.side[0].address, 0), " looked for ");
         text_clean(t, a->to);
         return;
     }
@@ -396,7 +386,7 @@ attempt_title(struct text *t, const struct attempt *a)
         bool named = attempt_domain(a, side)[0] != '\0';
         TEXT(t, side > 0 ? " -> " : "");
         text_clean(t, attempt_domain(a, side));
-        TEXT(t, named ? " (" : "", endpoint_text(&s->address, s->port, end), named ? ")" : "");
+        TEXT(t, named ? " (" : "", ENDPOINT(&s->address, s->port), named ? ")" : "");
     }
 }
 
@@ -432,7 +422,6 @@ attempt_facts(struct text *t, const struct attempt *a)
         "given up (ICMP)", "forgotten", "open at the end of the capture",
         "given up by the analyzer" };
     const struct verdict *v = a->verdict;
-    char length[STAMP_MAX];
     text_clear(t);
     if (!attempt_has_number(a))
         return;
@@ -445,21 +434,19 @@ attempt_facts(struct text *t, const struct attempt *a)
         text_count(t, attempt_stanzas(a), "stanza", "stanzas");
         TEXT(t, "; ");
     }
-    TEXT(t, ends[a->flow.end], " after ", stamp_length(a->flow.last_ns - a->flow.first_ns, length));
+    TEXT(t, ends[a->flow.end], " after ", LENGTH(a->flow.last_ns - a->flow.first_ns));
 }
 
 void
 attempt_proofs(struct text *t, const struct verdict *v)
 {
-    struct number digits;
-    char stamp[STAMP_MAX];
     unsigned i;
     text_clear(t);
     for (i = 0; i < v->nproofs; i++) {
         const struct proof *p = &v->proofs[i];
-        TEXT(t, i > 0 ? ", " : "", "packet ", number_text(p->frame, &digits), " (", p->what, ")");
+        TEXT(t, i > 0 ? ", " : "", "packet ", NUMBER(p->frame), " (", p->what, ")");
         if (p->time_ns != 0)
-            TEXT(t, " at ", stamp_text(p->time_ns, STAMP_SHORT, stamp));
+            TEXT(t, " at ", STAMP(p->time_ns, STAMP_SHORT));
     }
 }
 
@@ -598,14 +585,12 @@ group_partner(const struct group *g)
 void
 group_when(struct text *t, const struct group *g)
 {
-    struct number digits;
-    char stamp[STAMP_MAX];
     text_clear(t);
     if (g->count > 1)
-        TEXT(t, number_text(g->count, &digits), " times from ");
-    TEXT(t, stamp_text(g->first->flow.first_ns, STAMP_LONG, stamp));
+        TEXT(t, NUMBER(g->count), " times from ");
+    TEXT(t, STAMP(g->first->flow.first_ns, STAMP_LONG));
     if (g->count > 1)
-        TEXT(t, " to ", stamp_text(g->last->flow.first_ns, STAMP_LONG, stamp));
+        TEXT(t, " to ", STAMP(g->last->flow.first_ns, STAMP_LONG));
 }
 
 /* The name of a side, or its part. */
@@ -671,13 +656,11 @@ group_forward(struct text *t, const struct group *g)
 {
     const struct attempt *a = g->first;
     struct text title = { NULL, 0, 0 };
-    struct number digits;
-    char stamp[STAMP_MAX];
     text_clear(t);
     if (a->verdict->forward[0] == '\0')
         return;
     text_sentence(t, a->verdict->forward);
-    TEXT(t, " Seen at ", stamp_text(a->flow.first_ns, STAMP_LONG, stamp), ": ");
+    TEXT(t, " Seen at ", STAMP(a->flow.first_ns, STAMP_LONG), ": ");
     if (attempt_has_number(a)) {
         attempt_title(&title, a);
         TEXT(t, title.at, ", ");
@@ -693,8 +676,7 @@ group_forward(struct text *t, const struct group *g)
         text_clean(t, a->id);
     }
     if (g->count > 1)
-        TEXT(t, "; ", number_text(g->count, &digits), " times until ",
-            stamp_text(g->last->flow.first_ns, STAMP_LONG, stamp));
+        TEXT(t, "; ", NUMBER(g->count), " times until ", STAMP(g->last->flow.first_ns, STAMP_LONG));
     TEXT(t, ".");
     text_free(&title);
 }
@@ -862,11 +844,10 @@ rung_stanza(struct text *what, struct text *detail, const struct attempt *a, con
 {
     int i = e->element == XE_KIND_MESSAGE ? 0 : e->element == XE_KIND_PRESENCE ? 1 : 2;
     uint64_t n = a->stanzas[e->side & 1][i];
-    struct number digits;
     TEXT(what, "<", xe_element_kind_name(e->element), "/>", e->what[0] != '\0' ? " " : "", e->what);
     rung_pair(detail, e, show);
     if (n > 1 && strncmp(e->what, "error", 5) != 0)
-        TEXT(detail, ", first of ", number_text(n, &digits));
+        TEXT(detail, ", first of ", NUMBER(n));
     if (show)
         rung_quote(detail, e->text);
 }
@@ -912,9 +893,8 @@ rung_tls(struct text *what, struct text *detail, const struct attempt *a, const 
 void
 ladder_closed_words(struct text *t, const struct attempt *a, int side)
 {
-    struct number digits;
     text_count(t, a->tls.app_records[side], "record", "records");
-    TEXT(t, ", ", number_text(a->tls.app_bytes[side], &digits), " bytes",
+    TEXT(t, ", ", NUMBER(a->tls.app_bytes[side]), " bytes",
         a->tls.why_closed[0] != '\0' ? ": " : "", a->tls.why_closed);
 }
 
@@ -1193,7 +1173,6 @@ static void
 print_capture(struct printer *p)
 {
     const struct report *r = p->r;
-    char stamp[STAMP_MAX];
     struct text *t = &p->line;
     size_t i;
     text_clear(t);
@@ -1212,8 +1191,8 @@ print_capture(struct printer *p)
         text_count(t, r->dns_messages, "DNS message", "DNS messages");
     }
     if (r->first_ns > 0) {
-        TEXT(t, "; ", stamp_text(r->first_ns, STAMP_LONG, stamp), ", ");
-        TEXT(t, stamp_length(r->last_ns - r->first_ns, stamp));
+        TEXT(t, "; ", STAMP(r->first_ns, STAMP_LONG), ", ");
+        TEXT(t, LENGTH(r->last_ns - r->first_ns));
     }
     print_text(p, 0, TONE_HEAD, "CAPTURE", LABEL, t->at);
 }
@@ -1286,13 +1265,11 @@ static void
 print_row(struct printer *p, const struct column *c, enum row row, bool brief)
 {
     const struct report_row *w = &p->r->rows[row];
-    struct number n[5];
     struct row_face f = row_face(p->r, row, brief, &p->more);
     enum row_state s = row_state(w);
     const char *const cells[TABLE_COLUMNS] = { row_place(row), f.service, f.source, f.target,
-        number_text(w->attempted, &n[0]), number_text(w->established, &n[1]),
-        number_text(w->working, &n[2]), number_text(w->failed, &n[3]),
-        number_text(w->unknown, &n[4]), row_state_word(s) };
+        NUMBER(w->attempted), NUMBER(w->established), NUMBER(w->working), NUMBER(w->failed),
+        NUMBER(w->unknown), row_state_word(s) };
     enum tone tones[TABLE_COLUMNS] = { TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN,
         TONE_PLAIN, TONE_PLAIN, w->failed > 0 ? TONE_BAD : TONE_PLAIN, TONE_PLAIN, row_tone(s) };
     print_cells(p, c, TABLE_COLUMNS, 1, cells, tones);
@@ -1351,12 +1328,10 @@ static void
 print_violation(struct printer *p, const struct report_violation *v)
 {
     struct text *t = &p->line;
-    struct number n, f;
-    char stamp[STAMP_MAX], from[ENDPOINT_MAX], to[ENDPOINT_MAX];
     text_clear(t);
-    TEXT(t, endpoint_text(&v->source, 0, from), " -> ", endpoint_text(&v->target, v->port, to),
-        ", packet ", number_text(v->frame, &n), " at ",
-        stamp_text(v->time_ns, stamp_of(p->r), stamp), ", connection #", number_text(v->flow, &f));
+    TEXT(t, ENDPOINT(&v->source, 0), " -> ", ENDPOINT(&v->target, v->port), ", packet ",
+        NUMBER(v->frame), " at ", STAMP(v->time_ns, stamp_of(p->r)), ", connection #",
+        NUMBER(v->flow));
     if (v->detail[0] != '\0') {
         TEXT(t, " (");
         text_clean(t, v->detail);
@@ -1449,16 +1424,15 @@ print_way(struct printer *p, const struct column *c, const struct report_partner
     const char *names)
 {
     const struct report_way *w = out ? &q->out : &q->in;
-    struct number n[5];
     char reached[32], tls[16];
     const char *const cells[TABLE_COLUMNS] = { names,
         way_word(q, out),
-        number_text(w->attempts, &n[0]), number_text(w->worked, &n[1]),
-        number_text(w->failed, &n[2]), number_text(w->unknown, &n[3]), reached,
+        NUMBER(w->attempts), NUMBER(w->worked),
+        NUMBER(w->failed), NUMBER(w->unknown), reached,
         w->method[0] == '\0'    ? "-"
         : strlen(w->method) > 8 ? "hidden"
                                 : w->method,
-        tls, number_text(w->stanzas[0] + w->stanzas[1] + w->stanzas[2], &n[4]) };
+        tls, NUMBER(w->stanzas[0] + w->stanzas[1] + w->stanzas[2]) };
     enum tone tones[TABLE_COLUMNS] = { TONE_PLAIN, TONE_PLAIN, TONE_PLAIN,
         w->worked > 0 ? TONE_GOOD : TONE_PLAIN, w->failed > 0 ? TONE_BAD : TONE_PLAIN, TONE_PLAIN,
         TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN };
@@ -1548,7 +1522,6 @@ static void
 print_group_title(struct printer *p, const struct group *g, size_t number)
 {
     const struct verdict *v = g->first->verdict;
-    struct number n;
     char label[32];
     struct text *t = &p->line;
     snprintf(label, sizeof label, "%lu", (unsigned long)number);
@@ -1560,7 +1533,7 @@ print_group_title(struct printer *p, const struct group *g, size_t number)
         TEXT(t, v->direction == DIRECTION_IN ? " (in)" : " (out)");
     TEXT(t, ": ", p->more.at);
     if (attempt_has_number(g->first))
-        TEXT(t, ", connection #", number_text(g->first->flow.number, &n));
+        TEXT(t, ", connection #", NUMBER(g->first->flow.number));
     print_text(p, 1, TONE_BAD, label, 5, t->at);
 }
 
@@ -1577,14 +1550,13 @@ print_evidence(struct printer *p, const struct group *g)
 {
     const struct verdict *v = g->first->verdict;
     struct text *t = &p->line;
-    struct number n;
     attempt_proofs(t, v);
     if (v->joined != 0)
-        TEXT(t, t->len > 0 ? ", " : "", "connection #", number_text(v->joined, &n),
+        TEXT(t, t->len > 0 ? ", " : "", "connection #", NUMBER(v->joined),
             " (other half of the dialback)");
     if (g->count > 1)
         TEXT(t, t->len > 0 ? "; " : "", "the last one began with packet ",
-            number_text(g->last->flow.first_frame, &n));
+            NUMBER(g->last->flow.first_frame));
     print_field(p, "evidence", TONE_DIM, t->at);
 }
 
@@ -1632,13 +1604,12 @@ static void
 print_ungrouped(struct printer *p)
 {
     struct text *t = &p->line;
-    struct number n;
     int c;
     text_clear(t);
     for (c = 0; c < CAUSE_COUNT; c++) {
         uint64_t more = report_ungrouped(p->r, (enum cause)c);
         if (more > 0)
-            TEXT(t, t->len > 0 ? ", " : "", number_text(more, &n), " ",
+            TEXT(t, t->len > 0 ? ", " : "", NUMBER(more), " ",
                 cause_row((enum cause)c)->word);
     }
     if (t->len > 0) {
@@ -1675,7 +1646,6 @@ static void
 print_remarks(struct printer *p)
 {
     const struct report *r = p->r;
-    struct number n;
     bool any = false;
     int k;
     for (k = 0; k < REMARK_COUNT; k++) {
@@ -1687,7 +1657,7 @@ print_remarks(struct printer *p)
         SET(&p->line, remark_text((enum remark)k), ": ");
         text_count(&p->line, r->remarks[k], "time", "times");
         if (r->remark_frame[k] != 0)
-            TEXT(&p->line, ", first at packet ", number_text(r->remark_frame[k], &n));
+            TEXT(&p->line, ", first at packet ", NUMBER(r->remark_frame[k]));
         if (r->remark_detail[k][0] != '\0') {
             TEXT(&p->line, " (");
             text_clean(&p->line, r->remark_detail[k]);
@@ -1827,12 +1797,11 @@ print_ladder_head(struct printer *p, const struct attempt *a)
 static void
 print_gap(struct printer *p, const struct attempt *a, const struct rung *g, struct text *room)
 {
-    struct number n;
     rung_words(&p->line, &p->more, a, g, p->r->show_content);
     text_clear(room);
     text_clean(room, p->line.at);
     TEXT(room, " (from the ", g->e->side == 0 ? "initiator" : "responder", ", packet ",
-        number_text(g->e->frame, &n), ")");
+        NUMBER(g->e->frame), ")");
     print_rung_note(p, cover_line(g->cover), '/', room->at);
 }
 
@@ -1842,7 +1811,6 @@ print_ladder(struct printer *p, const struct attempt *a)
     struct ladder l = ladder_begin(a);
     struct text room = { NULL, 0, 0 };
     struct rung g;
-    char length[STAMP_MAX];
     print_ladder_head(p, a);
     while (ladder_next(&l, &g)) {
         if (g.left_out > 0) {
@@ -1851,7 +1819,7 @@ print_ladder(struct printer *p, const struct attempt *a)
             print_rung_note(p, cover_line(g.cover), '.', room.at);
         }
         if (g.pause_ns > 0) {
-            SET(&room, stamp_length(g.pause_ns, length), " later");
+            SET(&room, LENGTH(g.pause_ns), " later");
             print_rung_note(p, cover_line(g.cover), ' ', room.at);
         }
         if (g.arrow)
@@ -1869,13 +1837,13 @@ print_attempt_title(struct printer *p, const struct attempt *a)
 {
     static const enum tone tones[] = { TONE_GOOD, TONE_BAD, TONE_WARN };
     const struct verdict *v = a->verdict;
-    char label[32], stamp[STAMP_MAX];
+    char label[32];
     if (attempt_has_number(a))
         snprintf(label, sizeof label, "#%llu", (unsigned long long)a->flow.number);
     else
         snprintf(label, sizeof label, "DNS");
     attempt_title(&p->line, a);
-    SET(&p->more, stamp_text(a->flow.first_ns, stamp_of(p->r), stamp), " ", p->line.at, ", ");
+    SET(&p->more, STAMP(a->flow.first_ns, stamp_of(p->r)), " ", p->line.at, ", ");
     text_place(&p->more, a);
     TEXT(&p->more, ": ",
         v->outcome == OUTCOME_UNKNOWN ? "not known how it ended" : outcome_word(v->outcome));
@@ -1899,12 +1867,11 @@ print_attempt(struct printer *p, const struct attempt *a, bool ladder)
 {
     static const char *const cert[2] = { "initiator's certificate: ", "responder's certificate: " };
     char community[COMMUNITY_MAX];
-    struct number n;
     int side;
     print_attempt_title(p, a);
     attempt_facts(&p->line, a);
     if (p->line.len > 0)
-        TEXT(&p->line, "; packet ", number_text(a->flow.first_frame, &n), " on",
+        TEXT(&p->line, "; packet ", NUMBER(a->flow.first_frame), " on",
             community_of(&a->flow, community)[0] != '\0' ? "; Community ID " : "", community);
     if (p->line.len > 0)
         print_clean(p, 7, TONE_PLAIN, "", 7, p->line.at);
@@ -1940,18 +1907,16 @@ print_attempts(struct printer *p, bool ladder)
 static void
 dns_targets(struct text *t, const struct dns_fact *f)
 {
-    struct number n;
-    char end[ENDPOINT_MAX];
     unsigned i;
     for (i = 0; i < f->ntargets; i++) {
         const struct dns_target *x = &f->targets[i];
         TEXT(t, i == 0 ? ": " : ", ");
         if (f->type != DNS_SRV) {
-            TEXT(t, endpoint_text(&x->address, 0, end));
+            TEXT(t, ENDPOINT(&x->address, 0));
             continue;
         }
         text_clean(t, x->host);
-        TEXT(t, ":", number_text(x->port, &n));
+        TEXT(t, ":", NUMBER(x->port));
     }
 }
 
@@ -1959,8 +1924,6 @@ static void
 print_dns(struct printer *p)
 {
     const struct report *r = p->r;
-    struct number n;
-    char stamp[STAMP_MAX];
     size_t i;
     if (r->ndns > 0)
         print_heading(p, "NAME SERVICE", "");
@@ -1971,8 +1934,8 @@ print_dns(struct printer *p)
         text_clean(&p->line, f->name);
         TEXT(&p->line, ": ", dns_result_word(f->result));
         dns_targets(&p->line, f);
-        TEXT(&p->line, "; packet ", number_text(answered ? f->answer_frame : f->query_frame, &n),
-            " at ", stamp_text(answered ? f->answer_ns : f->query_ns, STAMP_SHORT, stamp));
+        TEXT(&p->line, "; packet ", NUMBER(answered ? f->answer_frame : f->query_frame), " at ",
+            STAMP(answered ? f->answer_ns : f->query_ns, STAMP_SHORT));
         print_text(p, 1, TONE_PLAIN, "DNS", 7, p->line.at);
     }
     if (r->ndns > DNS_PRINTED || r->dns_left_out > 0)

@@ -30,6 +30,7 @@ void text_jid(struct text *t, const char *jid, bool show);
 #define NUMBER_MAX 24
 struct number { char at[NUMBER_MAX]; };    /* room for the digits of one number */
 const char *number_text(uint64_t n, struct number *out);
+#define NUMBER(n) number_text((n), &(struct number){ "" })   /* good to the end of the block */
 /* "1 packet", "2 packets" */
 void text_count(struct text *t, uint64_t n, const char *one, const char *many);
 
@@ -42,6 +43,7 @@ enum stamp {
     STAMP_SHORT    /* 10:00:00.123 */
 };
 const char *stamp_text(int64_t time_ns, enum stamp s, char out[STAMP_MAX]);
+#define STAMP(ns, form) stamp_text((ns), (form), (char[STAMP_MAX]){ "" })
 /* SHORT is enough when all of the capture is of one day. */
 enum stamp stamp_of(const struct report *r);
 /* "+0.004123", in seconds */
@@ -50,6 +52,7 @@ const char *stamp_offset(int64_t from_ns, int64_t to_ns, char out[STAMP_MAX]);
 const char *stamp_seconds(int64_t seconds, char out[STAMP_MAX]);
 /* "5.0 s", "3 min 20 s", "2 h 5 min" */
 const char *stamp_length(int64_t ns, char out[STAMP_MAX]);
+#define LENGTH(ns) stamp_length((ns), (char[STAMP_MAX]){ "" })
 
 /* ---- names ---- */
 
