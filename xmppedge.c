@@ -17654,11 +17654,19 @@ xe_close(struct xmppedge *e)
     free(e);
 }
 
+/* A text as the message of a caller: whole lines, and a word about those that do not fit. */
 static void
 edge_say(char *message, size_t size, struct buf *text)
 {
+    static const char rest[] = "more is left out\n";
+    size_t fits = buf_len(text);
+    bool whole = fits < size;
+    if (!whole)
+        fits = size < sizeof rest ? 0 : size - sizeof rest;
+    while (!whole && fits > 0 && buf_span(text).at[fits - 1] != '\n')
+        fits--;
     if (message != NULL && size > 0)
-        snprintf(message, size, "%s", buf_text(text));
+        snprintf(message, size, "%.*s%s", (int)fits, buf_text(text), whole ? "" : rest);
     buf_free(text);
 }
 
@@ -17689,7 +17697,7 @@ struct xmppedge *
 xe_open(const char *config_file, char *message, size_t size)
 {
     struct xmppedge *e = calloc(1, sizeof *e);
-    struct buf out = { .max = 65536 };
+    struct buf out = { 0 };
     if (e == NULL || !loop_open(&e->loop)) {
         free(e);
         snprintf(message, size, "out of memory or descriptors\n");
@@ -17785,7 +17793,7 @@ edge_reload_trunks(struct xmppedge *e)
 bool
 xe_reload(struct xmppedge *e, char *message, size_t size)
 {
-    struct buf out = { .max = 65536 };
+    struct buf out = { 0 };
     struct edge_keys keys;
     struct config *fresh = e->state == EDGE_RUNNING ? config_load(e->config->path, &out) : NULL;
     struct config *old = e->config;
@@ -19012,7 +19020,7 @@ static int
 main_check(const struct main_call *call)
 {
     struct buf out = { 0 };
-    struct buf errors = { .max = 65536 };
+    struct buf errors = { 0 };
     struct xmppedge scratch = { .state = EDGE_RUNNING };
     char err[TLS_ERROR_MAX];
     bool ok;
@@ -19058,7 +19066,7 @@ main_config(const struct main_call *call)
 static struct config *
 main_load(const char *file)
 {
-    struct buf messages = { .max = 65536 };
+    struct buf messages = { 0 };
     struct config *c = config_load_alone(file, &messages);
     if (c == NULL)
         fputs(buf_text(&messages), stderr);
@@ -19073,7 +19081,7 @@ main_ports(const struct main_call *call)
         { "--nft", PORTS_NFT }, { "--iptables", PORTS_IPTABLES }, { "--json", PORTS_JSON } };
     enum ports_format format = PORTS_TABLE;
     struct buf out = { .max = (size_t)1 << 20 };
-    struct buf errors = { .max = 65536 };
+    struct buf errors = { 0 };
     struct config *c = main_load(call->given[0]);
     size_t i;
     bool ok;

@@ -580,7 +580,8 @@ struct xmppedge;
 
 /* Read the configuration, load the certificates, bind the addresses.  NULL when anything is wrong:
  * `message` (of `size` bytes, ends in NUL) then says what, one line an error, FILE:LINE first where
- * a line is to blame.  Nothing is served before xe_step() is called.  Free with xe_close(). */
+ * a line is to blame; "more is left out" ends what does not fit.  Nothing is served before
+ * xe_step() is called.  Free with xe_close(). */
 struct xmppedge *xe_open(const char *config_file, char *message, size_t size);
 
 /* One turn: wait at most `max_wait_ms` (-1: until something happens), do what is due.  False

@@ -390,6 +390,9 @@ faults_are_told_before_anything_is_served(struct program *p)
     said = xe_open(path, message, sizeof message) == NULL;
     said = said && strstr(message, "broken.xml:2: ") != NULL && strstr(message, "externl") != NULL;
     report(p, said, "a faulty configuration is refused with file and line");
+    said = xe_open(path, message, 250) == NULL && strlen(message) < 250;
+    said = said && strncmp(message + strlen(message) - 18, "\nmore is left out\n", 18) == 0;
+    report(p, said, "what does not fit into the message is left out by the line");
 }
 
 static void
@@ -473,7 +476,7 @@ main(void)
         printf("Bail out! no socket, or no certificates: see %s\n", p.dir);
         return 99;
     }
-    printf("1..12\n");
+    printf("1..13\n");
     write_edge(&p, "far.example");
     write_gateway(&p);
     faults_are_told_before_anything_is_served(&p);
