@@ -243,6 +243,7 @@
 #define SASL_TEXT_MAX      1368   /* bytes of JID_PART_MAX in base64, NUL included */
 #define CONFIG_FILE_MAX    ((size_t)16 << 20)  /* bytes of the file: CONFIG_LIST_MAX partners */
 #define CONFIG_PRINT_MAX   (CONFIG_FILE_MAX * 16)  /* bytes of it with every default: ten times */
+#define CONFIG_DEPTH_MAX   8      /* open elements: the table needs 4 */
 #define CONFIG_LIST_MAX    100000 /* elements of one list: ten times the partners of anybody */
 #define CONFIG_PATH_MAX    4096   /* bytes of the directory of the file: PATH_MAX of Linux */
 #define CONFIG_SECRET_MIN  16     /* bytes of the dialback secret: 128 bits */
@@ -8864,7 +8865,6 @@ struct config {
 
 /* ---- the table ---- */
 
-#define CONFIG_DEPTH_MAX     8                   /* open elements; the table needs 4 */
 #define CONFIG_READ_SIZE     4096                /* bytes read at a time */
 #define CONFIG_NOWHERE       SIZE_MAX            /* offset: not stored */
 
@@ -19052,7 +19052,7 @@ static int
 main_config(const struct main_call *call)
 {
     const char *role = call->given[0];
-    struct buf out = { .max = (size_t)1 << 20 };
+    struct buf out = { 0 };
     if (role != NULL && strcmp(role, "edge") != 0 && strcmp(role, "gateway") != 0) {
         fprintf(stderr, "xmppedge config: expected edge or gateway, found %s\n", role);
         return 2;
@@ -19080,7 +19080,7 @@ main_ports(const struct main_call *call)
     static const struct { const char *word; enum ports_format format; } formats[] = {
         { "--nft", PORTS_NFT }, { "--iptables", PORTS_IPTABLES }, { "--json", PORTS_JSON } };
     enum ports_format format = PORTS_TABLE;
-    struct buf out = { .max = (size_t)1 << 20 };
+    struct buf out = { .max = CONFIG_PRINT_MAX };
     struct buf errors = { 0 };
     struct config *c = main_load(call->given[0]);
     size_t i;

@@ -444,6 +444,14 @@ report $? 'ports --iptables: the same'
 sh -n "$work/out"
 report $? 'ports --iptables is a script'
 
+awk 'BEGIN { q = "\""
+        for (i = 0; i < 20000; i++)
+            printf "<source address=%s10.%d.%d.%d%s/>\n", q, i / 65536, i / 256 % 256, i % 256, q }' >"$work/sources"
+sed "/<domain name=.*/r $work/sources" "$dir/g.xml" >"$dir/many.xml"
+ask ports "$dir/many.xml" --nft
+[ "$code" = 0 ] && [ "$(grep -c 'inner server' "$work/out")" = 20001 ] && tail -1 "$work/out" | grep -q '^}$'
+report $? 'ports --nft of 20,000 sources is whole'
+
 # twice NAME LOAD LIST: in a network of its own, loading the rules a second time changes nothing
 twice() {
     asked=$1
