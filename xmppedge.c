@@ -317,17 +317,27 @@ text_hex(char *out, const void *bytes, size_t n)
     return out;
 }
 
+/* Bytes of the character that begins with this one; -1: none does. */
+static int
+text_utf8_length(unsigned char lead)
+{
+    if (lead < 0x80)
+        return 1;
+    if (lead < 0xc2 || lead > 0xf4)
+        return -1;
+    return lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+}
+
 int
 xe_utf8(const char *p, const char *end, uint32_t *out)
 {
-    unsigned char lead = (unsigned char)*p;
-    int len = lead < 0x80 ? 1 : lead < 0xc2 ? -1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3
-            : lead < 0xf5 ? 4 : -1;
-    uint32_t c;
+    int len = text_utf8_length((unsigned char)*p);
+    uint32_t c = (unsigned char)*p;
     int i;
     if (len < 0)
         return -1;
-    c = len == 1 ? lead : lead & (0x7fu >> len);
+    if (len > 1)
+        c &= 0x7fu >> len;
     for (i = 1; i < len; i++) {
         if (p + i == end)
             return 0;
@@ -2739,6 +2749,10 @@ xmlout_stanza(struct buf *out, const struct xe_xml *x, const struct xe_xml_event
  *
  * An element that is not there has at == NULL.  Functions that look at a tree take it and answer in
  * kind, so that a path into a tree needs one check at its end.
+ *
+ * Costs: the element is read a second time and allocated node by node; a namespace is looked for
+ * from the element up to the root.
+ * Not done: a tree of our own.  What needs one is small and rare, or read once.
  * ======================================================================== */
 
 #include <mxml.h>
@@ -3231,7 +3245,7 @@ xe_phase_next(enum xe_phase phase, enum xe_side side, enum xe_element_kind kind,
  * outside can choose keys that collide.
  *
  * Costs: finding is one hash and about one comparison.  A full table doubles in one go and never
- * shrinks; the largest has ROUTE_PAIRS_MAX entries.
+ * shrinks; the largest has limits.total-pairs entries.
  * Not done: open addressing, which saves the links but moves entries when one is removed.
  * ======================================================================== */
 
@@ -4204,8 +4218,8 @@ loop_step(struct loop *l, int max_wait_ms)
  * This is the only section that names c-ares.  Its sockets are watched by our loop and its clock
  * is one of our timers.
  *
- * Costs: a query is 14 KiB until its last answer, at most DNS_QUERIES_MAX at a time; two questions
- * for SRV records, two for each host.
+ * Costs: a query is 14 KiB until its last answer, one for each connection or link that asks; two
+ * questions for SRV records, two for each host.
  * Not done: a cache.  The resolver next door has one and knows the times to live.  DNSSEC: its
  * proof ends at the resolver; who speaks for a domain is decided by certificates and dialback.
  * ======================================================================== */
@@ -8623,6 +8637,10 @@ peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain)
  *
  * All memory of a configuration hangs on one list of blocks and dies in config_free().  Lists are
  * counted before they are filled, so nothing moves and pointers between the parts stay good.
+ *
+ * Costs: time and memory grow with the file, and its tree is there while it is read.  A domain or a
+ * partner is found by one hash.
+ * Not done: files that include others.  One file says all of one node, and `check` prints it.
  * ======================================================================== */
 
 #include <pwd.h>
@@ -8638,8 +8656,7 @@ enum config_partner_type {        /* how far the users of a partner are trusted 
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 
 /* Every text below ends in NUL and belongs to the struct config, spans included; an absent one is
- * NULL (a span: at == NULL).  `line` is a line of the file; 0 means that the element is not
- * there. */
+ * NULL (a span: at == NULL).  `line` is a line of the file; 0: the element is not there. */
 
 struct config_address {                  /* an IPv4 or IPv6 literal and a port */
     struct sockaddr_storage sa;          /* port included */
@@ -10889,8 +10906,7 @@ config_free(struct config *c)
     free(c);
 }
 
-/* Where relative paths start: the directory of the file, absolute because a service changes its
- * own. */
+/* Where relative paths start: the directory of the file; absolute, as a service changes its own. */
 static bool
 config_locate(struct config_loader *l)
 {
@@ -16612,8 +16628,7 @@ route_trunk_up(void *user, struct trunk *t)
     }
 }
 
-/* Put a stanza at the end of a queue of its pair without asking for room: it was accepted long
- * ago. */
+/* Put a stanza at the end of a queue of its pair, room or not: it was accepted long ago. */
 static void
 route_requeue(struct route_pair *p, struct queue *q, struct xe_span stanza)
 {
