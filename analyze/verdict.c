@@ -1417,14 +1417,14 @@ judge_infer_external(struct judge *j)
     unsigned equals;
     const struct judge_address *best = judge_busiest(j, &equals);
     unsigned long n;
-    char address[64], number[24];
+    char number[24];
     if (best == NULL)
         return;
     r->external[r->nexternal++] = best->address;
     r->external_known = KNOWN_INFERRED;
     n = (unsigned long)best->called + best->calls;
     snprintf(number, sizeof number, "%lu", n);
-    ADD(r->addresses_why, address_text(&best->address, address, sizeof address), " takes part in ",
+    ADD(r->addresses_why, ENDPOINT(&best->address, 0), " takes part in ",
         number, n == 1 ? " connection" : " connections", " on the partner ports");
     ADD(r->addresses_why, equals > 1 ? ", as others do" : ", more than any other address");
     if (judge_asked_dns(j, &best->address))
@@ -2362,17 +2362,11 @@ judge_suspicion(const struct report *r, enum row row)
     return NULL;
 }
 
-/* Row 0 is seen, and nothing is said against it. */
 static enum ruling
-judge_rule_other(struct report_row *row)
+judge_because(struct report_row *row, enum ruling r, const char *why)
 {
-    if (row->announced == row->attempted) {
-        ADD(row->why, "outward to ports that SRV records of partners announce; "
-            "let the firewall pass them");
-        return RULING_CONFORMS;
-    }
-    ADD(row->why, "connections of which neither side is known to be the edge");
-    return RULING_CANNOT_TELL;
+    ADD(row->why, why);
+    return r;
 }
 
 /* Sets why it is so, too. */
@@ -2384,35 +2378,31 @@ judge_rule_row(struct judge *j, enum row which)
     const struct report_violation *s = judge_suspicion(r, which);
     enum known known = which == ROW_INNER ? r->internal_known : r->external_known;
     enum violation_kind v;
-    if (judge_row_violates(row, &v)) {
-        ADD(row->why, violation_text(v));
-        return RULING_VIOLATES;
-    }
-    if (!row->observed) {
-        ADD(row->why, "no connection of this row is in the capture");
-        return which == ROW_OTHER ? RULING_CONFORMS : RULING_CANNOT_TELL;
-    }
+    if (judge_row_violates(row, &v))
+        return judge_because(row, RULING_VIOLATES, violation_text(v));
+    if (!row->observed)
+        return judge_because(row, which == ROW_OTHER ? RULING_CONFORMS : RULING_CANNOT_TELL,
+            "no connection of this row is in the capture");
     if (s != NULL) {
         ADD(row->why, "it may be that ", violation_text(s->kind));
-        if (known == KNOWN_INFERRED)
-            ADD(row->why, "; give --external and --internal to know");
-        return RULING_CANNOT_TELL;
+        return judge_because(row, RULING_CANNOT_TELL,
+            known == KNOWN_INFERRED ? "; give --external and --internal to know" : "");
     }
+    if (which == ROW_OTHER && row->announced == row->attempted)
+        return judge_because(row, RULING_CONFORMS, "outward to ports that SRV records of partners "
+            "announce; let the firewall pass them");
     if (which == ROW_OTHER)
-        return judge_rule_other(row);
-    if (row->working == 0) {
-        ADD(row->why, "no connection of this row got to work");
-        return RULING_CANNOT_TELL;
-    }
-    if (which == ROW_INNER && j->mtls_unknown > 0) {
-        ADD(row->why, "whether the gateway proved itself with a certificate cannot be seen");
-        return RULING_CANNOT_TELL;
-    }
+        return judge_because(row, RULING_CANNOT_TELL,
+            "connections of which neither side is known to be the edge");
+    if (row->working == 0)
+        return judge_because(row, RULING_CANNOT_TELL, "no connection of this row got to work");
+    if (which == ROW_INNER && j->mtls_unknown > 0)
+        return judge_because(row, RULING_CANNOT_TELL,
+            "whether the gateway proved itself with a certificate cannot be seen");
     if (known == KNOWN_INFERRED)
         ADD(row->why, "if the inferred address is that of the edge");
     if (which == ROW_INNER && row->mtls_inferred > 0)
-        ADD(row->why, row->why[0] != '\0' ? "; " : "",
-            "mutual TLS inferred from record lengths");
+        ADD(row->why, row->why[0] != '\0' ? "; " : "", "mutual TLS inferred from record lengths");
     return RULING_CONFORMS;
 }
 
