@@ -9351,27 +9351,37 @@ config_put_message(struct buf *out, const struct config *c, const char *text)
     }
 }
 
+/* Where a message goes; NULL when there is no place.  An error takes that of a warning. */
+static struct config_message *
+config_message_slot(struct config_loader *l, bool warning)
+{
+    unsigned i = l->nmessages;
+    if (i < CONFIG_MESSAGES_MAX)
+        return &l->messages[l->nmessages++];
+    l->untold++;
+    for (; !warning && i > 0; i--)
+        if (l->messages[i - 1].warning)
+            return &l->messages[i - 1];
+    return NULL;
+}
+
 /* Keep a message made of pieces; control characters become '?', so that a line stays a line. */
 static void
 config_note(struct config_loader *l, unsigned line, bool warning, const char *const *pieces)
 {
-    struct config_message *m;
+    struct config_message *m = config_message_slot(l, warning);
     struct buf text = { 0 };
     size_t i;
     l->errors += warning ? 0 : 1;
-    if (l->nmessages == CONFIG_MESSAGES_MAX) {
-        l->untold++;
+    if (m == NULL)
         return;
-    }
     for (; *pieces != NULL; pieces++)
         config_put_message(&text, l->c, *pieces);
     for (i = text.head; i < text.tail; i++)
         if ((unsigned char)text.bytes[i] < 0x20)
             text.bytes[i] = '?';
-    m = &l->messages[l->nmessages];
-    *m = (struct config_message){ config_copy(&l->scratch, buf_span(&text)), line, l->nmessages,
-        warning };
-    l->nmessages++;
+    *m = (struct config_message){ config_copy(&l->scratch, buf_span(&text)), line,
+        l->nmessages + l->untold, warning };
     buf_free(&text);
 }
 

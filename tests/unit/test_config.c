@@ -811,6 +811,19 @@ an_edge_needs_gateways_enough_for_its_domains(void **state)
 }
 
 static void
+no_number_of_warnings_hides_an_error(void **state)
+{
+    static const char text[] =
+        "\n<partner domain='p%u.example' sasl='optional' connection-limit='2000'/>";
+    (void)state;
+    load_repeated(repeated(EDGE_HEAD EDGE_DOMAIN "<limits queue-bytes='20000'/><partners>", text, 1,
+        CONFIG_MESSAGES_MAX + 50, "</partners></xmppedge>"));
+    assert_null(world.c);
+    assert_says(buf_text(&world.messages), "x.xml:1: <limits>: expected queue-bytes");
+    assert_says(buf_text(&world.messages), "x.xml: 51 more messages are left out\n");
+}
+
+static void
 an_element_of_the_other_role_is_told_apart_from_an_unknown_one(void **state)
 {
     (void)state;
@@ -1659,6 +1672,7 @@ main(void)
         TEST(a_name_server_that_would_never_be_asked_is_refused),
         TEST(inner_domains_that_a_trunk_does_not_carry_are_refused),
         TEST(an_edge_needs_gateways_enough_for_its_domains),
+        TEST(no_number_of_warnings_hides_an_error),
         TEST(an_element_of_the_other_role_is_told_apart_from_an_unknown_one),
         TEST(a_flood_of_errors_is_cut_and_counted),
         TEST(the_five_invalid_rows_are_refused_and_the_seven_doubtful_ones_warned_about),
