@@ -5,7 +5,7 @@
 # The reason is in the comments below a `not ok`.  A test that broke off has it in what it said at last,
 # on standard error if it said anything there.
 
-BEGIN { LAST_MAX = 30 }
+BEGIN { LAST_MAX = 30 }     # lines of a reason
 
 function failure(name) {
     print "FAILED " test ": " name
@@ -57,7 +57,7 @@ kind != "tap"    { next }
     else
         passed++
 }
-/^#/ && below { print "    " $0 }
+/^#/ && below && below++ <= LAST_MAX { print "    " $0 }
               { said[++nsaid] = $0 }
 
 END { printf "%s: %d passed, %d failed, %d skipped\n", stage, passed, failed, skipped }
