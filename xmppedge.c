@@ -2027,18 +2027,6 @@ xml_cdata(struct xe_xml *x, struct xml_cursor *c)
     return XML_WAIT;
 }
 
-/* A comment is complete at c->p.  Between elements it is consumed like the white space there. */
-static void
-xml_comment_end(struct xe_xml *x, struct xml_cursor *c)
-{
-    x->state = x->depth > 0 ? XML_AT_TEXT : XML_AT_GAP;
-    if (x->depth > 0)
-        return;
-    if (x->stream == NULL)
-        x->before += xml_place(c, c->p);
-    c->buf = c->p;
-}
-
 /* In a comment, which ends at the first "--": '>' has to follow (XML 1.0 2.5). */
 static enum xml_step
 xml_comment(struct xe_xml *x, struct xml_cursor *c)
@@ -2052,7 +2040,7 @@ xml_comment(struct xe_xml *x, struct xml_cursor *c)
             if (c->p[2] != '>')
                 return xml_fail(x, XE_WHY_XML_MALFORMED);
             c->p += 3;
-            xml_comment_end(x, c);
+            x->state = x->depth > 0 ? XML_AT_TEXT : XML_AT_GAP;
             return XML_GO;
         }
         if (!xml_is(ch, XML_IS_TEXT_STOP) || ch == '<' || ch == '&' || ch == '>')
@@ -2158,20 +2146,18 @@ xml_decl(struct xe_xml *x, struct xml_cursor *c)
     if (why != XE_WHY_NONE)
         return xml_fail(x, why);
     c->p++;
-    x->before = xml_place(c, c->p);
-    c->buf = c->p;
     x->state = XML_AT_GAP;
     return XML_GO;
 }
 
-/* White space, then the '<' of the next element, which becomes the start of c->buf. */
+/* What is read is dropped; then white space and the next '<', which becomes the start of c->buf. */
 static enum xml_step
 xml_gap(struct xe_xml *x, struct xml_cursor *c)
 {
-    const char *p = c->buf;
+    const char *p = c->p;
     while (p < c->end && xml_is(*p, XML_IS_SPACE))
         p++;
-    x->whitespace += (uint64_t)(p - c->buf);
+    x->whitespace += (uint64_t)(p - c->p);
     if (x->stream == NULL)
         x->before = p - c->buf > (ptrdiff_t)XML_SIZE_MAX
             ? (uint32_t)XML_SIZE_MAX : x->before + xml_place(c, p);
