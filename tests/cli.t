@@ -296,6 +296,22 @@ for which in e:edge g:gateway; do
     report $? "check of the $name without its files names file and line"
 done
 
+awk '{ print } /^  <partners / { for (i = 0; i < 10000; i++)
+    print "<partner domain=\"p" i ".example\" sasl=\"optional\"><domain name=\"d.p" i ".example\"/></partner>" }' \
+    "$dir/e.xml" >"$dir/many.xml"
+ask check "$dir/many.xml"
+fine && [ "$(grep -c '<partner domain="p' "$work/out")" = 10000 ]
+report $? 'check accepts ten thousand partners, and prints each'
+cp "$work/out" "$dir/effective.xml"
+ask check "$dir/effective.xml"
+fine && cmp -s "$work/out" "$dir/effective.xml"
+report $? 'and reads them again'
+head -c 16777216 /dev/zero | tr '\0' ' ' | cat - "$dir/e.xml" >"$dir/large.xml"
+ask check "$dir/large.xml"
+rm "$dir/large.xml"
+refused && has "$err" 'large\.xml: expected a file of at most 16 MiB, found a larger one$'
+report $? 'a file that is too large is told so'
+
 ask run "$work/empty/x.xml"
 refused && has "$err" 'x\.xml:[0-9]+: '
 report $? 'run refuses what check refuses'
