@@ -380,7 +380,7 @@ text_put_utf8(uint32_t c, char out[4])
 bool
 xe_is_visible(uint32_t c)
 {
-    static const struct { uint32_t from, to; } hidden[] = {
+    static const struct { uint32_t from, to; } hidden[] = {   /* sorted */
         { 0, 0x1f }, { 0x7f, 0xa0 }, { 0xad, 0xad }, { 0x34f, 0x34f }, { 0x61c, 0x61c },
         { 0x115f, 0x1160 }, { 0x1680, 0x1680 }, { 0x17b4, 0x17b5 }, { 0x180b, 0x180f },
         { 0x2000, 0x200f }, { 0x2028, 0x202f }, { 0x205f, 0x206f }, { 0x3000, 0x3000 },
@@ -391,8 +391,8 @@ xe_is_visible(uint32_t c)
     size_t i;
     if ((c & 0xfffe) == 0xfffe)
         return false;
-    for (i = 0; i < sizeof hidden / sizeof *hidden; i++)
-        if (c >= hidden[i].from && c <= hidden[i].to)
+    for (i = 0; i < sizeof hidden / sizeof *hidden && c >= hidden[i].from; i++)
+        if (c <= hidden[i].to)
             return false;
     return true;
 }
