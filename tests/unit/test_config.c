@@ -604,8 +604,8 @@ lines_end_as_on_any_system(void **state)
 {
     (void)state;
     assert_says(load(span_of("\xef\xbb\xbf\r\n<?xml version='1.0'?>\r\n<xmppedge\r\n"
-    buf_puts(&text, "<partner domain='p0.example' sasl='optional' tls='x'/></partners>"
-        "</xmppedge>");
+        "\trole='edge'\r\n\tname='a b'>\r\n<!--\r\n--><!----><external\r\n"
+        " x='y'/></xmppedge>\r\n")),
         "x.xml:5: <xmppedge> name: expected a domain");
     assert_says(world.messages.bytes, "x.xml:7: <external> address: expected an IPv4 or IPv6 "
         "address, found nothing\n"
