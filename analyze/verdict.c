@@ -1965,33 +1965,37 @@ judge_question_order(const void *l, const void *r)
     return strcmp(a->d->id, b->d->id);
 }
 
-static size_t
-judge_questions(const struct judge *j, bool verify, struct judge_question *out)
+/* The keys that are about a stream with an id, in its order; the caller frees them. */
+static struct judge_question *
+judge_keys(const struct judge *j, size_t *n)
 {
-    size_t n = 0, i;
+    struct judge_question *keys = NULL, *room;
+    size_t i;
     unsigned k;
+    *n = 0;
     for (i = 0; i < j->nlisted; i++)
         for (k = 0; k < j->listed[i]->ndialbacks; k++) {
             const struct dialback *d = &j->listed[i]->dialbacks[k];
-            if (d->verify != verify || d->id[0] == '\0')
+            if (d->verify || d->id[0] == '\0' || (room = list_grow(keys, *n, sizeof *keys)) == NULL)
                 continue;
-            if (out != NULL)
-                out[n] = (struct judge_question){ d, j->listed[i] };
-            n++;
+            keys = room;
+            keys[(*n)++] = (struct judge_question){ d, j->listed[i] };
         }
-    return n;
+    if (*n > 0)
+        qsort(keys, *n, sizeof *keys, judge_question_order);
+    return keys;
 }
 
+/* The question v and the keys that it may be about. */
 static void
-judge_join_one(const struct judge_question *v, struct judge_question *results, size_t n)
+judge_join_one(const struct judge_question *v, struct judge_question *keys, size_t n)
 {
-    const struct judge_question *hit =
-        bsearch(v, results, n, sizeof *results, judge_question_order);
+    const struct judge_question *hit = bsearch(v, keys, n, sizeof *keys, judge_question_order);
     if (hit == NULL)
         return;
-    while (hit > results && strcmp(hit[-1].d->id, v->d->id) == 0)
+    while (hit > keys && strcmp(hit[-1].d->id, v->d->id) == 0)
         hit--;
-    for (; hit < results + n && strcmp(hit->d->id, v->d->id) == 0; hit++)
+    for (; hit < keys + n && strcmp(hit->d->id, v->d->id) == 0; hit++)
         if (strcmp(hit->d->from, v->d->to) == 0 && strcmp(hit->d->to, v->d->from) == 0
             && hit->a != v->a) {
             if (v->a->verdict->joined == 0 || v->a->verdict->verify_only)
@@ -2064,18 +2068,16 @@ judge_guessed_question(const struct judge *j, struct attempt *a)
 static void
 judge_join(struct judge *j)
 {
-    size_t nr = judge_questions(j, false, NULL), nv = judge_questions(j, true, NULL), i;
-    struct judge_question *results = calloc(nr + 1, sizeof *results);
-    struct judge_question *verifies = calloc(nv + 1, sizeof *verifies);
-    if (results != NULL && verifies != NULL) {
-        judge_questions(j, false, results);
-        judge_questions(j, true, verifies);
-        qsort(results, nr, sizeof *results, judge_question_order);
-        for (i = 0; i < nv; i++)
-            judge_join_one(&verifies[i], results, nr);
-    }
-    free(results);
-    free(verifies);
+    size_t n, i;
+    struct judge_question *keys = judge_keys(j, &n);
+    unsigned k;
+    for (i = 0; i < j->nlisted && n > 0; i++)
+        for (k = 0; k < j->listed[i]->ndialbacks; k++) {
+            struct judge_question v = { &j->listed[i]->dialbacks[k], j->listed[i] };
+            if (v.d->verify && v.d->id[0] != '\0')
+                judge_join_one(&v, keys, n);
+        }
+    free(keys);
     for (i = 0; i < j->nlisted; i++) {
         judge_unreachable(j, j->listed[i]);
         judge_guessed_question(j, j->listed[i]);
