@@ -384,8 +384,8 @@ dns_push(struct dns *d, const struct address *source, const struct address *targ
     dns_skip(&m, 2);
     if (m.bad || (type != TYPE_SRV && type != TYPE_A && type != TYPE_AAAA))
         return;
-    f = dns_fact(
-        d, from_server ? target : source, from_server ? source : target, dns_type_of(type), name);
+    f = dns_fact(d, from_server ? target : source, from_server ? source : target,
+        dns_type_of(type), name);
     if (f == NULL)
         return;
     if (from_server) {
@@ -422,8 +422,8 @@ dns_leads_to(const struct dns *d, const struct address *client, const char *host
 }
 
 static bool
-dns_fact_leads_to(
-    const struct dns *d, const struct dns_fact *f, const struct address *target, uint16_t port)
+dns_fact_leads_to(const struct dns *d, const struct dns_fact *f, const struct address *target,
+    uint16_t port)
 {
     unsigned i;
     if (f->type != DNS_SRV)
@@ -490,8 +490,8 @@ dns_is_resolved(const struct dns *d, const char *host, uint8_t family)
 
 /* host NULL: of `domain`, to any host that has no address in the capture. */
 static bool
-dns_has_srv(
-    const struct dns *d, const char *host, const char *domain, uint8_t family, uint16_t port)
+dns_has_srv(const struct dns *d, const char *host, const char *domain, uint8_t family,
+    uint16_t port)
 {
     size_t i;
     unsigned k;

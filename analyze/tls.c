@@ -568,8 +568,8 @@ hash_info(size_t hash_len)
 
 /* RFC 8446 7.1.  What is asked for is never longer than one block of HKDF-Expand. */
 static bool
-hkdf_expand_label(
-    size_t hash_len, const unsigned char *secret, const char *label, unsigned char *out, size_t len)
+hkdf_expand_label(size_t hash_len, const unsigned char *secret, const char *label,
+    unsigned char *out, size_t len)
 {
     unsigned char info[64];
     unsigned char block[64];
@@ -666,8 +666,8 @@ opener_new(const struct suite *suite, bool v13, const unsigned char *key)
     mbedtls_cipher_init(&o->cipher);
     const mbedtls_cipher_info_t *info = mbedtls_cipher_info_from_type(seal_cipher(suite->seal));
     if (info != NULL && mbedtls_cipher_setup(&o->cipher, info) == 0
-        && mbedtls_cipher_setkey(
-            &o->cipher, key, (int)(8 * seal_key_len(suite->seal)), MBEDTLS_DECRYPT) == 0)
+        && mbedtls_cipher_setkey(&o->cipher, key, (int)(8 * seal_key_len(suite->seal)),
+            MBEDTLS_DECRYPT) == 0)
         return o;
     opener_free(o);
     return NULL;
@@ -698,8 +698,8 @@ opener_of_master(const struct suite *suite, const unsigned char *master,
     unsigned char block[2 * 32 + 2 * 12 + 64];
     const size_t key_len = seal_key_len(suite->seal);
     const size_t iv_len = 12 - seal_explicit_len(suite->seal);
-    if (!prf_key_block(
-            suite->hash, master, server_random, client_random, block, 2 * key_len + 2 * iv_len))
+    if (!prf_key_block(suite->hash, master, server_random, client_random, block,
+        2 * key_len + 2 * iv_len))
         return NULL;
     struct opener *o = opener_new(suite, false, block + (of_client ? 0 : key_len));
     if (o != NULL)
@@ -1746,8 +1746,8 @@ key_handshake_begin(struct tls_session *s)
 static void
 key_data_begin(struct tls_session *s, int side)
 {
-    (void)key_secret_use(
-        s, side, side == s->view.client_side ? SECRET_CLIENT_DATA : SECRET_SERVER_DATA);
+    (void)key_secret_use(s, side,
+        side == s->view.client_side ? SECRET_CLIENT_DATA : SECRET_SERVER_DATA);
 }
 
 /* RFC 8446 7.2 */

@@ -588,8 +588,8 @@ xmpp_dialback_new(struct attempt *a)
 }
 
 static void
-xmpp_dialback_ask(
-    struct xmpp *x, bool verify, const struct xe_xml_event *e, const struct xmpp_news *n)
+xmpp_dialback_ask(struct xmpp *x, bool verify, const struct xe_xml_event *e,
+    const struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
     struct dialback *d = xmpp_dialback_new(a);
@@ -647,8 +647,8 @@ xmpp_dialback_answer(struct xmpp *x, bool verify, const struct xe_xml_event *e, 
 }
 
 static void
-xmpp_on_dialback(
-    struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
+xmpp_on_dialback(struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e,
+    struct xmpp_news *n)
 {
     bool verify = kind == XE_KIND_DB_VERIFY || kind == XE_KIND_DB_VERIFY_ANSWER;
     if (kind == XE_KIND_DB_VERIFY || kind == XE_KIND_DB_RESULT) {
@@ -664,8 +664,8 @@ xmpp_on_dialback(
 /* ---- SASL, stanzas, everything else ---- */
 
 static void
-xmpp_on_sasl(
-    struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
+xmpp_on_sasl(struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e,
+    struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
     struct xmpp_condition c;
@@ -729,8 +729,8 @@ xmpp_on_stanza(struct xmpp *x, int side, enum xe_element_kind kind, const struct
 
 /* Elements that say something about the connection.  False: not worth an event. */
 static bool
-xmpp_on_negotiation(
-    struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e, struct xmpp_news *n)
+xmpp_on_negotiation(struct xmpp *x, enum xe_element_kind kind, const struct xe_xml_event *e,
+    struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
     bool known = a->sm;
@@ -1018,8 +1018,8 @@ xmpp_join(struct xmpp *x, int side, const unsigned char *at, size_t len)
 /* ---- TLS ---- */
 
 static void
-xmpp_tls_plaintext(
-    void *user, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_tls_plaintext(void *user, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     struct xmpp *x = user;
     side ^= x->flip;
@@ -1176,8 +1176,8 @@ xmpp_record(struct xmpp *x, int side, uint64_t frame, int64_t time_ns)
 }
 
 static void
-xmpp_records(
-    struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_records(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     struct xmpp_records *r = &x->records[side];
     while (len > 0 && !r->lost) {
@@ -1198,8 +1198,8 @@ xmpp_records(
 }
 
 static void
-xmpp_push_tls(
-    struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_push_tls(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     if (x->tls == NULL || len == 0)
         return;
@@ -1286,8 +1286,8 @@ xmpp_tls_unannounced(struct xmpp *x, int side, const unsigned char *at, size_t l
 }
 
 bool
-xmpp_push(
-    struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns)
+xmpp_push(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
 {
     struct attempt *a = x->attempt;
     bool first = a->last_content_ns[side] == 0;

@@ -20,7 +20,7 @@ verdict() {   # verdict NAME LIST: the list must be empty
 
 # broken WORDS FILE SCRIPT: a copy of the tree with a file changed by sed; just this is said, once.
 broken() {
-    rm -rf "$work"/*
+    rm -f "$work"/*.[ch]
     cp analyze/*.[ch] "$work"
     sed "$3" "analyze/$2" >"$work/$2"
     said=$(stages "$work"/*.[ch]) || true
