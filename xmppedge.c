@@ -6949,9 +6949,9 @@ tls_close_notify(struct tls *t)
     return code == 0 ? TLS_DONE : code == MBEDTLS_ERR_SSL_WANT_WRITE ? TLS_WANT_WRITE : TLS_LOST;
 }
 
-/* ---- making certificates ----
- *
- * For the authority of the trunk: P-256 keys, and certificates without an extended key usage, since
+/* ---- making certificates ---- */
+
+/* For the authority of the trunk: P-256 keys, and certificates without an extended key usage, since
  * a node may be the server of one connection and the client of the next. */
 
 #define TLS_MINT_DAY      (24L * 60 * 60)   /* seconds; validity began one ago, for late clocks */
@@ -7838,9 +7838,9 @@ listener_close(struct listener *l)
     l->watch.fd = -1;
 }
 
-/* ---- dialling: happy eyeballs over the targets of a domain (RFC 8305, XEP-0495) ----
- *
- * Targets come in order of preference.  The first is tried; when it has failed, or has not answered
+/* ---- dialling: happy eyeballs over the targets of a domain (RFC 8305, XEP-0495) ---- */
+
+/* Targets come in order of preference.  The first is tried; when it has failed, or has not answered
  * for race_ms (RFC 8305 5: 250), the next of the same priority is tried beside it; the next
  * priority waits until all of this one have failed (RFC 2782).  The first connection that stands
  * wins.  When it turns out to be of no use (TLS, stream), dial_next() goes on with the targets that
@@ -12881,8 +12881,8 @@ s2s_domain(struct xe_span value, char out[XE_DOMAIN_MAX])
 {
     char text[XE_DOMAIN_MAX * 4];
     size_t len;
-    if (!stream_unescape(value, text, sizeof text) || !xe_jid_domain_normal(span_of(text), out,
-        &len))
+    if (!stream_unescape(value, text, sizeof text)
+        || !xe_jid_domain_normal(span_of(text), out, &len))
         return false;
     out[len] = '\0';
     return len > 0;
@@ -14134,8 +14134,8 @@ s2s_pair_lookup(struct s2s *s, struct xe_span from, struct xe_span to)
     struct s2s_pair *p = s->last;
     if (p != NULL && span_eq(p->remote, from) && span_eq(p->local, to))
         return p;
-    if (!xe_jid_domain_normal(from, remote, &remote_len) || !xe_jid_domain_normal(to, local,
-        &local_len))
+    if (!xe_jid_domain_normal(from, remote, &remote_len)
+        || !xe_jid_domain_normal(to, local, &local_len))
         return NULL;
     p = s2s_pair_find(s, span_make(remote, remote_len), span_make(local, local_len));
     if (p == NULL || !p->open)

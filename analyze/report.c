@@ -1419,20 +1419,24 @@ way_word(const struct report_partner *q, bool out)
     return words[q->kind][out];
 }
 
+/* The method as the column has room for it. */
+static const char *
+method_word(const struct report_way *w)
+{
+    if (w->method[0] == '\0')
+        return "-";
+    return strlen(w->method) > 8 ? "hidden" : w->method;
+}
+
 static void
 print_way(struct printer *p, const struct column *c, const struct report_partner *q, bool out,
     const char *names)
 {
     const struct report_way *w = out ? &q->out : &q->in;
     char reached[32], tls[16];
-    const char *const cells[TABLE_COLUMNS] = { names,
-        way_word(q, out),
-        NUMBER(w->attempts), NUMBER(w->worked),
-        NUMBER(w->failed), NUMBER(w->unknown), reached,
-        w->method[0] == '\0'    ? "-"
-        : strlen(w->method) > 8 ? "hidden"
-                                : w->method,
-        tls, NUMBER(w->stanzas[0] + w->stanzas[1] + w->stanzas[2]) };
+    const char *const cells[TABLE_COLUMNS] = { names, way_word(q, out), NUMBER(w->attempts),
+        NUMBER(w->worked), NUMBER(w->failed), NUMBER(w->unknown), reached, method_word(w), tls,
+        NUMBER(w->stanzas[0] + w->stanzas[1] + w->stanzas[2]) };
     enum tone tones[TABLE_COLUMNS] = { TONE_PLAIN, TONE_PLAIN, TONE_PLAIN,
         w->worked > 0 ? TONE_GOOD : TONE_PLAIN, w->failed > 0 ? TONE_BAD : TONE_PLAIN, TONE_PLAIN,
         TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN };
