@@ -189,8 +189,8 @@
 
 /* Every ceiling of a buffer, a table or a wait, and why it is what it is.  Not here: what an
  * administrator may meet, which is <limits> or the maximum of a row in config_rows[], so that the
- * error has a line of the file; what the tokenizer refuses, which is public (xmppedge.h); and what
- * is no ceiling but a first size, or how much is done at a time: that stands with its section. */
+ * error has a line of the file; what the tokenizer refuses, which is public (xmppedge.h); and first
+ * sizes, steps and intervals, which are no ceilings and stand with their section. */
 
 /* [BUF] [JID] [XML] [ELEM]: texts, addresses and trees */
 #define BUF_MAX_DEFAULT    ((size_t)1 << 20)  /* bytes: a trunk's offer may have 270 KiB */
@@ -258,7 +258,7 @@
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
 #define TRUNK_STANZA_MAX   ((size_t)17 << 20)  /* bytes: most of stanza-bytes and of header-bytes */
 
-/* [ROUTE] [EDGE] [CONTROL]: what is remembered, and how long is waited */
+/* [ROUTE] [EDGE] [CONTROL] [AUTHORITY]: what is remembered, and how long is waited */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define ROUTE_SOURCES_IDLE 4096   /* sources without connections remembered: half a MB */
@@ -271,6 +271,8 @@
 #define CONTROL_LINE_MAX   512    /* bytes of a question: a command, a domain, a short message */
 #define CONTROL_ANSWER_MAX ((size_t)64 << 20)  /* bytes of a status: most of total-pairs */
 #define CONTROL_ASK_MS     5000   /* wait for a question: a program asks at once */
+#define AUTHORITY_DAYS_MAX 3650   /* life of the authority: no certificate outlives it */
+#define AUTHORITY_PATH_MAX 1024   /* bytes of the path of a file, NUL included */
 
 static struct xe_span
 span_make(const char *at, size_t len)
@@ -18554,10 +18556,8 @@ control_ask(const char *path, const char *question, const char *argument, struct
  * ======================================================================== */
 
 #define AUTHORITY_CA         "internal-ca"
-#define AUTHORITY_DAYS_MAX   3650   /* the life of the authority; no certificate outlives it */
 #define AUTHORITY_DAYS       730    /* of a certificate, unless asked otherwise */
 #define AUTHORITY_SECRET_LEN 32     /* bytes of entropy, written in hexadecimal */
-#define AUTHORITY_PATH_MAX   1024   /* bytes of the path of a file, NUL included */
 
 struct authority {
     const char *dir;             /* borrowed */
