@@ -1574,8 +1574,8 @@ proof_unfinished(struct tls_session *s)
     if (u->list_seen && u->list_empty)
         proof_from_messages(s);
     else if (u->list_seen)
-        proof_set(
-            s, PROOF_UNKNOWN, "a certificate was sent, but the server has not gone on after it");
+        proof_set(s, PROOF_UNKNOWN,
+            "a certificate was sent, but the server has not gone on after it");
     else if (u->flight != FLIGHT_NONE && !u->client_done)
         proof_from_flight(s);
     if (u->flight == FLIGHT_CERT || s->view.proof == PROOF_INFERRED)
