@@ -698,7 +698,8 @@ the_size_of_a_file_has_a_ceiling(void **state)
 static void
 every_beginning_of_a_good_file_is_refused_without_harm(void **state)
 {
-    static const char text[] = "\xef\xbb\xbf <?xml version='1.0'?><!-- x -->" GATEWAY_HEAD INNER "<!-- & --></xmppedge>";
+    static const char text[] = "\xef\xbb\xbf <?xml version='1.0'?><!-- x -->" GATEWAY_HEAD
+        INNER "<!-- & --></xmppedge>";
     size_t len;
     (void)state;
     for (len = 0; len + 1 < sizeof text; len++) {
