@@ -8,7 +8,7 @@
 #  3  a section uses functions and macros of the sections on its calls: line and of no others,
 #     and something of each of those
 #  4  no function is declared before it is defined
-#  5  a definition starts in column one and has at most FUNC_MAX lines; no line is longer than LINE_MAX
+#  5  a definition starts in column one and has at most FUNC_MAX lines
 #  6  each name() that the opening comment mentions exists, and in the banners too where it has one
 #     of our prefixes
 #  7  a library is named only where it belongs
@@ -17,7 +17,6 @@
 
 BEGIN {
     FUNC_MAX = 100
-    LINE_MAX = 100
     library["mbedtls_"] = "TLS AUTH"
     library["psa_"] = "TLS AUTH"
     library["ares_"] = "DNS"
@@ -239,10 +238,6 @@ function file_level(code) {
 }
 
 { line = $0 }
-
-length(line) > LINE_MAX { fail("the line has " length(line) " characters") }
-line ~ /\t/             { fail("a tab") }
-line ~ /[ \t]$/         { fail("a space at the end of the line") }
 
 # The opening comment ends where the first line of code is.
 section == "" && line ~ /^ \*/ {

@@ -1,6 +1,6 @@
 # check_style.awk -- one dialect of C, held over every .c and .h of the tree.
 #
-#   awk -f tests/check_style.awk FILE...      one line a breach, with the number of its rule; exit code 1
+#   awk -f tests/check_style.awk FILE...    one line a breach, with its rule; exit code 1
 #
 #  1  a line has at most LINE_MAX characters, no tab and no blank at its end: two files stand side
 #     by side, and a patch shows only what changed
@@ -10,14 +10,14 @@
 #  5  a paragraph of a comment does not leave one short word to its last line
 #  6  headings have one form, for the eye and for grep: "/* ---- words ---- */"
 #  7  an operator leads the continued line: how a line belongs is read where it begins
-#  8  no braces round one statement of one line; but when a branch of an if needs them, all have them
+#  8  no braces round one statement of one line; when a branch of an if needs them, all have them
 #  9  ?: is not stacked and not in columns: a third case is an if, a fourth a table
 # 10  the last argument does not stand alone on a line when the call can be broken earlier
 # 11  variables and assignments inside functions are not in columns: one more would move them all
 # 12  a definition has its type on a line of its own, its name and its brace in column one:
 #     grep '^name(' finds it
 # 13  one blank line between functions, and nowhere two
-# 14  a continued line is indented by four, or by eight when it continues one; never to a parenthesis
+# 14  a continued line is indented by four, or by eight when it continues one, not to a parenthesis
 #
 # It reads words, not C.  Macros are held to 1 to 7 alone, tables and structs to 1 to 7 and 13:
 # there columns are the point.
@@ -26,6 +26,8 @@ BEGIN {
     LINE_MAX = 100
     ORPHAN_MAX = 10     # a longer word fills a line well enough
     PROSE_MIN = 70      # a shorter line above it is a list or a picture, broken on purpose
+    LOCAL = "^ *[A-Za-z][A-Za-z0-9_]*( [A-Za-z0-9_]+)*  +[*]*[A-Za-z_][A-Za-z0-9_]*" \
+        "( *[[].*[]])* *[,;=]"
     OPERATOR = "(&&|[|][|]|[<>=!]=|<<|>>|[-+*/%|&^<>?:])$"
 }
 
@@ -220,7 +222,7 @@ function check_lone_argument(code) {
 function check_local(code) {
     if (!in_function() || !is_begin())
         return
-    if (code ~ /^ *[A-Za-z][A-Za-z0-9_]*( [A-Za-z0-9_]+)*  +[*]*[A-Za-z_][A-Za-z0-9_]*( *[[].*[]])* *[,;=]/)
+    if (code ~ LOCAL)
         fail(11, "a variable in columns")
     else if (code ~ /^ *[a-z][A-Za-z0-9_>.[-]*[]]?  +[-+|&]?= /)
         fail(11, "an assignment in columns")

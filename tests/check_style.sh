@@ -285,4 +285,4 @@ for rule in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do
     verdict "a breach of rule $rule is found, and nothing else" "$(misjudged "$rule")"
 done
 # shellcheck disable=SC2046
-verdict 'the tests speak one dialect' "$(style $(find tests -name '*.[ch]'))"
+verdict 'the tree speaks one dialect' "$(style $(find xmppedge.[ch] analyze tests -name '*.[ch]'))"
