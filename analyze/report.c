@@ -681,18 +681,6 @@ group_forward(struct text *t, const struct group *g)
     text_free(&title);
 }
 
-uint64_t
-report_ungrouped(const struct report *r, enum cause c)
-{
-    uint64_t listed = 0;
-    size_t i;
-    for (i = 0; i < r->nattempts; i++) {
-        const struct verdict *v = r->attempts[i]->verdict;
-        listed += v->outcome == OUTCOME_FAILED && v->cause == c;
-    }
-    return r->failed_by[c] > listed ? r->failed_by[c] - listed : 0;
-}
-
 /* ---- ladders ---- */
 
 const char *
@@ -865,6 +853,15 @@ rung_tcp(struct text *what, struct text *detail, const struct event *e)
     TEXT(detail, e->text);
 }
 
+/* What the encrypted part was, when it could not be read. */
+static void
+ladder_closed_words(struct text *t, const struct attempt *a, int side)
+{
+    text_count(t, a->tls.app_records[side], "record", "records");
+    TEXT(t, ", ", NUMBER(a->tls.app_bytes[side]), " bytes",
+        a->tls.why_closed[0] != '\0' ? ": " : "", a->tls.why_closed);
+}
+
 static void
 rung_tls(struct text *what, struct text *detail, const struct attempt *a, const struct event *e)
 {
@@ -888,14 +885,6 @@ rung_tls(struct text *what, struct text *detail, const struct attempt *a, const 
         TEXT(what, "encrypted");
         ladder_closed_words(detail, a, e->side & 1);
     }
-}
-
-void
-ladder_closed_words(struct text *t, const struct attempt *a, int side)
-{
-    text_count(t, a->tls.app_records[side], "record", "records");
-    TEXT(t, ", ", NUMBER(a->tls.app_bytes[side]), " bytes",
-        a->tls.why_closed[0] != '\0' ? ": " : "", a->tls.why_closed);
 }
 
 static void
@@ -1604,22 +1593,35 @@ print_group_unknown(struct printer *p, const struct group *g, size_t number)
     print_field(p, "evidence", TONE_DIM, p->line.at);
 }
 
+/* Failures of which no attempt is listed. */
+static uint64_t
+report_ungrouped(const struct report *r, enum cause c)
+{
+    uint64_t listed = 0;
+    size_t i;
+    for (i = 0; i < r->nattempts; i++) {
+        const struct verdict *v = r->attempts[i]->verdict;
+        listed += v->outcome == OUTCOME_FAILED && v->cause == c;
+    }
+    return r->failed_by[c] > listed ? r->failed_by[c] - listed : 0;
+}
+
 static void
 print_ungrouped(struct printer *p)
 {
     struct text *t = &p->line;
+    bool any = false;
     int c;
-    text_clear(t);
+    SET(t, "counted, not listed: ");
     for (c = 0; c < CAUSE_COUNT; c++) {
         uint64_t more = report_ungrouped(p->r, (enum cause)c);
-        if (more > 0)
-            TEXT(t, t->len > 0 ? ", " : "", NUMBER(more), " ",
-                cause_row((enum cause)c)->word);
+        if (more == 0)
+            continue;
+        TEXT(t, any ? ", " : "", NUMBER(more), " ", cause_row((enum cause)c)->word);
+        any = true;
     }
-    if (t->len > 0) {
-        SET(&p->more, "counted, not listed: ", t->at);
-        print_text(p, 1, TONE_WARN, "more", 5, p->more.at);
-    }
+    if (any)
+        print_text(p, 1, TONE_WARN, "more", 5, t->at);
 }
 
 static void

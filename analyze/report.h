@@ -124,8 +124,6 @@ void          attempt_words(struct text *t, const struct attempt *a);
 void          attempt_remedy(struct text *t, const struct attempt *a);
 /* The sentence to forward, with addresses and times; "" when there is nothing to tell. */
 void          group_forward(struct text *t, const struct group *g);
-/* Failures that are in no group because their attempts were left out. */
-uint64_t      report_ungrouped(const struct report *r, enum cause c);
 
 /* ---- ladders ---- */
 
@@ -158,7 +156,5 @@ bool          rung_is_bad(const struct event *e);
 /* What happened: short; and the details ("" for none).  Both may hold odd bytes: clean them. */
 void rung_words(struct text *what, struct text *detail, const struct attempt *a,
     const struct rung *g, bool show);
-/* What the encrypted part was, when it could not be read; "" */
-void          ladder_closed_words(struct text *t, const struct attempt *a, int side);
 
 #endif

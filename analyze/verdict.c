@@ -904,29 +904,15 @@ verdict_sasl_cause(const struct finding *f)
     return c == CAUSE_NONE ? CAUSE_SASL_REFUSED : c;
 }
 
-/* The text of not-authorized or policy-violation is about TLS or a certificate; CAUSE_NONE: it is
- * not.  What is about encryption and comes after STARTTLS is about something else. */
-static enum cause
-verdict_error_text_cause(const struct attempt *a)
-{
-    enum cause c = verdict_word_cause(verdict_texts, a->error_text);
-    return c == CAUSE_TLS_REQUIRED && a->starttls_asked ? CAUSE_NONE : c;
-}
-
-static bool
-verdict_needs_tls(const struct attempt *a)
-{
-    return !verdict_has_tls(a) && a->starttls_required && !a->starttls_asked
-        && a->error_side == CALLED;
-}
-
 /* not-authorized and policy-violation say little: what happened before them says more. */
 static struct reason
 verdict_refused(struct finding *f)
 {
     const struct attempt *a = f->a;
-    enum cause text = verdict_error_text_cause(a), size, cert;
+    enum cause text = verdict_word_cause(verdict_texts, a->error_text), size, cert;
     int other = !a->error_side;
+    if (text == CAUSE_TLS_REQUIRED && a->starttls_asked)
+        text = CAUSE_NONE;   /* it is about something else that has to do with TLS */
     if (verdict_dialback(a, false, DIALBACK_INVALID) != NULL)
         return reason_said(CAUSE_DIALBACK_INVALID, CALLER);
     if (text == CAUSE_TLS_REQUIRED && a->error_side == CALLER && !a->starttls_offered)
@@ -939,7 +925,7 @@ verdict_refused(struct finding *f)
     }
     if ((size = verdict_word_cause(verdict_sizes, a->error_text)) != CAUSE_NONE)
         return reason_said(size, other);
-    if (verdict_needs_tls(a))
+    if (!verdict_has_tls(a) && a->starttls_required && !a->starttls_asked && other == CALLER)
         return reason_said(CAUSE_TLS_REQUIRED, CALLER);
     if (f->v->reached < REACH_AUTH && (cert = verdict_cert_cause(f, other)) != CAUSE_NONE)
         return reason_seen(cert, other);
@@ -2254,14 +2240,6 @@ judge_dns_attempt_new(const struct judge_lookup *l)
     return a;
 }
 
-static enum cause
-judge_dns_cause(const struct judge_lookup *l)
-{
-    if (l->none)
-        return CAUSE_DNS_NO_SERVICE;
-    return l->failed ? CAUSE_DNS_FAILED : CAUSE_DNS_NOT_FOUND;
-}
-
 static void
 judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n,
     const struct judge_lookup *l)
@@ -2278,7 +2256,9 @@ judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n,
     v->domains_by_dns = true;
     v->outcome = OUTCOME_FAILED;
     v->fault = CALLED;
-    v->cause = judge_dns_cause(l);
+    v->cause = l->failed ? CAUSE_DNS_FAILED : CAUSE_DNS_NOT_FOUND;
+    if (l->none)
+        v->cause = CAUSE_DNS_NO_SERVICE;
     if (l->worst != NULL)
         ADD(v->words, dns_result_word(l->worst->result), " for ", dns_type_word(l->worst->type),
             " ", l->worst->name);
