@@ -10422,8 +10422,8 @@ config_derive_control(struct config_loader *l)
     }
     if (c->control != NULL && strlen(c->control) >= CONFIG_SOCKET_MAX)
         config_error(l, c->control_line, "<control> socket: expected a path of at most ",
-            config_number(l, CONFIG_SOCKET_MAX - 1), " bytes, found ", config_number(l,
-            strlen(c->control)), ": ", c->control);
+            config_number(l, CONFIG_SOCKET_MAX - 1), " bytes, found ",
+            config_number(l, strlen(c->control)), ": ", c->control);
 }
 
 /* Overwrite a secret; volatile keeps the compiler from leaving it out. */
@@ -14093,8 +14093,8 @@ s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
     }
     if (s2s_admit(s, span_of(""), span_of(local), &terms) != XE_WHY_NONE)
         type = "error";
-    else if (dialback_check(s->service->secret, span_of(remote), span_of(local), span_of(id),
-        span_of(key)))
+    else if (dialback_check(s->service->secret, span_of(remote), span_of(local),
+        span_of(id), span_of(key)))
         type = "valid";
     t = stream_text(&s->stream);
     buf_puts(t, "<db:verify");
@@ -14931,8 +14931,8 @@ trunk_edge_domain(struct trunk *t, struct elem d)
     elem_put_text(said, d);
     name = buf_span(said);
     if (elem_is(d, "domain", TRUNK_NS) && xe_jid_domain_normal(name, domain, &len)
-        && t->service->events->may_serve(t->service->user, span_of(t->name),
-            span_make(domain, len)))
+        && t->service->events->may_serve(
+            t->service->user, span_of(t->name), span_make(domain, len)))
         return trunk_add_domain(t, span_make(domain, len));
     snprintf(text, sizeof text, "this gateway may not serve the domain %.*s",
         (int)(name.len < 200 ? name.len : 200), name.at == NULL ? "" : name.at);
@@ -15233,8 +15233,8 @@ trunk_is_current(const struct trunk *t)
     for (i = 0; i < config->ninner; i++)
         count += config->inner[i].ndomains;
     for (i = 0; i < t->ndomains; i++)
-        if (config_inner_for(config, t->domains[i]) == NULL && !span_eq(config->echo.domain,
-            t->domains[i]))
+        if (config_inner_for(config, t->domains[i]) == NULL
+            && !span_eq(config->echo.domain, t->domains[i]))
             return false;
     return count == t->ndomains;
 }
