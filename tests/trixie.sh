@@ -3,8 +3,8 @@
 #
 # Its root folder is made once with debootstrap, from the mirror that apt uses here, in
 # /var/cache/xmppedge (XMPPEDGE_CACHE names another place), and made again when it is not whole.  The
-# tree is copied into it.  /proc and /dev are mounted for the commands inside only: with the last of them
-# the mounts are gone, however it ends, and nothing outside ever sees them.
+# tree is copied into it.  /proc, terminals and shared memory are mounted for the commands inside only: with
+# the last of them the mounts are gone, however it ends, and nothing outside ever sees them.
 #
 # Needs root and about 2 GB.
 set -eu
@@ -22,7 +22,8 @@ inside() {
         root=$1
         shift
         mount -t proc proc "$root/proc"
-        mount --rbind /dev "$root/dev"
+        mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
+        mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
         exec chroot "$root" /usr/bin/env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
             CI="${CI:-}" http_proxy="${http_proxy:-}" "$@"' sh "$@"
 }
