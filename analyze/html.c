@@ -330,7 +330,7 @@ html_row(struct html *h, enum row row)
 {
     static const char *const places[] = { "&ndash;", "1", "2", "3" };
     const struct report_row *w = &h->r->rows[row];
-    struct row_face f = row_face(h->r, row, false, &h->more);
+    struct row_face f = row_face(h->r, row, &h->more);
     fprintf(h->to, "<tr><td>%s", places[row]);
     html_say(h, row == ROW_OTHER ? "<td colspan=3>" : "<td>", f.service);
     if (row != ROW_OTHER) {
@@ -426,7 +426,7 @@ html_way(struct html *h, const struct report_partner *q, bool out, bool named)
     html_say(h, w->reach_inferred ? " <span class=dim>(inferred)</span><td>" : "<td>", w->method);
     html_say(h, "<td class=nw>", w->tls_version != 0 ? tls_version_name(w->tls_version) : "");
     html_put(h, w->client_cert ? mutual : "");
-    html_count(h, w->stanzas[0] + w->stanzas[1] + w->stanzas[2]);
+    html_say(h, *STANZAS(w) == '0' ? "<td class=\"num dim\">" : "<td class=num>", STANZAS(w));
     html_put(h, "<td>");
     if (w->last_failure_ns > 0) {
         html_text(h, cause_row(w->last_cause)->word);

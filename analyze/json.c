@@ -678,7 +678,7 @@ static void
 json_row(struct json *j, const struct report *r, enum row row, struct text *room)
 {
     const struct report_row *w = &r->rows[row];
-    struct row_face f = row_face(r, row, false, room);
+    struct row_face f = row_face(r, row, room);
     int k;
     json_verdict_begin(j, "row");
     json_text(j, "row", row_word(row));

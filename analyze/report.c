@@ -220,9 +220,9 @@ text_addresses(struct text *t, const struct address *list, size_t n, size_t max)
     TEXT(t, n > max ? ", ..." : n == 0 ? "not known" : "");
 }
 
-/* Texts that are not static go to `room`.  Brief: names of interfaces for addresses. */
+/* Texts that are not static go to `room`. */
 struct row_face
-row_face(const struct report *r, enum row row, bool brief, struct text *room)
+row_face(const struct report *r, enum row row, struct text *room)
 {
     struct row_face f = { "XMPP", "any", "any", "" };
     bool inner = row == ROW_INNER;
@@ -234,7 +234,7 @@ row_face(const struct report *r, enum row row, bool brief, struct text *room)
         NUMBER(inner ? r->internal_port : r->external_port));
     text_put(room, "", 1);
     name = room->len;
-    if (brief || n == 0)
+    if (n == 0)
         TEXT(room, inner ? "edge internal" : "edge external");
     else
         text_addresses(room, inner ? r->internal : r->external, n, 2);
@@ -937,7 +937,7 @@ rung_words(struct text *what, struct text *detail, const struct attempt *a, cons
 
 /* ---- text on a terminal ---- */
 
-#define WIDTH            100
+#define WIDTH            80
 #define GROUPS_PRINTED   60      /* the rest is in --json and --html */
 #define PARTNERS_PRINTED 200
 #define LABEL            9       /* columns of the labels at the top */
@@ -1099,8 +1099,7 @@ print_heading(const struct printer *p, const char *s, const char *more)
 
 /* ---- tables ---- */
 
-#define TABLE_COLUMNS 10
-#define ROW_ADDRESSES 31     /* columns for source and destination in the port table */
+#define TABLE_COLUMNS 9
 
 struct column {
     const char *title;
@@ -1250,37 +1249,21 @@ row_tone(enum row_state s)
     return tones[s];
 }
 
+/* The addresses of the edge are told above the table. */
 static void
-print_row(struct printer *p, const struct column *c, enum row row, bool brief)
+print_row(struct printer *p, const struct column *c, enum row row)
 {
+    static const char *const ways[] = { "", "any -> external", "external -> any",
+        "any -> internal" };
     const struct report_row *w = &p->r->rows[row];
-    struct row_face f = row_face(p->r, row, brief, &p->more);
     enum row_state s = row_state(w);
-    const char *const cells[TABLE_COLUMNS] = { row_place(row), f.service, f.source, f.target,
-        NUMBER(w->attempted), NUMBER(w->established), NUMBER(w->working), NUMBER(w->failed),
-        NUMBER(w->unknown), row_state_word(s) };
+    const char *const cells[TABLE_COLUMNS] = { row_place(row),
+        row_face(p->r, row, &p->more).service, ways[row], NUMBER(w->attempted),
+        NUMBER(w->established), NUMBER(w->working), NUMBER(w->failed), NUMBER(w->unknown),
+        row_state_word(s) };
     enum tone tones[TABLE_COLUMNS] = { TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN,
-        TONE_PLAIN, TONE_PLAIN, w->failed > 0 ? TONE_BAD : TONE_PLAIN, TONE_PLAIN, row_tone(s) };
+        TONE_PLAIN, w->failed > 0 ? TONE_BAD : TONE_PLAIN, TONE_PLAIN, row_tone(s) };
     print_cells(p, c, TABLE_COLUMNS, 1, cells, tones);
-}
-
-/* Addresses that do not fit are told in the line above: their interfaces take their place. */
-static bool
-print_fit_rows(struct printer *p, struct column *source, struct column *target)
-{
-    size_t wide[2] = { source->width, target->width };
-    int k;
-    for (k = ROW_IN; k < ROW_COUNT; k++) {
-        struct row_face f = row_face(p->r, (enum row)k, false, &p->more);
-        size_t *w = &wide[k == ROW_OUT ? 0 : 1];
-        size_t need = columns_of(k == ROW_OUT ? f.source : f.target);
-        *w = need > *w ? need : *w;
-    }
-    if (wide[0] + wide[1] > ROW_ADDRESSES)
-        return false;
-    source->width = wide[0];
-    target->width = wide[1];
-    return true;
 }
 
 static void
@@ -1297,17 +1280,16 @@ print_row_says(struct printer *p, enum row row)
 static void
 print_rows(struct printer *p)
 {
-    struct column c[TABLE_COLUMNS] = { { "row", 3, false }, { "protocol/port", 15, false },
-        { "source", 13, false }, { "destination", 13, false }, { "tried", 5, true },
-        { "TCP", 4, true }, { "worked", 6, true }, { "failed", 6, true }, { "?", 3, true },
+    static const struct column c[TABLE_COLUMNS] = { { "row", 3, false },
+        { "protocol/port", 15, false }, { "from -> to", 15, false }, { "tried", 5, true },
+        { "TCP", 4, true }, { "ok", 4, true }, { "failed", 6, true }, { "?", 3, true },
         { "result", 8, false } };
-    bool brief = !print_fit_rows(p, &c[2], &c[3]);
     size_t k;
     print_heading(p, "PORT TABLE", "(?: not known how it ended)");
     print_titles(p, c, TABLE_COLUMNS, 1);
     for (k = 0; k < ROW_COUNT; k++)
         if (report_rows[k] != ROW_OTHER || p->r->rows[ROW_OTHER].observed)
-            print_row(p, c, report_rows[k], brief);
+            print_row(p, c, report_rows[k]);
     for (k = 0; k < ROW_COUNT; k++)
         if (p->r->rows[report_rows[k]].observed)
             print_row_says(p, report_rows[k]);
@@ -1400,6 +1382,13 @@ way_is_used(const struct report_way *w)
     return w->attempts > 0;
 }
 
+const char *
+way_stanzas(const struct report_way *w, struct number *room)
+{
+    uint64_t n = w->stanzas[0] + w->stanzas[1] + w->stanzas[2];
+    return n == 0 && w->reach_inferred ? "?" : number_text(n, room);
+}
+
 /* The gateway calls on row 3. */
 static const char *
 way_word(const struct report_partner *q, bool out)
@@ -1418,80 +1407,48 @@ method_word(const struct report_way *w)
 }
 
 static void
-print_way(struct printer *p, const struct column *c, const struct report_partner *q, bool out,
-    const char *names)
+print_way(struct printer *p, const struct column *c, const struct report_partner *q, bool out)
 {
     const struct report_way *w = out ? &q->out : &q->in;
     char reached[32], tls[16];
-    const char *const cells[TABLE_COLUMNS] = { names, way_word(q, out), NUMBER(w->attempts),
+    const char *const cells[TABLE_COLUMNS] = { way_word(q, out), NUMBER(w->attempts),
         NUMBER(w->worked), NUMBER(w->failed), NUMBER(w->unknown), reached, method_word(w), tls,
-        NUMBER(w->stanzas[0] + w->stanzas[1] + w->stanzas[2]) };
-    enum tone tones[TABLE_COLUMNS] = { TONE_PLAIN, TONE_PLAIN, TONE_PLAIN,
+        STANZAS(w) };
+    enum tone tones[TABLE_COLUMNS] = { TONE_PLAIN, TONE_PLAIN,
         w->worked > 0 ? TONE_GOOD : TONE_PLAIN, w->failed > 0 ? TONE_BAD : TONE_PLAIN, TONE_PLAIN,
         TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN };
     snprintf(reached, sizeof reached, "%s%s", reach_word(w->reached), w->reach_inferred ? "?" : "");
     snprintf(tls, sizeof tls, "%s", w->tls_version == 0 ? "-" : tls_version_name(w->tls_version)
         + (strncmp(tls_version_name(w->tls_version), "TLS ", 4) == 0 ? 4 : 0));
-    print_cells(p, c, TABLE_COLUMNS, 1, cells, tones);
+    print_cells(p, c, TABLE_COLUMNS, 3, cells, tones);
 }
 
-/* Names take the room that the other columns leave. */
-static void
-print_fit_partners(struct printer *p, struct column *c)
-{
-    const struct report *r = p->r;
-    size_t i, k, wide = 8, used = 1;
-    for (i = 0; i < r->npartners; i++)
-        for (k = 0; k < 2; k++) {
-            const struct report_way *w = k == 0 ? &r->partners[i].in : &r->partners[i].out;
-            size_t n = strlen(reach_word(w->reached)) + w->reach_inferred;
-            if (way_is_used(w) && n > c[6].width)
-                c[6].width = n;
-        }
-    for (k = 1; k < TABLE_COLUMNS; k++)
-        used += 2 + c[k].width;
-    for (i = 0; i < r->npartners; i++) {
-        partner_names(&p->more, &r->partners[i]);
-        if (columns_of(p->more.at) > wide)
-            wide = columns_of(p->more.at);
-    }
-    c[0].width = wide > WIDTH - used ? WIDTH - used : wide;
-}
-
+/* The names have a line of their own: they are as long as they like. */
 static void
 print_partner(struct printer *p, const struct column *c, const struct report_partner *q)
 {
-    const char *names;
     partner_names(&p->more, q);
-    names = p->more.at;
-    if (columns_of(names) > c[0].width) {
-        print_text(p, 1, TONE_PLAIN, "", 1, names);
-        names = "";
-    }
-    if (way_is_used(&q->out) || !way_is_used(&q->in)) {
-        print_way(p, c, q, true, names);
-        names = "";
-    }
+    print_text(p, 1, TONE_PLAIN, "", 1, p->more.at);
+    if (way_is_used(&q->out) || !way_is_used(&q->in))
+        print_way(p, c, q, true);
     if (way_is_used(&q->in))
-        print_way(p, c, q, false, names);
+        print_way(p, c, q, false);
 }
 
 /* Those that have trouble come first. */
 static void
 print_partners(struct printer *p)
 {
-    struct column c[TABLE_COLUMNS] = { { "ours - partner", 14, false }, { "way", 5, false },
-        { "tried", 5, true }, { "ok", 4, true }, { "failed", 6, true }, { "?", 3, true },
-        { "got to", 7, false }, { "method", 8, false }, { "TLS", 3, false },
-        { "stanzas", 7, true } };
+    static const struct column c[TABLE_COLUMNS] = { { "way", 5, false }, { "tried", 5, true },
+        { "ok", 4, true }, { "failed", 6, true }, { "?", 3, true }, { "got to", 14, false },
+        { "method", 8, false }, { "TLS", 3, false }, { "stanzas", 7, true } };
     const struct report *r = p->r;
     size_t printed = 0, i;
     int pass;
     if (r->npartners == 0)
         return;
-    print_fit_partners(p, c);
-    print_heading(p, "PARTNERS", "");
-    print_titles(p, c, TABLE_COLUMNS, 1);
+    print_heading(p, "PARTNERS", "(ours - partner)");
+    print_titles(p, c, TABLE_COLUMNS, 3);
     for (pass = 0; pass < 2; pass++)
         for (i = 0; i < r->npartners && printed < PARTNERS_PRINTED; i++)
             if ((r->partners[i].in.failed + r->partners[i].out.failed > 0) == (pass == 0)) {
@@ -1683,7 +1640,7 @@ print_remarks(struct printer *p)
  *  +0.009900     21  %-- encrypted  12 records, 3210 bytes ------->%    % inside TLS, closed
  */
 #define LADDER_LEFT 22
-#define LADDER_WIDE (WIDTH - LADDER_LEFT - 2)   /* between the two lines */
+#define LADDER_WIDE 76                          /* between the two lines: more room than text */
 #define RUNG_WIDE (LADDER_WIDE - 6)             /* for words on an arrow */
 
 static char

@@ -79,12 +79,17 @@ extern const enum row report_rows[ROW_COUNT];
 
 /* The three columns of the port table, and which way the connection is opened. */
 struct row_face { const char *service, *source, *target, *way; };
-struct row_face row_face(const struct report *r, enum row row, bool brief, struct text *room);
+struct row_face row_face(const struct report *r, enum row row, struct text *room);
 /* What there is to say about a row, with evidence; "" for nothing. */
 void row_says(struct text *t, const struct report *r, enum row row);
 
 /* "12 packets, 3 TCP connections, 2 of them federation" */
 void report_counts(struct text *t, const struct report *r);
+
+/* How many stanzas went this way; "?" when they were inside TLS, where nobody could count. */
+const char *way_stanzas(const struct report_way *w, struct number *room);
+#define STANZAS(w) way_stanzas((w), &(struct number){ "" })   /* good to the end of the block */
+
 /* The whole result in one sentence for each row. */
 void report_result(struct text *t, const struct report *r);
 /* What would make the report better, keys or addresses; "" when there is no more. */

@@ -167,6 +167,14 @@ def it_works_and_leaves_nothing(stage):
 
 
 @test
+def it_fits_a_terminal(stage):
+    demo = stage.demo()
+    check_good(demo)
+    wide = [line for line in demo.output().splitlines() if len(line) > 80]
+    check(not wide, 'more than 80 columns:\n' + '\n'.join(wide))
+
+
+@test
 def the_rows_name_the_connections(stage):
     demo = stage.demo()
     table = check_good(demo)
@@ -337,8 +345,11 @@ def it_ends_with_the_analyzer_over_its_own_traffic(stage):
     for row in '1', '2', '3':
         check(re.search(r'^ %s +XMPP/.* works$' % row, report, re.M), 'row %s:\n%s' % (row, report))
         # TLS 1.3 hides the client certificate from who has no keys
-        check(re.search(r'^ row %s +conforms(, mutual TLS inferred from record lengths)?;' % row, report, re.M),
+        check(re.search(r'^ row %s +conforms(, mutual TLS inferred from record\s+lengths)?;' % row, report, re.M),
               'row %s:\n%s' % (row, report))
+
+    ways = re.findall(r'^   (?:in 3|in|out) .* (\S+)$', report, re.M)
+    check(ways == ['?'] * 3, 'stanzas inside TLS are not counted: %s' % ways)
 
 
 @test
