@@ -9518,6 +9518,7 @@ config_tokens(struct config_loader *l, size_t step)
 #define CONFIG_ODD  "expected an element; document types, CDATA and processing instructions have " \
     "no place here"
 #define CONFIG_TEXT_FOUND "expected an element or a comment, found text"
+#define CONFIG_MARK "\xef\xbb\xbf"   /* U+FEFF; at the beginning of a file it says UTF-8 */
 
 /* What is said of a file that ends or breaks while the tokenizer is in a state.  %t and the like
  * are the names at the places of config_spot(). */
@@ -9694,6 +9695,18 @@ config_clear(struct config_loader *l)
     return true;
 }
 
+/* Mini-XML drops a byte order mark wherever it is: two spellings would be one name. */
+static bool
+config_refuse_marks(struct config_loader *l)
+{
+    const char *mark = strstr(l->root.at, CONFIG_MARK);
+    if (mark == NULL)
+        return true;
+    config_error(l, config_line(l, mark),
+        "expected text without a byte order mark, found one that cannot be seen");
+    return false;
+}
+
 /* Tell the elements of the tree where they were read from: every '<' begins a tag now, and the tree
  * is in the same order. */
 static bool
@@ -9732,14 +9745,14 @@ config_open(struct config_loader *l)
         config_error(l, 0, "out of memory");
         return false;
     }
-    if (strncmp(l->at, "\xef\xbb\xbf", 3) == 0)
+    if (strncmp(l->at, CONFIG_MARK, 3) == 0)
         buf_skip(&l->text, 3);
     if (!config_tokens(l, SIZE_MAX)) {
         config_tokens(l, 1);   /* stops at the very byte */
         config_refuse_text(l);
         return false;
     }
-    if (!config_clear(l))
+    if (!config_clear(l) || !config_refuse_marks(l))
         return false;
     l->tree = elem_tree(NULL, l->root);
     if (l->tree.at == NULL || !config_place(l)) {

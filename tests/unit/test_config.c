@@ -522,6 +522,9 @@ strange_and_hostile_files_are_refused_with_a_sentence_and_a_line(void **state)
     static const struct { const char *text, *said; } bad[] = {
         /* what editors and other systems make */
         { "\xef\xbb\xbf\n<a>", "2: expected </a> for the element that begins here" },
+        { "<xmppedge ro\xef\xbb\xbfle=''/>", "1: expected text without a byte order mark" },
+        { "<xmppedge>\n<log level='in\xef\xbb\xbf""fo'/></xmppedge>",
+            "2: expected text without a byte order mark" },
         { "\xff\xfe<", "1: expected UTF-8 text" },
         { "<a>\r\n<b>\r\n</a>", "3: expected </b> for the element of line 2, found </a>" },
         { "<?xml version='1.1'?>\n<a/>", "1: expected <?xml version=\"1.0\" encoding=\"UTF-8\"?>" },
