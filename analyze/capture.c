@@ -106,8 +106,7 @@ struct ng_interface {
     int64_t            offset_s;         /* to be added to time stamps, seconds */
     uint64_t           drops_block;      /* drops told by packets so far */
     uint64_t           drops_stats;      /* drops told by statistics so far */
-    struct bpf_program program;          /* owned when has_program */
-    bool               has_program;
+    struct bpf_program program;          /* owned; of zeros: none */
     bool               unfit;            /* the filter cannot be expressed for this link */
 };
 
@@ -141,8 +140,7 @@ struct source {
     struct plain        plain;           /* ordinary PCAP */
     struct ng           ng;              /* PCAPNG */
     uint32_t            leg;             /* PCAP and LIVE: its interface */
-    struct bpf_program  program;         /* owned when has_program; PCAP */
-    bool                has_program;
+    struct bpf_program  program;         /* owned; of zeros: none; PCAP */
     bool                done;
     bool                back_told;       /* time stamps go backwards: told */
     bool                ready;           /* next is valid */
@@ -319,10 +317,23 @@ static bool
 filter_passes(const struct bpf_program *program, const struct frame *f)
 {
     struct pcap_pkthdr h;
+    if (program->bf_insns == NULL)
+        return true;
     memset(&h, 0, sizeof h);
     h.caplen = (bpf_u_int32)f->captured;
     h.len = (bpf_u_int32)f->length;
     return pcap_offline_filter(program, &h, f->bytes) != 0;
+}
+
+/* The next frame of a source has its bytes: where it is from, and does it pass? */
+static void
+source_found(struct source *s, uint32_t leg, int link, const struct bpf_program *program)
+{
+    s->next.interface = leg;
+    s->next.link = link;
+    s->next.direction = 0;
+    s->passes = filter_passes(program, &s->next);
+    s->ready = true;
 }
 
 /* A filter that no common link layer understands is a mistake of whoever typed it: better said
@@ -526,10 +537,8 @@ struct ng_block {
 static void
 ng_section_forget(struct ng *n)
 {
-    for (size_t i = 0; i < n->count; i++) {
-        if (n->interfaces[i].has_program)
-            pcap_freecode(&n->interfaces[i].program);
-    }
+    for (size_t i = 0; i < n->count; i++)
+        pcap_freecode(&n->interfaces[i].program);
     n->count = 0;
 }
 
@@ -571,10 +580,9 @@ ng_interface_filter(struct capture *c, struct source *s, struct ng_interface *i)
     char why[PCAP_ERRBUF_SIZE];
     if (c->filter[0] == '\0')
         return;
-    i->has_program = filter_compile(c->filter, i->link, &i->program, why, sizeof why);
-    if (!i->has_program) {
+    i->unfit = !filter_compile(c->filter, i->link, &i->program, why, sizeof why);
+    if (i->unfit) {
         char what[200];
-        i->unfit = true;
         snprintf(what, sizeof what, "interface %u is left out, the filter does not fit it: %.120s",
             i->leg, why);
         capture_tell(c, REMARK_LINK_UNKNOWN, s, what);
@@ -594,8 +602,7 @@ ng_interface(struct capture *c, struct source *s, uint32_t file, const struct ng
     n->interfaces = more;
     struct ng_interface *i = &n->interfaces[n->count];
     memset(i, 0, sizeof *i);
-    i->link = in_u16(in, b->at);
-    i->link = i->link == 12 || i->link == 14 ? LINK_RAW : i->link;
+    i->link = link_of_dlt(in_u16(in, b->at));   /* 12 and 14 stand in files, too */
     i->snaplen = in_u32(in, b->at + 4);
     ng_resolution(i, 6);
     i->leg = capture_leg_add(c, file, i->link, i->snaplen);
@@ -662,6 +669,14 @@ ng_packet_options(struct capture *c, const struct intake *in, struct ng_interfac
     }
 }
 
+/* The next frame has its bytes and is of this interface. */
+static void
+ng_found(struct source *s, const struct ng_interface *i)
+{
+    source_found(s, i->leg, i->link, &i->program);
+    s->passes = s->passes && !i->unfit;
+}
+
 static const char *
 ng_packet(struct capture *c, struct source *s, const struct ng_block *b)
 {
@@ -681,16 +696,12 @@ ng_packet(struct capture *c, struct source *s, const struct ng_block *b)
         return "a packet is longer than its block";
     f->time_ns = ng_time(i, in_u32(in, b->at + 4), in_u32(in, b->at + 8));
     f->bytes = b->at + 20;
-    f->link = i->link;
-    f->interface = i->leg;
-    f->direction = 0;
+    ng_found(s, i);
     if (old && in_u16(in, b->at + 2) != 0xFFFF)
         ng_drops(c, i, in_u16(in, b->at + 2));
     size_t padded = (f->captured + 3) & ~(size_t)3;
     if (b->len - 20 > padded)
         ng_packet_options(c, in, i, f, b->at + 20 + padded, b->at + b->len);
-    s->ready = true;
-    s->passes = !i->unfit && (!i->has_program || filter_passes(&i->program, f));
     return NULL;
 }
 
@@ -710,11 +721,7 @@ ng_packet_simple(struct source *s, const struct ng_block *b)
     if (i->snaplen != 0 && f->captured > i->snaplen)
         f->captured = i->snaplen;
     f->bytes = b->at + 4;
-    f->link = i->link;
-    f->interface = i->leg;
-    f->direction = 0;
-    s->ready = true;
-    s->passes = !i->unfit && (!i->has_program || filter_passes(&i->program, f));
+    ng_found(s, i);
     return NULL;
 }
 
@@ -881,11 +888,7 @@ pcap_fetch(struct capture *c, struct source *s)
     f->bytes = bytes;
     f->captured = h->caplen;
     f->length = h->len;
-    f->link = c->legs[s->leg]->info.link;
-    f->interface = s->leg;
-    f->direction = 0;
-    s->passes = !s->has_program || filter_passes(&s->program, f);
-    s->ready = true;
+    source_found(s, s->leg, c->legs[s->leg]->info.link, &s->program);
     return SOURCE_FRAME;
 }
 
@@ -971,11 +974,7 @@ plain_fetch(struct capture *c, struct source *s)
     f->bytes = p + PLAIN_RECORD;
     f->captured = captured < s->plain.snaplen ? captured : s->plain.snaplen;
     f->length = in_u32(in, p + 12);
-    f->link = c->legs[s->leg]->info.link;
-    f->interface = s->leg;
-    f->direction = 0;
-    s->passes = !s->has_program || filter_passes(&s->program, f);
-    s->ready = true;
+    source_found(s, s->leg, c->legs[s->leg]->info.link, &s->program);
     return SOURCE_FRAME;
 }
 
@@ -1013,8 +1012,7 @@ source_free(struct source *s)
 {
     if (s == NULL)
         return;
-    if (s->has_program)
-        pcap_freecode(&s->program);
+    pcap_freecode(&s->program);
     if (s->copy != NULL)
         pcap_dump_close(s->copy);
     if (s->pcap != NULL)
@@ -1052,11 +1050,15 @@ source_new(const struct capture *c, const char *name, char *why, size_t why_size
     return s;
 }
 
-/* The source joins the run. */
-static void
-source_join(struct capture *c, struct source *s)
+/* The only interface of a source. */
+static bool
+source_leg(struct capture *c, struct source *s, int link, uint32_t snaplen, char *why,
+    size_t why_size)
 {
-    c->sources[c->source_count++] = s;
+    s->leg = capture_leg_add(c, s->next.file, link, snaplen);
+    if (s->leg == CAPTURE_INTERFACES_MAX)
+        snprintf(why, why_size, "too many interfaces");
+    return s->leg != CAPTURE_INTERFACES_MAX;
 }
 
 /* The interface of a pcap file, and the filter for its link layer. */
@@ -1064,16 +1066,9 @@ static bool
 source_open_leg(struct capture *c, struct source *s, int link, uint32_t snaplen, char *why,
     size_t why_size)
 {
-    s->leg = capture_leg_add(c, s->next.file, link, snaplen);
-    if (s->leg == CAPTURE_INTERFACES_MAX) {
-        snprintf(why, why_size, "too many interfaces");
-        return false;
-    }
-    if (c->filter[0] != '\0') {
-        s->has_program = filter_compile(c->filter, link, &s->program, why, why_size);
-        return s->has_program;
-    }
-    return true;
+    return source_leg(c, s, link, snaplen, why, why_size)
+        && (c->filter[0] == '\0'
+            || filter_compile(c->filter, link, &s->program, why, why_size));
 }
 
 /* An ordinary pcap file is read here.  False: it is none, and stands where it stood. */
@@ -1171,12 +1166,11 @@ capture_add_file(struct capture *c, const char *path, char *why, size_t why_size
     } else {
         ok = source_open_pcap(c, s, fd, first, why, why_size);
     }
-    if (!ok) {
+    if (ok)
+        c->sources[c->source_count++] = s;
+    else
         source_free(s);
-        return false;
-    }
-    source_join(c, s);
-    return true;
+    return ok;
 }
 
 /* Everything between pcap_create and a stream of frames. */
@@ -1251,25 +1245,18 @@ capture_add_interface(struct capture *c, const char *name, char *why, size_t why
         return false;
     s->info.format = CAPTURE_LIVE;
     s->pcap = pcap_create(name, text);
-    if (s->pcap == NULL) {
+    if (s->pcap == NULL)
         snprintf(why, why_size, "%s", text);
-        source_free(s);
-        return false;
-    }
-    if (!source_live_start(c, s, why, why_size) || !source_copy_to(c, s, why, why_size)) {
-        source_free(s);
-        return false;
-    }
-    s->leg = capture_leg_add(c, s->next.file, link_of_dlt(pcap_datalink(s->pcap)),
-        (uint32_t)c->snaplen);
-    if (s->leg == CAPTURE_INTERFACES_MAX) {
-        snprintf(why, why_size, "too many interfaces");
+    if (s->pcap == NULL || !source_live_start(c, s, why, why_size)
+        || !source_copy_to(c, s, why, why_size)
+        || !source_leg(c, s, link_of_dlt(pcap_datalink(s->pcap)), (uint32_t)c->snaplen, why,
+            why_size)) {
         source_free(s);
         return false;
     }
     snprintf(c->legs[s->leg]->info.name, sizeof c->legs[s->leg]->info.name, "%s", name);
     c->live = true;
-    source_join(c, s);
+    c->sources[c->source_count++] = s;
     return true;
 }
 

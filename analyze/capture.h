@@ -4,8 +4,8 @@
  *              and again until CAPTURE_DONE
  *   out        capture_events, frames in order of time over all sources
  *   borrowed   a frame and its bytes during the call
- *   bounds     a buffer of 256 KB a file, 16 MB for one block of pcapng; nothing grows with the
- *              length of the capture
+ *   bounds     a buffer of 320 KB a file, 16 MB where a block of pcapng is so long; nothing grows
+ *              with the length of the capture
  */
 #ifndef XMPPEDGE_ANALYZE_CAPTURE_H
 #define XMPPEDGE_ANALYZE_CAPTURE_H
@@ -69,7 +69,7 @@ struct capture_events {
 struct capture_options {
     const char *filter;        /* borrowed during capture_new; as tcpdump's; NULL: everything */
     int         snaplen;       /* live; bytes of a packet; 0: 262,144 */
-    const char *write;         /* live, one interface; borrowed; a pcap file to make; NULL: none */
+    const char *write;         /* live, one interface: a pcap file to make; NULL: none; borrowed */
 };
 
 enum capture_format { CAPTURE_PCAP, CAPTURE_PCAPNG, CAPTURE_LIVE };
@@ -97,7 +97,7 @@ struct capture_interface {
 
 struct capture;
 
-/* A capture without sources.  NULL: the filter is wrong or memory is out, `why` says which. */
+/* A capture without sources; o may be NULL.  NULL: a wrong filter, or no memory; `why` says it. */
 struct capture *capture_new(const struct capture_options *o, const struct capture_events *ev,
     void *user, char *why, size_t why_size);
 void capture_free(struct capture *c);
