@@ -32,7 +32,6 @@ enum {
     FLOW_PENDING_SIDE     = 1024 * 1024,       /* bytes; a window of that size is rare in XMPP */
     FLOW_PENDING_ALL      = 32 * 1024 * 1024,
     FLOW_BUCKETS_FIRST    = 1024,
-    FLOW_LINE             = 64,                /* bytes that come from memory together */
     FLOW_TRACES           = 8192               /* segments of which a checksum is remembered */
 };
 
@@ -366,11 +365,21 @@ list_join(struct flow_table *t, struct node *n, enum flow_list which, int64_t du
 /* ---- news ---- */
 
 static void
-flow_tell(struct flow_table *t, struct node *n, enum remark r, uint64_t frame, const char *what)
+flow_tell(struct flow_table *t, struct node *n, enum remark r, uint64_t frame)
 {
+    static const char *const details[REMARK_COUNT] = {
+        [REMARK_SNAPLEN] = "bytes were cut when they were captured",
+        [REMARK_GAP] = "bytes of a connection are not in the capture",
+        [REMARK_OVERLAP] = "retransmitted bytes are different",
+        [REMARK_MIDSTREAM] = "the beginning was not captured",
+        [REMARK_ONE_SIDED] = "only one direction was captured",
+        [REMARK_CEILING_FLOWS] = "too many open connections",
+        [REMARK_CEILING_BYTES] = "too many bytes out of order",
+        [REMARK_DUPLICATE] = "a packet is there twice",
+    };
     n->f.remarks |= UINT32_C(1) << r;
     if (t->ev->remark != NULL)
-        t->ev->remark(t->user, r, frame, what);
+        t->ev->remark(t->user, r, frame, details[r]);
 }
 
 /* Where content comes from: the packet or segment that is being looked at. */
@@ -394,14 +403,14 @@ path_tell_data(struct flow_table *t, struct node *n, int path, const unsigned ch
 
 static void
 path_tell_gap(struct flow_table *t, struct node *n, int path, uint32_t missing, struct origin from,
-    enum remark r, const char *what)
+    enum remark r)
 {
     if (missing == 0)
         return;
     int side = path ^ n->flip;
     n->f.side[side].lost += missing;
     n->path[path].next += missing;
-    flow_tell(t, n, r, from.frame, what);
+    flow_tell(t, n, r, from.frame);
     if (!n->mute && t->ev->gap != NULL)
         t->ev->gap(t->user, &n->f, side, missing, from.frame, from.time_ns);
 }
@@ -508,8 +517,7 @@ path_drain(struct flow_table *t, struct node *n, int path)
         uint32_t have = s->captured > old ? s->captured - old : 0;
         if (old < s->len) {
             path_tell_data(t, n, path, s->bytes + old, have, from);
-            path_tell_gap(t, n, path, s->len - old - have, from, REMARK_SNAPLEN,
-                "bytes were cut when they were captured");
+            path_tell_gap(t, n, path, s->len - old - have, from, REMARK_SNAPLEN);
         }
         path_pending_drop(t, q);
     }
@@ -586,7 +594,7 @@ path_pending_add(struct flow_table *t, struct node *n, struct path *q, struct pi
             break;
         if (seq_minus(c.seq, s->seq + s->len) < 0) {
             if (!piece_agrees(&c, s))
-                flow_tell(t, n, REMARK_OVERLAP, c.from.frame, "retransmitted bytes are different");
+                flow_tell(t, n, REMARK_OVERLAP, c.from.frame);
             if (seq_minus(c.seq, s->seq) < 0) {
                 uint32_t before = s->seq - c.seq;
                 if (!path_pending_put(t, q, link, &c, before))
@@ -638,12 +646,12 @@ path_old(struct flow_table *t, struct node *n, int path, const struct piece *c,
     const struct trace *at = trace_at(t, id, c->seq);
     if (at->path == id && at->seq == c->seq && at->len == c->len && c->captured == c->len
         && at->sum != hash_content(c->at, c->len))
-        flow_tell(t, n, REMARK_OVERLAP, c->from.frame, "retransmitted bytes are different");
+        flow_tell(t, n, REMARK_OVERLAP, c->from.frame);
     int64_t since = c->from.time_ns - q->moved_ns;
     bool twice = p->ip_id == 0 ? since < FLOW_REPEAT_ID_NS
         : since < FLOW_REPEAT_NS && id_minus(p->ip_id, q->ip_id) <= 0;
     if (twice)
-        flow_tell(t, n, REMARK_DUPLICATE, c->from.frame, "a packet is there twice");
+        flow_tell(t, n, REMARK_DUPLICATE, c->from.frame);
     else
         n->f.side[path ^ n->flip].retransmitted++;
 }
@@ -653,14 +661,14 @@ path_old(struct flow_table *t, struct node *n, int path, const struct piece *c,
 /* What is missing before `until` is lost; what waits behind it is delivered. */
 static void
 path_give_up(struct flow_table *t, struct node *n, int path, uint32_t until, struct origin from,
-    enum remark r, const char *what)
+    enum remark r)
 {
     struct path *q = &n->path[path];
     while (seq_minus(until, q->next) > 0) {
         uint32_t missing = until - q->next;
         if (q->pending != NULL && seq_minus(q->pending->seq, until) < 0)
             missing = q->pending->seq - q->next;
-        path_tell_gap(t, n, path, missing, from, r, what);
+        path_tell_gap(t, n, path, missing, from, r);
         path_drain(t, n, path);
     }
     q->hole = false;
@@ -690,28 +698,25 @@ path_settle(struct flow_table *t, struct node *n, int path, struct origin from)
         q->hole = true;
         q->hole_ns = from.time_ns;
     }
-    if (from.time_ns - q->hole_ns >= (acked ? FLOW_HOLE_NS : FLOW_BLIND_NS)) {
-        path_give_up(t, n, path, acked ? path_acked(q) : q->pending->seq, from, REMARK_GAP,
-            "bytes of a connection are not in the capture");
-    }
+    if (from.time_ns - q->hole_ns >= (acked ? FLOW_HOLE_NS : FLOW_BLIND_NS))
+        path_give_up(t, n, path, acked ? path_acked(q) : q->pending->seq, from, REMARK_GAP);
 }
 
 /* The connection ends: no more waiting. */
 static void
 path_finish(struct flow_table *t, struct node *n, int path, struct origin from)
 {
-    static const char what[] = "bytes of a connection are not in the capture";
     struct path *q = &n->path[path];
     if (!q->based)
         return;
     while (q->pending != NULL) {
-        path_give_up(t, n, path, q->pending->seq, from, REMARK_GAP, what);
+        path_give_up(t, n, path, q->pending->seq, from, REMARK_GAP);
         path_drain(t, n, path);
     }
     if (q->ended && seq_minus(q->fin, q->next) > 0)
-        path_give_up(t, n, path, q->fin, from, REMARK_GAP, what);
+        path_give_up(t, n, path, q->fin, from, REMARK_GAP);
     else if (q->acknowledged && seq_minus(path_acked(q), q->next) > 0)
-        path_give_up(t, n, path, path_acked(q), from, REMARK_GAP, what);
+        path_give_up(t, n, path, path_acked(q), from, REMARK_GAP);
 }
 
 /* ---- content ---- */
@@ -727,8 +732,7 @@ path_continue(struct flow_table *t, struct node *n, int path, struct piece c,
     q->moved_ns = c.from.time_ns;
     q->ip_id = p->ip_id;
     path_tell_data(t, n, path, c.at, c.captured, c.from);
-    path_tell_gap(t, n, path, c.len - c.captured, c.from, REMARK_SNAPLEN,
-        "bytes were cut when they were captured");
+    path_tell_gap(t, n, path, c.len - c.captured, c.from, REMARK_SNAPLEN);
     path_drain(t, n, path);
 }
 
@@ -752,7 +756,7 @@ path_wait(struct flow_table *t, struct node *n, int path, struct piece c)
     uint32_t until = c.seq;
     if (q->pending != NULL && seq_minus(q->pending->seq, c.seq) < 0)
         until = q->pending->seq;
-    path_give_up(t, n, path, until, c.from, REMARK_CEILING_BYTES, "too many bytes out of order");
+    path_give_up(t, n, path, until, c.from, REMARK_CEILING_BYTES);
     uint32_t old = seq_minus(q->next, c.seq) > 0 ? q->next - c.seq : 0;
     if (old >= c.len)
         return;
@@ -804,7 +808,7 @@ flow_close(struct flow_table *t, struct node *n, enum flow_end end)
     bool both = f->side[0].packets > 0 && f->side[1].packets > 0;
     bool spoken = f->side[0].bytes + f->side[1].bytes > 0 || f->established || f->synack_frame != 0;
     if (!both && spoken)
-        flow_tell(t, n, REMARK_ONE_SIDED, f->first_frame, "only one direction was captured");
+        flow_tell(t, n, REMARK_ONE_SIDED, f->first_frame);
     if (t->ev->closed != NULL)
         t->ev->closed(t->user, f);
     path_pending_clear(t, &n->path[0]);
@@ -936,7 +940,7 @@ flow_evict(struct flow_table *t)
     if (n == NULL)
         return;
     if (n != t->lists[LIST_LINGER].first)
-        flow_tell(t, n, REMARK_CEILING_FLOWS, n->last_frame, "too many open connections");
+        flow_tell(t, n, REMARK_CEILING_FLOWS, n->last_frame);
     flow_close(t, n, flow_quiet_end(t, n, FLOW_EVICTED));
 }
 
@@ -990,7 +994,7 @@ flow_open(struct flow_table *t, const struct packet *p, uint64_t hash, int *side
         t->ev->opened(t->user, f);
     *side = path ^ n->flip;
     if (f->midstream)
-        flow_tell(t, n, REMARK_MIDSTREAM, f->first_frame, "the beginning was not captured");
+        flow_tell(t, n, REMARK_MIDSTREAM, f->first_frame);
     return n;
 }
 
@@ -1040,7 +1044,7 @@ flow_take_syn(struct flow_table *t, struct node *n, int side, const struct packe
         && p->frame->time_ns - q->moved_ns
             < (p->ip_id == 0 ? FLOW_REPEAT_ID_NS : FLOW_REPEAT_NS);
     if (twice) {
-        flow_tell(t, n, REMARK_DUPLICATE, p->frame->number, "a packet is there twice");
+        flow_tell(t, n, REMARK_DUPLICATE, p->frame->number);
         return side;
     }
     s->syns++;
@@ -1296,7 +1300,7 @@ flow_expect(struct flow_table *t, const struct packet *packets, size_t n)
     for (size_t i = 0; i < n; i++) {
         if (nodes[i] != NULL) {
             const unsigned char *line = (const unsigned char *)nodes[i];
-            for (size_t at = 0; at < offsetof(struct node, before); at += FLOW_LINE)
+            for (size_t at = 0; at < offsetof(struct node, before); at += POOL_LINE)
                 seen = line[at];
         }
     }
