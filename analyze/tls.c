@@ -43,6 +43,8 @@
 #include <mbedtls/md.h>
 #include <mbedtls/x509_crt.h>
 
+#include <strings.h>
+
 /* ---- ceilings ---- */
 
 enum {
@@ -1046,21 +1048,11 @@ cert_drop(const struct cert *c)
     free(mine);
 }
 
-static char
-ascii_lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
+/* Case does not count. */
 static bool
 name_is(const unsigned char *at, size_t len, const char *domain, size_t domain_len)
 {
-    if (len != domain_len)
-        return false;
-    for (size_t i = 0; i < len; i++)
-        if (ascii_lower((char)at[i]) != ascii_lower(domain[i]))
-            return false;
-    return len > 0;
+    return len == domain_len && len > 0 && strncasecmp((const char *)at, domain, len) == 0;
 }
 
 /* RFC 9525 6.3: a wildcard is the whole left-most label and stands for exactly one label. */
@@ -1964,7 +1956,6 @@ hello_server(struct tls_session *s, int side, struct reader in)
         return;
     hello_server_extensions(s, in, &version);
     if (hello_is_retry(&random)) {
-        s->view.retried = true;
         s->view.resumed = false;
         return;
     }

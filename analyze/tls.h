@@ -99,7 +99,6 @@ struct tls_view {
     bool        resumed;
     bool        decrypted;           /* keys fit: at least one record was opened */
     bool        keys_would_help;     /* there is content that a key log would open */
-    bool        retried;             /* a HelloRetryRequest came first */
     bool        early_data;          /* the client offers 0-RTT */
     bool        close_notify[2];
     bool        encrypted_alert[2];  /* the last record of this side is an alert, closed to us */

@@ -257,7 +257,6 @@ scene_check(const struct scene *c, const struct tls_view *v, const struct log *l
     assert_string_equal(v->sni, "sni.example");
     assert_string_equal(v->alpn, "xmpp-server");
     assert_int_equal(v->early_data, strcmp(c->name, "13-early") == 0);
-    assert_int_equal(v->retried, strcmp(c->name, "13-retry") == 0);
     if (keys) {
         assert_int_equal(v->alert_side, c->alert_side);
         assert_int_equal(v->alert, c->alert);
