@@ -9,8 +9,8 @@
  *      \----> OTHER: not ours, nothing more is looked at
  *
  * After a gap in plain text a tokenizer cannot go on: the side is given up, the rest is only
- * counted. Tokenizers exist only while there is XML to read, so that an encrypted flow without keys
- * costs nothing.
+ * counted.  Tokenizers exist only while there is XML to read, so that an encrypted flow without
+ * keys costs nothing.
  */
 #include "xmpp.h"
 #include "pool.h"
@@ -18,13 +18,11 @@
 #define XMPP_HEADER_MAX   16384          /* bytes of a stream header that is read */
 #define XMPP_ELEMENT_MAX  (1u << 20)     /* bytes of an element that is read */
 #define XMPP_PAUSE        (10 * SECOND)  /* a silence that is noted */
-#define XMPP_LAST_EVENTS  16             /* of ATTEMPT_EVENTS_MAX: kept for the end */
 #define XMPP_INSIDE_MAX   4              /* our own walks inside each other: two are enough */
 #define XMPP_FIRST_EVENTS 16             /* events and bytes of their texts that an attempt has */
 #define XMPP_FIRST_TEXTS  1024           /* room for from the start */
 
 #define NS_STREAMS "http://etherx.jabber.org/streams"
-
 #define NS_DIALBACK "jabber:server:dialback"
 
 struct xmpp_side {
@@ -46,8 +44,8 @@ struct xmpp_records {
 struct xmpp {
     struct attempt            *attempt;   /* borrowed */
     struct tls_keys           *keys;      /* borrowed; may be NULL */
-    struct tls_certs          *certs;     /* borrowed; may be NULL */
-    const struct xmpp_events  *events;    /* borrowed */
+    struct tls_certs          *certs;     /* borrowed */
+    const struct xmpp_events  *events;    /* borrowed; may be NULL */
     void                      *user;
     struct xmpp_side          *side[2];   /* owned; NULL: none needed now */
     struct tls_session        *tls;       /* owned */
@@ -69,6 +67,9 @@ struct xmpp_news {
     struct event e;
     char         from[128], to[128], what[96], text[160];
 };
+
+static const struct xe_xml_limits xmpp_limits = { XMPP_HEADER_MAX, XMPP_ELEMENT_MAX,
+    XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
 
 /* Before the first XML of a stream that began before the capture did. */
 static const char xmpp_frame[] =
@@ -263,7 +264,6 @@ xmpp_event_room(struct attempt *a)
     return true;
 }
 
-/* The first ones are kept, and the last XMPP_LAST_EVENTS, not the middle of a long stream. */
 void
 attempt_event(struct attempt *a, const struct event *e)
 {
@@ -273,9 +273,10 @@ attempt_event(struct attempt *a, const struct event *e)
         return;
     }
     if (a->nevents == ATTEMPT_EVENTS_MAX) {
-        unsigned keep = ATTEMPT_EVENTS_MAX - XMPP_LAST_EVENTS;
+        unsigned keep = ATTEMPT_EVENTS_MAX - ATTEMPT_EVENTS_LAST;
         xmpp_event_free(a, &a->events[keep]);
-        memmove(&a->events[keep], &a->events[keep + 1], (XMPP_LAST_EVENTS - 1) * sizeof *a->events);
+        memmove(&a->events[keep], &a->events[keep + 1],
+            (ATTEMPT_EVENTS_LAST - 1) * sizeof *a->events);
         a->events_left_out++;
         a->nevents--;
     }
@@ -326,6 +327,12 @@ const char *
 attempt_domain(const struct attempt *a, int side)
 {
     return side == 0 ? a->from : a->to;
+}
+
+const struct cert *
+attempt_cert(const struct attempt *a, int side)
+{
+    return side == a->tls.client_side ? a->tls.client : a->tls.server;
 }
 
 uint64_t
@@ -420,11 +427,9 @@ xmpp_opened_by(struct xmpp *x, int side)
 static bool
 xmpp_begin_inside(struct xe_xml *xml)
 {
-    struct xe_xml_limits limits = { XMPP_HEADER_MAX, XMPP_ELEMENT_MAX, XE_XML_DEPTH_MAX,
-        XE_XML_ATTRS_MAX };
     struct xe_xml_event e;
     size_t used;
-    xe_xml_init(xml, &limits);
+    xe_xml_init(xml, &xmpp_limits);
     return xe_xml_next(xml, xmpp_frame, sizeof xmpp_frame - 1, &used, &e) == XE_XML_HEADER;
 }
 
@@ -603,8 +608,6 @@ xmpp_dialback_ask(struct xmpp *x, bool verify, const struct xe_xml_event *e,
         xmpp_copy(d->id, sizeof d->id, xe_xml_attr(e, "id"));
     else
         xmpp_put(d->id, sizeof d->id, a->id);
-    d->asked_frame = n->e.frame;
-    d->asked_ns = n->e.time_ns;
     /* headers before XMPP 1.0 may name nobody */
     if (!verify && a->from[0] == '\0' && n->e.side == 0) {
         xmpp_put(a->from, sizeof a->from, n->from);
@@ -858,12 +861,10 @@ xmpp_on_bad(struct xmpp *x, struct xmpp_side *s, int side, struct xmpp_news *n)
 static struct xmpp_side *
 xmpp_side_open(struct xmpp *x, int side)
 {
-    struct xe_xml_limits limits = { XMPP_HEADER_MAX, XMPP_ELEMENT_MAX, XE_XML_DEPTH_MAX,
-        XE_XML_ATTRS_MAX };
     struct xmpp_side *s = x->side[side];
     if (s != NULL || (s = pool_get(&side_pool)) == NULL)
         return s;
-    xe_xml_init(&s->xml, &limits);         /* which knows best what of it must be cleared */
+    xe_xml_init(&s->xml, &xmpp_limits);         /* which knows best what of it must be cleared */
     s->broken = false;
     s->rest = NULL;
     s->rest_len = s->rest_cap = 0;

@@ -62,8 +62,8 @@ struct dialback {
     char                 from[128], to[128];
     char                 id[80];         /* of the stream that it is about, or this one: result */
     char                 condition[64];  /* of an error */
-    uint64_t             asked_frame, answered_frame;
-    int64_t              asked_ns, answered_ns;
+    uint64_t             answered_frame;
+    int64_t              answered_ns;
 };
 
 /* A TLS record, opened or not: without keys the lengths are all there is.  In TLS 1.3 the encrypted
@@ -78,7 +78,8 @@ struct record_seen {
 
 /* ---- all that is known of one connection ---- */
 
-#define ATTEMPT_EVENTS_MAX    96   /* the first ones, and the last 16 */
+#define ATTEMPT_EVENTS_MAX    96   /* the first ones ... */
+#define ATTEMPT_EVENTS_LAST   16   /* ... and the last of a long stream, not its middle */
 #define ATTEMPT_DIALBACKS_MAX 32
 #define ATTEMPT_RECORDS_MAX   40
 
@@ -144,11 +145,14 @@ struct attempt {
     struct verdict      *verdict;        /* of the next stage, which owns it; NULL at first */
 };
 
-struct attempt *attempt_new(const struct flow *f);
-void attempt_free(struct attempt *a);
+struct attempt *attempt_new(const struct flow *f);   /* NULL: no memory */
+void attempt_free(struct attempt *a);                /* not its verdict; NULL is allowed */
 
 /* The domain of a side, as headers or DNS name it; "". */
 const char *attempt_domain(const struct attempt *a, int side);
+
+/* The certificate of a side, borrowed; NULL: not visible. */
+const struct cert *attempt_cert(const struct attempt *a, int side);
 
 /* All of them, in both directions. */
 uint64_t attempt_stanzas(const struct attempt *a);
@@ -169,8 +173,9 @@ struct xmpp_events {
 
 struct xmpp;
 
-/* `a` is filled in; keys may be NULL; expected: the port is one of federation, so that everything
- * on it is of interest.  NULL: no memory. */
+/* `a` is filled in; all others are borrowed until xmpp_close.  keys and events may be NULL, certs
+ * only where there is no TLS.  expected: the port is one of federation, so that everything on it is
+ * of interest.  NULL: no memory. */
 struct xmpp *xmpp_open(struct attempt *a, bool expected, struct tls_keys *keys,
     struct tls_certs *certs, const struct xmpp_events *events, void *user);
 /* The flow has closed: a->tls becomes final.  NULL is allowed. */

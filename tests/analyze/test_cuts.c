@@ -210,9 +210,9 @@ say_attempt(struct transcript *t, const struct attempt *a)
             (unsigned long long)a->stanzas[i][1], (unsigned long long)a->stanzas[i][2],
             a->stream_end[i]);
     for (unsigned i = 0; i < a->ndialbacks; i++)
-        say(t, "dialback %d side %d answer %d %s %s %s at %llu %llu\n", a->dialbacks[i].verify,
+        say(t, "dialback %d side %d answer %d %s %s %s at %llu\n", a->dialbacks[i].verify,
             a->dialbacks[i].side, (int)a->dialbacks[i].answer, a->dialbacks[i].from,
-            a->dialbacks[i].to, a->dialbacks[i].id, (unsigned long long)a->dialbacks[i].asked_frame,
+            a->dialbacks[i].to, a->dialbacks[i].id,
             (unsigned long long)a->dialbacks[i].answered_frame);
     for (unsigned i = 0; i < a->nevents; i++) {
         const struct event *e = &a->events[i];
@@ -382,7 +382,7 @@ plain_dialback_may_be_cut_anywhere(void **state)
 {
     (void)state;
     talk_lines(&talk, 5269, dialback);
-    cut_everywhere("end 1\ndialback 0 side 0 answer 1 a.example b.example x1 at 7 8\n", 1);
+    cut_everywhere("end 1\ndialback 0 side 0 answer 1 a.example b.example x1 at 8\n", 1);
 }
 
 static void
