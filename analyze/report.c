@@ -480,7 +480,7 @@ text_day(struct text *t, int64_t seconds)
 void
 attempt_certificate(struct text *t, const struct attempt *a, int side)
 {
-    const struct cert *c = side == a->tls.client_side ? a->tls.client : a->tls.server;
+    const struct cert *c = attempt_cert(a, side);
     text_clear(t);
     if (c == NULL)
         return;
@@ -733,7 +733,7 @@ ladder_next(struct ladder *l, struct rung *out)
     out->e = e;
     out->cover = ladder_cover(l, e);
     out->arrow = e->kind != EVENT_GAP;
-    if (a->nevents == ATTEMPT_EVENTS_MAX && l->next == ATTEMPT_EVENTS_MAX - 16)
+    if (a->nevents == ATTEMPT_EVENTS_MAX && l->next == ATTEMPT_EVENTS_MAX - ATTEMPT_EVENTS_LAST)
         out->left_out = a->events_left_out;
     if (e->time_ns - before >= LADDER_PAUSE_NS)
         out->pause_ns = e->time_ns - before;
@@ -954,22 +954,21 @@ struct printer {
     struct text          more;
 };
 
+/* A tone begins, or it ends. */
 static void
-print_tone(const struct printer *p, enum tone tone)
+print_tone(const struct printer *p, enum tone tone, bool on)
 {
-    static const char *const codes[] = { "0", "32", "1;31", "33", "1", "2" };
-    if (p->colour)
-        fprintf(p->to, "\033[%sm", codes[tone]);
+    static const char *const codes[] = { "", "32", "1;31", "33", "1", "2" };
+    if (p->colour && tone != TONE_PLAIN)
+        fprintf(p->to, "\033[%sm", on ? codes[tone] : "0");
 }
 
 static void
 print_toned(const struct printer *p, enum tone tone, const char *s)
 {
-    if (tone != TONE_PLAIN)
-        print_tone(p, tone);
+    print_tone(p, tone, true);
     fputs(s, p->to);
-    if (tone != TONE_PLAIN)
-        print_tone(p, TONE_PLAIN);
+    print_tone(p, tone, false);
 }
 
 static void
@@ -1121,11 +1120,9 @@ print_cells(const struct printer *p, const struct column *c, size_t n, size_t in
         pad = c[i].width - wide;
         if (c[i].right)
             print_spaces(p, pad);
-        if (tones[i] != TONE_PLAIN)
-            print_tone(p, tones[i]);
+        print_tone(p, tones[i], true);
         print_cut(p, cells[i], c[i].width);
-        if (tones[i] != TONE_PLAIN)
-            print_tone(p, TONE_PLAIN);
+        print_tone(p, tones[i], false);
         if (!c[i].right && i + 1 < n)
             print_spaces(p, pad);
         fputs(i + 1 < n ? "  " : "\n", p->to);
@@ -1376,12 +1373,6 @@ partner_names(struct text *t, const struct report_partner *q)
     text_clean(t, partner_name(q, false));
 }
 
-static bool
-way_is_used(const struct report_way *w)
-{
-    return w->attempts > 0;
-}
-
 const char *
 way_stanzas(const struct report_way *w, struct number *room)
 {
@@ -1429,9 +1420,9 @@ print_partner(struct printer *p, const struct column *c, const struct report_par
 {
     partner_names(&p->more, q);
     print_text(p, 1, TONE_PLAIN, "", 1, p->more.at);
-    if (way_is_used(&q->out) || !way_is_used(&q->in))
+    if (q->out.attempts > 0 || q->in.attempts == 0)
         print_way(p, c, q, true);
-    if (way_is_used(&q->in))
+    if (q->in.attempts > 0)
         print_way(p, c, q, false);
 }
 
@@ -1551,34 +1542,22 @@ print_group_unknown(struct printer *p, const struct group *g, size_t number)
 }
 
 /* Failures of which no attempt is listed. */
-static uint64_t
-report_ungrouped(const struct report *r, enum cause c)
-{
-    uint64_t listed = 0;
-    size_t i;
-    for (i = 0; i < r->nattempts; i++) {
-        const struct verdict *v = r->attempts[i]->verdict;
-        listed += v->outcome == OUTCOME_FAILED && v->cause == c;
-    }
-    return r->failed_by[c] > listed ? r->failed_by[c] - listed : 0;
-}
-
 static void
 print_ungrouped(struct printer *p)
 {
-    struct text *t = &p->line;
-    bool any = false;
-    int c;
-    SET(t, "counted, not listed: ");
-    for (c = 0; c < CAUSE_COUNT; c++) {
-        uint64_t more = report_ungrouped(p->r, (enum cause)c);
-        if (more == 0)
-            continue;
-        TEXT(t, any ? ", " : "", NUMBER(more), " ", cause_row((enum cause)c)->word);
-        any = true;
+    const struct report *r = p->r;
+    uint64_t more[CAUSE_COUNT];
+    size_t i, before;
+    memcpy(more, r->failed_by, sizeof more);
+    for (i = 0; i < r->nattempts; i++) {
+        const struct verdict *v = r->attempts[i]->verdict;
+        more[v->cause] -= v->outcome == OUTCOME_FAILED && more[v->cause] > 0;
     }
-    if (any)
-        print_text(p, 1, TONE_WARN, "more", 5, t->at);
+    SET(&p->line, "counted, not listed: ");
+    before = p->line.len;
+    text_causes(&p->line, more);
+    if (p->line.len > before)
+        print_text(p, 1, TONE_WARN, "more", 5, p->line.at);
 }
 
 static void
@@ -1696,11 +1675,9 @@ print_arrow(const struct printer *p, const struct event *e, const char *s)
         print_dashes(p, RUNG_WIDE + 1 - wide);
         fputc(' ', p->to);
     }
-    if (rung_tone(e) != TONE_PLAIN)
-        print_tone(p, rung_tone(e));
+    print_tone(p, rung_tone(e), true);
     wide = print_cut(p, s, RUNG_WIDE);
-    if (rung_tone(e) != TONE_PLAIN)
-        print_tone(p, TONE_PLAIN);
+    print_tone(p, rung_tone(e), false);
     if (e->side == 0) {
         fputc(' ', p->to);
         print_dashes(p, RUNG_WIDE + 1 - wide);
@@ -1744,16 +1721,13 @@ print_ladder_ends(struct printer *p, const char *left, const char *right)
 static void
 print_ladder_head(struct printer *p, const struct attempt *a)
 {
-    char ends[2][ENDPOINT_MAX];
-    int i;
-    for (i = 0; i < 2; i++)
-        endpoint_text(&a->flow.side[i].address, a->flow.side[i].port, ends[i]);
+    const struct flow_side *s = a->flow.side;
     if (a->from[0] != '\0' || a->to[0] != '\0') {
         fputs("        time  packet  ", p->to);
         print_ladder_ends(p, a->from, a->to);
     }
     print_spaces(p, LADDER_LEFT);
-    print_ladder_ends(p, ends[0], ends[1]);
+    print_ladder_ends(p, ENDPOINT(&s[0].address, s[0].port), ENDPOINT(&s[1].address, s[1].port));
 }
 
 /* Something that is no packet of content. */

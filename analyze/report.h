@@ -5,7 +5,7 @@
  *   bounds     those of the report, and of each form its own
  *
  * report.c is below json.c and html.c: they use what is declared here.  Functions that fill `out`
- * return it.
+ * return it.  text_... and report_counts add to the end of `t`, all others replace what is there.
  */
 #ifndef XMPPEDGE_ANALYZE_REPORT_H
 #define XMPPEDGE_ANALYZE_REPORT_H

@@ -302,7 +302,7 @@ verdict_cert_cause(const struct finding *f, int side)
 {
     const struct attempt *a = f->a;
     bool client = side == a->tls.client_side;
-    const struct cert *c = client ? a->tls.client : a->tls.server;
+    const struct cert *c = attempt_cert(a, side);
     const char *domain = attempt_domain(a, side);
     int64_t now = a->flow.first_ns;
     enum cert_trust trust;
@@ -616,13 +616,6 @@ verdict_may_be_question(const struct guess *g)
         && !answered_first;
 }
 
-static bool
-verdict_is_self_signed(const struct attempt *a, int side)
-{
-    const struct cert *c = side == a->tls.client_side ? a->tls.client : a->tls.server;
-    return c != NULL && c->self_signed;
-}
-
 /* One side ended it at once.  In TLS 1.2 the certificates are visible: a bad one of the other side
  * is the likely reason. */
 static struct reason
@@ -636,7 +629,7 @@ verdict_refused_inside(const struct finding *f, const struct guess *g)
     if (closer == CALLED && g->all[0] <= 2 && a->tls.proof == PROOF_EMPTY)
         c = CAUSE_CERT_MISSING;
     if (c == CAUSE_NONE || c == CAUSE_CERT_PURPOSE
-        || (c == CAUSE_CERT_UNTRUSTED && !verdict_is_self_signed(a, !closer)))
+        || (c == CAUSE_CERT_UNTRUSTED && !attempt_cert(a, !closer)->self_signed))
         return reason_seen(CAUSE_REFUSED_INSIDE, NOBODY);
     return reason_seen(c, !closer);
 }
@@ -2169,8 +2162,8 @@ judge_calls(const struct judge *j, const struct address *who)
 /* A connection to nobody knows whom, right after the question, may be the one: the answer is only
  * not in the capture.  Who never calls asks on behalf of another address. */
 static bool
-judge_has_called(
-    const struct judge *j, const struct address *client, const char *domain, int64_t asked_ns)
+judge_has_called(const struct judge *j, const struct address *client, const char *domain,
+    int64_t asked_ns)
 {
     bool calls = judge_calls(j, client);
     size_t i;
