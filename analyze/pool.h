@@ -6,8 +6,8 @@
  * in slabs of the size of a huge page.  No slab is given back while there is work: memory is that
  * of the most connections that were open.
  */
-#ifndef XMPPEDGE_POOL_H
-#define XMPPEDGE_POOL_H
+#ifndef XMPPEDGE_ANALYZE_POOL_H
+#define XMPPEDGE_ANALYZE_POOL_H
 
 #include <stddef.h>
 #include <stdlib.h>

@@ -147,7 +147,7 @@ bool tls_begins(const unsigned char *at, size_t len);
 
 struct tls_session;
 
-/* keys may be NULL. */
+/* All are borrowed until tls_close; only keys may be NULL. */
 struct tls_session *tls_open(struct tls_keys *keys, struct tls_certs *certs,
     const struct tls_events *ev, void *user);
 void tls_push(struct tls_session *s, int side, const unsigned char *at, size_t len, uint64_t frame,

@@ -2,8 +2,8 @@
  *
  *   attempt --> verdict_attempt()       how far, and why not further: this connection alone
  *                     |
- *               judge_list()            kept until the end, if there is room
- *                     |
+ *               judge_list()            kept until the end, if there is room; judge_dns() adds
+ *                     |                 names that were looked for in vain
  *               judge_join()            the two connections of a dialback question
  *                     |
  *               judge_row()             which row of the port table, and in which direction

@@ -262,6 +262,8 @@ struct judge;
 struct judge *judge_new(const struct verdict_options *o, const struct dns *dns);
 /* Takes over an attempt whose flow has closed. */
 void judge_push(struct judge *j, struct attempt *a);
+/* Of any stage; the first of each kind is kept with its detail (NULL: none), the others
+ * are counted. */
 void judge_remark(struct judge *j, enum remark r, uint64_t frame, const char *detail);
 /* End of the capture.  The report is borrowed until judge_free; the caller fills in what it knows
  * of the capture before it prints. */
