@@ -12933,15 +12933,13 @@ s2s_peer_new(struct s2s_service *v, struct xe_span remote)
     return peer;
 }
 
-/* The connection counts from now on, for the domain in its header: it is dialled, or proven.
- * `remote` is for pre-1.0 headers, which name nobody.  False when memory is out. */
+/* The connection counts from now on for `remote`, which is dialled, or proven first: what a header
+ * claims costs nobody.  False when memory is out. */
 static bool
 s2s_count(struct s2s *s, struct xe_span remote)
 {
     if (s->peer != NULL)
         return true;
-    if (s->remote[0] != '\0')
-        remote = span_of(s->remote);
     s->peer = s2s_peer_find(s->service, remote);
     if (s->peer == NULL && (s->peer = s2s_peer_new(s->service, remote)) == NULL)
         return false;

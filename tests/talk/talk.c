@@ -389,7 +389,21 @@ talk_read(struct talk_peer *p)
     return got > 0 || p->eof;
 }
 
-/* Turn the loop until the instance rests and all that it said is read. */
+/* Is the connection counted for the domain that is dialled, or for one that is proven there? */
+static bool
+talk_counted_for_right(const struct s2s *s)
+{
+    const struct list_node *n;
+    if (s->kind != S2S_IN)
+        return s->peer == s2s_peer_find(s->service, span_of(s->remote));
+    for (n = s->pairs.next; n != &s->pairs; n = n->next) {
+        const struct s2s_pair *p = MAP_OWNER(n, const struct s2s_pair, node);
+        if (p->open && s->peer == s2s_peer_find(s->service, p->remote))
+            return true;
+    }
+    return false;
+}
+
 /* What is counted where it begins and ends is what a walk finds. */
 static bool
 talk_counts_are_true(const struct xmppedge *e)
@@ -405,11 +419,10 @@ talk_counts_are_true(const struct xmppedge *e)
             continue;
         for (m = e->s2s.all.next; m != &e->s2s.all; m = m->next) {
             const struct s2s *other = MAP_OWNER(m, const struct s2s, node);
-            if (strcmp(s->remote, other->remote) == 0
-                && (other->kind != S2S_IN || other->state == S2S_OPEN))
-                same[other->kind == S2S_VERIFY]++;
+            same[other->kind == S2S_VERIFY] += other->peer == s->peer;
         }
-        if (s->peer == NULL || s->peer->proven != same[0] || s->peer->verifies != same[1])
+        if (s->peer == NULL || !talk_counted_for_right(s) || s->peer->proven != same[0]
+            || s->peer->verifies != same[1])
             return false;
         counted++;
     }
@@ -428,6 +441,7 @@ talk_counts_are_true(const struct xmppedge *e)
         && counted >= e->s2s.peers.count && pinned == 0 && outward == e->route.outward;
 }
 
+/* Turn the loop until the instance rests and all that it said is read. */
 static bool
 talk_rest(const struct talk_step *s)
 {
