@@ -57,11 +57,12 @@ is_whole() {
         apt-get check' 2>/dev/null | grep -qx $release
 }
 
+# The lock is kept to the end: while apt works inside, the folder does not look whole, and another run would
+# remove it from under this one.
 mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
 is_whole || make_root
-flock -u 9
 
 copy=$(mktemp -d "$root/tmp/xmppedge-XXXXXX")
 trap 'rm -rf --one-file-system "$copy"' EXIT
