@@ -224,7 +224,7 @@
 /* [TLS]: certificates and handshakes */
 #define TLS_NAMES_MAX      256    /* names taken from a certificate: public CAs stop at 100 */
 #define TLS_SNI_MAX        255    /* bytes of a host name: RFC 1035 2.3.4 */
-#define TLS_DN_MAX         256    /* bytes of a subject or issuer: two stand in a line of the log */
+#define TLS_DN_MAX         256    /* bytes of a subject, NUL included: people read it */
 #define TLS_CHAIN_MAX      128    /* bytes of the words for a chain, NUL included: all take 99 */
 #define TLS_ERROR_MAX      256    /* bytes of a message, NUL included: a sentence and a path */
 #define TLS_SUITES_MAX     40     /* ciphersuites offered: mbed TLS has fewer good ones */
@@ -5656,11 +5656,8 @@ struct tls_facts {
     const char     *ciphersuite;  /* static, in mbed TLS's spelling */
     const char     *alpn;         /* protocol agreed on; lives as long as the profile */
     const char     *sni;          /* server name asked for, printable ASCII */
-    const char     *subject;      /* of the peer's certificate, for the log */
-    const char     *issuer;       /* the same */
-    const char     *not_before;   /* "2026-11-22T03:14:15Z" */
-    const char     *not_after;    /* the same */
-    const char     *fingerprint;  /* SHA-256 of the certificate, 64 hex digits */
+    const char     *subject;      /* of the peer's certificate, for people */
+    const char     *not_after;    /* its last moment, "2026-11-22T03:14:15Z" */
     const char     *error;        /* why it failed, for the log */
     struct xe_span *dns;          /* dNSName, as in the certificate, printable ASCII */
     struct xe_span *srv_id;       /* SRVName (RFC 4985), "_service.domain", printable ASCII */
@@ -5674,7 +5671,7 @@ struct tls_facts {
 };
 
 struct tls_options {
-    const char *min_version;    /* "1.2" or "1.3"; NULL is "1.2" */
+    bool        only_13;        /* TLS 1.3 and nothing older */
     const char *ciphersuites;   /* names apart by space, ',' or ':'; NULL is tls_suite_is_good() */
     const char *keylog_file;    /* NULL: none.  Whoever reads it reads all traffic */
 };
@@ -5694,7 +5691,7 @@ struct tls_identity {
     unsigned           refs;    /* first: see tls_hold() */
     mbedtls_x509_crt   chain;   /* own certificate first */
     mbedtls_pk_context key;
-    struct tls_facts  *facts;   /* owned; names and dates of the own certificate */
+    struct tls_facts  *facts;   /* owned; what the own certificate says */
 };
 
 struct tls_trust {
@@ -5979,10 +5976,7 @@ struct tls_draft {
     size_t         counts[TLS_NAME_KINDS];
     size_t         names_count;
     char           subject[TLS_DN_MAX];
-    char           issuer[TLS_DN_MAX];
-    char           not_before[32];
     char           not_after[32];
-    char           fingerprint[72];
     bool           names_cut;
 };
 
@@ -5994,16 +5988,6 @@ tls_time_text(const mbedtls_x509_time *when, char out[32])
         when->hour, when->min, when->sec);
     text[31] = '\0';
     memcpy(out, text, 32);
-}
-
-static void
-tls_fingerprint(const mbedtls_x509_crt *crt, char out[72])
-{
-    const mbedtls_md_info_t *sha256 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
-    unsigned char hash[32];
-    out[0] = '\0';
-    if (mbedtls_md(sha256, crt->raw.p, crt->raw.len, hash) == 0)
-        *text_hex(out, hash, sizeof hash) = '\0';
 }
 
 static void
@@ -6020,11 +6004,7 @@ tls_draft_make(struct tls_draft *d, const mbedtls_x509_crt *crt)
     }
     if (mbedtls_x509_dn_gets(d->subject, sizeof d->subject, &crt->subject) < 0)
         snprintf(d->subject, sizeof d->subject, "(long)");
-    if (mbedtls_x509_dn_gets(d->issuer, sizeof d->issuer, &crt->issuer) < 0)
-        snprintf(d->issuer, sizeof d->issuer, "(long)");
-    tls_time_text(&crt->valid_from, d->not_before);
     tls_time_text(&crt->valid_to, d->not_after);
-    tls_fingerprint(crt, d->fingerprint);
 }
 
 /* Copy bytes behind what is there already and end them with NUL. */
@@ -6046,8 +6026,8 @@ tls_draft_bytes(const struct tls_draft *d, const char *sni)
     size_t i;
     for (i = 0; i < d->names_count; i++)
         bytes += d->names[i].len + 1;
-    return bytes + strlen(d->subject) + strlen(d->issuer) + strlen(d->not_before)
-        + strlen(d->not_after) + strlen(d->fingerprint) + 5 + (sni == NULL ? 0 : strlen(sni) + 1);
+    return bytes + strlen(d->subject) + strlen(d->not_after) + 2
+        + (sni == NULL ? 0 : strlen(sni) + 1);
 }
 
 /* Facts about a certificate (NULL: none was sent).  NULL when memory is out. */
@@ -6078,10 +6058,7 @@ tls_facts_make(const mbedtls_x509_crt *crt, unsigned chain, const char *sni)
         f->sni = tls_facts_put(&at, span_of(sni));
     if (crt != NULL) {
         f->subject = tls_facts_put(&at, span_of(d.subject));
-        f->issuer = tls_facts_put(&at, span_of(d.issuer));
-        f->not_before = tls_facts_put(&at, span_of(d.not_before));
         f->not_after = tls_facts_put(&at, span_of(d.not_after));
-        f->fingerprint = tls_facts_put(&at, span_of(d.fingerprint));
     }
     return f;
 }
@@ -6204,9 +6181,9 @@ tls_identity_release(struct tls_identity *id)
     free(id);
 }
 
-/* Names, dates and fingerprint of the own certificate.  `chain` has EXPIRED and NOT_YET as of
- * loading, and USAGE when mbed TLS would not show it as a server: worth a warning when the
- * configuration is read.  peer_may_speak_for() answers whether it covers a domain. */
+/* What the own certificate says.  `chain` has EXPIRED and NOT_YET as of loading, and USAGE when
+ * mbed TLS would not show it as a server: worth a warning when the configuration is read.
+ * peer_may_speak_for() answers whether it covers a domain. */
 static const struct tls_facts *
 tls_identity_facts(const struct tls_identity *id)
 {
@@ -6354,11 +6331,9 @@ tls_trust_read(struct tls_trust *trust, const char *ca_file, char err[TLS_ERROR_
  * that is outdated makes the certificates of its authority unacceptable (TLS_CHAIN_CRL): whoever
  * configures one wants it to count. */
 static struct tls_trust *
-tls_trust_load(struct tls_shared *shared, const char *ca_file, const char *crl_file,
-    char err[TLS_ERROR_MAX])
+tls_trust_load(const char *ca_file, const char *crl_file, char err[TLS_ERROR_MAX])
 {
     struct tls_trust *trust = calloc(1, sizeof *trust);
-    (void)shared;
     if (trust == NULL) {
         snprintf(err, TLS_ERROR_MAX, "out of memory");
         return NULL;
@@ -6488,14 +6463,8 @@ tls_suites_parse(struct tls_profile *p, const char *list, char err[TLS_ERROR_MAX
 }
 
 static bool
-tls_profile_versions(struct tls_profile *p, const char *min_version, char err[TLS_ERROR_MAX])
+tls_profile_versions(struct tls_profile *p, bool only_13, char err[TLS_ERROR_MAX])
 {
-    bool only_13 = min_version != NULL && strcmp(min_version, "1.3") == 0;
-    if (!only_13 && min_version != NULL && strcmp(min_version, "1.2") != 0) {
-        snprintf(err, TLS_ERROR_MAX,
-            "unknown TLS version \"%.40s\": 1.2 and 1.3 are known", min_version);
-        return false;
-    }
     if (only_13 && !TLS_HAS_13) {
         snprintf(err, TLS_ERROR_MAX, "this build of mbed TLS has no TLS 1.3");
         return false;
@@ -6559,7 +6528,7 @@ tls_profile_new(struct tls_shared *shared, bool server, const struct tls_options
     p->trust = tls_hold(trust);
     for (i = 0; alpn != NULL && alpn[i] != NULL && i < TLS_ALPN_MAX; i++)
         p->alpn[i] = alpn[i];
-    if (!tls_profile_versions(p, options->min_version, err))
+    if (!tls_profile_versions(p, options->only_13, err))
         goto fail;
     if (options->ciphersuites == NULL)
         tls_suites_default(p);
@@ -7262,8 +7231,7 @@ conn_drop(struct conn *c)
     loop_task_cancel(&c->flush);
     loop_task_cancel(&c->again);
     loop_watch_set(c->wire->loop, &c->watch, 0);
-    if (c->tls != NULL)
-        tls_free(c->tls);
+    tls_free(c->tls);
     c->tls = NULL;
     close(c->watch.fd);
     c->watch.fd = -1;
@@ -12286,8 +12254,7 @@ stream_end(struct stream *s, enum xe_why why)
         return;
     timer_cancel(s->shared->loop, &s->timer);
     stream_enter(s, STREAM_ENDED);
-    if (s->next_tls != NULL)
-        tls_free(s->next_tls);
+    tls_free(s->next_tls);
     s->next_tls = NULL;
     s->why = why;
     s->events->ended(s, why);
@@ -17065,25 +17032,22 @@ edge_load_identity(struct xmppedge *e, const struct config *c,
     if (cert->line == 0)
         return NULL;
     id = tls_identity_load(e->tls, cert->chain, cert->key, err);
-    if (id != NULL)
-        return id;
-    edge_complain(c, cert->line, err, out);
-    return NULL;
+    if (id == NULL)
+        edge_complain(c, cert->line, err, out);
+    return id;
 }
 
 static struct tls_trust *
-edge_load_trust(struct xmppedge *e, const struct config *c, const struct config_trust *trust,
-    struct buf *out)
+edge_load_trust(const struct config *c, const struct config_trust *trust, struct buf *out)
 {
     char err[TLS_ERROR_MAX];
     struct tls_trust *t;
     if (trust->line == 0)
         return NULL;
-    t = tls_trust_load(e->tls, trust->ca, trust->crl, err);
-    if (t != NULL)
-        return t;
-    edge_complain(c, trust->line, err, out);
-    return NULL;
+    t = tls_trust_load(trust->ca, trust->crl, err);
+    if (t == NULL)
+        edge_complain(c, trust->line, err, out);
+    return t;
 }
 
 static struct tls_profile *
@@ -17092,14 +17056,13 @@ edge_new_profile(struct xmppedge *e, const struct config *c, bool server, struct
 {
     static const char *const alpn[] = { "xmpp-server", NULL };
     const char *keylog = c->tls.keylog_file != NULL ? c->tls.keylog_file : getenv("SSLKEYLOGFILE");
-    struct tls_options options = { .min_version = c->tls.minimum == CONFIG_TLS_1_3 ? "1.3" : "1.2",
+    struct tls_options options = { .only_13 = c->tls.minimum == CONFIG_TLS_1_3,
         .ciphersuites = c->tls.ciphersuites, .keylog_file = c->tls.keylog ? keylog : NULL };
     char err[TLS_ERROR_MAX];
     struct tls_profile *p = tls_profile_new(e->tls, server, &options, trust, alpn, err);
-    if (p != NULL)
-        return p;
-    edge_complain(c, c->tls.line, err, out);
-    return NULL;
+    if (p == NULL)
+        edge_complain(c, c->tls.line, err, out);
+    return p;
 }
 
 /* The dialback secret: of the configuration, or drawn now (a gateway answers for itself alone). */
@@ -17128,8 +17091,8 @@ edge_load_keys(struct xmppedge *e, const struct config *c, struct edge_keys *k, 
     k->fallback = edge_load_identity(e, c, edge ? &c->certificate : &c->listen.certificate, out);
     k->echo = edge ? edge_load_identity(e, c, &c->echo.certificate, out) : NULL;
     k->trunk = edge_load_identity(e, c, edge ? &c->internal.certificate : &c->certificate, out);
-    k->partners = edge ? edge_load_trust(e, c, &c->trust, out) : NULL;
-    k->internal = edge_load_trust(e, c, edge ? &c->internal.trust : &c->trust, out);
+    k->partners = edge ? edge_load_trust(c, &c->trust, out) : NULL;
+    k->internal = edge_load_trust(c, edge ? &c->internal.trust : &c->trust, out);
     k->server = edge_new_profile(e, c, true, k->partners, out);
     k->client = edge_new_profile(e, c, false, k->partners, out);
     k->link = edge_new_profile(e, c, edge, k->internal, out);
@@ -17667,8 +17630,7 @@ xe_close(struct xmppedge *e)
         wire_close(&e->wire);
     dns_close(e->dns);
     edge_keys_free(&e->keys);
-    if (e->tls != NULL)
-        tls_shared_close(e->tls);
+    tls_shared_close(e->tls);
     loop_close(&e->loop);
     buf_free(&e->shared.text);
     buf_free(&e->log.line);
@@ -18712,7 +18674,7 @@ authority_open(struct authority *a)
     why_not = authority_why_not(tls_identity_facts(a->ca));
     if (why_not != NULL)
         return authority_fail(path, why_not);
-    a->trust = tls_trust_load(a->tls, path, NULL, err);
+    a->trust = tls_trust_load(path, NULL, err);
     return a->trust != NULL || authority_fail(path, err);
 }
 
@@ -19063,8 +19025,7 @@ main_check(const struct main_call *call)
     } else {
         fputs(scratch.tls == NULL ? err : buf_text(&errors), stderr);
     }
-    if (scratch.tls != NULL)
-        tls_shared_close(scratch.tls);
+    tls_shared_close(scratch.tls);
     config_free(scratch.config);
     buf_free(&errors);
     return ok ? main_print(&out) : 2;

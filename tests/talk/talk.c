@@ -1395,7 +1395,7 @@ talk_begin_tls(const struct talk_step *s, struct talk_peer *p, bool *done)
     static const char *const other[] = { "http/1.1", NULL };
     struct xe_span rest = buf_span(&s->text);
     struct xe_span kind = span_of(p->target[0] != '\0' ? "far" : "none");
-    struct tls_options options = { .min_version = "1.2" };
+    struct tls_options options = { 0 };
     const char *const *alpn = NULL;
     char sni[256] = "";
     char err[TLS_ERROR_MAX];
@@ -2009,9 +2009,9 @@ talk_open_tls(void)
     char path[160];
     talk.tls = tls_shared_open(err);
     snprintf(path, sizeof path, "%s/public.pem", talk.dir);
-    talk.trust[0] = tls_trust_load(talk.tls, path, NULL, err);
+    talk.trust[0] = tls_trust_load(path, NULL, err);
     snprintf(path, sizeof path, "%s/internal.pem", talk.dir);
-    talk.trust[1] = tls_trust_load(talk.tls, path, NULL, err);
+    talk.trust[1] = tls_trust_load(path, NULL, err);
     return (talk.tls != NULL && talk.trust[0] != NULL && talk.trust[1] != NULL)
         || talk_fail(NULL, "%s", err);
 }

@@ -235,7 +235,7 @@ static void
 pair_prepare(struct pair *p, const char *client, const char *server)
 {
     int side;
-    p->trust = tls_trust_load(shared, p->ca == NULL ? "ca.crt" : p->ca, p->crl, err);
+    p->trust = tls_trust_load(p->ca == NULL ? "ca.crt" : p->ca, p->crl, err);
     assert_non_null(p->trust);
     p->id[0] = client == NULL ? NULL : identity(client);
     p->id[1] = server == NULL ? NULL : identity(server);
@@ -323,8 +323,6 @@ a_handshake_runs_over_a_socket_pair_and_both_sides_see_a_certificate(void **stat
     assert_int_equal(f->chain, 0);
     assert_int_equal(tls_why(f), XE_WHY_NONE);
     assert_string_equal(f->subject, "CN=far.example");
-    assert_string_equal(f->issuer, "O=Test, CN=ca");
-    assert_string_equal(f->not_before, "2020-01-01T00:00:00Z");
     assert_string_equal(f->not_after, "2048-01-01T00:00:00Z");
     assert_string_equal(f->sni, "far.example");
     assert_null(f->alpn);
@@ -359,28 +357,6 @@ names_of_all_three_kinds_are_found_and_others_are_not(void **state)
     assert_true(span_is(f->xmpp_addr[0], "far.example"));
     assert_null(f->sni);
     pair_close(&p);
-}
-
-static void
-the_fingerprint_is_the_one_openssl_computes(void **state)
-{
-    char line[256] = "";
-    char plain[65];
-    size_t n = 0;
-    size_t i;
-    FILE *f;
-    struct tls_identity *id = identity("far");
-    (void)state;
-    f = popen("openssl x509 -in far.crt -noout -fingerprint -sha256", "r");
-    assert_non_null(f);
-    assert_non_null(fgets(line, sizeof line, f));
-    pclose(f);
-    for (i = strcspn(line, "=") + 1; line[i] != '\0' && n < 64; i++)
-        if (line[i] != ':')
-            plain[n++] = line[i] >= 'A' && line[i] <= 'F' ? (char)(line[i] + 32) : line[i];
-    plain[n] = '\0';
-    assert_string_equal(tls_identity_facts(id)->fingerprint, plain);
-    tls_identity_release(id);
 }
 
 static void
@@ -592,7 +568,7 @@ openssl_is_understood_with_its_tickets_and_versions(void **state)
         { "rsa.crt", "rsa.key", "-no_ticket", 0, true },
         { "clientonly.crt", "clientonly.key", "-no_ticket", TLS_CHAIN_USAGE, true },
         { "far.crt", "far.key", "-tls1_1", 0, false } };
-    struct tls_trust *trust = tls_trust_load(shared, "ca.crt", NULL, err);
+    struct tls_trust *trust = tls_trust_load("ca.crt", NULL, err);
     struct tls_profile *profile = tls_profile_new(shared, false, &plain_options, trust, NULL, err);
     struct tls_identity *near = identity("near");
     size_t i;
@@ -633,7 +609,7 @@ openssl_clients_of_both_versions_are_served(void **state)
         { "rsa.crt", "-no_ticket", 0 },
         { "serveronly.crt", "-no_ticket", TLS_CHAIN_EKU_SERVER_ONLY },
         { "self.crt", "-tls1_2", TLS_CHAIN_UNTRUSTED | TLS_CHAIN_SELF_SIGNED } };
-    struct tls_trust *trust = tls_trust_load(shared, "ca.crt", NULL, err);
+    struct tls_trust *trust = tls_trust_load("ca.crt", NULL, err);
     struct tls_profile *profile = tls_profile_new(shared, true, &plain_options, trust, NULL, err);
     struct tls_identity *ids[2] = { identity("far"), identity("rsa") };
     struct sockaddr_un at = { .sun_family = AF_UNIX, .sun_path = "client.sock" };
@@ -878,14 +854,13 @@ static void
 bad_options_are_refused_in_words(void **state)
 {
     static const struct { struct tls_options o; const char *text; } rows[] = {
-        { { .min_version = "1.1" }, "unknown TLS version \"1.1\": 1.2 and 1.3 are known" },
         { { .ciphersuites = "RUBBISH" }, "unknown ciphersuite \"RUBBISH\"" },
         { { .ciphersuites = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, X" },
             "unknown ciphersuite \"X\"" },
         { { .ciphersuites = "" }, "no ciphersuite is left for the permitted TLS versions" },
         { { .keylog_file = "/nowhere/keys" },
             "key log /nowhere/keys: No such file or directory" } };
-    struct tls_options modern = { .min_version = "1.3" };
+    struct tls_options modern = { .only_13 = true };
     struct tls_profile *p;
     size_t i;
     (void)state;
@@ -924,13 +899,13 @@ files_that_do_not_do_are_refused_in_words(void **state)
         "certificate near.key: this is a private key: are chain and key swapped?");
     assert_null(tls_identity_load(shared, "bundle.crt", "near.key", err));
     assert_string_equal(err, "certificate bundle.crt: 1 of its entries cannot be read");
-    assert_null(tls_trust_load(shared, "none.crt", NULL, err));
+    assert_null(tls_trust_load("none.crt", NULL, err));
     assert_string_equal(err, "authorities none.crt: No such file or directory");
-    assert_null(tls_trust_load(shared, "empty.crt", NULL, err));
+    assert_null(tls_trust_load("empty.crt", NULL, err));
     assert_non_null(strstr(err, "authorities empty.crt: "));
-    assert_null(tls_trust_load(shared, "ca.crt", "none.crl", err));
+    assert_null(tls_trust_load("ca.crt", "none.crl", err));
     assert_string_equal(err, "revocation list none.crl: No such file or directory");
-    assert_null(tls_trust_load(shared, "ca.crt", "empty.crt", err));
+    assert_null(tls_trust_load("ca.crt", "empty.crt", err));
     assert_non_null(strstr(err, "revocation list empty.crt: "));
 }
 
@@ -965,7 +940,7 @@ our_own_chain_is_judged_by_a_trust(void **state)
     (void)state;
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tls_identity *id;
-        struct tls_trust *trust = tls_trust_load(shared, cases[i].ca, cases[i].crl, err);
+        struct tls_trust *trust = tls_trust_load(cases[i].ca, cases[i].crl, err);
         snprintf(crt, sizeof crt, "%s.crt", cases[i].name);
         snprintf(key, sizeof key, "%s.key", cases[i].name);
         id = tls_identity_load(shared, crt, key, err);
@@ -980,7 +955,7 @@ our_own_chain_is_judged_by_a_trust(void **state)
 static void
 a_bundle_with_unreadable_entries_is_used(void **state)
 {
-    struct tls_trust *t = tls_trust_load(shared, "bundle.crt", NULL, err);
+    struct tls_trust *t = tls_trust_load("bundle.crt", NULL, err);
     (void)state;
     assert_non_null(t);
     assert_int_equal(t->loaded, 2);
@@ -1309,7 +1284,7 @@ runs_with_one_failure(unsigned fails_at)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p.fd), 0);
     test_allocations = 0;
     test_fails_at = fails_at;
-    trust = tls_trust_load(shared, "ca.crt", NULL, err);
+    trust = tls_trust_load("ca.crt", NULL, err);
     id[0] = tls_identity_load(shared, "near.crt", "near.key", err);
     id[1] = tls_identity_load(shared, "far.crt", "far.key", err);
     for (side = 0; side < 2; side++) {
@@ -1436,7 +1411,7 @@ print_idle_bytes(void)
     int i, side;
     if (make_everything(NULL) != 0)
         return 1;
-    trust = tls_trust_load(shared, "ca.crt", NULL, err);
+    trust = tls_trust_load("ca.crt", NULL, err);
     id[0] = tls_identity_load(shared, "near.crt", "near.key", err);
     id[1] = tls_identity_load(shared, "far.crt", "far.key", err);
     for (side = 0; side < 2; side++)
@@ -1487,7 +1462,6 @@ main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_handshake_runs_over_a_socket_pair_and_both_sides_see_a_certificate),
         cmocka_unit_test(names_of_all_three_kinds_are_found_and_others_are_not),
-        cmocka_unit_test(the_fingerprint_is_the_one_openssl_computes),
         cmocka_unit_test(an_identity_tells_its_own_names),
         cmocka_unit_test(names_beyond_the_ceiling_are_left_out_and_that_is_told),
         cmocka_unit_test(the_verdict_on_a_certificate_does_not_end_the_handshake),
