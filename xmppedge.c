@@ -7113,7 +7113,7 @@ struct wire {
     struct loop      *loop;      /* borrowed */
     struct log       *log;       /* borrowed */
     char             *scratch;   /* owned, WIRE_SCRATCH bytes */
-    struct list_node  dead;      /* connections and dials to be freed at the end of the turn */
+    struct list_node  dead;      /* connections to be freed at the end of the turn */
     struct list_node  all;       /* every connection, for wire_close() */
     size_t            nlingering;  /* connections whose owner has let go */
     struct loop_task  reap;
@@ -7187,12 +7187,6 @@ wire_open(struct wire *w, struct loop *loop, struct log *log)
     return w->scratch != NULL;
 }
 
-static void
-conn_enter(struct conn *c, enum conn_state next)
-{
-    c->state = next;
-}
-
 /* The text of an address without its port, "192.0.2.1" or "2001:db8::1". */
 static const char *
 conn_host_text(const struct sockaddr_storage *a, char out[CONN_TEXT_MAX])
@@ -7226,7 +7220,7 @@ conn_drop(struct conn *c)
         return;
     if (c->let_go)
         c->wire->nlingering--;
-    conn_enter(c, CONN_CLOSED);
+    c->state = CONN_CLOSED;
     timer_cancel(c->wire->loop, &c->timer);
     loop_task_cancel(&c->flush);
     loop_task_cancel(&c->again);
@@ -7444,7 +7438,7 @@ conn_finish(struct conn *c)
     if (c->tls != NULL && c->was_secure)
         tls_close_notify(c->tls);
     shutdown(c->watch.fd, SHUT_WR);
-    conn_enter(c, CONN_LINGER);
+    c->state = CONN_LINGER;
     timer_set(c->wire->loop, &c->timer, CONN_LINGER_MS);
     conn_watch(c);
 }
@@ -7533,7 +7527,7 @@ conn_handshake(struct conn *c)
     enum tls_result result = tls_handshake(c->tls);
     switch (result) {
     case TLS_DONE:
-        conn_enter(c, CONN_SECURE);
+        c->state = CONN_SECURE;
         c->was_secure = true;
         conn_watch(c);
         if (c->events != NULL)
@@ -7578,7 +7572,7 @@ conn_start_tls(struct conn *c, struct tls *tls)
     buf_free(&c->in);
     c->tls = tls;
     c->paused = false;
-    conn_enter(c, CONN_HANDSHAKE);
+    c->state = CONN_HANDSHAKE;
     conn_watch(c);
     loop_soon(c->wire->loop, &c->again);
 }
@@ -7685,7 +7679,7 @@ conn_close(struct conn *c)
     }
     if (!conn_is_up(c))
         return;
-    conn_enter(c, CONN_FLUSHING);
+    c->state = CONN_FLUSHING;
     c->let_go = true;
     c->wire->nlingering++;
     if (buf_len(&c->out) > 0)
@@ -7770,6 +7764,7 @@ static int
 listener_socket(const struct sockaddr_storage *at, socklen_t at_len)
 {
     int on = 1;
+    int error;
     int fd = socket(at->ss_family, SOCK_STREAM, 0);
     if (fd < 0)
         return -1;
@@ -7779,9 +7774,9 @@ listener_socket(const struct sockaddr_storage *at, socklen_t at_len)
     if (bind(fd, (const struct sockaddr *)at, at_len) == 0 && listen(fd, LISTENER_BACKLOG) == 0
         && conn_unblock(fd))
         return fd;
-    on = errno;
+    error = errno;
     close(fd);
-    errno = on;
+    errno = error;
     return -1;
 }
 
@@ -7816,8 +7811,6 @@ listener_close(struct listener *l)
  * wins.  When it turns out to be of no use (TLS, stream), dial_next() goes on with the targets that
  * are left. */
 
-enum dial_target_state { DIAL_NEW, DIAL_TRYING, DIAL_USED };
-
 struct dial;
 
 struct dial_try {
@@ -7830,7 +7823,7 @@ struct dial_try {
 struct dial {
     struct wire              *wire;      /* borrowed */
     struct dns_target        *targets;   /* owned copy */
-    unsigned char            *state;     /* owned, enum dial_target_state of each */
+    bool                     *used;      /* owned; of each: it is being tried, or has failed */
     size_t                    count;
     struct sockaddr_storage   from;      /* local address to leave from; AF_UNSPEC for any */
     int64_t                   connect_ms; /* for one address to answer */
@@ -7870,16 +7863,6 @@ dial_why(int error)
     }
 }
 
-static bool
-dial_active(const struct dial *d)
-{
-    size_t i;
-    for (i = 0; i < DIAL_PARALLEL_MAX; i++)
-        if (d->tries[i].dial != NULL)
-            return true;
-    return false;
-}
-
 /* The target to try next; d->count: none is left, or the next one waits for its priority. */
 static size_t
 dial_choose(const struct dial *d)
@@ -7887,7 +7870,7 @@ dial_choose(const struct dial *d)
     size_t i;
     size_t next = d->count;
     for (i = d->count; i > 0; i--)
-        if (d->state[i - 1] == DIAL_NEW)
+        if (!d->used[i - 1])
             next = i - 1;
     for (i = 0; next < d->count && i < DIAL_PARALLEL_MAX; i++)
         if (d->tries[i].dial != NULL
@@ -7918,23 +7901,28 @@ dial_socket(const struct dial *d, const struct dns_target *target)
     return -1;
 }
 
+/* End what is under way.  Its targets may be tried again: not refuted, merely slower. */
+static void
+dial_stop(struct dial *d)
+{
+    size_t i;
+    timer_cancel(d->wire->loop, &d->stagger);
+    for (i = 0; i < DIAL_PARALLEL_MAX; i++)
+        if (d->tries[i].dial != NULL) {
+            d->used[d->tries[i].target] = false;
+            dial_try_end(&d->tries[i]);
+            close(d->tries[i].watch.fd);
+        }
+}
+
 static void
 dial_won(struct dial_try *t)
 {
     struct dial *d = t->dial;
     int fd = t->watch.fd;
-    size_t target = t->target;
-    size_t i;
     dial_try_end(t);
-    for (i = 0; i < DIAL_PARALLEL_MAX; i++) {
-        if (d->tries[i].dial != NULL) {
-            d->state[d->tries[i].target] = DIAL_NEW;   /* not refuted, merely slower */
-            dial_try_end(&d->tries[i]);
-            close(d->tries[i].watch.fd);
-        }
-    }
-    timer_cancel(d->wire->loop, &d->stagger);
-    d->connected(d->user, fd, &d->targets[target]);
+    dial_stop(d);
+    d->connected(d->user, fd, &d->targets[t->target]);
 }
 
 /* Remember the failure that tells most: silence (is there a filter?) before a refusal, and both
@@ -7954,7 +7942,7 @@ static bool
 dial_launch(struct dial *d, size_t target)
 {
     struct dial_try *t = d->tries;
-    d->state[target] = DIAL_USED;
+    d->used[target] = true;
     if (d->from.ss_family != AF_UNSPEC && d->from.ss_family != d->targets[target].addr.ss_family) {
         dial_note(d, target, XE_WHY_UNREACHABLE);
         return false;
@@ -7968,7 +7956,6 @@ dial_launch(struct dial *d, size_t target)
         return false;
     }
     t->dial = d;
-    d->state[target] = DIAL_TRYING;
     loop_watch_set(d->wire->loop, &t->watch, LOOP_WRITE);
     timer_set(d->wire->loop, &t->timer, d->connect_ms);
     return true;
@@ -7989,7 +7976,7 @@ dial_next(struct dial *d)
             return;
         }
     }
-    if (!dial_active(d)) {
+    if (running == 0) {
         timer_cancel(d->wire->loop, &d->stagger);
         d->failed(d->user, d->why, d->told < d->count ? &d->targets[d->told] : NULL);
     }
@@ -7999,7 +7986,6 @@ static void
 dial_try_failed(struct dial_try *t, enum xe_why why)
 {
     struct dial *d = t->dial;
-    d->state[t->target] = DIAL_USED;
     dial_try_end(t);
     close(t->watch.fd);
     dial_note(d, t->target, why);
@@ -8037,18 +8023,11 @@ dial_stagger(struct timer *timer)
 static void
 dial_free(struct dial *d)
 {
-    size_t i;
     if (d == NULL)
         return;
-    timer_cancel(d->wire->loop, &d->stagger);
-    for (i = 0; i < DIAL_PARALLEL_MAX; i++) {
-        if (d->tries[i].dial != NULL) {
-            dial_try_end(&d->tries[i]);
-            close(d->tries[i].watch.fd);
-        }
-    }
+    dial_stop(d);
     free(d->targets);
-    free(d->state);
+    free(d->used);
     free(d);
 }
 
@@ -8080,8 +8059,8 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
             ((struct sockaddr_in *)(void *)&d->from)->sin_port = 0;
     }
     d->targets = malloc((count > 0 ? count : 1) * sizeof *targets);
-    d->state = calloc(count > 0 ? count : 1, 1);
-    if (d->targets == NULL || d->state == NULL) {
+    d->used = calloc(count > 0 ? count : 1, sizeof *d->used);
+    if (d->targets == NULL || d->used == NULL) {
         dial_free(d);
         return NULL;
     }
