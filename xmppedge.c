@@ -306,6 +306,13 @@ span_find(struct xe_span s, char c)
     return hit == NULL ? s.len : (size_t)(hit - s.at);
 }
 
+/* The lower case of an ASCII letter; any other byte as it is. */
+static char
+text_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
 /* Write `n` bytes as 2 * n hex digits, without a NUL; returns the place behind them. */
 static char *
 text_hex(char *out, const void *bytes, size_t n)
@@ -4238,11 +4245,9 @@ enum dns_tls { DNS_TLS_ANY, DNS_TLS_STARTTLS_ONLY, DNS_TLS_DIRECT_ONLY };
 struct dns_target {
     struct sockaddr_storage addr;       /* port included */
     socklen_t               addr_len;
-    uint16_t                port;       /* the same port, host byte order */
     bool                    direct_tls; /* TLS from the first byte (XEP-0368) */
-    char                    host[DNS_NAME_MAX + 1];  /* for logs; never the name in a certificate */
+    char                    host[DNS_NAME_MAX + 1];  /* whose it is; not the name to verify */
     uint16_t                priority;   /* of its SRV record; 0 without one */
-    uint16_t                weight;
 };
 
 /* What becomes of a query.  XE_WHY_NONE comes with n > 0 targets in the order to try them, valid
@@ -4346,11 +4351,9 @@ dns_name_copy(char out[DNS_NAME_MAX + 1], struct xe_span name)
     if (name.len > DNS_NAME_MAX)
         return false;
     for (i = 0; i < name.len; i++) {
-        char c = name.at[i];
+        char c = text_lower(name.at[i]);
         if (c == '.' ? label == 0 : label == JID_LABEL_MAX)
             return false;
-        if (c >= 'A' && c <= 'Z')
-            c = (char)(c - 'A' + 'a');
         if (c != '.' && c != '-' && c != '_' && !(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9'))
             return false;
         number = c == '.' ? true : number && c >= '0' && c <= '9';
@@ -4597,10 +4600,8 @@ dns_target_make(struct dns_target *t, const struct dns_srv *srv, int family,
         memcpy(&in->sin_addr, bytes, 4);
         t->addr_len = sizeof *in;
     }
-    t->port = srv->port;
     t->direct_tls = srv->direct_tls;
     t->priority = srv->priority;
-    t->weight = srv->weight;
     memcpy(t->host, srv->host, sizeof t->host);
 }
 
@@ -5147,12 +5148,11 @@ dns_query_go_on(struct timer *t)
         dns_finish_hosts(q);
 }
 
-/* NULL when memory is out.  *ask tells whether there is a name to ask for; if not, the query will
- * end by itself with DNS_NOT_FOUND.  There are as many queries as connections and links that ask:
- * their ceilings hold. */
+/* NULL when memory is out.  A domain that can be none is "" in it: nothing is to be asked, and the
+ * query ends by itself with DNS_NOT_FOUND.  There are as many queries as connections and links that
+ * ask: their ceilings hold. */
 static struct dns_query *
-dns_query_new(struct dns *d, const char *domain, const struct dns_events *events, void *user,
-    bool *ask)
+dns_query_new(struct dns *d, const char *domain, const struct dns_events *events, void *user)
 {
     struct dns_query *q = calloc(1, sizeof *q);
     unsigned char bytes[16];
@@ -5163,14 +5163,12 @@ dns_query_new(struct dns *d, const char *domain, const struct dns_events *events
     q->user = user;
     q->timer.fire = dns_query_go_on;
     list_append(&d->queries, &q->node);
-    *ask = true;
     if (dns_literal(domain, bytes) != 0) {
         snprintf(q->domain, sizeof q->domain, "%s", domain);
     } else if (!dns_name_copy(q->domain, span_of(domain))) {
         q->domain[0] = '\0';
         q->stage = DNS_ASKS_HOSTS;   /* of which there are none */
         dns_query_settle(q, 0, 0);
-        *ask = false;
     }
     return q;
 }
@@ -5181,10 +5179,9 @@ static struct dns_query *
 dns_find_servers(struct dns *d, const char *domain, enum dns_tls tls,
     const struct dns_events *events, void *user)
 {
-    bool ask;
     unsigned char bytes[16];
-    struct dns_query *q = dns_query_new(d, domain, events, user, &ask);
-    if (q == NULL || !ask)
+    struct dns_query *q = dns_query_new(d, domain, events, user);
+    if (q == NULL || q->domain[0] == '\0')
         return q;
     if (dns_literal(domain, bytes) != 0) {
         dns_ask_host(q, DNS_SERVER_PORT, tls == DNS_TLS_DIRECT_ONLY);
@@ -5205,11 +5202,9 @@ static struct dns_query *
 dns_find_address(struct dns *d, const char *host, uint16_t port, bool direct_tls,
     const struct dns_events *events, void *user)
 {
-    bool ask;
-    struct dns_query *q = dns_query_new(d, host, events, user, &ask);
-    if (q == NULL || !ask)
-        return q;
-    dns_ask_host(q, port, direct_tls);
+    struct dns_query *q = dns_query_new(d, host, events, user);
+    if (q != NULL && q->domain[0] != '\0')
+        dns_ask_host(q, port, direct_tls);
     return q;
 }
 
@@ -5248,9 +5243,9 @@ dns_set_servers(struct dns *d, const struct dns_options *o)
         int family = dns_literal(address, bytes);
         good = good && family != 0;
         buf_puts(&csv, i == 0 ? "" : ",");
-        buf_puts(&csv, family == AF_INET6 && address[0] != '[' ? "[" : "");
+        buf_puts(&csv, family == AF_INET6 ? "[" : "");
         buf_puts(&csv, address);
-        buf_puts(&csv, family == AF_INET6 && address[0] != '[' ? "]" : "");
+        buf_puts(&csv, family == AF_INET6 ? "]" : "");
         buf_putc(&csv, ':');
         buf_putu(&csv, o->servers[i].port == 0 ? 53 : o->servers[i].port);
     }
@@ -8464,12 +8459,6 @@ sasl_external_decode(struct xe_span text, char *authzid, size_t max)
 
 /* ---- whose certificate ---- */
 
-static char
-peer_lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
-}
-
 /* Equal but for the case of ASCII letters and a dot at the end of either. */
 static bool
 peer_same_name(struct xe_span a, struct xe_span b)
@@ -8480,7 +8469,7 @@ peer_same_name(struct xe_span a, struct xe_span b)
     if (b.len > 0 && b.at[b.len - 1] == '.')
         b.len--;
     for (i = 0; i < a.len && i < b.len; i++)
-        if (peer_lower(a.at[i]) != peer_lower(b.at[i]))
+        if (text_lower(a.at[i]) != text_lower(b.at[i]))
             return false;
     return a.len == b.len && a.len > 0;
 }
@@ -8509,7 +8498,7 @@ peer_srv_matches(struct xe_span name, struct xe_span domain)
     static const struct xe_span service = { "_xmpp-server.", 13 };
     size_t i;
     for (i = 0; i < service.len; i++)
-        if (i >= name.len || peer_lower(name.at[i]) != service.at[i])
+        if (i >= name.len || text_lower(name.at[i]) != service.at[i])
             return false;
     name = span_make(name.at + i, name.len - i);
     return span_find(name, '*') == name.len && peer_same_name(name, domain);

@@ -562,7 +562,6 @@ outcome_done(void *user, enum xe_why why, const struct dns_target *targets, size
         o->targets[i] = targets[i];
         assert_int_equal(getnameinfo((const struct sockaddr *)&targets[i].addr, targets[i].addr_len,
             host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV), 0);
-        assert_int_equal(atoi(port), targets[i].port);
         snprintf(o->text + strlen(o->text), sizeof o->text - strlen(o->text), "%s %s %s %s\n",
             targets[i].host, host, port, targets[i].direct_tls ? "direct" : "starttls");
     }
@@ -789,8 +788,8 @@ lists_of_addresses_have_ceilings(void **state)
     assert_int_equal(out.n, DNS_TARGETS_MAX);
     /* b.far.example has the addresses and port of a.far.example: nothing new */
     assert_null(strstr(out.text, "b.far.example"));
-    assert_int_equal(out.targets[DNS_ADDRESSES_MAX - 1].port, 1);
-    assert_int_equal(out.targets[DNS_ADDRESSES_MAX].port, 2);
+    assert_non_null(strstr(out.text, "a.far.example 127.1.0.8 1 starttls\n"
+        "a.far.example 127.1.0.1 2 starttls\n"));
 }
 
 static void
