@@ -298,6 +298,13 @@ span_is(struct xe_span s, const char *text)
     return s.at != NULL && span_eq(s, span_of(text));
 }
 
+/* What is left of `s` behind its first `n` bytes. */
+static struct xe_span
+span_skip(struct xe_span s, size_t n)
+{
+    return span_make(s.at + n, s.len - n);
+}
+
 /* First place of `c` in `s`; s.len when it is not there. */
 static size_t
 span_find(struct xe_span s, char c)
@@ -718,7 +725,7 @@ jid_are_labels(struct xe_span domain)
             return false;
         if (len == domain.len)
             return true;
-        domain = span_make(domain.at + len + 1, domain.len - len - 1);
+        domain = span_skip(domain, len + 1);
     }
 }
 
@@ -765,13 +772,13 @@ xe_jid_split(struct xe_span text, struct xe_jid *jid)
     jid->local = jid->resource = span_make(NULL, 0);
     jid->domain = bare;
     if (slash < text.len) {
-        jid->resource = span_make(text.at + slash + 1, text.len - slash - 1);
+        jid->resource = span_skip(text, slash + 1);
         if (jid->resource.len == 0 || jid->resource.len > JID_PART_MAX)
             return false;
     }
     if (at < bare.len) {
         jid->local = span_make(bare.at, at);
-        jid->domain = span_make(bare.at + at + 1, bare.len - at - 1);
+        jid->domain = span_skip(bare, at + 1);
         if (at == 0 || !jid_is_local(jid->local))
             return false;
     }
@@ -945,8 +952,7 @@ xml_is(char c, unsigned what)
 
 /* Eight bytes at a time.  Each term has the top bit of a byte set if the byte is not ASCII, is a
  * control character, or is the one looked for.  A borrow can only come from a byte that counts and
- * goes to those behind it, so the first one found is right.  Compilers make one load of xml_word().
- * */
+ * goes to those behind it, so the first one found is right.  Compilers make xml_word() one load. */
 #define XML_ONES        ((uint64_t)0x0101010101010101)
 #define XML_TOPS        ((uint64_t)0x8080808080808080)
 #define XML_HAS(w, c)   (((w) ^ XML_ONES * (unsigned char)(c)) - XML_ONES)
@@ -1075,7 +1081,7 @@ xml_ref(const char *p, const char *end, uint32_t *out, enum xe_why *why)
         return -1;
     name = span_make(p + 1, len - 1);
     if (name.len > 0 && name.at[0] == '#')
-        return xml_ref_number(span_make(name.at + 1, name.len - 1), out) && xml_is_char(*out)
+        return xml_ref_number(span_skip(name, 1), out) && xml_is_char(*out)
             ? (int)len + 1 : -1;
     for (i = 0; i < sizeof entities / sizeof *entities; i++)
         if (span_is(name, entities[i].name)) {
@@ -1335,26 +1341,22 @@ static struct xml_ns
 xml_resolve(const struct xe_xml *x, size_t n, const char *buf, struct xe_span prefix)
 {
     const struct xe_xml_binding *b = xml_find(x->ns, n, buf, prefix);
-    struct xml_ns ns = { { NULL, 0 }, XML_NS_UNBOUND, XE_XML_UNBOUND };
+    unsigned flags = 0;
     if (b == NULL) {
         if (span_is(prefix, "xml"))
             return (struct xml_ns){ span_of(XML_NAME_URI), XML_NS_OTHER, 0 };
         buf = x->stream;
         b = xml_find(x->stream_ns, x->nstream, buf, prefix);
+        if (b == NULL && prefix.len == 0)
+            return (struct xml_ns){ span_make("", 0), XML_NS_NONE, 0 };
         if (b == NULL)
-            return prefix.len > 0 ? ns : (struct xml_ns){ span_make("", 0), XML_NS_NONE, 0 };
+            return (struct xml_ns){ span_make(NULL, 0), XML_NS_UNBOUND, XE_XML_UNBOUND };
         if (prefix.len > 0)
-            ns.flags = XE_XML_STREAM_PREFIX | 1u << (b - x->stream_ns + XE_XML_USED_SHIFT);
-        else
-            ns.flags = 0;
-    } else {
-        ns.flags = 0;
+            flags = XE_XML_STREAM_PREFIX | 1u << (b - x->stream_ns + XE_XML_USED_SHIFT);
     }
     if (b->kind == XML_NS_ODD)
-        ns.flags |= XE_XML_UNBOUND;
-    ns.kind = b->kind;
-    ns.uri = span_make(buf + b->value, b->value_len);
-    return ns;
+        flags |= XE_XML_UNBOUND;
+    return (struct xml_ns){ span_make(buf + b->value, b->value_len), b->kind, flags };
 }
 
 /* Resolve the prefixed attributes of a tag; no two may have the same expanded name. */
@@ -1411,7 +1413,7 @@ xml_qname_prefix(struct xe_span *name)
     size_t colon = span_find(*name, ':');
     struct xe_span prefix = span_make(name->at, colon < name->len ? colon : 0);
     if (colon < name->len)
-        *name = span_make(name->at + colon + 1, name->len - colon - 1);
+        *name = span_skip(*name, colon + 1);
     return prefix;
 }
 
@@ -1571,7 +1573,6 @@ xml_header_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
     struct xe_xml_event *e = c->event;
     if (empty)
         return xml_fail(x, XE_WHY_NOT_XMPP);
-    x->stream_kind = XML_NS_NONE;
     if (!xml_header_keep(x, c))
         return XML_FAIL;
     e->raw = span_make(c->buf, (size_t)(c->p - c->buf));
@@ -2062,32 +2063,34 @@ xml_comment(struct xe_xml *x, struct xml_cursor *c)
 
 /* ---- between elements ---- */
 
+static struct xe_span
+xml_skip_space(struct xe_span s)
+{
+    while (s.len > 0 && xml_is(*s.at, XML_IS_SPACE))
+        s = span_skip(s, 1);
+    return s;
+}
+
 /* Take ` name = "value"` from the front of *s; false when that is not what stands there. */
 static bool
 xml_decl_part(struct xe_span *s, const char *name, struct xe_span *value)
 {
-    struct xe_span r = *s;
+    struct xe_span r = xml_skip_space(*s);
     size_t len = strlen(name);
     size_t end;
-    while (r.len > 0 && xml_is(*r.at, XML_IS_SPACE))
-        r = span_make(r.at + 1, r.len - 1);
     if (r.len == s->len || r.len < len || memcmp(r.at, name, len) != 0)
         return false;
-    r = span_make(r.at + len, r.len - len);
-    while (r.len > 0 && xml_is(*r.at, XML_IS_SPACE))
-        r = span_make(r.at + 1, r.len - 1);
+    r = xml_skip_space(span_skip(r, len));
     if (r.len == 0 || *r.at != '=')
         return false;
-    do
-        r = span_make(r.at + 1, r.len - 1);
-    while (r.len > 0 && xml_is(*r.at, XML_IS_SPACE));
+    r = xml_skip_space(span_skip(r, 1));
     if (r.len == 0 || (*r.at != '"' && *r.at != '\''))
         return false;
-    end = span_find(span_make(r.at + 1, r.len - 1), *r.at);
+    end = span_find(span_skip(r, 1), *r.at);
     if (end == r.len - 1)
         return false;
     *value = span_make(r.at + 1, end);
-    *s = span_make(r.at + end + 2, r.len - end - 2);
+    *s = span_skip(r, end + 2);
     return true;
 }
 
@@ -2113,9 +2116,7 @@ xml_decl_verdict(struct xe_span s)
         return XE_WHY_XML_ENCODING;
     if (xml_decl_part(&s, "standalone", &value) && !span_is(value, "yes") && !span_is(value, "no"))
         return XE_WHY_XML_MALFORMED;
-    while (s.len > 0 && xml_is(*s.at, XML_IS_SPACE))
-        s = span_make(s.at + 1, s.len - 1);
-    return s.len == 0 ? XE_WHY_NONE : XE_WHY_XML_MALFORMED;
+    return xml_skip_space(s).len == 0 ? XE_WHY_NONE : XE_WHY_XML_MALFORMED;
 }
 
 /* The very start: an XML declaration or something else. */
@@ -3648,8 +3649,7 @@ log_end(struct log *l)
             continue;
         if (n <= 0)
             return;   /* nowhere to say it */
-        line.at += n;
-        line.len -= (size_t)n;
+        line = span_skip(line, (size_t)n);
     }
 }
 
@@ -6412,7 +6412,7 @@ tls_suite_find(struct xe_span word, bool *is_13)
         modern = strncmp(word.at + i, "_WITH_", 6) != 0;
     if (modern) {
         at = 7;
-        word = span_make(word.at + 4, word.len - 4);
+        word = span_skip(word, 4);
     }
     if (word.len >= sizeof name - at)
         return 0;
@@ -8324,7 +8324,7 @@ policy_allows_dialback(unsigned methods, bool encrypted)
 
 /* ===========================================================================
  * [AUTH]  dialback_ sasl_ peer_   keys, SASL EXTERNAL and whose certificate it is
- * calls:  BASE TLS
+ * calls:  BASE XML TLS
  *
  * Three pure questions of server-to-server authentication; nothing here waits or keeps state.
  *
@@ -8401,10 +8401,8 @@ dialback_check(const struct dialback_secret *s, struct xe_span receiving,
     char key[DIALBACK_KEY_LEN + 1];
     unsigned difference = 0;
     size_t i;
-    while (given.len > 0 && strchr(" \t\r\n", given.at[0]) != NULL && given.at[0] != '\0')
-        given = span_make(given.at + 1, given.len - 1);
-    while (given.len > 0 && strchr(" \t\r\n", given.at[given.len - 1]) != NULL
-        && given.at[given.len - 1] != '\0')
+    given = xml_skip_space(given);
+    while (given.len > 0 && xml_is(given.at[given.len - 1], XML_IS_SPACE))
         given.len--;
     if (given.len != DIALBACK_KEY_LEN || !dialback_key(s, receiving, originating, id, key))
         return false;
@@ -8484,11 +8482,11 @@ peer_dns_matches(struct xe_span pattern, struct xe_span domain)
     size_t i;
     if (pattern.len < 3 || memcmp(pattern.at, "*.", 2) != 0)
         return span_find(pattern, '*') == pattern.len && peer_same_name(pattern, domain);
-    rest = span_make(pattern.at + 2, pattern.len - 2);
+    rest = span_skip(pattern, 2);
     i = span_find(rest, '.');
     if (i + 1 >= rest.len || span_find(rest, '*') != rest.len || label == 0 || label == domain.len)
         return false;
-    return peer_same_name(rest, span_make(domain.at + label + 1, domain.len - label - 1));
+    return peer_same_name(rest, span_skip(domain, label + 1));
 }
 
 /* RFC 6120 13.7.1.2: "_xmpp-server." and the domain, as it stands. */
@@ -8500,7 +8498,7 @@ peer_srv_matches(struct xe_span name, struct xe_span domain)
     for (i = 0; i < service.len; i++)
         if (i >= name.len || text_lower(name.at[i]) != service.at[i])
             return false;
-    name = span_make(name.at + i, name.len - i);
+    name = span_skip(name, i);
     return span_find(name, '*') == name.len && peer_same_name(name, domain);
 }
 
@@ -9431,7 +9429,7 @@ config_tokens(struct config_loader *l, size_t step)
     l->root = span_make(NULL, 0);
     if (strncmp(all.at + strspn(all.at, " \t\r\n"), "<?xml", 5) == 0)
         while (*all.at != '<')   /* XML wants the declaration first, people may not */
-            all = span_make(all.at + 1, all.len - 1);
+            all = span_skip(all, 1);
     l->from = all.at;
     if (strncmp(all.at, "<?xml", 5) == 0 && (shown = span_find(all, '>')) < all.len)
         shown++;
@@ -11277,8 +11275,7 @@ config_print_effective(const struct config *c, struct buf *out)
                 buf_putc(out, ' ');
         }
         buf_puts(out, " -->\n");
-        len += len < w.len ? 1 : 0;
-        w = span_make(w.at + len, w.len - len);
+        w = span_skip(w, len + (len < w.len));
     }
     config_put_element(out, &config_rows[0], c->role, c, 0);
 }
@@ -12381,24 +12378,14 @@ stream_on_element(struct stream *s, const struct xe_xml_event *e)
         s->events->element(s, e);
 }
 
-/* Bytes behind <starttls/> or <proceed/> were sent in the clear by somebody who should have waited:
- * an attacker's way to smuggle plaintext into the secured stream.  White space is harmless and is
- * seen in the wild. */
-static bool
-stream_is_blank(const char *at, size_t len)
-{
-    size_t i;
-    for (i = 0; i < len; i++)
-        if (at[i] != ' ' && at[i] != '\t' && at[i] != '\r' && at[i] != '\n')
-            return false;
-    return true;
-}
-
+/* Begin TLS.  `rest`, bytes behind <starttls/> or <proceed/>, was sent in the clear by somebody who
+ * should have waited: an attacker's way to smuggle plaintext into the secured stream.  White space
+ * is harmless and is seen in the wild. */
 static void
-stream_begin_tls(struct stream *s, const char *rest, size_t len)
+stream_begin_tls(struct stream *s, struct xe_span rest)
 {
     struct tls *tls = s->next_tls;
-    if (!stream_is_blank(rest, len)) {
+    if (xml_skip_space(rest).len > 0) {
         stream_enter(s, STREAM_OPEN);
         stream_fail(s, XE_WHY_TLS_INJECTION);
         return;
@@ -12452,7 +12439,7 @@ stream_received(struct conn *c, void *user, const char *at, size_t len)
     }
     done += used;
     if (s->next_tls != NULL && s->state == STREAM_TLS) {
-        stream_begin_tls(s, at + done, len - done);
+        stream_begin_tls(s, span_make(at + done, len - done));
         return len;
     }
     return done;
@@ -16281,7 +16268,7 @@ route_is_late_echo(const struct xe_xml_event *e)
 {
     struct xe_span to = xe_xml_attr(e, "to");
     size_t at = span_find(to, '/');
-    return span_is(span_make(to.at + at, to.len - at), ROUTE_PING_RESOURCE);
+    return span_is(span_skip(to, at), ROUTE_PING_RESOURCE);
 }
 
 /* The domain that this node answers for by itself: pings, disco, and messages sent back. */
@@ -17457,8 +17444,7 @@ edge_log_warnings(struct xmppedge *e, const struct config *c)
             log_span(&e->log, "text", span_make(w.at, len));
             log_end(&e->log);
         }
-        len += len < w.len;
-        w = span_make(w.at + len, w.len - len);
+        w = span_skip(w, len + (len < w.len));
     }
 }
 
@@ -18264,8 +18250,7 @@ control_command(struct control_client *c, struct xe_span line)
 {
     size_t space = span_find(line, ' ');
     struct xe_span word = span_make(line.at, space);
-    struct xe_span rest = span_make(line.at + space + (space < line.len),
-        line.len - space - (space < line.len));
+    struct xe_span rest = span_skip(line, space + (space < line.len));
     if (span_is(word, "status")) {
         control_status(c, span_is(rest, "json"));
     } else if (span_is(word, "ping")) {
@@ -18443,7 +18428,7 @@ control_exchange(int fd, struct xe_span question, struct buf *answer)
         n = send(fd, question.at, question.len, MSG_NOSIGNAL);
         if (n <= 0)
             return false;
-        question = span_make(question.at + n, question.len - (size_t)n);
+        question = span_skip(question, (size_t)n);
     }
     do {
         char *room = buf_room(answer, 4096);
