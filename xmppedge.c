@@ -3439,6 +3439,7 @@ map_free(struct map *m)
  * ======================================================================== */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+static const char *const log_levels[] = { "error", "warn", "info", "debug", NULL };
 
 struct log_slot {
     uint32_t tag;          /* hash of event and subject */
@@ -3458,13 +3459,6 @@ struct log {
     struct log_slot slots[LOG_SLOTS];     /* of events with their subjects */
     struct log_slot events[LOG_EVENTS];   /* of events */
 };
-
-static const char *
-log_level_name(enum log_level level)
-{
-    static const char *const names[] = { "error", "warn", "info", "debug" };
-    return names[level];
-}
 
 static bool
 log_wants(const struct log *l, enum log_level level)
@@ -3614,12 +3608,12 @@ log_begin(struct log *l, enum log_level level, const char *event, struct xe_span
     buf_puts(&l->line, stamp);
     if (l->json) {
         buf_puts(&l->line, "\",\"level\":\"");
-        buf_puts(&l->line, log_level_name(level));
+        buf_puts(&l->line, log_levels[level]);
         buf_puts(&l->line, "\",\"event\":\"");
         buf_puts(&l->line, event);
         buf_putc(&l->line, '"');
     } else {
-        snprintf(stamp, sizeof stamp, " %-5s ", log_level_name(level));
+        snprintf(stamp, sizeof stamp, " %-5s ", log_levels[level]);
         buf_puts(&l->line, stamp);
         buf_puts(&l->line, event);
     }
@@ -5817,6 +5811,13 @@ tls_random(struct tls_shared *shared, void *out, size_t n)
     return true;
 }
 
+/* Overwrite a secret that is of no more use. */
+static void
+tls_wipe(void *bytes, size_t n)
+{
+    mbedtls_platform_zeroize(bytes, n);
+}
+
 /* "mbed TLS 2.28.3" */
 static const char *
 tls_library_name(char out[32])
@@ -6938,7 +6939,7 @@ tls_mint_free(struct tls_mint *m)
         return;
     mbedtls_x509write_crt_free(&m->crt);
     mbedtls_pk_free(&m->key);
-    mbedtls_platform_zeroize(m->private_key, sizeof m->private_key);
+    tls_wipe(m->private_key, sizeof m->private_key);
     free(m);
 }
 
@@ -8216,6 +8217,7 @@ queue_free(struct queue *q)
  * ======================================================================== */
 
 enum policy_level { POLICY_REQUIRED, POLICY_OPTIONAL, POLICY_NOT_SUPPORTED };
+static const char *const policy_levels[] = { "required", "optional", "not-supported", NULL };
 
 /* Methods, as bits. */
 enum {
@@ -8225,6 +8227,7 @@ enum {
 };
 
 enum policy_verdict { POLICY_VALID, POLICY_DOUBTFUL, POLICY_INVALID };
+static const char *const policy_verdicts[] = { "valid", "doubtful", "invalid" };
 
 struct policy_row {
     unsigned            number;    /* 1 to 18, stable */
@@ -8235,20 +8238,6 @@ struct policy_row {
     enum policy_verdict verdict;
     const char         *why;       /* a sentence; static */
 };
-
-static const char *
-policy_level_name(enum policy_level level)
-{
-    static const char *const names[] = { "required", "optional", "not-supported" };
-    return names[level];
-}
-
-static const char *
-policy_verdict_name(enum policy_verdict verdict)
-{
-    static const char *const names[] = { "valid", "doubtful", "invalid" };
-    return names[verdict];
-}
 
 /* In order of number, so that the place follows from the settings. */
 #define R POLICY_REQUIRED
@@ -8357,14 +8346,8 @@ dialback_secret_set(struct dialback_secret *s, struct xe_span secret)
     if (mbedtls_md(sha256, (const unsigned char *)secret.at, secret.len, hash) != 0)
         return false;
     text_hex(s->key, hash, sizeof hash);
-    mbedtls_platform_zeroize(hash, sizeof hash);
+    tls_wipe(hash, sizeof hash);
     return true;
-}
-
-static void
-dialback_secret_clear(struct dialback_secret *s)
-{
-    mbedtls_platform_zeroize(s, sizeof *s);
 }
 
 /* HMAC-SHA256 of "receiving originating id"; both domains in normal form, `id` the stream id that
@@ -8408,7 +8391,7 @@ dialback_check(const struct dialback_secret *s, struct xe_span receiving,
         return false;
     for (i = 0; i < DIALBACK_KEY_LEN; i++)
         difference |= (unsigned)(unsigned char)key[i] ^ (unsigned char)given.at[i];
-    mbedtls_platform_zeroize(key, sizeof key);
+    tls_wipe(key, sizeof key);
     return difference == 0;
 }
 
@@ -8541,7 +8524,7 @@ peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain)
 
 /* ===========================================================================
  * [CONFIG] config_       the configuration file: one table, read once, never changed
- * calls:  BASE BUF JID XML ELEM MAP LOG POLICY
+ * calls:  BASE BUF JID XML ELEM MAP LOG TLS POLICY
  *
  * config_rows[] names every element and attribute with its type, default, limits, place in the
  * struct and one sentence of documentation.  Reading, the output of `check` and the documented
@@ -8564,8 +8547,6 @@ peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain)
  * partner is found by one hash.
  * Not done: files that include others.  One file says all of one node, and `check` prints it.
  * ======================================================================== */
-
-#include <pwd.h>
 
 enum config_role { CONFIG_EDGE, CONFIG_GATEWAY };
 
@@ -8850,8 +8831,6 @@ static const char *const config_false_true[] = { "false", "true", NULL };
 static const char *const config_deny_allow[] = { "deny", "allow", NULL };
 static const char *const config_text_json[] = { "text", "json", NULL };
 static const char *const config_roles[] = { "edge", "gateway", NULL };
-static const char *const config_levels[] = { "required", "optional", "not-supported", NULL };
-static const char *const config_log_levels[] = { "error", "warn", "info", "debug", NULL };
 static const char *const config_tls_versions[] = { "1.2", "1.3", NULL };
 static const char *const config_partner_types[] =
     { "federated", "public-verified", "public-unverified", NULL };
@@ -8898,9 +8877,9 @@ static const char *const config_partner_types[] =
 #define PARTNER(example_type) \
     WORD(CONFIG_WORD, "type", config_partner, type, "public-unverified", config_partner_types, \
         example_type, "How far the users of this partner are trusted."), \
-    WORD(CONFIG_WORD, "tls", config_partner, tls, "required", config_levels, NULL, \
+    WORD(CONFIG_WORD, "tls", config_partner, tls, "required", policy_levels, NULL, \
         "Whether streams with this partner are encrypted."), \
-    WORD(CONFIG_WORD, "sasl", config_partner, sasl, "required", config_levels, "optional", \
+    WORD(CONFIG_WORD, "sasl", config_partner, sasl, "required", policy_levels, "optional", \
         "Whether this partner proves its domain with a certificate (SASL EXTERNAL)."), \
     WORD(CONFIG_BOOL, "dialback", config_partner, dialback, "true", config_false_true, NULL, \
         "Whether this partner may prove its domain by server dialback."), \
@@ -9037,7 +9016,7 @@ static const struct config_row config_rows[] = {
         "Where it listens for server-to-server streams."),
     { CONFIG_PORT, G, "port", offsetof(struct config_inner, address.port), 0, 0, 0, 1, 65535, false,
         "5269", NULL, "5270", "And on which port." },
-    WORD(CONFIG_WORD, "tls", config_inner, tls, "optional", config_levels, NULL,
+    WORD(CONFIG_WORD, "tls", config_inner, tls, "optional", policy_levels, NULL,
         "Whether streams with it are encrypted; it proves its domains by dialback either way."),
     UPTO(TRUNK_DOMAINS_MAX, G, "inner/domain", 1, config_inner, domains, ndomains, config_name,
         NULL, "A domain that it serves; one element each."),
@@ -9079,7 +9058,7 @@ static const struct config_row config_rows[] = {
         "That file; the one that SSLKEYLOGFILE names if absent."),
     ONE(E | G, "log", 0, offsetof(struct config, log), CONFIG_NOWHERE, NULL,
         "What is written down."),
-    WORD(CONFIG_WORD, "level", config_log, level, "info", config_log_levels, NULL,
+    WORD(CONFIG_WORD, "level", config_log, level, "info", log_levels, NULL,
         "The least important lines that are written."),
     WORD(CONFIG_BOOL, "format", config_log, json, "text", config_text_json, NULL,
         "One line of key=value, or one JSON object a line."),
@@ -9208,7 +9187,6 @@ struct config_message {
 
 struct config_loader {
     struct config        *c;
-    const char           *path;      /* of the file, as given */
     const char           *directory; /* absolute; relative paths start here; owned by scratch */
     struct config_block  *scratch;   /* owned: memory that ends with the loading */
     struct buf            text;      /* owned: the file */
@@ -9330,11 +9308,11 @@ config_message_order(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Append "FILE:LINE: "; line 0 leaves the number out. */
+/* Append "FILE:LINE: ", for what is said of a line; line 0 leaves the number out. */
 static void
-config_put_where(struct buf *out, const char *path, unsigned line)
+config_put_where(struct buf *out, const struct config *c, unsigned line)
 {
-    buf_puts(out, path);
+    buf_puts(out, c->path);
     buf_putc(out, ':');
     if (line > 0) {
         buf_putu(out, line);
@@ -9353,13 +9331,13 @@ config_tell(struct config_loader *l, bool warnings_only, struct buf *out)
         const struct config_message *m = &l->messages[i];
         if (warnings_only && !m->warning)
             continue;
-        config_put_where(out, l->path, m->line);
+        config_put_where(out, l->c, m->line);
         buf_puts(out, m->warning ? "warning: " : "");
         buf_puts(out, m->text);
         buf_putc(out, '\n');
     }
     if (l->untold > 0) {
-        config_put_where(out, l->path, 0);
+        config_put_where(out, l->c, 0);
         buf_putu(out, l->untold);
         buf_puts(out, " more messages are left out\n");
     }
@@ -9665,7 +9643,7 @@ config_open(struct config_loader *l)
 {
     bool whole;
     l->text.max = CONFIG_FILE_MAX + CONFIG_READ_SIZE;
-    whole = config_slurp(l->path, &l->text);
+    whole = config_slurp(l->c->path, &l->text);
     if (whole ? buf_len(&l->text) > CONFIG_FILE_MAX : errno == EFBIG)
         config_error(l, 0, "expected a file of at most ", config_number(l, CONFIG_FILE_MAX >> 20),
             " MiB, found a larger one");
@@ -9894,21 +9872,6 @@ config_parse_host_port(struct config_block **list, const char *text, struct conf
     return true;
 }
 
-/* Whether a file can be read; complains itself. */
-static void
-config_check_file(struct config_loader *l, unsigned line, const char *what, const char *path)
-{
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) != 0)
-        config_error(l, line, what, ": expected a file that can be read, found ", path, ": ",
-            strerror(errno));
-    else if (S_ISDIR(st.st_mode))
-        config_error(l, line, what, ": expected a file, found the directory ", path);
-    if (fd >= 0)
-        close(fd);
-}
-
 static bool
 config_parse_word(const struct config_row *row, const char *text, void *place)
 {
@@ -10003,6 +9966,23 @@ config_put_number(struct buf *out, enum config_kind kind, int64_t n)
         buf_putu(out, (uint64_t)n);
 }
 
+/* What a value of the row may be: the numbers, or the words. */
+static void
+config_put_choice(struct buf *out, const struct config_row *row, const char *from)
+{
+    size_t i;
+    if (row->kind >= CONFIG_PORT && row->kind <= CONFIG_TIME) {
+        buf_puts(out, from);
+        config_put_number(out, row->kind, row->min);
+        buf_puts(out, " to ");
+        config_put_number(out, row->kind, row->max);
+    }
+    for (i = 0; row->words != NULL && row->words[i] != NULL; i++) {
+        buf_puts(out, i == 0 ? "" : row->words[i + 1] == NULL ? " or " : ", ");
+        buf_puts(out, row->words[i]);
+    }
+}
+
 /* What a value of the row looks like: "a port from 1 to 65535". */
 static void
 config_put_expected(struct buf *out, const struct config_row *row)
@@ -10019,18 +9999,8 @@ config_put_expected(struct buf *out, const struct config_row *row)
         [CONFIG_TIME] = "a time such as 30s, 500ms or 10m", [CONFIG_BOOL] = "", [CONFIG_WORD] = "",
         [CONFIG_FILE] = "a file that can be read", [CONFIG_PATH] = "a path"
     };
-    size_t i;
     buf_puts(out, texts[row->kind]);
-    if (row->kind >= CONFIG_PORT && row->kind <= CONFIG_TIME) {
-        buf_puts(out, row->kind <= CONFIG_COUNT ? " from " : ", from ");
-        config_put_number(out, row->kind, row->min);
-        buf_puts(out, " to ");
-        config_put_number(out, row->kind, row->max);
-    }
-    for (i = 0; row->words != NULL && row->words[i] != NULL; i++) {
-        buf_puts(out, i == 0 ? "" : row->words[i + 1] == NULL ? " or " : ", ");
-        buf_puts(out, row->words[i]);
-    }
+    config_put_choice(out, row, row->kind <= CONFIG_COUNT ? " from " : ", from ");
 }
 
 /* ---- reading by the table ---- */
@@ -10129,29 +10099,37 @@ config_attr_line(struct config_loader *l, struct elem e, const char *name)
     return config_line(l, place);
 }
 
+/* The file that an attribute names must be there and readable. */
+static void
+config_check_file(struct config_loader *l, const struct config_row *row, struct elem e,
+    const char *path)
+{
+    unsigned line = config_attr_line(l, e, row->name);
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        config_error(l, line, "<", elem_tag(e), "> ", row->name,
+            ": expected a file that can be read, found ", path, ": ", strerror(errno));
+    else if (S_ISDIR(st.st_mode))
+        config_error(l, line, "<", elem_tag(e), "> ", row->name,
+            ": expected a file, found the directory ", path);
+    if (fd >= 0)
+        close(fd);
+}
+
 static void
 config_read_value(struct config_loader *l, const struct config_row *row, struct elem e,
     const char *text, void *object)
 {
     char *place = (char *)object + row->at;
-    bool good = config_store(l, row, text, place);
-    struct buf expected = { 0 }, what = { 0 };
-    const char *name;
-    if (good && (row->kind != CONFIG_FILE || l->alone))
-        return;
-    buf_puts(&what, "<");
-    buf_puts(&what, elem_tag(e));
-    buf_puts(&what, "> ");
-    buf_puts(&what, row->name);
-    name = config_scratch(l, &what);
-    config_put_expected(&expected, row);
-    if (good)
-        config_check_file(l, config_attr_line(l, e, row->name), name,
-            *(const char **)(void *)place);
-    else
-        config_error(l, config_attr_line(l, e, row->name), name, ": expected ",
-            buf_text(&expected), ", found \"", text, "\"");
-    buf_free(&expected);
+    struct buf expected = { 0 };
+    if (!config_store(l, row, text, place)) {
+        config_put_expected(&expected, row);
+        config_error(l, config_attr_line(l, e, row->name), "<", elem_tag(e), "> ", row->name,
+            ": expected ", config_scratch(l, &expected), ", found \"", text, "\"");
+    } else if (row->kind == CONFIG_FILE && !l->alone) {
+        config_check_file(l, row, e, *(const char **)(void *)place);
+    }
 }
 
 /* Complain about the attributes of an element that the table does not have. */
@@ -10373,15 +10351,6 @@ config_derive_control(struct config_loader *l)
             config_number(l, strlen(c->control)), ": ", c->control);
 }
 
-/* Overwrite a secret; volatile keeps the compiler from leaving it out. */
-static void
-config_wipe(char *bytes, size_t len)
-{
-    volatile char *p = bytes;
-    while (len-- > 0)
-        *p++ = 0;
-}
-
 /* Check the dialback secret and keep it; a line end at its end does not count. */
 static void
 config_keep_secret(struct config_loader *l, struct xe_span s)
@@ -10418,7 +10387,7 @@ config_derive_secret(struct config_loader *l)
     if ((st.st_mode & S_IROTH) != 0)
         config_warn(l, c->secret_line, "every user of this machine can read the dialback secret "
             "in ", c->secret_file, "; take that right away with chmod o-rwx");
-    config_wipe(text.bytes, text.cap);
+    tls_wipe(text.bytes, text.cap);
     buf_free(&text);
 }
 
@@ -10531,10 +10500,10 @@ config_check_policy(struct config_loader *l, const struct config_partner *p)
     const struct policy_row *row = p->row;
     if (row->verdict != POLICY_VALID)
         config_note(l, line, row->verdict == POLICY_DOUBTFUL, (const char *const[]){ who,
-            ": tls=\"", policy_level_name(row->tls), "\" sasl=\"", policy_level_name(row->sasl),
+            ": tls=\"", policy_levels[row->tls], "\" sasl=\"", policy_levels[row->sasl],
             "\" dialback=\"", config_false_true[row->dialback], "\" is row ",
             config_number(l, row->number),
-            " of the negotiation settings, which is ", policy_verdict_name(row->verdict), ": ",
+            " of the negotiation settings, which is ", policy_verdicts[row->verdict], ": ",
             row->why, NULL });
     if (p->proxy_direct_tls && p->proxy.name == NULL)
         config_warn(l, line, who, ": proxy-direct-tls has no effect without a proxy");
@@ -10631,9 +10600,8 @@ config_check_edge(struct config_loader *l)
     const struct config_internal *in = &l->c->internal;
     size_t i, j;
     if (in->line == 0 && l->c->ndomains > 0)
-        config_error(l, l->c->line,
-            "expected an <internal> where the gateways of the inner domains "
-            "connect, found none");
+        config_error(l, l->c->line, "expected an <internal> where the gateways of the inner "
+            "domains connect, found none");
     config_check_domains(l);
     config_check_partners(l);
     if (in->ngateways > 0 && l->c->ndomains > in->ngateways * TRUNK_DOMAINS_MAX)
@@ -10845,7 +10813,7 @@ config_free(struct config *c)
     map_free(&c->domain_map);
     map_free(&c->inner_map);
     if (c->secret.at != NULL)
-        config_wipe((char *)(uintptr_t)c->secret.at, c->secret.len);
+        tls_wipe((void *)(uintptr_t)c->secret.at, c->secret.len);
     config_release(&c->blocks);
     buf_free(&c->warnings);
     free(c);
@@ -10855,10 +10823,11 @@ config_free(struct config *c)
 static bool
 config_locate(struct config_loader *l)
 {
-    const char *slash = strrchr(l->path, '/');
+    const char *file = l->c->path;
+    const char *slash = strrchr(file, '/');
     char here[CONFIG_PATH_MAX];
     struct buf path = { 0 };
-    if (l->path[0] != '/') {
+    if (file[0] != '/') {
         if (getcwd(here, sizeof here) == NULL) {
             config_error(l, 0, "expected a directory that can be named: ", strerror(errno));
             return false;
@@ -10869,7 +10838,7 @@ config_locate(struct config_loader *l)
         if (slash == NULL)
             path.tail--;
     }
-    buf_put(&path, span_make(l->path, slash == NULL ? 0 : (size_t)(slash - l->path)));
+    buf_put(&path, span_make(file, slash == NULL ? 0 : (size_t)(slash - file)));
     l->directory = config_scratch(l, &path);
     return true;
 }
@@ -10910,7 +10879,6 @@ config_load_file(const char *path, bool alone, struct buf *messages)
     }
     c->path = config_copy(&c->blocks, span_of(path));
     l->c = c;
-    l->path = c->path;
     l->alone = alone;
     config_read(l);
     config_tell(l, false, messages);
@@ -11011,13 +10979,6 @@ config_source_allowed(const struct config *c, const struct sockaddr *sa)
         if (config_inner_allows(&c->inner[i], sa))
             return true;
     return false;
-}
-
-/* Append "FILE:LINE: ", for complaints about what a line of the configuration names. */
-static void
-config_where(const struct config *c, unsigned line, struct buf *out)
-{
-    config_put_where(out, c->path, line);
 }
 
 /* Append the host of an address as text. */
@@ -11171,20 +11132,19 @@ config_put_value(struct buf *out, const struct config_row *row, const void *plac
     }
 }
 
-/* Append name="value" as one piece; false when the value is absent. */
-static bool
+/* Append name="value" as one piece; nothing when the value is absent. */
+static void
 config_pen_attr(struct config_pen *pen, const struct config_row *row, struct xe_span value)
 {
     struct buf piece = { 0 };
     if (value.len == 0)
-        return false;
+        return;
     buf_puts(&piece, row->name);
     buf_puts(&piece, "=\"");
     config_put_xml(&piece, value);
     buf_puts(&piece, "\"");
     config_pen_piece(pen, buf_span(&piece));
     buf_free(&piece);
-    return true;
 }
 
 /* Whether an element has all it must have, and anything at all. */
@@ -11305,18 +11265,8 @@ config_put_doc_value(struct buf *out, const struct config_row *row)
         [CONFIG_TIME] = "time", [CONFIG_BOOL] = "", [CONFIG_WORD] = "", [CONFIG_FILE] = "file",
         [CONFIG_PATH] = "path"
     };
-    size_t i;
     buf_puts(out, texts[row->kind]);
-    if (row->kind >= CONFIG_PORT && row->kind <= CONFIG_TIME) {
-        buf_puts(out, " from ");
-        config_put_number(out, row->kind, row->min);
-        buf_puts(out, " to ");
-        config_put_number(out, row->kind, row->max);
-    }
-    for (i = 0; row->words != NULL && row->words[i] != NULL; i++) {
-        buf_puts(out, i == 0 ? "" : row->words[i + 1] == NULL ? " or " : ", ");
-        buf_puts(out, row->words[i]);
-    }
+    config_put_choice(out, row, " from ");
     buf_puts(out, row->must ? "; must be given" : row->def == NULL ? "; may be absent"
         : "; default ");
     buf_puts(out, row->def == NULL ? "" : row->def);
@@ -11368,8 +11318,9 @@ config_put_doc(struct buf *out, const struct config_row *element, enum config_ro
         buf_free(&most);
     }
     while ((r = config_next_attr(r, role)) != NULL) {
-        above = above || config_is_explained(r, role);
-        if (!config_is_explained(r, role))
+        if (config_is_explained(r, role))
+            above = true;
+        else
             config_put_attr_doc(out, r, depth);
     }
     if (above) {
@@ -11942,7 +11893,7 @@ ports_only_addresses(const struct config *c, struct buf *errors)
     for (i = 0; i < c->nedges; i++) {
         if (c->edges[i].host.address.len > 0)
             continue;
-        config_where(c, c->edges[i].line, errors);
+        config_put_where(errors, c, c->edges[i].line);
         buf_puts(errors, "<edge> address: packet filters need an address, found the host name ");
         buf_puts(errors, c->edges[i].host.name);
         buf_puts(errors, "; make the rules from a copy of this file with the address in it\n");
@@ -16965,14 +16916,14 @@ edge_keys_free(struct edge_keys *k)
     tls_profile_release(k->server);
     tls_profile_release(k->client);
     tls_profile_release(k->link);
-    dialback_secret_clear(&k->secret);
+    tls_wipe(&k->secret, sizeof k->secret);
     *k = (struct edge_keys){ .ndomains = 0 };
 }
 
 static void
 edge_complain(const struct config *c, unsigned line, const char *what, struct buf *out)
 {
-    config_where(c, line, out);
+    config_put_where(out, c, line);
     config_put_message(out, c, what);
     buf_putc(out, '\n');
 }
@@ -17063,7 +17014,7 @@ edge_load_keys(struct xmppedge *e, const struct config *c, struct edge_keys *k, 
 static void
 edge_warn(const struct config *c, unsigned line, const char *file, struct buf *out)
 {
-    config_where(c, line, out);
+    config_put_where(out, c, line);
     buf_puts(out, "warning: ");
     config_put_message(out, c, file);
 }
@@ -17348,7 +17299,7 @@ edge_listen(struct xmppedge *e, struct listener *l, const struct config_address 
     l->user = e;
     if (listener_open(l, &e->wire, &at->sa, at->len))
         return true;
-    config_where(e->config, line, out);
+    config_put_where(out, e->config, line);
     buf_puts(out, "cannot listen on ");
     buf_puts(out, conn_address_text(&at->sa, text));
     buf_puts(out, ": ");

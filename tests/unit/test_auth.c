@@ -29,7 +29,7 @@ the_published_dialback_vectors_come_out(void **state)
             span_of(keys[i].id), key));
         assert_string_equal(key, keys[i].key);
         assert_true(strncmp(key, keys[i].wrong, 8) != 0);
-        dialback_secret_clear(&s);
+        tls_wipe(&s, sizeof s);
     }
 }
 

@@ -875,7 +875,7 @@ the_five_invalid_rows_are_refused_and_the_seven_doubtful_ones_warned_about(void 
             continue;
         }
         snprintf(text, sizeof text, "is row %u of the negotiation settings, which is %s: ",
-            row->number, policy_verdict_name(row->verdict));
+            row->number, policy_verdicts[row->verdict]);
         assert_says(said, text);
         assert_says(said, row->why);
         assert_says(said, row->verdict == POLICY_DOUBTFUL ? "x.xml:2: warning: p.example: tls="
@@ -1184,7 +1184,7 @@ files_that_cannot_be_loaded_later_are_named_with_their_line(void **state)
     struct buf text = { 0 };
     (void)state;
     load_gateway("\n" INNER);
-    config_where(world.c, world.c->inner[0].line, &text);
+    config_put_where(&text, world.c, world.c->inner[0].line);
     assert_says(buf_text(&text), "x.xml:3: ");
     buf_free(&text);
 }

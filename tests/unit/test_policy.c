@@ -152,8 +152,8 @@ static void
 levels_and_verdicts_have_words(void **state)
 {
     (void)state;
-    assert_string_equal(policy_level_name(POLICY_NOT_SUPPORTED), "not-supported");
-    assert_string_equal(policy_verdict_name(POLICY_DOUBTFUL), "doubtful");
+    assert_string_equal(policy_levels[POLICY_NOT_SUPPORTED], "not-supported");
+    assert_string_equal(policy_verdicts[POLICY_DOUBTFUL], "doubtful");
 }
 
 int
