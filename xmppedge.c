@@ -11420,13 +11420,10 @@ struct ports_row {
 };
 
 /* Where the rows go, one after the other. */
-struct ports_sink {
-    void (*row)(const struct ports_row *row, void *user);
-    void  *user;
-};
+typedef void ports_sink(const struct ports_row *row, void *user);
 
 static void
-ports_rows_edge(const struct config *c, const struct ports_sink *to)
+ports_rows_edge(const struct config *c, ports_sink *put, void *user)
 {
     const struct config_address *ex = &c->external.address, *in = &c->internal.address;
     struct ports_row rows[3] = {
@@ -11439,11 +11436,11 @@ ports_rows_edge(const struct config *c, const struct ports_sink *to)
     };
     size_t i;
     for (i = 0; i < 3; i++)
-        to->row(&rows[i], to->user);
+        put(&rows[i], user);
 }
 
 static void
-ports_rows_gateway(const struct config *c, const struct ports_sink *to)
+ports_rows_gateway(const struct config *c, ports_sink *put, void *user)
 {
     struct ports_row row;
     size_t i, j;
@@ -11451,7 +11448,7 @@ ports_rows_gateway(const struct config *c, const struct ports_sink *to)
         row = (struct ports_row){ 3, false, "XMPP/MTLS", c->edges[i].host.address.port,
             NULL, NULL, &c->edges[i].host, NULL,
             "internal XMPP traffic from this gateway to the Edge Server" };
-        to->row(&row, to->user);
+        put(&row, user);
     }
     for (i = 0; i < c->ninner; i++) {
         const struct config_inner *in = &c->inner[i];
@@ -11459,23 +11456,21 @@ ports_rows_gateway(const struct config *c, const struct ports_sink *to)
             row = (struct ports_row){ 0, true, "XMPP/TCP", c->listen.address.port,
                 &in->sources[j], NULL, NULL, &c->listen.address,
                 "the inner server reaches the partners through here" };
-            to->row(&row, to->user);
+            put(&row, user);
         }
         row = (struct ports_row){ 0, false, "XMPP/TCP", in->address.port, NULL, NULL, NULL,
             &in->address, "this gateway reaches the inner server" };
-        to->row(&row, to->user);
+        put(&row, user);
     }
 }
 
 static void
-ports_rows(const struct config *c, void (*row)(const struct ports_row *, void *),
-    void *user)
+ports_rows(const struct config *c, ports_sink *put, void *user)
 {
-    const struct ports_sink to = { row, user };
     if (c->role == CONFIG_EDGE)
-        ports_rows_edge(c, &to);
+        ports_rows_edge(c, put, user);
     else
-        ports_rows_gateway(c, &to);
+        ports_rows_gateway(c, put, user);
 }
 
 /* The source of a row in words; nothing when it may be any and `any` is NULL. */
@@ -11561,22 +11556,16 @@ ports_row_json(const struct ports_row *row, void *user)
     buf_putc(out, '}');
 }
 
-/* Whether this node looks up names: a gateway only those of its edges. */
-static bool
-ports_need_dns(const struct config *c)
+/* The number of ways to name servers; without <resolver> there is one, to those of the system.  A
+ * gateway looks up only the names of its edges. */
+static size_t
+ports_dns_count(const struct config *c)
 {
     bool need = c->role == CONFIG_EDGE;
     size_t i;
     for (i = 0; i < c->nedges; i++)
         need = need || c->edges[i].host.address.len == 0;
-    return need;
-}
-
-/* The number of ways to name servers; without <resolver> there is one, to those of the system. */
-static size_t
-ports_dns_count(const struct config *c)
-{
-    return !ports_need_dns(c) ? 0 : c->nresolvers > 0 ? c->nresolvers : 1;
+    return !need ? 0 : c->nresolvers > 0 ? c->nresolvers : 1;
 }
 
 /* The i-th of them: the port, and where to in words; `any` (may be NULL) when it is unknown. */
