@@ -3024,10 +3024,14 @@ elem_library_name(void)
  * Costs: a stanza is known by two or three comparisons, anything else by a walk over phase_names[].
  * ======================================================================== */
 
-#define PHASE_STREAMS "http://etherx.jabber.org/streams"
-#define PHASE_TLS     "urn:ietf:params:xml:ns:xmpp-tls"
-#define PHASE_SASL    "urn:ietf:params:xml:ns:xmpp-sasl"
-#define PHASE_DB      "jabber:server:dialback"
+/* The namespaces of what is negotiated. */
+#define PHASE_NS_STREAMS  "http://etherx.jabber.org/streams"
+#define PHASE_NS_TLS      "urn:ietf:params:xml:ns:xmpp-tls"
+#define PHASE_NS_SASL     "urn:ietf:params:xml:ns:xmpp-sasl"
+#define PHASE_NS_DIALBACK "jabber:server:dialback"
+#define PHASE_NS_SM       "urn:xmpp:sm:3"
+#define PHASE_NS_TRUNK    "urn:xmppedge:trunk:0"
+#define PHASE_NS_BIDI     "urn:xmpp:bidi"
 
 /* Elements that are known by name and namespace; stanzas are not here, they come first. */
 struct phase_name {
@@ -3038,28 +3042,28 @@ struct phase_name {
 };
 
 static const struct phase_name phase_names[] = {
-    { PHASE_STREAMS, "features",  XE_KIND_FEATURES,     XE_KIND_FEATURES },
-    { PHASE_STREAMS, "error",     XE_KIND_STREAM_ERROR, XE_KIND_STREAM_ERROR },
-    { PHASE_TLS,     "starttls",  XE_KIND_STARTTLS,     XE_KIND_STARTTLS },
-    { PHASE_TLS,     "proceed",   XE_KIND_PROCEED,      XE_KIND_PROCEED },
-    { PHASE_TLS,     "failure",   XE_KIND_TLS_FAILURE,  XE_KIND_TLS_FAILURE },
-    { PHASE_SASL,    "auth",      XE_KIND_AUTH,         XE_KIND_AUTH },
-    { PHASE_SASL,    "challenge", XE_KIND_CHALLENGE,    XE_KIND_CHALLENGE },
-    { PHASE_SASL,    "response",  XE_KIND_RESPONSE,     XE_KIND_RESPONSE },
-    { PHASE_SASL,    "success",   XE_KIND_SUCCESS,      XE_KIND_SUCCESS },
-    { PHASE_SASL,    "failure",   XE_KIND_SASL_FAILURE, XE_KIND_SASL_FAILURE },
-    { PHASE_SASL,    "abort",     XE_KIND_ABORT,        XE_KIND_ABORT },
-    { PHASE_DB,      "result",    XE_KIND_DB_RESULT,    XE_KIND_DB_RESULT_ANSWER },
-    { PHASE_DB,      "verify",    XE_KIND_DB_VERIFY,    XE_KIND_DB_VERIFY_ANSWER },
-    { "urn:xmpp:sm:3", "enable",  XE_KIND_SM_ENABLE,    XE_KIND_SM_ENABLE },
-    { "urn:xmpp:sm:3", "enabled", XE_KIND_SM_ENABLED,   XE_KIND_SM_ENABLED },
-    { "urn:xmpp:sm:3", "r",       XE_KIND_SM_R,         XE_KIND_SM_R },
-    { "urn:xmpp:sm:3", "a",       XE_KIND_SM_A,         XE_KIND_SM_A },
-    { "urn:xmpp:sm:3", "failed",  XE_KIND_SM_FAILED,    XE_KIND_SM_FAILED },
-    { "urn:xmpp:sm:3", "resume",  XE_KIND_SM_RESUME,    XE_KIND_SM_RESUME },
-    { "urn:xmpp:sm:3", "resumed", XE_KIND_SM_RESUMED,   XE_KIND_SM_RESUMED },
-    { "urn:xmppedge:trunk:0", "trunk", XE_KIND_TRUNK,   XE_KIND_TRUNK },
-    { "urn:xmpp:bidi", "bidi",    XE_KIND_BIDI,         XE_KIND_BIDI }
+    { PHASE_NS_STREAMS,  "features",  XE_KIND_FEATURES,     XE_KIND_FEATURES },
+    { PHASE_NS_STREAMS,  "error",     XE_KIND_STREAM_ERROR, XE_KIND_STREAM_ERROR },
+    { PHASE_NS_TLS,      "starttls",  XE_KIND_STARTTLS,     XE_KIND_STARTTLS },
+    { PHASE_NS_TLS,      "proceed",   XE_KIND_PROCEED,      XE_KIND_PROCEED },
+    { PHASE_NS_TLS,      "failure",   XE_KIND_TLS_FAILURE,  XE_KIND_TLS_FAILURE },
+    { PHASE_NS_SASL,     "auth",      XE_KIND_AUTH,         XE_KIND_AUTH },
+    { PHASE_NS_SASL,     "challenge", XE_KIND_CHALLENGE,    XE_KIND_CHALLENGE },
+    { PHASE_NS_SASL,     "response",  XE_KIND_RESPONSE,     XE_KIND_RESPONSE },
+    { PHASE_NS_SASL,     "success",   XE_KIND_SUCCESS,      XE_KIND_SUCCESS },
+    { PHASE_NS_SASL,     "failure",   XE_KIND_SASL_FAILURE, XE_KIND_SASL_FAILURE },
+    { PHASE_NS_SASL,     "abort",     XE_KIND_ABORT,        XE_KIND_ABORT },
+    { PHASE_NS_DIALBACK, "result",    XE_KIND_DB_RESULT,    XE_KIND_DB_RESULT_ANSWER },
+    { PHASE_NS_DIALBACK, "verify",    XE_KIND_DB_VERIFY,    XE_KIND_DB_VERIFY_ANSWER },
+    { PHASE_NS_SM,       "enable",    XE_KIND_SM_ENABLE,    XE_KIND_SM_ENABLE },
+    { PHASE_NS_SM,       "enabled",   XE_KIND_SM_ENABLED,   XE_KIND_SM_ENABLED },
+    { PHASE_NS_SM,       "r",         XE_KIND_SM_R,         XE_KIND_SM_R },
+    { PHASE_NS_SM,       "a",         XE_KIND_SM_A,         XE_KIND_SM_A },
+    { PHASE_NS_SM,       "failed",    XE_KIND_SM_FAILED,    XE_KIND_SM_FAILED },
+    { PHASE_NS_SM,       "resume",    XE_KIND_SM_RESUME,    XE_KIND_SM_RESUME },
+    { PHASE_NS_SM,       "resumed",   XE_KIND_SM_RESUMED,   XE_KIND_SM_RESUMED },
+    { PHASE_NS_TRUNK,    "trunk",     XE_KIND_TRUNK,        XE_KIND_TRUNK },
+    { PHASE_NS_BIDI,     "bidi",      XE_KIND_BIDI,         XE_KIND_BIDI }
 };
 
 enum xe_element_kind
@@ -11933,7 +11937,7 @@ ports_print(const struct config *c, enum ports_format format, struct buf *out, s
 
 /* ===========================================================================
  * [STREAM] stream_       one XML stream over one connection (RFC 6120 4)
- * calls:  BASE BUF WHY XML ELEM MAP LOG LOOP TLS CONN AUTH CONFIG
+ * calls:  BASE BUF WHY XML ELEM PHASE MAP LOG LOOP TLS CONN AUTH CONFIG
  *
  *                stream_start()
  *                     |
@@ -11954,13 +11958,13 @@ ports_print(const struct config *c, enum ports_format format, struct buf *out, s
  * Not done: compression (XEP-0138).  Beside TLS it tells what is encrypted (RFC 7457 2.6).
  * ======================================================================== */
 
-#define STREAM_NS         "http://etherx.jabber.org/streams"
 #define STREAM_NS_SERVER  "jabber:server"
 #define STREAM_NS_ERRORS  "urn:ietf:params:xml:ns:xmpp-streams"
 #define STREAM_NS_STANZAS "urn:ietf:params:xml:ns:xmpp-stanzas"
-#define STREAM_NS_TLS     "urn:ietf:params:xml:ns:xmpp-tls"
-#define STREAM_NS_SASL    "urn:ietf:params:xml:ns:xmpp-sasl"
-#define STREAM_NS_SM      "urn:xmpp:sm:3"
+
+/* The beginning of every header of ours. */
+#define STREAM_BEGIN \
+    "<stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" PHASE_NS_STREAMS "'"
 
 #define STREAM_ID_BYTES   16        /* of randomness in a stream id: dialback keys rest on it */
 
@@ -12108,7 +12112,7 @@ stream_send_auth(struct stream *s, struct xe_span domain)
     struct buf *t = stream_text(s);
     char claim[SASL_TEXT_MAX];
     sasl_external_encode(domain, claim, sizeof claim);
-    buf_puts(t, "<auth xmlns='" STREAM_NS_SASL "' mechanism='EXTERNAL'>");
+    buf_puts(t, "<auth xmlns='" PHASE_NS_SASL "' mechanism='EXTERNAL'>");
     buf_puts(t, claim);
     buf_puts(t, "</auth>");
     return stream_send_text(s);
@@ -12131,8 +12135,7 @@ static bool
 stream_send_header(struct stream *s, struct xe_span from, struct xe_span to)
 {
     struct buf *t = stream_text(s);
-    buf_puts(t, "<?xml version='1.0'?><stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='"
-        STREAM_NS "' xmlns:db='jabber:server:dialback'");
+    buf_puts(t, "<?xml version='1.0'?>" STREAM_BEGIN " xmlns:db='" PHASE_NS_DIALBACK "'");
     if (from.at != NULL && from.len > 0)
         xmlout_attr(t, "from", from);
     if (to.at != NULL && to.len > 0)
@@ -12277,7 +12280,7 @@ static bool
 stream_header_ok(struct stream *s, const struct xe_xml_event *e)
 {
     struct xe_span version = xe_xml_attr(e, "version");
-    if (!span_is(e->name, "stream") || !span_is(e->ns, STREAM_NS)) {
+    if (!span_is(e->name, "stream") || !span_is(e->ns, PHASE_NS_STREAMS)) {
         stream_fail(s, span_is(e->name, "stream") ? XE_WHY_BAD_NAMESPACE : XE_WHY_NOT_XMPP);
         return false;
     }
@@ -12312,7 +12315,7 @@ stream_on_element(struct stream *s, const struct xe_xml_event *e)
     s->elements++;
     if (!s->trusted && s->elements > s->shared->limits->preauth_elements)
         stream_fail(s, XE_WHY_PREAUTH_ELEMENTS);
-    else if (span_is(e->name, "error") && span_is(e->ns, STREAM_NS))
+    else if (span_is(e->name, "error") && span_is(e->ns, PHASE_NS_STREAMS))
         stream_peer_error(s, e);
     else
         s->events->element(s, e);
@@ -13243,11 +13246,11 @@ s2s_send_features(struct s2s *s)
     buf_puts(t, "<stream:features>");
     if (s2s_tls_possible(s))
         buf_puts(t, s2s_tls_missing(s, &s->terms)
-            ? "<starttls xmlns='" STREAM_NS_TLS "'><required/></starttls>"
-            : "<starttls xmlns='" STREAM_NS_TLS "'/>");
+            ? "<starttls xmlns='" PHASE_NS_TLS "'><required/></starttls>"
+            : "<starttls xmlns='" PHASE_NS_TLS "'/>");
     if (!s->authenticated && s->cert_why == XE_WHY_NONE
         && policy_allows_sasl(s->terms.methods, stream_is_secure(&s->stream)))
-        buf_puts(t, "<mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
+        buf_puts(t, "<mechanisms xmlns='" PHASE_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
             "</mechanisms>");
     if (s2s_dialback_allowed(s, s->terms.methods))
         buf_puts(t, "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>");
@@ -13328,18 +13331,18 @@ s2s_in_starttls(struct s2s *s, const struct xe_xml_event *e)
     if (s2s_tls_possible(s) && s->state == S2S_ACCEPTED && s->npairs == 0)
         tls = s2s_new_tls(s);
     if (tls == NULL) {
-        stream_send(&s->stream, span_of("<failure xmlns='" STREAM_NS_TLS "'/></stream:stream>"));
+        stream_send(&s->stream, span_of("<failure xmlns='" PHASE_NS_TLS "'/></stream:stream>"));
         s2s_end(s, XE_WHY_TLS_REFUSED);
         return;
     }
-    stream_start_tls(&s->stream, tls, span_of("<proceed xmlns='" STREAM_NS_TLS "'/>"));
+    stream_start_tls(&s->stream, tls, span_of("<proceed xmlns='" PHASE_NS_TLS "'/>"));
 }
 
 static void
 s2s_in_sasl_failure(struct s2s *s, const char *condition)
 {
     struct buf *t = stream_text(&s->stream);
-    buf_puts(t, "<failure xmlns='" STREAM_NS_SASL "'><");
+    buf_puts(t, "<failure xmlns='" PHASE_NS_SASL "'><");
     buf_puts(t, condition);
     buf_puts(t, "/></failure>");
     stream_send_text(&s->stream);
@@ -13376,7 +13379,7 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
             s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
             return;
         }
-        stream_send(&s->stream, span_of("<success xmlns='" STREAM_NS_SASL "'/>"));
+        stream_send(&s->stream, span_of("<success xmlns='" PHASE_NS_SASL "'/>"));
         s->authenticated = true;
         stream_restart(&s->stream);
         s2s_pair_open(p, "sasl-external");
@@ -13561,11 +13564,11 @@ s2s_out_authenticate(struct s2s *s, bool external)
 static bool
 s2s_offers_external(struct s2s *s, struct elem features)
 {
-    struct elem m = elem_first(elem_child(features, "mechanisms", STREAM_NS_SASL));
+    struct elem m = elem_first(elem_child(features, "mechanisms", PHASE_NS_SASL));
     for (; m.at != NULL; m = elem_next(m)) {
         struct buf *t = stream_text(&s->stream);
         elem_put_text(t, m);
-        if (elem_is(m, "mechanism", STREAM_NS_SASL) && span_is(buf_span(t), "EXTERNAL"))
+        if (elem_is(m, "mechanism", PHASE_NS_SASL) && span_is(buf_span(t), "EXTERNAL"))
             return true;
     }
     return false;
@@ -13581,13 +13584,13 @@ s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
         return;
     features = elem_parse(&s->stream.xml, e);
     external = s2s_offers_external(s, features);
-    starttls = elem_child(features, "starttls", STREAM_NS_TLS).at != NULL;
+    starttls = elem_child(features, "starttls", PHASE_NS_TLS).at != NULL;
     elem_free(features);
     if (s->authenticated) {
         s2s_become_ready(s, "sasl-external");
     } else if (starttls && s2s_tls_possible(s)) {
         s2s_enter(s, S2S_STARTTLS);
-        stream_send(&s->stream, span_of("<starttls xmlns='" STREAM_NS_TLS "'/>"));
+        stream_send(&s->stream, span_of("<starttls xmlns='" PHASE_NS_TLS "'/>"));
     } else {
         s2s_out_authenticate(s, external);
     }
@@ -14152,7 +14155,6 @@ s2s_pause(struct s2s *s, bool paused)
  * successor.  Dialling from the edge: nothing ever connects from the DMZ to the inside.
  * ======================================================================== */
 
-#define TRUNK_NS           "urn:xmppedge:trunk:0"
 #define TRUNK_OUT_HIGH     ((size_t)256 << 10)   /* bytes handed to the connection at a time */
 
 #define TRUNK_STATES(X) \
@@ -14424,7 +14426,7 @@ trunk_send_acks(struct trunk *t)
         return;
     t->told = t->received;
     text = stream_text(&t->stream);
-    buf_puts(text, "<a xmlns='" STREAM_NS_SM "' h='");
+    buf_puts(text, "<a xmlns='" PHASE_NS_SM "' h='");
     buf_putu(text, t->received);
     buf_puts(text, "'/>");
     stream_send_text(&t->stream);
@@ -14456,7 +14458,7 @@ trunk_check_drained(struct trunk *t)
     if (t->peer_leaves && !t->drained_told) {
         /* said by both when both leave, or each would wait for the other */
         t->drained_told = true;
-        stream_send(&t->stream, span_of("<drained xmlns='" TRUNK_NS "'/>"));
+        stream_send(&t->stream, span_of("<drained xmlns='" PHASE_NS_TRUNK "'/>"));
     }
     /* when the whole node stops, its accepted streams may still bring what goes this way */
     if (t->we_leave && t->peer_drained
@@ -14536,7 +14538,7 @@ trunk_timeout(struct timer *timer)
     } else if (quiet >= l->trunk_ping_ms + l->trunk_answer_ms) {
         trunk_fail(t, XE_WHY_PING_TIMEOUT);
     } else if (quiet >= l->trunk_ping_ms) {
-        stream_send(&t->stream, span_of("<r xmlns='" STREAM_NS_SM "'/>"));
+        stream_send(&t->stream, span_of("<r xmlns='" PHASE_NS_SM "'/>"));
         timer_set(t->service->shared->loop, timer, l->trunk_ping_ms + l->trunk_answer_ms - quiet);
     } else {
         timer_set(t->service->shared->loop, timer, l->trunk_ping_ms - quiet);
@@ -14558,7 +14560,7 @@ trunk_leave(struct trunk *t)
     t->leaving = t->we_leave = true;
     t->left = loop_now(t->service->shared->loop);
     timer_set(t->service->shared->loop, &t->timer, trunk_limits(t)->drain_ms);
-    stream_send(&t->stream, span_of("<drain xmlns='" TRUNK_NS "'/>"));
+    stream_send(&t->stream, span_of("<drain xmlns='" PHASE_NS_TRUNK "'/>"));
     trunk_flush_later(t);
 }
 
@@ -14609,9 +14611,9 @@ trunk_up_element(struct trunk *t, const struct xe_xml_event *e)
     } else if (kind == XE_KIND_SM_R) {
         t->told = t->received - 1;   /* an answer is due even when nothing is new */
         trunk_flush_later(t);
-    } else if (span_is(e->ns, TRUNK_NS) && span_is(e->name, "drain")) {
+    } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "drain")) {
         trunk_on_drain(t);
-    } else if (span_is(e->ns, TRUNK_NS) && span_is(e->name, "drained")) {
+    } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "drained")) {
         t->peer_drained = true;
         trunk_flush_later(t);
     } else {
@@ -14624,18 +14626,6 @@ static enum xe_why
 trunk_judge(const struct trunk *t, struct xe_span name)
 {
     return peer_may_speak_for(tls_facts(t->stream.conn->tls), name);
-}
-
-static bool
-trunk_peer_name(const struct trunk *t, const struct xe_xml_event *e, char name[XE_DOMAIN_MAX])
-{
-    struct xe_span from = xe_xml_attr(e, "from");
-    size_t len;
-    (void)t;
-    if (from.at == NULL || !xe_jid_domain_normal(from, name, &len))
-        return false;
-    name[len] = '\0';
-    return true;
 }
 
 static enum xe_why
@@ -14750,8 +14740,9 @@ trunk_edge_header(struct stream *stream, const struct xe_xml_event *e)
     struct trunk *t = (struct trunk *)(void *)stream;
     struct xe_span own = t->service->config->name;
     char name[XE_DOMAIN_MAX];
+    size_t len;
     enum xe_why why = XE_WHY_NONE;
-    bool named = trunk_peer_name(t, e, name);
+    bool named = xe_jid_domain_normal(xe_xml_attr(e, "from"), name, &len);
     stream_send_header(stream, own, named ? span_of(name) : span_make(NULL, 0));
     if (!named || (t->authenticated && strcmp(name, t->name) != 0))
         why = XE_WHY_BAD_ADDRESS;
@@ -14767,9 +14758,9 @@ trunk_edge_header(struct stream *stream, const struct xe_xml_event *e)
     }
     strcpy(t->name, name);
     stream_send(stream, span_of(t->authenticated
-        ? "<stream:features><trunk xmlns='" TRUNK_NS "'/><sm xmlns='" STREAM_NS_SM "'/>"
+        ? "<stream:features><trunk xmlns='" PHASE_NS_TRUNK "'/><sm xmlns='" PHASE_NS_SM "'/>"
             "</stream:features>"
-        : "<stream:features><mechanisms xmlns='" STREAM_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
+        : "<stream:features><mechanisms xmlns='" PHASE_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
             "</mechanisms></stream:features>"));
     trunk_enter(t, t->authenticated ? TRUNK_OFFER : TRUNK_AUTH);
 }
@@ -14782,12 +14773,12 @@ trunk_edge_auth(struct trunk *t, const struct xe_xml_event *e)
         || !sasl_external_decode(e->inner, authzid, sizeof authzid)
         || (authzid[0] != '\0' && strcmp(authzid, t->name) != 0)) {
         stream_send(&t->stream,
-            span_of("<failure xmlns='" STREAM_NS_SASL "'><not-authorized/></failure>"));
+            span_of("<failure xmlns='" PHASE_NS_SASL "'><not-authorized/></failure>"));
         trunk_fail(t, XE_WHY_NAME_DENIED);
         return;
     }
     trunk_trust(t);
-    stream_send(&t->stream, span_of("<success xmlns='" STREAM_NS_SASL "'/>"));
+    stream_send(&t->stream, span_of("<success xmlns='" PHASE_NS_SASL "'/>"));
     stream_restart(&t->stream);
     trunk_enter(t, TRUNK_HEADER);
 }
@@ -14803,7 +14794,7 @@ trunk_edge_domain(struct trunk *t, struct elem d)
     size_t len;
     elem_put_text(said, d);
     name = buf_span(said);
-    if (elem_is(d, "domain", TRUNK_NS) && xe_jid_domain_normal(name, domain, &len)
+    if (elem_is(d, "domain", PHASE_NS_TRUNK) && xe_jid_domain_normal(name, domain, &len)
         && t->service->events->may_serve(
             t->service->user, span_of(t->name), span_make(domain, len)))
         return trunk_add_domain(t, span_make(domain, len));
@@ -14829,7 +14820,7 @@ trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
         return;
     }
     answer = stream_text(&t->stream);
-    buf_puts(answer, "<trunk xmlns='" TRUNK_NS "' max-bytes='");
+    buf_puts(answer, "<trunk xmlns='" PHASE_NS_TRUNK "' max-bytes='");
     buf_putu(answer, trunk_limits(t)->stanza_bytes);
     buf_puts(answer, "' idle-seconds='");
     buf_putu(answer, (uint64_t)(trunk_limits(t)->trunk_ping_ms + trunk_limits(t)->trunk_answer_ms)
@@ -14848,11 +14839,11 @@ trunk_edge_element(struct stream *stream, const struct xe_xml_event *e)
         trunk_up_element(t, e);
     } else if (kind == XE_KIND_AUTH) {
         trunk_edge_auth(t, e);
-    } else if (t->state == TRUNK_OFFER && span_is(e->ns, TRUNK_NS) && span_is(e->name, "trunk")) {
+    } else if (t->state == TRUNK_OFFER && kind == XE_KIND_TRUNK) {
         trunk_edge_offer(t, e);
     } else if (t->state == TRUNK_ENABLE && kind == XE_KIND_SM_ENABLE) {
         trunk_edge_replace(t);
-        stream_send(stream, span_of("<enabled xmlns='" STREAM_NS_SM "'/>"));
+        stream_send(stream, span_of("<enabled xmlns='" PHASE_NS_SM "'/>"));
         trunk_become_up(t);
     } else {
         trunk_fail(t, XE_WHY_TRUNK_PROTOCOL);
@@ -14910,7 +14901,7 @@ trunk_gateway_features(struct trunk *t)
         return;
     }
     text = stream_text(&t->stream);
-    buf_puts(text, "<trunk xmlns='" TRUNK_NS "'>");
+    buf_puts(text, "<trunk xmlns='" PHASE_NS_TRUNK "'>");
     for (i = 0; i < t->ndomains; i++) {
         buf_puts(text, "<domain>");
         xmlout_text(text, t->domains[i]);
@@ -14931,7 +14922,7 @@ trunk_gateway_offered(struct trunk *t, const struct xe_xml_event *e)
         value = value * 10 + (size_t)(max.at[i] - '0');
     if (value > 0 && value < t->max_bytes)
         t->max_bytes = value;
-    stream_send(&t->stream, span_of("<enable xmlns='" STREAM_NS_SM "'/>"));
+    stream_send(&t->stream, span_of("<enable xmlns='" PHASE_NS_SM "'/>"));
     trunk_enter(t, TRUNK_ENABLE);
 }
 
@@ -14957,7 +14948,7 @@ trunk_gateway_element(struct stream *stream, const struct xe_xml_event *e)
         trunk_gateway_success(t);
     else if (t->state == TRUNK_AUTH && kind == XE_KIND_SASL_FAILURE)
         trunk_fail(t, XE_WHY_SASL_REFUSED);
-    else if (t->state == TRUNK_OFFER && span_is(e->ns, TRUNK_NS) && span_is(e->name, "trunk"))
+    else if (t->state == TRUNK_OFFER && kind == XE_KIND_TRUNK)
         trunk_gateway_offered(t, e);
     else if (t->state == TRUNK_ENABLE && kind == XE_KIND_SM_ENABLED)
         trunk_become_up(t);
@@ -15819,8 +15810,7 @@ route_queue_why(const struct route_pair *p)
 static void
 route_open_reader(struct route *r)
 {
-    static const char header[] =
-        "<stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" STREAM_NS "'>";
+    static const char header[] = STREAM_BEGIN ">";
     struct xe_xml_limits limits = { 1024, (size_t)1 << 28, XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
     size_t used;
     xe_xml_free(&r->reader);
@@ -17156,9 +17146,7 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
         log_end(&e->log);
     }
     buf_clear(t);
-    buf_puts(t, "<?xml version='1.0'?><stream:stream xmlns='" STREAM_NS_SERVER
-        "' xmlns:stream='" STREAM_NS
-        "' version='1.0'>");
+    buf_puts(t, "<?xml version='1.0'?>" STREAM_BEGIN " version='1.0'>");
     stream_put_error(t, xe_why(why)->stream, xe_why(why)->text);
     buf_puts(t, "</stream:stream>");
     edge_tell(e, fd, buf_span(t));
