@@ -12562,7 +12562,6 @@ enum s2s_state {
 /* What the owner allows between two domains, and how the remote one is reached. */
 struct s2s_terms {
     enum policy_level            tls;
-    enum policy_level            sasl;
     unsigned                     methods;    /* POLICY_* bits */
     bool                         keepalive;  /* send white space on idle streams */
     char                         route[XE_DOMAIN_MAX];  /* static route: host; "" for DNS */
@@ -12614,7 +12613,6 @@ struct s2s {
     size_t                  npairs;
     struct sockaddr_storage source;       /* where an accepted connection comes from */
     struct sockaddr_storage target;       /* where a dialled one leads */
-    char                    target_host[XE_DOMAIN_MAX];
     uint64_t                stanzas;      /* passed in its direction */
     int64_t                 since;        /* ms, begin */
     bool                    leaving;      /* our end tag is sent: nothing new may be queued */
@@ -12626,7 +12624,6 @@ struct s2s {
     struct s2s_peer        *peer;         /* counts this connection; NULL: it is only a claim */
     struct dns_query       *query;        /* owned while resolving */
     struct dial            *dial;         /* owned while there may be another target to try */
-    bool                    direct_tls;   /* TLS from the first byte */
     bool                    tried_sasl;   /* EXTERNAL was refused on this stream */
     bool                    authenticated; /* SASL is done, the last features are awaited */
     struct s2s_pair        *parent;       /* verify: the pair that waits for the answer */
@@ -12656,7 +12653,6 @@ struct s2s_events {
 /* What all s2s connections of one running instance share. */
 struct s2s_service {
     struct stream_shared       *shared;      /* borrowed */
-    const struct config        *config;      /* borrowed; replaced by a reload */
     struct dns                 *dns;         /* borrowed */
     struct tls_profile         *server_tls;  /* borrowed; NULL: no TLS */
     struct tls_profile         *client_tls;  /* borrowed */
@@ -12761,11 +12757,8 @@ s2s_domain(struct xe_span value, char out[XE_DOMAIN_MAX])
 {
     char text[XE_DOMAIN_MAX * 4];
     size_t len;
-    if (!stream_unescape(value, text, sizeof text)
-        || !xe_jid_domain_normal(span_of(text), out, &len))
-        return false;
-    out[len] = '\0';
-    return len > 0;
+    return stream_unescape(value, text, sizeof text)
+        && xe_jid_domain_normal(span_of(text), out, &len);
 }
 
 static bool
@@ -12951,13 +12944,22 @@ s2s_dialback_condition(enum xe_why why)
     return xe_why(why)->stanza[0] != '\0' ? xe_why(why)->stanza : "internal-server-error";
 }
 
+/* Begin an element of dialback: its name, "db:result" or "db:verify", and two domains. */
+static struct buf *
+s2s_begin_dialback(struct s2s *s, const char *name, struct xe_span from, struct xe_span to)
+{
+    struct buf *t = stream_text(&s->stream);
+    buf_putc(t, '<');
+    buf_puts(t, name);
+    xmlout_attr(t, "from", from);
+    xmlout_attr(t, "to", to);
+    return t;
+}
+
 static void
 s2s_send_result(struct s2s *s, struct xe_span from, struct xe_span to, const char *type)
 {
-    struct buf *t = stream_text(&s->stream);
-    buf_puts(t, "<db:result");
-    xmlout_attr(t, "from", from);
-    xmlout_attr(t, "to", to);
+    struct buf *t = s2s_begin_dialback(s, "db:result", from, to);
     xmlout_attr(t, "type", span_of(type));
     buf_puts(t, "/>");
     stream_send_text(&s->stream);
@@ -12966,10 +12968,7 @@ s2s_send_result(struct s2s *s, struct xe_span from, struct xe_span to, const cha
 static void
 s2s_send_result_error(struct s2s *s, struct xe_span from, struct xe_span to, enum xe_why why)
 {
-    struct buf *t = stream_text(&s->stream);
-    buf_puts(t, "<db:result");
-    xmlout_attr(t, "from", from);
-    xmlout_attr(t, "to", to);
+    struct buf *t = s2s_begin_dialback(s, "db:result", from, to);
     buf_puts(t, " type='error'><error type='cancel'><");
     buf_puts(t, s2s_dialback_condition(why));
     buf_puts(t, " xmlns='" STREAM_NS_STANZAS "'/><text xmlns='" STREAM_NS_STANZAS "'>");
@@ -13473,10 +13472,7 @@ s2s_send_dialback(struct s2s *s)
     struct buf *t;
     dialback_key(s->service->secret, span_of(s->remote), span_of(s->local),
         span_of(s->stream.id), key);
-    t = stream_text(&s->stream);
-    buf_puts(t, "<db:result");
-    xmlout_attr(t, "from", span_of(s->local));
-    xmlout_attr(t, "to", span_of(s->remote));
+    t = s2s_begin_dialback(s, "db:result", span_of(s->local), span_of(s->remote));
     buf_putc(t, '>');
     buf_puts(t, key);
     buf_puts(t, "</db:result>");
@@ -13494,10 +13490,7 @@ s2s_send_verify(struct s2s *s)
         s2s_close(s, XE_WHY_DONE);
         return;
     }
-    t = stream_text(&s->stream);
-    buf_puts(t, "<db:verify");
-    xmlout_attr(t, "from", span_of(s->local));
-    xmlout_attr(t, "to", span_of(s->remote));
+    t = s2s_begin_dialback(s, "db:verify", span_of(s->local), span_of(s->remote));
     xmlout_attr(t, "id", span_of(s->parent->stream->stream.id));
     buf_putc(t, '>');
     xmlout_text(t, span_of(s->key));
@@ -13771,13 +13764,11 @@ s2s_connected(void *user, int fd, const struct dns_target *target)
     struct s2s *s = user;
     struct tls *tls;
     s->target = target->addr;
-    s->direct_tls = target->direct_tls;
-    snprintf(s->target_host, sizeof s->target_host, "%s", target->host);
     if (!stream_start(&s->stream, s->service->shared, fd, true, &events)) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return;
     }
-    if (!s->direct_tls) {
+    if (!target->direct_tls) {
         s2s_enter(s, S2S_HEADER);
         stream_send_header(&s->stream, span_of(s->local), span_of(s->remote));
         return;
@@ -13972,10 +13963,7 @@ s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
     else if (dialback_check(s->service->secret, span_of(remote), span_of(local),
         span_of(id), span_of(key)))
         type = "valid";
-    t = stream_text(&s->stream);
-    buf_puts(t, "<db:verify");
-    xmlout_attr(t, "from", span_of(local));
-    xmlout_attr(t, "to", span_of(remote));
+    t = s2s_begin_dialback(s, "db:verify", span_of(local), span_of(remote));
     xmlout_attr(t, "id", span_of(id));
     xmlout_attr(t, "type", span_of(type));
     buf_puts(t, strcmp(type, "error") == 0 ? "><error type='cancel'><item-not-found xmlns='"
@@ -14087,7 +14075,6 @@ s2s_in_hello(struct stream *stream)
 {
     struct s2s *s = (struct s2s *)(void *)stream;
     struct tls *tls = s2s_new_tls(s);
-    s->direct_tls = true;
     if (tls == NULL)
         s2s_end(s, XE_WHY_TLS_REFUSED);
     else
@@ -15271,7 +15258,6 @@ static void
 route_terms_of_partner(const struct config_partner *p, struct s2s_terms *terms)
 {
     terms->tls = p->tls;
-    terms->sasl = p->sasl;
     terms->methods = p->row->methods;
     terms->keepalive = p->keepalive;
     terms->route[0] = '\0';
@@ -15287,7 +15273,6 @@ route_terms_of_inner(const struct config_inner *inner, struct s2s_terms *terms)
 {
     char text[CONN_TEXT_MAX];
     terms->tls = inner->tls;
-    terms->sasl = POLICY_NOT_SUPPORTED;
     terms->methods = inner->row->methods;
     terms->keepalive = true;
     snprintf(terms->route, sizeof terms->route, "%s", conn_host_text(&inner->address.sa, text));
@@ -15299,7 +15284,7 @@ route_terms_of_inner(const struct config_inner *inner, struct s2s_terms *terms)
 static void
 route_terms_of_stranger(struct s2s_terms *terms)
 {
-    *terms = (struct s2s_terms){ .tls = POLICY_OPTIONAL, .sasl = POLICY_OPTIONAL,
+    *terms = (struct s2s_terms){ .tls = POLICY_OPTIONAL,
         .methods = POLICY_SASL_TLS | POLICY_TLS_DIALBACK | POLICY_TCP_DIALBACK };
 }
 
@@ -17221,7 +17206,7 @@ edge_use(struct xmppedge *e)
 {
     e->shared.limits = &e->config->limits;
     e->wire.write_timeout_ms = e->config->limits.write_ms;
-    e->s2s.config = e->trunks.config = e->route.config = e->config;
+    e->trunks.config = e->route.config = e->config;
     e->s2s.server_tls = e->keys.fallback != NULL || e->keys.ndomains > 0 || e->keys.echo != NULL
         ? e->keys.server : NULL;
     e->s2s.client_tls = e->keys.client;
