@@ -467,6 +467,9 @@ def main():
     update = '--update' in sys.argv[1:]
     words = [x for x in sys.argv[1:] if not x.startswith('--')]
     names = [n for n in sorted(gen_talk.scenes) if not words or any(w in n for w in words)]
+    if not names:
+        print('Bail out! no scene has a name with one of: ' + ' '.join(words))
+        return 2
     started = time.time()
     causes, kinds, captures, failed = {'none'}, set(), 0, 0
     with tempfile.TemporaryDirectory(prefix='golden-') as folder:

@@ -79,6 +79,9 @@ def run_one(number, function, world, lab):
 def run(setup, lab_of=lambda world: getattr(world, 'lab', world)):
     """Run the chosen tests in the order in which they are written."""
     selected = chosen()
+    if not selected:
+        print('Bail out! no test has a name with one of: ' + ' '.join(sys.argv[1:]), flush=True)
+        sys.exit(2)
     started = time.monotonic()
     try:
         world = setup()
