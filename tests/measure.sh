@@ -80,6 +80,10 @@ times_of() {
     rm -rf "$work/tree"
 }
 
+case ${1:-} in
+--times) ;;
+-*) echo 'usage: measure.sh [--times] [TREE...]' >&2; exit 2 ;;
+esac
 if [ "${1:-}" = --times ]; then
     shift
     [ $# -gt 0 ] || set -- .
