@@ -3,22 +3,10 @@
 set -eu
 unset MAKEFLAGS MFLAGS MAKELEVEL 2>/dev/null || :
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
+. tests/verdict.sh
 root=$work/root
 unit=$root/usr/lib/systemd/system/xmppedge@.service
 
-n=0
-verdict() {   # verdict NAME LIST: the list must be empty
-    n=$((n + 1))
-    if [ -z "$2" ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        echo "$2" | sed 's/^/# /'
-    fi
-}
 in_root() { ${MAKE:-make} -s "$1" DESTDIR="$root" PREFIX=/usr 2>&1 || echo "exit code $?"; }
 lines_missing() { for line in "$@"; do grep -qx "$line" "$unit" || echo "no $line"; done; }
 

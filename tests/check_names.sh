@@ -5,22 +5,9 @@ set -eu
 : "${CC:=cc}" "${STD:=-std=c99}" "${LIBS:=}"
 includes=$(for word in $LIBS; do case $word in -I*) echo "$word" ;; esac; done)
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
+. tests/verdict.sh
 # shellcheck disable=SC2086
 compile() { $CC $STD -w -O0 -I. $includes "$@" -c xmppedge.c; }
-
-n=0
-verdict() {   # verdict NAME LIST: the list must be empty
-    n=$((n + 1))
-    if [ -z "$2" ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        echo "$2" | sed 's/^/# /'
-    fi
-}
 
 # names KIND FILE: what an object defines for others, of the kinds of nm
 names() { nm -g "$2" | awk -v kind="$1" '$2 ~ kind { print $3 }' | sort; }

@@ -5,20 +5,7 @@ set -eu
 top=$(pwd)
 xmppedge=${XMPPEDGE:-$top/xmppedge}
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
-
-n=0
-verdict() {   # verdict NAME LIST: the list must be empty
-    n=$((n + 1))
-    if [ -z "$2" ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        echo "$2" | sed 's/^/# /'
-    fi
-}
+. tests/verdict.sh
 
 # block LANGUAGE NUMBER: the text of a fenced block
 block() {

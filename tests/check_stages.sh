@@ -1,22 +1,9 @@
 #!/bin/sh
 # check_stages.sh -- the stages of the analyzer keep their order, and each way to break it is found.  TAP.
 set -eu
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
+. tests/verdict.sh
 
 stages() { awk -f tests/check_stages.awk xmppedge.h "$@"; }
-
-n=0
-verdict() {   # verdict NAME LIST: the list must be empty
-    n=$((n + 1))
-    if [ -z "$2" ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        echo "$2" | sed 's/^/# /'
-    fi
-}
 
 # broken WORDS FILE SCRIPT: a copy of the tree with a file changed by sed; just this is said, once.
 broken() {

@@ -2,22 +2,9 @@
 # check_style.sh -- check_style.awk finds a breach of each of its rules, and none in good code; then
 # the tree is held to them.  TAP.
 set -eu
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
+. tests/verdict.sh
 
 style() { awk -f tests/check_style.awk "$@"; }
-
-n=0
-verdict() {   # verdict NAME LIST: the list must be empty
-    n=$((n + 1))
-    if [ -z "$2" ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        echo "$2" | sed 's/^/# /'
-    fi
-}
 
 # Snippets: the rule that they break (0: none), and whether they are the body of a function, follow
 # the first line of a file, or are the file.

@@ -8,9 +8,7 @@ set -eu
 
 talk='tests/talk/*.talk'
 live='tests/live/*.py tests/live/*.t tests/*.t'
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
+. tests/verdict.sh
 
 # Reasons that no transcript and no live test can reach, each with why not.
 cat >"$work/unreached" <<'END'
@@ -82,24 +80,17 @@ of_the_analyzer() {
     done <"$work/words"
 }
 
-n=0
-verdict() {   # verdict NAME LIST COUNT: the list must be empty, and something was looked at
-    n=$((n + 1))
-    if [ -z "$2" ] && [ "$3" -gt 2 ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        echo "${2:-only $3 rows were found}" | sed 's/^/# /'
-    fi
-}
+# looked_at COUNT: a list is not empty because nothing was read.
+looked_at() { [ "$1" -gt 2 ] || echo "only $1 rows were found"; }
 
 echo 1..5
-verdict 'every reason is reached by a transcript or a live test' "$(reasons)" \
-    "$(rows XE_WHY xmppedge.h | wc -l)"
-verdict 'every setting is made by a test' "$(settings)" "$(./xmppedge config edge | grep -c '="')"
-verdict 'every command is in README.md and in a test' "$(commands)" \
-    "$(./xmppedge --help | grep -c '^ *xmppedge ')"
-verdict 'every cause of the analyzer is in README.md' "$(of_the_analyzer CAUSE)" \
-    "$(rows CAUSE analyze/*.[ch] | wc -l)"
-verdict 'every violation is in README.md' "$(of_the_analyzer VIOLATION)" \
-    "$(rows VIOLATION analyze/*.[ch] | wc -l)"
+verdict 'every reason is reached by a transcript or a live test' "$(reasons
+    looked_at "$(rows XE_WHY xmppedge.h | wc -l)")"
+verdict 'every setting is made by a test' "$(settings
+    looked_at "$(./xmppedge config edge | grep -c '="')")"
+verdict 'every command is in README.md and in a test' "$(commands
+    looked_at "$(./xmppedge --help | grep -c '^ *xmppedge ')")"
+verdict 'every cause of the analyzer is in README.md' "$(of_the_analyzer CAUSE
+    looked_at "$(rows CAUSE analyze/*.[ch] | wc -l)")"
+verdict 'every violation is in README.md' "$(of_the_analyzer VIOLATION
+    looked_at "$(rows VIOLATION analyze/*.[ch] | wc -l)")"
