@@ -156,9 +156,10 @@ check-live: xmppedge xmppedge-analyze
 
 # ---- longer ----
 
+# Across files cppcheck takes a struct that a function fills in for one that it reads.
 lint:
 	@! command -v cppcheck >/dev/null || cppcheck --quiet --std=c99 --language=c --error-exitcode=1 \
-	    --enable=warning,performance,portability xmppedge.c analyze/*.c
+	    --enable=warning,performance,portability --suppress=ctuuninitvar xmppedge.c analyze/*.c
 	@! command -v clang-tidy >/dev/null || clang-tidy --quiet --warnings-as-errors='*' \
 	    --checks="-*,`echo '$(TIDY)' | tr -d ' '`" xmppedge.c analyze/*.c -- $(STD) $(WARN) $(MXML_H)
 	@! command -v shellcheck >/dev/null || shellcheck -s sh -S warning tests/*.sh
