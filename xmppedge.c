@@ -16810,7 +16810,7 @@ route_close(struct route *r)
  * began with.
  *
  * Draining: listeners close, trunks say <drain/>, accepted streams get our end tag and may finish,
- * queues empty.  What is left after limits.drain goes back to its senders, then everything ends.
+ * queues empty.  What is left after drain-time goes back to its senders, then everything ends.
  *
  * Costs: a reload reads every file and asks policy again for every connection, in one go: meanwhile
  * nobody is served.

@@ -292,7 +292,8 @@ const char *xe_alert_name(int number);
 /* ---- characters ---- */
 
 /* The character of UTF-8 (RFC 3629: shortest form, no surrogates) at p, which is before end: its
- * length, 0 when the end comes first, -1 when it is none. */
+ * length in bytes, 0 when the end comes first, -1 when it is none.  *out is the character; it means
+ * nothing unless the length is above 0. */
 int xe_utf8(const char *p, const char *end, uint32_t *out);
 
 /* May `c` be shown to people as it is?  Not what cannot be seen, what moves other text around,
@@ -416,10 +417,10 @@ struct xe_xml {
     struct xe_xml_mark    attrs[XE_XML_ATTRS_MAX + 1];     /* last: the name of the tag */
 };
 
-/* Make a tokenizer ready.  The limits are copied; those over a ceiling are cut to it. */
+/* Make a tokenizer ready.  The limits are copied; 0, or what is over a ceiling, is that ceiling. */
 void xe_xml_init(struct xe_xml *x, const struct xe_xml_limits *limits);
 
-/* RFC 6120 4.3.3: forget everything but the limits; a new stream header is expected. */
+/* RFC 6120 4.3.3: forget all but the limits and `comments`; a new stream header is expected. */
 void xe_xml_restart(struct xe_xml *x);
 
 /* Give back the one small allocation that remembers the header.  x may be restarted afterwards. */
@@ -476,7 +477,8 @@ bool xe_jid_split(struct xe_span text, struct xe_jid *jid);
 /* The form in which domains are compared, with a NUL behind it: ASCII in lower case, no trailing
  * dot; UTF-8 labels unchanged; an IPv6 address in brackets.  False, and "", for what is no domain:
  * empty labels or labels over 63 bytes, more than 253 bytes, spaces, controls, characters that
- * cannot be seen, and ASCII other than letters, digits, '-' inside a label and '_'. */
+ * cannot be seen, and ASCII other than letters, digits, '-' inside a label and '_'.  *len is its
+ * length in bytes, without the NUL; 0 with false. */
 bool xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len);
 
 /* The same for the domain of an address in an attribute value as received, which may have
@@ -595,11 +597,13 @@ int xe_fd(const struct xmppedge *e);
 int xe_timeout(struct xmppedge *e);
 
 /* Read configuration, certificates and revocation lists again.  False when anything in them is
- * wrong: nothing has changed then, and `message` says what. */
+ * wrong: nothing has changed then, and `message` says what, in whole lines as far as `size` bytes
+ * with the NUL hold them.  With true it may say what could not be opened anew, such as the file of
+ * the log; it is "" otherwise.  `message` may be NULL. */
 bool xe_reload(struct xmppedge *e, char *message, size_t size);
 
 /* Begin the orderly end: nothing new is accepted, what is under way is delivered or returned within
- * limits.drain.  Go on calling xe_step() until it returns false. */
+ * drain-time of <limits>.  Go on calling xe_step() until it returns false. */
 void xe_stop(struct xmppedge *e);
 
 /* Whether it has not come to its end. */
