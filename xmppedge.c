@@ -229,6 +229,8 @@
 #define TLS_ERROR_MAX      256    /* bytes of a message, NUL included: a sentence and a path */
 #define TLS_SUITES_MAX     40     /* ciphersuites offered: mbed TLS has fewer good ones */
 #define TLS_ALPN_MAX       4      /* protocols offered: XMPP has one (XEP-0368) */
+#define TLS_LANES_MAX      16     /* threads for handshakes: each copies keys and authorities */
+#define TLS_KEY_MAX        8192   /* bytes of a private key in DER: RSA with 8192 bits takes 4.7 K */
 #define TLS_MINT_NAME_MAX  64     /* bytes of a name that is certified: X.520's ub-common-name */
 #define TLS_MINT_PEM_MAX   4096   /* bytes of a PEM text that is made: five times P-256's */
 
@@ -5330,7 +5332,7 @@ dns_library_name(void)
 
 /* ===========================================================================
  * [TLS]   tls_           TLS sessions, certificates and what they say
- * calls:  BASE WHY MAP
+ * calls:  BASE WHY JID MAP
  *
  * The only place that names mbed TLS (AUTH borrows its HMAC and base64).  2.28 and 3.6 both work;
  * all that differs between them is in the block [versions] below.
@@ -5442,7 +5444,7 @@ tls_keylog_put(int fd, const char *label, const unsigned char random[32],
 #define TLS_HAS_13 0
 #endif
 #define TLS_FIELD(name) MBEDTLS_PRIVATE(name)
-#define TLS_WITH_RNG(shared) , mbedtls_ctr_drbg_random, &(shared)->drbg
+#define TLS_WITH_RNG(lane) , mbedtls_ctr_drbg_random, &(lane)->drbg
 
 /* TLS 1.3 takes its cryptography from PSA, whose state belongs to the library and is process-wide:
  * starting it again does nothing, and it is never stopped because another instance may use it. */
@@ -5669,9 +5671,19 @@ struct tls_options {
     const char *keylog_file;    /* NULL: none.  Whoever reads it reads all traffic */
 };
 
-struct tls_shared {
+/* What computes handshakes: the loop (the first lane) or a thread.  mbed TLS writes to more than its
+ * session during a handshake: random numbers, the blinding of an RSA key, and with 2.28 a table in
+ * each elliptic curve that it multiplies on, be it of a key or of an authority.  So each lane has
+ * its own of all these, and a session stays with the lane that it began in. */
+struct tls_lane {
+    unsigned                 index;   /* 0: the loop */
+    bool                     seeded;
     mbedtls_entropy_context  entropy;
     mbedtls_ctr_drbg_context drbg;
+};
+
+struct tls_shared {
+    struct tls_lane          lanes[1 + TLS_LANES_MAX];
     /* Records read ahead, within one tls_read() only: mbed TLS asks for each in two parts, and a
      * record may be as small as a stanza. */
     size_t                   ahead_room;  /* bytes that may be read ahead; 0: none */
@@ -5681,25 +5693,34 @@ struct tls_shared {
 };
 
 struct tls_identity {
-    unsigned           refs;    /* first: see tls_hold() */
-    mbedtls_x509_crt   chain;   /* own certificate first */
-    mbedtls_pk_context key;
-    struct tls_facts  *facts;   /* owned; what the own certificate says */
+    unsigned             refs;    /* first: see tls_hold() */
+    mbedtls_x509_crt     chain;   /* own certificate first */
+    mbedtls_pk_context   key;
+    struct tls_facts    *facts;   /* owned; what the own certificate says */
+    struct tls_identity *copies[TLS_LANES_MAX];  /* owned; of the other lanes, made on first use */
 };
 
 struct tls_trust {
-    unsigned         refs;      /* first */
-    mbedtls_x509_crt authorities;
-    mbedtls_x509_crl revoked;
-    bool             has_revoked;
-    unsigned         loaded;    /* certificates in it */
+    unsigned          refs;      /* first */
+    mbedtls_x509_crt  authorities;
+    mbedtls_x509_crl  revoked;
+    bool              has_revoked;
+    unsigned          loaded;    /* certificates in it */
+    struct tls_trust *copies[TLS_LANES_MAX];  /* owned; likewise, without `revoked` */
 };
 
 /* mbed TLS keeps a client's certificate in its configuration: one of these per identity in use. */
 struct tls_variant {
-    mbedtls_ssl_config   conf;
     struct tls_identity *identity;  /* held; NULL for none */
+    mbedtls_ssl_config  *confs[1 + TLS_LANES_MAX];  /* owned; of each lane, made on first use */
     struct tls_variant  *next;
+};
+
+/* A server name of ours (RFC 6066 3) and the identity to show to who asks for it. */
+struct tls_name {
+    char                *domain;    /* owned; in the form of xe_jid_domain_normal(), no NUL */
+    size_t               len;
+    struct tls_identity *identity;  /* held */
 };
 
 struct tls_profile {
@@ -5707,6 +5728,9 @@ struct tls_profile {
     struct tls_shared  *shared;    /* borrowed, outlives everything */
     struct tls_trust   *trust;     /* held; NULL believes nobody */
     struct tls_variant *variants;  /* owned; made on first use, few */
+    struct tls_name    *names;     /* owned; of a server: see tls_profile_serve() */
+    size_t              nnames;
+    struct tls_identity *otherwise;  /* held; for any other name, NULL: the session's own */
     const char         *alpn[TLS_ALPN_MAX + 1];
     int                 suites[TLS_SUITES_MAX + 1];  /* 0 ends it */
     int                 keylog;    /* descriptor, -1 for none */
@@ -5715,21 +5739,19 @@ struct tls_profile {
     bool                with_13;
 };
 
-/* The identity for the name a client asked for, which the session will hold; NULL for its own. */
-typedef struct tls_identity *tls_choose(void *user, struct xe_span server_name);
-
 struct tls {
     mbedtls_ssl_context  ssl;
     struct tls_profile  *profile;  /* held */
-    struct tls_identity *chosen;   /* held until the handshake is over: picked by server name */
+    struct tls_variant  *variant;  /* of the profile, with our identity */
+    struct tls_lane     *lane;     /* computes the handshake; NULL before its first step */
     struct tls_facts    *facts;    /* owned; NULL before the handshake is over */
     char                *sni;      /* owned, moves into facts */
     char                *error;    /* owned; facts->error points here */
-    tls_choose          *choose;
-    void                *user;     /* borrowed, for choose */
     size_t               writing;  /* bytes of a record that is made but not wholly sent; 0: none */
     int                  fd;       /* borrowed */
     enum tls_result      end;      /* TLS_DONE, or how the session ended */
+    bool                 chosen;   /* an identity was picked by server name */
+    bool                 ahead;    /* within tls_read(): records may be read ahead */
     bool                 eof;      /* the descriptor has said end of file */
     bool                 goodbye;  /* close_notify has been sent */
 };
@@ -5771,27 +5793,46 @@ tls_file_readable(char err[TLS_ERROR_MAX], const char *what, const char *file)
 static void
 tls_shared_close(struct tls_shared *shared)
 {
+    size_t i;
     if (shared == NULL)
         return;
-    mbedtls_ctr_drbg_free(&shared->drbg);
-    mbedtls_entropy_free(&shared->entropy);
+    for (i = 0; i < sizeof shared->lanes / sizeof shared->lanes[0]; i++) {
+        mbedtls_ctr_drbg_free(&shared->lanes[i].drbg);
+        mbedtls_entropy_free(&shared->lanes[i].entropy);
+    }
     free(shared);
+}
+
+/* Random numbers for a lane, before its first work.  0, or mbed TLS's error. */
+static int
+tls_lane_seed(struct tls_lane *lane)
+{
+    int code;
+    if (lane->seeded)
+        return 0;
+    code = mbedtls_ctr_drbg_seed(&lane->drbg, mbedtls_entropy_func, &lane->entropy,
+        (const unsigned char *)"xmppedge", 8);
+    lane->seeded = code == 0;
+    return code;
 }
 
 static struct tls_shared *
 tls_shared_open(char err[TLS_ERROR_MAX])
 {
     struct tls_shared *shared = calloc(1, sizeof *shared);
+    unsigned i;
     int code;
     if (shared == NULL || !tls_library_start()) {
         snprintf(err, TLS_ERROR_MAX, "the TLS library cannot be started");
         free(shared);
         return NULL;
     }
-    mbedtls_entropy_init(&shared->entropy);
-    mbedtls_ctr_drbg_init(&shared->drbg);
-    code = mbedtls_ctr_drbg_seed(&shared->drbg, mbedtls_entropy_func, &shared->entropy,
-        (const unsigned char *)"xmppedge", 8);
+    for (i = 0; i < sizeof shared->lanes / sizeof shared->lanes[0]; i++) {
+        shared->lanes[i].index = i;
+        mbedtls_entropy_init(&shared->lanes[i].entropy);
+        mbedtls_ctr_drbg_init(&shared->lanes[i].drbg);
+    }
+    code = tls_lane_seed(&shared->lanes[0]);
     if (code != 0) {
         tls_error_text(code, err);
         tls_shared_close(shared);
@@ -5807,7 +5848,7 @@ tls_random(struct tls_shared *shared, void *out, size_t n)
     unsigned char *at = out;
     while (n > 0) {
         size_t some = n < MBEDTLS_CTR_DRBG_MAX_REQUEST ? n : MBEDTLS_CTR_DRBG_MAX_REQUEST;
-        if (mbedtls_ctr_drbg_random(&shared->drbg, at, some) != 0)
+        if (mbedtls_ctr_drbg_random(&shared->lanes[0].drbg, at, some) != 0)
             return false;
         at += some;
         n -= some;
@@ -6173,8 +6214,11 @@ tls_let_go(void *object)
 static void
 tls_identity_release(struct tls_identity *id)
 {
+    size_t i;
     if (!tls_let_go(id))
         return;
+    for (i = 0; i < TLS_LANES_MAX; i++)
+        tls_identity_release(id->copies[i]);
     mbedtls_x509_crt_free(&id->chain);
     mbedtls_pk_free(&id->key);
     free(id->facts);
@@ -6240,7 +6284,7 @@ tls_identity_read(struct tls_shared *shared, struct tls_identity *id, const char
         tls_identity_error(err, "certificate", chain_file, false, code);
         return false;
     }
-    code = mbedtls_pk_parse_keyfile(&id->key, key_file, NULL TLS_WITH_RNG(shared));
+    code = mbedtls_pk_parse_keyfile(&id->key, key_file, NULL TLS_WITH_RNG(&shared->lanes[0]));
     if (code != 0)
         tls_identity_error(err, "private key", key_file, true, code);
     return code == 0;
@@ -6254,7 +6298,7 @@ tls_identity_matches(struct tls_shared *shared, struct tls_identity *id, const c
     mbedtls_x509_crt *crt;
     (void)shared;
     for (crt = &id->chain; crt != NULL; crt = crt->next)
-        if (mbedtls_pk_check_pair(&crt->pk, &id->key TLS_WITH_RNG(shared)) == 0)
+        if (mbedtls_pk_check_pair(&crt->pk, &id->key TLS_WITH_RNG(&shared->lanes[0])) == 0)
             break;
     if (crt == &id->chain)
         return true;
@@ -6298,13 +6342,66 @@ fail:
     return NULL;
 }
 
+/* The certificates of `from` for another lane: the bytes are shared, what is made of them is not. */
+static bool
+tls_certificates_copy(mbedtls_x509_crt *to, const mbedtls_x509_crt *from)
+{
+    for (; from != NULL; from = from->next)
+        if (from->raw.p != NULL
+            && mbedtls_x509_crt_parse_der_nocopy(to, from->raw.p, from->raw.len) != 0)
+            return false;
+    return true;
+}
+
+static bool
+tls_key_copy(mbedtls_pk_context *to, mbedtls_pk_context *from, struct tls_lane *lane)
+{
+    unsigned char der[TLS_KEY_MAX];
+    int len = mbedtls_pk_write_key_der(from, der, sizeof der);
+    int code = len;
+    (void)lane;
+    if (len > 0)   /* it is written to the end of the buffer */
+        code = mbedtls_pk_parse_key(to, der + sizeof der - len, (size_t)len, NULL, 0
+            TLS_WITH_RNG(lane));
+    tls_wipe(der, sizeof der);
+    return len > 0 && code == 0;
+}
+
+/* The identity as this lane may use it; NULL when memory is out.  Called by the lane. */
+static struct tls_identity *
+tls_identity_in(struct tls_identity *id, struct tls_lane *lane)
+{
+    struct tls_identity *copy;
+    if (id == NULL || lane->index == 0)
+        return id;
+    copy = id->copies[lane->index - 1];
+    if (copy != NULL)
+        return copy;
+    copy = calloc(1, sizeof *copy);
+    if (copy == NULL)
+        return NULL;
+    copy->refs = 1;
+    mbedtls_x509_crt_init(&copy->chain);
+    mbedtls_pk_init(&copy->key);
+    if (!tls_certificates_copy(&copy->chain, &id->chain)
+        || !tls_key_copy(&copy->key, &id->key, lane)) {
+        tls_identity_release(copy);
+        return NULL;
+    }
+    id->copies[lane->index - 1] = copy;
+    return copy;
+}
+
 /* ---- trust: authorities and revocation lists ---- */
 
 static void
 tls_trust_release(struct tls_trust *trust)
 {
+    size_t i;
     if (!tls_let_go(trust))
         return;
+    for (i = 0; i < TLS_LANES_MAX; i++)
+        tls_trust_release(trust->copies[i]);
     mbedtls_x509_crt_free(&trust->authorities);
     mbedtls_x509_crl_free(&trust->revoked);
     free(trust);
@@ -6358,6 +6455,31 @@ tls_trust_load(const char *ca_file, const char *crl_file, char err[TLS_ERROR_MAX
 fail:
     tls_trust_release(trust);
     return NULL;
+}
+
+/* The authorities as this lane may use them; NULL when memory is out.  Called by the lane.  What is
+ * revoked is only read, so the first lane's list serves all. */
+static struct tls_trust *
+tls_trust_in(struct tls_trust *trust, struct tls_lane *lane)
+{
+    struct tls_trust *copy;
+    if (trust == NULL || lane->index == 0)
+        return trust;
+    copy = trust->copies[lane->index - 1];
+    if (copy != NULL)
+        return copy;
+    copy = calloc(1, sizeof *copy);
+    if (copy == NULL)
+        return NULL;
+    copy->refs = 1;
+    mbedtls_x509_crt_init(&copy->authorities);
+    mbedtls_x509_crl_init(&copy->revoked);
+    if (!tls_certificates_copy(&copy->authorities, &trust->authorities)) {
+        tls_trust_release(copy);
+        return NULL;
+    }
+    trust->copies[lane->index - 1] = copy;
+    return copy;
 }
 
 /* What somebody with this trust finds in our own chain: TLS_CHAIN_*, without the notes. */
@@ -6475,9 +6597,19 @@ tls_profile_versions(struct tls_profile *p, bool only_13, char err[TLS_ERROR_MAX
 }
 
 static void
+tls_conf_free(mbedtls_ssl_config *conf)
+{
+    if (conf != NULL)
+        mbedtls_ssl_config_free(conf);
+    free(conf);
+}
+
+static void
 tls_variant_free(struct tls_variant *v)
 {
-    mbedtls_ssl_config_free(&v->conf);
+    size_t i;
+    for (i = 0; i < sizeof v->confs / sizeof v->confs[0]; i++)
+        tls_conf_free(v->confs[i]);
     tls_identity_release(v->identity);
     free(v);
 }
@@ -6492,6 +6624,13 @@ tls_profile_release(struct tls_profile *p)
         p->variants = v->next;
         tls_variant_free(v);
     }
+    while (p->nnames > 0) {
+        p->nnames--;
+        free(p->names[p->nnames].domain);
+        tls_identity_release(p->names[p->nnames].identity);
+    }
+    free(p->names);
+    tls_identity_release(p->otherwise);
     tls_trust_release(p->trust);
     if (p->keylog >= 0)
         close(p->keylog);
@@ -6542,7 +6681,50 @@ fail:
     return NULL;
 }
 
-/* The server name of a ClientHello: remember it, and let the owner pick the certificate for it. */
+/* A server shows `identity` to clients that ask for `domain` (in normal form).  Called before the
+ * first session.  False when memory is out. */
+static bool
+tls_profile_serve(struct tls_profile *p, struct xe_span domain, struct tls_identity *identity)
+{
+    struct tls_name *names = realloc(p->names, (p->nnames + 1) * sizeof *names);
+    char *copy = malloc(domain.len + 1);
+    if (names != NULL)
+        p->names = names;
+    if (names == NULL || copy == NULL) {
+        free(copy);
+        return false;
+    }
+    memcpy(copy, domain.at, domain.len);
+    names[p->nnames].domain = copy;
+    names[p->nnames].len = domain.len;
+    names[p->nnames].identity = tls_hold(identity);
+    p->nnames++;
+    return true;
+}
+
+/* And `identity` to those who ask for any other name; NULL: the session's own.  Once. */
+static void
+tls_profile_serve_others(struct tls_profile *p, struct tls_identity *identity)
+{
+    p->otherwise = tls_hold(identity);
+}
+
+/* The identity for the name that a client asked for; NULL for the session's own. */
+static struct tls_identity *
+tls_profile_choose(const struct tls_profile *p, struct xe_span server_name)
+{
+    char domain[XE_DOMAIN_MAX];
+    size_t len;
+    size_t i;
+    if (!xe_jid_domain_normal(server_name, domain, &len))
+        return NULL;
+    for (i = 0; i < p->nnames; i++)
+        if (span_eq(span_make(domain, len), span_make(p->names[i].domain, p->names[i].len)))
+            return p->names[i].identity;
+    return p->otherwise;
+}
+
+/* The server name of a ClientHello: remember it, and pick the certificate for it. */
 static int
 tls_sni_arrived(void *user, mbedtls_ssl_context *ssl, const unsigned char *name, size_t len)
 {
@@ -6558,25 +6740,40 @@ tls_sni_arrived(void *user, mbedtls_ssl_context *ssl, const unsigned char *name,
         return -1;
     memcpy(t->sni, name, len);
     t->sni[len] = '\0';
-    id = t->choose == NULL ? NULL : t->choose(t->user, text);
-    if (id == NULL || t->chosen != NULL)   /* RFC 8446 4.1.4: a second ClientHello */
+    id = tls_profile_choose(t->profile, text);
+    if (id == NULL || t->chosen)   /* RFC 8446 4.1.4: a second ClientHello */
         return 0;
-    t->chosen = tls_hold(id);
-    return mbedtls_ssl_set_hs_own_cert(ssl, &id->chain, &id->key);
+    t->chosen = true;
+    id = tls_identity_in(id, t->lane);
+    return id == NULL ? -1 : mbedtls_ssl_set_hs_own_cert(ssl, &id->chain, &id->key);
 }
 
 static bool
-tls_variant_setup(struct tls_profile *p, struct tls_variant *v)
+tls_conf_trust(mbedtls_ssl_config *conf, struct tls_trust *trust, struct tls_lane *lane)
 {
-    mbedtls_ssl_config *conf = &v->conf;
+    struct tls_trust *here = tls_trust_in(trust, lane);
+    if (here != NULL)
+        mbedtls_ssl_conf_ca_chain(conf, &here->authorities,
+            trust->has_revoked ? &trust->revoked : NULL);
+    return (here == NULL) == (trust == NULL);
+}
+
+static bool
+tls_conf_identity(mbedtls_ssl_config *conf, struct tls_identity *identity, struct tls_lane *lane)
+{
+    struct tls_identity *here = tls_identity_in(identity, lane);
+    return identity == NULL
+        || (here != NULL && mbedtls_ssl_conf_own_cert(conf, &here->chain, &here->key) == 0);
+}
+
+static bool
+tls_conf_setup(mbedtls_ssl_config *conf, struct tls_profile *p, struct tls_lane *lane)
+{
     if (mbedtls_ssl_config_defaults(conf, p->server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
             MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT) != 0)
         return false;
-    mbedtls_ssl_conf_rng(conf, mbedtls_ctr_drbg_random, &p->shared->drbg);
+    mbedtls_ssl_conf_rng(conf, mbedtls_ctr_drbg_random, &lane->drbg);
     mbedtls_ssl_conf_authmode(conf, MBEDTLS_SSL_VERIFY_OPTIONAL);
-    if (p->trust != NULL)
-        mbedtls_ssl_conf_ca_chain(conf, &p->trust->authorities,
-            p->trust->has_revoked ? &p->trust->revoked : NULL);
     mbedtls_ssl_conf_ciphersuites(conf, p->suites);
     tls_config_versions(conf, p->with_12, p->with_13);
     tls_config_groups(conf);
@@ -6597,10 +6794,27 @@ tls_variant_setup(struct tls_profile *p, struct tls_variant *v)
         mbedtls_ssl_conf_cert_req_ca_list(conf, MBEDTLS_SSL_CERT_REQ_CA_LIST_DISABLED);
         mbedtls_ssl_conf_sni(conf, tls_sni_arrived, NULL);
     }
-    if (p->alpn[0] != NULL && mbedtls_ssl_conf_alpn_protocols(conf, p->alpn) != 0)
-        return false;
-    return v->identity == NULL
-        || mbedtls_ssl_conf_own_cert(conf, &v->identity->chain, &v->identity->key) == 0;
+    return p->alpn[0] == NULL || mbedtls_ssl_conf_alpn_protocols(conf, p->alpn) == 0;
+}
+
+/* The variant as this lane may use it; NULL when memory is out.  Called by the lane. */
+static const mbedtls_ssl_config *
+tls_variant_in(struct tls_variant *v, struct tls_profile *p, struct tls_lane *lane)
+{
+    mbedtls_ssl_config *conf = v->confs[lane->index];
+    if (conf != NULL)
+        return conf;
+    conf = malloc(sizeof *conf);
+    if (conf == NULL)
+        return NULL;
+    mbedtls_ssl_config_init(conf);
+    if (!tls_conf_setup(conf, p, lane) || !tls_conf_trust(conf, p->trust, lane)
+        || !tls_conf_identity(conf, v->identity, lane)) {
+        tls_conf_free(conf);
+        return NULL;
+    }
+    v->confs[lane->index] = conf;
+    return conf;
 }
 
 static struct tls_variant *
@@ -6613,12 +6827,7 @@ tls_variant_for(struct tls_profile *p, struct tls_identity *mine)
     v = calloc(1, sizeof *v);
     if (v == NULL)
         return NULL;
-    mbedtls_ssl_config_init(&v->conf);
     v->identity = tls_hold(mine);
-    if (!tls_variant_setup(p, v)) {
-        tls_variant_free(v);
-        return NULL;
-    }
     v->next = p->variants;
     p->variants = v;
     return v;
@@ -6664,6 +6873,8 @@ tls_receive(void *user, unsigned char *to, size_t max)
 {
     struct tls *t = user;
     struct tls_shared *s = t->profile->shared;
+    if (!t->ahead)
+        return tls_receive_some(t, to, max);
     if (s->ahead_room > 0 && s->ahead_len == 0) {
         int got = tls_receive_some(t, s->ahead, s->ahead_room);
         if (got <= 0)
@@ -6686,7 +6897,6 @@ tls_free(struct tls *t)
     if (t == NULL)
         return;
     mbedtls_ssl_free(&t->ssl);
-    tls_identity_release(t->chosen);
     tls_profile_release(t->profile);
     free(t->facts);
     free(t->sni);
@@ -6695,38 +6905,48 @@ tls_free(struct tls *t)
 }
 
 /* A session on a connected, non-blocking descriptor, which stays the caller's.  `mine` (may be NULL
- * on a client) is the identity to show; on a server `choose` (may be NULL) can name another one for
- * the server name asked for.  `sni` is the name a client asks for, NULL for none.  Profile and
- * identity are held.  NULL when memory is out or `sni` is no possible host name. */
+ * on a client) is the identity to show; a server's profile may know another one for the server name
+ * asked for.  `sni` is the name a client asks for, NULL for none.  The profile is held.  NULL when
+ * memory is out or `sni` is no possible host name. */
 static struct tls *
-tls_new(struct tls_profile *profile, struct tls_identity *mine, const char *sni, int fd,
-    tls_choose *choose, void *user)
+tls_new(struct tls_profile *profile, struct tls_identity *mine, const char *sni, int fd)
 {
     struct tls_variant *v = tls_variant_for(profile, mine);
-    struct tls *t = v == NULL ? NULL : calloc(1, sizeof *t);
+    size_t len = sni == NULL ? 0 : strlen(sni);
+    struct tls *t = v == NULL || len > TLS_SNI_MAX ? NULL : calloc(1, sizeof *t);
     if (t == NULL)
         return NULL;
     t->profile = tls_hold(profile);
+    t->variant = v;
     t->fd = fd;
-    t->choose = choose;
-    t->user = user;
     mbedtls_ssl_init(&t->ssl);
-    if (sni != NULL && (t->sni = malloc(strlen(sni) + 1)) == NULL)
-        goto fail;
-    if (sni != NULL)
-        memcpy(t->sni, sni, strlen(sni) + 1);
-    if (mbedtls_ssl_setup(&t->ssl, &v->conf) != 0)
-        goto fail;
-    /* Without any call 3.6 takes the missing name for a mistake. */
-    if (!profile->server && mbedtls_ssl_set_hostname(&t->ssl, sni) != 0)
-        goto fail;
-    if (profile->keylog >= 0)
-        tls_session_keylog(&t->ssl, &profile->keylog);
-    mbedtls_ssl_set_bio(&t->ssl, t, tls_send, tls_receive, NULL);
-    return t;
-fail:
+    t->sni = sni == NULL ? NULL : malloc(len + 1);
+    if (t->sni != NULL)
+        memcpy(t->sni, sni, len + 1);
+    if ((sni == NULL) == (t->sni == NULL))
+        return t;
     tls_free(t);
     return NULL;
+}
+
+/* What a session needs before its first step: 35 KiB, most of it for records. */
+static int
+tls_begin(struct tls *t, struct tls_lane *lane)
+{
+    const mbedtls_ssl_config *conf;
+    int code = tls_lane_seed(lane);
+    if (code != 0)
+        return code;
+    t->lane = lane;
+    conf = tls_variant_in(t->variant, t->profile, lane);
+    code = conf == NULL ? MBEDTLS_ERR_SSL_ALLOC_FAILED : mbedtls_ssl_setup(&t->ssl, conf);
+    /* Without any call 3.6 takes the missing name for a mistake. */
+    if (code == 0 && !t->profile->server)
+        code = mbedtls_ssl_set_hostname(&t->ssl, t->sni);
+    if (code == 0 && t->profile->keylog >= 0)
+        tls_session_keylog(&t->ssl, &t->profile->keylog);
+    mbedtls_ssl_set_bio(&t->ssl, t, tls_send, tls_receive, NULL);
+    return code;
 }
 
 /* What is known so far; never NULL.  Complete when tls_handshake() has said TLS_DONE. */
@@ -6798,8 +7018,6 @@ tls_finish(struct tls *t)
     t->facts->alpn = mbedtls_ssl_get_alpn_protocol(&t->ssl);
     free(t->sni);
     t->sni = NULL;
-    tls_identity_release(t->chosen);
-    t->chosen = NULL;
     (void)mbedtls_ssl_set_hostname(&t->ssl, NULL);
     if (session != NULL && session->TLS_FIELD(peer_cert) != NULL) {
         mbedtls_x509_crt_free(session->TLS_FIELD(peer_cert));
@@ -6825,12 +7043,15 @@ static enum tls_result
 tls_handshake(struct tls *t)
 {
     int64_t until = tls_clock_us() + TLS_TURN_US;
+    int code = t->lane != NULL ? 0 : tls_begin(t, &t->profile->shared->lanes[0]);
     if (t->end != TLS_DONE)
         return t->end;
     if (t->facts != NULL)
         return TLS_DONE;
+    if (code != 0)
+        return tls_answer(t, code);
     while (!tls_is_over(&t->ssl)) {
-        int code = mbedtls_ssl_handshake_step(&t->ssl);
+        code = mbedtls_ssl_handshake_step(&t->ssl);
         if (code != 0)
             return tls_answer(t, code);
         if (!tls_is_over(&t->ssl) && tls_clock_us() >= until)
@@ -6870,7 +7091,9 @@ tls_read(struct tls *t, char *to, size_t max, size_t *got)
     enum tls_result result;
     *got = 0;
     s->ahead_room = room < TLS_AHEAD_MAX ? room : TLS_AHEAD_MAX;
+    t->ahead = true;
     result = tls_read_records(t, to, max, got);
+    t->ahead = false;
     s->ahead_room = s->ahead_at = s->ahead_len = 0;
     return result;
 }
@@ -6952,7 +7175,7 @@ tls_mint_key(struct tls_shared *shared, struct tls_mint *m)
 {
     int code = mbedtls_pk_setup(&m->key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
     return code != 0 ? code : mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(m->key),
-        mbedtls_ctr_drbg_random, &shared->drbg);
+        mbedtls_ctr_drbg_random, &shared->lanes[0].drbg);
 }
 
 /* Positive, 16 bytes, drawn by lot (RFC 5280 4.1.2.2). */
@@ -6960,7 +7183,7 @@ static int
 tls_mint_serial(struct tls_shared *shared, struct tls_mint *m)
 {
     unsigned char serial[16];
-    int code = mbedtls_ctr_drbg_random(&shared->drbg, serial, sizeof serial);
+    int code = mbedtls_ctr_drbg_random(&shared->lanes[0].drbg, serial, sizeof serial);
     serial[0] = (unsigned char)((serial[0] & 0x3f) | 0x40);
     return code != 0 ? code : tls_set_serial(&m->crt, serial, sizeof serial);
 }
@@ -7041,7 +7264,7 @@ tls_mint_sign(struct tls_shared *shared, struct tls_mint *m, struct tls_identity
     if ((code = mbedtls_x509write_crt_set_issuer_name(&m->crt, issuer)) != 0
         || (code = mbedtls_x509write_crt_set_authority_key_identifier(&m->crt)) != 0
         || (code = mbedtls_x509write_crt_pem(&m->crt, (unsigned char *)m->certificate,
-            sizeof m->certificate, mbedtls_ctr_drbg_random, &shared->drbg)) != 0)
+            sizeof m->certificate, mbedtls_ctr_drbg_random, &shared->lanes[0].drbg)) != 0)
         return code;
     return mbedtls_pk_write_key_pem(&m->key, (unsigned char *)m->private_key,
         sizeof m->private_key);
@@ -13149,17 +13372,6 @@ s2s_attempt_timeout(struct timer *t)
 
 /* ---- TLS ---- */
 
-static struct tls_identity *
-s2s_choose_identity(void *user, struct xe_span server_name)
-{
-    struct s2s *s = user;
-    char domain[XE_DOMAIN_MAX];
-    size_t len;
-    if (!xe_jid_domain_normal(server_name, domain, &len))
-        return NULL;
-    return s->service->events->identity(s->service->user, span_make(domain, len));
-}
-
 /* A TLS session for this connection; NULL when memory is out or TLS is not configured. */
 static struct tls *
 s2s_new_tls(struct s2s *s)
@@ -13168,9 +13380,9 @@ s2s_new_tls(struct s2s *s)
     struct tls_identity *mine = v->events->identity(v->user, span_of(s->local));
     if (s->kind == S2S_IN)
         return v->server_tls == NULL ? NULL
-            : tls_new(v->server_tls, mine, NULL, s->stream.conn->watch.fd, s2s_choose_identity, s);
+            : tls_new(v->server_tls, mine, NULL, s->stream.conn->watch.fd);
     return v->client_tls == NULL ? NULL
-        : tls_new(v->client_tls, mine, s->remote, s->stream.conn->watch.fd, NULL, NULL);
+        : tls_new(v->client_tls, mine, s->remote, s->stream.conn->watch.fd);
 }
 
 /* What the peer's certificate is worth for the domain that it claims. */
@@ -14680,7 +14892,7 @@ trunk_begin(struct trunk *t, int fd, const char *edge, const struct stream_event
     struct trunk_service *v = t->service;
     struct tls *tls = NULL;
     if (stream_start(&t->stream, v->shared, fd, edge != NULL, events))
-        tls = tls_new(v->profile, v->identity, edge, fd, NULL, NULL);
+        tls = tls_new(v->profile, v->identity, edge, fd);
     if (tls == NULL)
         trunk_end(t, XE_WHY_OUT_OF_MEMORY);
     else
@@ -16946,6 +17158,20 @@ edge_set_secret(struct xmppedge *e, const struct config *c, struct dialback_secr
         && dialback_secret_set(secret, span_make((const char *)dice, sizeof dice));
 }
 
+/* Who shows what to whom asks for a name of ours: what edge_identity() says of a domain, but made
+ * once, for those who compute handshakes. */
+static bool
+edge_name_identities(const struct config *c, struct edge_keys *k)
+{
+    size_t i;
+    for (i = 0; i < k->ndomains; i++)
+        if (k->domains[i] != NULL
+            && !tls_profile_serve(k->server, c->domains[i].name, k->domains[i]))
+            return false;
+    tls_profile_serve_others(k->server, k->fallback);
+    return k->echo == NULL || tls_profile_serve(k->server, c->echo.domain, k->echo);
+}
+
 /* Everything that comes out of files.  False with one line an error in `out`; `k` is then empty. */
 static bool
 edge_load_keys(struct xmppedge *e, const struct config *c, struct edge_keys *k, struct buf *out)
@@ -16966,7 +17192,8 @@ edge_load_keys(struct xmppedge *e, const struct config *c, struct edge_keys *k, 
     k->server = edge_new_profile(e, c, true, k->partners, out);
     k->client = edge_new_profile(e, c, false, k->partners, out);
     k->link = edge_new_profile(e, c, edge, k->internal, out);
-    if (k->domains != NULL && edge_set_secret(e, c, &k->secret) && buf_len(out) == errors)
+    if (k->domains != NULL && edge_set_secret(e, c, &k->secret) && buf_len(out) == errors
+        && edge_name_identities(c, k))
         return true;
     if (buf_len(out) == errors)
         buf_puts(out, "out of memory\n");

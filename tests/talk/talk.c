@@ -1421,7 +1421,7 @@ talk_begin_tls(const struct talk_step *s, struct talk_peer *p, bool *done)
         return false;
     profile = tls_profile_new(talk.tls, server, &options, talk.trust[0], alpn, err);
     p->tls = profile == NULL ? NULL
-        : tls_new(profile, id, server || sni[0] == '\0' ? NULL : sni, p->fd, NULL, NULL);
+        : tls_new(profile, id, server || sni[0] == '\0' ? NULL : sni, p->fd);
     tls_profile_release(profile);
     tls_identity_release(id);
     if (p->tls == NULL)

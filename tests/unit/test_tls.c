@@ -210,8 +210,7 @@ struct pair {
     const char          *ca;
     const char *const   *alpn[2];
     struct tls_options   options[2];
-    tls_choose          *choose;
-    void                *user;
+    struct tls_identity *second;       /* shown by the server to who asks for second.example */
 };
 
 static void
@@ -246,8 +245,10 @@ pair_prepare(struct pair *p, const char *client, const char *server)
             p->alpn[side], err);
         if (p->profile[side] == NULL)
             fail_msg("%s", err);
+        if (side == 1 && p->second != NULL)
+            assert_true(tls_profile_serve(p->profile[1], span_of("second.example"), p->second));
         p->tls[side] = tls_new(p->profile[side], p->id[side], side == 0 ? p->sni : NULL,
-            p->fd[side], p->choose, p->user);
+            p->fd[side]);
         assert_non_null(p->tls[side]);
         p->result[side] = TLS_WANT_READ;
     }
@@ -578,7 +579,7 @@ openssl_is_understood_with_its_tickets_and_versions(void **state)
             "-rev", "-verify", "5", "-CAfile", "ca.crt", NULL };
         int fd;
         pid_t pid = openssl_server(options, &fd);
-        struct tls *t = tls_new(profile, near, "far.example", fd, NULL, NULL);
+        struct tls *t = tls_new(profile, near, "far.example", fd);
         enum tls_result r = settle(t, fd);
         if ((r == TLS_DONE) != rows[i].both)
             fail_msg("%s %s: %d %s", rows[i].chain, rows[i].extra, (int)r, tls_facts(t)->error);
@@ -634,7 +635,7 @@ openssl_clients_of_both_versions_are_served(void **state)
         client = popen(command, "w");
         fd = accept(listener, NULL, NULL);
         fcntl(fd, F_SETFL, O_NONBLOCK);
-        t = tls_new(profile, ids[i % 2], NULL, fd, NULL, NULL);
+        t = tls_new(profile, ids[i % 2], NULL, fd);
         r = settle(t, fd);
         if (r != TLS_DONE || tls_facts(t)->chain != rows[i / 2].sees)
             fail_msg("%s %s: %d %#x %s", chain, rows[i / 2].extra, (int)r,
@@ -682,7 +683,7 @@ without_trust_every_chain_is_untrusted(void **state)
     (void)state;
     pair_prepare(&p, NULL, "far");
     tls_free(p.tls[0]);
-    p.tls[0] = tls_new(profile, NULL, NULL, p.fd[0], NULL, NULL);
+    p.tls[0] = tls_new(profile, NULL, NULL, p.fd[0]);
     tls_profile_release(profile);
     while (!pair_is_settled(&p)) {
         pair_step(&p, 0);
@@ -705,12 +706,6 @@ a_self_signed_certificate_among_the_authorities_is_trusted(void **state)
     pair_close(&p);
 }
 
-static struct tls_identity *
-choose_second(void *user, struct xe_span name)
-{
-    return span_is(name, "second.example") ? user : NULL;
-}
-
 static void
 the_server_name_selects_the_certificate(void **state)
 {
@@ -721,7 +716,7 @@ the_server_name_selects_the_certificate(void **state)
     size_t i;
     (void)state;
     for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct pair p = { .sni = rows[i].sni, .choose = choose_second, .user = second };
+        struct pair p = { .sni = rows[i].sni, .second = second };
         pair_open(&p, "near", "far");
         assert_up(&p);
         assert_string_equal(tls_facts(p.tls[0])->subject, rows[i].subject);
@@ -747,7 +742,7 @@ one_profile_serves_several_identities(void **state)
         struct pair p = { 0 };
         pair_prepare(&p, NULL, "far");
         tls_free(p.tls[0]);
-        p.tls[0] = tls_new(profile, ids[i % 3], NULL, p.fd[0], NULL, NULL);
+        p.tls[0] = tls_new(profile, ids[i % 3], NULL, p.fd[0]);
         while (!pair_is_settled(&p)) {
             pair_step(&p, 0);
             pair_step(&p, 1);
@@ -1255,7 +1250,7 @@ an_impossible_server_name_is_refused_before_connecting(void **state)
     (void)state;
     memset(name, 'a', sizeof name);
     name[399] = '\0';
-    assert_null(tls_new(p, NULL, name, -1, NULL, NULL));
+    assert_null(tls_new(p, NULL, name, -1));
     tls_profile_release(p);
 }
 
@@ -1292,7 +1287,7 @@ runs_with_one_failure(unsigned fails_at)
         profile[side] = tls_profile_new(shared, side == 1, &plain_options, trust, NULL, err);
         if (profile[side] != NULL)
             p.tls[side] = tls_new(profile[side], id[side], side == 0 ? "far.example" : NULL,
-                p.fd[side], NULL, NULL);
+                p.fd[side]);
     }
     good = trust != NULL && id[0] != NULL && id[1] != NULL && p.tls[0] != NULL && p.tls[1] != NULL;
     while (good && !pair_is_settled(&p)) {
@@ -1427,7 +1422,7 @@ print_idle_bytes(void)
         for (side = 0; side < 2; side++) {
             fcntl(q->fd[side], F_SETFL, O_NONBLOCK);
             q->tls[side] = tls_new(profile[side], id[side], side == 0 ? "far.example" : NULL,
-                q->fd[side], NULL, NULL);
+                q->fd[side]);
             q->result[side] = TLS_WANT_READ;
         }
         while (!pair_is_settled(q)) {
