@@ -29,6 +29,7 @@
  *
  *  Wire: moves bytes and resolves names; does not know that XMPP exists
  *   [MAP]     map_ list_        a hash table and a list whose links live inside their objects
+ *   [NET]     net_              the network of an address: whom a stranger's doings count for
  *   [LOG]     log_              one line per event
  *   [LOOP]    loop_ timer_      one thread, many sockets: readiness, timers, and work for later
  *   [DNS]     dns_          from a domain to the addresses of its server, in the order to try them
@@ -202,7 +203,8 @@
 #define XML_SIZE_MAX       ((size_t)1 << 30)  /* bytes of an element: offsets have 32 bits */
 #define ELEM_BYTES_MAX     ((size_t)512 << 10)  /* bytes of a peer's tree: twice a trunk's offer */
 
-/* [LOG]: no flood of events fills the disk */
+/* [NET] [LOG]: no flood of events fills the disk */
+#define NET_TEXT_MAX       32     /* bytes of a network as text, NUL included: IPv6 takes 25 */
 #define LOG_LINE_MAX       2048   /* bytes of a line: what syslog takes (RFC 5424 6.1) */
 #define LOG_VALUE_MAX      512    /* bytes of a value: one must leave room for others */
 #define LOG_WINDOW_MS      60000  /* lines are counted for so long */
@@ -3420,6 +3422,67 @@ map_free(struct map *m)
     free(m->buckets);
     m->buckets = NULL;
     m->mask = m->count = 0;
+}
+
+/* ===========================================================================
+ * [NET]   net_           the network of an address: whom a stranger's doings count for
+ * calls:  BASE
+ *
+ * An address of IPv4 costs something.  Of IPv6 every customer has at least a /64, many have a /56,
+ * and a site has a /48 (RFC 6177): shares are by /64, and wider shares by /56 and /48.
+ *
+ * A network is a value: it is copied, compared by its bytes, and a key of a map (net_key).  Ports
+ * do not belong to it: all connections of a host are of one network.
+ *
+ * Not done: allocations of IPv4 by size.  Neighbours there are strangers to each other.
+ * ======================================================================== */
+
+enum net_width { NET_SUBNET = 64, NET_HOME = 56, NET_SITE = 48 };   /* bits, of IPv6 */
+
+struct net {
+    unsigned char bits;        /* of the prefix: 32 for IPv4, 48 to 64 for IPv6, 0 for neither */
+    unsigned char prefix[8];   /* in network byte order, zeros behind `bits` */
+};
+
+/* The network of an address.  `width` is for IPv6: an address of IPv4, mapped (RFC 4291 2.5.5.2) or
+ * not, is a network of its own.  All that has no address, like a UNIX socket, is in one. */
+static struct net
+net_of(const struct sockaddr_storage *a, enum net_width width)
+{
+    static const unsigned char mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+    const unsigned char *v6 =
+        ((const struct sockaddr_in6 *)(const void *)a)->sin6_addr.s6_addr;
+    struct net n = { 0, { 0 } };
+    if (a->ss_family == AF_INET || (a->ss_family == AF_INET6 && memcmp(v6, mapped, 12) == 0)) {
+        n.bits = 32;
+        memcpy(n.prefix, a->ss_family == AF_INET6 ? (const void *)(v6 + 12)
+            : &((const struct sockaddr_in *)(const void *)a)->sin_addr, 4);
+    } else if (a->ss_family == AF_INET6) {
+        n.bits = (unsigned char)width;
+        memcpy(n.prefix, v6, (size_t)width / 8);
+    }
+    return n;
+}
+
+/* The bytes by which a network is found in a map: borrowed, those of the value itself. */
+static struct xe_span
+net_key(const struct net *n)
+{
+    return span_make((const char *)n, sizeof *n);
+}
+
+/* For people and logs: "192.0.2.1", "2001:db8:0:1::/64", "?" for what has no address. */
+static const char *
+net_text(const struct net *n, char out[NET_TEXT_MAX])
+{
+    unsigned char address[16] = { 0 };
+    memcpy(address, n->prefix, sizeof n->prefix);
+    if (n->bits == 0
+        || inet_ntop(n->bits == 32 ? AF_INET : AF_INET6, address, out, NET_TEXT_MAX) == NULL)
+        return strcpy(out, "?");
+    if (n->bits > 32)
+        snprintf(out + strlen(out), NET_TEXT_MAX - strlen(out), "/%u", n->bits);
+    return out;
 }
 
 /* ===========================================================================
@@ -15330,7 +15393,7 @@ trunk_link_close(struct trunk_link *link)
 
 /* ===========================================================================
  * [ROUTE] route_         where a stanza goes, where it waits, and what comes back when it cannot go
- * calls:  BASE BUF WHY JID XML ELEM PHASE MAP LOG LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK
+ * calls:  BASE BUF WHY JID XML ELEM PHASE MAP NET LOG LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK
  *
  * Everything is kept per pair: the domain that a stanza is from and the one that it is to.  Order
  * is kept within a pair, limits are counted per pair, and one pair's trouble is no other's.
@@ -15403,13 +15466,13 @@ struct route_pair {
     char              text[];      /* from NUL to */
 };
 
-/* Connections accepted from one address. */
+/* Connections accepted from one network. */
 struct route_source {
     struct map_node node;
     size_t          count;         /* open now */
     int64_t         credit_ms;     /* token bucket in ms: full at burst / rate seconds */
     int64_t         last;          /* ms, when it was last filled */
-    char            key[CONN_TEXT_MAX];   /* address without port */
+    struct net      net;           /* the key */
 };
 
 /* A ping under way (the `ping` command). */
@@ -15553,17 +15616,6 @@ route_room(void *user, const struct s2s *s, struct xe_span remote)
 
 /* ---- limits on who connects ---- */
 
-/* The text of the network that an address counts for: the address itself, or its /64, which is what
- * one customer gets of IPv6. */
-static void
-route_source_key(const struct sockaddr_storage *from, char key[CONN_TEXT_MAX])
-{
-    struct sockaddr_storage net = *from;
-    if (from->ss_family == AF_INET6)
-        memset(((struct sockaddr_in6 *)(void *)&net)->sin6_addr.s6_addr + 8, 0, 8);
-    conn_host_text(&net, key);
-}
-
 /* Forget the sources that have no connection and were last seen `idle` ms ago: by then their bucket
  * is full again. */
 static void
@@ -15590,11 +15642,9 @@ static struct route_source *
 route_source_find(struct route *r, const struct sockaddr_storage *from)
 {
     size_t most = r->config->limits.connections + ROUTE_SOURCES_IDLE;
-    char key[CONN_TEXT_MAX];
-    struct map_node *n;
+    struct net net = net_of(from, NET_SUBNET);
+    struct map_node *n = map_find(&r->sources, net_key(&net));
     struct route_source *s;
-    route_source_key(from, key);
-    n = map_find(&r->sources, span_of(key));
     if (n != NULL)
         return MAP_OWNER(n, struct route_source, node);
     if (r->sources.count >= most)
@@ -15604,9 +15654,9 @@ route_source_find(struct route *r, const struct sockaddr_storage *from)
     s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
-    strcpy(s->key, key);
+    s->net = net;
     s->credit_ms = INT64_MAX / 4;
-    if (!map_add(&r->sources, &s->node, span_of(s->key))) {
+    if (!map_add(&r->sources, &s->node, net_key(&s->net))) {
         free(s);
         return NULL;
     }
@@ -17011,7 +17061,7 @@ route_close(struct route *r)
 
 /* ===========================================================================
  * [EDGE]  edge_ xe_      one running instance: start, reload, drain, stop
- * calls:  BASE BUF WHY MAP LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S TRUNK ROUTE
+ * calls:  BASE BUF WHY MAP NET LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S TRUNK ROUTE
  *
  *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> RETURNING what is left
  *      --> ENDING all connections --last words written--> STOPPED
@@ -17349,11 +17399,14 @@ static void
 edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enum xe_why why)
 {
     struct buf *t = &e->shared.text;
+    struct net net = net_of(from, NET_SUBNET);
     char at[CONN_TEXT_MAX];
-    conn_host_text(from, at);
+    char network[NET_TEXT_MAX];
     e->route.refusals[why]++;
-    if (log_begin(&e->log, LOG_WARN, "connection-refused", span_of(at))) {
-        log_text(&e->log, "source", at);
+    if (log_begin(&e->log, LOG_WARN, "connection-refused", net_key(&net))) {
+        log_text(&e->log, "source", conn_host_text(from, at));
+        if (from->ss_family == AF_INET6)
+            log_text(&e->log, "network", net_text(&net, network));
         log_text(&e->log, "why", xe_why(why)->word);
         log_end(&e->log);
     }
