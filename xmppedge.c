@@ -12405,12 +12405,12 @@ stream_send_auth(struct stream *s, struct xe_span domain)
 }
 
 static bool
-stream_new_id(struct stream *s)
+stream_new_id(struct stream_shared *v, char id[2 * STREAM_ID_BYTES + 1])
 {
     unsigned char bytes[STREAM_ID_BYTES];
-    if (!tls_random(s->shared->tls, bytes, sizeof bytes))
+    if (!tls_random(v->tls, bytes, sizeof bytes))
         return false;
-    *text_hex(s->id, bytes, sizeof bytes) = '\0';
+    *text_hex(id, bytes, sizeof bytes) = '\0';
     return true;
 }
 
@@ -12427,7 +12427,7 @@ stream_send_header(struct stream *s, struct xe_span from, struct xe_span to)
     if (to.at != NULL && to.len > 0)
         xmlout_attr(t, "to", to);
     if (!s->initiator) {
-        if (!stream_new_id(s))
+        if (!stream_new_id(s->shared, s->id))
             return false;
         xmlout_attr(t, "id", span_of(s->id));
     }
@@ -17061,7 +17061,7 @@ route_close(struct route *r)
 
 /* ===========================================================================
  * [EDGE]  edge_ xe_      one running instance: start, reload, drain, stop
- * calls:  BASE BUF WHY MAP NET LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S TRUNK ROUTE
+ * calls:  BASE BUF WHY XML MAP NET LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S TRUNK ROUTE
  *
  *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> RETURNING what is left
  *      --> ENDING all connections --last words written--> STOPPED
@@ -17394,6 +17394,21 @@ edge_tell(struct xmppedge *e, int fd, struct xe_span words)
     conn_close(c);
 }
 
+/* A whole stream that says nothing but why there is none.  It has an id: Prosody, and who reads
+ * RFC 6120 4.7.3 as it stands, complains of its absence first and never tells our reason. */
+static void
+edge_put_refusal(struct xmppedge *e, struct buf *t, enum xe_why why)
+{
+    char id[2 * STREAM_ID_BYTES + 1];
+    buf_clear(t);
+    buf_puts(t, "<?xml version='1.0'?>" STREAM_BEGIN);
+    if (stream_new_id(&e->shared, id))
+        xmlout_attr(t, "id", span_of(id));
+    buf_puts(t, " version='1.0'>");
+    stream_put_error(t, xe_why(why)->stream, xe_why(why)->text);
+    buf_puts(t, "</stream:stream>");
+}
+
 /* Tell a connection that is not accepted why, in the words of a stream, and close it. */
 static void
 edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enum xe_why why)
@@ -17410,10 +17425,7 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
         log_text(&e->log, "why", xe_why(why)->word);
         log_end(&e->log);
     }
-    buf_clear(t);
-    buf_puts(t, "<?xml version='1.0'?>" STREAM_BEGIN " version='1.0'>");
-    stream_put_error(t, xe_why(why)->stream, xe_why(why)->text);
-    buf_puts(t, "</stream:stream>");
+    edge_put_refusal(e, t, why);
     edge_tell(e, fd, buf_span(t));
 }
 
