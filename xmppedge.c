@@ -30,6 +30,7 @@
  *  Wire: moves bytes and resolves names; does not know that XMPP exists
  *   [MAP]     map_ list_        a hash table and a list whose links live inside their objects
  *   [NET]     net_              the network of an address: whom a stranger's doings count for
+ *   [REACH]   reach_            where what came from the network may lead, and where never
  *   [LOG]     log_              one line per event
  *   [LOOP]    loop_ timer_      one thread, many sockets: readiness, timers, and work for later
  *   [DNS]     dns_          from a domain to the addresses of its server, in the order to try them
@@ -205,6 +206,7 @@
 
 /* [NET] [LOG]: no flood of events fills the disk */
 #define NET_TEXT_MAX       32     /* bytes of a network as text, NUL included: IPv6 takes 25 */
+#define REACH_TEXT_MAX     50     /* the same of any network: IPv6 takes 44 */
 #define LOG_LINE_MAX       2048   /* bytes of a line: what syslog takes (RFC 5424 6.1) */
 #define LOG_VALUE_MAX      512    /* bytes of a value: one must leave room for others */
 #define LOG_WINDOW_MS      60000  /* lines are counted for so long */
@@ -3483,6 +3485,205 @@ net_text(const struct net *n, char out[NET_TEXT_MAX])
     if (n->bits > 32)
         snprintf(out + strlen(out), NET_TEXT_MAX - strlen(out), "/%u", n->bits);
     return out;
+}
+
+/* ===========================================================================
+ * [REACH] reach_         where what came from the network may lead, and where never
+ * calls:  BASE
+ *
+ * DNS is written by strangers, and a stranger has but to claim a domain for us to ask its server.
+ * So what DNS says is dialled only when a partner can be there: at a global unicast address that is
+ * none of ours, at a port that is no other protocol's.  What the configuration says is dialled.
+ *
+ * Each rule about addresses is a network.  Of those that hold an address the narrowest decides;
+ * between two that are equal, what the configuration has opened.  So "10.0.0.0/8" opens private
+ * addresses, but no address of this machine and not the internal network among them; "0.0.0.0/0"
+ * opens nothing; and an address that carries another is judged by both.
+ *
+ * Costs: a decision reads the table, which takes some 5 microseconds, before connect().
+ * Not done: an IPv4 address behind a NAT64 prefix of the operator's own (RFC 6052 2.2), which no
+ * address shows.  The translator must know what it may not translate.
+ * ======================================================================== */
+
+/* Addresses that begin alike.  IPv4 stands where IPv6 has it, at ::ffff:0:0/96. */
+struct reach_net {
+    unsigned char at[16];   /* in network byte order, zeros behind `bits` */
+    unsigned      bits;     /* of the prefix, at most 128; IPv4: 96 more than it is written with */
+};
+
+/* A network of the table. */
+struct reach_block {
+    const char *net;
+    const char *what;       /* is there, so that no partner is; NULL: one may be */
+    unsigned    v4_at;      /* place of an IPv4 address in its addresses; 0: there is none */
+};
+
+/* All of the registries for special purposes (RFC 6890, RFC 8190, at IANA in 2025), whether routed
+ * or not: what is anycast there is a service, but no server of anybody.  And what RFC 4291, 3879
+ * and 4007 say of the rest of IPv6.  2001::/23 has Teredo and ORCHID, 192.0.0.0/24 DS-Lite and
+ * NAT64 discovery. */
+static const struct reach_block reach_blocks[] = {
+    { "0.0.0.0/0", NULL, 0 },
+    { "0.0.0.0/8", "this network", 0 },
+    { "10.0.0.0/8", "private", 0 },
+    { "100.64.0.0/10", "shared with a provider", 0 },
+    { "127.0.0.0/8", "loopback", 0 },
+    { "169.254.0.0/16", "link-local", 0 },
+    { "172.16.0.0/12", "private", 0 },
+    { "192.0.0.0/24", "protocol assignments", 0 },
+    { "192.0.2.0/24", "documentation", 0 },
+    { "192.31.196.0/24", "AS112", 0 },
+    { "192.52.193.0/24", "multicast tunnels", 0 },
+    { "192.88.99.0/24", "6to4 relays", 0 },
+    { "192.168.0.0/16", "private", 0 },
+    { "192.175.48.0/24", "AS112", 0 },
+    { "198.18.0.0/15", "benchmarks", 0 },
+    { "198.51.100.0/24", "documentation", 0 },
+    { "203.0.113.0/24", "documentation", 0 },
+    { "224.0.0.0/4", "multicast", 0 },
+    { "240.0.0.0/4", "reserved", 0 },
+    { "255.255.255.255/32", "broadcast", 0 },
+    { "::/0", "not global unicast", 0 },
+    { "2000::/3", NULL, 0 },
+    { "::/96", "compatible with IPv4", 0 },
+    { "::/128", "unspecified", 0 },
+    { "::1/128", "loopback", 0 },
+    { "64:ff9b::/96", NULL, 12 },
+    { "64:ff9b:1::/48", "local NAT64", 12 },
+    { "100::/64", "discarded", 0 },
+    { "100:0:0:1::/64", "dummy", 0 },
+    { "2001::/23", "protocol assignments", 0 },
+    { "2001:db8::/32", "documentation", 0 },
+    { "2002::/16", NULL, 2 },
+    { "2620:4f:8000::/48", "AS112", 0 },
+    { "3fff::/20", "documentation", 0 },
+    { "5f00::/16", "segment routing", 0 },
+    { "fc00::/7", "private", 0 },
+    { "fe80::/10", "link-local", 0 },
+    { "fec0::/10", "site-local", 0 },
+    { "ff00::/8", "multicast", 0 }
+};
+
+#define REACH_BLOCKS (sizeof reach_blocks / sizeof *reach_blocks)
+
+/* ---- networks ---- */
+
+/* Where IPv4 stands in IPv6 (RFC 4291 2.5.5.2). */
+static const unsigned char reach_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+
+/* The bytes of an address, 4 or 16, in its place among all addresses. */
+static void
+reach_place(unsigned char at[16], int family, const void *bytes)
+{
+    if (family == AF_INET) {
+        memcpy(at, reach_mapped, 12);
+        memcpy(at + 12, bytes, 4);
+    } else {
+        memcpy(at, bytes, 16);
+    }
+}
+
+static bool
+reach_net_has(const struct reach_net *n, const unsigned char at[16])
+{
+    unsigned whole = n->bits / 8;
+    unsigned rest = n->bits % 8;
+    return memcmp(n->at, at, whole) == 0
+        && (rest == 0 || (n->at[whole] ^ at[whole]) >> (8 - rest) == 0);
+}
+
+/* Take away what stands behind the prefix; true when there was nothing. */
+static bool
+reach_net_trim(struct reach_net *n)
+{
+    bool clean = true;
+    unsigned i;
+    for (i = n->bits; i < 128; i++) {
+        unsigned char bit = (unsigned char)(0x80u >> i % 8);
+        clean = clean && (n->at[i / 8] & bit) == 0;
+        n->at[i / 8] &= (unsigned char)~bit;
+    }
+    return clean;
+}
+
+/* The prefix length at the end of a network, 0 to `most`; false when it is none. */
+static bool
+reach_net_bits(struct xe_span text, unsigned most, unsigned *bits)
+{
+    size_t i;
+    *bits = 0;
+    for (i = 0; i < text.len && i < 4; i++) {
+        if (text.at[i] < '0' || text.at[i] > '9')
+            return false;
+        *bits = *bits * 10 + (unsigned)(text.at[i] - '0');
+    }
+    return text.len > 0 && i == text.len && *bits <= most;
+}
+
+enum reach_fault { REACH_GOOD, REACH_NO_ADDRESS, REACH_NO_PREFIX, REACH_HOST_BITS };
+
+/* Read "10.0.0.0/8" or "fd00::/8"; an address alone is a network of one.  After REACH_HOST_BITS the
+ * network is the one that is meant. */
+static enum reach_fault
+reach_net_parse(struct xe_span text, struct reach_net *n)
+{
+    char address[INET6_ADDRSTRLEN];
+    unsigned char bytes[16];
+    size_t len = span_find(text, '/');
+    int family = AF_INET;
+    unsigned most = 32;
+    if (len >= sizeof address)
+        return REACH_NO_ADDRESS;
+    memcpy(address, text.at, len);
+    address[len] = '\0';
+    if (strchr(address, ':') != NULL) {
+        family = AF_INET6;
+        most = 128;
+    }
+    if (inet_pton(family, address, bytes) != 1)
+        return REACH_NO_ADDRESS;
+    n->bits = most;
+    if (len < text.len && !reach_net_bits(span_skip(text, len + 1), most, &n->bits))
+        return REACH_NO_PREFIX;
+    n->bits += family == AF_INET ? 96 : 0;
+    reach_place(n->at, family, bytes);
+    return reach_net_trim(n) ? REACH_GOOD : REACH_HOST_BITS;
+}
+
+static struct reach_net
+reach_block_net(const struct reach_block *b)
+{
+    struct reach_net n;
+    enum reach_fault fault = reach_net_parse(span_of(b->net), &n);
+    assert(fault == REACH_GOOD);
+    (void)fault;
+    return n;
+}
+
+/* As it is written: "10.0.0.0/8", and without its prefix length where that is one address. */
+static const char *
+reach_net_text(const struct reach_net *n, char out[REACH_TEXT_MAX])
+{
+    bool v4 = n->bits >= 96 && memcmp(n->at, reach_mapped, 12) == 0;
+    if (inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? n->at + 12 : n->at, out, REACH_TEXT_MAX) == NULL)
+        return strcpy(out, "?");
+    if (n->bits < 128)
+        snprintf(out + strlen(out), REACH_TEXT_MAX - strlen(out), "/%u",
+            v4 ? n->bits - 96 : n->bits);
+    return out;
+}
+
+/* A refused block within a wider network, which does not open it; NULL: there is none. */
+static const struct reach_block *
+reach_net_misses(const struct reach_net *wide)
+{
+    size_t i;
+    for (i = 0; i < REACH_BLOCKS; i++) {
+        struct reach_net n = reach_block_net(&reach_blocks[i]);
+        if (reach_blocks[i].what != NULL && n.bits > wide->bits && reach_net_has(wide, n.at))
+            return &reach_blocks[i];
+    }
+    return NULL;
 }
 
 /* ===========================================================================
@@ -8814,7 +9015,7 @@ peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain)
 
 /* ===========================================================================
  * [CONFIG] config_       the configuration file: one table, read once, never changed
- * calls:  BASE BUF JID XML ELEM MAP LOG TLS POLICY
+ * calls:  BASE BUF JID XML ELEM MAP REACH LOG TLS POLICY
  *
  * config_rows[] names every element and attribute with its type, default, limits, place in the
  * struct and one sentence of documentation.  Reading, the output of `check` and the documented
@@ -8862,6 +9063,11 @@ struct config_host {                     /* a host name, or a literal */
     struct config_address   address;     /* len > 0 when the name is a literal; port always */
 };
 
+struct config_networks {                 /* where DNS may lead besides global addresses */
+    struct reach_net       *list;
+    size_t                  count;
+};
+
 struct config_network {                  /* who may connect: address or address/prefix */
     struct config_address   address;     /* port 0 */
     unsigned                prefix;      /* bits that count; 32 or 128 for one address */
@@ -8897,6 +9103,7 @@ struct config_domain {                   /* edge: an inner domain */
 
 struct config_external {                 /* edge: rows 1 and 2 */
     struct config_address   address;     /* listened on, and source of outgoing connections */
+    struct config_networks  networks;    /* opened for every partner */
     unsigned                line;
 };
 
@@ -8945,6 +9152,7 @@ struct config_partner {                  /* New-CsXmppAllowedPartner, same names
     bool                     keepalive;  /* the partner is expected to send keep-alives */
     struct config_host       proxy;      /* static route instead of DNS; name NULL: none */
     bool                     proxy_direct_tls; /* the proxy wants TLS from the first byte */
+    struct config_networks   networks;   /* opened for it alone */
     const char              *description;
     unsigned                 line;
 };
@@ -9084,6 +9292,7 @@ enum config_kind {
     CONFIG_DOMAIN,      /* struct xe_span, lower case */
     CONFIG_ADDRESS,     /* struct config_address, all but the port */
     CONFIG_NETWORK,     /* struct config_network */
+    CONFIG_NETWORKS,    /* struct config_networks; spaces between */
     CONFIG_HOST,        /* struct config_host, all but the port */
     CONFIG_HOST_PORT,   /* struct config_host */
     CONFIG_PORT,        /* uint16_t */
@@ -9216,6 +9425,8 @@ static const struct config_row config_rows[] = {
     MUST(E, CONFIG_ADDRESS, "address", config_external, address, "203.0.113.10",
         "Address of the external interface."),
     PORT("5269", config_external, address.port, "Port for server-to-server streams."),
+    MAY(E, CONFIG_NETWORKS, "networks", config_external, networks, NULL,
+        "Networks of the inside to which DNS may lead as well; none if absent."),
     ONE(E, "internal", 0, offsetof(struct config, internal), offsetof(struct config_internal, line),
         NULL, "Row 3 of the port table: where gateways connect to. The edge itself never opens a "
         "connection to the inside."),
@@ -9269,6 +9480,8 @@ static const struct config_row config_rows[] = {
     MUST(E, CONFIG_DOMAIN, "domain", config_partner, domain.name, "fabrikam.example",
         "Its main domain."),
     PARTNER("federated"),
+    MAY(E, CONFIG_NETWORKS, "networks", config_partner, networks, NULL,
+        "The same for this partner alone, beside those of external."),
     MAY(E, CONFIG_TEXT, "description", config_partner, description, "Fabrikam, contract 4711",
         "Free text."),
     MANY(E, "partners/partner/domain", 0, config_partner, domains, ndomains, config_name, NULL,
@@ -10120,6 +10333,34 @@ config_parse_network(const char *text, struct config_network *n)
     return true;
 }
 
+/* The next word of a list with white space between; of no length at its end. */
+static struct xe_span
+config_next_word(struct xe_span *rest)
+{
+    struct xe_span word;
+    size_t len = 0;
+    while (rest->len > 0 && (unsigned char)*rest->at <= ' ')
+        *rest = span_skip(*rest, 1);
+    while (len < rest->len && (unsigned char)rest->at[len] > ' ')
+        len++;
+    word = span_make(rest->at, len);
+    *rest = span_skip(*rest, len);
+    return word;
+}
+
+/* One network or more. */
+static bool
+config_parse_networks(struct config_block **list, struct xe_span text, struct config_networks *n)
+{
+    struct xe_span word;
+    n->count = 0;
+    n->list = config_alloc(list, (text.len + 1) / 2 * sizeof *n->list);   /* of a byte each */
+    while (n->list != NULL && (word = config_next_word(&text)).len > 0)
+        if (reach_net_parse(word, &n->list[n->count++]) != REACH_GOOD)
+            return false;
+    return n->list != NULL && n->count > 0;
+}
+
 /* A literal or a name.  The port stays. */
 static bool
 config_parse_host(struct config_block **list, struct xe_span text, struct config_host *h)
@@ -10195,6 +10436,8 @@ config_store(struct config_loader *l, const struct config_row *row, const char *
         return config_parse_address(text, place);
     case CONFIG_NETWORK:
         return config_parse_network(text, place);
+    case CONFIG_NETWORKS:
+        return config_parse_networks(list, span_of(text), place);
     case CONFIG_HOST:
         return config_parse_host(list, span_of(text), place);
     case CONFIG_HOST_PORT:
@@ -10282,6 +10525,7 @@ config_put_expected(struct buf *out, const struct config_row *row)
         [CONFIG_DOMAIN] = "a domain such as corp.example",
         [CONFIG_ADDRESS] = "an IPv4 or IPv6 address",
         [CONFIG_NETWORK] = "an IPv4 or IPv6 address, or a network such as 10.0.0.0/24",
+        [CONFIG_NETWORKS] = "networks such as 10.0.0.0/8 or fd00::/8, with spaces between",
         [CONFIG_HOST] = "an address or a host name",
         [CONFIG_HOST_PORT] = "a host name or address, with :port if it is not 5269",
         [CONFIG_PORT] = "a port", [CONFIG_COUNT] = "a number",
@@ -10389,6 +10633,48 @@ config_attr_line(struct config_loader *l, struct elem e, const char *name)
     return config_line(l, place);
 }
 
+/* What is wrong with the first bad network of a list, behind a colon. */
+static const char *
+config_network_fault(struct config_loader *l, struct xe_span text)
+{
+    static const char *const faults[] = { [REACH_GOOD] = "",
+        [REACH_NO_ADDRESS] = " is no network",
+        [REACH_NO_PREFIX] = " has a prefix length that is none",
+        [REACH_HOST_BITS] = " has bits behind its prefix, " };
+    enum reach_fault fault = REACH_GOOD;
+    struct xe_span word;
+    struct reach_net n;
+    char meant[REACH_TEXT_MAX];
+    struct buf out = { 0 };
+    while (fault == REACH_GOOD && (word = config_next_word(&text)).len > 0)
+        fault = reach_net_parse(word, &n);
+    if (fault == REACH_GOOD)
+        return "";
+    buf_puts(&out, ": ");
+    buf_put(&out, word);
+    buf_puts(&out, faults[fault]);
+    if (fault == REACH_HOST_BITS) {
+        buf_puts(&out, reach_net_text(&n, meant));
+        buf_puts(&out, " has not");
+    }
+    return config_scratch(l, &out);
+}
+
+/* Warn of networks that look as if they opened more than they do. */
+static void
+config_check_networks(struct config_loader *l, unsigned line, const struct config_networks *n)
+{
+    char text[REACH_TEXT_MAX];
+    size_t i;
+    for (i = 0; i < n->count; i++) {
+        const struct reach_block *missed = reach_net_misses(&n->list[i]);
+        if (missed != NULL)
+            config_warn(l, line, "networks: ", reach_net_text(&n->list[i], text),
+                " does not open ", missed->net, " (", missed->what, ") within it: a network of "
+                "its own is needed for that");
+    }
+}
+
 /* The file that an attribute names must be there and readable. */
 static void
 config_check_file(struct config_loader *l, const struct config_row *row, struct elem e,
@@ -10416,7 +10702,10 @@ config_read_value(struct config_loader *l, const struct config_row *row, struct 
     if (!config_store(l, row, text, place)) {
         config_put_expected(&expected, row);
         config_error(l, config_attr_line(l, e, row->name), "<", elem_tag(e), "> ", row->name,
-            ": expected ", config_scratch(l, &expected), ", found \"", text, "\"");
+            ": expected ", config_scratch(l, &expected), ", found \"", text, "\"",
+            row->kind == CONFIG_NETWORKS ? config_network_fault(l, span_of(text)) : "");
+    } else if (row->kind == CONFIG_NETWORKS) {
+        config_check_networks(l, config_attr_line(l, e, row->name), (void *)place);
     } else if (row->kind == CONFIG_FILE && !l->alone) {
         config_check_file(l, row, e, *(const char **)(void *)place);
     }
@@ -11368,6 +11657,17 @@ config_put_network(struct buf *out, const struct config_network *n)
 }
 
 static void
+config_put_networks(struct buf *out, const struct config_networks *n)
+{
+    char text[REACH_TEXT_MAX];
+    size_t i;
+    for (i = 0; i < n->count; i++) {
+        buf_puts(out, i > 0 ? " " : "");
+        buf_puts(out, reach_net_text(&n->list[i], text));
+    }
+}
+
+static void
 config_put_word(struct buf *out, const struct config_row *row, const void *place)
 {
     unsigned i;
@@ -11399,6 +11699,9 @@ config_put_value(struct buf *out, const struct config_row *row, const void *plac
         return;
     case CONFIG_NETWORK:
         config_put_network(out, place);
+        return;
+    case CONFIG_NETWORKS:
+        config_put_networks(out, place);
         return;
     case CONFIG_HOST:
     case CONFIG_HOST_PORT:
@@ -11550,6 +11853,7 @@ config_put_doc_value(struct buf *out, const struct config_row *row)
         [CONFIG_ELEMENT] = "", [CONFIG_TEXT] = "text", [CONFIG_DOMAIN] = "domain",
         [CONFIG_ADDRESS] = "IPv4 or IPv6 address",
         [CONFIG_NETWORK] = "address, or network such as 10.0.0.0/24",
+        [CONFIG_NETWORKS] = "networks such as 10.0.0.0/8 fd00::/8",
         [CONFIG_HOST] = "address or host name", [CONFIG_HOST_PORT] = "host or host:port",
         [CONFIG_PORT] = "port", [CONFIG_COUNT] = "number", [CONFIG_BYTES] = "size",
         [CONFIG_TIME] = "time", [CONFIG_BOOL] = "", [CONFIG_WORD] = "", [CONFIG_FILE] = "file",

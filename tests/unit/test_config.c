@@ -612,7 +612,7 @@ lines_end_as_on_any_system(void **state)
         "x.xml:5: <xmppedge> name: expected a domain");
     assert_says(world.messages.bytes, "x.xml:7: <external> address: expected an IPv4 or IPv6 "
         "address, found nothing\n"
-        "x.xml:8: <external>: expected address, port, found the unknown attribute x\n");
+        "x.xml:8: <external>: expected address, port, networks, found the unknown attribute x\n");
 }
 
 /* Any byte in the place of any other: sanitizers watch, and there is a sentence. */
@@ -1292,6 +1292,87 @@ inner_servers_connect_from_their_own_address_unless_told_otherwise(void **state)
 }
 
 static void
+networks_are_a_list_for_all_partners_or_for_one(void **state)
+{
+    const struct config_networks *n;
+    char text[REACH_TEXT_MAX];
+    (void)state;
+    assert_non_null(load(span_of("<xmppedge role='edge' name='e.example'><external "
+        "address='192.0.2.1' networks=' 10.0.0.0/8\n\tfd00::/8  192.168.7.9 '/><echo "
+        "domain='echo.example'/><dialback secret-file='dialback.secret'/><partners><partner "
+        "domain='p.example' networks='127.0.0.0/8'/></partners></xmppedge>")));
+    assert_non_null(world.c);
+    n = &world.c->external.networks;
+    assert_int_equal(n->count, 3);
+    assert_string_equal(reach_net_text(&n->list[0], text), "10.0.0.0/8");
+    assert_string_equal(reach_net_text(&n->list[1], text), "fd00::/8");
+    assert_string_equal(reach_net_text(&n->list[2], text), "192.168.7.9");
+    n = &config_partner_for(world.c, span_of("p.example"))->networks;
+    assert_int_equal(n->count, 1);
+    assert_string_equal(reach_net_text(&n->list[0], text), "127.0.0.0/8");
+    load_partner("");
+    assert_int_equal(world.c->external.networks.count, 0);
+    assert_int_equal(world.c->partners.list[0].networks.count, 0);
+}
+
+static void
+a_bad_network_is_refused_with_what_is_wrong(void **state)
+{
+    static const struct { const char *text, *says; } rows[] = {
+        { "10.1.2.3/8", "10.1.2.3/8 has bits behind its prefix, 10.0.0.0/8 has not" },
+        { "10.0.0.0/8 fd00::1/8", "fd00::1/8 has bits behind its prefix, fd00::/8 has not" },
+        { "127.0.0.1/31", "127.0.0.1/31 has bits behind its prefix, 127.0.0.0/31 has not" },
+        { "10.0.0.0/33", "10.0.0.0/33 has a prefix length that is none" },
+        { "fd00::/129", "fd00::/129 has a prefix length that is none" },
+        { "10.0.0.0/", "10.0.0.0/ has a prefix length that is none" },
+        { "10.0.0.0/-1", "10.0.0.0/-1 has a prefix length that is none" },
+        { "10.0.0.0/8/8", "10.0.0.0/8/8 has a prefix length that is none" },
+        { "10.0.0.0/00008", "10.0.0.0/00008 has a prefix length that is none" },
+        { "10.0.0.0/8,fd00::/8", "10.0.0.0/8,fd00::/8 has a prefix length that is none" },
+        { "10.0.0/8", "10.0.0/8 is no network" },
+        { "10/8", "10/8 is no network" },
+        { "corp.example", "corp.example is no network" },
+        { "fe80::1%eth0", "fe80::1%eth0 is no network" },
+        { "/8", "/8 is no network" },
+        { "", "networks: expected networks such as 10.0.0.0/8 or fd00::/8, with spaces between, "
+            "found \"\"\n" },
+        { "  ", "found \"  \"\n" } };
+    char text[128];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(text, sizeof text, "networks='%s'", rows[i].text);
+        assert_says(load_partner(text), rows[i].says);
+        assert_null(world.c);
+    }
+}
+
+static void
+a_network_that_opens_less_than_it_seems_is_warned_about(void **state)
+{
+    static const struct { const char *text, *says; } rows[] = {
+        { "0.0.0.0/0", "0.0.0.0/0 does not open 0.0.0.0/8 (this network) within it" },
+        { "172.0.0.0/8", "172.0.0.0/8 does not open 172.16.0.0/12 (private) within it" },
+        { "192.0.0.0/8", "192.0.0.0/8 does not open 192.0.0.0/24 (protocol assignments)" },
+        { "::/0", "::/0 does not open" }, { "fc00::/6", "fc00::/6 does not open fc00::/7" } };
+    static const char *const good[] = { "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",
+        "10.1.2.0/24", "fc00::/7", "fd00::/8", "127.0.0.0/8", "::1", "198.51.100.7",
+        "2001:db8::/32", "8.8.8.0/24" };
+    char text[128];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(text, sizeof text, "networks='%s' sasl='optional'", rows[i].text);
+        assert_says(load_partner(text), rows[i].says);
+        assert_non_null(world.c);
+    }
+    for (i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(text, sizeof text, "networks='%s' sasl='optional'", good[i]);
+        assert_string_equal(load_partner(text), "");
+    }
+}
+
+static void
 ten_thousand_partners_are_read_and_found(void **state)
 {
     struct buf text = { 0 };
@@ -1435,7 +1516,8 @@ the_effective_settings_give_the_same_configuration_again(void **state)
         "key='echo.key'/></echo><tls minimum='1.3' keylog='true' keylog-file='k &amp; l'/>"
         "<partners default='allow'><default sasl='optional'/>" PARTNER
         "<partner domain='a.example' sasl='not-supported' proxy='[2001:db8::1]:5270' "
-        "description='&lt;&quot;&amp;&#39;&#10;>' keepalive='false' connection-limit='7'>"
+        "description='&lt;&quot;&amp;&#39;&#10;>' keepalive='false' connection-limit='7' "
+        "networks='10.0.0.0/8 192.168.1.1 ::1 fd00:1::/32'>"
         "<domain name='b.example'/></partner></partners>"
         "<limits hold-time='1500ms' memory='100000K'/></xmppedge>",
         GATEWAY_HEAD INNER "<inner address='::1' tls='required'><domain name='a.example'/><source "
@@ -1707,6 +1789,9 @@ main(void)
         TEST(a_default_partner_with_an_invalid_row_counts_only_when_it_is_used),
         TEST(inner_domains_are_found_on_their_side),
         TEST(inner_servers_connect_from_their_own_address_unless_told_otherwise),
+        TEST(networks_are_a_list_for_all_partners_or_for_one),
+        TEST(a_bad_network_is_refused_with_what_is_wrong),
+        TEST(a_network_that_opens_less_than_it_seems_is_warned_about),
         TEST(ten_thousand_partners_are_read_and_found),
         TEST(the_examples_parse_without_a_word),
         TEST(the_examples_parse_with_everything_that_is_commented_out),
