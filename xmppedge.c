@@ -245,7 +245,7 @@
 #define LISTENER_PAUSE_MS  200    /* when descriptors are out: one may be free by then */
 #define DIAL_PARALLEL_MAX  4      /* addresses tried at a time: a dead one holds up no good one */
 
-/* [AUTH] [CONFIG]: what is read */
+/* [AUTH] [CONFIG] [PORTS]: what is read */
 #define SASL_TEXT_MAX      1368   /* bytes of JID_PART_MAX in base64, NUL included */
 #define CONFIG_FILE_MAX    ((size_t)16 << 20)  /* bytes of the file: CONFIG_LIST_MAX partners */
 #define CONFIG_PRINT_MAX   (CONFIG_FILE_MAX * 16)  /* bytes of it with every default: ten times */
@@ -255,6 +255,8 @@
 #define CONFIG_SECRET_MIN  16     /* bytes of the dialback secret: 128 bits */
 #define CONFIG_SECRET_MAX  4096   /* and no file that was named by mistake */
 #define CONFIG_MESSAGES_MAX 200   /* errors and warnings told: more than anybody reads */
+#define PORTS_RESOLVERS_MAX 8     /* read of /etc/resolv.conf: the C library asks three */
+#define PORTS_LINE_MAX     512    /* bytes of its lines, NUL included: the C library's, too */
 
 /* [STREAM] [S2S] [TRUNK]: what peers send */
 #define STREAM_ID_MAX      256    /* bytes of a peer's stream id, NUL included: ours have 32 */
@@ -11981,36 +11983,44 @@ config_example(enum config_role role, struct buf *out)
 
 /* ===========================================================================
  * [PORTS] ports_         the port summary of one configuration, as a table and as packet filters
- * calls:  BASE BUF CONFIG
+ * calls:  BASE BUF REACH CONFIG
  *
- *   row  protocol/port    from                      to
- *    1   XMPP/TCP 5269    any                       edge, external address
- *    2   XMPP/TCP 5269    edge, external address    any
- *    3   XMPP/MTLS 23456  any gateway               edge, internal address
+ *   row    protocol/port    from                      to
+ *    1     XMPP/TCP 5269    any                       edge, external address
+ *    2     XMPP/TCP 5269    edge, external address    any
+ *    3     XMPP/MTLS 23456  any gateway               edge, internal address
+ *    never any              edge, internal address    any
+ *    never any              edge, external address    the inside
  *
- * An edge has these three rows; a gateway has row 3 from its side, and the two ways between it and
- * the inner server.  The rows of a configuration are made in one place, and every form of output is
- * a walk over them.  Whoever looks up names needs DNS besides, which is no row.
+ * An edge has these rows, and a row 2 for each static route; a gateway has row 3 from its side, and
+ * the two ways between it and the inner server.  The rows of a configuration are made in one place,
+ * and every form of output is a walk over them.  Whoever looks up names needs DNS besides, which is
+ * no row.
  *
- * The packet filters permit the rows, close their ports for everybody else and forbid the one thing
- * that must never be: a connection from the edge into the LAN.  They touch nothing else on the
- * machine, so they can stand beside rules that are there already; loaded again, they take the place
- * of what they were.
+ * The packet filters permit the rows, close their ports for everybody else, drop whatever else the
+ * user of the service sends, over any protocol, and forbid the one thing that must never be: a
+ * connection from the edge into the LAN.  They touch nothing else on the machine, so they can stand
+ * beside rules that are there already; loaded again, they take the place of what they were.
  * ======================================================================== */
 
 enum ports_format { PORTS_TABLE, PORTS_NFT, PORTS_IPTABLES, PORTS_JSON };
 
-/* One permitted direction. */
+#define PORTS_NUMBER_NEVER 4   /* of a row that is forbidden */
+
+/* One permitted direction, or one that is not. */
 struct ports_row {
     unsigned                     number;   /* of the port table; 0: behind the gateway */
     bool                         in;       /* towards this node */
     const char                  *protocol;
-    uint16_t                     port;     /* of the destination */
+    uint16_t                     port;     /* of the destination; 0: any */
     const struct config_network *network;  /* source; NULL: see `source` */
+    const struct config_host    *from;     /* source; NULL: see `source` */
     const struct config_address *source;   /* NULL: any (in), this machine (out) */
     const struct config_host    *host;     /* destination; NULL: see `destination` */
-    const struct config_address *destination; /* NULL: any */
+    const struct config_address *destination; /* NULL: see `place` */
+    const char                  *place;    /* destination in words; NULL: any */
     const char                  *comment;
+    struct xe_span               partner;  /* of a static route: ends the comment */
 };
 
 /* Where the rows go, one after the other. */
@@ -12021,50 +12031,98 @@ ports_rows_edge(const struct config *c, ports_sink *put, void *user)
 {
     const struct config_address *ex = &c->external.address, *in = &c->internal.address;
     struct ports_row rows[3] = {
-        { 1, true, "XMPP/TCP", ex->port, NULL, NULL, NULL, ex,
-            "standard s2s port; federated XMPP partners reach the Edge Server's XMPP proxy" },
-        { 2, false, "XMPP/TCP", 5269, NULL, ex, NULL, NULL,
-            "standard s2s port; the Edge Server's XMPP proxy reaches federated XMPP partners" },
-        { 3, true, "XMPP/MTLS", in->port, NULL, NULL, NULL, in,
-            "internal XMPP traffic from the gateways (Front End pool) to the Edge Server" },
+        { .number = 1, .in = true, .protocol = "XMPP/TCP", .port = ex->port, .destination = ex,
+            .comment = "standard s2s port; federated XMPP partners reach the Edge Server's XMPP "
+            "proxy" },
+        { .number = 2, .protocol = "XMPP/TCP", .port = 5269, .source = ex,
+            .comment = "standard s2s port; the Edge Server's XMPP proxy reaches federated XMPP "
+            "partners" },
+        { .number = 3, .in = true, .protocol = "XMPP/MTLS", .port = in->port, .destination = in,
+            .comment = "internal XMPP traffic from the gateways (Front End pool) to the Edge "
+            "Server" },
     };
     size_t i;
     for (i = 0; i < 3; i++)
         put(&rows[i], user);
 }
 
+/* The static routes: row 2, where the configuration says whereto. */
+static void
+ports_rows_routes(const struct config *c, ports_sink *put, void *user)
+{
+    struct ports_row row = { .number = 2, .protocol = "XMPP/TCP", .source = &c->external.address,
+        .comment = "the static route of " };
+    size_t i;
+    for (i = 0; i < c->partners.count; i++) {
+        const struct config_partner *p = &c->partners.list[i];
+        row.host = &p->proxy;
+        row.port = p->proxy.address.port;
+        row.partner = p->domain.name;
+        if (p->proxy.name != NULL)
+            put(&row, user);
+    }
+}
+
 static void
 ports_rows_gateway(const struct config *c, ports_sink *put, void *user)
 {
-    struct ports_row row;
+    struct ports_row edge = { .number = 3, .protocol = "XMPP/MTLS",
+        .comment = "internal XMPP traffic from this gateway to the Edge Server" };
+    struct ports_row from = { .in = true, .protocol = "XMPP/TCP", .port = c->listen.address.port,
+        .destination = &c->listen.address,
+        .comment = "the inner server reaches the partners through here" };
+    struct ports_row to = { .protocol = "XMPP/TCP",
+        .comment = "this gateway reaches the inner server" };
     size_t i, j;
     for (i = 0; i < c->nedges; i++) {
-        row = (struct ports_row){ 3, false, "XMPP/MTLS", c->edges[i].host.address.port,
-            NULL, NULL, &c->edges[i].host, NULL,
-            "internal XMPP traffic from this gateway to the Edge Server" };
-        put(&row, user);
+        edge.host = &c->edges[i].host;
+        edge.port = edge.host->address.port;
+        put(&edge, user);
     }
     for (i = 0; i < c->ninner; i++) {
         const struct config_inner *in = &c->inner[i];
         for (j = 0; j < in->nsources; j++) {
-            row = (struct ports_row){ 0, true, "XMPP/TCP", c->listen.address.port,
-                &in->sources[j], NULL, NULL, &c->listen.address,
-                "the inner server reaches the partners through here" };
-            put(&row, user);
+            from.network = &in->sources[j];
+            put(&from, user);
         }
-        row = (struct ports_row){ 0, false, "XMPP/TCP", in->address.port, NULL, NULL, NULL,
-            &in->address, "this gateway reaches the inner server" };
-        put(&row, user);
+        to.destination = &in->address;
+        to.port = in->address.port;
+        put(&to, user);
     }
 }
 
 static void
 ports_rows(const struct config *c, ports_sink *put, void *user)
 {
-    if (c->role == CONFIG_EDGE)
-        ports_rows_edge(c, put, user);
-    else
+    if (c->role == CONFIG_GATEWAY) {
         ports_rows_gateway(c, put, user);
+        return;
+    }
+    ports_rows_edge(c, put, user);
+    ports_rows_routes(c, put, user);
+}
+
+/* What must never be: from either address of an edge, and on a gateway from an edge. */
+static void
+ports_rows_never(const struct config *c, ports_sink *put, void *user)
+{
+    struct ports_row inner = { .number = PORTS_NUMBER_NEVER, .protocol = "any",
+        .source = &c->internal.address,
+        .comment = "the Edge Server opens no connection into the LAN, from either address" };
+    struct ports_row outer = { .number = PORTS_NUMBER_NEVER, .protocol = "any",
+        .source = &c->external.address, .place = "the inside",
+        .comment = "loopback, private and all other addresses where no partner can be" };
+    struct ports_row edge = { .number = PORTS_NUMBER_NEVER, .in = true, .protocol = "any",
+        .place = "this machine", .comment = "the Edge Server opens no connection into the LAN" };
+    size_t i;
+    if (c->role == CONFIG_EDGE) {
+        put(&inner, user);
+        put(&outer, user);
+    }
+    for (i = 0; i < c->nedges; i++) {
+        edge.from = &c->edges[i].host;
+        put(&edge, user);
+    }
 }
 
 /* The source of a row in words; nothing when it may be any and `any` is NULL. */
@@ -12073,6 +12131,8 @@ ports_put_source(struct buf *out, const struct ports_row *row, const char *any)
 {
     if (row->network != NULL)
         config_put_network(out, row->network);
+    else if (row->from != NULL)
+        buf_puts(out, row->from->name);
     else if (row->source != NULL && !config_address_is_any(row->source))
         config_put_address(out, row->source);
     else if (any != NULL)
@@ -12086,8 +12146,17 @@ ports_put_destination(struct buf *out, const struct ports_row *row, const char *
         buf_puts(out, row->host->name);
     else if (row->destination != NULL && !config_address_is_any(row->destination))
         config_put_address(out, row->destination);
+    else if (any != NULL && row->place != NULL)
+        buf_puts(out, row->place);
     else if (any != NULL)
         buf_puts(out, row->destination != NULL ? "this machine" : any);
+}
+
+static void
+ports_put_comment(struct buf *out, const struct ports_row *row)
+{
+    buf_puts(out, row->comment);
+    buf_put(out, row->partner);
 }
 
 static void
@@ -12101,18 +12170,28 @@ ports_put_column(struct buf *out, const struct buf *text, size_t width)
 }
 
 static void
+ports_put_number(struct buf *out, const struct ports_row *row, const char *none)
+{
+    if (row->number == PORTS_NUMBER_NEVER)
+        buf_puts(out, "never");
+    else if (row->number > 0)
+        buf_putu(out, row->number);
+    else
+        buf_puts(out, none);
+}
+
+static void
 ports_row_text(const struct ports_row *row, void *user)
 {
     struct buf *out = user, cell = { 0 };
-    if (row->number > 0)
-        buf_putu(&cell, row->number);
-    else
-        buf_puts(&cell, "-");
-    ports_put_column(out, &cell, 3);
+    ports_put_number(&cell, row, "-");
+    ports_put_column(out, &cell, 5);
     buf_clear(&cell);
     buf_puts(&cell, row->protocol);
-    buf_putc(&cell, '/');
-    buf_putu(&cell, row->port);
+    if (row->port > 0) {
+        buf_putc(&cell, '/');
+        buf_putu(&cell, row->port);
+    }
     ports_put_column(out, &cell, 15);
     buf_clear(&cell);
     ports_put_source(&cell, row, row->number == 3 ? "any gateway" : "any");
@@ -12120,7 +12199,7 @@ ports_row_text(const struct ports_row *row, void *user)
     buf_clear(&cell);
     ports_put_destination(&cell, row, "any");
     ports_put_column(out, &cell, 18);
-    buf_puts(out, row->comment);
+    ports_put_comment(out, row);
     buf_putc(out, '\n');
     buf_free(&cell);
 }
@@ -12128,25 +12207,28 @@ ports_row_text(const struct ports_row *row, void *user)
 static void
 ports_row_json(const struct ports_row *row, void *user)
 {
-    struct buf *out = user;
+    struct buf *out = user, comment = { 0 };
     buf_puts(out, out->tail > out->head && out->bytes[out->tail - 1] == '}' ? ",\n  {" : "\n  {");
-    buf_puts(out, "\"row\":");
-    if (row->number > 0)
-        buf_putu(out, row->number);
-    else
-        buf_puts(out, "null");
+    buf_puts(out, row->number < PORTS_NUMBER_NEVER ? "\"row\":" : "\"row\":\"");
+    ports_put_number(out, row, "null");
+    buf_puts(out, row->number < PORTS_NUMBER_NEVER ? "" : "\"");
     buf_puts(out, ",\"direction\":");
     buf_puts(out, row->in ? "\"in\"" : "\"out\"");
     buf_puts(out, ",\"protocol\":\"");
     buf_puts(out, row->protocol);
     buf_puts(out, "\",\"port\":");
-    buf_putu(out, row->port);
+    if (row->port > 0)
+        buf_putu(out, row->port);
+    else
+        buf_puts(out, "null");
     buf_puts(out, ",\"source\":\"");
     ports_put_source(out, row, "any");
     buf_puts(out, "\",\"destination\":\"");
     ports_put_destination(out, row, "any");
     buf_puts(out, "\",\"comment\":");
-    buf_put_json(out, span_of(row->comment), SIZE_MAX);
+    ports_put_comment(&comment, row);
+    buf_put_json(out, buf_span(&comment), SIZE_MAX);
+    buf_free(&comment);
     buf_putc(out, '}');
 }
 
@@ -12208,95 +12290,154 @@ ports_dns_json(const struct config *c, struct buf *out)
     buf_free(&where);
 }
 
-/* The address family of a row: AF_UNSPEC when it names none, or only names. */
-static int
-ports_family(const struct ports_row *row)
-{
-    const struct config_address *a = NULL;
-    if (row->network != NULL)
-        a = &row->network->address;
-    else if (row->host != NULL)
-        a = &row->host->address;
-    else if (row->destination != NULL && !config_address_is_any(row->destination))
-        a = row->destination;
-    else if (row->source != NULL && !config_address_is_any(row->source))
-        a = row->source;
-    return a == NULL || a->len == 0 ? AF_UNSPEC : a->sa.ss_family;
-}
+/* ---- packet filters ---- */
+
+/* What the rules need to know of the machine that they are for, besides the configuration. */
+struct ports_machine {
+    struct config_address resolvers[PORTS_RESOLVERS_MAX];
+    size_t                nresolvers;
+};
+
+/* The chains, each behind those that it jumps to. */
+enum ports_chain { PORTS_NEVER, PORTS_SERVICE, PORTS_IN, PORTS_OUT };
+
+#define PORTS_CHAINS 4
+
+static const struct { const char *nft, *iptables; } ports_chains[PORTS_CHAINS] = {
+    { "never", "XMPPEDGE-NEVER" },
+    { "service", "XMPPEDGE-SERVICE" },
+    { "input", "XMPPEDGE-IN" },
+    { "output", "XMPPEDGE-OUT" }
+};
+
+enum ports_verdict { PORTS_ACCEPT, PORTS_DROP, PORTS_RETURN, PORTS_TO_SERVICE, PORTS_TO_NEVER };
+
+static const struct { const char *nft, *iptables; } ports_verdicts[] = {
+    { "accept", "ACCEPT" },
+    { "counter drop", "DROP" },
+    { "return", "RETURN" },
+    { "jump service", "XMPPEDGE-SERVICE" },
+    { "jump never", "XMPPEDGE-NEVER" }
+};
 
 /* A packet filter in the making. */
 struct ports_rules {
-    const struct config *c;
-    struct buf          *out;       /* borrowed */
-    bool                 iptables;  /* else nft */
-    bool                 in;        /* the chain that is being written */
-    uint16_t             ports[32]; /* already closed in this chain */
-    unsigned             nports;
+    const struct config        *c;
+    const struct ports_machine *machine;
+    struct buf                 *out;       /* borrowed */
+    int                         family;    /* of the rules that iptables takes now; nft: both */
+    bool                        iptables;  /* else nft */
+    bool                        in;        /* the rows that are being written */
+    bool                        known;     /* and of these, those to an address in the file */
+    uint16_t                    ports[32]; /* already closed in this chain */
+    unsigned                    nports;
+    enum ports_chain            chain;
 };
 
-/* Texts of one rule; an empty one matches everything. */
+/* Texts of one rule; what is empty matches everything. */
 struct ports_rule {
-    int         family;    /* AF_UNSPEC: both */
-    struct buf  source;    /* owned */
-    struct buf  destination; /* owned */
-    uint16_t    port;      /* 0: any */
-    bool        udp;       /* else TCP */
-    bool        accept;
-    const char *comment;
+    int                family;    /* AF_UNSPEC: both */
+    struct buf         about;     /* owned; a line of words above it */
+    struct buf         source;    /* owned */
+    struct buf         destination; /* owned */
+    bool               service;   /* what the user of the service sends */
+    bool               local;     /* to an address of this machine */
+    const char        *protocol;  /* "tcp", "udp"; NULL: any */
+    uint16_t           port;      /* 0: any */
+    enum ports_verdict verdict;
+    const char        *comment;
 };
+
+/* The address family of an address: AF_UNSPEC when it is none, or any. */
+static int
+ports_family(const struct config_address *a)
+{
+    return a == NULL || a->len == 0 || config_address_is_any(a) ? AF_UNSPEC : a->sa.ss_family;
+}
+
+static int
+ports_source_family(const struct ports_row *row)
+{
+    return ports_family(row->network != NULL ? &row->network->address
+        : row->from != NULL ? &row->from->address : row->source);
+}
+
+static int
+ports_destination_family(const struct ports_row *row)
+{
+    return ports_family(row->host != NULL ? &row->host->address : row->destination);
+}
 
 static void
-ports_put_match(struct buf *out, const char *word, const struct buf *value)
+ports_put_match(struct buf *out, const char *word, struct xe_span value, const char *end)
 {
-    if (buf_len(value) == 0)
+    if (value.len == 0)
         return;
     buf_puts(out, word);
-    buf_put(out, buf_span(value));
-    buf_putc(out, ' ');
+    buf_put(out, value);
+    buf_puts(out, end);
+}
+
+/* An address without the interface that it may be bound to. */
+static struct xe_span
+ports_address(const struct buf *text)
+{
+    struct xe_span s = buf_span(text);
+    return span_make(s.at, span_find(s, '%'));
 }
 
 static void
 ports_rule_nft(const struct ports_rules *rules, const struct ports_rule *r)
 {
     struct buf *out = rules->out;
+    bool v6 = r->family == AF_INET6;
+    ports_put_match(out, "        # ", buf_span(&r->about), "\n");
     buf_puts(out, "        ");
-    ports_put_match(out, r->family == AF_INET6 ? "ip6 saddr " : "ip saddr ", &r->source);
-    ports_put_match(out, r->family == AF_INET6 ? "ip6 daddr " : "ip daddr ", &r->destination);
+    if (r->service)
+        ports_put_match(out, "meta skuid \"", span_of(rules->c->user), "\" ");
+    ports_put_match(out, v6 ? "ip6 saddr " : "ip saddr ", ports_address(&r->source), " ");
+    ports_put_match(out, v6 ? "ip6 daddr " : "ip daddr ", ports_address(&r->destination), " ");
+    if (r->local)
+        buf_puts(out, "fib daddr type local ");
     if (r->port > 0) {
-        buf_puts(out, r->udp ? "udp dport " : "tcp dport ");
+        buf_puts(out, r->protocol);
+        buf_puts(out, " dport ");
         buf_putu(out, r->port);
+        buf_putc(out, ' ');
     } else {
-        buf_puts(out, "meta l4proto tcp");
+        ports_put_match(out, "meta l4proto ", span_of(r->protocol), " ");
     }
-    buf_puts(out, r->accept ? " ct state new accept" : " ct state new drop");
-    buf_puts(out, " comment \"");
-    buf_puts(out, r->comment);
-    buf_puts(out, "\"\n");
+    buf_puts(out, ports_verdicts[r->verdict].nft);
+    ports_put_match(out, " comment \"", span_of(r->comment), "\"");
+    buf_putc(out, '\n');
 }
 
 static void
 ports_rule_iptables(const struct ports_rules *rules, const struct ports_rule *r)
 {
-    static const int families[] = { AF_INET, AF_INET6 };
     struct buf *out = rules->out;
-    size_t i;
-    for (i = 0; i < 2; i++) {
-        if (r->family != AF_UNSPEC && r->family != families[i])
-            continue;
-        buf_puts(out, i == 0 ? "iptables" : "ip6tables");
-        buf_puts(out, rules->in ? " -A XMPPEDGE-IN -p " : " -A XMPPEDGE-OUT -p ");
-        buf_puts(out, r->udp ? "udp " : "tcp ");
-        ports_put_match(out, "-s ", &r->source);
-        ports_put_match(out, "-d ", &r->destination);
-        if (r->port > 0) {
-            buf_puts(out, "--dport ");
-            buf_putu(out, r->port);
-            buf_putc(out, ' ');
-        }
-        buf_puts(out, "-m conntrack --ctstate NEW -m comment --comment \"");
-        buf_puts(out, r->comment);
-        buf_puts(out, r->accept ? "\" -j ACCEPT\n" : "\" -j DROP\n");
+    if (r->family != AF_UNSPEC && r->family != rules->family)
+        return;
+    ports_put_match(out, "# ", buf_span(&r->about), "\n");
+    buf_puts(out, "-A ");
+    buf_puts(out, ports_chains[rules->chain].iptables);
+    buf_putc(out, ' ');
+    ports_put_match(out, "-p ", span_of(r->protocol), " ");
+    if (r->service)
+        ports_put_match(out, "-m owner --uid-owner ", span_of(rules->c->user), " ");
+    ports_put_match(out, "-s ", ports_address(&r->source), " ");
+    ports_put_match(out, "-d ", ports_address(&r->destination), " ");
+    if (r->local)
+        buf_puts(out, "-m addrtype --dst-type LOCAL ");
+    if (r->port > 0) {
+        buf_puts(out, "--dport ");
+        buf_putu(out, r->port);
+        buf_putc(out, ' ');
     }
+    ports_put_match(out, "-m comment --comment \"", span_of(r->comment), "\" ");
+    buf_puts(out, "-j ");
+    buf_puts(out, ports_verdicts[r->verdict].iptables);
+    buf_putc(out, '\n');
 }
 
 static void
@@ -12306,26 +12447,42 @@ ports_put_rule(const struct ports_rules *rules, struct ports_rule *r)
         ports_rule_iptables(rules, r);
     else
         ports_rule_nft(rules, r);
+    buf_free(&r->about);
     buf_free(&r->source);
     buf_free(&r->destination);
 }
 
-/* A permitted row. */
+/* A permitted row.  A static route to a host name may lead anywhere, as DNS does.  No packet goes
+ * from one family to the other. */
 static void
 ports_rule_row(const struct ports_row *row, void *user)
 {
     static const char *const names[] = { "inner server", "row 1", "row 2", "row 3" };
     const struct ports_rules *rules = user;
-    struct ports_rule r = { 0 };
-    if (row->in != rules->in)
+    struct ports_rule r = { .protocol = "tcp", .port = row->port, .comment = names[row->number] };
+    bool known = row->destination != NULL || (row->host != NULL && row->host->address.len > 0);
+    int from = ports_source_family(row), to = ports_destination_family(row);
+    if (row->in != rules->in || known != rules->known
+        || (from != AF_UNSPEC && to != AF_UNSPEC && from != to))
         return;
-    r.family = ports_family(row);
-    r.port = row->port;
-    r.accept = true;
-    r.comment = names[row->number];
+    r.family = to != AF_UNSPEC ? to : from;
     ports_put_source(&r.source, row, NULL);
-    ports_put_destination(&r.destination, row, NULL);
+    if (known)
+        ports_put_destination(&r.destination, row, NULL);
+    if (row->partner.len > 0) {
+        ports_put_comment(&r.about, row);
+        buf_puts(&r.about, " to ");
+        config_put_host(&r.about, row->host, true);
+    }
     ports_put_rule(rules, &r);
+}
+
+static void
+ports_rule_rows(struct ports_rules *rules, bool in, bool known)
+{
+    rules->in = in;
+    rules->known = known;
+    ports_rows(rules->c, ports_rule_row, rules);
 }
 
 /* Questions to the name servers, over both protocols. */
@@ -12333,138 +12490,360 @@ static void
 ports_rule_dns(const struct ports_rules *rules)
 {
     const struct config *c = rules->c;
+    size_t n = c->nresolvers > 0 ? c->nresolvers : rules->machine->nresolvers;
     size_t i;
-    for (i = 0; !rules->in && i < 2 * ports_dns_count(c); i++) {
-        struct ports_rule r = { .udp = i % 2 == 0, .accept = true, .comment = "DNS" };
-        r.port = ports_dns(c, i / 2, NULL, &r.destination);
-        r.family = c->nresolvers == 0 ? AF_UNSPEC : c->resolvers[i / 2].address.sa.ss_family;
+    for (i = 0; ports_dns_count(c) > 0 && i < 2 * n; i++) {
+        const struct config_address *a = c->nresolvers > 0 ? &c->resolvers[i / 2].address
+            : &rules->machine->resolvers[i / 2];
+        struct ports_rule r = { .protocol = i % 2 == 0 ? "udp" : "tcp", .comment = "DNS" };
+        r.port = a->port;
+        r.family = a->sa.ss_family;
+        config_put_address(&r.destination, a);
         ports_put_rule(rules, &r);
     }
 }
 
-/* The port of a row is closed for all others. */
+/* The port of a row is closed for all others.  Not that of a static route: it may be anything's. */
 static void
 ports_rule_rest(const struct ports_row *row, void *user)
 {
     struct ports_rules *rules = user;
-    struct ports_rule r = { 0 };
+    struct ports_rule r = { .protocol = "tcp", .port = row->port, .verdict = PORTS_DROP,
+        .comment = "nothing else on this port" };
     unsigned i;
     for (i = 0; i < rules->nports; i++)
         if (rules->ports[i] == row->port)
             return;
-    if (row->in != rules->in)
+    if (row->in != rules->in || row->partner.len > 0)
         return;
     if (rules->nports < sizeof rules->ports / sizeof *rules->ports)
         rules->ports[rules->nports++] = row->port;
-    r.port = row->port;
-    r.comment = "nothing else on this port";
     ports_put_rule(rules, &r);
 }
 
-/* No connection from an edge to the LAN: on the edge from its internal address to anywhere, on a
- * gateway from an edge. */
+/* ---- never ---- */
+
+/* Nothing begins at the internal address of an edge, whichever program it is. */
 static void
-ports_rule_never(const struct ports_rules *rules)
+ports_rule_internal(const struct ports_rules *rules)
+{
+    const struct config_address *in = &rules->c->internal.address;
+    struct ports_rule r = { .protocol = "tcp", .verdict = PORTS_DROP,
+        .comment = "never: edge to LAN" };
+    if (config_address_is_any(in))
+        return;
+    r.family = in->sa.ss_family;
+    config_put_address(&r.source, in);
+    ports_put_rule(rules, &r);
+}
+
+/* Nothing comes to a gateway from an edge. */
+static void
+ports_rule_edges(const struct ports_rules *rules)
 {
     const struct config *c = rules->c;
     size_t i;
-    if (!rules->in && c->role == CONFIG_EDGE && !config_address_is_any(&c->internal.address)) {
-        struct ports_rule r = { 0 };
-        r.family = c->internal.address.sa.ss_family;
-        r.comment = "never: edge to LAN";
-        config_put_address(&r.source, &c->internal.address);
-        ports_put_rule(rules, &r);
-    }
-    for (i = 0; rules->in && i < c->nedges; i++) {
-        struct ports_rule r = { 0 };
-        r.family = c->edges[i].host.address.len > 0 ? c->edges[i].host.address.sa.ss_family
-            : AF_UNSPEC;
-        r.comment = "never: edge to LAN";
+    for (i = 0; i < c->nedges; i++) {
+        struct ports_rule r = { .protocol = "tcp", .verdict = PORTS_DROP,
+            .comment = "never: edge to LAN" };
+        r.family = c->edges[i].host.address.sa.ss_family;
         buf_puts(&r.source, c->edges[i].host.name);
         ports_put_rule(rules, &r);
     }
 }
 
-/* The rules of one chain.  A gateway refuses edges before all else; an edge whose two addresses are
- * one must let row 2 pass first. */
-static void
-ports_chain(struct ports_rules *rules, bool in)
+static bool
+ports_is_v4(const struct reach_net *net)
 {
-    rules->in = in;
+    return net->bits >= 96 && memcmp(net->at, reach_mapped, sizeof reach_mapped) == 0;
+}
+
+/* A network of the chain of those where nobody is to be reached: `what` is there, or, when NULL,
+ * a partner may be.  Only in the families that row 2 has. */
+static void
+ports_rule_net(const struct ports_rules *rules, const struct reach_net *net, const char *what)
+{
+    char text[REACH_TEXT_MAX];
+    struct buf comment = { 0 };
+    struct ports_rule r = { .verdict = what == NULL ? PORTS_RETURN : PORTS_DROP };
+    int family = ports_family(&rules->c->external.address);
+    r.family = ports_is_v4(net) ? AF_INET : AF_INET6;
+    if (family != AF_UNSPEC && family != r.family)
+        return;
+    buf_puts(&r.destination, reach_net_text(net, text));
+    buf_puts(&comment, what == NULL ? "row 2" : "never: ");
+    buf_puts(&comment, what == NULL ? "" : what);
+    r.comment = buf_text(&comment);
+    ports_put_rule(rules, &r);
+    buf_free(&comment);
+}
+
+/* The same network of IPv4 in those addresses of IPv6 that carry one and lead to partners. */
+static void
+ports_rule_carried(const struct ports_rules *rules, const struct reach_net *net, const char *what,
+    unsigned bits)
+{
+    size_t i;
+    for (i = 0; i < REACH_BLOCKS; i++) {
+        const struct reach_block *b = &reach_blocks[i];
+        struct reach_net carrier = reach_block_net(b);
+        if (b->what != NULL || b->v4_at == 0 || b->v4_at * 8 + net->bits - 96 != bits)
+            continue;
+        memcpy(carrier.at + b->v4_at, net->at + 12, 4);
+        carrier.bits = bits;
+        ports_rule_net(rules, &carrier, what);
+    }
+}
+
+/* A network, where it or what carries it is `bits` long. */
+static void
+ports_rule_block(const struct ports_rules *rules, const struct reach_net *net, const char *what,
+    unsigned bits)
+{
+    if (net->bits == bits)
+        ports_rule_net(rules, net, what);
+    if (ports_is_v4(net) && net->bits > 96)
+        ports_rule_carried(rules, net, what, bits);
+}
+
+static void
+ports_rule_opened(const struct ports_rules *rules, const struct config_networks *list,
+    unsigned bits)
+{
+    size_t i;
+    for (i = 0; i < list->count; i++)
+        ports_rule_block(rules, &list->list[i], NULL, bits);
+}
+
+/* Where no partner can be: the narrowest network decides, so narrow ones come first, and of equal
+ * ones those that the configuration opens.  For whom it opens them a packet does not say. */
+static void
+ports_rule_blocks(const struct ports_rules *rules)
+{
+    const struct config *c = rules->c;
+    unsigned bits = 129;
+    size_t i;
+    while (bits-- > 0) {
+        ports_rule_opened(rules, &c->external.networks, bits);
+        for (i = 0; i < c->partners.count; i++)
+            ports_rule_opened(rules, &c->partners.list[i].networks, bits);
+        for (i = 0; i < REACH_BLOCKS; i++) {
+            struct reach_net net = reach_block_net(&reach_blocks[i]);
+            ports_rule_block(rules, &net, reach_blocks[i].what, bits);
+        }
+    }
+}
+
+/* ---- chains ---- */
+
+/* What was there before a connection was begun is none of the rules' business. */
+static void
+ports_chain_begin(struct ports_rules *rules, enum ports_chain chain)
+{
+    struct buf *out = rules->out;
+    bool base = chain == PORTS_IN || chain == PORTS_OUT;
+    rules->chain = chain;
     rules->nports = 0;
-    if (rules->c->role == CONFIG_GATEWAY)
-        ports_rule_never(rules);
-    ports_rows(rules->c, ports_rule_row, rules);
+    if (rules->iptables && base) {
+        buf_puts(out, "-A ");
+        buf_puts(out, ports_chains[chain].iptables);
+        buf_puts(out, " -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN\n");
+    }
+    if (rules->iptables)
+        return;
+    buf_puts(out, "    chain ");
+    buf_puts(out, ports_chains[chain].nft);
+    buf_puts(out, " {\n");
+    if (!base)
+        return;
+    buf_puts(out, "        type filter hook ");
+    buf_puts(out, ports_chains[chain].nft);
+    buf_puts(out, " priority 0; policy accept;\n        ct state established,related accept\n");
+}
+
+static void
+ports_chain_end(struct ports_rules *rules)
+{
+    if (!rules->iptables)
+        buf_puts(rules->out, "    }\n");
+}
+
+static void
+ports_chain_never(struct ports_rules *rules)
+{
+    ports_chain_begin(rules, PORTS_NEVER);
+    ports_rule_blocks(rules);
+    ports_chain_end(rules);
+}
+
+/* Whether packets of the service can be told from others: root's are everybody's. */
+static bool
+ports_user_known(const struct config *c)
+{
+    return c->user != NULL && strcmp(c->user, "root") != 0 && strcmp(c->user, "0") != 0;
+}
+
+/* From the external address of an edge to where no partner can be; of other programs nothing is
+ * known that would forbid it. */
+static void
+ports_rule_external(const struct ports_rules *rules)
+{
+    const struct config_address *ex = &rules->c->external.address;
+    struct ports_rule local = { .local = true, .verdict = PORTS_DROP,
+        .comment = "never: edge to itself" };
+    struct ports_rule never = { .verdict = PORTS_TO_NEVER };
+    if (rules->chain == PORTS_SERVICE) {
+        ports_put_rule(rules, &local);
+        ports_put_rule(rules, &never);
+    } else if (!ports_user_known(rules->c) && !config_address_is_any(ex)) {
+        never.family = ex->sa.ss_family;
+        never.protocol = "tcp";
+        config_put_address(&never.source, ex);
+        ports_put_rule(rules, &never);
+    }
+}
+
+/* What may go out: whereto the configuration leads and, from an edge, to the port of row 2 where
+ * partners can be.  If an edge has one address for both sides, row 2 is all that leaves from it. */
+static void
+ports_rules_out(struct ports_rules *rules)
+{
+    const struct config *c = rules->c;
+    bool one = config_same_address(&c->external.address, &c->internal.address);
+    ports_rule_rows(rules, false, true);
     ports_rule_dns(rules);
-    if (rules->c->role == CONFIG_EDGE)
-        ports_rule_never(rules);
+    if (c->role == CONFIG_GATEWAY)
+        return;
+    if (!one)
+        ports_rule_internal(rules);
+    ports_rule_external(rules);
+    ports_rule_rows(rules, false, false);
+    if (one)
+        ports_rule_internal(rules);
+}
+
+static void
+ports_chain_service(struct ports_rules *rules)
+{
+    struct ports_rule rest = { .verdict = PORTS_DROP, .comment = "nothing else of the service" };
+    ports_chain_begin(rules, PORTS_SERVICE);
+    ports_rules_out(rules);
+    ports_put_rule(rules, &rest);
+    ports_chain_end(rules);
+}
+
+/* A gateway refuses edges before all else. */
+static void
+ports_chain_in(struct ports_rules *rules)
+{
+    ports_chain_begin(rules, PORTS_IN);
+    ports_rule_edges(rules);
+    ports_rule_rows(rules, true, true);
     ports_rows(rules->c, ports_rule_rest, rules);
+    ports_chain_end(rules);
+}
+
+static void
+ports_chain_out(struct ports_rules *rules)
+{
+    struct ports_rule service = { .service = true, .verdict = PORTS_TO_SERVICE };
+    ports_chain_begin(rules, PORTS_OUT);
+    if (ports_user_known(rules->c))
+        ports_put_rule(rules, &service);
+    ports_rules_out(rules);
+    ports_rows(rules->c, ports_rule_rest, rules);
+    ports_chain_end(rules);
+}
+
+static void
+ports_all_chains(struct ports_rules *rules)
+{
+    if (rules->c->role == CONFIG_EDGE)
+        ports_chain_never(rules);
+    if (ports_user_known(rules->c))
+        ports_chain_service(rules);
+    ports_chain_in(rules);
+    ports_chain_out(rules);
 }
 
 static void
 ports_nft(struct ports_rules *rules)
 {
-    struct buf *out = rules->out;
     /* the table is made if it is not there, so that it can be deleted: all in one transaction */
-    buf_puts(out, "table inet xmppedge\ndelete table inet xmppedge\n"
-        "table inet xmppedge {\n    chain input {\n"
-        "        type filter hook input priority 0; policy accept;\n"
-        "        ct state established,related accept\n");
-    ports_chain(rules, true);
-    buf_puts(out, "    }\n    chain output {\n"
-        "        type filter hook output priority 0; policy accept;\n"
-        "        ct state established,related accept\n");
-    ports_chain(rules, false);
-    buf_puts(out, "    }\n}\n");
+    buf_puts(rules->out, "table inet xmppedge\ndelete table inet xmppedge\n"
+        "table inet xmppedge {\n");
+    ports_all_chains(rules);
+    buf_puts(rules->out, "}\n");
 }
 
-/* Commands for both families: `try`, and where that fails, because of what is there or is not
- * there, `other`. */
+/* What is there of a chain goes with its line here; all in one transaction, too. */
 static void
-ports_put_either(struct buf *out, const char *try, const char *other)
+ports_iptables_restore(struct ports_rules *rules, int family, const char *command)
 {
-    static const char *const commands[] = { "iptables ", "ip6tables " };
+    struct buf *out = rules->out;
     size_t i;
-    for (i = 0; i < 2; i++) {
-        buf_puts(out, commands[i]);
-        buf_puts(out, try);
-        buf_puts(out, " 2>/dev/null || ");
-        buf_puts(out, commands[i]);
-        buf_puts(out, other);
-        buf_putc(out, '\n');
+    rules->family = family;
+    buf_puts(out, command);
+    buf_puts(out, "-restore --noflush <<'END'\n*filter\n");
+    for (i = 0; i < PORTS_CHAINS; i++) {
+        buf_putc(out, ':');
+        buf_puts(out, ports_chains[i].iptables);
+        buf_puts(out, " - [0:0]\n");
     }
+    ports_all_chains(rules);
+    buf_puts(out, "COMMIT\nEND\n");
+}
+
+/* From a chain of the system's to one of ours, unless it is there. */
+static void
+ports_put_jump(struct buf *out, const char *command, const char *rule)
+{
+    buf_puts(out, command);
+    buf_puts(out, " -C ");
+    buf_puts(out, rule);
+    buf_puts(out, " 2>/dev/null || ");
+    buf_puts(out, command);
+    buf_puts(out, " -I ");
+    buf_puts(out, rule);
+    buf_putc(out, '\n');
 }
 
 static void
 ports_iptables(struct ports_rules *rules)
 {
-    struct buf *out = rules->out;
-    ports_put_either(out, "-N XMPPEDGE-IN", "-F XMPPEDGE-IN");
-    ports_put_either(out, "-N XMPPEDGE-OUT", "-F XMPPEDGE-OUT");
-    ports_chain(rules, true);
-    ports_chain(rules, false);
-    ports_put_either(out, "-C INPUT -j XMPPEDGE-IN", "-I INPUT -j XMPPEDGE-IN");
-    ports_put_either(out, "-C OUTPUT -j XMPPEDGE-OUT", "-I OUTPUT -j XMPPEDGE-OUT");
+    static const struct { int family; const char *command; } tables[] = {
+        { AF_INET, "iptables" }, { AF_INET6, "ip6tables" } };
+    size_t i;
+    buf_puts(rules->out, "set -e\n");
+    for (i = 0; i < 2; i++) {
+        ports_iptables_restore(rules, tables[i].family, tables[i].command);
+        ports_put_jump(rules->out, tables[i].command, "INPUT -j XMPPEDGE-IN");
+        ports_put_jump(rules->out, tables[i].command, "OUTPUT -j XMPPEDGE-OUT");
+    }
 }
 
-/* What row 2 leaves out: other ports, of static routes and of partners that announce them. */
+/* ---- what stands beside the rows ---- */
+
+/* What row 2 leaves out. */
 static void
 ports_notes(const struct config *c, struct buf *out)
 {
-    size_t i;
     if (c->role == CONFIG_EDGE)
         buf_puts(out, "# not in row 2: partners may announce other ports in DNS, for direct TLS "
             "often 5270 or 443\n");
-    for (i = 0; i < c->partners.count; i++) {
-        const struct config_partner *p = &c->partners.list[i];
-        if (p->proxy.name == NULL || p->proxy.address.port == 5269)
-            continue;
-        buf_puts(out, "# not in row 2: the static route of ");
-        buf_put(out, p->domain.name);
-        buf_puts(out, " goes to ");
-        config_put_host(out, &p->proxy, true);
-        buf_putc(out, '\n');
-    }
+}
+
+/* What rules cannot do here, or not for long. */
+static void
+ports_rules_notes(const struct config *c, struct buf *out)
+{
+    if (!ports_user_known(c))
+        buf_puts(out, "# <run user=\"...\"/> is absent, or root: the service cannot be told from "
+            "other programs, so what\n# never may be is dropped of all of them, over TCP, and "
+            "what else the service sends is not.\n");
+    if (c->nresolvers == 0 && ports_dns_count(c) > 0)
+        buf_puts(out, "# DNS goes to the name servers of /etc/resolv.conf as it is now; "
+            "<resolver> would name them.\n");
 }
 
 /* A rule with a host name would depend on DNS when it is loaded, and be wrong when that changes. */
@@ -12485,43 +12864,105 @@ ports_only_addresses(const struct config *c, struct buf *errors)
     return good;
 }
 
-/* The port summary of this configuration: what it opens and where it connects to, as a table for
- * people, as rules that permit exactly these rows, or as JSON.  False with lines in `errors` when
- * rules cannot be made. */
+/* Nor would a rule, or a shell, take every text for a user. */
 static bool
-ports_print(const struct config *c, enum ports_format format, struct buf *out, struct buf *errors)
+ports_only_words(const struct config *c, struct buf *errors)
 {
-    struct ports_rules rules = { 0 };
-    rules.c = c;
-    rules.out = out;
-    rules.iptables = format == PORTS_IPTABLES;
-    if ((format == PORTS_NFT || format == PORTS_IPTABLES) && !ports_only_addresses(c, errors))
-        return false;
-    switch (format) {
-    case PORTS_TABLE:
-        buf_puts(out, "row  protocol/port    source (IP)         destination (IP)    comment\n");
-        ports_rows(c, ports_row_text, out);
-        ports_dns_text(c, out);
-        break;
-    case PORTS_NFT:
-        ports_nft(&rules);
-        break;
-    case PORTS_IPTABLES:
-        ports_iptables(&rules);
-        break;
-    case PORTS_JSON:
-        buf_puts(out, "{\"role\":\"");
-        buf_puts(out, config_roles[c->role]);
-        buf_puts(out, "\",\"name\":\"");
-        buf_put(out, c->name);
-        buf_puts(out, "\",\"rows\":[");
-        ports_rows(c, ports_row_json, out);
-        buf_puts(out, "\n],\"dns\":[");
-        ports_dns_json(c, out);
-        buf_puts(out, "]}\n");
+    static const char fine[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    if (c->user == NULL || (*c->user != '\0' && *c->user != '-'
+        && c->user[strspn(c->user, fine)] == '\0'))
         return true;
-    }
+    config_put_where(errors, c, c->run_line);
+    buf_puts(errors, "<run> user: packet filters need letters, digits, '_', '.' and '-', found ");
+    buf_put_json(errors, span_of(c->user), SIZE_MAX);
+    buf_putc(errors, '\n');
+    return false;
+}
+
+static bool
+ports_resolver(const char *text, struct config_address *a)
+{
+    bool good = config_parse_address(text, a);
+    config_set_port(a, 53);
+    return good;
+}
+
+/* The name servers that the system asks (resolv.conf(5)): that of this machine if the file names
+ * none.  What stands behind '%' is the interface. */
+static void
+ports_machine_read(struct ports_machine *m, const char *file)
+{
+    char line[PORTS_LINE_MAX];
+    char word[INET6_ADDRSTRLEN];
+    FILE *f = fopen(file, "r");
+    memset(m, 0, sizeof *m);
+    while (f != NULL && m->nresolvers < PORTS_RESOLVERS_MAX && fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, " nameserver %45[0-9a-fA-F.:]", word) == 1
+            && ports_resolver(word, &m->resolvers[m->nresolvers]))
+            m->nresolvers++;
+    if (f != NULL)
+        fclose(f);
+    if (m->nresolvers == 0)
+        m->nresolvers = ports_resolver("127.0.0.1", &m->resolvers[0]);
+}
+
+/* The rules for this machine, which permit the rows and nothing else of the service.  False with
+ * lines in `errors` when they cannot be made. */
+static bool
+ports_print_rules(const struct config *c, const struct ports_machine *machine, bool iptables,
+    struct buf *out, struct buf *errors)
+{
+    struct ports_rules rules = { .c = c, .machine = machine, .out = out, .iptables = iptables };
+    bool addresses = ports_only_addresses(c, errors);
+    if (!ports_only_words(c, errors) || !addresses)
+        return false;
+    ports_rules_notes(c, out);
+    if (iptables)
+        ports_iptables(&rules);
+    else
+        ports_nft(&rules);
     ports_notes(c, out);
+    return true;
+}
+
+static void
+ports_print_table(const struct config *c, struct buf *out)
+{
+    buf_puts(out, "row    protocol/port    source (IP)         destination (IP)    comment\n");
+    ports_rows(c, ports_row_text, out);
+    ports_rows_never(c, ports_row_text, out);
+    ports_dns_text(c, out);
+    ports_notes(c, out);
+}
+
+static void
+ports_print_json(const struct config *c, struct buf *out)
+{
+    buf_puts(out, "{\"role\":\"");
+    buf_puts(out, config_roles[c->role]);
+    buf_puts(out, "\",\"name\":\"");
+    buf_put(out, c->name);
+    buf_puts(out, "\",\"rows\":[");
+    ports_rows(c, ports_row_json, out);
+    buf_puts(out, "\n],\"never\":[");
+    ports_rows_never(c, ports_row_json, out);
+    buf_puts(out, "\n],\"dns\":[");
+    ports_dns_json(c, out);
+    buf_puts(out, "]}\n");
+}
+
+/* The port summary of this configuration: what it opens and where it connects to, as a table for
+ * people, as JSON, or as rules for `machine`.  False with lines in `errors`: no rules can be. */
+static bool
+ports_print(const struct config *c, enum ports_format format, const struct ports_machine *machine,
+    struct buf *out, struct buf *errors)
+{
+    if (format == PORTS_NFT || format == PORTS_IPTABLES)
+        return ports_print_rules(c, machine, format == PORTS_IPTABLES, out, errors);
+    if (format == PORTS_JSON)
+        ports_print_json(c, out);
+    else
+        ports_print_table(c, out);
     return true;
 }
 
@@ -19525,6 +19966,7 @@ main_ports(const struct main_call *call)
     static const struct { const char *word; enum ports_format format; } formats[] = {
         { "--nft", PORTS_NFT }, { "--iptables", PORTS_IPTABLES }, { "--json", PORTS_JSON } };
     enum ports_format format = PORTS_TABLE;
+    struct ports_machine machine;
     struct buf out = { .max = CONFIG_PRINT_MAX };
     struct buf errors = { 0 };
     struct config *c = main_load(call->given[0]);
@@ -19535,7 +19977,8 @@ main_ports(const struct main_call *call)
     for (i = 0; call->option != NULL && i < sizeof formats / sizeof *formats; i++)
         if (strcmp(call->option, formats[i].word) == 0)
             format = formats[i].format;
-    ok = ports_print(c, format, &out, &errors);
+    ports_machine_read(&machine, "/etc/resolv.conf");
+    ok = ports_print(c, format, &machine, &out, &errors);
     fputs(buf_text(&errors), stderr);
     config_free(c);
     buf_free(&errors);

@@ -432,8 +432,9 @@ report $? 'a directory is no configuration'
 ask ports "$dir/e.xml"
 fine && has "$out" '^row ' '^1 .*TCP/5269 +any +203\.0\.113\.10 ' '^2 .*TCP/5269 +203\.0\.113\.10 +any ' \
     '^3 .*MTLS/23456 +any gateway +10\.0\.0\.5 ' '^# besides the rows: DNS, UDP and TCP port 53, ' \
-    '^# not in row 2: .*5270 or 443$' && [ "$(grep -vc '^#' "$work/out")" -eq 4 ]
-report $? 'ports: a table with three rows'
+    '^never +any +10\.0\.0\.5 +any ' '^never +any +203\.0\.113\.10 +the inside ' \
+    '^# not in row 2: .*5270 or 443$' && [ "$(grep -vc '^#' "$work/out")" -eq 6 ]
+report $? 'ports: a table with three rows, and what is never one'
 
 mkdir "$work/alone"
 cp "$dir/e.xml" "$dir/g.xml" "$work/alone"
@@ -450,12 +451,13 @@ report $? 'an option may come first'
 ask ports "$dir/e.xml" --nft
 fine && has "$out" '^table ' 'ip daddr 203\.0\.113\.10 tcp dport 5269 .*accept' \
     'ip saddr 203\.0\.113\.10 tcp dport 5269 .*accept' 'ip daddr 10\.0\.0\.5 tcp dport 23456 .*accept' \
-    'ip saddr 10\.0\.0\.5 .*drop'
+    'ip saddr 10\.0\.0\.5 .*drop' 'ip saddr 203\.0\.113\.10 .*jump never' '# <run user="\.\.\."/> is absent'
 report $? 'ports --nft: rules for the three rows, and never into the inside'
 
 ask ports "$dir/e.xml" --iptables
 fine && has "$out" '-d 203\.0\.113\.10 --dport 5269 .*-j ACCEPT' \
-    '-s 203\.0\.113\.10 --dport 5269 .*-j ACCEPT' '-d 10\.0\.0\.5 --dport 23456 .*-j ACCEPT' '-s 10\.0\.0\.5 .*-j DROP'
+    '-s 203\.0\.113\.10 --dport 5269 .*-j ACCEPT' '-d 10\.0\.0\.5 --dport 23456 .*-j ACCEPT' '-s 10\.0\.0\.5 .*-j DROP' \
+    '-s 203\.0\.113\.10 -j XMPPEDGE-NEVER'
 report $? 'ports --iptables: the same'
 sh -n "$work/out"
 report $? 'ports --iptables is a script'
