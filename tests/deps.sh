@@ -13,7 +13,7 @@ set -eu
 
 build='gcc make libc6-dev pkg-config libmbedtls-dev libmxml-dev libc-ares-dev libpcap-dev'
 test="$build clang libclang-rt-dev libcmocka-dev libexpat1-dev perl python3 openssl dnsmasq-base
-      prosody lua-unbound ejabberd jabberd2"
+      prosody lua-unbound ejabberd jabberd2 iproute2 nftables iptables"
 
 case ${1:-test} in
 build) wanted=$build ;;
