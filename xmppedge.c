@@ -177,6 +177,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 /* ===========================================================================
@@ -235,6 +236,8 @@
 #define TLS_ALPN_MAX       4      /* protocols offered: XMPP has one (XEP-0368) */
 #define TLS_LANES_MAX      16     /* threads for handshakes: each copies keys and authorities */
 #define TLS_KEY_MAX        8192   /* bytes of a private key in DER: RSA with 8192 bits takes 4.7 K */
+#define TLS_PIN_MAX        52     /* bytes of a pin as text, NUL included: sha256: and base64 */
+#define TLS_PATH_MAX       10     /* certificates up to the authority: mbed TLS allows 8 between */
 #define TLS_MINT_NAME_MAX  64     /* bytes of a name that is certified: X.520's ub-common-name */
 #define TLS_MINT_PEM_MAX   4096   /* bytes of a PEM text that is made: five times P-256's */
 
@@ -5609,11 +5612,19 @@ dns_library_name(void)
  *     tls_profile    side, versions, ciphersuites, trust, ALPN   /  outlive a reload
  *       tls          one session on one descriptor
  *         tls_facts  what the handshake told, kept after the certificate itself is gone
+ *           tls_verdict  the chain, as it looks from one authority that it leads to
  *
  * Verification never ends a handshake (authmode optional on both sides): the domain that a
  * certificate has to stand for is known only when the stream header has arrived.  The verdict on
  * the chain is kept in tls_facts.chain and becomes a reason in tls_why(); the name check is AUTH's,
  * never mbed TLS's, which would believe a common name (RFC 9525 2, 6.4.4).
+ *
+ * Who may vouch for whom differs from domain to domain (tls_rule), and one connection may prove
+ * several.  So before a handshake ends the chain is judged against each store of the profile that
+ * could have signed it, each time by itself: against all of them at once mbed TLS would end at any
+ * authority, and not say that another would do as well.  What is kept is the authority at the end
+ * of each way that was found.  A domain's store vouches when it holds one of them: after a reload
+ * too, without the certificate, and however the stores have changed.
  *
  * In a server-to-server stream the initiating server is the TLS client.  Public authorities no
  * longer put clientAuth into certificates, so one that says only serverAuth is good in both roles
@@ -5629,6 +5640,7 @@ dns_library_name(void)
 
 #include <mbedtls/version.h>
 #include <mbedtls/asn1.h>
+#include <mbedtls/base64.h>
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/error.h>
@@ -5642,6 +5654,7 @@ dns_library_name(void)
 #include <mbedtls/x509_crl.h>
 #include <mbedtls/x509_crt.h>
 
+#define TLS_HASH_LEN     32     /* bytes of SHA-256 */
 #define TLS_RECORD_MAX   16384  /* bytes of plaintext in a record: RFC 8446 5.1 */
 #define TLS_AHEAD_MAX    65536  /* bytes of records taken from the system at a time */
 #define TLS_TURN_US      500    /* of a tls_handshake() before it yields; an RSA step is longer */
@@ -5910,6 +5923,13 @@ enum {
     TLS_CHAIN_NAMES_CUT       = 1 << 10  /* note: more than TLS_NAMES_MAX names */
 };
 
+/* A way from the peer's certificate to an authority, judged.  Hashes are SHA-256. */
+struct tls_verdict {
+    unsigned char  anchor[TLS_HASH_LEN];   /* of the authority, as tls_trust.anchors */
+    unsigned char  revoked[TLS_HASH_LEN];  /* of the lists that were looked at, as tls_trust */
+    unsigned short chain;                  /* TLS_CHAIN_*, without UNTRUSTED */
+};
+
 /* What a handshake told.  One allocation, texts behind the struct; a member is NULL where there is
  * nothing to tell.  Bytes in names and texts come from the peer: printable or UTF-8 as noted. */
 struct tls_facts {
@@ -5927,8 +5947,19 @@ struct tls_facts {
     unsigned short  srv_id_count;
     unsigned short  xmpp_addr_count;
     short           alert;        /* number of the alert received, XE_ALERT_NONE for none */
-    unsigned short  chain;        /* TLS_CHAIN_* */
+    unsigned short  chain;        /* TLS_CHAIN_*, by the common trust of the profile */
+    unsigned short  verdicts_count;
+    const struct tls_verdict *verdicts;  /* of the session; by every trust of the profile */
+    unsigned char   key[TLS_HASH_LEN];   /* SHA-256 of its SubjectPublicKeyInfo */
     bool            certificate;  /* the peer sent one */
+};
+
+/* Who may vouch for a domain: an authority in `trust`, or who has a pinned key (tls_why). */
+struct tls_rule {
+    const struct tls_trust *trust;  /* borrowed; NULL: no authority */
+    bool                    own;    /* of this domain's partner, in place of the common one */
+    const unsigned char   (*pins)[TLS_HASH_LEN];  /* borrowed; as tls_facts.key */
+    size_t                  pins_count;
 };
 
 struct tls_options {
@@ -5972,6 +6003,8 @@ struct tls_trust {
     mbedtls_x509_crl  revoked;
     bool              has_revoked;
     unsigned          loaded;    /* certificates in it */
+    unsigned char   (*anchors)[TLS_HASH_LEN];  /* owned; SHA-256 of each of them */
+    unsigned char     revoked_hash[TLS_HASH_LEN];  /* of all its lists; 0 for none */
     struct tls_trust *copies[TLS_LANES_MAX];  /* owned; likewise, without `revoked` */
 };
 
@@ -5993,6 +6026,8 @@ struct tls_profile {
     unsigned            refs;      /* first */
     struct tls_shared  *shared;    /* borrowed, outlives everything */
     struct tls_trust   *trust;     /* held; NULL believes nobody */
+    struct tls_trust  **others;    /* owned, each held: see tls_profile_judge_by() */
+    size_t              nothers;
     struct tls_variant *variants;  /* owned; made on first use, few */
     struct tls_name    *names;     /* owned; of a server: see tls_profile_serve() */
     size_t              nnames;
@@ -6005,12 +6040,23 @@ struct tls_profile {
     bool                with_13;
 };
 
+/* The way that mbed TLS has found from a certificate (0) to an authority, while it is verified. */
+struct tls_path {
+    const mbedtls_x509_crt *crt[TLS_PATH_MAX];  /* borrowed */
+    size_t                  len;      /* 0: not begun */
+    bool                    trusted;  /* each has signed the one before, the last is an authority */
+};
+
 struct tls {
     mbedtls_ssl_context  ssl;
     struct tls_profile  *profile;  /* held */
     struct tls_variant  *variant;  /* of the profile, with our identity */
     struct tls_lane     *lane;     /* computes the handshake; NULL before its first step */
     struct tls_facts    *facts;    /* owned; NULL before the handshake is over */
+    struct tls_path      path;     /* by the common trust; good until the handshake is over */
+    struct tls_verdict  *verdicts; /* owned; facts->verdicts points here */
+    size_t               nverdicts;
+    size_t               judged;   /* of profile->others */
     char                *sni;      /* owned, moves into facts */
     char                *error;    /* owned; facts->error points here */
     size_t               writing;  /* bytes of a record that is made but not wholly sent; 0: none */
@@ -6127,6 +6173,13 @@ static void
 tls_wipe(void *bytes, size_t n)
 {
     mbedtls_platform_zeroize(bytes, n);
+}
+
+/* SHA-256.  False only when the library fails. */
+static bool
+tls_hash(const unsigned char *at, size_t len, unsigned char hash[TLS_HASH_LEN])
+{
+    return mbedtls_md(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), at, len, hash) == 0;
 }
 
 /* "mbed TLS 2.28.3" */
@@ -6337,7 +6390,7 @@ tls_draft_bytes(const struct tls_draft *d, const char *sni)
         + (sni == NULL ? 0 : strlen(sni) + 1);
 }
 
-/* Facts about a certificate (NULL: none was sent).  NULL when memory is out. */
+/* Facts about a certificate (NULL: none was sent), without verdicts.  NULL when memory is out. */
 static struct tls_facts *
 tls_facts_make(const mbedtls_x509_crt *crt, unsigned chain, const char *sni)
 {
@@ -6363,11 +6416,14 @@ tls_facts_make(const mbedtls_x509_crt *crt, unsigned chain, const char *sni)
         .chain = (unsigned short)(chain | (d.names_cut ? TLS_CHAIN_NAMES_CUT : 0u)) };
     if (sni != NULL)
         f->sni = tls_facts_put(&at, span_of(sni));
-    if (crt != NULL) {
-        f->subject = tls_facts_put(&at, span_of(d.subject));
-        f->not_after = tls_facts_put(&at, span_of(d.not_after));
-    }
-    return f;
+    if (crt == NULL)
+        return f;
+    f->subject = tls_facts_put(&at, span_of(d.subject));
+    f->not_after = tls_facts_put(&at, span_of(d.not_after));
+    if (tls_hash(crt->pk_raw.p, crt->pk_raw.len, f->key))
+        return f;
+    free(f);
+    return NULL;
 }
 
 /* Whether the extended key usage has serverAuth, or is absent. */
@@ -6422,21 +6478,122 @@ tls_chain_bits(const mbedtls_x509_crt *crt, uint32_t flags)
     return bits | (flags != 0 ? TLS_CHAIN_OTHER : 0u);
 }
 
-/* The verdict on the chain as one reason, the gravest first. */
+/* The verdict on a chain as one reason, the gravest first. */
 static enum xe_why
-tls_why(const struct tls_facts *facts)
+tls_chain_why(unsigned chain)
 {
+    if ((chain & TLS_CHAIN_REVOKED) != 0)
+        return XE_WHY_CERT_REVOKED;
+    if ((chain & TLS_CHAIN_UNTRUSTED) != 0)
+        return XE_WHY_CERT_UNTRUSTED;
+    if ((chain & TLS_CHAIN_EXPIRED) != 0)
+        return XE_WHY_CERT_EXPIRED;
+    if ((chain & TLS_CHAIN_NOT_YET) != 0)
+        return XE_WHY_CERT_NOT_YET;
+    return (chain & (TLS_CHAIN_NOTES - 1)) != 0 ? XE_WHY_CERT_INVALID : XE_WHY_NONE;
+}
+
+/* Whether a store holds the authority at the end of a way, and revokes what was looked at. */
+static bool
+tls_trust_holds(const struct tls_trust *trust, const struct tls_verdict *v)
+{
+    unsigned i;
+    if (memcmp(trust->revoked_hash, v->revoked, TLS_HASH_LEN) != 0)
+        return false;
+    for (i = 0; i < trust->loaded; i++)
+        if (memcmp(trust->anchors[i], v->anchor, TLS_HASH_LEN) == 0)
+            return true;
+    return false;
+}
+
+/* The peer's chain from where a store (may be NULL) stands: the best way that leads to it. */
+static unsigned
+tls_chain_by(const struct tls_facts *facts, const struct tls_trust *trust)
+{
+    unsigned chain = (facts->chain & ~(unsigned)TLS_CHAIN_REVOKED) | TLS_CHAIN_UNTRUSTED;
+    size_t i;
+    for (i = 0; trust != NULL && i < facts->verdicts_count; i++) {
+        const struct tls_verdict *v = &facts->verdicts[i];
+        if (!tls_trust_holds(trust, v))
+            continue;
+        chain = v->chain;
+        if (tls_chain_why(chain) == XE_WHY_NONE)
+            break;
+    }
+    return chain;
+}
+
+static bool
+tls_unhex(struct xe_span text, unsigned char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t i;
+    for (i = 0; i < text.len; i++) {
+        const char *digit = memchr(digits, text_lower(text.at[i]), 16);
+        if (digit == NULL)
+            return false;
+        out[i / 2] = (unsigned char)((i % 2 == 0 ? 0 : out[i / 2] << 4) | (digit - digits));
+    }
+    return true;
+}
+
+/* Read "sha256:" and a hash in base64 or in hexadecimal digits.  False when it is neither. */
+static bool
+tls_pin_parse(struct xe_span word, unsigned char pin[TLS_HASH_LEN])
+{
+    static const struct xe_span prefix = { "sha256:", 7 };
+    size_t len = 0;
+    if (word.len <= prefix.len || memcmp(word.at, prefix.at, prefix.len) != 0)
+        return false;
+    word = span_skip(word, prefix.len);
+    if (word.len == 2 * TLS_HASH_LEN)
+        return tls_unhex(word, pin);
+    return word.len == 4 * ((TLS_HASH_LEN + 2) / 3)
+        && mbedtls_base64_decode(pin, TLS_HASH_LEN, &len, (const unsigned char *)word.at,
+            word.len) == 0 && len == TLS_HASH_LEN;
+}
+
+/* A hash as it may stand in the configuration, "sha256:BASE64". */
+static const char *
+tls_pin_text(const unsigned char pin[TLS_HASH_LEN], char out[TLS_PIN_MAX])
+{
+    size_t len;
+    memcpy(out, "sha256:", 8);
+    (void)mbedtls_base64_encode((unsigned char *)out + 7, TLS_PIN_MAX - 7, &len, pin, TLS_HASH_LEN);
+    return out;
+}
+
+static bool
+tls_is_pinned(const struct tls_facts *facts, const struct tls_rule *rule)
+{
+    size_t i;
+    for (i = 0; i < rule->pins_count; i++)
+        if (memcmp(rule->pins[i], facts->key, TLS_HASH_LEN) == 0)
+            return true;
+    return false;
+}
+
+/* What keeps the certificate from being believed under a rule; without one (NULL) what the common
+ * trust of the profile said counts.  A pinned key takes the place of the
+ * common authorities, as with DANE-EE (RFC 7671 5.1): whoever has it could sign for himself anyway,
+ * so nothing is gained by asking who did.  Beside a trust of the partner's own both are needed, as
+ * with PKIX-EE.  Either way the certificate must be in date, and all else that it says holds. */
+static enum xe_why
+tls_why(const struct tls_facts *facts, const struct tls_rule *rule)
+{
+    unsigned chain;
     if (!facts->certificate)
         return XE_WHY_CERT_MISSING;
-    if ((facts->chain & TLS_CHAIN_REVOKED) != 0)
-        return XE_WHY_CERT_REVOKED;
-    if ((facts->chain & TLS_CHAIN_UNTRUSTED) != 0)
-        return XE_WHY_CERT_UNTRUSTED;
-    if ((facts->chain & TLS_CHAIN_EXPIRED) != 0)
-        return XE_WHY_CERT_EXPIRED;
-    if ((facts->chain & TLS_CHAIN_NOT_YET) != 0)
-        return XE_WHY_CERT_NOT_YET;
-    return (facts->chain & (TLS_CHAIN_NOTES - 1)) != 0 ? XE_WHY_CERT_INVALID : XE_WHY_NONE;
+    if (rule == NULL)
+        return tls_chain_why(facts->chain);
+    if (rule->pins_count > 0 && !tls_is_pinned(facts, rule))
+        return XE_WHY_CERT_PIN;
+    chain = tls_chain_by(facts, rule->trust);
+    if (rule->pins_count > 0 && !rule->own)
+        chain &= ~(unsigned)TLS_CHAIN_UNTRUSTED;
+    if (rule->own && (chain & TLS_CHAIN_UNTRUSTED) != 0 && facts->verdicts_count > 0)
+        return XE_WHY_CERT_NOT_FOR_PARTNER;
+    return tls_chain_why(chain);
 }
 
 /* The bits of a chain as words for the log, "expired,self-signed"; "" for none. */
@@ -6670,6 +6827,7 @@ tls_trust_release(struct tls_trust *trust)
         tls_trust_release(trust->copies[i]);
     mbedtls_x509_crt_free(&trust->authorities);
     mbedtls_x509_crl_free(&trust->revoked);
+    free(trust->anchors);
     free(trust);
 }
 
@@ -6688,6 +6846,28 @@ tls_trust_read(struct tls_trust *trust, const char *ca_file, char err[TLS_ERROR_
         tls_file_error(err, "authorities", ca_file,
             code > 0 ? MBEDTLS_ERR_X509_INVALID_FORMAT : code);
     return trust->loaded > 0;
+}
+
+/* Know the authorities and the lists by their hashes, when both are read. */
+static bool
+tls_trust_hash(struct tls_trust *trust)
+{
+    const mbedtls_x509_crt *crt;
+    const mbedtls_x509_crl *crl;
+    unsigned char both[2 * TLS_HASH_LEN] = { 0 };
+    unsigned n = 0;
+    trust->anchors = calloc(trust->loaded, sizeof *trust->anchors);
+    if (trust->anchors == NULL)
+        return false;
+    for (crt = &trust->authorities; crt != NULL; crt = crt->next)
+        if (crt->raw.p != NULL && !tls_hash(crt->raw.p, crt->raw.len, trust->anchors[n++]))
+            return false;
+    for (crl = &trust->revoked; trust->has_revoked && crl != NULL; crl = crl->next)
+        if (crl->raw.p != NULL && (!tls_hash(crl->raw.p, crl->raw.len, both + TLS_HASH_LEN)
+            || !tls_hash(both, sizeof both, both)))
+            return false;
+    memcpy(trust->revoked_hash, both, TLS_HASH_LEN);
+    return true;
 }
 
 /* Load the authorities to believe (PEM bundle) and, where given, their revocation lists.  A list
@@ -6717,7 +6897,9 @@ tls_trust_load(const char *ca_file, const char *crl_file, char err[TLS_ERROR_MAX
         }
         trust->has_revoked = true;
     }
-    return trust;
+    if (tls_trust_hash(trust))
+        return trust;
+    snprintf(err, TLS_ERROR_MAX, "out of memory");
 fail:
     tls_trust_release(trust);
     return NULL;
@@ -6748,16 +6930,74 @@ tls_trust_in(struct tls_trust *trust, struct tls_lane *lane)
     return copy;
 }
 
+/* mbed TLS shows each certificate of the way that it has found, the authority's first. */
+static int
+tls_path_add(void *path, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
+{
+    struct tls_path *p = path;
+    if (p->len == 0) {
+        p->len = (size_t)depth + 1;
+        p->trusted = true;
+    }
+    if ((*flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) != 0)
+        p->trusted = false;   /* somewhere below, a signature that is not the authority's */
+    if ((size_t)depth < TLS_PATH_MAX)
+        p->crt[depth] = crt;
+    return 0;
+}
+
+/* Judge a chain by a store and nothing else: mbed TLS's flags, and the way found.  `here` is the
+ * store of the lane that computes; NULL: there was no memory for it. */
+static uint32_t
+tls_trust_verify(struct tls_trust *trust, struct tls_trust *here, mbedtls_x509_crt *chain,
+    struct tls_path *path)
+{
+    mbedtls_x509_crl *revoked = trust->has_revoked ? &trust->revoked : NULL;
+    uint32_t flags = 0;
+    int code;
+    *path = (struct tls_path){ .len = 0 };
+    if (here == NULL)
+        return MBEDTLS_X509_BADCERT_OTHER;
+    code = mbedtls_x509_crt_verify(
+        chain, &here->authorities, revoked, NULL, &flags, tls_path_add, path);
+    if (code == 0 || code == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
+        return flags;
+    path->trusted = false;
+    return MBEDTLS_X509_BADCERT_OTHER;
+}
+
 /* What somebody with this trust finds in our own chain: TLS_CHAIN_*, without the notes. */
 static unsigned
 tls_trust_verdict(struct tls_trust *trust, struct tls_identity *id)
 {
-    uint32_t flags = 0;
-    int code = mbedtls_x509_crt_verify(&id->chain, &trust->authorities,
-        trust->has_revoked ? &trust->revoked : NULL, NULL, &flags, NULL, NULL);
-    if (code != 0 && code != MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
-        return TLS_CHAIN_OTHER;
+    struct tls_path path;
+    uint32_t flags = tls_trust_verify(trust, trust, &id->chain, &path);
     return tls_chain_bits(&id->chain, flags) & (TLS_CHAIN_NOTES - 1u);
+}
+
+/* Whether two names have the same parts, in any case and encoding: never stricter than mbed TLS. */
+static bool
+tls_same_name(const mbedtls_x509_name *a, const mbedtls_x509_name *b)
+{
+    for (; a != NULL && b != NULL; a = a->next, b = b->next)
+        if (a->oid.len != b->oid.len || a->val.len != b->val.len
+            || (a->oid.len > 0 && memcmp(a->oid.p, b->oid.p, a->oid.len) != 0)
+            || (a->val.len > 0
+                && strncasecmp((char *)a->val.p, (char *)b->val.p, a->val.len) != 0))
+            return false;
+    return a == b;
+}
+
+/* Whether a chain names an authority of the store: only then is it worth computing. */
+static bool
+tls_trust_is_named(const struct tls_trust *trust, const mbedtls_x509_crt *chain)
+{
+    const mbedtls_x509_crt *ca;
+    for (; chain != NULL; chain = chain->next)
+        for (ca = &trust->authorities; ca != NULL; ca = ca->next)
+            if (tls_same_name(&chain->issuer, &ca->subject))
+                return true;
+    return false;
 }
 
 /* ---- profile: what sessions have in common ---- */
@@ -6898,6 +7138,9 @@ tls_profile_release(struct tls_profile *p)
     free(p->names);
     tls_identity_release(p->otherwise);
     tls_trust_release(p->trust);
+    while (p->nothers > 0)
+        tls_trust_release(p->others[--p->nothers]);
+    free(p->others);
     if (p->keylog >= 0)
         close(p->keylog);
     free(p);
@@ -6988,6 +7231,19 @@ tls_profile_choose(const struct tls_profile *p, struct xe_span server_name)
         if (span_eq(span_make(domain, len), span_make(p->names[i].domain, p->names[i].len)))
             return p->names[i].identity;
     return p->otherwise;
+}
+
+/* Sessions of the profile judge the peer's chain by this store as well, which is held.  Only before
+ * the first session.  False when memory is out. */
+static bool
+tls_profile_judge_by(struct tls_profile *p, struct tls_trust *trust)
+{
+    struct tls_trust **others = realloc(p->others, (p->nothers + 1) * sizeof *others);
+    if (others == NULL)
+        return false;
+    p->others = others;
+    p->others[p->nothers++] = tls_hold(trust);
+    return true;
 }
 
 /* The server name of a ClientHello: remember it, and pick the certificate for it. */
@@ -7165,6 +7421,7 @@ tls_free(struct tls *t)
     mbedtls_ssl_free(&t->ssl);
     tls_profile_release(t->profile);
     free(t->facts);
+    free(t->verdicts);
     free(t->sni);
     free(t->error);
     free(t);
@@ -7212,6 +7469,7 @@ tls_begin(struct tls *t, struct tls_lane *lane)
     if (code == 0 && t->profile->keylog >= 0)
         tls_session_keylog(&t->ssl, &t->profile->keylog);
     mbedtls_ssl_set_bio(&t->ssl, t, tls_send, tls_receive, NULL);
+    mbedtls_ssl_set_verify(&t->ssl, tls_path_add, &t->path);
     return code;
 }
 
@@ -7268,6 +7526,50 @@ tls_answer(struct tls *t, int code)
     return t->end;
 }
 
+/* Keep the way to an authority that was found by a store.  Without memory it was not found. */
+static void
+tls_keep_verdict(struct tls *t, const struct tls_trust *trust, const struct tls_path *path,
+    unsigned chain)
+{
+    struct tls_verdict *list;
+    const mbedtls_x509_crt *anchor = NULL;
+    if (path->trusted && path->len <= TLS_PATH_MAX)
+        anchor = path->crt[path->len - 1];
+    list = anchor == NULL ? NULL : realloc(t->verdicts, (t->nverdicts + 1) * sizeof *list);
+    if (list == NULL)
+        return;
+    t->verdicts = list;
+    list += t->nverdicts;
+    list->chain = (unsigned short)chain;
+    memcpy(list->revoked, trust->revoked_hash, TLS_HASH_LEN);
+    if (tls_hash(anchor->raw.p, anchor->raw.len, list->anchor))
+        t->nverdicts++;
+}
+
+/* Judge the peer's chain by the next store that could have signed it.  False when there is none.
+ * What a certificate may be used for and its key are no matter of who signed: mbed TLS has looked
+ * at them once. */
+static bool
+tls_judge_next(struct tls *t)
+{
+    const uint32_t own = MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE
+        | MBEDTLS_X509_BADCERT_NS_CERT_TYPE | MBEDTLS_X509_BADCERT_BAD_KEY;
+    mbedtls_ssl_session *session = t->ssl.TLS_FIELD(session);
+    mbedtls_x509_crt *peer = session == NULL ? NULL : session->TLS_FIELD(peer_cert);
+    while (peer != NULL && t->judged < t->profile->nothers) {
+        struct tls_trust *trust = t->profile->others[t->judged++];
+        struct tls_path path;
+        uint32_t flags;
+        if (!tls_trust_is_named(trust, peer))
+            continue;
+        flags = tls_trust_verify(trust, tls_trust_in(trust, t->lane), peer, &path)
+            | (mbedtls_ssl_get_verify_result(&t->ssl) & own);
+        tls_keep_verdict(t, trust, &path, tls_chain_bits(peer, flags));
+        return true;
+    }
+    return false;
+}
+
 /* The handshake is over: keep the facts, let go of what served only to get here. */
 static enum tls_result
 tls_finish(struct tls *t)
@@ -7279,6 +7581,10 @@ tls_finish(struct tls *t)
     t->facts = tls_facts_make(peer, chain, t->sni);
     if (t->facts == NULL)
         return tls_answer(t, MBEDTLS_ERR_SSL_ALLOC_FAILED);
+    if (peer != NULL && t->profile->trust != NULL)
+        tls_keep_verdict(t, t->profile->trust, &t->path, chain);
+    t->facts->verdicts = t->verdicts;
+    t->facts->verdicts_count = (unsigned short)t->nverdicts;
     t->facts->version = mbedtls_ssl_get_version(&t->ssl);
     t->facts->ciphersuite = mbedtls_ssl_get_ciphersuite(&t->ssl);
     t->facts->alpn = mbedtls_ssl_get_alpn_protocol(&t->ssl);
@@ -7323,6 +7629,9 @@ tls_handshake(struct tls *t)
         if (!tls_is_over(&t->ssl) && tls_clock_us() >= until)
             return TLS_AGAIN;
     }
+    while (tls_judge_next(t))
+        if (tls_clock_us() >= until)
+            return TLS_AGAIN;
     return tls_finish(t);
 }
 
@@ -8819,8 +9128,6 @@ policy_allows_dialback(unsigned methods, bool encrypted)
  * Not done: DANE and POSH.  Both need DNSSEC or HTTPS to be believed first.
  * ======================================================================== */
 
-#include <mbedtls/base64.h>
-
 #define DIALBACK_KEY_LEN  64     /* hex digits of HMAC-SHA256 */
 
 /* ---- dialback ---- */
@@ -9004,12 +9311,13 @@ peer_is_named(const struct tls_facts *facts, struct xe_span domain)
     return false;
 }
 
-/* The certificate decision: XE_WHY_NONE when the chain is good and names the domain, otherwise what
- * is wrong with the chain, otherwise XE_WHY_CERT_NAME. */
+/* The certificate decision: XE_WHY_NONE when the rule of the domain believes it (see tls_why), and
+ * it names the domain; otherwise what the rule says, otherwise XE_WHY_CERT_NAME. */
 static enum xe_why
-peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain)
+peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain,
+    const struct tls_rule *rule)
 {
-    enum xe_why why = tls_why(facts);
+    enum xe_why why = tls_why(facts, rule);
     if (why != XE_WHY_NONE)
         return why;
     return peer_is_named(facts, domain) ? XE_WHY_NONE : XE_WHY_CERT_NAME;
@@ -9088,6 +9396,11 @@ struct config_trust {
     unsigned                line;        /* 0: no trust given */
 };
 
+struct config_pins {                     /* keys of a partner */
+    unsigned char         (*list)[TLS_HASH_LEN];  /* SHA-256 of each SubjectPublicKeyInfo */
+    size_t                  count;
+};
+
 struct config_name {                     /* a name in a list */
     struct xe_span          name;        /* lower case */
     const void             *owner;       /* the config_partner or config_inner it belongs to */
@@ -9152,6 +9465,8 @@ struct config_partner {                  /* New-CsXmppAllowedPartner, same names
     const struct policy_row *row;        /* of the three settings above; never invalid */
     size_t                   connection_limit;
     bool                     keepalive;  /* the partner is expected to send keep-alives */
+    struct config_trust      trust;      /* in place of config.trust; line 0: none of its own */
+    struct config_pins       pins;       /* of its certificate */
     struct config_host       proxy;      /* static route instead of DNS; name NULL: none */
     bool                     proxy_direct_tls; /* the proxy wants TLS from the first byte */
     struct config_networks   networks;   /* opened for it alone */
@@ -9294,6 +9609,7 @@ enum config_kind {
     CONFIG_DOMAIN,      /* struct xe_span, lower case */
     CONFIG_ADDRESS,     /* struct config_address, all but the port */
     CONFIG_NETWORK,     /* struct config_network */
+    CONFIG_PINS,        /* struct config_pins; spaces between */
     CONFIG_NETWORKS,    /* struct config_networks; spaces between */
     CONFIG_HOST,        /* struct config_host, all but the port */
     CONFIG_HOST_PORT,   /* struct config_host */
@@ -9476,6 +9792,10 @@ static const struct config_row config_rows[] = {
         offsetof(struct config_partner, line), "off",
         "The settings of domains that are not listed, where those are allowed."),
     PARTNER(NULL),
+    ONE(E, "partners/default/trust", 0, offsetof(struct config_partner, trust),
+        offsetof(struct config_trust, line), NULL,
+        "Who may vouch for domains that are not listed, in place of the common trust."),
+    TRUST("/etc/ssl/certs/ca-certificates.crt"),
     MANY(E, "partners/partner", 0, config_partners, list, count, config_partner, NULL,
         "One allowed partner; one element each. With the word required for both tls and sasl, "
         "which is the default, dialback cannot be used."),
@@ -9484,8 +9804,19 @@ static const struct config_row config_rows[] = {
     PARTNER("federated"),
     MAY(E, CONFIG_NETWORKS, "networks", config_partner, networks, NULL,
         "The same for this partner alone, beside those of external."),
+    MAY(E, CONFIG_PINS, "pin", config_partner, pins, NULL,
+        "Its keys: SHA-256 of the SubjectPublicKeyInfo of its own certificate, of the next one "
+        "too if it will change. No other is accepted, and one of these needs no authority: the "
+        "certificate may be self-signed, but must name the domain and be in date. Beside a trust "
+        "of the partner's own, the certificate needs both."),
     MAY(E, CONFIG_TEXT, "description", config_partner, description, "Fabrikam, contract 4711",
         "Free text."),
+    ONE(E, "partners/partner/trust", 0, offsetof(struct config_partner, trust),
+        offsetof(struct config_trust, line), "off",
+        "Who may vouch for the domains of this partner, and for those of no other; the common "
+        "trust may not. Whoever signs for one partner alone, as a private authority does, belongs "
+        "here."),
+    TRUST("fabrikam-ca.pem"),
     MANY(E, "partners/partner/domain", 0, config_partner, domains, ndomains, config_name, NULL,
         "A further domain of the same partner; subdomains are not implied."),
     MUST(E, CONFIG_DOMAIN, "name", config_name, name, "it.fabrikam.example", "The domain."),
@@ -10350,6 +10681,18 @@ config_next_word(struct xe_span *rest)
     return word;
 }
 
+static bool
+config_parse_pins(struct config_block **list, struct xe_span text, struct config_pins *p)
+{
+    struct xe_span word;
+    p->count = 0;
+    p->list = config_alloc(list, (text.len + 1) / 2 * sizeof *p->list);   /* of a byte each */
+    while (p->list != NULL && (word = config_next_word(&text)).len > 0)
+        if (!tls_pin_parse(word, p->list[p->count++]))
+            return false;
+    return p->list != NULL && p->count > 0;
+}
+
 /* One network or more. */
 static bool
 config_parse_networks(struct config_block **list, struct xe_span text, struct config_networks *n)
@@ -10438,6 +10781,8 @@ config_store(struct config_loader *l, const struct config_row *row, const char *
         return config_parse_address(text, place);
     case CONFIG_NETWORK:
         return config_parse_network(text, place);
+    case CONFIG_PINS:
+        return config_parse_pins(list, span_of(text), place);
     case CONFIG_NETWORKS:
         return config_parse_networks(list, span_of(text), place);
     case CONFIG_HOST:
@@ -10527,6 +10872,8 @@ config_put_expected(struct buf *out, const struct config_row *row)
         [CONFIG_DOMAIN] = "a domain such as corp.example",
         [CONFIG_ADDRESS] = "an IPv4 or IPv6 address",
         [CONFIG_NETWORK] = "an IPv4 or IPv6 address, or a network such as 10.0.0.0/24",
+        [CONFIG_PINS] = "sha256: and the hash in base64 (44 characters) or hexadecimal (64), with "
+            "spaces between several",
         [CONFIG_NETWORKS] = "networks such as 10.0.0.0/8 or fd00::/8, with spaces between",
         [CONFIG_HOST] = "an address or a host name",
         [CONFIG_HOST_PORT] = "a host name or address, with :port if it is not 5269",
@@ -11095,15 +11442,36 @@ config_check_policy(struct config_loader *l, const struct config_partner *p)
         config_warn(l, line, who, ": connection-limit is above the limit of connections in all");
 }
 
+/* A trust or a pin of a partner's own, beside settings that leave it without effect.  (Beside
+ * dialback an authority is one way of two, whoever it is; who pins a key means that key.) */
+static void
+config_check_trust(struct config_loader *l, const struct config_partner *p)
+{
+    const char *what = p->pins.count > 0 ? "its pin" : "its own <trust>";
+    const char *who = p->domain.name.at == NULL ? "the default partner" : p->domain.name.at;
+    unsigned line = p->line > 0 ? p->line : l->c->partners.line;
+    if (p->pins.count == 0 && p->trust.line == 0)
+        return;
+    if (p->tls == POLICY_NOT_SUPPORTED)
+        config_warn(l, line, who, ": ", what, " has no effect with tls=\"not-supported\"");
+    else if (p->pins.count > 0
+        && (p->row->methods & (POLICY_TLS_DIALBACK | POLICY_TCP_DIALBACK)) != 0)
+        config_warn(l, line, who, ": its pin does not bind it while dialback is allowed, which "
+            "needs no certificate; say dialback=\"false\" to insist on one");
+}
+
+/* Whether certificates of some partner need the common trust. */
 static bool
-config_any_partner_uses(const struct config *c, unsigned method)
+config_needs_trust(const struct config *c)
 {
     size_t i;
-    if (c->partners.allow && (c->partners.fallback.row->methods & method) != 0)
-        return true;
-    for (i = 0; i < c->partners.count; i++)
-        if ((c->partners.list[i].row->methods & method) != 0)
+    for (i = 0; i <= c->partners.count; i++) {
+        const struct config_partner *p = i < c->partners.count ? &c->partners.list[i]
+            : &c->partners.fallback;
+        if ((p->row->methods & POLICY_SASL_TLS) != 0 && p->trust.line == 0 && p->pins.count == 0
+            && (i < c->partners.count || c->partners.allow))
             return true;
+    }
     return false;
 }
 
@@ -11118,13 +11486,16 @@ config_check_partners(struct config_loader *l)
         for (j = 0; j < p->ndomains; j++)
             config_check_partner_name(l, &p->domains[j]);
         config_check_policy(l, p);
+        config_check_trust(l, p);
     }
-    if (c->partners.allow)
+    if (c->partners.allow) {
         config_check_policy(l, &c->partners.fallback);
-    else if (c->partners.count == 0)
+        config_check_trust(l, &c->partners.fallback);
+    } else if (c->partners.count == 0) {
         config_warn(l, c->partners.line, "no partner is listed and default is deny: nobody can "
             "connect");
-    if (c->trust.line == 0 && config_any_partner_uses(c, POLICY_SASL_TLS))
+    }
+    if (c->trust.line == 0 && config_needs_trust(c))
         config_warn(l, c->line, "there is no <trust> for partners: no certificate of a partner "
             "can be verified and SASL never succeeds");
 }
@@ -11670,6 +12041,17 @@ config_put_networks(struct buf *out, const struct config_networks *n)
 }
 
 static void
+config_put_pins(struct buf *out, const struct config_pins *p)
+{
+    char text[TLS_PIN_MAX];
+    size_t i;
+    for (i = 0; i < p->count; i++) {
+        buf_puts(out, i > 0 ? " " : "");
+        buf_puts(out, tls_pin_text(p->list[i], text));
+    }
+}
+
+static void
 config_put_word(struct buf *out, const struct config_row *row, const void *place)
 {
     unsigned i;
@@ -11704,6 +12086,9 @@ config_put_value(struct buf *out, const struct config_row *row, const void *plac
         return;
     case CONFIG_NETWORKS:
         config_put_networks(out, place);
+        return;
+    case CONFIG_PINS:
+        config_put_pins(out, place);
         return;
     case CONFIG_HOST:
     case CONFIG_HOST_PORT:
@@ -11855,6 +12240,7 @@ config_put_doc_value(struct buf *out, const struct config_row *row)
         [CONFIG_ELEMENT] = "", [CONFIG_TEXT] = "text", [CONFIG_DOMAIN] = "domain",
         [CONFIG_ADDRESS] = "IPv4 or IPv6 address",
         [CONFIG_NETWORK] = "address, or network such as 10.0.0.0/24",
+        [CONFIG_PINS] = "keys such as sha256:BASE64",
         [CONFIG_NETWORKS] = "networks such as 10.0.0.0/8 fd00::/8",
         [CONFIG_HOST] = "address or host name", [CONFIG_HOST_PORT] = "host or host:port",
         [CONFIG_PORT] = "port", [CONFIG_COUNT] = "number", [CONFIG_BYTES] = "size",
@@ -13606,6 +13992,7 @@ struct s2s_pair {
     struct s2s       *stream;        /* borrowed */
     struct s2s       *verify;        /* the question under way; NULL: the pair is open */
     bool              open;
+    bool              certified;     /* proven by the certificate, not by dialback */
     void             *route;         /* for the owner */
     struct list_node  feed;          /* for the owner */
     struct xe_span    remote;        /* in text */
@@ -13672,6 +14059,7 @@ struct s2s_events {
     /* May one more connection with this domain be held? */
     enum xe_why (*room)(void *user, const struct s2s *s, struct xe_span remote);
     struct tls_identity *(*identity)(void *user, struct xe_span local);   /* borrowed; NULL: none */
+    const struct tls_rule *(*rule)(void *user, struct xe_span remote);  /* who vouches; borrowed */
     void (*paired)(void *user, struct s2s_pair *p);      /* a pair is authorised */
     void (*unpaired)(void *user, struct s2s_pair *p);    /* and gone */
     void (*stanza)(void *user, struct s2s_pair *p, const struct xe_xml_event *e);
@@ -14193,16 +14581,45 @@ s2s_new_tls(struct s2s *s)
         : tls_new(v->client_tls, mine, s->remote, s->stream.conn->watch.fd);
 }
 
-/* What the peer's certificate is worth for the domain that it claims. */
+/* What the peer's certificate is worth for a domain, by those who may vouch for it now. */
+static enum xe_why
+s2s_cert_why(const struct s2s *s, struct xe_span remote)
+{
+    if (!stream_is_secure(&s->stream))
+        return XE_WHY_CERT_MISSING;
+    if (remote.len == 0)
+        return XE_WHY_CERT_NAME;
+    return peer_may_speak_for(tls_facts(s->stream.conn->tls), remote,
+        s->service->events->rule(s->service->user, remote));
+}
+
+/* And for the domain that it claims.  Somebody has to compare a new key with the one pinned. */
 static void
 s2s_judge(struct s2s *s)
 {
-    if (!stream_is_secure(&s->stream))
-        s->cert_why = XE_WHY_CERT_MISSING;
-    else if (s->remote[0] == '\0')
-        s->cert_why = XE_WHY_CERT_NAME;
-    else
-        s->cert_why = peer_may_speak_for(tls_facts(s->stream.conn->tls), span_of(s->remote));
+    char key[TLS_PIN_MAX];
+    char text[TLS_PIN_MAX + 16];
+    s->cert_why = s2s_cert_why(s, span_of(s->remote));
+    if (s->cert_why != XE_WHY_CERT_PIN)
+        return;
+    snprintf(text, sizeof text, "its key is %s",
+        tls_pin_text(tls_facts(s->stream.conn->tls)->key, key));
+    stream_note(&s->stream, span_of(text));
+}
+
+/* Whether all that the certificate has proven here is still proven.  An accepted stream may have
+ * proven several domains; the server that we have dialled showed it before SASL. */
+static bool
+s2s_is_believed(const struct s2s *s)
+{
+    const struct list_node *n;
+    for (n = s->pairs.next; n != &s->pairs; n = n->next) {
+        const struct s2s_pair *p = MAP_OWNER(n, const struct s2s_pair, node);
+        if (p->certified && s2s_cert_why(s, p->remote) != XE_WHY_NONE)
+            return false;
+    }
+    return s->kind == S2S_IN || (!s->authenticated && s->state != S2S_AUTH)
+        || s2s_cert_why(s, span_of(s->remote)) == XE_WHY_NONE;
 }
 
 /* Whether dialback may be used on the stream as it is now. */
@@ -14367,14 +14784,15 @@ s2s_in_sasl_failure(struct s2s *s, const char *condition)
     stream_send_text(&s->stream);
 }
 
-/* <auth mechanism='EXTERNAL'/> (XEP-0178 3): the certificate has been judged with the header; here
- * only the claim is compared with it. */
+/* <auth mechanism='EXTERNAL'/> (XEP-0178 3): the certificate stands for the domain of the header;
+ * what is claimed here must be the same. */
 static void
 s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
 {
     char authzid[XE_DOMAIN_MAX];
     struct s2s_pair *p;
     enum xe_why why;
+    s2s_judge(s);   /* once more: since the header there may have been a reload */
     if (s->state != S2S_ACCEPTED || s->authenticated || s->npairs > 0) {
         s2s_fail(s, XE_WHY_SASL_ABUSE);   /* after dialback the stream cannot begin anew */
     } else if (s->local[0] == '\0') {
@@ -14400,6 +14818,7 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
         }
         stream_send(&s->stream, span_of("<success xmlns='" PHASE_NS_SASL "'/>"));
         s->authenticated = true;
+        p->certified = true;
         stream_restart(&s->stream);
         s2s_pair_open(p, "sasl-external");
     }
@@ -14926,13 +15345,13 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
         s2s_in_result_refused(s, span_of(remote), span_of(local), why);
         return;
     }
-    certain = stream_is_secure(&s->stream)
-        && peer_may_speak_for(tls_facts(s->stream.conn->tls), span_of(remote)) == XE_WHY_NONE;
+    certain = s2s_cert_why(s, span_of(remote)) == XE_WHY_NONE;
     p = s2s_pair_new(s, span_of(remote), span_of(local));
     if (p == NULL || (certain && !s2s_count(s, p->remote))) {
         s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
     } else if (certain) {
-        s2s_send_result(s, p->local, p->remote, "valid");   /* XEP-0344: the certificate is proof */
+        p->certified = true;   /* XEP-0344: the certificate is proof */
+        s2s_send_result(s, p->local, p->remote, "valid");
         s2s_pair_open(p, "certificate");
     } else if (s2s_dial(s->service, S2S_VERIFY, p->remote, p->local, &terms, p, key) == NULL) {
         s2s_verified(p, XE_WHY_OUT_OF_MEMORY);
@@ -15251,6 +15670,7 @@ struct trunk_service {
     struct dns                *dns;         /* borrowed; gateway */
     struct tls_profile        *profile;     /* borrowed; of the side: edges are TLS servers */
     struct tls_identity       *identity;    /* borrowed */
+    struct tls_rule            rule;        /* who may vouch for the other node */
     const struct trunk_events *events;      /* borrowed, static */
     void                      *user;
     struct list_node           all;         /* trunk */
@@ -15632,7 +16052,7 @@ trunk_up_element(struct trunk *t, const struct xe_xml_event *e)
 static enum xe_why
 trunk_judge(const struct trunk *t, struct xe_span name)
 {
-    return peer_may_speak_for(tls_facts(t->stream.conn->tls), name);
+    return peer_may_speak_for(tls_facts(t->stream.conn->tls), name, &t->service->rule);
 }
 
 static enum xe_why
@@ -16094,6 +16514,8 @@ trunk_is_current(const struct trunk *t)
     size_t i;
     if (t->state != TRUNK_UP)
         return true;
+    if (stream_is_secure(&t->stream) && trunk_judge(t, span_of(t->name)) != XE_WHY_NONE)
+        return false;
     if (t->link == NULL && !t->we_leave) {
         bool current = trunk_edge_knows(t, t->name);
         for (i = 0; i < t->ndomains; i++)
@@ -17706,11 +18128,13 @@ route_is_allowed(struct route *r, const struct s2s *s)
         || route_admit(r, span_of(s->remote), span_of(s->local), &terms) == XE_WHY_NONE;
 }
 
-/* Policy may have changed: ask it again for every pair, close what it does not allow any more. */
+/* Policy may have changed, and who vouches for whom: ask again for every pair, close what is not
+ * allowed or not proven any more. */
 static void
 route_reloaded(struct route *r)
 {
     struct list_node *n;
+    enum xe_why why;
     for (n = r->all.next; n != &r->all; n = n->next) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         p->admitted = false;
@@ -17720,8 +18144,10 @@ route_reloaded(struct route *r)
     while (n != &r->s2s->all) {
         struct s2s *s = MAP_OWNER(n, struct s2s, node);
         n = n->next;
-        if (!route_is_allowed(r, s)) {
-            s2s_fail(s, XE_WHY_RELOADED);
+        why = !route_is_allowed(r, s) ? XE_WHY_RELOADED
+            : s2s_is_believed(s) ? XE_WHY_NONE : XE_WHY_TRUST_CHANGED;
+        if (why != XE_WHY_NONE) {
+            s2s_fail(s, why);
             n = r->s2s->all.next;
         }
     }
@@ -17830,6 +18256,12 @@ route_close(struct route *r)
 
 enum edge_state { EDGE_RUNNING, EDGE_DRAINING, EDGE_RETURNING, EDGE_ENDING, EDGE_STOPPED };
 
+/* A trust that a partner has of its own, and maybe others have as well. */
+struct edge_trust {
+    const struct config_trust *files;   /* borrowed from the configuration */
+    struct tls_trust          *trust;   /* held */
+};
+
 struct edge_keys {
     struct tls_identity **domains;   /* owned, in the order of config->domains; NULL: fallback */
     size_t                ndomains;
@@ -17838,6 +18270,9 @@ struct edge_keys {
     struct tls_identity  *trunk;     /* of the trunk side */
     struct tls_trust     *partners;
     struct tls_trust     *internal;
+    struct edge_trust    *own;       /* owned; of single partners, each pair of files once */
+    size_t                nown;
+    struct tls_rule      *rules;     /* owned, of config->partners.list, then of the default */
     struct tls_profile   *server;    /* s2s accepting */
     struct tls_profile   *client;    /* s2s dialling */
     struct tls_profile   *link;      /* trunk */
@@ -17884,6 +18319,10 @@ edge_keys_free(struct edge_keys *k)
     tls_identity_release(k->trunk);
     tls_trust_release(k->partners);
     tls_trust_release(k->internal);
+    while (k->nown > 0)
+        tls_trust_release(k->own[--k->nown].trust);
+    free(k->own);
+    free(k->rules);
     tls_profile_release(k->server);
     tls_profile_release(k->client);
     tls_profile_release(k->link);
@@ -17925,6 +18364,66 @@ edge_load_trust(const struct config *c, const struct config_trust *trust, struct
     if (t == NULL)
         edge_complain(c, trust->line, err, out);
     return t;
+}
+
+static bool
+edge_same_files(const struct config_trust *a, const struct config_trust *b)
+{
+    return strcmp(a->ca, b->ca) == 0 && (a->crl == NULL) == (b->crl == NULL)
+        && (a->crl == NULL || strcmp(a->crl, b->crl) == 0);
+}
+
+/* The trust of a partner's own; the same files are read once.  NULL: an error, told in `out`, or
+ * memory is out. */
+static struct tls_trust *
+edge_own_trust(const struct config *c, struct edge_keys *k, const struct config_trust *files,
+    struct buf *out)
+{
+    struct edge_trust *own;
+    size_t i;
+    for (i = 0; i < k->nown; i++)
+        if (edge_same_files(k->own[i].files, files))
+            return k->own[i].trust;
+    own = realloc(k->own, (k->nown + 1) * sizeof *own);
+    if (own == NULL)
+        return NULL;
+    k->own = own;
+    own += k->nown;
+    own->files = files;
+    own->trust = edge_load_trust(c, files, out);
+    k->nown += own->trust != NULL;
+    return own->trust;
+}
+
+/* Who may vouch for the domains of each partner.  False: an error, or memory is out. */
+static bool
+edge_load_rules(const struct config *c, struct edge_keys *k, struct buf *out)
+{
+    bool good = true;
+    size_t i;
+    k->rules = calloc(c->partners.count + 1, sizeof *k->rules);
+    for (i = 0; k->rules != NULL && i <= c->partners.count; i++) {
+        const struct config_partner *p = i < c->partners.count ? &c->partners.list[i]
+            : &c->partners.fallback;
+        bool own = p->trust.line > 0;
+        k->rules[i] = (struct tls_rule){ .own = own, .pins_count = p->pins.count,
+            .pins = (const unsigned char (*)[TLS_HASH_LEN])p->pins.list,
+            .trust = own ? edge_own_trust(c, k, &p->trust, out) : k->partners };
+        good = good && (!own || k->rules[i].trust != NULL);
+    }
+    return good && k->rules != NULL;
+}
+
+/* Sessions with partners judge by every trust that one of them has. */
+static bool
+edge_share_trust(struct edge_keys *k)
+{
+    size_t i;
+    for (i = 0; i < k->nown; i++)
+        if (!tls_profile_judge_by(k->server, k->own[i].trust)
+            || !tls_profile_judge_by(k->client, k->own[i].trust))
+            return false;
+    return true;
 }
 
 static struct tls_profile *
@@ -17973,6 +18472,7 @@ edge_load_keys(struct xmppedge *e, const struct config *c, struct edge_keys *k, 
 {
     bool edge = c->role == CONFIG_EDGE;
     size_t errors = buf_len(out);
+    bool rules;
     size_t i;
     *k = (struct edge_keys){ .ndomains = 0 };
     k->domains = calloc(c->ndomains + 1, sizeof *k->domains);
@@ -17984,11 +18484,12 @@ edge_load_keys(struct xmppedge *e, const struct config *c, struct edge_keys *k, 
     k->trunk = edge_load_identity(e, c, edge ? &c->internal.certificate : &c->certificate, out);
     k->partners = edge ? edge_load_trust(c, &c->trust, out) : NULL;
     k->internal = edge_load_trust(c, edge ? &c->internal.trust : &c->trust, out);
+    rules = edge_load_rules(c, k, out);
     k->server = edge_new_profile(e, c, true, k->partners, out);
     k->client = edge_new_profile(e, c, false, k->partners, out);
     k->link = edge_new_profile(e, c, edge, k->internal, out);
     if (k->domains != NULL && edge_set_secret(e, c, &k->secret) && buf_len(out) == errors
-        && edge_name_identities(c, k))
+        && rules && edge_share_trust(k) && edge_name_identities(c, k))
         return true;
     if (buf_len(out) == errors)
         buf_puts(out, "out of memory\n");
@@ -18011,7 +18512,8 @@ edge_warn_identity(const struct config *c, const struct config_certificate *cert
     const struct tls_identity *id, struct xe_span name, struct buf *out)
 {
     char chain[TLS_CHAIN_MAX];
-    enum xe_why why = id == NULL ? XE_WHY_NONE : peer_may_speak_for(tls_identity_facts(id), name);
+    enum xe_why why = id == NULL ? XE_WHY_NONE
+        : peer_may_speak_for(tls_identity_facts(id), name, NULL);
     if (why == XE_WHY_NONE)
         return;
     edge_warn(c, cert->line, cert->chain, out);
@@ -18109,6 +18611,20 @@ edge_identity(void *user, struct xe_span local)
     if (id == NULL && local.len == 0)   /* a peer that names nobody gets the first we have */
         id = e->keys.ndomains > 0 && e->keys.domains[0] != NULL ? e->keys.domains[0] : e->keys.echo;
     return id;
+}
+
+/* Who may vouch for a partner's domain.  Of the inner servers, for a gateway, nobody does. */
+static const struct tls_rule *
+edge_rule(void *user, struct xe_span remote)
+{
+    static const struct tls_rule nobody = { .own = false };
+    const struct xmppedge *e = MAP_OWNER(user, struct xmppedge, route);
+    const struct config_partners *partners = &e->config->partners;
+    const struct config_partner *p = config_partner_for(e->config, remote);
+    if (p == NULL || e->config->role != CONFIG_EDGE)
+        return &nobody;
+    return &e->keys.rules[p == &partners->fallback ? partners->count
+        : (size_t)(p - partners->list)];
 }
 
 /* ---- connections come in ---- */
@@ -18250,6 +18766,7 @@ edge_use(struct xmppedge *e)
     e->s2s.secret = &e->keys.secret;
     e->trunks.profile = e->keys.link;
     e->trunks.identity = e->keys.trunk;
+    e->trunks.rule = (struct tls_rule){ .trust = e->keys.internal };
     e->log.level = e->config->log.level;
     e->log.json = e->config->log.json;
 }
@@ -18326,8 +18843,8 @@ static bool
 edge_open_services(struct xmppedge *e)
 {
     static const struct s2s_events s2s_events = { route_admit, route_room, edge_identity,
-        route_paired, route_unpaired, route_s2s_stanza, route_s2s_too_big, route_s2s_ready,
-        route_s2s_drained, route_s2s_closed };
+        edge_rule, route_paired, route_unpaired, route_s2s_stanza, route_s2s_too_big,
+        route_s2s_ready, route_s2s_drained, route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_released,
         route_settled, route_finished };
@@ -18959,6 +19476,15 @@ status_trunks(struct status *w, const struct xmppedge *e)
     status_list_end(w);
 }
 
+/* What the certificate of the other server is worth for the domain of the header. */
+static const char *
+status_certificate(const struct s2s *s)
+{
+    if (!stream_is_secure(&s->stream))
+        return "none";
+    return s->cert_why == XE_WHY_NONE ? "good" : xe_why(s->cert_why)->word;
+}
+
 static void
 status_streams(struct status *w, const struct xmppedge *e)
 {
@@ -18975,6 +19501,7 @@ status_streams(struct status *w, const struct xmppedge *e)
         status_text(w, "method", s->method);
         status_text(w, "tls", stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)->version
             : "none");
+        status_text(w, "certificate", status_certificate(s));
         status_text(w, "peer", conn_address_text(s->kind == S2S_IN ? &s->source : &s->target, at));
         if (s->stream.conn != NULL)
             status_text(w, "local", conn_address_text(&s->stream.conn->local, at));

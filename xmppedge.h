@@ -57,6 +57,9 @@ struct xe_span {
         "remote-server-timeout", "wait", "the service is shutting down") \
     X(XE_WHY_RELOADED, "policy-changed", "policy-violation", \
         "not-allowed", "cancel", "federation with this domain is no longer allowed") \
+    X(XE_WHY_TRUST_CHANGED, "trust-changed", "reset", \
+        "remote-server-timeout", "wait", \
+        "the certificate of the other server is no longer believed") \
     X(XE_WHY_REPLACED, "replaced", "conflict", \
         "remote-server-timeout", "wait", "a newer connection took the place of this one") \
     /* reaching a server */ \
@@ -139,6 +142,12 @@ struct xe_span {
     X(XE_WHY_CERT_UNTRUSTED, "cert-untrusted", "not-authorized", \
         "remote-server-timeout", "wait", \
         "the certificate of the other server is not from a trusted authority") \
+    X(XE_WHY_CERT_NOT_FOR_PARTNER, "cert-untrusted-for-partner", "not-authorized", \
+        "remote-server-timeout", "wait", \
+        "the certificate of the other server is from an authority that may not vouch for it") \
+    X(XE_WHY_CERT_PIN, "cert-pin-mismatch", "not-authorized", \
+        "remote-server-timeout", "wait", \
+        "the key of the other server is not one of those that are pinned for its domain") \
     X(XE_WHY_CERT_REVOKED, "cert-revoked", "not-authorized", \
         "remote-server-timeout", "wait", "the certificate of the other server has been revoked") \
     X(XE_WHY_CERT_INVALID, "cert-invalid", "not-authorized", \

@@ -1588,6 +1588,23 @@ talk_put_setting(FILE *f, const char *name, const char *normal)
         fprintf(f, " %s=\"%s\"", name, normal);
 }
 
+/* pin=NAME: the key NAME alone, of `key`, which all certificates have, and `other`. */
+static void
+talk_put_pins(FILE *f)
+{
+    struct xe_span pin = talk_setting("pin");
+    char text[128];
+    FILE *in;
+    if (pin.len == 0)
+        return;
+    snprintf(text, sizeof text, "%s/%.*s.pin", talk.dir, (int)pin.len, pin.at);
+    in = fopen(text, "r");
+    if (in != NULL && fgets(text, sizeof text, in) != NULL)
+        fprintf(f, " pin=\"sha256:%.*s\"", (int)strcspn(text, "\n"), text);
+    if (in != NULL)
+        fclose(in);
+}
+
 static void
 talk_put_partner(FILE *f, const char *domain, const char *proxy)
 {
@@ -1598,7 +1615,18 @@ talk_put_partner(FILE *f, const char *domain, const char *proxy)
     talk_put_setting(f, "keepalive", NULL);
     talk_put_setting(f, "connection-limit", NULL);
     talk_put_setting(f, "proxy-direct-tls", NULL);
+    if (strcmp(domain, "far.example") == 0)
+        talk_put_pins(f);
     fprintf(f, ">");
+}
+
+/* own=NAME: the authority NAME may vouch for far.example, and nobody else. */
+static void
+talk_put_trust(FILE *f)
+{
+    struct xe_span own = talk_setting("own");
+    if (own.len > 0)
+        fprintf(f, "<trust ca=\"%.*s.pem\"/>", (int)own.len, own.at);
 }
 
 static void
@@ -1620,6 +1648,7 @@ talk_put_edge(FILE *f)
     talk_put_setting(f, "default", "deny");
     fprintf(f, ">\n");
     talk_put_partner(f, "far.example", "127.0.0.2:5269");
+    talk_put_trust(f);
     fprintf(f,
         "<domain name=\"two.far.example\"/><domain name=\"three.far.example\"/></partner>\n");
     if (!span_is(talk_setting("other"), "off")) {
@@ -1647,7 +1676,7 @@ talk_write_config(void)
 {
     static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
-        "echo", "log", "cuts", "other" };
+        "echo", "log", "cuts", "other", "own", "pin" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");
@@ -2084,9 +2113,10 @@ talk_shell(const char *script)
 }
 
 /* One key serves all; what differs is who signs what for how long.
- *   far two both wild expired later revoked weak wrong cn self alien server xmpp srv   partners
- *   near also                                                            the instance, public
- *   edge fe fe2 stranger                                                 the trunk, internal */
+ *   partners: far two both wild expired later revoked weak wrong cn self alien thief server xmpp,
+ *       and srv
+ *   the instance, public: near also
+ *   the trunk, internal: edge fe fe2 stranger */
 static bool
 talk_make_certificates(void)
 {
@@ -2118,6 +2148,10 @@ talk_make_certificates(void)
         "ca_of -gencrl -crldays 20 -out public.crl\n"
         "cp far.ext weak.ext; leaf weak public - talk sha1\n"
         "san alien DNS:far.example internal\n"
+        "san thief DNS:far.example,DNS:other.example internal\n"
+        "pin() { openssl pkey -in $1 -pubout -outform der | openssl dgst -sha256 -r "
+        "| cut -d' ' -f1 >$1.pin; }\n"
+        "openssl ecparam -name prime256v1 -genkey -noout -out other; pin key; pin other\n"
         "san xmpp 'otherName:1.3.6.1.5.5.7.8.5;UTF8:far.example'\n"
         "san srv 'otherName:1.3.6.1.5.5.7.8.7;IA5:_xmpp-server.far.example'\n"
         "printf 'subjectAltName=DNS:far.example\\nextendedKeyUsage=serverAuth\\n' >server.ext\n"

@@ -237,7 +237,7 @@ names_stand_for_domains_as_rfc_9525_says(void **state)
         struct xe_span srv = span_of(names[i].srv);
         struct xe_span xmpp = span_of(names[i].xmpp);
         struct tls_facts facts = facts_of(&dns, &srv, &xmpp);
-        enum xe_why why = peer_may_speak_for(&facts, span_of(names[i].domain));
+        enum xe_why why = peer_may_speak_for(&facts, span_of(names[i].domain), NULL);
         if (why != (names[i].good ? XE_WHY_NONE : XE_WHY_CERT_NAME))
             fail_msg("row %zu (%s): %s", i, names[i].reason, xe_why(why)->word);
     }
@@ -262,12 +262,13 @@ the_chain_is_judged_before_the_name(void **state)
     (void)state;
     for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         facts.chain = (unsigned short)rows[i].chain;
-        assert_int_equal(peer_may_speak_for(&facts, span_of("far.example")), rows[i].why);
-        assert_int_equal(peer_may_speak_for(&facts, span_of("near.example")),
+        assert_int_equal(peer_may_speak_for(&facts, span_of("far.example"), NULL), rows[i].why);
+        assert_int_equal(peer_may_speak_for(&facts, span_of("near.example"), NULL),
             rows[i].why == XE_WHY_NONE ? XE_WHY_CERT_NAME : rows[i].why);
     }
     facts.certificate = false;
-    assert_int_equal(peer_may_speak_for(&facts, span_of("far.example")), XE_WHY_CERT_MISSING);
+    assert_int_equal(peer_may_speak_for(&facts, span_of("far.example"), NULL),
+        XE_WHY_CERT_MISSING);
 }
 
 int

@@ -14,8 +14,8 @@
 static const char *const files[] = { "edge01.pem", "edge01.key", "edge01.corp.example.pem",
     "edge01.corp.example.key", "internal-ca.pem", "corp.example.pem", "corp.example.key",
     "common.pem", "common.key", "fe01.pem", "fe01.key", "fe01.corp.example.pem",
-    "fe01.corp.example.key", "ca.pem", "dialback.secret", "echo.pem", "echo.key", "partners.pem",
-    "partners.key" };
+    "fe01.corp.example.key", "ca.pem", "fabrikam-ca.pem", "dialback.secret", "echo.pem", "echo.key",
+    "partners.pem", "partners.key" };
 
 struct world {
     char          dir[64];
@@ -1292,6 +1292,76 @@ inner_servers_connect_from_their_own_address_unless_told_otherwise(void **state)
         "<source> address: expected an IPv4 or IPv6 address, or a network");
 }
 
+/* ---- who vouches for whom ---- */
+
+#define PIN "sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+#define PIN_HEX "sha256:ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+
+static void
+a_partner_has_a_trust_and_pins_of_its_own(void **state)
+{
+    const struct config_partner *p;
+    struct buf out = { 0 };
+    (void)state;
+    assert_string_equal(load_edge(EDGE_DOMAIN "<partners default='allow'>"
+        "<default dialback='false'><trust ca='common.pem'/></default>"
+        "<partner domain='p.example' dialback='false' pin=' " PIN "\n" PIN_HEX " '>"
+        "<trust ca='ca.pem' crl='echo.pem'/><domain name='q.example'/></partner>"
+        "<partner domain='r.example' dialback='false'/></partners>"), "");
+    p = config_partner_for(world.c, span_of("q.example"));
+    assert_string_equal(p->trust.ca, path_of("ca.pem"));
+    assert_string_equal(p->trust.crl, path_of("echo.pem"));
+    assert_int_equal(p->trust.line, 3);
+    assert_int_equal(p->pins.count, 2);
+    assert_int_equal(p->pins.list[0][31], 0x1f);
+    assert_int_equal(p->pins.list[1][0], 0xff);
+    p = config_partner_for(world.c, span_of("r.example"));
+    assert_int_equal(p->trust.line, 0);
+    assert_int_equal(p->pins.count, 0);
+    assert_string_equal(world.c->partners.fallback.trust.ca, path_of("common.pem"));
+    config_print_effective(world.c, &out);
+    assert_says(buf_text(&out), "pin=\"" PIN " sha256:/wECAwQ");
+    buf_free(&out);
+}
+
+static void
+a_pin_that_is_none_is_refused_with_its_line(void **state)
+{
+    static const char *const bad[] = { "sha256:", "sha256:abc", "sha1:" PIN, PIN "," PIN_HEX,
+        PIN " x", "AA:BB" };
+    char attributes[256];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(attributes, sizeof attributes, "pin='%s'", bad[i]);
+        assert_says(load_partner(attributes), "x.xml:2: <partner> pin: expected sha256: and the "
+            "hash in base64 (44 characters) or hexadecimal (64), with spaces between several, "
+            "found \"");
+        assert_null(world.c);
+    }
+    assert_says(load_partner("pin=''"), "<partner> pin: expected sha256:");
+    assert_says(load_edge(EDGE_DOMAIN "<partners default='allow'><default pin='" PIN "'/>"
+        "</partners>"), "found the unknown attribute pin");
+}
+
+static void
+a_trust_that_binds_nobody_is_warned_about(void **state)
+{
+    (void)state;
+    assert_says(load_partner("sasl='optional' pin='" PIN "'"), "x.xml:2: warning: p.example: its "
+        "pin does not bind it while dialback is allowed, which needs no certificate; say "
+        "dialback=\"false\" to insist on one");
+    assert_says(load_edge(EDGE_DOMAIN "<partners><partner domain='p.example' tls='not-supported' "
+        "sasl='not-supported'><trust ca='ca.pem'/></partner></partners>"),
+        "its own <trust> has no effect with tls=\"not-supported\"");
+    assert_says(load_partner("tls='not-supported' sasl='not-supported' pin='" PIN "'"),
+        "its pin has no effect with tls=\"not-supported\"");
+    assert_says(load_edge(EDGE_DOMAIN "<partners><partner domain='p.example'>"
+        "<trust ca='missing.pem'/></partner></partners>"),
+        "x.xml:2: <trust> ca: expected a file that can be read, found missing.pem");
+    assert_string_equal(load_partner("sasl='optional' dialback='false' pin='" PIN "'"), "");
+}
+
 static void
 networks_are_a_list_for_all_partners_or_for_one(void **state)
 {
@@ -1997,6 +2067,9 @@ main(void)
         TEST(a_default_partner_with_an_invalid_row_counts_only_when_it_is_used),
         TEST(inner_domains_are_found_on_their_side),
         TEST(inner_servers_connect_from_their_own_address_unless_told_otherwise),
+        TEST(a_partner_has_a_trust_and_pins_of_its_own),
+        TEST(a_pin_that_is_none_is_refused_with_its_line),
+        TEST(a_trust_that_binds_nobody_is_warned_about),
         TEST(networks_are_a_list_for_all_partners_or_for_one),
         TEST(a_bad_network_is_refused_with_what_is_wrong),
         TEST(a_network_that_opens_less_than_it_seems_is_warned_about),

@@ -142,7 +142,26 @@ static const char make_certificates[] =
     "openssl pkey -in near.key -aes128 -passout pass:x -out locked.key\n"
     "openssl ec -in near.key -aes128 -passout pass:x -out locked-old.key\n"
     "cat near.key near.crt > both.pem\n"
-    "echo nothing > empty.crt\n";
+    "echo nothing > empty.crt\n"
+    /* who vouches for whom: two companies whose authorities have the same name, an intermediate one
+     * that others have as well, and one that has only its name */
+    "ca fab-ca; mkdir twin; (cd twin; cp ../ca.cnf .; ca fab-ca)\n"
+    "cp -r twin/db-fab-ca db-twin-ca\n"
+    "mv twin/fab-ca.crt twin-ca.crt; mv twin/fab-ca.key twin-ca.key\n"
+    "leaf fab fab-ca fab.example DNS:fab.example $both\n"
+    "leaf twin twin-ca fab.example DNS:fab.example $both\n"
+    "cat ca.crt fab-ca.crt > ca-and-fab.crt\n"
+    "openssl ecparam -name prime256v1 -genkey -noout -out fake.key\n"
+    "sign fake stranger-ca Intermediate "
+        "'basicConstraints=critical,CA:TRUE\\nkeyUsage=keyCertSign'\n"
+    "cp -r db-inter db-fake; leaf forged fake forged.example DNS:forged.example $both\n"
+    "cat inter.crt >> forged.crt\n"
+    "openssl req -x509 -key self.key -out self-again.crt -days 800 -subj /CN=self.example \\\n"
+    "  -addext subjectAltName=DNS:self.example\n"
+    "cp self.key self-again.key\n"
+    "pin() { openssl x509 -in $1.crt -noout -pubkey | openssl pkey -pubin -outform der \\\n"
+    "  | openssl dgst -sha256 -binary >$1.hash; }\n"
+    "pin self; pin far; pin expired; pin fab\n";
 
 static char dir[] = "/tmp/test_tls.XXXXXX";
 static char home[1024];
@@ -209,6 +228,7 @@ struct pair {
     const char          *crl;
     const char          *ca;
     const char *const   *alpn[2];
+    struct tls_trust    *other[4];     /* by which both judge as well */
     struct tls_options   options[2];
     struct tls_identity *second;       /* shown by the server to who asks for second.example */
 };
@@ -234,6 +254,7 @@ static void
 pair_prepare(struct pair *p, const char *client, const char *server)
 {
     int side;
+    size_t i;
     p->trust = tls_trust_load(p->ca == NULL ? "ca.crt" : p->ca, p->crl, err);
     assert_non_null(p->trust);
     p->id[0] = client == NULL ? NULL : identity(client);
@@ -247,6 +268,8 @@ pair_prepare(struct pair *p, const char *client, const char *server)
             fail_msg("%s", err);
         if (side == 1 && p->second != NULL)
             assert_true(tls_profile_serve(p->profile[1], span_of("second.example"), p->second));
+        for (i = 0; i < sizeof p->other / sizeof p->other[0] && p->other[i] != NULL; i++)
+            assert_true(tls_profile_judge_by(p->profile[side], p->other[i]));
         p->tls[side] = tls_new(p->profile[side], p->id[side], side == 0 ? p->sni : NULL,
             p->fd[side]);
         assert_non_null(p->tls[side]);
@@ -322,7 +345,7 @@ a_handshake_runs_over_a_socket_pair_and_both_sides_see_a_certificate(void **stat
     assert_non_null(strstr(f->ciphersuite, "GCM"));
     assert_true(f->certificate);
     assert_int_equal(f->chain, 0);
-    assert_int_equal(tls_why(f), XE_WHY_NONE);
+    assert_int_equal(tls_why(f, NULL), XE_WHY_NONE);
     assert_string_equal(f->subject, "CN=far.example");
     assert_string_equal(f->not_after, "2048-01-01T00:00:00Z");
     assert_string_equal(f->sni, "far.example");
@@ -332,7 +355,7 @@ a_handshake_runs_over_a_socket_pair_and_both_sides_see_a_certificate(void **stat
     f = tls_facts(p.tls[1]);
     assert_string_equal(f->sni, "far.example");
     assert_string_equal(f->subject, "CN=near.example");
-    assert_int_equal(tls_why(f), XE_WHY_NONE);
+    assert_int_equal(tls_why(f, NULL), XE_WHY_NONE);
     assert_carries(&p, 0, "<stream:stream>");
     assert_carries(&p, 1, "<stream:stream id='1'>");
     assert_carries(&p, 0, "<a/>");
@@ -380,7 +403,7 @@ names_beyond_the_ceiling_are_left_out_and_that_is_told(void **state)
     assert_int_equal(f->dns_count, TLS_NAMES_MAX);
     assert_true(span_is(f->dns[255], "n255.example"));
     assert_int_equal(f->chain, TLS_CHAIN_NAMES_CUT);
-    assert_int_equal(tls_why(f), XE_WHY_NONE);
+    assert_int_equal(tls_why(f, NULL), XE_WHY_NONE);
     tls_identity_release(id);
 }
 
@@ -434,10 +457,11 @@ the_verdict_on_a_certificate_does_not_end_the_handshake(void **state)
         client = tls_facts(p.tls[0]);
         server = tls_facts(p.tls[1]);
         if (client->chain != rows[i].client_sees || server->chain != rows[i].server_sees
-            || tls_why(client) != rows[i].client_why || tls_why(server) != rows[i].server_why)
+            || tls_why(client, NULL) != rows[i].client_why
+            || tls_why(server, NULL) != rows[i].server_why)
             fail_msg("%s: client sees %#x %s, server sees %#x %s", rows[i].name,
-                (unsigned)client->chain, xe_why(tls_why(client))->word, (unsigned)server->chain,
-                xe_why(tls_why(server))->word);
+                (unsigned)client->chain, xe_why(tls_why(client, NULL))->word,
+                (unsigned)server->chain, xe_why(tls_why(server, NULL))->word);
         assert_carries(&p, 0, "x");
         pair_close(&p);
     }
@@ -453,7 +477,7 @@ a_key_that_is_too_short_is_not_acceptable(void **state)
     pair_open(&p, "weak", "near");
     assert_up(&p);
     assert_int_equal(tls_facts(p.tls[1])->chain, TLS_CHAIN_WEAK);
-    assert_int_equal(tls_why(tls_facts(p.tls[1])), XE_WHY_CERT_INVALID);
+    assert_int_equal(tls_why(tls_facts(p.tls[1]), NULL), XE_WHY_CERT_INVALID);
     pair_close(&p);
 }
 
@@ -466,12 +490,12 @@ a_client_may_show_a_certificate_for_clients_but_not_one_for_neither_use(void **s
     pair_open(&p, "clientonly", "far");
     assert_up(&p);
     assert_int_equal(tls_facts(p.tls[1])->chain, 0);
-    assert_int_equal(tls_why(tls_facts(p.tls[1])), XE_WHY_NONE);
+    assert_int_equal(tls_why(tls_facts(p.tls[1]), NULL), XE_WHY_NONE);
     pair_close(&p);
     pair_open(&q, "codesign", "far");
     assert_up(&q);
     assert_int_equal(tls_facts(q.tls[1])->chain, TLS_CHAIN_USAGE);
-    assert_int_equal(tls_why(tls_facts(q.tls[1])), XE_WHY_CERT_INVALID);
+    assert_int_equal(tls_why(tls_facts(q.tls[1]), NULL), XE_WHY_CERT_INVALID);
     pair_close(&q);
 }
 
@@ -669,8 +693,8 @@ a_client_without_certificate_is_let_in_and_told_apart(void **state)
     assert_up(&p);
     assert_false(tls_facts(p.tls[1])->certificate);
     assert_null(tls_facts(p.tls[1])->subject);
-    assert_int_equal(tls_why(tls_facts(p.tls[1])), XE_WHY_CERT_MISSING);
-    assert_int_equal(tls_why(tls_facts(p.tls[0])), XE_WHY_NONE);
+    assert_int_equal(tls_why(tls_facts(p.tls[1]), NULL), XE_WHY_CERT_MISSING);
+    assert_int_equal(tls_why(tls_facts(p.tls[0]), NULL), XE_WHY_NONE);
     assert_carries(&p, 0, "x");
     pair_close(&p);
 }
@@ -690,7 +714,7 @@ without_trust_every_chain_is_untrusted(void **state)
         pair_step(&p, 1);
     }
     assert_up(&p);
-    assert_int_equal(tls_why(tls_facts(p.tls[0])), XE_WHY_CERT_UNTRUSTED);
+    assert_int_equal(tls_why(tls_facts(p.tls[0]), NULL), XE_WHY_CERT_UNTRUSTED);
     pair_close(&p);
 }
 
@@ -702,7 +726,7 @@ a_self_signed_certificate_among_the_authorities_is_trusted(void **state)
     pair_open(&p, NULL, "self");
     assert_up(&p);
     assert_int_equal(tls_facts(p.tls[0])->chain, TLS_CHAIN_SELF_SIGNED);
-    assert_int_equal(tls_why(tls_facts(p.tls[0])), XE_WHY_NONE);
+    assert_int_equal(tls_why(tls_facts(p.tls[0]), NULL), XE_WHY_NONE);
     pair_close(&p);
 }
 
@@ -1231,6 +1255,187 @@ the_key_log_has_the_lines_wireshark_wants(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
 }
 
+/* ---- who vouches for whom ---- */
+
+static struct tls_trust *
+store(const char *ca, const char *crl)
+{
+    struct tls_trust *trust = tls_trust_load(ca, crl, err);
+    if (trust == NULL)
+        fail_msg("%s", err);
+    return trust;
+}
+
+static void
+read_pin(const char *name, unsigned char pin[TLS_HASH_LEN])
+{
+    char file[64];
+    FILE *in;
+    snprintf(file, sizeof file, "%s.hash", name);
+    in = fopen(file, "rb");
+    assert_non_null(in);
+    assert_int_equal(fread(pin, 1, TLS_HASH_LEN, in), TLS_HASH_LEN);
+    fclose(in);
+}
+
+/* Whoever is client or server: what each sees of the other's `name` under the rule. */
+static void
+assert_rule(const char *name, struct tls_trust *const other[4], const struct tls_rule *rule,
+    enum xe_why why)
+{
+    struct pair p = { .other = { other[0], other[1], other[2], other[3] } };
+    int side;
+    pair_open(&p, name, name);
+    assert_up(&p);
+    for (side = 0; side < 2; side++)
+        if (tls_why(tls_facts(p.tls[side]), rule) != why)
+            fail_msg("%s, side %d: %s instead of %s", name, side,
+                xe_why(tls_why(tls_facts(p.tls[side]), rule))->word, xe_why(why)->word);
+    assert_carries(&p, 0, "x");
+    pair_close(&p);
+}
+
+static void
+each_domain_is_vouched_for_by_its_own_store(void **state)
+{
+    enum { COMMON, FAB, TWIN, INTER };
+    struct tls_trust *stores[] = { store("ca.crt", NULL), store("fab-ca.crt", NULL),
+        store("twin-ca.crt", NULL), store("inter.crt", NULL) };
+    static const struct { const char *name; int by; enum xe_why why; } rows[] = {
+        { "far", COMMON, XE_WHY_NONE }, { "far", FAB, XE_WHY_CERT_NOT_FOR_PARTNER },
+        { "far", INTER, XE_WHY_CERT_NOT_FOR_PARTNER },
+        { "fab", COMMON, XE_WHY_CERT_UNTRUSTED }, { "fab", FAB, XE_WHY_NONE },
+        { "fab", TWIN, XE_WHY_CERT_NOT_FOR_PARTNER }, { "twin", TWIN, XE_WHY_NONE },
+        { "twin", FAB, XE_WHY_CERT_NOT_FOR_PARTNER }, { "twin", COMMON, XE_WHY_CERT_UNTRUSTED },
+        { "deep", COMMON, XE_WHY_NONE }, { "deep", INTER, XE_WHY_NONE },
+        { "deep", FAB, XE_WHY_CERT_NOT_FOR_PARTNER },
+        { "forged", COMMON, XE_WHY_CERT_UNTRUSTED }, { "forged", INTER, XE_WHY_CERT_UNTRUSTED },
+        { "stranger", COMMON, XE_WHY_CERT_UNTRUSTED }, { "stranger", FAB, XE_WHY_CERT_UNTRUSTED },
+        { "expired", COMMON, XE_WHY_CERT_EXPIRED },
+        { "expired", TWIN, XE_WHY_CERT_NOT_FOR_PARTNER } };
+    struct tls_trust *const others[4] = { stores[FAB], stores[TWIN], stores[INTER], NULL };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct tls_rule rule = { .trust = stores[rows[i].by], .own = rows[i].by != COMMON };
+        assert_rule(rows[i].name, others, &rule, rows[i].why);
+    }
+    for (i = 0; i < sizeof stores / sizeof stores[0]; i++)
+        tls_trust_release(stores[i]);
+}
+
+/* What a session has learnt outlives the stores that it was learnt by. */
+static void
+after_a_reload_a_store_vouches_that_holds_the_same_authority(void **state)
+{
+    static const struct { const char *ca, *crl; enum xe_why why; } rows[] = {
+        { "ca.crt", NULL, XE_WHY_NONE }, { "ca-and-fab.crt", NULL, XE_WHY_NONE },
+        { "fab-ca.crt", NULL, XE_WHY_CERT_UNTRUSTED },
+        { "twin-ca.crt", NULL, XE_WHY_CERT_UNTRUSTED },
+        { "ca.crt", "ca.crl", XE_WHY_CERT_UNTRUSTED },   /* nobody has looked at that list */
+        { "inter.crt", NULL, XE_WHY_CERT_UNTRUSTED } };
+    struct pair p = { 0 };
+    struct pair q = { .crl = "ca.crl" };
+    size_t i;
+    (void)state;
+    pair_open(&p, "deep", "far");
+    pair_open(&q, "far", "far");
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct tls_rule rule = { .trust = store(rows[i].ca, rows[i].crl) };
+        assert_int_equal(tls_why(tls_facts(p.tls[0]), &rule), rows[i].why);
+        assert_int_equal(tls_why(tls_facts(p.tls[1]), &rule), rows[i].why);
+        if (rows[i].crl != NULL)
+            assert_int_equal(tls_why(tls_facts(q.tls[0]), &rule), XE_WHY_NONE);
+        tls_trust_release((struct tls_trust *)(uintptr_t)rule.trust);
+    }
+    pair_close(&p);
+    pair_close(&q);
+}
+
+static void
+a_pin_takes_the_place_of_the_common_authorities_and_is_needed_beside_own_ones(void **state)
+{
+    struct tls_trust *common = store("ca.crt", NULL);
+    struct tls_trust *fab = store("fab-ca.crt", NULL);
+    struct tls_trust *const others[4] = { fab, NULL, NULL, NULL };
+    const struct {
+        const char *name, *pin, *pin_2;
+        struct tls_trust *own;
+        enum xe_why why;
+    } rows[] = {
+        { "self", "self", NULL, NULL, XE_WHY_NONE },
+        { "self-again", "self", NULL, NULL, XE_WHY_NONE },   /* another certificate, the same key */
+        { "self", "far", "self", NULL, XE_WHY_NONE },
+        { "self", "far", NULL, NULL, XE_WHY_CERT_PIN },
+        { "far", "far", NULL, NULL, XE_WHY_NONE },
+        { "far", "self", NULL, NULL, XE_WHY_CERT_PIN },
+        { "fab", "fab", NULL, NULL, XE_WHY_NONE },
+        { "expired", "expired", NULL, NULL, XE_WHY_CERT_EXPIRED },
+        { "fab", "fab", NULL, fab, XE_WHY_NONE },
+        { "fab", "far", NULL, fab, XE_WHY_CERT_PIN },
+        { "far", "far", NULL, fab, XE_WHY_CERT_NOT_FOR_PARTNER },
+        { "self", "self", NULL, fab, XE_WHY_CERT_UNTRUSTED } };
+    unsigned char pins[2][TLS_HASH_LEN];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct tls_rule rule = { .trust = rows[i].own != NULL ? rows[i].own : common,
+            .own = rows[i].own != NULL, .pins = (const unsigned char (*)[TLS_HASH_LEN])pins,
+            .pins_count = rows[i].pin_2 != NULL ? 2 : 1 };
+        read_pin(rows[i].pin, pins[0]);
+        if (rows[i].pin_2 != NULL)
+            read_pin(rows[i].pin_2, pins[1]);
+        assert_rule(rows[i].name, others, &rule, rows[i].why);
+    }
+    tls_trust_release(common);
+    tls_trust_release(fab);
+}
+
+static void
+a_certificate_revoked_by_the_common_lists_is_no_good_with_a_pin(void **state)
+{
+    struct pair p = { .crl = "ca.crl" };
+    struct tls_rule rule = { .trust = store("ca.crt", "ca.crl"), .pins_count = 1 };
+    unsigned char pin[1][TLS_HASH_LEN];
+    (void)state;
+    pair_open(&p, "revoked", "far");
+    memcpy(pin[0], tls_facts(p.tls[1])->key, TLS_HASH_LEN);
+    rule.pins = (const unsigned char (*)[TLS_HASH_LEN])pin;
+    assert_int_equal(tls_why(tls_facts(p.tls[1]), &rule), XE_WHY_CERT_REVOKED);
+    pair_close(&p);
+    tls_trust_release((struct tls_trust *)(uintptr_t)rule.trust);
+}
+
+static void
+pins_are_read_in_base64_and_in_hexadecimal_and_nothing_else(void **state)
+{
+    static const char base64[] = "sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    static const char *const good[] = { base64,
+        "sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+        "sha256:000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F" };
+    static const char *const bad[] = { "", "sha256:", "sha256", "sha1:AAECAwQFBgcICQoLDA0ODxAREhM=",
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        "SHA256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        "sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+        "sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg==",
+        "sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gIA==",
+        "sha256:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBka-xwdHh8=",
+        "sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1g",
+        "sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1",
+        "sha256:00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13:14:15" };
+    unsigned char pin[TLS_HASH_LEN];
+    char text[TLS_PIN_MAX];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof good / sizeof good[0]; i++) {
+        assert_true(tls_pin_parse(span_of(good[i]), pin));
+        assert_string_equal(tls_pin_text(pin, text), base64);
+    }
+    for (i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (tls_pin_parse(span_of(bad[i]), pin))
+            fail_msg("read: %s", bad[i]);
+}
+
 static void
 random_bytes_come_in_any_amount(void **state)
 {
@@ -1489,6 +1694,12 @@ main(int argc, char **argv)
         cmocka_unit_test(a_handshake_yields_between_its_expensive_steps),
         cmocka_unit_test(pending_tells_what_the_descriptor_does_not_show),
         cmocka_unit_test(the_key_log_has_the_lines_wireshark_wants),
+        cmocka_unit_test(each_domain_is_vouched_for_by_its_own_store),
+        cmocka_unit_test(after_a_reload_a_store_vouches_that_holds_the_same_authority),
+        cmocka_unit_test(
+            a_pin_takes_the_place_of_the_common_authorities_and_is_needed_beside_own_ones),
+        cmocka_unit_test(a_certificate_revoked_by_the_common_lists_is_no_good_with_a_pin),
+        cmocka_unit_test(pins_are_read_in_base64_and_in_hexadecimal_and_nothing_else),
         cmocka_unit_test(random_bytes_come_in_any_amount),
         cmocka_unit_test(an_impossible_server_name_is_refused_before_connecting),
         cmocka_unit_test(chain_bits_are_words_in_the_log),
