@@ -6930,6 +6930,30 @@ tls_trust_in(struct tls_trust *trust, struct tls_lane *lane)
     return copy;
 }
 
+/* How many authorities of a store another one does not hold.  `first` gets the first's subject. */
+static unsigned
+tls_trust_alone(const struct tls_trust *trust, const struct tls_trust *other,
+    char first[TLS_DN_MAX])
+{
+    const mbedtls_x509_crt *crt;
+    unsigned count = 0;
+    unsigned n = 0;
+    for (crt = &trust->authorities; crt != NULL; crt = crt->next) {
+        unsigned i = 0;
+        if (crt->raw.p == NULL)
+            continue;
+        while (i < other->loaded
+            && memcmp(other->anchors[i], trust->anchors[n], TLS_HASH_LEN) != 0)
+            i++;
+        n++;
+        if (i < other->loaded)
+            continue;
+        if (count++ == 0 && mbedtls_x509_dn_gets(first, TLS_DN_MAX, &crt->subject) < 0)
+            snprintf(first, TLS_DN_MAX, "(long)");
+    }
+    return count;
+}
+
 /* mbed TLS shows each certificate of the way that it has found, the authority's first. */
 static int
 tls_path_add(void *path, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
@@ -18596,6 +18620,64 @@ edge_warn_keys(const struct edge_keys *k, const struct config *c, struct buf *ou
         edge_warn_key(c, &c->listen.certificate, out);
 }
 
+/* The authorities that the system believes: the file that its package manager keeps.  NULL where
+ * there is none of these.  What an administrator has added to it counts as the system's. */
+static struct tls_trust *
+edge_load_system(const char **file)
+{
+    static const char *const files[] = {
+        "/etc/ssl/certs/ca-certificates.crt",       /* Debian, Ubuntu, Arch, Alpine */
+        "/etc/pki/tls/certs/ca-bundle.crt",         /* Fedora, RHEL */
+        "/etc/ssl/ca-bundle.pem",                   /* SUSE */
+        "/etc/ssl/cert.pem",                        /* OpenBSD, FreeBSD, macOS */
+        "/usr/local/share/certs/ca-root-nss.crt",   /* FreeBSD, of ports */
+        "/etc/openssl/certs/ca-certificates.crt" }; /* NetBSD */
+    char err[TLS_ERROR_MAX];
+    size_t i;
+    for (i = 0; i < sizeof files / sizeof *files; i++) {
+        struct tls_trust *trust = tls_trust_load(files[i], NULL, err);
+        *file = files[i];
+        if (trust != NULL)
+            return trust;
+    }
+    return NULL;
+}
+
+/* Whether the common trust vouches for more than one partner. */
+static bool
+edge_trust_is_shared(const struct config *c)
+{
+    size_t users = 0;
+    size_t i;
+    for (i = 0; i < c->partners.count; i++)
+        users += c->partners.list[i].trust.line == 0 && c->partners.list[i].pins.count == 0;
+    return c->trust.line > 0 && (users > 1
+        || (c->partners.allow && c->partners.fallback.trust.line == 0));
+}
+
+/* An authority that somebody has put beside those of the system may have been meant for one. */
+static void
+edge_warn_common(const struct edge_keys *k, const struct config *c, struct buf *out)
+{
+    const char *file;
+    struct tls_trust *system = c->role == CONFIG_EDGE && edge_trust_is_shared(c)
+        ? edge_load_system(&file) : NULL;
+    char first[TLS_DN_MAX];
+    unsigned count = system == NULL ? 0 : tls_trust_alone(k->partners, system, first);
+    tls_trust_release(system);
+    if (count == 0)
+        return;
+    edge_warn(c, c->trust.line, c->trust.ca, out);
+    buf_puts(out, " holds ");
+    buf_putu(out, count);
+    buf_puts(out, count == 1 ? " authority that is not in " : " authorities that are not in ");
+    buf_puts(out, file);
+    buf_puts(out, count == 1 ? " (" : " (the first is ");
+    buf_puts(out, first);
+    buf_puts(out, "): each may vouch for every partner; one that signs for a single partner "
+        "belongs in a <trust> within its <partner>\n");
+}
+
 /* The certificate that is shown for one of our domains. */
 static struct tls_identity *
 edge_identity(void *user, struct xe_span local)
@@ -20449,6 +20531,7 @@ main_check(const struct main_call *call)
     ok = scratch.tls != NULL && edge_load_keys(&scratch, scratch.config, &scratch.keys, &errors);
     if (ok) {
         edge_warn_keys(&scratch.keys, scratch.config, &errors);
+        edge_warn_common(&scratch.keys, scratch.config, &errors);
         fputs(buf_text(&errors), stderr);
         config_print_effective(scratch.config, &out);
         edge_keys_free(&scratch.keys);
