@@ -14376,8 +14376,6 @@ static const char *
 s2s_dialback_condition(enum xe_why why)
 {
     static const struct { enum xe_why why; const char *condition; } own[] = {
-        { XE_WHY_REFUSED, "remote-connection-failed" },
-            { XE_WHY_UNREACHABLE, "remote-connection-failed" },
         { XE_WHY_TLS_REQUIRED, "policy-violation" }, { XE_WHY_DIALBACK_OFF, "policy-violation" },
         { XE_WHY_PARTNER_UNLISTED, "policy-violation" } };
     size_t i;
@@ -14457,10 +14455,13 @@ s2s_verified(struct s2s_pair *p, enum xe_why why)
         return;
     }
     s2s_log_why(s, LOG_WARN, "s2s-in-refused", why);
+    /* whoever chose the question hears what was answered, and not what became of our connection:
+     * else we would look for him at what he cannot reach himself */
     if (why == XE_WHY_DIALBACK_INVALID)
         s2s_send_result(s, p->local, p->remote, "invalid");
     else
-        s2s_send_result_error(s, p->local, p->remote, why);
+        s2s_send_result_error(s, p->local, p->remote, why == XE_WHY_DIALBACK_ERROR ? why
+            : XE_WHY_DIALBACK_UNREACHABLE);
     s2s_pair_free(p);
     /* XEP-0220 2.1.1: after `invalid` the stream ends, unless others share it */
     if (why == XE_WHY_DIALBACK_INVALID && s->npairs == 0)

