@@ -108,6 +108,7 @@
  *   the size of a stanza                    stream_xml_limits(), s2s_in_too_big()
  *   the time limit of every state           s2s_enter(), trunk_enter(), stream_enter()
  *   where a partner's server is             dns_find_servers()
+ *   which addresses may be dialled          reach_why(), edge_reach()
  *   the source address of row 2             dial_socket()
  *   which trunk a pair takes                route_pin()
  *   backpressure                            route_press(), conn_pause()
@@ -3510,6 +3511,17 @@ net_text(const struct net *n, char out[NET_TEXT_MAX])
  * address shows.  The translator must know what it may not translate.
  * ======================================================================== */
 
+#if !defined(XMPPEDGE_NO_IFADDRS) && (defined(__linux__) || defined(__APPLE__) \
+    || defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) \
+    || defined(__DragonFly__) || defined(__sun))
+#define REACH_IFADDRS 1
+#include <ifaddrs.h>   /* not POSIX, and in each of these */
+#else
+#define REACH_IFADDRS 0
+#endif
+
+#define REACH_READ_MS 1000   /* what is ours is read again after so long, when somebody asks */
+
 /* Addresses that begin alike.  IPv4 stands where IPv6 has it, at ::ffff:0:0/96. */
 struct reach_net {
     unsigned char at[16];   /* in network byte order, zeros behind `bits` */
@@ -3522,6 +3534,28 @@ struct reach_block {
     const char *what;       /* is there, so that no partner is; NULL: one may be */
     unsigned    v4_at;      /* place of an IPv4 address in its addresses; 0: there is none */
 };
+
+/* A network of this machine. */
+struct reach_own {
+    struct reach_net net;
+    const char      *what;  /* static */
+};
+
+/* Networks that the configuration opens. */
+struct reach_list {
+    struct reach_net *list;
+    size_t            count;
+};
+
+/* What one node has beside the table, towards one partner. */
+struct reach {
+    const struct reach_list *opened[2];   /* borrowed: for all partners, for this one; NULL: none */
+    const struct reach_own  *own;         /* borrowed */
+    size_t                   nown;
+};
+
+/* What the configuration has said itself of a target. */
+enum { REACH_ADDRESS_GIVEN = 1, REACH_PORT_GIVEN = 2 };
 
 /* All of the registries for special purposes (RFC 6890, RFC 8190, at IANA in 2025), whether routed
  * or not: what is anycast there is a service, but no server of anybody.  And what RFC 4291, 3879
@@ -3571,6 +3605,16 @@ static const struct reach_block reach_blocks[] = {
 
 #define REACH_BLOCKS (sizeof reach_blocks / sizeof *reach_blocks)
 
+/* Ports of other protocols, where what we say could be taken for a command: 0, which is none, and
+ * the bad ports of the Fetch standard (https://fetch.spec.whatwg.org/#port-blocking). */
+static const uint16_t reach_bad_ports[] = {
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
+    102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427,
+    465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990,
+    993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667,
+    6668, 6669, 6679, 6697, 10080
+};
+
 /* ---- networks ---- */
 
 /* Where IPv4 stands in IPv6 (RFC 4291 2.5.5.2). */
@@ -3586,6 +3630,14 @@ reach_place(unsigned char at[16], int family, const void *bytes)
     } else {
         memcpy(at, bytes, 16);
     }
+}
+
+static const void *
+reach_bytes(int family, const struct sockaddr *a)
+{
+    return family == AF_INET
+        ? (const void *)&((const struct sockaddr_in *)(const void *)a)->sin_addr
+        : &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
 }
 
 static bool
@@ -3689,6 +3741,208 @@ reach_net_misses(const struct reach_net *wide)
             return &reach_blocks[i];
     }
     return NULL;
+}
+
+/* ---- the decision ---- */
+
+/* Has the configuration opened the address, with a network of at least so many bits? */
+static bool
+reach_is_opened(const struct reach *r, const unsigned char at[16], unsigned bits)
+{
+    size_t i, j;
+    for (i = 0; i < 2; i++)
+        for (j = 0; r->opened[i] != NULL && j < r->opened[i]->count; j++)
+            if (r->opened[i]->list[j].bits >= bits && reach_net_has(&r->opened[i]->list[j], at))
+                return true;
+    return false;
+}
+
+/* What is at an address, so that it is not dialled; NULL: nothing.  Goes round once more for an
+ * IPv4 address that another carries. */
+static const char *
+reach_barrier(const struct reach *r, const unsigned char at[16])
+{
+    const struct reach_block *block = NULL;
+    const char *what;
+    unsigned bits = 0;
+    unsigned char v4[16];
+    size_t i;
+    for (i = 0; i < REACH_BLOCKS; i++) {
+        struct reach_net n = reach_block_net(&reach_blocks[i]);
+        if (n.bits >= bits && reach_net_has(&n, at)) {
+            block = &reach_blocks[i];
+            bits = n.bits;
+        }
+    }
+    assert(block != NULL);   /* ::/0 holds all */
+    what = block->what;
+    for (i = 0; i < r->nown; i++)
+        if (r->own[i].net.bits > bits && reach_net_has(&r->own[i].net, at)) {
+            what = r->own[i].what;
+            bits = r->own[i].net.bits;
+        }
+    if (what != NULL && !reach_is_opened(r, at, bits))
+        return what;
+    if (block->v4_at == 0)
+        return NULL;
+    reach_place(v4, AF_INET, at + block->v4_at);
+    return reach_barrier(r, v4);
+}
+
+static bool
+reach_port_is_bad(uint16_t port)
+{
+    size_t i;
+    for (i = 0; i < sizeof reach_bad_ports / sizeof *reach_bad_ports; i++)
+        if (reach_bad_ports[i] == port)
+            return true;
+    return false;
+}
+
+/* May this be dialled?  XE_WHY_NONE, or why not, and in *what a word or two for what is there.  Of
+ * `given` (REACH_*_GIVEN), which the configuration itself has said, nothing is asked. */
+static enum xe_why
+reach_why(const struct reach *r, const struct sockaddr_storage *to, unsigned given,
+    const char **what)
+{
+    bool is_v6 = to->ss_family == AF_INET6;
+    unsigned char at[16];
+    uint16_t port = ntohs(is_v6 ? ((const struct sockaddr_in6 *)(const void *)to)->sin6_port
+        : ((const struct sockaddr_in *)(const void *)to)->sin_port);
+    reach_place(at, to->ss_family, reach_bytes(to->ss_family, (const struct sockaddr *)to));
+    *what = NULL;
+    if ((given & REACH_ADDRESS_GIVEN) == 0)
+        *what = is_v6 && memcmp(at, reach_mapped, 12) == 0 ? "IPv4 in the form of IPv6"
+            : reach_barrier(r, at);
+    if (*what != NULL)
+        return XE_WHY_ADDRESS_REFUSED;
+    if ((given & REACH_PORT_GIVEN) != 0 || !reach_port_is_bad(port))
+        return XE_WHY_NONE;
+    *what = "a port of another protocol";
+    return XE_WHY_PORT_REFUSED;
+}
+
+/* ---- what is ours ---- */
+
+/* The addresses of this machine, and the networks of its inside. */
+struct reach_machine {
+    struct reach_own *own;       /* owned */
+    size_t            nown;
+    int64_t           read_at;   /* ms, when they were read */
+};
+
+static void
+reach_machine_free(struct reach_machine *m)
+{
+    free(m->own);
+    *m = (struct reach_machine){ 0 };
+}
+
+/* Add the network of `bits` of 128 around an address.  False when memory is out. */
+static bool
+reach_machine_add(struct reach_machine *m, const struct sockaddr *a, unsigned bits,
+    const char *what)
+{
+    struct reach_own *more;
+    if (a->sa_family != AF_INET && a->sa_family != AF_INET6)
+        return true;
+    more = realloc(m->own, (m->nown + 1) * sizeof *more);
+    if (more == NULL)
+        return false;
+    m->own = more;
+    more += m->nown++;
+    more->what = what;
+    more->net.bits = bits;
+    reach_place(more->net.at, a->sa_family, reach_bytes(a->sa_family, a));
+    reach_net_trim(&more->net);
+    return true;
+}
+
+#if REACH_IFADDRS
+
+/* The bits of 128 that a netmask keeps; one that keeps none says nothing. */
+static unsigned
+reach_mask_bits(int family, const struct sockaddr *mask)
+{
+    unsigned first = family == AF_INET ? 96 : 0;
+    unsigned bits = first;
+    unsigned char at[16];
+    if (mask == NULL || (family != AF_INET && family != AF_INET6))
+        return 128;
+    reach_place(at, family, reach_bytes(family, mask));
+    while (bits < 128 && (at[bits / 8] & 0x80u >> bits % 8) != 0)
+        bits++;
+    return bits == first ? 128 : bits;
+}
+
+static bool
+reach_same_host(const struct sockaddr *a, const struct sockaddr *b)
+{
+    return a != NULL && a->sa_family == b->sa_family
+        && (a->sa_family == AF_INET || a->sa_family == AF_INET6)
+        && memcmp(reach_bytes(a->sa_family, a), reach_bytes(a->sa_family, b),
+            a->sa_family == AF_INET ? 4 : 16) == 0;
+}
+
+static bool
+reach_machine_add_interface(struct reach_machine *m, const struct ifaddrs *i, bool inside)
+{
+    if (i->ifa_addr == NULL)
+        return true;
+    return reach_machine_add(m, i->ifa_addr, 128, "an address of this machine")
+        && (!inside || reach_machine_add(m, i->ifa_addr,
+            reach_mask_bits(i->ifa_addr->sa_family, i->ifa_netmask), "the internal network"));
+}
+
+/* Every address of every interface, and the networks of the one that has the internal address.
+ * Where the system does not tell, there is what the configuration says. */
+static bool
+reach_machine_look(struct reach_machine *m, const struct sockaddr *internal)
+{
+    struct ifaddrs *all;
+    const struct ifaddrs *i, *inside;
+    bool good = true;
+    if (getifaddrs(&all) != 0)
+        return errno != ENOMEM;
+    for (inside = all; inside != NULL; inside = inside->ifa_next)
+        if (reach_same_host(inside->ifa_addr, internal))
+            break;
+    for (i = all; i != NULL && good; i = i->ifa_next)
+        good = reach_machine_add_interface(m, i,
+            inside != NULL && strcmp(i->ifa_name, inside->ifa_name) == 0);
+    freeifaddrs(all);
+    return good;
+}
+
+#else
+
+static bool
+reach_machine_look(struct reach_machine *m, const struct sockaddr *internal)
+{
+    (void)m;
+    (void)internal;
+    return true;
+}
+
+#endif
+
+/* Read what is ours, unless that was done lately: the two addresses of the configuration
+ * (AF_UNSPEC: there is none), and what the system tells.  False, with nothing read, when memory is
+ * out.  `now` is in ms, of a clock that does not go back. */
+static bool
+reach_machine_read(struct reach_machine *m, int64_t now, const struct sockaddr_storage *external,
+    const struct sockaddr_storage *internal)
+{
+    if (m->own != NULL && now - m->read_at < REACH_READ_MS)
+        return true;
+    reach_machine_free(m);
+    m->read_at = now;
+    if (reach_machine_add(m, (const struct sockaddr *)external, 128, "our own address")
+        && reach_machine_add(m, (const struct sockaddr *)internal, 128, "our own address")
+        && reach_machine_look(m, (const struct sockaddr *)internal))
+        return true;
+    reach_machine_free(m);
+    return false;
 }
 
 /* ===========================================================================
@@ -4479,6 +4733,9 @@ loop_step(struct loop *l, int max_wait_ms)
  * at all after dns_cancel().  c-ares cannot forget a single question, so a query stays in memory
  * until all of its questions have come back (`open`), whatever its owner does.
  *
+ * Names from the network never meet the hosts file: it answers for what the configuration names.
+ * Each target says what of it the configuration has given; where the rest may lead is [REACH].
+ *
  * This is the only section that names c-ares.  Its sockets are watched by our loop and its clock
  * is one of our timers.
  *
@@ -4517,6 +4774,7 @@ struct dns_target {
     bool                    direct_tls; /* TLS from the first byte (XEP-0368) */
     char                    host[DNS_NAME_MAX + 1];  /* whose it is; not the name to verify */
     uint16_t                priority;   /* of its SRV record; 0 without one */
+    unsigned                given;      /* by the configuration or the hosts file: REACH_*_GIVEN */
 };
 
 /* What becomes of a query.  XE_WHY_NONE comes with n > 0 targets in the order to try them, valid
@@ -4566,6 +4824,7 @@ struct dns_family {
 
 struct dns_host {
     struct dns_family v6, v4;
+    unsigned          given;   /* REACH_ADDRESS_GIVEN: by the hosts file, or as an address */
 };
 
 enum dns_stage { DNS_ASKS_SRV, DNS_ASKS_HOSTS, DNS_OVER };
@@ -4576,6 +4835,7 @@ struct dns_query {
     const struct dns_events *events;    /* borrowed */
     void                    *user;
     enum dns_stage           stage;
+    bool                     configured;  /* the configuration names it */
     unsigned                 open;      /* questions that c-ares still holds */
     struct timer             timer;     /* go on with what is there */
     char                     domain[DNS_NAME_MAX + 1];   /* what was asked for, lower case */
@@ -4841,7 +5101,7 @@ dns_random(void *user)
 
 /* ---- the result ---- */
 
-/* Nobody's server: the unspecified address and multicast. */
+/* Nobody's server, though the configuration says so: the unspecified address and multicast. */
 static bool
 dns_address_is_usable(int family, const unsigned char *bytes)
 {
@@ -4853,7 +5113,7 @@ dns_address_is_usable(int family, const unsigned char *bytes)
 
 static void
 dns_target_make(struct dns_target *t, const struct dns_srv *srv, int family,
-    const unsigned char *bytes)
+    const unsigned char *bytes, unsigned given)
 {
     memset(t, 0, sizeof *t);
     if (family == AF_INET6) {
@@ -4871,6 +5131,7 @@ dns_target_make(struct dns_target *t, const struct dns_srv *srv, int family,
     }
     t->direct_tls = srv->direct_tls;
     t->priority = srv->priority;
+    t->given = given;
     memcpy(t->host, srv->host, sizeof t->host);
 }
 
@@ -4907,15 +5168,16 @@ dns_collect(struct dns_query *q, struct dns_target list[DNS_TARGETS_MAX])
     size_t i, j;
     for (i = 0; i < q->nsrv; i++) {
         const struct dns_host *host = dns_host_find(q, q->srv[i].host);
+        unsigned given = q->configured ? REACH_PORT_GIVEN | host->given : 0;
         struct dns_target t;
         size_t had = n;
         for (j = 0; j < DNS_ADDRESSES_MAX && n - had < DNS_ADDRESSES_MAX; j++) {
             if (j < host->v6.n) {
-                dns_target_make(&t, &q->srv[i], AF_INET6, host->v6.bytes[j]);
+                dns_target_make(&t, &q->srv[i], AF_INET6, host->v6.bytes[j], given);
                 n = dns_target_add(list, n, &t);
             }
             if (j < host->v4.n && n - had < DNS_ADDRESSES_MAX) {
-                dns_target_make(&t, &q->srv[i], AF_INET, host->v4.bytes[j]);
+                dns_target_make(&t, &q->srv[i], AF_INET, host->v4.bytes[j], given);
                 n = dns_target_add(list, n, &t);
             }
         }
@@ -5016,7 +5278,8 @@ dns_finish_hosts(struct dns_query *q)
 static void
 dns_family_add(struct dns_family *f, const void *address)
 {
-    if (f->n < DNS_ADDRESSES_MAX && dns_address_is_usable(f->family, address))
+    if (f->n < DNS_ADDRESSES_MAX
+        && (!f->query->configured || dns_address_is_usable(f->family, address)))
         memcpy(f->bytes[f->n++], address, f->family == AF_INET6 ? 16 : 4);
 }
 
@@ -5105,6 +5368,7 @@ dns_host_look(struct dns_host *host)
     bool v4 = dns_family_look(&host->v4);
     if (!v6 && !v4)
         return;
+    host->given = REACH_ADDRESS_GIVEN;
     host->v6.answer = host->v6.n > 0 ? DNS_SOME : DNS_NONE;
     host->v4.answer = host->v4.n > 0 ? DNS_SOME : DNS_NONE;
 }
@@ -5129,7 +5393,7 @@ dns_ask_hosts(struct dns_query *q)
     q->stage = DNS_ASKS_HOSTS;
     for (i = 0; i < q->nsrv; i++)
         dns_host_add(q, q->srv[i].host);
-    for (i = 0; i < q->nhosts; i++)
+    for (i = 0; i < q->nhosts && q->configured; i++)
         dns_host_look(&q->hosts[i]);
     dns_query_settle(q, dns_families_with(q, DNS_WAITING), dns_families_with(q, DNS_SOME));
     for (i = 0; i < q->nhosts; i++) {
@@ -5179,9 +5443,9 @@ dns_ask_host(struct dns_query *q, uint16_t port, bool direct_tls)
     q->stage = DNS_ASKS_HOSTS;
     dns_host_add(q, q->srv[0].host);
     f = family == AF_INET6 ? &q->hosts[0].v6 : &q->hosts[0].v4;
+    q->hosts[0].given = REACH_ADDRESS_GIVEN;
     q->hosts[0].v6.answer = q->hosts[0].v4.answer = DNS_NONE;
-    memcpy(f->bytes[0], bytes, 16);
-    f->n = dns_address_is_usable(family, bytes);
+    dns_family_add(f, bytes);
     dns_query_settle(q, 0, f->n);
 }
 
@@ -5472,8 +5736,10 @@ dns_find_address(struct dns *d, const char *host, uint16_t port, bool direct_tls
     const struct dns_events *events, void *user)
 {
     struct dns_query *q = dns_query_new(d, host, events, user);
-    if (q != NULL && q->domain[0] != '\0')
-        dns_ask_host(q, port, direct_tls);
+    if (q == NULL || q->domain[0] == '\0')
+        return q;
+    q->configured = true;
+    dns_ask_host(q, port, direct_tls);
     return q;
 }
 
@@ -5529,7 +5795,7 @@ static bool
 dns_open_channel(struct dns *d, const struct dns_options *o)
 {
     struct ares_options options;
-    char lookups[] = "b";   /* DNS only: the hosts file is looked into by dns_host_look() */
+    char lookups[] = "b";   /* DNS only; see dns_host_look() */
     int mask = ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_DOMAINS
         | ARES_OPT_LOOKUPS | ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB;
     memset(&options, 0, sizeof options);
@@ -8654,6 +8920,10 @@ struct dial {
     struct timer              stagger;
     enum xe_why               why;       /* the most telling failure so far */
     size_t                    told;      /* the target that it is about */
+    size_t                    refused;   /* the first target that may not be dialled */
+    size_t                    nrefused;  /* and how many there were */
+    /* may this be dialled?  NULL: all of them, since the configuration names them */
+    enum xe_why             (*judge)(void *user, const struct dns_target *target);
     void                    (*connected)(void *user, int fd, const struct dns_target *target);
     void                    (*failed)(void *user, enum xe_why why, const struct dns_target *target);
     void                     *user;      /* borrowed */
@@ -8747,16 +9017,42 @@ dial_won(struct dial_try *t)
     d->connected(d->user, fd, &d->targets[t->target]);
 }
 
-/* Remember the failure that tells most: silence (is there a filter?) before a refusal, and both
- * before no route. */
+/* How much a failure tells: silence (is there a filter?) more than a refusal, that more than what a
+ * stream has ended with, that more than an address that nobody was asked at, and no route least. */
+static int
+dial_weight(enum xe_why why)
+{
+    if (why == XE_WHY_CONNECT_TIMEOUT)
+        return 5;
+    if (why == XE_WHY_REFUSED)
+        return 4;
+    if (why == XE_WHY_ADDRESS_REFUSED || why == XE_WHY_PORT_REFUSED)
+        return 2;
+    if (why == XE_WHY_UNREACHABLE || why == XE_WHY_BIND)
+        return 1;
+    return why == XE_WHY_NONE ? 0 : 3;
+}
+
 static void
 dial_note(struct dial *d, size_t target, enum xe_why why)
 {
-    if (d->why == XE_WHY_NONE || why == XE_WHY_CONNECT_TIMEOUT
-        || (why == XE_WHY_REFUSED && d->why != XE_WHY_CONNECT_TIMEOUT)) {
+    if (dial_weight(why) > dial_weight(d->why)) {
         d->why = why;
         d->told = target;
     }
+}
+
+/* May it be dialled?  What may not is not tried, whatever else there is. */
+static bool
+dial_may(struct dial *d, size_t target)
+{
+    enum xe_why why = d->judge == NULL ? XE_WHY_NONE : d->judge(d->user, &d->targets[target]);
+    if (why == XE_WHY_NONE)
+        return true;
+    if (d->nrefused++ == 0)
+        d->refused = target;
+    dial_note(d, target, why);
+    return false;
 }
 
 /* Start one attempt.  False when it failed at once; the reason is noted. */
@@ -8765,6 +9061,8 @@ dial_launch(struct dial *d, size_t target)
 {
     struct dial_try *t = d->tries;
     d->used[target] = true;
+    if (!dial_may(d, target))
+        return false;
     if (d->from.ss_family != AF_UNSPEC && d->from.ss_family != d->targets[target].addr.ss_family) {
         dial_note(d, target, XE_WHY_UNREACHABLE);
         return false;
@@ -9397,11 +9695,6 @@ struct config_host {                     /* a host name, or a literal */
     struct config_address   address;     /* len > 0 when the name is a literal; port always */
 };
 
-struct config_networks {                 /* where DNS may lead besides global addresses */
-    struct reach_net       *list;
-    size_t                  count;
-};
-
 struct config_network {                  /* who may connect: address or address/prefix */
     struct config_address   address;     /* port 0 */
     unsigned                prefix;      /* bits that count; 32 or 128 for one address */
@@ -9442,7 +9735,7 @@ struct config_domain {                   /* edge: an inner domain */
 
 struct config_external {                 /* edge: rows 1 and 2 */
     struct config_address   address;     /* listened on, and source of outgoing connections */
-    struct config_networks  networks;    /* opened for every partner */
+    struct reach_list       networks;    /* opened for every partner */
     unsigned                line;
 };
 
@@ -9493,7 +9786,7 @@ struct config_partner {                  /* New-CsXmppAllowedPartner, same names
     struct config_pins       pins;       /* of its certificate */
     struct config_host       proxy;      /* static route instead of DNS; name NULL: none */
     bool                     proxy_direct_tls; /* the proxy wants TLS from the first byte */
-    struct config_networks   networks;   /* opened for it alone */
+    struct reach_list        networks;   /* opened for it alone */
     const char              *description;
     unsigned                 line;
 };
@@ -9634,7 +9927,7 @@ enum config_kind {
     CONFIG_ADDRESS,     /* struct config_address, all but the port */
     CONFIG_NETWORK,     /* struct config_network */
     CONFIG_PINS,        /* struct config_pins; spaces between */
-    CONFIG_NETWORKS,    /* struct config_networks; spaces between */
+    CONFIG_NETWORKS,    /* struct reach_list; spaces between */
     CONFIG_HOST,        /* struct config_host, all but the port */
     CONFIG_HOST_PORT,   /* struct config_host */
     CONFIG_PORT,        /* uint16_t */
@@ -10719,7 +11012,7 @@ config_parse_pins(struct config_block **list, struct xe_span text, struct config
 
 /* One network or more. */
 static bool
-config_parse_networks(struct config_block **list, struct xe_span text, struct config_networks *n)
+config_parse_networks(struct config_block **list, struct xe_span text, struct reach_list *n)
 {
     struct xe_span word;
     n->count = 0;
@@ -11035,7 +11328,7 @@ config_network_fault(struct config_loader *l, struct xe_span text)
 
 /* Warn of networks that look as if they opened more than they do. */
 static void
-config_check_networks(struct config_loader *l, unsigned line, const struct config_networks *n)
+config_check_networks(struct config_loader *l, unsigned line, const struct reach_list *n)
 {
     char text[REACH_TEXT_MAX];
     size_t i;
@@ -12054,7 +12347,7 @@ config_put_network(struct buf *out, const struct config_network *n)
 }
 
 static void
-config_put_networks(struct buf *out, const struct config_networks *n)
+config_put_networks(struct buf *out, const struct reach_list *n)
 {
     char text[REACH_TEXT_MAX];
     size_t i;
@@ -13017,7 +13310,7 @@ ports_rule_block(const struct ports_rules *rules, const struct reach_net *net, c
 }
 
 static void
-ports_rule_opened(const struct ports_rules *rules, const struct config_networks *list,
+ports_rule_opened(const struct ports_rules *rules, const struct reach_list *list,
     unsigned bits)
 {
     size_t i;
@@ -14082,6 +14375,9 @@ struct s2s_events {
         struct s2s_terms *terms);
     /* May one more connection with this domain be held? */
     enum xe_why (*room)(void *user, const struct s2s *s, struct xe_span remote);
+    /* May this be dialled for `remote`?  XE_WHY_NONE, or why not, and in *what the words for it. */
+    enum xe_why (*reach)(void *user, struct xe_span remote, const struct dns_target *target,
+        const char **what);
     struct tls_identity *(*identity)(void *user, struct xe_span local);   /* borrowed; NULL: none */
     const struct tls_rule *(*rule)(void *user, struct xe_span remote);  /* who vouches; borrowed */
     void (*paired)(void *user, struct s2s_pair *p);      /* a pair is authorised */
@@ -15220,6 +15516,52 @@ s2s_stream_drained(struct stream *stream)
         s->service->events->drained(s->service->user, s);
 }
 
+static enum xe_why
+s2s_reach(const struct s2s *s, const struct dns_target *target, const char **what)
+{
+    return s->service->events->reach(s->service->user, span_of(s->remote), target, what);
+}
+
+static enum xe_why
+s2s_judge_target(void *user, const struct dns_target *target)
+{
+    const char *what;
+    return s2s_reach(user, target, &what);
+}
+
+/* Say once what was left out, where there was something better to dial. */
+static void
+s2s_log_left_out(struct s2s *s)
+{
+    struct log *log = s->service->shared->log;
+    const struct dns_target *target = &s->dial->targets[s->dial->refused];
+    const char *what = NULL;
+    char at[CONN_TEXT_MAX];
+    enum xe_why why = s->dial->nrefused > 0 ? s2s_reach(s, target, &what) : XE_WHY_NONE;
+    if (why != XE_WHY_NONE && s2s_log(s, LOG_WARN, "s2s-target-refused")) {
+        log_text(log, "why", xe_why(why)->word);
+        log_text(log, "target", conn_address_text(&target->addr, at));
+        log_text(log, "host", target->host);
+        log_text(log, "detail", what);
+        log_int(log, "refused", (int64_t)s->dial->nrefused);
+        log_end(log);
+    }
+    s->dial->nrefused = 0;
+}
+
+/* What the end of an attempt says of a target that may not be dialled. */
+static void
+s2s_note_refused(struct s2s *s, const struct dns_target *target)
+{
+    const char *what;
+    char at[CONN_TEXT_MAX];
+    char text[STREAM_DETAIL_MAX];
+    if (s2s_reach(s, target, &what) == XE_WHY_NONE)
+        return;
+    snprintf(text, sizeof text, "%s: %s", conn_address_text(&target->addr, at), what);
+    stream_note(&s->stream, span_of(text));
+}
+
 static void
 s2s_connected(void *user, int fd, const struct dns_target *target)
 {
@@ -15228,6 +15570,7 @@ s2s_connected(void *user, int fd, const struct dns_target *target)
     struct s2s *s = user;
     struct tls *tls;
     s->target = target->addr;
+    s2s_log_left_out(s);
     if (!stream_start(&s->stream, s->service->shared, fd, true, &events)) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return;
@@ -15251,6 +15594,10 @@ s2s_dial_failed(void *user, enum xe_why why, const struct dns_target *target)
     struct s2s *s = user;
     if (target != NULL)
         s->target = target->addr;
+    if (why == XE_WHY_ADDRESS_REFUSED || why == XE_WHY_PORT_REFUSED)
+        s2s_note_refused(s, target);
+    else
+        s2s_log_left_out(s);
     s2s_end(s, why);
 }
 
@@ -15269,6 +15616,7 @@ s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return;
     }
+    s->dial->judge = s2s_judge_target;
     s->dial->connected = s2s_connected;
     s->dial->failed = s2s_dial_failed;
     s->dial->user = s;
@@ -18257,7 +18605,7 @@ route_close(struct route *r)
 
 /* ===========================================================================
  * [EDGE]  edge_ xe_      one running instance: start, reload, drain, stop
- * calls:  BASE BUF WHY XML MAP NET LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S TRUNK ROUTE
+ * calls:  BASE BUF WHY XML MAP NET REACH LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S TRUNK ROUTE
  *
  *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> RETURNING what is left
  *      --> ENDING all connections --last words written--> STOPPED
@@ -18321,6 +18669,7 @@ struct xmppedge {
     struct listener       s2s_listener;
     struct listener       trunk_listener;
     struct sockaddr_storage from;    /* edge: outgoing connections leave from here (row 2) */
+    struct reach_machine  machine;   /* what is ours, and is not dialled */
     struct timer          drain;     /* looks around while draining */
     int64_t               drain_until;   /* ms */
     int64_t               started;   /* ms */
@@ -18710,6 +19059,25 @@ edge_rule(void *user, struct xe_span remote)
         : (size_t)(p - partners->list)];
 }
 
+/* May this be dialled for a partner?  A gateway dials only what its configuration names. */
+static enum xe_why
+edge_reach(void *user, struct xe_span remote, const struct dns_target *target, const char **what)
+{
+    struct xmppedge *e = MAP_OWNER(user, struct xmppedge, route);
+    const struct config *c = e->config;
+    const struct config_partner *partner = config_partner_for(c, remote);
+    struct reach reach = { { &c->external.networks, partner == NULL ? NULL : &partner->networks },
+        NULL, 0 };
+    if (c->role == CONFIG_GATEWAY)
+        return XE_WHY_NONE;
+    if (!reach_machine_read(&e->machine, loop_now(&e->loop), &c->external.address.sa,
+        &c->internal.address.sa))
+        return XE_WHY_OUT_OF_MEMORY;
+    reach.own = e->machine.own;
+    reach.nown = e->machine.nown;
+    return reach_why(&reach, &target->addr, target->given, what);
+}
+
 /* ---- connections come in ---- */
 
 static size_t
@@ -18925,9 +19293,9 @@ edge_open_listeners(struct xmppedge *e, struct buf *out)
 static bool
 edge_open_services(struct xmppedge *e)
 {
-    static const struct s2s_events s2s_events = { route_admit, route_room, edge_identity,
-        edge_rule, route_paired, route_unpaired, route_s2s_stanza, route_s2s_too_big,
-        route_s2s_ready, route_s2s_drained, route_s2s_closed };
+    static const struct s2s_events s2s_events = { route_admit, route_room, edge_reach,
+        edge_identity, edge_rule, route_paired, route_unpaired, route_s2s_stanza,
+        route_s2s_too_big, route_s2s_ready, route_s2s_drained, route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_released,
         route_settled, route_finished };
@@ -19136,6 +19504,7 @@ xe_close(struct xmppedge *e)
     edge_keys_free(&e->keys);
     tls_shared_close(e->tls);
     loop_close(&e->loop);
+    reach_machine_free(&e->machine);
     buf_free(&e->shared.text);
     buf_free(&e->log.line);
     if (e->log_file >= 0)

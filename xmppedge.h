@@ -71,6 +71,12 @@ struct xe_span {
         "the domain announces that it offers no XMPP service") \
     X(XE_WHY_DNS_FAILED, "dns-failed", "", \
         "remote-server-timeout", "wait", "our resolver gave no usable answer about the domain") \
+    X(XE_WHY_ADDRESS_REFUSED, "address-refused", "", \
+        "remote-server-not-found", "cancel", \
+        "the domain leads to an address that is not connected to from here") \
+    X(XE_WHY_PORT_REFUSED, "port-refused", "", \
+        "remote-server-not-found", "cancel", \
+        "the domain leads to a port that is not connected to from here") \
     X(XE_WHY_REFUSED, "tcp-refused", "", \
         "remote-server-not-found", "cancel", "the connection was refused") \
     X(XE_WHY_UNREACHABLE, "tcp-unreachable", "", \

@@ -1606,12 +1606,18 @@ talk_put_pins(FILE *f)
 }
 
 static void
-talk_put_partner(FILE *f, const char *domain, const char *proxy)
+talk_put_policy(FILE *f)
 {
-    fprintf(f, "  <partner domain=\"%s\" proxy=\"%s\"", domain, proxy);
     talk_put_setting(f, "tls", "optional");
     talk_put_setting(f, "sasl", "optional");
     talk_put_setting(f, "dialback", "true");
+}
+
+static void
+talk_put_partner(FILE *f, const char *domain, const char *proxy)
+{
+    fprintf(f, "  <partner domain=\"%s\" proxy=\"%s\"", domain, proxy);
+    talk_put_policy(f);
     talk_put_setting(f, "keepalive", NULL);
     talk_put_setting(f, "connection-limit", NULL);
     talk_put_setting(f, "proxy-direct-tls", NULL);
@@ -1646,7 +1652,9 @@ talk_put_edge(FILE *f)
     talk_put_setting(f, "crl", NULL);
     fprintf(f, "/><dialback secret-file=\"secret\"/>\n<partners");
     talk_put_setting(f, "default", "deny");
-    fprintf(f, ">\n");
+    fprintf(f, "><default");
+    talk_put_policy(f);
+    fprintf(f, "/>\n");
     talk_put_partner(f, "far.example", "127.0.0.2:5269");
     talk_put_trust(f);
     fprintf(f,

@@ -1365,7 +1365,7 @@ a_trust_that_binds_nobody_is_warned_about(void **state)
 static void
 networks_are_a_list_for_all_partners_or_for_one(void **state)
 {
-    const struct config_networks *n;
+    const struct reach_list *n;
     char text[REACH_TEXT_MAX];
     (void)state;
     assert_non_null(load(span_of("<xmppedge role='edge' name='e.example'><external "

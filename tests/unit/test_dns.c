@@ -803,8 +803,12 @@ addresses_that_are_nobodys_are_left_out(void **state)
     };
     (void)state;
     ns.rules = rules;
-    find_servers("far.example", DNS_TLS_ANY);
+    find_address("a.far.example", 5269);
     assert_int_equal(out.why, XE_WHY_DNS_NOT_FOUND);
+    find_servers("far.example", DNS_TLS_ANY);   /* where it leads is another's business, and told */
+    assert_string_equal(out.text, "a.far.example :: 5269 starttls\n"
+        "a.far.example 0.0.0.0 5269 starttls\na.far.example ff02::1 5269 starttls\n"
+        "a.far.example 224.0.0.1 5269 starttls\na.far.example 255.255.255.255 5269 starttls\n");
 }
 
 static void
@@ -910,33 +914,91 @@ addresses_need_no_name_server(void **state)
     assert_int_equal(ns.asked, 0);
 }
 
-/* Whether the hosts file of this machine knows localhost; a bare chroot has none. */
+/* A name of the hosts file, and its address; localhost is not taken, which c-ares knows by itself.
+ * False when there is none: a bare chroot has none. */
 static bool
-hosts_file_has_localhost(void)
+name_of_the_hosts_file(char address[64], char name[64])
 {
     FILE *f = fopen("/etc/hosts", "r");
     char line[256];
+    char copy[DNS_NAME_MAX + 1];
     bool found = false;
     while (f != NULL && !found && fgets(line, sizeof line, f) != NULL)
-        found = strncmp(line, "127.0.0.1", 9) == 0 && strstr(line, "localhost") != NULL;
+        found = sscanf(line, "%63[0-9.] %63s", address, name) == 2
+            && strcmp(name, "localhost") != 0 && dns_name_copy(copy, span_of(name));
     if (f != NULL)
         fclose(f);
     return found;
 }
 
 static void
-the_hosts_file_counts(void **state)
+the_hosts_file_answers_for_names_of_the_configuration(void **state)
 {
     static const struct rule rules[] = { { 0 } };
+    char address[64], name[64], text[192];
     (void)state;
-    if (!hosts_file_has_localhost()) {
-        print_message("# no localhost in /etc/hosts here\n");
+    if (!name_of_the_hosts_file(address, name)) {
+        print_message("# no name but localhost in /etc/hosts here\n");
         return;
     }
     ns.rules = rules;
-    find_address("localhost", 5000);
+    find_address(name, 5000);
     assert_int_equal(ns.asked, 0);
-    assert_non_null(strstr(out.text, "localhost 127.0.0.1 5000 direct\n"));
+    snprintf(text, sizeof text, "%s %s 5000 direct\n", name, address);
+    assert_non_null(strstr(out.text, text));
+    assert_int_equal(out.targets[0].given, REACH_ADDRESS_GIVEN | REACH_PORT_GIVEN);
+}
+
+static void
+names_from_the_network_never_meet_the_hosts_file(void **state)
+{
+    char address[64], name[64], srv[128], text[128];
+    struct rule rules[] = { { XMPP, SRV, ANSWER, { srv } }, { name, A, ANSWER, { "127.1.0.7" } },
+        { 0 } };
+    (void)state;
+    if (!name_of_the_hosts_file(address, name)) {
+        print_message("# no name but localhost in /etc/hosts here\n");
+        return;
+    }
+    ns.rules = rules;
+    snprintf(srv, sizeof srv, "0 0 5000 %s", name);
+    find_servers("far.example", DNS_TLS_ANY);   /* as the target of a record */
+    snprintf(text, sizeof text, "%s 127.1.0.7 5000 starttls\n", name);
+    assert_string_equal(out.text, text);
+    assert_int_equal(out.targets[0].given, 0);
+    rules[0].name = "none.example";
+    find_servers(name, DNS_TLS_STARTTLS_ONLY);   /* and as a domain without records */
+    snprintf(text, sizeof text, "%s 127.1.0.7 5269 starttls\n", name);
+    assert_string_equal(out.text, text);
+    assert_int_equal(out.targets[0].given, 0);
+}
+
+static void
+each_target_says_what_of_it_the_configuration_has_given(void **state)
+{
+    static const struct rule rules[] = {
+        { XMPP, SRV, ANSWER, { "0 0 22 a.far.example" } },
+        { "a.far.example", A, ANSWER, { "127.1.0.1" } },
+        { "a.far.example", AAAA, ANSWER, { "::ffff:127.1.0.1" } },
+        { 0 }
+    };
+    (void)state;
+    ns.rules = rules;
+    find_servers("far.example", DNS_TLS_ANY);
+    assert_int_equal(out.n, 2);
+    assert_int_equal(out.targets[0].given | out.targets[1].given, 0);
+    find_servers("127.0.0.9", DNS_TLS_ANY);
+    assert_int_equal(out.targets[0].given, 0);
+    find_servers("[::1]", DNS_TLS_ANY);
+    assert_int_equal(out.targets[0].given, 0);
+    find_address("a.far.example", 22);
+    assert_int_equal(out.n, 2);
+    assert_int_equal(out.targets[0].given, REACH_PORT_GIVEN);
+    assert_int_equal(out.targets[1].given, REACH_PORT_GIVEN);
+    find_address("127.0.0.9", 22);
+    assert_int_equal(out.targets[0].given, REACH_ADDRESS_GIVEN | REACH_PORT_GIVEN);
+    find_address("::1", 22);
+    assert_int_equal(out.targets[0].given, REACH_ADDRESS_GIVEN | REACH_PORT_GIVEN);
 }
 
 static void
@@ -1304,7 +1366,9 @@ main(void)
         T(targets_without_addresses_are_passed_over),
         T(an_alias_as_target_works_and_is_reported),
         T(addresses_need_no_name_server),
-        T(the_hosts_file_counts),
+        T(the_hosts_file_answers_for_names_of_the_configuration),
+        T(names_from_the_network_never_meet_the_hosts_file),
+        T(each_target_says_what_of_it_the_configuration_has_given),
         T(names_that_cannot_exist_are_not_asked_for),
         T(a_cancelled_query_is_never_done),
         T(closing_forgets_the_queries_that_run),
