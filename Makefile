@@ -16,7 +16,7 @@ WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-proto
 MXML     = `pkg-config --cflags --libs mxml4 2>/dev/null || pkg-config --cflags --libs mxml \
            2>/dev/null || echo -lmxml`
 MXML_H   = `pkg-config --cflags mxml4 2>/dev/null || pkg-config --cflags mxml 2>/dev/null || :`
-LIBS     = -lmbedtls -lmbedx509 -lmbedcrypto -lcares $(MXML)
+LIBS     = -pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares $(MXML)
 
 PREFIX   = /usr/local
 BINDIR   = $(PREFIX)/bin

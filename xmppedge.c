@@ -107,6 +107,7 @@
  *   limits before authentication            stream_received(), stream_on_element()
  *   the size of a stanza                    stream_xml_limits(), s2s_in_too_big()
  *   the time limit of every state           s2s_enter(), trunk_enter(), stream_enter()
+ *   who waits for whose handshake           tls_rank(), tls_is_in_debt()
  *   where a partner's server is             dns_find_servers()
  *   which addresses may be dialled          reach_why(), edge_reach()
  *   the source address of row 2             dial_socket()
@@ -235,8 +236,11 @@
 #define TLS_ERROR_MAX      256    /* bytes of a message, NUL included: a sentence and a path */
 #define TLS_SUITES_MAX     40     /* ciphersuites offered: mbed TLS has fewer good ones */
 #define TLS_ALPN_MAX       4      /* protocols offered: XMPP has one (XEP-0368) */
-#define TLS_LANES_MAX      16     /* threads for handshakes: each copies keys and authorities */
-#define TLS_KEY_MAX        8192   /* bytes of a private key in DER: RSA with 8192 bits takes 4.7 K */
+#define TLS_LANES_MAX      16     /* threads for handshakes: each copies keys, authorities */
+#define TLS_STACK          ((size_t)256 << 10)  /* bytes of their stacks: mbed TLS takes 30 KiB */
+#define TLS_NETWORKS_MAX   4096   /* networks without sessions whose budgets are remembered */
+#define TLS_KNOWN_MS       (INT64_C(24) * 3600 * 1000)  /* a network that proved a domain counts */
+#define TLS_KEY_MAX        8192   /* bytes of a private key in DER: RSA-8192 takes 4.7 KiB */
 #define TLS_PIN_MAX        52     /* bytes of a pin as text, NUL included: sha256: and base64 */
 #define TLS_PATH_MAX       10     /* certificates up to the authority: mbed TLS allows 8 between */
 #define TLS_MINT_NAME_MAX  64     /* bytes of a name that is certified: X.520's ub-common-name */
@@ -4187,8 +4191,8 @@ log_end(struct log *l)
  *   ready   sockets that can be read or written, at most LOOP_EVENTS_MAX a turn; the rest is still
  *           ready in the next one (level triggered), and nobody is served twice before everybody
  *           was served once
- *   soon    long work that gives way: a TLS handshake costs milliseconds, so its next step is a
- *           soon task, and all sockets get their turn between two steps.  A turn spends about
+ *   soon    work that gives way: more to read than one turn takes, and without threads the next
+ *           step of a TLS handshake.  All sockets get their turn in between.  A turn spends about
  *           LOOP_SOON_MS on them; what is left keeps its place for the next turn
  *   timers  after the sockets: an answer that arrived in time wins against its time-out
  *   end     tidying up: freeing what was closed in this turn, writing out what was collected.  A
@@ -4206,8 +4210,10 @@ log_end(struct log *l)
  *
  * Costs: with epoll a turn costs what is ready and due, with poll every watch besides.  Arming or
  * putting off a timer is constant, firing and cancelling grow with the logarithm of their number.
- * Not done: several threads.  Nothing here needs a lock, and several edges can share a load.  Edge
- * triggered epoll: it needs a list of who has left something unread, and the kernel has one.
+ * Not done: several threads that move stanzas.  Nothing here needs a lock, one thread moves more
+ * than an organisation has, and several edges can share a load; what computes for long is lent to
+ * threads in [TLS].  Edge triggered epoll: it needs a list of who has left something unread, and
+ * the kernel has one.
  * ======================================================================== */
 
 #include <limits.h>
@@ -5867,7 +5873,7 @@ dns_library_name(void)
 
 /* ===========================================================================
  * [TLS]   tls_           TLS sessions, certificates and what they say
- * calls:  BASE WHY JID MAP
+ * calls:  BASE WHY JID MAP NET LOOP
  *
  * The only place that names mbed TLS (AUTH borrows its HMAC and base64).  2.28 and 3.6 both work;
  * all that differs between them is in the block [versions] below.
@@ -5896,15 +5902,33 @@ dns_library_name(void)
  * longer put clientAuth into certificates, so one that says only serverAuth is good in both roles
  * here (the fact TLS_CHAIN_EKU_SERVER_ONLY remains for the log).
  *
+ * A handshake is what a stranger can make us compute for long, in steps that nothing interrupts: 4
+ * to 30 ms for an honest one.  So it does not run where stanzas are moved.
+ *
+ *   tls_lend() --> WAITING --tls_feed()--> RUNNING on a lane --tls_collect()--> back()
+ *
+ * While a session is lent nobody else touches it or its socket; tls_drop() ends it all the same.
+ * Threads are here alone: to all other sections a lent session is one more thing to hear of later.
+ * They share one lock, which guards a lane's work and the list of those that come back.  Who goes
+ * next is decided by the loop: see tls_rank().
+ *
  * No call blocks, and a handshake returns TLS_AGAIN when it has used its share of processor time.
  *
  * Costs: an idle session is 35 KiB (`make bench`, 2.28 on x86-64), mostly mbed TLS's two record
  * buffers of 16 KiB: the peer's certificate is freed after the handshake, which costs milliseconds.
+ * A thread costs its stack, and once it uses them a copy of the keys and authorities.
  * Not done: resuming sessions, tickets, renegotiation.  Streams between servers live for hours, and
  * what is not there costs no memory and has no bugs.
  * ======================================================================== */
 
 #include <mbedtls/version.h>
+#if !defined(XMPPEDGE_NO_THREADS) && defined(MBEDTLS_THREADING_C)
+#define TLS_THREADS 1   /* 3.6 keeps its keys in one place of the process and must lock it */
+#include <pthread.h>
+#include <sys/resource.h>
+#else
+#define TLS_THREADS 0
+#endif
 #include <mbedtls/asn1.h>
 #include <mbedtls/base64.h>
 #include <mbedtls/ctr_drbg.h>
@@ -5923,6 +5947,13 @@ dns_library_name(void)
 #define TLS_HASH_LEN     32     /* bytes of SHA-256 */
 #define TLS_RECORD_MAX   16384  /* bytes of plaintext in a record: RFC 8446 5.1 */
 #define TLS_AHEAD_MAX    65536  /* bytes of records taken from the system at a time */
+#if defined(CLOCK_THREAD_CPUTIME_ID)
+#define TLS_CLOCK        CLOCK_THREAD_CPUTIME_ID   /* what a handshake costs */
+#else
+#define TLS_CLOCK        CLOCK_MONOTONIC
+#endif
+#define TLS_LATER_MS     20     /* until those in debt are looked at again */
+#define TLS_NICE         10     /* handshake threads give way to the one that moves stanzas */
 #define TLS_TURN_US      500    /* of a tls_handshake() before it yields; an RSA step is longer */
 
 /* ---- [versions]: everything that differs between mbed TLS 2.28 and 3.6 ---- */
@@ -6234,19 +6265,67 @@ struct tls_options {
     const char *keylog_file;    /* NULL: none.  Whoever reads it reads all traffic */
 };
 
-/* What computes handshakes: the loop (the first lane) or a thread.  mbed TLS writes to more than its
- * session during a handshake: random numbers, the blinding of an RSA key, and with 2.28 a table in
- * each elliptic curve that it multiplies on, be it of a key or of an authority.  So each lane has
- * its own of all these, and a session stays with the lane that it began in. */
+/* What computes handshakes: the loop (the first lane) or a thread.  mbed TLS writes to more than
+ * its session during a handshake: random numbers, the blinding of an RSA key, and with 2.28 a table
+ * in each elliptic curve that it multiplies on, be it of a key or of an authority.  So each lane
+ * has its own of all these, and a session stays with the lane that it began in. */
 struct tls_lane {
     unsigned                 index;   /* 0: the loop */
     bool                     seeded;
     mbedtls_entropy_context  entropy;
     mbedtls_ctr_drbg_context drbg;
+    struct tls_shared       *shared;  /* borrowed */
+    struct tls              *lent;    /* the loop's: given to it, not collected yet; NULL: free */
+#if TLS_THREADS
+    bool                     started; /* the loop's: there is a thread */
+    pthread_t                thread;
+    pthread_cond_t           wake;
+    struct tls              *work;    /* under the lock; NULL: it waits for some */
+    bool                     stop;    /* under the lock */
+#endif
+};
+
+/* What a network may make us compute. */
+struct tls_network {
+    struct net      net;
+    int64_t         spent_us;   /* processor time, as of `last`; the budget pays it back */
+    int64_t         last;       /* ms */
+    int64_t         known;      /* ms: until then it counts as known */
+    size_t          sessions;   /* that point here */
+    struct map_node node;
+};
+
+/* Networks that a session counts for, the smallest first: whoever has one /64 may have many. */
+static const enum net_width tls_widths[] = { NET_SUBNET, NET_HOME, NET_SITE };
+
+#define TLS_LEVELS (sizeof tls_widths / sizeof tls_widths[0])
+
+/* Of <limits>. */
+struct tls_limits {
+    size_t  threads;    /* 0: the loop computes, a step a turn */
+    size_t  waiting;    /* sessions at a time */
+    int64_t rate_us;    /* of a network, for each ms */
+    int64_t burst_us;   /* and at once */
 };
 
 struct tls_shared {
     struct tls_lane          lanes[1 + TLS_LANES_MAX];
+    struct loop             *loop;      /* borrowed; NULL: nothing is lent */
+    struct tls_limits        limits;
+    struct list_node         waiting;   /* struct tls, in the order in which they came */
+    size_t                   nwaiting;
+    size_t                   nrunning;
+    struct map               networks;
+    size_t                   joined;    /* of all networks: sessions that point there */
+    struct timer             later;     /* all who wait are in debt */
+    struct loop_task         turn;      /* without threads: the next step */
+    struct loop_watch        woken;     /* the reading end of `wake` */
+    int                      wake;      /* owned descriptor: a lane has something for the loop */
+#if TLS_THREADS
+    pthread_mutex_t          lock;
+    struct list_node         done;      /* under the lock: struct tls that come back */
+    pid_t                    process;   /* that the threads belong to */
+#endif
     /* Records read ahead, within one tls_read() only: mbed TLS asks for each in two parts, and a
      * record may be as small as a stanza. */
     size_t                   ahead_room;  /* bytes that may be read ahead; 0: none */
@@ -6313,6 +6392,12 @@ struct tls_path {
     bool                    trusted;  /* each has signed the one before, the last is an authority */
 };
 
+/* Where a handshake is: with its owner, in the queue, or being computed. */
+enum tls_place { TLS_HERE, TLS_WAITING, TLS_RUNNING };
+
+/* A lent session comes back.  On TLS_WANT_* it is lent again when the descriptor is ready. */
+typedef void tls_back(struct tls *t, enum tls_result result, void *user);
+
 struct tls {
     mbedtls_ssl_context  ssl;
     struct tls_profile  *profile;  /* held */
@@ -6328,10 +6413,22 @@ struct tls {
     size_t               writing;  /* bytes of a record that is made but not wholly sent; 0: none */
     int                  fd;       /* borrowed */
     enum tls_result      end;      /* TLS_DONE, or how the session ended */
+    bool                 begun;    /* tls_begin() was called */
     bool                 chosen;   /* an identity was picked by server name */
     bool                 ahead;    /* within tls_read(): records may be read ahead */
     bool                 eof;      /* the descriptor has said end of file */
     bool                 goodbye;  /* close_notify has been sent */
+    /* lending: the loop's, but for `result` and `spent_us` while it is running */
+    enum tls_place       place;
+    struct list_node     node;     /* in shared->waiting or shared->done */
+    struct tls_network  *networks[TLS_LEVELS];  /* that it counts for; NULL: fewer */
+    tls_back            *back;
+    void                *user;     /* borrowed, for back */
+    enum tls_result      result;
+    int64_t              spent_us; /* processor time since it was lent */
+    bool                 favoured; /* it is ours or our gateway's: first, and without a budget */
+    bool                 refused;  /* the queue was full */
+    bool                 dropped;  /* to be freed when it comes back */
 };
 
 /* ---- errors ---- */
@@ -6374,6 +6471,7 @@ tls_shared_close(struct tls_shared *shared)
     size_t i;
     if (shared == NULL)
         return;
+    assert(shared->loop == NULL);
     for (i = 0; i < sizeof shared->lanes / sizeof shared->lanes[0]; i++) {
         mbedtls_ctr_drbg_free(&shared->lanes[i].drbg);
         mbedtls_entropy_free(&shared->lanes[i].entropy);
@@ -6405,8 +6503,11 @@ tls_shared_open(char err[TLS_ERROR_MAX])
         free(shared);
         return NULL;
     }
+    shared->woken.fd = shared->wake = -1;
+    list_init(&shared->waiting);
     for (i = 0; i < sizeof shared->lanes / sizeof shared->lanes[0]; i++) {
         shared->lanes[i].index = i;
+        shared->lanes[i].shared = shared;
         mbedtls_entropy_init(&shared->lanes[i].entropy);
         mbedtls_ctr_drbg_init(&shared->lanes[i].drbg);
     }
@@ -7031,7 +7132,7 @@ fail:
     return NULL;
 }
 
-/* The certificates of `from` for another lane: the bytes are shared, what is made of them is not. */
+/* The certificates of `from` for another lane, which shares their bytes and nothing else. */
 static bool
 tls_certificates_copy(mbedtls_x509_crt *to, const mbedtls_x509_crt *from)
 {
@@ -7050,8 +7151,8 @@ tls_key_copy(mbedtls_pk_context *to, mbedtls_pk_context *from, struct tls_lane *
     int code = len;
     (void)lane;
     if (len > 0)   /* it is written to the end of the buffer */
-        code = mbedtls_pk_parse_key(to, der + sizeof der - len, (size_t)len, NULL, 0
-            TLS_WITH_RNG(lane));
+        code = mbedtls_pk_parse_key(to, der + sizeof der - len, (size_t)len,
+            NULL, 0 TLS_WITH_RNG(lane));
     tls_wipe(der, sizeof der);
     return len > 0 && code == 0;
 }
@@ -7703,11 +7804,27 @@ tls_receive(void *user, unsigned char *to, size_t max)
     return (int)max;
 }
 
+/* The session counts for its networks no longer. */
+static void
+tls_part(struct tls *t)
+{
+    size_t i;
+    for (i = 0; i < TLS_LEVELS; i++) {
+        if (t->networks[i] == NULL)
+            continue;
+        t->networks[i]->sessions--;
+        t->profile->shared->joined--;
+        t->networks[i] = NULL;
+    }
+}
+
 static void
 tls_free(struct tls *t)
 {
     if (t == NULL)
         return;
+    assert(t->place == TLS_HERE);
+    tls_part(t);
     mbedtls_ssl_free(&t->ssl);
     tls_profile_release(t->profile);
     free(t->facts);
@@ -7744,14 +7861,14 @@ tls_new(struct tls_profile *profile, struct tls_identity *mine, const char *sni,
 
 /* What a session needs before its first step: 35 KiB, most of it for records. */
 static int
-tls_begin(struct tls *t, struct tls_lane *lane)
+tls_begin(struct tls *t)
 {
     const mbedtls_ssl_config *conf;
-    int code = tls_lane_seed(lane);
+    int code = tls_lane_seed(t->lane);
+    t->begun = true;
     if (code != 0)
         return code;
-    t->lane = lane;
-    conf = tls_variant_in(t->variant, t->profile, lane);
+    conf = tls_variant_in(t->variant, t->profile, t->lane);
     code = conf == NULL ? MBEDTLS_ERR_SSL_ALLOC_FAILED : mbedtls_ssl_setup(&t->ssl, conf);
     /* Without any call 3.6 takes the missing name for a mistake. */
     if (code == 0 && !t->profile->server)
@@ -7768,7 +7885,7 @@ static const struct tls_facts *
 tls_facts(const struct tls *t)
 {
     static const struct tls_facts nothing = { .alert = XE_ALERT_NONE };
-    return t->facts == NULL ? &nothing : t->facts;
+    return t->facts == NULL || t->place == TLS_RUNNING ? &nothing : t->facts;
 }
 
 static void
@@ -7890,10 +8007,10 @@ tls_finish(struct tls *t)
 }
 
 static int64_t
-tls_clock_us(void)
+tls_clock_us(clockid_t clock)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    struct timespec now = { 0, 0 };
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
@@ -7904,23 +8021,27 @@ tls_clock_us(void)
 static enum tls_result
 tls_handshake(struct tls *t)
 {
-    int64_t until = tls_clock_us() + TLS_TURN_US;
-    int code = t->lane != NULL ? 0 : tls_begin(t, &t->profile->shared->lanes[0]);
+    int64_t until;
+    int code;
     if (t->end != TLS_DONE)
         return t->end;
     if (t->facts != NULL)
         return TLS_DONE;
+    if (t->lane == NULL)
+        t->lane = &t->profile->shared->lanes[0];
+    code = t->begun ? 0 : tls_begin(t);
     if (code != 0)
         return tls_answer(t, code);
+    until = tls_clock_us(CLOCK_MONOTONIC) + TLS_TURN_US;
     while (!tls_is_over(&t->ssl)) {
         code = mbedtls_ssl_handshake_step(&t->ssl);
         if (code != 0)
             return tls_answer(t, code);
-        if (!tls_is_over(&t->ssl) && tls_clock_us() >= until)
+        if (!tls_is_over(&t->ssl) && tls_clock_us(CLOCK_MONOTONIC) >= until)
             return TLS_AGAIN;
     }
     while (tls_judge_next(t))
-        if (tls_clock_us() >= until)
+        if (tls_clock_us(CLOCK_MONOTONIC) >= until)
             return TLS_AGAIN;
     return tls_finish(t);
 }
@@ -8006,6 +8127,563 @@ tls_close_notify(struct tls *t)
     }
     t->goodbye = code == 0;
     return code == 0 ? TLS_DONE : code == MBEDTLS_ERR_SSL_WANT_WRITE ? TLS_WANT_WRITE : TLS_LOST;
+}
+
+/* ---- who may compute: networks and their budgets ---- */
+
+/* What the network owes now: what it has made us compute, less what its budget has paid back. */
+static int64_t
+tls_network_debt(struct tls_shared *s, struct tls_network *n)
+{
+    int64_t now = loop_now(s->loop);
+    int64_t paid = (now - n->last) * s->limits.rate_us;
+    n->spent_us = paid >= n->spent_us ? 0 : n->spent_us - paid;
+    n->last = now;
+    return n->spent_us;
+}
+
+/* Forget the networks that have no session, owe at most `debt` and are not known any more. */
+static void
+tls_networks_sweep(struct tls_shared *s, int64_t debt, int64_t known)
+{
+    size_t i;
+    for (i = 0; s->networks.buckets != NULL && i <= s->networks.mask; i++) {
+        struct map_node *node = s->networks.buckets[i];
+        while (node != NULL) {
+            struct tls_network *n = MAP_OWNER(node, struct tls_network, node);
+            node = node->next;
+            if (n->sessions > 0 || tls_network_debt(s, n) > debt || n->known > known)
+                continue;
+            map_remove(&s->networks, &n->node);
+            free(n);
+        }
+    }
+}
+
+/* Room for one more: first those go that owe nothing, the known ones last.  Networks in use are no
+ * more in number than what points there. */
+static void
+tls_networks_make_room(struct tls_shared *s)
+{
+    int64_t now = loop_now(s->loop);
+    if (s->networks.count >= TLS_NETWORKS_MAX + s->joined)
+        tls_networks_sweep(s, 0, now);
+    if (s->networks.count >= TLS_NETWORKS_MAX + s->joined)
+        tls_networks_sweep(s, INT64_MAX, now);
+    if (s->networks.count >= TLS_NETWORKS_MAX + s->joined)
+        tls_networks_sweep(s, INT64_MAX, INT64_MAX);
+}
+
+/* NULL when memory is out. */
+static struct tls_network *
+tls_network_find(struct tls_shared *s, struct net net)
+{
+    struct map_node *node = map_find(&s->networks, net_key(&net));
+    struct tls_network *n;
+    if (node != NULL)
+        return MAP_OWNER(node, struct tls_network, node);
+    tls_networks_make_room(s);
+    n = calloc(1, sizeof *n);
+    if (n == NULL)
+        return NULL;
+    n->net = net;
+    n->last = loop_now(s->loop);
+    if (map_add(&s->networks, &n->node, net_key(&n->net)))
+        return n;
+    free(n);
+    return NULL;
+}
+
+/* Somebody at this address has proven a domain: its network goes before others for a while. */
+static void
+tls_know(struct tls_shared *s, const struct sockaddr_storage *peer)
+{
+    struct tls_network *n = tls_network_find(s, net_of(peer, tls_widths[0]));
+    if (n != NULL)
+        n->known = loop_now(s->loop) + TLS_KNOWN_MS;
+}
+
+/* The session counts for its peer's networks, once.  False when memory is out. */
+static bool
+tls_join(struct tls_shared *s, struct tls *t, const struct sockaddr_storage *peer)
+{
+    bool wide = net_of(peer, NET_SUBNET).bits > 32;   /* of IPv4 there is one */
+    size_t level;
+    for (level = 0; level < (wide ? TLS_LEVELS : 1); level++) {
+        if (t->networks[level] != NULL)
+            continue;
+        t->networks[level] = tls_network_find(s, net_of(peer, tls_widths[level]));
+        if (t->networks[level] == NULL)
+            return false;
+        t->networks[level]->sessions++;
+        s->joined++;
+    }
+    return true;
+}
+
+/* A wider network owes for all within it and has more: four times for each byte of its prefix that
+ * is open. */
+static bool
+tls_is_in_debt(struct tls_shared *s, const struct tls *t)
+{
+    int64_t most = s->limits.burst_us;
+    size_t level;
+    for (level = 0; level < TLS_LEVELS; level++, most *= 4)
+        if (t->networks[level] != NULL && tls_network_debt(s, t->networks[level]) > most)
+            return true;
+    return false;
+}
+
+/* ---- handshakes beside the loop ---- */
+
+/* Who goes first: the lowest.  What is ours; networks that are known; handshakes that were begun,
+ * for they have cost something; who has made us compute least.  In the same rank who came first. */
+enum { TLS_RANK_OURS, TLS_RANK_KNOWN, TLS_RANK_BEGUN, TLS_RANK_NEW, TLS_RANK_DEBT };
+
+#define TLS_RANK(rank, us) (((int64_t)(rank) << 48) + (us))
+
+static int64_t
+tls_rank(struct tls_shared *s, const struct tls *t)
+{
+    struct tls_network *n = t->networks[0];
+    int64_t debt = tls_network_debt(s, n);
+    if (t->favoured)
+        return TLS_RANK(TLS_RANK_OURS, 0);
+    if (tls_is_in_debt(s, t))
+        return TLS_RANK(TLS_RANK_DEBT, debt);
+    if (n->known > loop_now(s->loop))
+        return TLS_RANK(TLS_RANK_KNOWN, debt);
+    return TLS_RANK(t->begun ? TLS_RANK_BEGUN : TLS_RANK_NEW, debt);
+}
+
+/* May the lane take it?  A session stays with its lane; a new one takes the loop's only when there
+ * is no other. */
+static bool
+tls_suits(const struct tls_shared *s, const struct tls *t, const struct tls_lane *lane)
+{
+    if (t->lane != NULL)
+        return t->lane == lane;
+    return lane->index == 0 ? s->limits.threads == 0 : lane->index <= s->limits.threads;
+}
+
+/* The next session for the lane; NULL: there is none, or all are in debt. */
+static struct tls *
+tls_pick(struct tls_shared *s, const struct tls_lane *lane)
+{
+    struct tls *best = NULL;
+    int64_t best_rank = TLS_RANK(TLS_RANK_DEBT, 0);
+    struct list_node *n;
+    for (n = s->waiting.next; n != &s->waiting; n = n->next) {
+        struct tls *t = MAP_OWNER(n, struct tls, node);
+        int64_t rank = tls_suits(s, t, lane) ? tls_rank(s, t) : best_rank;
+        if (rank >= best_rank)
+            continue;
+        best = t;
+        best_rank = rank;
+    }
+    return best;
+}
+
+static void
+tls_leave_queue(struct tls_shared *s, struct tls *t)
+{
+    list_remove(&t->node);
+    s->nwaiting--;
+    t->place = TLS_HERE;
+}
+
+/* The queue is full: tell the peer, and the owner. */
+static void
+tls_refuse(struct tls_shared *s, struct tls *t)
+{
+    static const char alert[] = "\x15\x03\x03\x00\x02\x02\x50";   /* fatal: internal_error */
+    tls_leave_queue(s, t);
+    t->refused = true;
+    if (t->begun)
+        (void)mbedtls_ssl_send_alert_message(&t->ssl,
+            MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_INTERNAL_ERROR);
+    else if (t->profile->server)
+        (void)send(t->fd, alert, sizeof alert - 1, MSG_NOSIGNAL);
+    t->back(t, TLS_FAILED, t->user);
+}
+
+/* One too many wait: the one goes that would have waited longest. */
+static void
+tls_refuse_last(struct tls_shared *s)
+{
+    struct tls *last = NULL;
+    int64_t last_rank = 0;
+    struct list_node *n;
+    for (n = s->waiting.next; n != &s->waiting; n = n->next) {
+        struct tls *t = MAP_OWNER(n, struct tls, node);
+        int64_t rank = tls_rank(s, t);
+        if (last != NULL && rank < last_rank)
+            continue;
+        last = t;
+        last_rank = rank;
+    }
+    if (last != NULL)
+        tls_refuse(s, last);
+}
+
+/* Free the session and close its descriptor; when it is being computed, as soon as it is back. */
+static void
+tls_drop(struct tls *t)
+{
+    int fd = t->fd;
+    t->dropped = t->place == TLS_RUNNING;
+    if (t->dropped)
+        return;
+    if (t->place == TLS_WAITING)
+        tls_leave_queue(t->profile->shared, t);
+    tls_free(t);
+    close(fd);
+}
+
+static void
+tls_wait(struct tls_shared *s, struct tls *t)
+{
+    t->place = TLS_WAITING;
+    list_append(&s->waiting, &t->node);
+    s->nwaiting++;
+}
+
+/* Take the session out of the queue for a lane. */
+static void
+tls_give(struct tls_shared *s, struct tls *t, struct tls_lane *lane)
+{
+    list_remove(&t->node);
+    s->nwaiting--;
+    s->nrunning++;
+    t->place = TLS_RUNNING;
+    t->lane = lane;
+    t->spent_us = 0;
+}
+
+/* A session was computed: its networks pay, its owner hears of it. */
+static void
+tls_come_back(struct tls_shared *s, struct tls *t)
+{
+    size_t level;
+    s->nrunning--;
+    for (level = 0; level < TLS_LEVELS; level++)
+        if (t->networks[level] != NULL)
+            t->networks[level]->spent_us += t->spent_us;
+    if (t->result == TLS_AGAIN) {
+        tls_wait(s, t);
+        return;
+    }
+    t->place = TLS_HERE;
+    if (t->result != TLS_WANT_READ && t->result != TLS_WANT_WRITE)
+        tls_part(t);
+    if (t->dropped)
+        tls_drop(t);
+    else
+        t->back(t, t->result, t->user);
+}
+
+/* Without threads: the next step is for the next turn, if somebody may have one. */
+static void
+tls_feed_loop(struct tls_shared *s)
+{
+    if (tls_pick(s, &s->lanes[0]) != NULL)
+        loop_soon(s->loop, &s->turn);
+    else if (!list_empty(&s->waiting))
+        timer_set(s->loop, &s->later, TLS_LATER_MS);
+}
+
+/* And this is the step: all others had their turn. */
+static void
+tls_turn(struct loop_task *task)
+{
+    struct tls_shared *s = MAP_OWNER(task, struct tls_shared, turn);
+    struct tls *t = tls_pick(s, &s->lanes[0]);
+    int64_t before = tls_clock_us(TLS_CLOCK);
+    if (t == NULL)
+        return;
+    tls_give(s, t, &s->lanes[0]);
+    t->result = tls_handshake(t);
+    t->spent_us = tls_clock_us(TLS_CLOCK) - before;
+    tls_come_back(s, t);
+    tls_feed_loop(s);
+}
+
+#if TLS_THREADS
+
+/* What a thread does: a session is computed until it has to wait for its peer. */
+static void
+tls_lane_work(struct tls *t)
+{
+    int64_t before = tls_clock_us(TLS_CLOCK);
+    do
+        t->result = tls_handshake(t);
+    while (t->result == TLS_AGAIN);
+    t->spent_us = tls_clock_us(TLS_CLOCK) - before;
+}
+
+static void *
+tls_lane_run(void *user)
+{
+    struct tls_lane *lane = user;
+    struct tls_shared *s = lane->shared;
+#if defined(__linux__)
+    (void)setpriority(PRIO_PROCESS, 0, TLS_NICE);   /* of this thread alone; elsewhere of us all */
+#endif
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        struct tls *t;
+        while (lane->work == NULL && !lane->stop)
+            pthread_cond_wait(&lane->wake, &s->lock);
+        t = lane->work;
+        if (t == NULL)
+            break;
+        pthread_mutex_unlock(&s->lock);
+        tls_lane_work(t);
+        pthread_mutex_lock(&s->lock);
+        lane->work = NULL;
+        list_append(&s->done, &t->node);
+        if (write(s->wake, "", 1) < 0)
+            continue;   /* full: the loop has more to read than it needs */
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+/* Signals are for the thread that the program knows. */
+static bool
+tls_lane_start(struct tls_lane *lane)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    bool started;
+    if (lane->started)
+        return true;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    lane->work = NULL;
+    lane->stop = false;
+    (void)pthread_attr_setstacksize(&attributes, TLS_STACK);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    started = pthread_cond_init(&lane->wake, NULL) == 0
+        && pthread_create(&lane->thread, &attributes, tls_lane_run, lane) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    lane->started = started;
+    return started;
+}
+
+static void
+tls_lane_stop(struct tls_lane *lane)
+{
+    if (!lane->started)
+        return;
+    pthread_mutex_lock(&lane->shared->lock);
+    lane->stop = true;
+    pthread_cond_signal(&lane->wake);
+    pthread_mutex_unlock(&lane->shared->lock);
+    pthread_join(lane->thread, NULL);
+    pthread_cond_destroy(&lane->wake);
+    lane->started = false;
+}
+
+/* After fork() the threads are in the other process.  What they were computing is lost; the lock
+ * may have been held, so there is a new one. */
+static void
+tls_lanes_renew(struct tls_shared *s)
+{
+    size_t i;
+    s->process = getpid();
+    pthread_mutex_init(&s->lock, NULL);
+    list_init(&s->done);
+    for (i = 1; i <= TLS_LANES_MAX; i++) {
+        struct tls *t = s->lanes[i].lent;
+        s->lanes[i].started = false;
+        s->lanes[i].lent = NULL;
+        if (t == NULL)
+            continue;
+        t->node = (struct list_node){ NULL, NULL };
+        t->result = t->end = TLS_LOST;
+        tls_come_back(s, t);
+    }
+}
+
+static void
+tls_lane_give(struct tls_lane *lane, struct tls *t)
+{
+    tls_give(lane->shared, t, lane);
+    lane->lent = t;
+    pthread_mutex_lock(&lane->shared->lock);
+    lane->work = t;
+    pthread_cond_signal(&lane->wake);
+    pthread_mutex_unlock(&lane->shared->lock);
+}
+
+/* Give work to the lanes that are free.  Where no thread can be had the loop computes. */
+static void
+tls_feed_lanes(struct tls_shared *s)
+{
+    size_t i;
+    if (s->process != getpid())
+        tls_lanes_renew(s);
+    for (i = 1; i <= TLS_LANES_MAX; i++) {
+        struct tls_lane *lane = &s->lanes[i];
+        struct tls *t = lane->lent != NULL ? NULL : tls_pick(s, lane);
+        if (t != NULL && tls_lane_start(lane))
+            tls_lane_give(lane, t);
+        else if (t != NULL)
+            s->limits.threads = i - 1;
+    }
+}
+
+/* Those that come back, in the order in which they were finished. */
+static void
+tls_collect(struct tls_shared *s)
+{
+    for (;;) {
+        struct tls *t = NULL;
+        pthread_mutex_lock(&s->lock);
+        if (!list_empty(&s->done)) {
+            t = MAP_OWNER(s->done.next, struct tls, node);
+            list_remove(&t->node);
+        }
+        pthread_mutex_unlock(&s->lock);
+        if (t == NULL)
+            return;
+        t->lane->lent = NULL;
+        tls_come_back(s, t);
+    }
+}
+
+#else
+
+static void
+tls_feed_lanes(struct tls_shared *s)
+{
+    s->limits.threads = 0;
+}
+
+static void
+tls_collect(struct tls_shared *s)
+{
+    (void)s;
+}
+
+#endif
+
+static void
+tls_feed(struct tls_shared *s)
+{
+    tls_feed_lanes(s);
+    tls_feed_loop(s);
+}
+
+static void
+tls_feed_later(struct timer *timer)
+{
+    tls_feed(MAP_OWNER(timer, struct tls_shared, later));
+}
+
+static void
+tls_woken(struct loop_watch *w, unsigned events)
+{
+    struct tls_shared *s = MAP_OWNER(w, struct tls_shared, woken);
+    char waste[64];
+    (void)events;
+    while (read(w->fd, waste, sizeof waste) > 0)
+        continue;
+    tls_collect(s);
+    tls_feed(s);
+}
+
+/* Let a handshake go on beside the loop: back() is called with its result, within this call only
+ * when it is refused.  `peer` is who it counts for. */
+static void
+tls_lend(struct tls *t, const struct sockaddr_storage *peer, tls_back *back, void *user)
+{
+    struct tls_shared *s = t->profile->shared;
+    assert(t->place == TLS_HERE && s->loop != NULL);
+    t->back = back;
+    t->user = user;
+    if (!tls_join(s, t, peer)) {
+        back(t, TLS_FAILED, user);
+        return;
+    }
+    tls_wait(s, t);
+    if (s->nwaiting > s->limits.waiting)
+        tls_refuse_last(s);
+    tls_feed(s);
+}
+
+static bool
+tls_is_lent(const struct tls *t)
+{
+    return t->place != TLS_HERE;
+}
+
+/* From now on handshakes may be lent; the loop must outlive `shared`.  False: no descriptors. */
+static bool
+tls_lend_open(struct tls_shared *s, struct loop *loop)
+{
+    int ends[2];
+    if (pipe(ends) != 0)
+        return false;
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    s->woken.fd = ends[0];
+    s->wake = ends[1];
+    s->woken.ready = tls_woken;
+    s->turn.run = tls_turn;
+    s->later.fire = tls_feed_later;
+    s->loop = loop;
+#if TLS_THREADS
+    pthread_mutex_init(&s->lock, NULL);
+    list_init(&s->done);
+    s->process = getpid();
+#endif
+    return tls_random(s, s->networks.seed, sizeof s->networks.seed)
+        && loop_watch_set(loop, &s->woken, LOOP_READ);
+}
+
+/* How much may be computed from now on.  Lanes that are too many end their sessions and rest. */
+static void
+tls_lend_limits(struct tls_shared *s, const struct tls_limits *limits)
+{
+    s->limits = *limits;
+    if (!list_empty(&s->waiting))
+        tls_feed(s);
+}
+
+/* All sessions must have been dropped; those that are being computed are waited for. */
+static void
+tls_lend_close(struct tls_shared *s)
+{
+    size_t i;
+    if (s->loop == NULL)
+        return;
+#if TLS_THREADS
+    if (s->process != getpid())
+        tls_lanes_renew(s);
+    for (i = 1; i <= TLS_LANES_MAX; i++)
+        tls_lane_stop(&s->lanes[i]);
+    tls_collect(s);
+    pthread_mutex_destroy(&s->lock);
+#endif
+    loop_watch_set(s->loop, &s->woken, 0);
+    timer_cancel(s->loop, &s->later);
+    loop_task_cancel(&s->turn);
+    close(s->woken.fd);
+    close(s->wake);
+    for (i = 0; s->networks.buckets != NULL && i <= s->networks.mask; i++)
+        while (s->networks.buckets[i] != NULL) {
+            struct tls_network *n = MAP_OWNER(s->networks.buckets[i], struct tls_network, node);
+            map_remove(&s->networks, &n->node);
+            free(n);
+        }
+    map_free(&s->networks);
+    s->loop = NULL;
 }
 
 /* ---- making certificates ---- */
@@ -8182,7 +8860,7 @@ tls_mint_new(struct tls_shared *shared, const char *name, int days, struct tls_i
  * then the peer's EOF is awaited, so that no reset destroys our last words) and hears nothing more.
  * Connections are freed in wire_reap() only, at the end of a turn.
  *
- * A TLS handshake is taken in steps; between two steps everybody else has a turn.
+ * A TLS handshake is lent to [TLS] when it has something to do, and not touched until it is back.
  *
  * Costs: besides TLS an idle connection has its struct and at most CONN_KEEP bytes of buffer.  What
  * is sent is copied once, what is received only when the owner leaves it unfinished.
@@ -8313,9 +8991,11 @@ conn_drop(struct conn *c)
     loop_task_cancel(&c->flush);
     loop_task_cancel(&c->again);
     loop_watch_set(c->wire->loop, &c->watch, 0);
-    tls_free(c->tls);
+    if (c->tls != NULL)
+        tls_drop(c->tls);
+    else
+        close(c->watch.fd);
     c->tls = NULL;
-    close(c->watch.fd);
     c->watch.fd = -1;
     list_append(&c->wire->dead, &c->dead);
     loop_at_end(c->wire->loop, &c->wire->reap);
@@ -8342,8 +9022,8 @@ static void
 conn_watch(struct conn *c)
 {
     unsigned want = 0;
-    if (c->state == CONN_CLOSED)
-        return;
+    if (c->state == CONN_CLOSED || c->state == CONN_HANDSHAKE)
+        return;   /* a handshake says itself what it waits for */
     /* nobody reads while the last words go out: bytes that come would wake us for nothing */
     if ((!c->paused && c->state != CONN_FLUSHING) || c->state == CONN_LINGER)
         want |= LOOP_READ;
@@ -8609,10 +9289,11 @@ conn_queued(const struct conn *c)
 
 /* ---- TLS ---- */
 
+/* A handshake that was lent is back. */
 static void
-conn_handshake(struct conn *c)
+conn_came_back(struct tls *tls, enum tls_result result, void *user)
 {
-    enum tls_result result = tls_handshake(c->tls);
+    struct conn *c = user;
     switch (result) {
     case TLS_DONE:
         c->state = CONN_SECURE;
@@ -8627,22 +9308,30 @@ conn_handshake(struct conn *c)
             conn_flush_later(c);
         break;
     case TLS_AGAIN:
-        loop_soon(c->wire->loop, &c->again);
         break;
     case TLS_WANT_READ:
-        loop_watch_set(c->wire->loop, &c->watch, LOOP_READ);
-        break;
     case TLS_WANT_WRITE:
-        loop_watch_set(c->wire->loop, &c->watch, LOOP_WRITE);
+        if (!loop_watch_set(c->wire->loop, &c->watch,
+                result == TLS_WANT_READ ? LOOP_READ : LOOP_WRITE))
+            conn_lost(c, XE_WHY_OUT_OF_MEMORY);
         break;
     case TLS_CLOSED:
     case TLS_LOST:
         conn_lost(c, XE_WHY_PEER_LOST);
         break;
     case TLS_FAILED:
-        conn_lost(c, XE_WHY_TLS_FAILED);
+        conn_lost(c, tls->refused ? XE_WHY_HANDSHAKES : XE_WHY_TLS_FAILED);
         break;
     }
+}
+
+/* Nobody looks at the descriptor while the handshake is lent. */
+static void
+conn_handshake(struct conn *c)
+{
+    loop_watch_set(c->wire->loop, &c->watch, 0);
+    if (!tls_is_lent(c->tls))
+        tls_lend(c->tls, &c->peer, conn_came_back, c);
 }
 
 /* Begin TLS on a plain connection.  What was sent before is written first.  `tls` is taken. */
@@ -8661,7 +9350,6 @@ conn_start_tls(struct conn *c, struct tls *tls)
     c->tls = tls;
     c->paused = false;
     c->state = CONN_HANDSHAKE;
-    conn_watch(c);
     loop_soon(c->wire->loop, &c->again);
 }
 
@@ -9814,6 +10502,10 @@ struct config_limits {
     size_t  source_connections;    /* accepted from one source address */
     size_t  source_rate;           /* new connections of one source address per second */
     size_t  source_burst;          /* bucket size of source_rate */
+    size_t  handshake_threads;     /* beside the loop; 0: none */
+    size_t  handshakes;            /* that wait to be computed */
+    size_t  source_cpu;            /* ms of processor time a second for one source network */
+    size_t  source_cpu_burst;      /* and ms at once */
     size_t  preauth_bytes;         /* received before authentication */
     size_t  preauth_elements;      /* first-level elements before authentication */
     int64_t preauth_ms;            /* time to establish a stream */
@@ -10236,6 +10928,14 @@ static const struct config_row config_rows[] = {
         "New connections from one source address per second."),
     LIMIT_COUNT("source-burst", source_burst, "30", 1, 1000000,
         "New connections from one source address at once."),
+    LIMIT_COUNT("handshake-threads", handshake_threads, "2", 0, TLS_LANES_MAX,
+        "Threads that compute TLS handshakes; with 0 the one that moves stanzas does."),
+    LIMIT_COUNT("handshakes", handshakes, "500", 1, 100000,
+        "TLS handshakes that wait to be computed; of more the least urgent ends."),
+    LIMIT_COUNT("source-cpu", source_cpu, "200", 1, 1000,
+        "Milliseconds of processor time a second that the TLS handshakes of one source may take."),
+    LIMIT_COUNT("source-cpu-burst", source_cpu_burst, "2000", 100, 1000000,
+        "And milliseconds at once; who has used them up waits."),
     LIMIT_BYTES("preauth-bytes", preauth_bytes, "64K", 4 * KIB, 16 * MIB,
         "Bytes before a stream is authenticated."),
     LIMIT_COUNT("preauth-elements", preauth_elements, "30", 5, 10000,
@@ -14192,6 +14892,7 @@ stream_start_direct_tls(struct stream *s, struct tls *tls)
 static void
 stream_trust(struct stream *s)
 {
+    tls_know(s->shared->tls, &s->conn->peer);
     s->trusted = true;
 }
 
@@ -16494,10 +17195,12 @@ trunk_begin(struct trunk *t, int fd, const char *edge, const struct stream_event
     struct tls *tls = NULL;
     if (stream_start(&t->stream, v->shared, fd, edge != NULL, events))
         tls = tls_new(v->profile, v->identity, edge, fd);
-    if (tls == NULL)
+    if (tls == NULL) {
         trunk_end(t, XE_WHY_OUT_OF_MEMORY);
-    else
-        stream_start_direct_tls(&t->stream, tls);
+        return;
+    }
+    tls->favoured = true;
+    stream_start_direct_tls(&t->stream, tls);
 }
 
 static void
@@ -19205,11 +19908,21 @@ edge_trunk_accepted(void *user, int fd, const struct sockaddr_storage *from)
 
 /* ---- start ---- */
 
+/* Handshakes: a source's ms a second are us a ms. */
+static void
+edge_use_limits(struct xmppedge *e, const struct config_limits *l)
+{
+    struct tls_limits limits = { .threads = l->handshake_threads, .waiting = l->handshakes,
+        .rate_us = (int64_t)l->source_cpu, .burst_us = (int64_t)l->source_cpu_burst * 1000 };
+    tls_lend_limits(e->tls, &limits);
+}
+
 static void
 edge_use(struct xmppedge *e)
 {
     e->shared.limits = &e->config->limits;
     e->wire.write_timeout_ms = e->config->limits.write_ms;
+    edge_use_limits(e, &e->config->limits);
     e->trunks.config = e->route.config = e->config;
     e->s2s.server_tls = e->keys.fallback != NULL || e->keys.ndomains > 0 || e->keys.echo != NULL
         ? e->keys.server : NULL;
@@ -19502,6 +20215,8 @@ xe_close(struct xmppedge *e)
         wire_close(&e->wire);
     dns_close(e->dns);
     edge_keys_free(&e->keys);
+    if (e->tls != NULL)
+        tls_lend_close(e->tls);
     tls_shared_close(e->tls);
     loop_close(&e->loop);
     reach_machine_free(&e->machine);
@@ -19545,7 +20260,8 @@ edge_open(struct xmppedge *e, const char *path, struct buf *out)
     }
     if (!edge_load_keys(e, e->config, &e->keys, out))
         return false;
-    if (!wire_open(&e->wire, &e->loop, &e->log) || !edge_open_dns(e) || !edge_open_services(e)) {
+    if (!tls_lend_open(e->tls, &e->loop) || !wire_open(&e->wire, &e->loop, &e->log)
+        || !edge_open_dns(e) || !edge_open_services(e)) {
         buf_puts(out, "out of memory or descriptors\n");
         return false;
     }

@@ -199,6 +199,8 @@ struct xe_span {
         "", "", "too many connections from this address") \
     X(XE_WHY_SOURCE_RATE, "limit-source-rate", "resource-constraint", \
         "", "", "too many new connections from this address") \
+    X(XE_WHY_HANDSHAKES, "limit-handshakes", "", \
+        "resource-constraint", "wait", "too many TLS handshakes are waiting") \
     X(XE_WHY_PREAUTH_BYTES, "limit-preauth-bytes", "policy-violation", \
         "", "", "too much data before authentication") \
     X(XE_WHY_PREAUTH_ELEMENTS, "limit-preauth-elements", "policy-violation", \
@@ -592,7 +594,13 @@ struct xe_phase_step xe_phase_next(enum xe_phase phase, enum xe_side side,
 
 #ifndef XMPPEDGE_LANGUAGE_ONLY
 
-/* One running instance.  Several may live in one process; each belongs to one thread. */
+/* One running instance.  Several may live in one process; each belongs to the thread that calls it.
+ *
+ * TLS handshakes are computed by threads of the instance (handshake-threads of <limits>; none with
+ * 0 or -DXMPPEDGE_NO_THREADS).  They take no signals and call nothing of the caller's.  The first
+ * handshake starts them, so the program may fork() and change its user after xe_open().  After a
+ * later fork() one of the two processes may go on with the instance; when it is the child, the
+ * handshakes that were being computed are lost and all else goes on. */
 struct xmppedge;
 
 /* Read the configuration, load the certificates, bind the addresses.  NULL when anything is wrong:

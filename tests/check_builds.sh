@@ -1,7 +1,7 @@
 #!/bin/sh
 # check_builds.sh -- no warnings: every compiler that is here, every way to build the file.  TAP.
 set -eu
-: "${CC:=cc}" "${STD:=-std=c99}" "${LIBS:=-lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}"
+: "${CC:=cc}" "${STD:=-std=c99}" "${LIBS:=-pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}"
 : "${WARN:=-Wall -Wextra -Wpedantic}"
 
 compilers=

@@ -61,7 +61,7 @@ inside() {
     trap 'rm -rf "$work"' EXIT
     trap 'exit 1' INT TERM HUP
     headers=$(mxml --cflags)
-    LIBS="-lmbedtls -lmbedx509 -lmbedcrypto -lcares $headers $(mxml --libs)"
+    LIBS="-pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares $headers $(mxml --libs)"
     export STD WARN LIBS
     found=
     for compiler in gcc clang; do

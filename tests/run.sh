@@ -22,7 +22,7 @@
 set -eu
 
 : "${CC:=cc}" "${STD:=-std=c99}" "${JOBS:=1}"
-: "${LIBS:=-lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}"
+: "${LIBS:=-pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}"
 SANITIZE='-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all'
 out=build/tests
 

@@ -309,7 +309,7 @@ static bool
 talk_busy(void)
 {
     struct loop *l = &talk.edge->loop;
-    if (loop_timeout(l) == 0)
+    if (loop_timeout(l) == 0 || talk.edge->tls->nrunning > 0)
         return true;
 #if LOOP_EPOLL
     {
@@ -319,6 +319,13 @@ talk_busy(void)
 #else
     return poll(l->polled, (nfds_t)l->npolled, 0) > 0;
 #endif
+}
+
+/* One turn.  A handshake beside the loop is waited for. */
+static void
+talk_turn(void)
+{
+    loop_step(&talk.edge->loop, talk.edge->tls->nrunning > 0 ? 1 : 0);
 }
 
 static void
@@ -457,7 +464,7 @@ talk_rest(const struct talk_step *s)
                 return talk_counts_are_true(talk.edge) || talk_fail(s, "a count is wrong");
             talk.ahead_ms += soon;
         }
-        loop_step(&talk.edge->loop, 0);
+        talk_turn();
     }
     return talk_fail(s, "the instance does not come to rest");
 }
@@ -1382,7 +1389,7 @@ talk_handshake(const struct talk_step *s, struct talk_peer *p)
             return false;
         if (r == TLS_DONE && !talk_busy())
             return talk_rest(s);
-        loop_step(&talk.edge->loop, 0);
+        talk_turn();
     }
     return false;
 }
