@@ -103,7 +103,7 @@
  *   the certificate decision                peer_may_speak_for()
  *   the dialback key                        dialback_key(), dialback_check()
  *   who answers a dialback question         s2s_in_verify()
- *   how many connections                    route_room(), route_source_enter()
+ *   how many connections                    route_room(), route_source_enter(), edge_evict()
  *   limits before authentication            stream_received(), stream_on_element()
  *   the size of a stanza                    stream_xml_limits(), s2s_in_too_big()
  *   the time limit of every state           s2s_enter(), trunk_enter(), stream_enter()
@@ -207,8 +207,11 @@
 #define XML_SIZE_MAX       ((size_t)1 << 30)  /* bytes of an element: offsets have 32 bits */
 #define ELEM_BYTES_MAX     ((size_t)512 << 10)  /* bytes of a peer's tree: twice a trunk's offer */
 
-/* [NET] [LOG]: no flood of events fills the disk */
+/* [NET] [REACH] [LOG]: no flood of events fills the disk */
 #define NET_TEXT_MAX       32     /* bytes of a network as text, NUL included: IPv6 takes 25 */
+#define NET_IDLE_MAX       4096   /* networks remembered that have nothing: less than a MB */
+#define NET_KNOWN_MAX      4096   /* and where a domain was proven: partners have fewer servers */
+#define NET_KNOWN_MS       86400000  /* that counts for a day: who federates comes back by then */
 #define REACH_TEXT_MAX     50     /* the same of any network: IPv6 takes 44 */
 #define LOG_LINE_MAX       2048   /* bytes of a line: what syslog takes (RFC 5424 6.1) */
 #define LOG_VALUE_MAX      512    /* bytes of a value: one must leave room for others */
@@ -277,10 +280,9 @@
 /* [ROUTE] [EDGE] [CONTROL] [AUTHORITY]: what is remembered, and how long is waited */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
-#define ROUTE_SOURCES_IDLE 4096   /* sources without connections remembered: half a MB */
-#define ROUTE_SOURCE_IDLE_MS 30000  /* and so long: their credit is full again by then */
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are closed without a word */
-#define EDGE_PATIENCE_MS   10000  /* a caller may be slow so long when all connections are taken */
+#define EDGE_SILENCE_MS    250    /* a caller may be silent so long when connections are taken */
+#define EDGE_LOOK_MAX      1024   /* callers that are compared when one has to go */
 #define EDGE_TRUNKS        16     /* connections on the internal address, besides 4 a gateway */
 #define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
 #define CONTROL_CLIENTS    16     /* questions at a time: administrators and a monitor */
@@ -3438,7 +3440,7 @@ map_free(struct map *m)
 
 /* ===========================================================================
  * [NET]   net_           the network of an address: whom a stranger's doings count for
- * calls:  BASE
+ * calls:  BASE MAP
  *
  * An address of IPv4 costs something.  Of IPv6 every customer has at least a /64, many have a /56,
  * and a site has a /48 (RFC 6177): shares are by /64, and wider shares by /56 and /48.
@@ -3446,6 +3448,12 @@ map_free(struct map *m)
  * A network is a value: it is copied, compared by its bytes, and a key of a map (net_key).  Ports
  * do not belong to it: all connections of a host are of one network.
  *
+ * The book remembers of each network how much it has of what is scarce, and when a domain was last
+ * proven from there.  What a network has counts for the wider ones around it, too: a /56 may have
+ * twice as much as a /64, a /48 four times, and net_load() says it in one number.
+ *
+ * Costs: about 200 bytes a network, three networks for an address of IPv6; those that have nothing
+ * are forgotten, the longest unused first, when they are more than NET_IDLE_MAX.
  * Not done: allocations of IPv4 by size.  Neighbours there are strangers to each other.
  * ======================================================================== */
 
@@ -3495,6 +3503,206 @@ net_text(const struct net *n, char out[NET_TEXT_MAX])
     if (n->bits > 32)
         snprintf(out + strlen(out), NET_TEXT_MAX - strlen(out), "/%u", n->bits);
     return out;
+}
+
+/* ---- what networks have ---- */
+
+enum net_what {
+    NET_CONNECTIONS,   /* accepted */
+    NET_STRANGERS,     /* and of them those that have proven nothing */
+    NET_WHATS
+};
+
+/* A network, and what there is of it. */
+struct net_source {
+    struct map_node    node;      /* in book->map; the key is `net` */
+    struct list_node   rest;      /* in a shelf, while it has nothing */
+    struct net         net;
+    struct net_source *wider;     /* of IPv6: the network around it, which counts too; or NULL */
+    size_t             narrower;  /* networks to which this is the wider one */
+    size_t             counts[NET_WHATS];
+    int64_t            proven;    /* ms, when a domain was last proven from here */
+    bool               is_proven; /* one was, ever */
+    int64_t            credit_ms; /* for the owner, who meters new connections */
+    int64_t            last;      /* ms, for the owner */
+};
+
+/* Networks that have nothing, the longest unused first. */
+struct net_shelf {
+    struct list_node list;     /* net_source.rest */
+    size_t           count;
+};
+
+struct net_book {
+    struct map       map;      /* the owner seeds it */
+    struct net_shelf idle;
+    struct net_shelf known;    /* where a domain was proven */
+};
+
+static void
+net_book_open(struct net_book *b)
+{
+    list_init(&b->idle.list);
+    list_init(&b->known.list);
+}
+
+/* Whether a domain was proven from this network lately. */
+static bool
+net_is_known(const struct net_source *s, int64_t now)
+{
+    return s != NULL && s->is_proven && now - s->proven < NET_KNOWN_MS;
+}
+
+static bool
+net_has_nothing(const struct net_source *s)
+{
+    size_t i;
+    for (i = 0; i < NET_WHATS; i++)
+        if (s->counts[i] > 0)
+            return false;
+    return s->narrower == 0;
+}
+
+static struct net_shelf *
+net_shelf(struct net_book *b, const struct net_source *s)
+{
+    return s->is_proven ? &b->known : &b->idle;
+}
+
+static void
+net_take(struct net_book *b, struct net_source *s)
+{
+    if (!list_linked(&s->rest))
+        return;
+    list_remove(&s->rest);
+    net_shelf(b, s)->count--;
+}
+
+/* Something has changed: put the network to those that may be forgotten, or take it from there. */
+static void
+net_put(struct net_book *b, struct net_source *s)
+{
+    net_take(b, s);
+    if (!net_has_nothing(s))
+        return;
+    list_append(&net_shelf(b, s)->list, &s->rest);
+    net_shelf(b, s)->count++;
+}
+
+static void
+net_forget(struct net_book *b, struct net_source *s)
+{
+    struct net_source *wider = s->wider;
+    net_take(b, s);
+    map_remove(&b->map, &s->node);
+    free(s);
+    if (wider == NULL)
+        return;
+    wider->narrower--;
+    net_put(b, wider);
+}
+
+static void
+net_trim(struct net_book *b, struct net_shelf *shelf, size_t max)
+{
+    while (shelf->count > max)
+        net_forget(b, MAP_OWNER(shelf->list.next, struct net_source, rest));
+}
+
+static struct net_source *
+net_source_new(struct net_book *b, const struct net *net, struct net_source *wider)
+{
+    struct net_source *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    s->net = *net;
+    s->credit_ms = INT64_MAX / 4;
+    if (!map_add(&b->map, &s->node, net_key(&s->net))) {
+        free(s);
+        return NULL;
+    }
+    s->wider = wider;
+    if (wider != NULL) {
+        wider->narrower++;
+        net_put(b, wider);
+    }
+    net_put(b, s);
+    return s;
+}
+
+static struct net_source *
+net_source_get(struct net_book *b, const struct sockaddr_storage *a, enum net_width width)
+{
+    struct net net = net_of(a, width);
+    struct map_node *n = map_find(&b->map, net_key(&net));
+    struct net_source *wider = NULL;
+    if (n != NULL)
+        return MAP_OWNER(n, struct net_source, node);
+    if (net.bits > NET_SITE) {
+        wider = net_source_get(b, a, width == NET_SUBNET ? NET_HOME : NET_SITE);
+        if (wider == NULL)
+            return NULL;
+    }
+    return net_source_new(b, &net, wider);
+}
+
+/* What is remembered of the network of an address; NULL when memory is out.  It stays as long as
+ * something is counted for it, else until the next call.  Who owns many networks can neither fill
+ * the memory nor have those forgotten that are known. */
+static struct net_source *
+net_source_of(struct net_book *b, const struct sockaddr_storage *a)
+{
+    net_trim(b, &b->idle, NET_IDLE_MAX);
+    net_trim(b, &b->known, NET_KNOWN_MAX);
+    return net_source_get(b, a, NET_SUBNET);
+}
+
+/* The network has one more of this, or with `by` -1 one less; so have those around it. */
+static void
+net_count(struct net_book *b, struct net_source *s, enum net_what what, int by)
+{
+    for (; s != NULL; s = s->wider) {
+        s->counts[what] = by > 0 ? s->counts[what] + 1 : s->counts[what] - 1;
+        net_put(b, s);
+    }
+}
+
+/* How much the network has of this, compared with what others may have: its own count, or a share
+ * of that of a wider network around it when that is more. */
+static size_t
+net_load(const struct net_source *s, enum net_what what)
+{
+    size_t load = 0;
+    size_t share;
+    for (share = 1; s != NULL; s = s->wider, share *= 2)
+        if ((s->counts[what] + share - 1) / share > load)
+            load = (s->counts[what] + share - 1) / share;
+    return load;
+}
+
+/* A domain has been proven from this network. */
+static void
+net_prove(struct net_book *b, struct net_source *s, int64_t now)
+{
+    net_take(b, s);
+    s->is_proven = true;
+    s->proven = now;
+    net_put(b, s);
+}
+
+static void
+net_book_close(struct net_book *b)
+{
+    size_t i;
+    for (i = 0; b->map.buckets != NULL && i <= b->map.mask; i++) {
+        struct map_node *n = b->map.buckets[i];
+        while (n != NULL) {
+            struct map_node *next = n->next;
+            free(MAP_OWNER(n, struct net_source, node));
+            n = next;
+        }
+    }
+    map_free(&b->map);
 }
 
 /* ===========================================================================
@@ -9464,6 +9672,14 @@ conn_close(struct conn *c)
         conn_finish(c);
 }
 
+/* The owner lets go, and what is queued is lost. */
+static void
+conn_abort(struct conn *c)
+{
+    c->events = NULL;
+    conn_drop(c);
+}
+
 static void
 wire_close(struct wire *w)
 {
@@ -14940,7 +15156,7 @@ stream_widen(struct stream *s, size_t bytes)
 
 /* ===========================================================================
  * [S2S]   s2s_           a server-to-server connection: who is there, proven how, for which domains
- * calls:  BASE BUF WHY MAP LOG JID XML ELEM PHASE LOOP DNS TLS CONN POLICY AUTH CONFIG STREAM
+ * calls:  BASE BUF WHY MAP NET LOG JID XML ELEM PHASE LOOP DNS TLS CONN POLICY AUTH CONFIG STREAM
  *
  * `local` is a domain that this node speaks for on its s2s side, `remote` one on the other side.
  * The same engine serves the edge (local: inner domains, remote: partners) and the gateway (local:
@@ -15048,6 +15264,8 @@ struct s2s {
     struct list_node        pairs;        /* s2s_pair of an accepted connection */
     size_t                  npairs;
     struct sockaddr_storage source;       /* where an accepted connection comes from */
+    struct net_source      *from;         /* borrowed; whom it counts for; NULL: ourselves */
+    struct list_node        stranger;     /* in service->strangers */
     struct sockaddr_storage target;       /* where a dialled one leads */
     uint64_t                stanzas;      /* passed in its direction */
     int64_t                 since;        /* ms, begin */
@@ -15105,6 +15323,8 @@ struct s2s_service {
     size_t                      accepted;    /* of them accepted */
     size_t                      verifies;    /* of them dialback questions under way */
     struct map                  peers;       /* s2s_peer by remote domain */
+    struct net_book             nets;        /* where accepted connections come from */
+    struct list_node            strangers;   /* accepted, nothing proven; the oldest first */
 };
 
 static const char *
@@ -15263,6 +15483,36 @@ s2s_uncount(struct s2s *s)
         map_remove(&s->service->peers, &peer->node);
         free(peer);
     }
+}
+
+/* ---- where they come from ---- */
+
+/* An accepted connection belongs to a network, and is a stranger's. */
+static void
+s2s_enter_source(struct s2s *s, struct net_source *from)
+{
+    s->from = from;
+    net_count(&s->service->nets, from, NET_CONNECTIONS, 1);
+    net_count(&s->service->nets, from, NET_STRANGERS, 1);
+    list_append(&s->service->strangers, &s->stranger);
+}
+
+/* It has proven a domain, or ends. */
+static void
+s2s_no_stranger(struct s2s *s)
+{
+    if (!list_linked(&s->stranger))
+        return;
+    list_remove(&s->stranger);
+    net_count(&s->service->nets, s->from, NET_STRANGERS, -1);
+}
+
+static void
+s2s_leave_source(struct s2s *s)
+{
+    s2s_no_stranger(s);
+    net_count(&s->service->nets, s->from, NET_CONNECTIONS, -1);
+    s->from = NULL;
 }
 
 /* ---- pairs ---- */
@@ -15430,6 +15680,8 @@ s2s_pair_open(struct s2s_pair *p, const char *method)
         s->local[p->local.len] = '\0';
     }
     assert(s->peer != NULL);
+    s2s_no_stranger(s);
+    net_prove(&s->service->nets, s->from, loop_now(s2s_loop(s)));
     s2s_enter(s, S2S_OPEN);
     s2s_log_open(s);
     s->service->events->paired(s->service->user, p);
@@ -15501,6 +15753,7 @@ s2s_end(struct s2s *s, enum xe_why why)
     }
     list_remove(&s->node);
     s2s_uncount(s);
+    s2s_leave_source(s);
     service->count--;
     service->accepted -= s->kind == S2S_IN;
     service->verifies -= s->kind == S2S_VERIFY;
@@ -16594,9 +16847,10 @@ s2s_in_hello(struct stream *stream)
         stream_start_direct_tls(stream, tls);
 }
 
-/* Serve an accepted connection; the descriptor is taken. */
+/* Serve an accepted connection, which counts for `from`; the descriptor is taken. */
 static struct s2s *
-s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source)
+s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source,
+    struct net_source *from)
 {
     static const struct stream_events events = { s2s_in_header, s2s_in_element, s2s_secured,
         s2s_stream_drained, s2s_stream_ended, s2s_in_hello, s2s_in_too_big };
@@ -16606,6 +16860,7 @@ s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source)
         return NULL;
     }
     s->source = *source;
+    s2s_enter_source(s, from);
     if (!stream_start(&s->stream, v->shared, fd, false, &events)) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return NULL;
@@ -17709,15 +17964,6 @@ struct route_pair {
     char              text[];      /* from NUL to */
 };
 
-/* Connections accepted from one network. */
-struct route_source {
-    struct map_node node;
-    size_t          count;         /* open now */
-    int64_t         credit_ms;     /* token bucket in ms: full at burst / rate seconds */
-    int64_t         last;          /* ms, when it was last filled */
-    struct net      net;           /* the key */
-};
-
 /* A ping under way (the `ping` command). */
 struct route_ping {
     struct list_node node;         /* in route->pings */
@@ -17738,7 +17984,6 @@ struct route {
     struct timer          sweep;
     size_t                memory;   /* bytes in all queues and windows */
     size_t                outward;  /* stanzas that wait for a server */
-    struct map            sources;
     struct list_node      pings;
     size_t                npings;
     struct xe_xml         reader;   /* reads back stanzas that wait */
@@ -17859,86 +18104,50 @@ route_room(void *user, const struct s2s *s, struct xe_span remote)
 
 /* ---- limits on who connects ---- */
 
-/* Forget the sources that have no connection and were last seen `idle` ms ago: by then their bucket
- * is full again. */
-static void
-route_sources_sweep(struct route *r, int64_t idle)
-{
-    int64_t before = loop_now(r->shared->loop) - idle;
-    size_t i;
-    for (i = 0; r->sources.buckets != NULL && i <= r->sources.mask; i++) {
-        struct map_node *n = r->sources.buckets[i];
-        while (n != NULL) {
-            struct route_source *s = MAP_OWNER(n, struct route_source, node);
-            n = n->next;
-            if (s->count == 0 && s->last <= before) {
-                map_remove(&r->sources, &s->node);
-                free(s);
-            }
-        }
-    }
-}
-
-/* What is known of the source of this address; NULL when memory is out.  There is always room:
- * sources with connections are no more in number than the connections. */
-static struct route_source *
-route_source_find(struct route *r, const struct sockaddr_storage *from)
-{
-    size_t most = r->config->limits.connections + ROUTE_SOURCES_IDLE;
-    struct net net = net_of(from, NET_SUBNET);
-    struct map_node *n = map_find(&r->sources, net_key(&net));
-    struct route_source *s;
-    if (n != NULL)
-        return MAP_OWNER(n, struct route_source, node);
-    if (r->sources.count >= most)
-        route_sources_sweep(r, ROUTE_SOURCE_IDLE_MS);
-    if (r->sources.count >= most)
-        route_sources_sweep(r, 0);   /* whoever owns a large network must not lock others out */
-    s = calloc(1, sizeof *s);
-    if (s == NULL)
-        return NULL;
-    s->net = net;
-    s->credit_ms = INT64_MAX / 4;
-    if (!map_add(&r->sources, &s->node, net_key(&s->net))) {
-        free(s);
-        return NULL;
-    }
-    return s;
-}
-
-/* Account for one more connection from this address, or say why it is refused. */
-static enum xe_why
-route_source_enter(struct route *r, const struct sockaddr_storage *from)
+/* Take a connection from what the network, and those around it, may open in a second; false when
+ * there is none left.  All of them fill up again while nobody comes. */
+static bool
+route_source_spend(struct route *r, struct net_source *s)
 {
     const struct config_limits *l = &r->config->limits;
     int64_t now = loop_now(r->shared->loop);
-    int64_t price = l->source_rate > 0 ? 1000 / (int64_t)l->source_rate : 0;
+    int64_t price = 1000 / (int64_t)l->source_rate;   /* ms of credit; half of it in a /56 */
     int64_t full = price * (int64_t)l->source_burst;
-    struct route_source *s = route_source_find(r, from);
-    /* an eighth is for what we dial: callers alone cannot cut us off */
-    if (r->s2s->count >= l->connections - l->connections / 8)
-        return XE_WHY_CONN_LIMIT;
-    if (s == NULL)
-        return XE_WHY_OUT_OF_MEMORY;
-    s->credit_ms = s->credit_ms >= full || s->credit_ms + (now - s->last) >= full
-        ? full : s->credit_ms + (now - s->last);
-    s->last = now;
-    /* the inner server of a gateway comes with a connection for each partner: no limit for it */
-    if (route_is_edge(r) && s->count >= l->source_connections)
-        return XE_WHY_SOURCE_LIMIT;
-    if (route_is_edge(r) && s->credit_ms < price)
-        return XE_WHY_SOURCE_RATE;
-    s->credit_ms -= price;
-    s->count++;
-    return XE_WHY_NONE;
+    struct net_source *n;
+    bool enough = true;
+    int share;
+    for (n = s, share = 1; n != NULL; n = n->wider, share *= 2) {
+        n->credit_ms = n->credit_ms >= full || n->credit_ms + (now - n->last) >= full
+            ? full : n->credit_ms + (now - n->last);
+        n->last = now;
+        enough = enough && n->credit_ms >= price / share;
+    }
+    for (n = s, share = 1; enough && n != NULL; n = n->wider, share *= 2)
+        n->credit_ms -= price / share;
+    return enough;
 }
 
-static void
-route_source_leave(struct route *r, const struct sockaddr_storage *from)
+/* May one more connection be accepted from this source?  The inner server of a gateway comes with
+ * a connection for each partner: no limit for it. */
+static enum xe_why
+route_source_enter(struct route *r, struct net_source *s)
 {
-    struct route_source *s = route_source_find(r, from);
-    if (s != NULL && s->count > 0)
-        s->count--;
+    size_t most = r->config->limits.source_connections;
+    if (s == NULL)
+        return XE_WHY_OUT_OF_MEMORY;
+    if (!route_is_edge(r))
+        return XE_WHY_NONE;
+    if (s->counts[NET_CONNECTIONS] >= most || net_load(s, NET_STRANGERS) >= most)
+        return XE_WHY_SOURCE_LIMIT;
+    return route_source_spend(r, s) ? XE_WHY_NONE : XE_WHY_SOURCE_RATE;
+}
+
+/* An eighth of all connections is for what we dial: callers alone cannot cut us off. */
+static bool
+route_is_full(const struct route *r)
+{
+    size_t most = r->config->limits.connections;
+    return r->s2s->count >= most - most / 8;
 }
 
 /* ---- pairs ---- */
@@ -18009,7 +18218,6 @@ route_sweep(struct timer *t)
             && list_empty(&p->feeds))
             route_pair_drop(p);
     }
-    route_sources_sweep(r, ROUTE_SOURCE_IDLE_MS);
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
 }
 
@@ -18944,7 +19152,6 @@ route_s2s_closed(void *user, struct s2s *s, enum xe_why why)
     struct route_pair *p = s->user;
     r->refusals[why]++;
     if (s->kind == S2S_IN) {
-        route_source_leave(r, &s->source);
         p = route_pair_find(r, span_of(s->remote), span_of(s->local));
         if (p != NULL && p->way != ROUTE_TO_S2S) {   /* remembered for the status */
             p->last_why = why;
@@ -19279,28 +19486,19 @@ route_open(struct route *r)
     route_open_reader(r);
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
-        && tls_random(r->shared->tls, r->sources.seed, sizeof r->sources.seed)
+        && tls_random(r->shared->tls, r->s2s->nets.map.seed, sizeof r->s2s->nets.map.seed)
         && tls_random(r->shared->tls, r->s2s->peers.seed, sizeof r->s2s->peers.seed);
 }
 
 static void
 route_close(struct route *r)
 {
-    size_t i;
     timer_cancel(r->shared->loop, &r->sweep);
     loop_task_cancel(&r->serve_waiting);
     while (!list_empty(&r->all))
         route_pair_drop(MAP_OWNER(r->all.next, struct route_pair, all));
     map_free(&r->pairs);
-    for (i = 0; r->sources.buckets != NULL && i <= r->sources.mask; i++) {
-        struct map_node *n = r->sources.buckets[i];
-        while (n != NULL) {
-            struct map_node *next = n->next;
-            free(MAP_OWNER(n, struct route_source, node));
-            n = next;
-        }
-    }
-    map_free(&r->sources);
+    net_book_close(&r->s2s->nets);
     map_free(&r->s2s->peers);
     xe_xml_free(&r->reader);
     buf_free(&r->text);
@@ -19844,23 +20042,55 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
     edge_tell(e, fd, buf_span(t));
 }
 
-/* All connections are taken: the caller that has proven nothing for longest makes room, if it has
- * had its time.  False when there is none. */
+/* Has this caller said nothing at all, and had the time for it? */
 static bool
-edge_evict(struct xmppedge *e)
+edge_is_silent(const struct s2s *s, int64_t now)
 {
-    int64_t before = loop_now(&e->loop) - EDGE_PATIENCE_MS;
-    struct list_node *n;
-    for (n = e->s2s.all.next; n != &e->s2s.all; n = n->next) {   /* the oldest come first */
-        struct s2s *s = MAP_OWNER(n, struct s2s, node);
-        if (s->since > before)
-            return false;
-        if (s->kind == S2S_IN && s->state == S2S_ACCEPTED && s->npairs == 0) {
-            s2s_fail(s, XE_WHY_CONN_LIMIT);
-            return true;
-        }
+    return !s->stream.header_sent && now - s->since >= EDGE_SILENCE_MS
+        && (s->stream.conn == NULL || s->stream.conn->state == CONN_OPEN);
+}
+
+/* Is `a` the one to go rather than `b`?  What counts first stands first: a network that has proven
+ * a domain lately keeps its place, silence loses it, then the network with most callers gives one,
+ * and of those the one that waits for nothing from us and was heard longest ago. */
+static bool
+edge_goes_first(const struct s2s *a, const struct s2s *b, int64_t now)
+{
+    size_t load_of_a = net_load(a->from, NET_STRANGERS);
+    size_t load_of_b = net_load(b->from, NET_STRANGERS);
+    if (net_is_known(a->from, now) != net_is_known(b->from, now))
+        return net_is_known(b->from, now);
+    if (edge_is_silent(a, now) != edge_is_silent(b, now))
+        return edge_is_silent(a, now);
+    if (load_of_a != load_of_b)
+        return load_of_a > load_of_b;
+    if ((a->npairs == 0) != (b->npairs == 0))
+        return a->npairs == 0;
+    return a->stream.heard < b->stream.heard;
+}
+
+/* All connections are taken: one that has proven nothing makes room for one from this source, which
+ * counts as if it were there.  False when all have proven something. */
+static bool
+edge_evict(struct xmppedge *e, struct net_source *from)
+{
+    int64_t now = loop_now(&e->loop);
+    struct s2s *worst = NULL;
+    struct list_node *n = e->s2s.strangers.next;
+    size_t looked = 0;
+    net_count(&e->s2s.nets, from, NET_STRANGERS, 1);
+    for (; n != &e->s2s.strangers && looked < EDGE_LOOK_MAX; n = n->next, looked++) {
+        struct s2s *s = MAP_OWNER(n, struct s2s, stranger);
+        if (worst == NULL || edge_goes_first(s, worst, now))
+            worst = s;
     }
-    return false;
+    net_count(&e->s2s.nets, from, NET_STRANGERS, -1);
+    if (worst == NULL)
+        return false;
+    if (e->wire.nlingering >= EDGE_REFUSED_MAX && worst->stream.conn != NULL)
+        conn_abort(worst->stream.conn);
+    s2s_fail(worst, XE_WHY_CONN_LIMIT);
+    return true;
 }
 
 /* The same for trunks, without patience: a gateway is there within milliseconds. */
@@ -19882,16 +20112,17 @@ static void
 edge_s2s_accepted(void *user, int fd, const struct sockaddr_storage *from)
 {
     struct xmppedge *e = user;
+    struct net_source *source = net_source_of(&e->s2s.nets, from);
     /* a gateway serves its inner servers only */
     enum xe_why why = e->config->role == CONFIG_EDGE
         || config_source_allowed(e->config, (const struct sockaddr *)(const void *)from)
-        ? route_source_enter(&e->route, from) : XE_WHY_SOURCE_DENIED;
-    if (why == XE_WHY_CONN_LIMIT && edge_evict(e))
-        why = route_source_enter(&e->route, from);
+        ? route_source_enter(&e->route, source) : XE_WHY_SOURCE_DENIED;
+    if (why == XE_WHY_NONE && route_is_full(&e->route) && !edge_evict(e, source))
+        why = XE_WHY_CONN_LIMIT;
     if (why != XE_WHY_NONE)
         edge_refuse(e, fd, from, why);
     else
-        s2s_accept(&e->s2s, fd, from);
+        s2s_accept(&e->s2s, fd, from, source);
 }
 
 static void
@@ -20024,6 +20255,8 @@ edge_open_services(struct xmppedge *e)
     e->route.s2s = &e->s2s;
     e->route.trunks = &e->trunks;
     list_init(&e->s2s.all);
+    list_init(&e->s2s.strangers);
+    net_book_open(&e->s2s.nets);
     list_init(&e->trunks.all);
     list_init(&e->trunks.links);
     if (e->config->role == CONFIG_EDGE) {

@@ -1,4 +1,4 @@
-/* test_net.c -- [NET]: the network of an address */
+/* test_net.c -- [NET]: the network of an address, and what is remembered of it */
 #include "cut/NET.c"
 
 #include <setjmp.h>
@@ -105,6 +105,129 @@ what_has_no_address_is_one_network(void **state)
     assert_string_equal(net_text(&n, text), "?");
 }
 
+/* ---- the book ---- */
+
+static struct net_source *
+source(struct net_book *b, const char *text)
+{
+    struct sockaddr_storage a = address(text, 1);
+    struct net_source *s = net_source_of(b, &a);
+    assert_non_null(s);
+    return s;
+}
+
+static void
+a_network_is_found_again_while_something_is_counted_for_it(void **state)
+{
+    struct net_book b = { .idle.count = 0 };
+    struct net_source *s;
+    size_t i;
+    (void)state;
+    net_book_open(&b);
+    s = source(&b, "192.0.2.1");
+    net_count(&b, s, NET_CONNECTIONS, 1);
+    for (i = 0; i < 3 * NET_IDLE_MAX; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "10.%zu.%zu.1", i / 250, i % 250);
+        source(&b, text);
+    }
+    assert_ptr_equal(source(&b, "192.0.2.1"), s);
+    assert_int_equal(s->counts[NET_CONNECTIONS], 1);
+    net_count(&b, s, NET_CONNECTIONS, -1);
+    assert_int_equal(s->counts[NET_CONNECTIONS], 0);
+    net_book_close(&b);
+}
+
+/* Each of these is a /64, in a /56 and a /48 of its own. */
+static void
+many_networks_do_not_fill_the_memory(void **state)
+{
+    struct net_book b = { .idle.count = 0 };
+    size_t i;
+    (void)state;
+    net_book_open(&b);
+    for (i = 0; i < 4 * NET_IDLE_MAX; i++) {
+        char text[64];
+        struct net_source *s;
+        snprintf(text, sizeof text, "2001:%zx:%zx::1", i / 1000 + 1, i % 1000);
+        s = source(&b, text);
+        if (i % 3 == 0) {
+            net_count(&b, s, NET_STRANGERS, 1);
+            net_count(&b, s, NET_STRANGERS, -1);
+        }
+        assert_in_range(b.idle.count, 0, NET_IDLE_MAX + 3);
+        assert_in_range(b.map.count, 0, 3 * (NET_IDLE_MAX + 3));
+    }
+    net_book_close(&b);
+}
+
+static void
+many_strangers_do_not_have_a_known_network_forgotten(void **state)
+{
+    struct net_book b = { .idle.count = 0 };
+    struct net_source *s;
+    size_t i;
+    (void)state;
+    net_book_open(&b);
+    s = source(&b, "192.0.2.1");
+    net_count(&b, s, NET_CONNECTIONS, 1);
+    net_prove(&b, s, 1000);
+    net_count(&b, s, NET_CONNECTIONS, -1);
+    for (i = 0; i < 3 * NET_IDLE_MAX; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "2001:%zx:%zx::1", i / 1000 + 1, i % 1000);
+        source(&b, text);
+    }
+    assert_true(net_is_known(source(&b, "192.0.2.1"), 2000));
+    assert_false(net_is_known(source(&b, "192.0.2.1"), 1000 + NET_KNOWN_MS));   /* not for ever */
+    assert_false(net_is_known(source(&b, "192.0.2.2"), 2000));
+    net_book_close(&b);
+}
+
+static void
+known_networks_are_bounded_too(void **state)
+{
+    struct net_book b = { .idle.count = 0 };
+    size_t i;
+    (void)state;
+    net_book_open(&b);
+    for (i = 0; i < 2 * NET_KNOWN_MAX; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "10.%zu.%zu.1", i / 250, i % 250);
+        net_prove(&b, source(&b, text), 1000);
+    }
+    assert_in_range(b.map.count, NET_KNOWN_MAX, NET_KNOWN_MAX + 1);
+    net_book_close(&b);
+}
+
+static void
+wider_networks_have_wider_shares(void **state)
+{
+    static const struct { size_t subnets, homes, each; size_t load; } rows[] = {
+        { 1, 1, 0, 0 }, { 1, 1, 1, 1 }, { 1, 1, 9, 9 },
+        { 2, 1, 9, 9 },      /* two subnets of a /56: as much as one may have */
+        { 3, 1, 2, 3 },      /* three: half of the /56 is more than what each has */
+        { 16, 1, 1, 8 }, { 1, 4, 5, 5 }, { 1, 8, 5, 10 }, { 2, 8, 5, 20 },
+    };
+    size_t i, j, k, n;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct net_book b = { .idle.count = 0 };
+        net_book_open(&b);
+        for (j = 0; j < rows[i].homes; j++)
+            for (k = 0; k < rows[i].subnets; k++)
+                for (n = 0; n < rows[i].each; n++) {
+                    char text[64];
+                    snprintf(text, sizeof text, "2001:db8:1:%zx%02zx::1", j, k);
+                    net_count(&b, source(&b, text), NET_STRANGERS, 1);
+                }
+        assert_int_equal(net_load(source(&b, "2001:db8:1::1"), NET_STRANGERS), rows[i].load);
+        assert_int_equal(net_load(source(&b, "2001:db8:1::1"), NET_CONNECTIONS), 0);
+        assert_int_equal(net_load(source(&b, "2001:db8:2::1"), NET_STRANGERS), 0);
+        net_book_close(&b);
+    }
+}
+
 int
 main(void)
 {
@@ -113,6 +236,11 @@ main(void)
         cmocka_unit_test(neighbours_are_told_apart_where_they_should_be),
         cmocka_unit_test(a_wider_network_is_another_key_than_a_narrower_one),
         cmocka_unit_test(what_has_no_address_is_one_network),
+        cmocka_unit_test(a_network_is_found_again_while_something_is_counted_for_it),
+        cmocka_unit_test(many_networks_do_not_fill_the_memory),
+        cmocka_unit_test(many_strangers_do_not_have_a_known_network_forgotten),
+        cmocka_unit_test(known_networks_are_bounded_too),
+        cmocka_unit_test(wider_networks_have_wider_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
