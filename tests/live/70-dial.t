@@ -17,9 +17,9 @@ sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import LOOPBACK, Edge, Gateway, Pki, binary, have_binary, partner     # noqa: E402
-from lab import Lab, need_programs, wait_until                                  # noqa: E402
+from lab import Lab, free_port, need_programs                                   # noqa: E402
 from scene import DIALBACK, LIMITS, World                                       # noqa: E402
-from tap import check, equal, note, run, skip_all, test, tests            # noqa: E402
+from tap import Skip, check, equal, note, run, skip_all, test, tests            # noqa: E402
 from xmpp import Peer, Stream                                                   # noqa: E402
 
 NOT_ASKED = 'dialback failed: the authoritative server could not be asked'
@@ -72,10 +72,12 @@ def setup():
     w.dns = lab.resolver('outside', lab.ip(2))
     w.trap = Trap(lab, lab.ip(100), 8080)
     w.trap5269 = Trap(lab, lab.ip(100), 5269)
-    w.trap6 = Trap(lab, '::1', 8080)
+    w.trap6 = Trap(lab, '::1', free_port())
     w.irc = Trap(lab, lab.ip(101), 6667)
     w.hosts_name, w.hosts_ip = name_of_the_hosts_file()
-    w.traps = [w.trap, w.trap5269, w.trap6, w.irc, Trap(lab, w.hosts_ip or '127.0.0.1', 8080)]
+    w.hosts_trap = Trap(lab, w.hosts_ip or '127.0.0.1', free_port())
+    w.hosted = Peer(lab, ['hosted.example'], (w.hosts_ip or '127.0.0.1', free_port()))
+    w.traps = [w.trap, w.trap5269, w.trap6, w.irc, w.hosts_trap]
     w.friend = Peer(lab, ['friend.example', 'halfbad.example', 'mixed.example', 'moved.example'], (lab.ip(61), 5269))
     w.routed = Peer(lab, ['routed.example'], (lab.ip(62), 5269))
     w.named = Peer(lab, ['named.example', 'opened.example'], (lab.ip(63), 5269))
@@ -87,9 +89,12 @@ def setup():
         partner('irc.example', networks='127.0.0.0/8', **DIALBACK),
         partner('self.example', networks='127.0.0.0/8 10.0.0.0/8', **DIALBACK),
         partner('inward.example', networks='127.0.0.0/8', **DIALBACK),
+        partner('both.example', networks='127.0.0.0/8', **DIALBACK),
+        partner('halfclosed.example', networks='127.0.0.0/8', **DIALBACK),
         partner('moved.example', networks='127.0.0.0/8', **DIALBACK),
         partner('listed.example', **DIALBACK),
         partner('routed.example', proxy=lab.ip(62), **DIALBACK),
+        partner('hosted.example', proxy='%s:%d' % (w.hosts_name or 'none', w.hosted.address[1]), **DIALBACK),
         partner('named.example', proxy='relay.example', **DIALBACK),
         partner('opened.example', proxy='relay.example', networks='127.0.0.0/8', **DIALBACK)]
     records(w)
@@ -101,6 +106,7 @@ def setup():
     # from an IPv4 address no IPv6 address is dialled: another edge for those
     w.edge6 = Edge(lab, 'edge02', '::', lab.ip(32), pki, w.dns, {'corp.example': w.cert}, policies[:1],
                    default='allow', networks=None, limits=LIMITS)
+    w.edge6.external = '::', free_port()
     w.edge6.listens = [w.edge6.internal]
     w.edge6.start()
     return w
@@ -118,9 +124,13 @@ def records(w):
     lab = w.lab
     for domain in ('friend', 'moved'):
         lead(w, domain + '.example', lab.ip(61), port=5269)
-    for domain, host, port in (('mixed', 'host.else1.example', 5269), ('halfbad', 'irc-host.example', 6667)):
-        w.dns.srv(domain + '.example', host, port, priority=1)
-        w.dns.srv(domain + '.example', 'host.friend.example', 5269, priority=2)
+    for domain, first, port, second in (('mixed', 'host.else1', 5269, 'host.friend'),
+                                        ('halfbad', 'irc-host', 6667, 'host.friend'),
+                                        ('halfclosed', 'host.else1', 5269, 'host.closed')):
+        w.dns.srv(domain + '.example', first + '.example', port, priority=1)
+        w.dns.srv(domain + '.example', second + '.example', 5269, priority=2)
+    w.dns.address('host.closed.example', lab.ip(150))
+    lead(w, 'both.example', '10.1.2.3', '2a00::1', port=5269)
     lead(w, 'irc.example', lab.ip(101), port=6667, target='irc-host.example')
     lead(w, 'self.example', lab.ip(21), port=5269)
     lead(w, 'inward.example', lab.ip(31), port=23456)
@@ -129,18 +139,18 @@ def records(w):
     lead(w, 'a.example', lab.ip(100))
     w.dns.address('bare.example', lab.ip(100))          # no SRV record: port 5269
     lead(w, 'listed.example', lab.ip(100))
-    lead(w, 'localhost.example', target='localhost')
+    lead(w, 'localhost.example', target='localhost', port=w.hosts_trap.address[1])
     lead(w, 'own.example', lab.ip(21), port=5269)
     lead(w, 'trunk.example', lab.ip(31), port=23456)
     lead(w, 'resolver.example', lab.ip(2), port=w.dns.port)
-    lead(w, 'aaaa.example', '::1')
+    lead(w, 'aaaa.example', '::1', port=w.trap6.address[1])
     w.dns.srv('xmpps.example', 'host.a.example', 8080, service='_xmpps-server')
     for i, ip in enumerate(ELSEWHERE):
         lead(w, 'else%d.example' % i, ip)
     for i, ip in enumerate(ELSEWHERE_V6):
         lead(w, 'six%d.example' % i, ip)
     if w.hosts_name:
-        lead(w, 'hosts.example', target=w.hosts_name)
+        lead(w, 'hosts.example', target=w.hosts_name, port=w.hosts_trap.address[1])
 
 
 # ---- what the tests do again and again ---------------------------------------------------------
@@ -150,16 +160,16 @@ def sprung(w):
     return [(t.address, t.callers) for t in w.traps if t.callers]
 
 
-def v6_stream():
+def call_v6(port):
     s = socket.socket(socket.AF_INET6)
     s.settimeout(10)
-    s.connect(('::1', 5269))
+    s.connect(('::1', port))
     return Stream(s, 'call')
 
 
 def claim(w, edge, domain):
     """A stranger says that the domain is his: the answer that he hears, without the domain."""
-    s = v6_stream() if edge is w.edge6 else Stream.dial(edge.external)
+    s = call_v6(edge.external[1]) if edge is w.edge6 else Stream.dial(edge.external)
     s.open(domain, 'corp.example')
     s.features()
     heard = len(s.raw_in)
@@ -185,12 +195,12 @@ def is_refused(w, edge, domain, why='address-refused', detail=r''):
     return answer
 
 
-def is_dialled(w, domain, n):
-    """A stanza goes to the address with this number; nobody waits for the answer."""
+def is_dialled(w, domain, ip, port=5269):
+    """A stanza goes there; nobody waits for the answer."""
     w.edge.forget_log()
     ping = subprocess.Popen((binary(), 'ping', w.edge.path, domain), stdout=subprocess.DEVNULL)
     try:
-        w.edge.wait_log('s2s-out-open', remote=re.escape(domain), peer=re.escape(w.lab.ip(n)) + ':5269')
+        w.edge.wait_log('s2s-out-open', remote=re.escape(domain), peer=re.escape('%s:%d' % (ip, port)))
     finally:
         ping.kill()
         ping.wait()
@@ -200,7 +210,7 @@ def is_dialled(w, domain, n):
 
 @test
 def who_is_honest_and_inside_an_open_network_is_reached(w):
-    is_dialled(w, 'friend.example', 61)
+    is_dialled(w, 'friend.example', w.lab.ip(61))
     s = Stream.dial(w.edge.external)
     s.open('friend.example', 'corp.example')
     s.features()
@@ -231,7 +241,7 @@ for what, domain, detail in STRANGERS:
 
 @test
 def nobody_is_dialled_because_of_an_aaaa_record_that_is_loopback(w):
-    is_refused(w, w.edge6, 'aaaa.example', detail=r'\[::1\]:8080: ')
+    is_refused(w, w.edge6, 'aaaa.example', detail=r'\[::1\]:\d+: ')
 
 
 @test
@@ -262,11 +272,10 @@ def nobody_is_dialled_at_addresses_of_ipv6_that_no_partner_has(w):
 
 @test
 def a_stranger_hears_the_same_whatever_kept_us_from_asking(w):
-    closed = w.lab.ip(150)
     heard = {claim(w, w.edge, d) for d in ('a.example', 'bare.example', 'else1.example', 'trunk.example',
                                            'nxdomain.example', 'localhost.example')}
     w.dns.lines = [line for line in w.dns.lines if 'moved.example' not in line]
-    lead(w, 'moved.example', closed, port=5269)
+    lead(w, 'moved.example', port=5269, target='host.closed.example')
     w.dns.restart()
     time.sleep(1.1)
     heard.add(claim(w, w.edge, 'moved.example'))         # it refuses TCP
@@ -291,7 +300,7 @@ def an_open_network_does_not_open_our_own_addresses(w):
 @test
 def what_is_left_out_among_good_targets_is_said_once(w):
     for domain, why in (('mixed.example', 'address-refused'), ('halfbad.example', 'port-refused')):
-        is_dialled(w, domain, 61)
+        is_dialled(w, domain, w.lab.ip(61))
         lines = w.edge.find_log('s2s-target-refused', remote=domain)
         equal([line.fields['why'] for line in lines], [why], 'reasons')
         equal(lines[0].fields['refused'], '1', 'how many')
@@ -299,14 +308,33 @@ def what_is_left_out_among_good_targets_is_said_once(w):
 
 
 @test
+def what_may_not_be_dialled_tells_more_than_no_way_and_less_than_a_refusal(w):
+    # an IPv6 address, to which there is no way from an IPv4 address, beside a private one
+    is_refused(w, w.edge, 'both.example', detail=r'10\.1\.2\.3:5269: private')
+    w.edge.forget_log()
+    status, said = w.edge.command('ping', w.edge.path, 'halfclosed.example')
+    equal(status, 1, said)
+    check('tcp-refused' in said, said)
+    w.edge.wait_log('s2s-target-refused', remote='halfclosed.example', target='10.1.2.3:5269', why='address-refused',
+                    detail='.*private.*')
+
+
+@test
 def a_static_route_that_is_an_address_is_dialled(w):
-    is_dialled(w, 'routed.example', 62)
+    is_dialled(w, 'routed.example', w.lab.ip(62))
+
+
+@test
+def a_static_route_that_is_a_name_of_the_hosts_file_is_dialled(w):
+    if not w.hosts_name:
+        raise Skip('the hosts file here has no name but localhost')
+    is_dialled(w, 'hosted.example', w.hosts_ip, w.hosted.address[1])
 
 
 @test
 def a_static_route_that_is_a_name_leads_where_dns_may_lead(w):
     is_refused(w, w.edge, 'named.example', detail=re.escape(w.lab.ip(63)) + ':5269: loopback')
-    is_dialled(w, 'opened.example', 63)
+    is_dialled(w, 'opened.example', w.lab.ip(63))
 
 
 @test
