@@ -122,6 +122,10 @@ demo:
 	@$(MAKE) all
 	@sh tests/demo.sh
 
+# Where a race is said to be.
+TSAN     = build/tsan
+RACES    = -O1 -g -fsanitize=thread
+
 # ---- tests: one TAP stream, in order of cost ----
 
 TAP_ENV  = env CC="$(CC)" STD="$(STD)" WARN="$(WARN)" LIBS="$(LIBS)"
@@ -176,6 +180,13 @@ bench: xmppedge
 
 bench-analyze: xmppedge-analyze
 	sh tests/bench/analyze.sh
+
+# All transcripts and live tests with ThreadSanitizer: what the threads of handshakes share.
+check-threads:
+	@mkdir -p $(TSAN)
+	@$(MAKE) xmppedge BIN=$(TSAN)/ OBJ=$(TSAN) CFLAGS="$(RACES)"
+	@SANITIZE="$(RACES)" TSAN_OPTIONS=die_after_fork=0 sh tests/run.sh tests/talk/*.talk -s 61
+	@XMPPEDGE=$(CURDIR)/$(TSAN)/xmppedge $(TESTS) live
 
 # The demo and check-quick in a Debian 13 that is made for it.
 check-trixie:
@@ -254,5 +265,5 @@ uninstall:
 clean:
 	rm -rf xmppedge xmppedge-analyze build
 
-.PHONY: all always asan deps demo test check check-quick check-style check-unit check-talk check-whole \
+.PHONY: all always asan deps demo test check check-quick check-threads check-style check-unit check-talk check-whole \
         check-live check-trixie lint fuzz soak bench bench-analyze matrix measure install uninstall clean

@@ -6156,11 +6156,12 @@ dns_library_name(void)
 #define TLS_RECORD_MAX   16384  /* bytes of plaintext in a record: RFC 8446 5.1 */
 #define TLS_AHEAD_MAX    65536  /* bytes of records taken from the system at a time */
 #if defined(CLOCK_THREAD_CPUTIME_ID)
-#define TLS_CLOCK        CLOCK_THREAD_CPUTIME_ID   /* what a handshake costs */
+#define TLS_CLOCK        CLOCK_THREAD_CPUTIME_ID
 #else
-#define TLS_CLOCK        CLOCK_MONOTONIC
+#define TLS_CLOCK        CLOCK_MONOTONIC   /* others' work counts, too */
 #endif
 #define TLS_LATER_MS     20     /* until those in debt are looked at again */
+#define TLS_BEGUN_US     20000  /* a handshake that was begun may have taken so much more */
 #define TLS_NICE         10     /* handshake threads give way to the one that moves stanzas */
 #define TLS_TURN_US      500    /* of a tls_handshake() before it yields; an RSA step is longer */
 
@@ -8214,11 +8215,12 @@ tls_finish(struct tls *t)
     return TLS_DONE;
 }
 
+/* Processor time of this thread. */
 static int64_t
-tls_clock_us(clockid_t clock)
+tls_clock_us(void)
 {
     struct timespec now = { 0, 0 };
-    clock_gettime(clock, &now);
+    clock_gettime(TLS_CLOCK, &now);
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
@@ -8240,16 +8242,16 @@ tls_handshake(struct tls *t)
     code = t->begun ? 0 : tls_begin(t);
     if (code != 0)
         return tls_answer(t, code);
-    until = tls_clock_us(CLOCK_MONOTONIC) + TLS_TURN_US;
+    until = tls_clock_us() + TLS_TURN_US;
     while (!tls_is_over(&t->ssl)) {
         code = mbedtls_ssl_handshake_step(&t->ssl);
         if (code != 0)
             return tls_answer(t, code);
-        if (!tls_is_over(&t->ssl) && tls_clock_us(CLOCK_MONOTONIC) >= until)
+        if (!tls_is_over(&t->ssl) && tls_clock_us() >= until)
             return TLS_AGAIN;
     }
     while (tls_judge_next(t))
-        if (tls_clock_us(CLOCK_MONOTONIC) >= until)
+        if (tls_clock_us() >= until)
             return TLS_AGAIN;
     return tls_finish(t);
 }
@@ -8444,9 +8446,10 @@ tls_is_in_debt(struct tls_shared *s, const struct tls *t)
 
 /* ---- handshakes beside the loop ---- */
 
-/* Who goes first: the lowest.  What is ours; networks that are known; handshakes that were begun,
- * for they have cost something; who has made us compute least.  In the same rank who came first. */
-enum { TLS_RANK_OURS, TLS_RANK_KNOWN, TLS_RANK_BEGUN, TLS_RANK_NEW, TLS_RANK_DEBT };
+/* Who goes first: the lowest.  What is ours, then networks that are known, then others; among these
+ * who has made us compute least, with some credit for a handshake that was begun, since it has cost
+ * something.  In the same rank who came first. */
+enum { TLS_RANK_OURS, TLS_RANK_KNOWN, TLS_RANK_OTHER, TLS_RANK_DEBT };
 
 #define TLS_RANK(rank, us) (((int64_t)(rank) << 48) + (us))
 
@@ -8459,9 +8462,9 @@ tls_rank(struct tls_shared *s, const struct tls *t)
         return TLS_RANK(TLS_RANK_OURS, 0);
     if (tls_is_in_debt(s, t))
         return TLS_RANK(TLS_RANK_DEBT, debt);
-    if (n->known > loop_now(s->loop))
-        return TLS_RANK(TLS_RANK_KNOWN, debt);
-    return TLS_RANK(t->begun ? TLS_RANK_BEGUN : TLS_RANK_NEW, debt);
+    if (t->begun)
+        debt = debt > TLS_BEGUN_US ? debt - TLS_BEGUN_US : 0;
+    return TLS_RANK(n->known > loop_now(s->loop) ? TLS_RANK_KNOWN : TLS_RANK_OTHER, debt);
 }
 
 /* May the lane take it?  A session stays with its lane; a new one takes the loop's only when there
@@ -8606,12 +8609,12 @@ tls_turn(struct loop_task *task)
 {
     struct tls_shared *s = MAP_OWNER(task, struct tls_shared, turn);
     struct tls *t = tls_pick(s, &s->lanes[0]);
-    int64_t before = tls_clock_us(TLS_CLOCK);
+    int64_t before = tls_clock_us();
     if (t == NULL)
         return;
     tls_give(s, t, &s->lanes[0]);
     t->result = tls_handshake(t);
-    t->spent_us = tls_clock_us(TLS_CLOCK) - before;
+    t->spent_us = tls_clock_us() - before;
     tls_come_back(s, t);
     tls_feed_loop(s);
 }
@@ -8622,11 +8625,11 @@ tls_turn(struct loop_task *task)
 static void
 tls_lane_work(struct tls *t)
 {
-    int64_t before = tls_clock_us(TLS_CLOCK);
+    int64_t before = tls_clock_us();
     do
         t->result = tls_handshake(t);
     while (t->result == TLS_AGAIN);
-    t->spent_us = tls_clock_us(TLS_CLOCK) - before;
+    t->spent_us = tls_clock_us() - before;
 }
 
 static void *

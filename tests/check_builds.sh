@@ -39,6 +39,7 @@ for compiler in $compilers; do
     try "$compiler builds the program without a warning" \
         $flags -O2 -o "$work/xmppedge" xmppedge.c $LIBS
     try "$compiler builds it with poll() instead of epoll" $flags -DXMPPEDGE_POLL $object
+    try "$compiler builds it without threads" $flags -DXMPPEDGE_NO_THREADS $object
     try "$compiler builds it without assertions" $flags -DNDEBUG $object
     try "$compiler builds it without getifaddrs()" $flags -DXMPPEDGE_NO_IFADDRS $object
     try "$compiler builds it for embedding" \

@@ -1,15 +1,23 @@
-/* bench_edge.c -- what the edge costs: processor time a stanza, memory an idle stream
+/* bench_edge.c -- what the edge costs: processor time a stanza, memory an idle stream, and what
+ * strangers who begin TLS handshakes cost everybody else
  *
- *   bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [-m bulk|single|paced] [-s bytes] [what ...]
+ *   bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [-m bulk|single|paced] [-s bytes]
+ *              [-t seconds] [what ...]
  *
  *   EDGE   the program; DIR has edge.xml and the certificates (run.sh makes it)
- *   what   any of xml in out mem; all of them if absent
+ *   what   any of xml in out mem flood; all of them if absent
+ *   -t     how long each row of the flood is measured
  *
  * A real edge runs between two ends that this process plays: a partner (EXTERNAL, TLS from the
  * first byte) and a gateway on the trunk.  Stanzas go through in both directions, and the processor
  * time of the edge's process is read before and after.  The yardstick, in the same run: mbed TLS
  * alone decrypts the same stanzas in the same records from memory and encrypts them to memory, in
  * records of the size that the edge has sent, with the ciphersuite that the edge has chosen.
+ *
+ * The flood: a process with N connections at a time, each from an address of its own, that says
+ * ClientHello, waits for the server's whole answer and hangs up.  It computes nothing, which is the
+ * cheapest for it; the edge signs for each.  Beside it one stanza at a time goes from the partner
+ * to the gateway, every 10 ms, and a partner opens a second stream.
  *
  * The ends gather what they send and receive into large system calls, so that they are faster than
  * the edge and it never waits.
@@ -30,6 +38,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -51,6 +60,10 @@
 #define TEXT_MAX      (64 << 10) /* answers in the negotiation */
 #define OUT_WINDOW    900        /* stanzas under way to the partner: the edge's queue holds 1000 */
 #define STREAMS       1000       /* idle ones, for the memory */
+#define FLOOD_MAX     128        /* connections at a time */
+#define FLOOD_ANSWER  16384      /* bytes of a server's answer */
+#define FLOOD_PACE_US 10000      /* between two stanzas that are timed */
+#define SAMPLES_MAX   20000
 #define TURN_MS       10000      /* nothing for so long: something is wrong */
 
 #define NS "xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'"
@@ -419,12 +432,12 @@ edge_stop(void)
 }
 
 static void
-edge_start(const char *program)
+edge_start_as(const char *program, const char *name)
 {
     char config[512];
     char log[512];
     pid_t pid;
-    snprintf(config, sizeof config, "%s/edge.xml", dir);
+    snprintf(config, sizeof config, "%s/%s.xml", dir, name);
     snprintf(log, sizeof log, "%s/edge.log", dir);
     pid = fork();
     if (pid != 0) {
@@ -435,6 +448,12 @@ edge_start(const char *program)
         _exit(1);
     execl(program, program, "run", config, (char *)NULL);
     _exit(127);
+}
+
+static void
+edge_start(const char *program)
+{
+    edge_start_as(program, "edge");
 }
 
 /* ---- stanzas ---- */
@@ -727,6 +746,7 @@ struct bench {
     uint64_t           count;      /* stanzas of a run */
     const char        *mode;       /* only this one; NULL: both */
     size_t             size;       /* only this one; 0: both */
+    double             seconds;    /* of a row of the flood */
     struct credentials partner;
     struct credentials partner_server;
     struct credentials gateway;
@@ -939,6 +959,189 @@ bench_memory(struct bench *b)
         bare_memory(b));
 }
 
+/* ---- the flood ---- */
+
+/* What the flooding process and this one share. */
+struct flood {
+    pid_t              pid;       /* 0: none */
+    volatile uint64_t *answers;   /* whole answers of the edge */
+    unsigned char      hello[2048];
+    size_t             hello_len;
+    size_t             answer_len;  /* bytes of a whole answer */
+};
+
+/* The first words of a client. */
+static void
+flood_hello(struct flood *f, struct credentials *c)
+{
+    struct end *e = end_new(c, -1, "corp.example");
+    if (mbedtls_ssl_handshake(&e->ssl) != MBEDTLS_ERR_SSL_WANT_READ || e->out_len == 0
+        || e->out_len > sizeof f->hello)
+        die("no ClientHello");
+    f->hello_len = e->out_len;
+    memcpy(f->hello, e->out, e->out_len);
+    end_free(e);
+}
+
+/* How long the answer is: all that comes until nothing more does. */
+static void
+flood_answer(struct flood *f)
+{
+    struct pollfd p = { .fd = dial("127.0.7.2", EXTERNAL_PORT), .events = POLLIN };
+    static char waste[FLOOD_ANSWER];
+    ssize_t n;
+    if (send(p.fd, f->hello, f->hello_len, MSG_NOSIGNAL) != (ssize_t)f->hello_len)
+        die("cannot say hello");
+    f->answer_len = 0;
+    while (poll(&p, 1, 1000) > 0 && (n = recv(p.fd, waste, sizeof waste, 0)) > 0)
+        f->answer_len += (size_t)n;
+    if (f->answer_len < 200)
+        die("the edge does not answer a ClientHello");
+    close(p.fd);
+}
+
+/* One more connection of the flood; -1 when there is none to be had now. */
+static int
+flood_dial(int number)
+{
+    struct sockaddr_in to = address("127.0.7.2", EXTERNAL_PORT);
+    struct linger reset = { 1, 0 };
+    struct sockaddr_in from;
+    char ip[32];
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    snprintf(ip, sizeof ip, "127.0.8.%d", number + 1);
+    from = address(ip, 0);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);   /* no ports wait for the end */
+    if (bind(fd, (struct sockaddr *)&from, sizeof from) == 0
+        && (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 || errno == EINPROGRESS))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* What the connection has to do now; false when it is over. */
+static bool
+flood_turn(struct flood *f, struct pollfd *p, size_t *got)
+{
+    static char waste[FLOOD_ANSWER];
+    ssize_t n;
+    if (p->revents & POLLOUT) {
+        p->events = POLLIN;
+        return send(p->fd, f->hello, f->hello_len, MSG_NOSIGNAL) == (ssize_t)f->hello_len;
+    }
+    if (p->revents == 0)
+        return true;
+    n = recv(p->fd, waste, sizeof waste, 0);
+    *got += n > 0 ? (size_t)n : 0;
+    if (*got + 16 >= f->answer_len)   /* signatures differ by some bytes */
+        ++*f->answers;
+    return n > 0 && *got + 16 < f->answer_len;
+}
+
+static void
+flood_run(struct flood *f, int n)
+{
+    static struct pollfd fds[FLOOD_MAX];
+    static size_t got[FLOOD_MAX];
+    int i;
+    for (i = 0; i < n; i++)
+        fds[i].fd = -1;
+    for (;;) {
+        for (i = 0; i < n; i++) {
+            if (fds[i].fd >= 0)
+                continue;
+            fds[i] = (struct pollfd){ .fd = flood_dial(i), .events = POLLOUT };
+            got[i] = 0;
+        }
+        if (poll(fds, (nfds_t)n, 100) < 0)
+            _exit(1);
+        for (i = 0; i < n; i++)
+            if (fds[i].fd >= 0 && !flood_turn(f, &fds[i], &got[i])) {
+                close(fds[i].fd);
+                fds[i].fd = -1;
+            }
+    }
+}
+
+static struct flood the_flood;   /* ended with the program */
+
+static void
+flood_stop(void)
+{
+    if (the_flood.pid == 0)
+        return;
+    kill(the_flood.pid, SIGKILL);
+    waitpid(the_flood.pid, NULL, 0);
+    the_flood.pid = 0;
+}
+
+static void
+flood_start(int n)
+{
+    pid_t pid;
+    *the_flood.answers = 0;
+    if (n == 0)
+        return;
+    pid = fork();
+    if (pid == 0)
+        flood_run(&the_flood, n);
+    the_flood.pid = pid;
+}
+
+/* Milliseconds until one stanza of the partner is with the gateway. */
+static double
+flood_sample(struct end *partner, struct end *gateway, unsigned number)
+{
+    static char stanza[TEXT_MAX];
+    struct end *ends[2] = { gateway, partner };
+    size_t len = stanza_make(stanza, 300, true, number);
+    uint64_t before = gateway->stanzas;
+    double start = clock_us(CLOCK_MONOTONIC);
+    double ms;
+    stanza[len] = '\0';
+    end_say(partner, stanza);
+    while (gateway->stanzas == before) {
+        ends_wait(ends, 1);
+        end_pump(gateway);
+        end_receive(gateway);
+    }
+    ms = (clock_us(CLOCK_MONOTONIC) - start) / 1000;
+    end_acknowledge(gateway, gateway->stanzas);
+    end_pump(gateway);
+    return ms;
+}
+
+/* One row: what the flood of N does to a stanza, and to a partner who connects. */
+static void
+flood_row(struct bench *b, struct end *partner, struct end *gateway, int n)
+{
+    static double ms[SAMPLES_MAX];
+    double end = clock_us(CLOCK_MONOTONIC) + b->seconds * 1e6;
+    double again;
+    struct end *second;
+    size_t count = 0;
+    flood_start(n);
+    usleep(300000);
+    *the_flood.answers = 0;
+    while (count < SAMPLES_MAX && clock_us(CLOCK_MONOTONIC) < end) {
+        ms[count] = flood_sample(partner, gateway, (unsigned)count);
+        count++;
+        usleep(FLOOD_PACE_US);
+    }
+    qsort(ms, count, sizeof *ms, compare);
+    printf(" %6d %8.2f %8.2f %8.2f %10.0f", n, ms[count / 2], ms[count * 99 / 100], ms[count - 1],
+        (double)*the_flood.answers / b->seconds);
+    again = clock_us(CLOCK_MONOTONIC);
+    second = partner_connect(&b->partner);
+    printf(" %12.1f\n", (clock_us(CLOCK_MONOTONIC) - again) / 1000);
+    fflush(stdout);
+    close(second->fd);
+    end_free(second);
+    flood_stop();
+    usleep(200000);
+}
+
 /* Both legs and the yardstick shall use the ciphersuite that the edge prefers. */
 static void
 agree_on_suite(struct bench *b)
@@ -960,6 +1163,41 @@ load_credentials(struct bench *b)
     credentials_load(&b->gateway, "fe.corp.example", false);
 }
 
+static void
+bench_flood(struct bench *b)
+{
+    static const char *const keys[] = { "p256", "rsa2048", "rsa4096" };
+    static const int threads[] = { 2, 0 };
+    static const int floods[] = { 0, 8, 32, 128 };
+    size_t i, k, t;
+    suites[0] = 0;   /* each key has its own */
+    load_credentials(b);
+    the_flood.answers = mmap(NULL, sizeof *the_flood.answers, PROT_READ | PROT_WRITE,
+        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    printf("%-8s %7s %6s %8s %8s %8s %10s %12s\n", "key", "threads", "flood", "p50 ms", "p99 ms",
+        "max ms", "answers/s", "reconnect ms");
+    for (k = 0; k < sizeof keys / sizeof keys[0]; k++)
+        for (t = 0; t < sizeof threads / sizeof threads[0]; t++) {
+            struct end *partner, *gateway;
+            char name[64];
+            snprintf(name, sizeof name, "flood-%s-%d", keys[k], threads[t]);
+            edge_start_as(b->program, name);
+            gateway = gateway_connect(&b->gateway);
+            partner = partner_connect(&b->partner);
+            flood_hello(&the_flood, &b->partner);
+            flood_answer(&the_flood);
+            for (i = 0; i < sizeof floods / sizeof floods[0]; i++) {
+                printf("%-8s %7d", keys[k], threads[t]);
+                flood_row(b, partner, gateway, floods[i]);
+            }
+            close(partner->fd);
+            close(gateway->fd);
+            end_free(partner);
+            end_free(gateway);
+            edge_stop();
+        }
+}
+
 static bool
 wanted(int argc, char **argv, int first, const char *what)
 {
@@ -973,11 +1211,11 @@ wanted(int argc, char **argv, int first, const char *what)
 int
 main(int argc, char **argv)
 {
-    static struct bench b = { .count = 300000 };
+    static struct bench b = { .count = 300000, .seconds = 4 };
     char path[512];
     int i = 3;
     if (argc < 3)
-        die("usage: bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [xml] [in] [out] [mem]");
+        die("usage: bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [xml|in|out|mem|flood ...]");
     b.program = argv[1];
     dir = argv[2];
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
@@ -987,11 +1225,14 @@ main(int argc, char **argv)
             b.size = strtoul(argv[i + 1], NULL, 10);
         else if (argv[i][1] == 'm')
             b.mode = argv[i + 1];
+        else if (argv[i][1] == 't')
+            b.seconds = atof(argv[i + 1]);
         else
             suites[0] = mbedtls_ssl_get_ciphersuite_id(argv[i + 1]);
     }
     signal(SIGPIPE, SIG_IGN);
     atexit(edge_stop);
+    atexit(flood_stop);
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
     psa_crypto_init();
 #endif
@@ -1024,5 +1265,7 @@ main(int argc, char **argv)
         bench_direction(&b, false);
     if (wanted(argc, argv, i, "mem"))
         bench_memory(&b);
+    if (wanted(argc, argv, i, "flood"))
+        bench_flood(&b);
     return 0;
 }

@@ -67,4 +67,23 @@ if [ ! -f edge.xml ]; then
 </xmppedge>
 END
 fi
+# For the flood: each kind of key, with the threads of handshakes and without; a source may do what it likes.
+if [ ! -f flood-p256-2.xml ]; then
+    server_key() {
+        openssl req -newkey "$2" ${3:+-pkeyopt "$3"} -nodes -keyout "$1.key" -out "$1.csr" -subj /CN=corp.example 2>/dev/null
+        openssl x509 -req -in "$1.csr" -CA public.pem -CAkey public.key -CAcreateserial -days 20 \
+            -extfile corp.example.ext -out "$1.pem" 2>/dev/null
+    }
+    server_key p256 ec ec_paramgen_curve:prime256v1
+    server_key rsa2048 rsa:2048
+    server_key rsa4096 rsa:4096
+    chmod 600 ./*.key
+    for key in p256 rsa2048 rsa4096; do
+        for threads in 2 0; do
+            sed "s/\"corp\.example\.pem\"/\"$key.pem\"/; s/\"corp\.example\.key\"/\"$key.key\"/
+                s/source-rate=\"1000\" source-burst=\"2000\"/source-rate=\"100000\" source-burst=\"100000\" \\
+                handshake-threads=\"$threads\"/" edge.xml >flood-$key-$threads.xml
+        done
+    done
+fi
 "$dir/bench_edge" "$edge" "$dir" "$@"

@@ -161,7 +161,8 @@ class Node:
     def sanitizer_report(self):
         """What a sanitizer printed, '' if nothing."""
         text = self.log_text()
-        for word in ('ERROR: AddressSanitizer', 'runtime error:', 'ERROR: LeakSanitizer'):
+        for word in ('ERROR: AddressSanitizer', 'runtime error:', 'ERROR: LeakSanitizer',
+                     'WARNING: ThreadSanitizer'):
             at = text.find(word)
             if at >= 0:
                 return text[max(0, at - 200):at + 3000]

@@ -1656,6 +1656,344 @@ print_idle_bytes(void)
     return remove_everything(NULL);
 }
 
+/* ---- handshakes that are lent ---- */
+
+#define LENT_MAX 40
+
+/* Sessions that are lent, in the order in which they come back. */
+struct lent {
+    struct tls_shared  *shared;
+    struct loop         loop;
+    struct tls_profile *profile[2];
+    struct tls         *tls[LENT_MAX];
+    int                 far[LENT_MAX];   /* the other end of its descriptor */
+    size_t              count;
+    size_t              order[LENT_MAX];
+    enum tls_result     result[LENT_MAX];
+    size_t              back;            /* that have come back */
+};
+
+static void
+lent_came_back(struct tls *t, enum tls_result result, void *user)
+{
+    struct lent *l = user;
+    size_t i;
+    for (i = 0; l->tls[i] != t; i++)
+        continue;
+    l->result[i] = result;
+    l->order[l->back++] = i;
+}
+
+static void
+lent_open(struct lent *l, size_t threads, size_t waiting)
+{
+    struct tls_limits limits = { .threads = threads, .waiting = waiting, .rate_us = 100,
+        .burst_us = 100000 };
+    struct tls_trust *trust = tls_trust_load("ca.crt", NULL, err);
+    *l = (struct lent){ .shared = tls_shared_open(err) };
+    assert_true(loop_open(&l->loop));
+    assert_true(tls_lend_open(l->shared, &l->loop));
+    tls_lend_limits(l->shared, &limits);
+    l->profile[0] = tls_profile_new(l->shared, false, &plain_options, trust, NULL, err);
+    l->profile[1] = tls_profile_new(l->shared, true, &plain_options, trust, NULL, err);
+    tls_trust_release(trust);
+}
+
+static void
+lent_close(struct lent *l)
+{
+    size_t i;
+    for (i = 0; i < l->count; i++) {
+        if (l->tls[i] != NULL)
+            tls_drop(l->tls[i]);
+        if (l->far[i] >= 0)
+            close(l->far[i]);
+    }
+    tls_profile_release(l->profile[0]);
+    tls_profile_release(l->profile[1]);
+    tls_lend_close(l->shared);
+    loop_close(&l->loop);
+    tls_shared_close(l->shared);
+}
+
+static struct sockaddr_storage
+address_of(const char *text)
+{
+    struct sockaddr_storage a;
+    memset(&a, 0, sizeof a);
+    a.ss_family = strchr(text, ':') == NULL ? AF_INET : AF_INET6;
+    inet_pton(a.ss_family, text, a.ss_family == AF_INET
+        ? (void *)&((struct sockaddr_in *)(void *)&a)->sin_addr
+        : (void *)&((struct sockaddr_in6 *)(void *)&a)->sin6_addr);
+    return a;
+}
+
+/* A session of a server, whose client has said nothing yet; its number. */
+static size_t
+lent_add(struct lent *l)
+{
+    struct tls_identity *far = identity("far");
+    int fd[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+    fcntl(fd[0], F_SETFL, O_NONBLOCK);
+    l->tls[l->count] = tls_new(l->profile[1], far, NULL, fd[0]);
+    l->far[l->count] = fd[1];
+    tls_identity_release(far);
+    return l->count++;
+}
+
+static void
+lend(struct lent *l, size_t number, const char *from)
+{
+    struct sockaddr_storage peer = address_of(from);
+    tls_lend(l->tls[number], &peer, lent_came_back, l);
+}
+
+static struct tls_network *
+network_of(struct lent *l, const char *address, enum net_width width)
+{
+    struct sockaddr_storage a = address_of(address);
+    return tls_network_find(l->shared, net_of(&a, width));
+}
+
+static void
+turns(struct lent *l, size_t until)
+{
+    unsigned i;
+    for (i = 0; i < 2000 && l->back < until; i++)
+        loop_step(&l->loop, 5);
+    assert_int_equal(l->back, until);
+}
+
+static void
+what_is_ours_goes_first_then_who_is_known_then_what_was_begun_then_who_took_least(void **state)
+{
+    static const size_t right[] = { 4, 3, 2, 1, 0 };
+    struct sockaddr_storage known = address_of("192.0.2.4");
+    struct lent l;
+    size_t i;
+    (void)state;
+    lent_open(&l, 0, 100);
+    for (i = 0; i < 5; i++)
+        lent_add(&l);
+    lend(&l, 2, "192.0.2.3");
+    turns(&l, 1);
+    l.back = 0;
+    tls_know(l.shared, &known);
+    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 90000;
+    network_of(&l, "192.0.2.2", NET_SUBNET)->spent_us = 80000;
+    l.tls[4]->favoured = true;
+    lend(&l, 0, "192.0.2.1");
+    lend(&l, 1, "192.0.2.2");
+    lend(&l, 2, "192.0.2.3");
+    lend(&l, 3, "192.0.2.4");
+    lend(&l, 4, "192.0.2.5");
+    turns(&l, 5);
+    for (i = 0; i < 5; i++)
+        assert_int_equal(l.order[i], right[i]);
+    lent_close(&l);
+}
+
+static void
+who_is_in_debt_waits_until_it_is_paid_back(void **state)
+{
+    struct lent l;
+    (void)state;
+    lent_open(&l, 0, 100);
+    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 110000;   /* 100 ms too much */
+    lend(&l, lent_add(&l), "192.0.2.1");
+    lend(&l, lent_add(&l), "192.0.2.2");
+    lend(&l, lent_add(&l), "192.0.2.1");
+    turns(&l, 1);
+    assert_int_equal(l.order[0], 1);
+    turns(&l, 3);
+    assert_true(network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us <= 100000);
+    lent_close(&l);
+}
+
+static void
+a_site_of_ipv6_owes_for_all_its_networks(void **state)
+{
+    struct lent l;
+    (void)state;
+    lent_open(&l, 0, 100);
+    network_of(&l, "2001:db8:1::", NET_SITE)->spent_us = 16 * 100000 + 20000;
+    lend(&l, lent_add(&l), "2001:db8:1:2::3");
+    lend(&l, lent_add(&l), "2001:db8:2:2::3");
+    turns(&l, 1);
+    assert_int_equal(l.order[0], 1);
+    turns(&l, 2);
+    lent_close(&l);
+}
+
+static void
+of_too_many_that_wait_the_least_urgent_is_told_so(void **state)
+{
+    char alert[16];
+    struct lent l;
+    (void)state;
+    lent_open(&l, 0, 2);
+    network_of(&l, "192.0.2.2", NET_SUBNET)->spent_us = 1000000;
+    lend(&l, lent_add(&l), "192.0.2.1");
+    lend(&l, lent_add(&l), "192.0.2.2");
+    assert_int_equal(l.back, 0);
+    lend(&l, lent_add(&l), "192.0.2.3");
+    assert_int_equal(l.back, 1);
+    assert_int_equal(l.order[0], 1);
+    assert_int_equal(l.result[1], TLS_FAILED);
+    assert_true(l.tls[1]->refused);
+    assert_int_equal(read(l.far[1], alert, sizeof alert), 7);
+    assert_memory_equal(alert, "\x15\x03\x03\x00\x02\x02\x50", 7);
+    turns(&l, 3);
+    lent_close(&l);
+}
+
+static void
+networks_that_owe_nothing_are_forgotten_before_known_ones(void **state)
+{
+    struct sockaddr_storage known = address_of("192.0.2.4");
+    char text[32];
+    struct lent l;
+    unsigned i;
+    (void)state;
+    lent_open(&l, 0, 2);
+    tls_know(l.shared, &known);
+    for (i = 0; i < 3 * TLS_NETWORKS_MAX; i++) {
+        snprintf(text, sizeof text, "10.%u.%u.1", i / 256, i % 256);
+        network_of(&l, text, NET_SUBNET);
+        assert_true(l.shared->networks.count <= TLS_NETWORKS_MAX);
+    }
+    assert_true(network_of(&l, "192.0.2.4", NET_SUBNET)->known > 0);
+    lent_close(&l);
+}
+
+/* Both ends of pairs, all lent. */
+static void
+lend_pairs(struct lent *l, size_t pairs)
+{
+    size_t i;
+    for (i = 0; i < pairs; i++) {
+        size_t n = lent_add(l);
+        struct tls_identity *near = identity("near");
+        fcntl(l->far[n], F_SETFL, O_NONBLOCK);
+        l->tls[n + 1] = tls_new(l->profile[0], near, "far.example", l->far[n]);
+        l->far[n] = l->far[n + 1] = -1;
+        l->count++;
+        tls_identity_release(near);
+        lend(l, n, "192.0.2.1");
+        lend(l, n + 1, "192.0.2.2");
+    }
+}
+
+/* Go on until all have ended; the number of those that are up. */
+static size_t
+finish_pairs(struct lent *l)
+{
+    size_t up = 0;
+    size_t open = l->count;
+    unsigned i;
+    for (i = 0; i < 20000 && open > 0; i++) {
+        size_t k;
+        loop_step(&l->loop, 1);
+        for (k = 0, up = open = 0; k < l->count; k++) {
+            bool again = l->result[k] == TLS_WANT_READ || l->result[k] == TLS_WANT_WRITE;
+            up += l->tls[k] != NULL && !tls_is_lent(l->tls[k]) && l->result[k] == TLS_DONE;
+            open += l->tls[k] != NULL && (tls_is_lent(l->tls[k]) || again);
+            if (l->tls[k] != NULL && !tls_is_lent(l->tls[k]) && again) {
+                l->back = 0;
+                lend(l, k, k % 2 == 0 ? "192.0.2.1" : "192.0.2.2");
+            }
+        }
+    }
+    return up;
+}
+
+static void
+threads_complete_what_is_lent_to_them(void **state)
+{
+    struct lent l;
+    size_t i;
+    (void)state;
+    lent_open(&l, 3, 100);
+    l.shared->limits.burst_us = INT64_MAX / 1000;
+    lend_pairs(&l, 10);
+    assert_int_equal(finish_pairs(&l), 20);
+    for (i = 0; i < 20; i++) {
+        assert_string_equal(tls_facts(l.tls[i])->subject,
+            i % 2 == 0 ? "CN=near.example" : "CN=far.example");
+        assert_int_equal(tls_facts(l.tls[i])->chain, 0);
+#if TLS_THREADS
+        assert_true(l.tls[i]->lane->index >= 1 && l.tls[i]->lane->index <= 3);
+#endif
+    }
+    lent_close(&l);
+}
+
+static void
+sessions_that_are_dropped_while_they_are_computed_are_freed_when_they_come_back(void **state)
+{
+    struct lent l;
+    size_t i;
+    (void)state;
+    for (i = 0; i < 20; i++) {
+        size_t k;
+        lent_open(&l, 2, 100);
+        lend_pairs(&l, 6);
+        loop_step(&l.loop, i % 4 == 0 ? 0 : (int)(i % 4));
+        for (k = i % 2; k < l.count; k += 2) {
+            tls_drop(l.tls[k]);
+            l.tls[k] = NULL;
+        }
+        if (i % 3 == 0)
+            finish_pairs(&l);
+        lent_close(&l);   /* and the others now */
+    }
+}
+
+static void
+after_a_fork_the_child_goes_on_without_what_was_being_computed(void **state)
+{
+    struct lent l;
+    int status;
+    pid_t pid;
+    (void)state;
+    lent_open(&l, 2, 100);
+    l.shared->limits.burst_us = INT64_MAX / 1000;
+    lend_pairs(&l, 4);
+    pid = fork();
+    if (pid == 0) {
+        struct lent fresh;
+        finish_pairs(&l);
+        lent_close(&l);
+        lent_open(&fresh, 2, 100);
+        fresh.shared->limits.burst_us = INT64_MAX / 1000;
+        lend_pairs(&fresh, 2);
+        status = finish_pairs(&fresh) == 4 ? 0 : 1;
+        lent_close(&fresh);
+        _exit(status);
+    }
+    waitpid(pid, &status, 0);
+    assert_int_equal(status, 0);
+    lent_close(&l);
+}
+
+static void
+a_lower_number_of_threads_ends_no_handshake(void **state)
+{
+    struct tls_limits fewer = { .threads = 0, .waiting = 100, .rate_us = 1000,
+        .burst_us = INT64_MAX / 1000 };
+    struct lent l;
+    (void)state;
+    lent_open(&l, 3, 100);
+    l.shared->limits.burst_us = INT64_MAX / 1000;
+    lend_pairs(&l, 5);
+    loop_step(&l.loop, 5);
+    tls_lend_limits(l.shared, &fewer);
+    lend_pairs(&l, 5);
+    assert_int_equal(finish_pairs(&l), 20);
+    lent_close(&l);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -1707,6 +2045,17 @@ main(int argc, char **argv)
         cmocka_unit_test(an_odd_server_name_counts_as_none),
         cmocka_unit_test(damaged_name_lists_are_survived),
         cmocka_unit_test(names_with_nul_or_blanks_are_not_taken),
+        cmocka_unit_test(
+            what_is_ours_goes_first_then_who_is_known_then_what_was_begun_then_who_took_least),
+        cmocka_unit_test(who_is_in_debt_waits_until_it_is_paid_back),
+        cmocka_unit_test(a_site_of_ipv6_owes_for_all_its_networks),
+        cmocka_unit_test(of_too_many_that_wait_the_least_urgent_is_told_so),
+        cmocka_unit_test(networks_that_owe_nothing_are_forgotten_before_known_ones),
+        cmocka_unit_test(threads_complete_what_is_lent_to_them),
+        cmocka_unit_test(
+            sessions_that_are_dropped_while_they_are_computed_are_freed_when_they_come_back),
+        cmocka_unit_test(after_a_fork_the_child_goes_on_without_what_was_being_computed),
+        cmocka_unit_test(a_lower_number_of_threads_ends_no_handshake),
     };
     if (argc > 1 && strcmp(argv[1], "idle") == 0)
         return print_idle_bytes();
