@@ -15297,7 +15297,8 @@ struct s2s_events {
         struct s2s_terms *terms);
     /* May one more connection with this domain be held? */
     enum xe_why (*room)(void *user, const struct s2s *s, struct xe_span remote);
-    /* May this be dialled for `remote`?  XE_WHY_NONE, or why not, and in *what the words for it. */
+    /* May this be dialled for `remote`?  XE_WHY_NONE, or why not, and in *what a word or two (static)
+     * for what is there; NULL: it is not about the target. */
     enum xe_why (*reach)(void *user, struct xe_span remote, const struct dns_target *target,
         const char **what);
     struct tls_identity *(*identity)(void *user, struct xe_span local);   /* borrowed; NULL: none */
@@ -16495,7 +16496,7 @@ s2s_log_left_out(struct s2s *s)
     const char *what = NULL;
     char at[CONN_TEXT_MAX];
     enum xe_why why = s->dial->nrefused > 0 ? s2s_reach(s, target, &what) : XE_WHY_NONE;
-    if (why != XE_WHY_NONE && s2s_log(s, LOG_WARN, "s2s-target-refused")) {
+    if (what != NULL && s2s_log(s, LOG_WARN, "s2s-target-refused")) {
         log_text(log, "why", xe_why(why)->word);
         log_text(log, "target", conn_address_text(&target->addr, at));
         log_text(log, "host", target->host);
@@ -16513,7 +16514,8 @@ s2s_note_refused(struct s2s *s, const struct dns_target *target)
     const char *what;
     char at[CONN_TEXT_MAX];
     char text[STREAM_DETAIL_MAX];
-    if (s2s_reach(s, target, &what) == XE_WHY_NONE)
+    s2s_reach(s, target, &what);
+    if (what == NULL)   /* a reload has opened it meanwhile */
         return;
     snprintf(text, sizeof text, "%s: %s", conn_address_text(&target->addr, at), what);
     stream_note(&s->stream, span_of(text));
@@ -19972,6 +19974,7 @@ edge_reach(void *user, struct xe_span remote, const struct dns_target *target, c
     const struct config_partner *partner = config_partner_for(c, remote);
     struct reach reach = { { &c->external.networks, partner == NULL ? NULL : &partner->networks },
         NULL, 0 };
+    *what = NULL;
     if (c->role == CONFIG_GATEWAY)
         return XE_WHY_NONE;
     if (!reach_machine_read(&e->machine, loop_now(&e->loop), &c->external.address.sa,
