@@ -64,11 +64,12 @@ FLOW_H    = analyze/flow.h $(PACKET_H)
 TLS_H     = analyze/tls.h $(BASE_H)
 XMPP_H    = analyze/xmpp.h $(FLOW_H) $(TLS_H)
 DNS_H     = analyze/dns.h $(PACKET_H)
-VERDICT_H = analyze/verdict.h $(DNS_H) $(XMPP_H)
+INSIDE_H  = analyze/inside.h $(FLOW_H)
+VERDICT_H = analyze/verdict.h $(DNS_H) $(INSIDE_H) $(XMPP_H)
 REPORT_H  = analyze/report.h $(VERDICT_H)
 
 STAGES   = $(OBJ)/analyze.o $(OBJ)/base.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ)/dns.o $(OBJ)/flow.o \
-           $(OBJ)/html.o $(OBJ)/json.o $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o \
+           $(OBJ)/html.o $(OBJ)/inside.o $(OBJ)/json.o $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o \
            $(OBJ)/tls.o $(OBJ)/verdict.o $(OBJ)/xmpp.o
 
 $(BIN)xmppedge-analyze: $(STAGES)
@@ -88,6 +89,8 @@ $(OBJ)/flow.o: analyze/flow.c $(FLOW_H) analyze/pool.h
 	$(STAGE) analyze/flow.c
 $(OBJ)/html.o: analyze/html.c $(REPORT_H)
 	$(STAGE) analyze/html.c
+$(OBJ)/inside.o: analyze/inside.c $(INSIDE_H)
+	$(STAGE) analyze/inside.c
 $(OBJ)/json.o: analyze/json.c $(REPORT_H)
 	$(STAGE) analyze/json.c
 $(OBJ)/language.o: xmppedge.c xmppedge.h $(OBJ)/flags

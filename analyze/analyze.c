@@ -68,6 +68,7 @@ struct options {
     struct capture_options  capture;
     struct verdict_options  verdict;
     const char             *config, *authorities, *html;
+    struct verdict_way     *ways;      /* owned */
     bool                    json, ladder, no_color, progress, snaplen_given;
 };
 
@@ -85,7 +86,7 @@ static const char usage_text[] =
     "  -k, --keys FILE      key log (NSS format, SSLKEYLOGFILE) to see what is inside TLS\n"
     "  --external ADDR,...  addresses of the external interface of the edge (rows 1 and 2)\n"
     "  --internal ADDR,...  addresses of its internal interface (row 3)\n"
-    "  -c FILE              take both from a configuration of xmppedge\n"
+    "  -c FILE              take both from a configuration of xmppedge, and where it may call\n"
     "  --ca FILE            authorities by which certificates are judged (PEM)\n"
     "  --require ROW,...    exit 4 unless these rows were seen: 1, 2, 3 (or 5269-in, 5269-out,\n"
     "                       23456-in)\n"
@@ -323,7 +324,7 @@ options_read(struct options *o, int argc, char **argv)
     return argc < 2 || !options_agree(o) ? 2 : -1;
 }
 
-/* ---- the configuration of the edge: two addresses, two ports ---- */
+/* ---- the configuration of the edge: its addresses and ports, and where it leads itself ---- */
 
 static bool
 config_wrong(const char *path, const char *element, const char *value, const char *what)
@@ -386,9 +387,90 @@ config_address(const struct config_place *p, const struct xe_xml_event *e)
 }
 
 static bool
+config_add_way(struct options *o, const struct verdict_way *w)
+{
+    struct verdict_way *list = list_grow(o->ways, o->verdict.nways, sizeof *list);
+    if (list == NULL) {
+        complain("out of memory", o->config);
+        return false;
+    }
+    list[o->verdict.nways++] = *w;
+    o->verdict.ways = o->ways = list;
+    return true;
+}
+
+/* Networks where DNS may lead. */
+static bool
+config_networks(struct options *o, const struct xe_xml_event *e)
+{
+    char text[4096];
+    char *word, *rest = text;
+    if (!config_attr(e, "networks", text, sizeof text))
+        return true;
+    while ((word = strtok_r(rest, " ", &rest)) != NULL) {
+        struct verdict_way w = { .port = 0 };
+        if (!network_read(word, &w.network))
+            return config_wrong(o->config, "external> or <partner", word, "a network");
+        if (!config_add_way(o, &w))
+            return false;
+    }
+    return true;
+}
+
+/* A static route: "192.0.2.9", "[2001:db8::9]:5270", "relay.example:5270". */
+static bool
+config_proxy(struct options *o, const struct xe_xml_event *e)
+{
+    struct verdict_way w = { .port = 5269 };
+    char text[XE_DOMAIN_MAX];
+    char *host = text, *end, *port = NULL;
+    if (!config_attr(e, "proxy", text, sizeof text) || text[0] == '\0')
+        return true;
+    if (*host == '[' && (end = strchr(++host, ']')) != NULL) {
+        *end = '\0';
+        port = end[1] == ':' ? end + 1 : NULL;
+    } else if ((end = strchr(host, ':')) != NULL && strchr(end + 1, ':') == NULL) {
+        port = end;
+    }
+    if (port != NULL) {
+        w.port = (uint16_t)strtoul(port + 1, NULL, 10);
+        *port = '\0';
+    }
+    w.by_name = !network_read(host, &w.network);
+    return config_add_way(o, &w);
+}
+
+static bool
 config_is(struct xe_span name, const char *word)
 {
     return name.len == strlen(word) && memcmp(name.at, word, name.len) == 0;
+}
+
+/* What an element says of where the edge may call: itself, or, of all partners, those in it. */
+static bool
+config_ways(struct options *o, const struct xe_xml_event *e)
+{
+    const struct xe_xml_limits limits = { CONFIG_FILE_MAX, CONFIG_FILE_MAX, XE_XML_DEPTH_MAX,
+        XE_XML_ATTRS_MAX };
+    struct xe_xml_event partner;
+    struct xe_xml x;
+    struct xe_span rest = e->raw;
+    size_t used;
+    bool good = true;
+    if (!config_is(e->name, "partners"))
+        return config_networks(o, e) && config_proxy(o, e);
+    xe_xml_init(&x, &limits);
+    x.comments = true;
+    for (;;) {
+        enum xe_xml_result got = xe_xml_next(&x, rest.at, rest.len, &used, &partner);
+        rest.at += used;
+        rest.len -= used;
+        if (!good || (got != XE_XML_HEADER && got != XE_XML_ELEMENT))
+            break;
+        good = got == XE_XML_HEADER || (config_networks(o, &partner) && config_proxy(o, &partner));
+    }
+    xe_xml_free(&x);
+    return good;
 }
 
 /* The edge names its interfaces; a gateway names the edges, on row 3. */
@@ -420,6 +502,8 @@ config_take(struct options *o, struct xe_xml *x, const struct text *file)
             if (!config_address(&places[i], &e))
                 return false;
         }
+        if (got == XE_XML_ELEMENT && !config_ways(o, &e))
+            return false;
     }
     if (root && got == XE_XML_BAD)
         complain(xe_why(x->why)->text, o->config);
@@ -764,18 +848,19 @@ pump_closed(void *user, struct flow *f)
 {
     struct pump *p = user;
     struct watch *w = f->user != NULL ? f->user : pump_announced(p, f);
-    struct attempt *a;
-    if (w == NULL)
-        return;
+    struct attempt *a = NULL;
+    bool judged;
     f->user = NULL;
-    xmpp_close(w->xmpp);
-    w->xmpp = NULL;
-    a = w->attempt;
-    w->attempt = NULL;
+    if (w != NULL) {
+        xmpp_close(w->xmpp);
+        w->xmpp = NULL;
+        a = w->attempt;
+        w->attempt = NULL;
+    }
     pump_drop(w);
-    if (a == NULL)
-        return;
-    if (!a->is_xmpp || pump_is_stray(f)) {
+    judged = a != NULL && a->is_xmpp && !pump_is_stray(f);
+    judge_flow(p->judge, f, judged);
+    if (!judged) {
         attempt_free(a);
         return;
     }
@@ -1180,5 +1265,6 @@ main(int argc, char **argv)
     }
     status = run(&o);
     cert_anchors_free(o.verdict.anchors);
+    free(o.ways);
     return status;
 }

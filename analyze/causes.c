@@ -268,24 +268,45 @@ cause_refusal(enum cause c)
 }
 
 static const struct violation_row {
-    const char *word, *text;
+    const char *word, *text, *remedy;
 } violation_rows[VIOLATION_COUNT] = {
+    [VIOLATION_EDGE_INSIDE] = { "edge-to-inside",
+        "the edge opened a connection towards the inside, where none of it may ever lead",
+        "whoever is able to make the edge do this reaches the LAN through it, past the firewall; "
+        "load the rules of 'xmppedge ports FILE --nft' on the edge, close the way in the inner "
+        "firewall, then see in the log of the edge who led it there" },
     [VIOLATION_EDGE_DIALS] = { "edge-opened-23456",
-        "the edge opened a connection to port 23456: only gateways may" },
+        "the edge opened a connection to port 23456: only gateways may",
+        "the inner firewall must not have a rule from the edge into the LAN: gateways call the "
+        "edge; remove it, and find the program on the edge that calls" },
     [VIOLATION_INNER_OUTSIDE] = { "23456-on-external",
-        "port 23456 was reached on the external address" },
+        "port 23456 was reached on the external address",
+        "the port is for gateways alone: close it on the outer firewall, and let the edge listen "
+        "on its internal address only" },
     [VIOLATION_NO_MTLS] = { "23456-without-mutual-tls",
-        "a connection to 23456 worked without a client certificate" },
+        "a connection to 23456 worked without a client certificate",
+        "without one anybody in the LAN can be a gateway: see what listens there, and with which "
+        "configuration" },
     [VIOLATION_NO_TLS] = { "23456-without-tls",
-        "XMPP was spoken on 23456 without TLS" },
+        "XMPP was spoken on 23456 without TLS",
+        "what is said there can be read and changed in the LAN: see what listens there, and with "
+        "which configuration" },
     [VIOLATION_OTHER_SOURCE] = { "5269-from-other-address",
-        "an outgoing 5269 connection did not leave from the external address" },
+        "an outgoing 5269 connection did not leave from the external address",
+        "partners and firewalls know the edge by that address: let no other host, and no other "
+        "address of the edge, out on this port" },
     [VIOLATION_OTHER_TARGET] = { "5269-on-other-address",
-        "an incoming 5269 connection was served on another address than the external one" },
+        "an incoming 5269 connection was served on another address than the external one",
+        "who is reached there is not held to the rules of the edge: close the port on that "
+        "address, and correct the records that lead to it" },
     [VIOLATION_OTHER_PORT] = { "xmpp-on-unlisted-port",
-        "XMPP was spoken on a port that is not in the port table" },
+        "XMPP was spoken on a port that is not in the port table",
+        "stop what listens there, or, if it is a partner's port, let the firewall pass it and "
+        "know why" },
     [VIOLATION_PLAIN] = { "plain-stanzas",
-        "stanzas crossed the network without encryption" },
+        "stanzas crossed the network without encryption",
+        "everybody on the path can read and change them: set tls=\"required\" for this partner, "
+        "and ask him for it" },
 };
 
 const char *
@@ -298,6 +319,12 @@ const char *
 violation_text(enum violation_kind v)
 {
     return violation_rows[v].text;
+}
+
+const char *
+violation_remedy(enum violation_kind v)
+{
+    return violation_rows[v].remedy;
 }
 
 const char *

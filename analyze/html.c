@@ -286,7 +286,9 @@ html_result(struct html *h)
     const struct report *r = h->r;
     const char *box = "<div class=result><p>";
     size_t i;
-    if (r->flows_xmpp == 0 && r->failed == 0)
+    if (r->exit_code == 1)
+        box = "<div class=\"result b\"><p>";
+    else if (r->flows_xmpp == 0 && r->failed == 0)
         box = "<div class=\"result w\"><p>";
     else if (r->failed > 0 || r->exit_code != 0)
         box = "<div class=\"result b\"><p>";
@@ -379,6 +381,8 @@ html_violation(struct html *h, const struct report_violation *v)
         html_say(h, " <span class=dim>", v->detail);
         html_put(h, "</span>");
     }
+    html_say(h, "<p class=dim>", violation_remedy(v->kind));
+    html_put(h, "</p>");
     html_say(h, "<td class=mono>", ENDPOINT(&v->source, 0));
     html_say(h, "<td class=mono>", ENDPOINT(&v->target, v->port));
     fprintf(h->to, "<td class=num>%llu<td>", (unsigned long long)v->frame);

@@ -70,8 +70,8 @@
  *                         why, attempted, established, working, failed, unknown, stanzas,
  *                         mutual_tls_proven, mutual_tls_inferred, failed_by{} (cause: count),
  *                         violations{} (kind: count)
- *     about "violation"   kind, text, row, suspected, flow, packet, time, source, destination,
- *                         port, detail
+ *     about "violation"   kind, text, remedy, row, suspected, flow, packet, time, source,
+ *                         destination, port, detail
  *     about "partner"     ours, theirs, inner, direction_known (false: `ours` is the caller, and
  *                         only `out` is used), in{}, out{}: attempts, worked, failed, unknown,
  *                         verifies, reached, reached_inferred, method, tls_version, cipher,
@@ -713,6 +713,7 @@ json_violation(struct json *j, const struct report_violation *v)
     json_verdict_begin(j, "violation");
     json_text(j, "kind", violation_word(v->kind));
     json_text(j, "text", violation_text(v->kind));
+    json_text(j, "remedy", violation_remedy(v->kind));
     json_text(j, "row", row_word(v->row));
     json_bool(j, "suspected", v->suspected);
     json_number_or_null(j, "flow", v->flow);

@@ -324,8 +324,15 @@ row_result(struct text *t, const struct report_row *w, enum row row)
 void
 report_result(struct text *t, const struct report *r)
 {
+    uint64_t inside = 0;
     size_t k;
     text_clear(t);
+    for (k = 0; k < ROW_COUNT; k++)
+        inside += r->rows[k].violations[VIOLATION_EDGE_INSIDE];
+    if (inside > 0) {
+        TEXT(t, "The edge called the inside, which it may never do: ");
+        text_count(t, inside, "connection. ", "connections. ");
+    }
     if (r->flows_xmpp == 0 && r->failed == 0)
         TEXT(t, "No XMPP federation was found in this capture.");
     else
@@ -1209,7 +1216,9 @@ print_result(struct printer *p)
     const struct report *r = p->r;
     enum tone tone = TONE_GOOD;
     size_t i;
-    if (r->flows_xmpp == 0 && r->failed == 0)
+    if (r->exit_code == 1)
+        tone = TONE_BAD;
+    else if (r->flows_xmpp == 0 && r->failed == 0)
         tone = TONE_WARN;
     else if (r->failed > 0 || r->exit_code != 0)
         tone = TONE_BAD;
@@ -1333,10 +1342,11 @@ print_violation_kind(struct printer *p, enum violation_kind k, bool suspected)
             print_violation(p, &r->violations[i]);
             shown++;
         }
-    if (all <= shown)
-        return;
     text_clear(&p->line);
     text_count(&p->line, all - shown, "more", "more");
+    if (all > shown)
+        print_text(p, LABEL, TONE_PLAIN, "", LABEL, p->line.at);
+    SET(&p->line, "why it matters, what to do: ", violation_remedy(k));
     print_text(p, LABEL, TONE_PLAIN, "", LABEL, p->line.at);
 }
 

@@ -33,6 +33,7 @@
 #include <stdarg.h>
 
 #define TRUNK_PORT 23456
+#define DNS_PORT 53
 
 #define VERDICT_SILENCE (5 * SECOND)   /* a peer that says nothing for so long is silent */
 #define VERDICT_AT_END (SECOND / 10)   /* what is said so near to the end is a farewell */
@@ -1226,6 +1227,7 @@ struct judge_address {
     struct address address;
     uint32_t called, calls;   /* on 5269 and 5270: responder, initiator */
     uint32_t inner_called;    /* on 23456, established */
+    uint32_t inner_calls;     /* the same, of an initiator: a gateway */
 };
 
 /* A failed attempt that somebody else may have waited for. */
@@ -1245,6 +1247,7 @@ struct judge_question {
 struct judge {
     struct verdict_options o;
     const struct dns *dns;          /* borrowed; may be NULL */
+    struct inside *inside;          /* owned */
     struct report report;
     struct attempt **listed;        /* owned */
     size_t nlisted;
@@ -1313,7 +1316,7 @@ judge_address(struct judge *j, const struct address *a)
             return &j->addresses[i];
     if (j->naddresses == JUDGE_ADDRESSES)
         return NULL;
-    j->addresses[i] = (struct judge_address){ *a, 0, 0, 0 };
+    j->addresses[i] = (struct judge_address){ .address = *a };
     j->naddresses++;
     return &j->addresses[i];
 }
@@ -1330,6 +1333,8 @@ judge_note_addresses(struct judge *j, const struct attempt *a)
     to = judge_address(j, &s[CALLED].address);
     if (from != NULL && !inner)
         from->calls++;
+    else if (from != NULL)
+        from->inner_calls += a->flow.established;
     if (to != NULL && inner)
         to->inner_called += a->flow.established;
     else if (to != NULL)
@@ -1427,45 +1432,47 @@ judge_infer(struct judge *j)
 
 /* Every violation is counted; REPORT_VIOLATIONS_MAX of a kind are listed. */
 static void
-judge_list_violation(struct judge *j, const struct attempt *a, enum violation_kind kind,
-    bool certain, const char *detail)
+judge_list_violation(struct judge *j, const struct report_violation *v)
 {
-    const struct flow *f = &a->flow;
     struct report *r = &j->report;
-    struct report_violation *list, *v;
-    if (j->violations_listed[kind] == REPORT_VIOLATIONS_MAX)
+    struct report_violation *list;
+    if (j->violations_listed[v->kind] == REPORT_VIOLATIONS_MAX)
         return;
     list = list_grow(r->violations, r->nviolations, sizeof *list);
     if (list == NULL)
         return;
     r->violations = list;
-    j->violations_listed[kind]++;
-    v = &list[r->nviolations++];
-    memset(v, 0, sizeof *v);
-    v->kind = kind;
-    v->row = a->verdict->row;
-    v->suspected = !certain;
-    v->flow = f->number;
-    v->frame = f->first_frame;
-    v->time_ns = f->first_ns;
-    v->source = f->side[CALLER].address;
-    v->target = f->side[CALLED].address;
-    v->port = f->side[CALLED].port;
-    ADD(v->detail, detail);
+    j->violations_listed[v->kind]++;
+    list[r->nviolations++] = *v;
+}
+
+static void
+judge_mark_violation(struct verdict *v, enum violation_kind kind, bool certain)
+{
+    if (certain)
+        v->violations |= 1u << kind;
+    else
+        v->suspected |= 1u << kind;
 }
 
 static void
 judge_violation(struct judge *j, struct attempt *a, enum violation_kind kind, bool certain,
     const char *detail)
 {
-    struct verdict *v = a->verdict;
-    if (certain) {
-        v->violations |= 1u << kind;
-        j->report.rows[v->row].violations[kind]++;
-    } else {
-        v->suspected |= 1u << kind;
-    }
-    judge_list_violation(j, a, kind, certain, detail);
+    const struct flow *f = &a->flow;
+    struct report_violation v = { .kind = kind,
+        .row = a->verdict->row,
+        .suspected = !certain,
+        .flow = f->number,
+        .frame = f->first_frame,
+        .time_ns = f->first_ns,
+        .source = f->side[CALLER].address,
+        .target = f->side[CALLED].address,
+        .port = f->side[CALLED].port };
+    ADD(v.detail, detail);
+    judge_mark_violation(a->verdict, kind, certain);
+    j->report.rows[v.row].violations[kind] += certain;
+    judge_list_violation(j, &v);
 }
 
 /* Seen from the edge.  On the inner port its internal address says more than who calls. */
@@ -1582,11 +1589,190 @@ judge_rules_other(struct judge *j, struct attempt *a)
     judge_violation(j, a, VIOLATION_OTHER_PORT, certain, detail);
 }
 
+/* ---- the edge calls the inside ---- */
+
+/* What is thought of a call of the edge. */
+struct judge_call {
+    bool        wrong;        /* maybe: see `certain` */
+    bool        certain;      /* the addresses of the edge were given */
+    const char *because;      /* static: what the called address is */
+};
+
+static bool
+judge_is_gateway(const struct judge *j, const struct address *a)
+{
+    size_t i;
+    for (i = 0; i < j->naddresses; i++)
+        if (j->addresses[i].inner_calls > 0 && address_equal(&j->addresses[i].address, a))
+            return true;
+    return false;
+}
+
+/* The configuration itself leads there: a static route, or networks that it opens. */
+static bool
+judge_is_way(const struct judge *j, const struct address *target, uint16_t port, bool *by_name)
+{
+    size_t i;
+    for (i = 0; i < j->o.nways; i++) {
+        const struct verdict_way *w = &j->o.ways[i];
+        if (w->port != 0 && w->port != port)
+            continue;
+        if (w->by_name)
+            *by_name = true;
+        else if (network_has(&w->network, target))
+            return true;
+    }
+    return false;
+}
+
+/* An address of the list is in the same block: then that block says nothing of the inside. */
+static bool
+judge_shares_block(const struct address *list, size_t n, const struct address *a)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (inside_block(&list[i]) == inside_block(a))
+            return true;
+    return false;
+}
+
+/* An address of the list is in the same network, as networks usually are: /24, and /64. */
+static bool
+judge_is_neighbour(const struct address *list, size_t n, const struct address *a)
+{
+    size_t i;
+    for (i = 0; i < n; i++) {
+        struct network near = { list[i], list[i].family == 4 ? 24 : 64 };
+        if (network_has(&near, a))
+            return true;
+    }
+    return false;
+}
+
+/* What the called address is to the edge, by the best evidence that there is.  Labs play the
+ * Internet at private and loopback addresses: what is in the same block as the external address may
+ * be a partner. */
+static struct judge_call
+judge_call_target(const struct judge *j, const struct address *target, uint16_t port)
+{
+    const struct report *r = &j->report;
+    const struct inside_block *block = inside_block(target);
+    struct judge_call c = { .wrong = true };
+    bool by_name = false;
+    if (judge_is_internal(j, target)) {
+        c.because = "its own internal address";
+    } else if (judge_is_external(j, target)) {
+        c.because = "its own external address";
+    } else if (judge_is_gateway(j, target)) {
+        c.because = "a gateway, which called the edge";
+    } else if (judge_is_way(j, target, port, &by_name)) {
+        return (struct judge_call){ .wrong = false };
+    } else if (block != NULL && !judge_shares_block(r->external, r->nexternal, target)) {
+        c.because = block->what;
+    } else if (judge_is_neighbour(r->internal, r->ninternal, target)
+        && !judge_is_neighbour(r->external, r->nexternal, target)) {
+        c.because = "an address beside the internal one";
+        return c;
+    } else {
+        return (struct judge_call){ .wrong = false };
+    }
+    c.certain = !by_name;
+    return c;
+}
+
+/* A call to itself may be that of any program of its machine. */
+static struct judge_call
+judge_call(const struct judge *j, const struct address *source, const struct address *target,
+    uint16_t port)
+{
+    const struct report *r = &j->report;
+    bool out = judge_is_external(j, source), in = judge_is_internal(j, source);
+    bool own = judge_is_external(j, target) || judge_is_internal(j, target);
+    struct judge_call c;
+    if ((!out && !in) || address_equal(source, target))
+        return (struct judge_call){ .wrong = false };
+    c = judge_call_target(j, target, port);
+    if ((out || own) && (r->external_known == KNOWN_INFERRED || r->external_known == KNOWN_NOT))
+        c.certain = false;
+    if ((in || own) && (r->internal_known == KNOWN_INFERRED || r->internal_known == KNOWN_NOT))
+        c.certain = false;
+    return c;
+}
+
+/* An attempt is marked; judge_inside() counts and lists it among all calls. */
+static void
+judge_mark_call(const struct judge *j, struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    struct judge_call c = judge_call(j, &s[CALLER].address, &s[CALLED].address, s[CALLED].port);
+    if (c.wrong && a->flow.evidence <= EVIDENCE_PORT)
+        judge_mark_violation(a->verdict, VIOLATION_EDGE_INSIDE,
+            c.certain && a->flow.evidence <= EVIDENCE_CONTENT);
+}
+
+/* What it is, who led the edge there, and how far it got. */
+static void
+judge_call_detail(const struct judge *j, const struct inside_call *c, const char *because,
+    char *out, size_t size)
+{
+    const struct dns_fact *f = j->dns == NULL ? NULL
+        : dns_find(j->dns, &c->source, &c->target, c->port, c->time_ns);
+    char number[24];
+    snprintf(number, sizeof number, "%llu", (unsigned long long)c->count);
+    judge_add(out, size, because, c->established == 0 ? ", in vain" : "", (const char *)NULL);
+    if (c->count > 1)
+        judge_add(out, size, ", ", number, " times", (const char *)NULL);
+    if (f == NULL)
+        return;
+    snprintf(number, sizeof number, "%llu", (unsigned long long)f->answer_frame);
+    judge_add(out, size, "; DNS of ", f->domain, " led there, packet ", number, (const char *)NULL);
+}
+
+static enum row
+judge_call_row(const struct judge *j, uint16_t port)
+{
+    if (port == j->report.internal_port)
+        return ROW_INNER;
+    return judge_is_partner_port(j, port) ? ROW_OUT : ROW_OTHER;
+}
+
+/* All calls of the edge towards the inside, whatever was said. */
+static void
+judge_inside(struct judge *j)
+{
+    size_t n, i;
+    const struct inside_call *calls = inside_calls(j->inside, &n);
+    for (i = 0; i < n; i++) {
+        const struct inside_call *call = &calls[i];
+        struct judge_call c = judge_call(j, &call->source, &call->target, call->port);
+        bool certain = c.certain && call->sure;
+        struct report_violation v = { .kind = VIOLATION_EDGE_INSIDE,
+            .row = judge_call_row(j, call->port),
+            .suspected = !certain,
+            .flow = call->flow,
+            .frame = call->frame,
+            .time_ns = call->time_ns,
+            .source = call->source,
+            .target = call->target,
+            .port = call->port };
+        struct report_row *row = &j->report.rows[v.row];
+        if (!c.wrong)
+            continue;
+        row->observed = true;
+        row->attempted += call->others;
+        row->established += call->others_established;
+        row->violations[VIOLATION_EDGE_INSIDE] += certain ? call->count : 0;
+        judge_call_detail(j, call, c.because, v.detail, sizeof v.detail);
+        judge_list_violation(j, &v);
+    }
+}
+
 static void
 judge_rules(struct judge *j, struct attempt *a)
 {
     uint16_t port = a->flow.side[CALLED].port;
     const struct verdict *v = a->verdict;
+    judge_mark_call(j, a);
     if (port == j->report.internal_port) {
         judge_rules_inner(j, a);
         return;
@@ -2405,8 +2591,10 @@ judge_new(const struct verdict_options *o, const struct dns *dns)
 {
     struct judge *j = calloc(1, sizeof *j);
     struct report *r;
-    if (j == NULL)
+    if (j == NULL || (j->inside = inside_new()) == NULL) {
+        free(j);
         return NULL;
+    }
     j->o = *o;
     j->dns = dns;
     r = &j->report;
@@ -2447,6 +2635,18 @@ judge_push(struct judge *j, struct attempt *a)
     judge_drop(a);
 }
 
+/* When the edge is known, only what it calls is kept.  Name servers may be anywhere. */
+void
+judge_flow(struct judge *j, const struct flow *f, bool xmpp)
+{
+    const struct address *source = &f->side[CALLER].address;
+    bool known = j->o.nexternal > 0 && j->o.ninternal > 0;
+    if (f->side[CALLED].port == DNS_PORT
+        || (known && !judge_is_external(j, source) && !judge_is_internal(j, source)))
+        return;
+    inside_push(j->inside, f, xmpp);
+}
+
 void
 judge_remark(struct judge *j, enum remark r, uint64_t frame, const char *detail)
 {
@@ -2476,6 +2676,7 @@ judge_end(struct judge *j)
     if (j->nlisted > 0)
         qsort(j->listed, j->nlisted, sizeof *j->listed, judge_order);
     judge_infer(j);
+    judge_inside(j);
     judge_join(j);
     for (i = 0; i < j->nlisted; i++)
         judge_finish(j, j->listed[i], true);
@@ -2502,5 +2703,6 @@ judge_free(struct judge *j)
     free(j->listed);
     free(j->report.violations);
     free(j->report.partners);
+    inside_free(j->inside);
     free(j);
 }

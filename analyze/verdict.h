@@ -1,6 +1,7 @@
 /* verdict.h -- what it all means: how far attempts got, why not further, which rules were broken
  *
- *   in         judge_push, attempts whose flow has closed, in any order; judge_remark
+ *   in         judge_push, attempts whose flow has closed, in any order; judge_flow, all flows that
+ *              have closed; judge_remark
  *   out        judge_end: one struct report
  *   borrowed   dns and the options until judge_free; the report until then, too
  *   bounds     2,000 attempts with details, 4,096 pairs of domains, 64 violations of a kind; what
@@ -10,6 +11,7 @@
 #define XMPPEDGE_ANALYZE_VERDICT_H
 
 #include "dns.h"
+#include "inside.h"
 #include "xmpp.h"
 
 /* Why an attempt failed, in the order of a connection. */
@@ -79,6 +81,7 @@ const char *outcome_word(enum outcome o);      /* "worked", "failed", "cannot-te
 const char *direction_word(enum direction d);  /* "in", "out", "unknown" */
 
 enum violation_kind {
+    VIOLATION_EDGE_INSIDE,
     VIOLATION_EDGE_DIALS,
     VIOLATION_INNER_OUTSIDE,
     VIOLATION_NO_MTLS,
@@ -91,6 +94,7 @@ enum violation_kind {
 };
 const char *violation_word(enum violation_kind v);
 const char *violation_text(enum violation_kind v);
+const char *violation_remedy(enum violation_kind v);   /* why it matters, and what to do */
 
 /* Where in the capture something can be looked up. */
 struct proof {
@@ -244,12 +248,21 @@ struct report {
     char                            missing_rows[64];  /* required, and not observed */
 };
 
+/* Where the configuration itself leads the edge. */
+struct verdict_way {
+    struct network network;
+    uint16_t       port;      /* 0: any */
+    bool           by_name;   /* of a host, whose address nobody knows here */
+};
+
 /* What verdict.c needs to know; borrowed texts and arrays, valid for its life. */
 struct verdict_options {
     struct address         external[REPORT_ADDRESSES_MAX], internal[REPORT_ADDRESSES_MAX];
     size_t                 nexternal, ninternal;
     enum known             external_known, internal_known;
     uint16_t               external_port, internal_port;   /* 0: 5269, 23456 */
+    const struct verdict_way *ways;
+    size_t                 nways;
     struct cert_anchors   *anchors;       /* NULL: chains are not judged */
     unsigned               required;      /* 1 << enum row */
     bool                   keys_given;
@@ -262,6 +275,8 @@ struct judge;
 struct judge *judge_new(const struct verdict_options *o, const struct dns *dns);
 /* Takes over an attempt whose flow has closed. */
 void judge_push(struct judge *j, struct attempt *a);
+/* Any flow that has closed; xmpp: its attempt is pushed besides. */
+void judge_flow(struct judge *j, const struct flow *f, bool xmpp);
 /* Of any stage; the first of each kind is kept with its detail (NULL: none), the others
  * are counted. */
 void judge_remark(struct judge *j, enum remark r, uint64_t frame, const char *detail);

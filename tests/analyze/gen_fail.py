@@ -879,7 +879,7 @@ def edge_opens_23456(s):
     c.external()
     c.streams('')
     c.stanzas(0, 2).close()
-    c.truth('worked', violations=['edge-opened-23456'], without_keys={'from': ''})
+    c.truth('worked', violations=['edge-to-inside', 'edge-opened-23456'], without_keys={'from': ''})
     s.row('23456-in', 'works', 'violates')
 
 
@@ -888,8 +888,57 @@ def edge_opens_23456_in_vain(s):
     """The attempt alone breaks the rule."""
     c = s.call('edge', 'fe1', 23456, OURS, 'fe1.corp.example', 'out', '23456-in')
     c.refused()
-    c.truth('failed', 'tcp-refused', violations=['edge-opened-23456'], **{'from': '', 'to': ''})
+    c.truth('failed', 'tcp-refused', violations=['edge-to-inside', 'edge-opened-23456'],
+            **{'from': '', 'to': ''})
     s.row('23456-in', 'fails', 'violates')
+
+
+@scene(('out',), BOTH)
+def dns_leads_into_the_lan(s):
+    """A partner's records name an address of the LAN, and XMPP is spoken there."""
+    s.ask('_xmpp-server._tcp.pa.example', 'SRV', [(0, 0, 5269, 'xmpp.pa.example')])
+    s.ask('xmpp.pa.example', 'A', [HOSTS['client']])
+    c = s.outbound(called='client')
+    external(c).close()
+    c.truth('worked', violations=['edge-to-inside'])
+    s.row('5269-out', 'works', 'violates')
+
+
+@scene(('out',))
+def dns_leads_to_another_service_of_the_lan(s):
+    """Whatever listens there: this is no federation, and the worst that there is."""
+    s.ask('_xmpp-server._tcp.pa.example', 'SRV', [(0, 0, 8080, 'xmpp.pa.example')])
+    s.ask('xmpp.pa.example', 'A', [HOSTS['client']])
+    c = s.call('edge', 'client', 8080, OURS, 'pa.example', 'out', 'other')
+    c.dial()
+    c.say(1, 'SSH-2.0-OpenSSH\r\n')
+    c.shut(1)
+    s.row('other', 'unclear', 'violates')
+
+
+@scene(('out',))
+def edge_knocks_at_the_lan(s):
+    """The attempt alone breaks the rule, on any port, and each of them."""
+    for port in (22, 445, 445):
+        s.call('inner', 'fe1', port, OURS, '', 'out', 'other').refused()
+    s.row('other', 'unclear', 'violates')
+
+
+@scene(('out',))
+def edge_calls_its_own_trunk(s):
+    c = s.call('edge', 'inner', 23456, OURS, '', 'in', '23456-in')
+    c.refused()
+    c.truth('failed', 'tcp-refused', violations=['edge-to-inside'], **{'from': '', 'to': ''})
+    s.row('23456-in', 'fails', 'violates')
+
+
+@scene(('out',), options=['--external', HOSTS['inner'], '--internal', HOSTS['inner']])
+def partners_of_a_lab_are_not_inside(s):
+    """Where the external address is a private one, private addresses play the Internet."""
+    c = s.outbound(caller='inner', called='client')
+    external(c, version='1.2').close()
+    c.truth('worked')
+    s.row('5269-out', 'works', 'conforms')
 
 
 @scene(('in',), BOTH)
@@ -1007,9 +1056,10 @@ def inferred_edge_opens_23456(s):
     c.external()
     c.streams('')
     c.stanzas(0, 2).close()
-    c.truth('worked', direction='in', without_keys={'from': ''})      # whoever serves 23456 seems to be the edge
+    # whoever serves 23456 seems to be the edge, which then calls itself
+    c.truth('worked', direction='in', suspected=['edge-to-inside'], without_keys={'from': ''})
     s.row('5269-in', 'works', 'conforms')
-    s.row('23456-in', 'works', 'conforms')
+    s.row('23456-in', 'works', 'cannot-tell')
 
 
 @scene(('in',), options=['--external', HOSTS['edge']])

@@ -132,6 +132,7 @@ def seen(v, f):
     out = {k: v[k] for k in ('row', 'direction', 'outcome', 'cause', 'reached', 'method', 'setback', 'verify_only',
                              'domains_by_dns', 'fault', 'violations', 'suspected')}
     out['cause'], out['setback'] = out['cause'] or 'none', out['setback'] or 'none'
+    out['violations'], out['suspected'] = sorted(out['violations']), sorted(out['suspected'])
     if f is not None:
         out.update({'from': f['initiator']['domain'], 'to': f['responder']['domain'], 'bidi': f['stream']['bidi']})
         tls = f['tls'] or {}

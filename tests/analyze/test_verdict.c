@@ -451,6 +451,7 @@ alerts_name_the_cause_and_who_is_at_fault(void **state)
 static struct report *
 ruled(struct judge *j, struct attempt *a)
 {
+    judge_flow(j, &a->flow, true);
     judge_push(j, a);
     return judge_end(j);
 }
@@ -491,8 +492,12 @@ the_port_table_is_judged(void **state)
             ROW_INNER, RULING_VIOLATES },
         { "row 3, plain", 2, 1, 23456, -1, true, 1u << VIOLATION_NO_TLS, ROW_INNER,
             RULING_VIOLATES },
-        { "edge dials", 1, 2, 23456, PROOF_PROVEN, true, 1u << VIOLATION_EDGE_DIALS, ROW_INNER,
-            RULING_VIOLATES },
+        { "edge dials", 1, 2, 23456, PROOF_PROVEN, true,
+            1u << VIOLATION_EDGE_DIALS | 1u << VIOLATION_EDGE_INSIDE, ROW_INNER, RULING_VIOLATES },
+        { "edge calls the LAN", 0, 2, 5269, PROOF_PROVEN, true, 1u << VIOLATION_EDGE_INSIDE,
+            ROW_OUT, RULING_VIOLATES },
+        { "edge calls itself", 0, 1, 23456, PROOF_PROVEN, true, 1u << VIOLATION_EDGE_INSIDE,
+            ROW_INNER, RULING_VIOLATES },
         { "edge dials, inferred", 1, 2, 23456, PROOF_PROVEN, false, 0, ROW_INNER, RULING_CONFORMS },
         { "23456 outside", 3, 0, 23456, PROOF_PROVEN, true, 1u << VIOLATION_INNER_OUTSIDE,
             ROW_INNER, RULING_VIOLATES },
@@ -770,6 +775,7 @@ every_cause_and_violation_has_its_words(void **state)
     for (k = 0; k < VIOLATION_COUNT; k++) {
         assert_non_null(violation_word((enum violation_kind)k));
         assert_non_null(violation_text((enum violation_kind)k));
+        assert_non_null(violation_remedy((enum violation_kind)k));
     }
 }
 
