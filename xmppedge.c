@@ -13918,6 +13918,7 @@ ports_dns_json(const struct config *c, struct buf *out)
 struct ports_machine {
     struct config_address resolvers[PORTS_RESOLVERS_MAX];
     size_t                nresolvers;
+    struct reach_machine  here;      /* owned; nothing in it: unknown, or of no interest */
 };
 
 /* The chains, each behind those that it jumps to. */
@@ -14095,6 +14096,7 @@ ports_rule_row(const struct ports_row *row, void *user)
         ports_put_comment(&r.about, row);
         buf_puts(&r.about, " to ");
         config_put_host(&r.about, row->host, true);
+        buf_puts(&r.about, known ? "" : ", if that is not inside");
     }
     ports_put_rule(rules, &r);
 }
@@ -14237,7 +14239,51 @@ ports_rule_opened(const struct ports_rules *rules, const struct reach_list *list
         ports_rule_block(rules, &list->list[i], NULL, bits);
 }
 
-/* Where no partner can be: the narrowest network decides, so narrow ones come first, and of equal
+/* Networks of this machine's inside; its addresses have a rule of their own. */
+static bool
+ports_is_inside(const struct reach_own *own)
+{
+    return own->net.bits < 128;
+}
+
+static bool
+ports_has_net(const struct reach_list *list, const struct reach_net *net)
+{
+    size_t i;
+    for (i = 0; i < list->count; i++)
+        if (list->list[i].bits == net->bits && reach_net_has(&list->list[i], net->at))
+            return true;
+    return false;
+}
+
+/* Opened as it is: nothing is left of it to be closed. */
+static bool
+ports_is_opened(const struct config *c, const struct reach_net *net)
+{
+    bool opened = ports_has_net(&c->external.networks, net);
+    size_t i;
+    for (i = 0; i < c->partners.count && !opened; i++)
+        opened = ports_has_net(&c->partners.list[i].networks, net);
+    return opened;
+}
+
+/* Where no partner can be, for networks of one length. */
+static void
+ports_rule_closed(const struct ports_rules *rules, unsigned bits)
+{
+    const struct reach_machine *here = &rules->machine->here;
+    size_t i;
+    for (i = 0; i < here->nown; i++)
+        if (ports_is_inside(&here->own[i]))
+            ports_rule_block(rules, &here->own[i].net, here->own[i].what, bits);
+    for (i = 0; i < REACH_BLOCKS; i++) {
+        struct reach_net net = reach_block_net(&reach_blocks[i]);
+        if (!ports_is_opened(rules->c, &net))
+            ports_rule_block(rules, &net, reach_blocks[i].what, bits);
+    }
+}
+
+/* The decision of [REACH]: the narrowest network decides, so narrow ones come first, and of equal
  * ones those that the configuration opens.  For whom it opens them a packet does not say. */
 static void
 ports_rule_blocks(const struct ports_rules *rules)
@@ -14249,10 +14295,7 @@ ports_rule_blocks(const struct ports_rules *rules)
         ports_rule_opened(rules, &c->external.networks, bits);
         for (i = 0; i < c->partners.count; i++)
             ports_rule_opened(rules, &c->partners.list[i].networks, bits);
-        for (i = 0; i < REACH_BLOCKS; i++) {
-            struct reach_net net = reach_block_net(&reach_blocks[i]);
-            ports_rule_block(rules, &net, reach_blocks[i].what, bits);
-        }
+        ports_rule_closed(rules, bits);
     }
 }
 
@@ -14455,9 +14498,19 @@ ports_notes(const struct config *c, struct buf *out)
             "often 5270 or 443\n");
 }
 
+static bool
+ports_inside_known(const struct ports_machine *machine)
+{
+    size_t i;
+    for (i = 0; i < machine->here.nown; i++)
+        if (ports_is_inside(&machine->here.own[i]))
+            return true;
+    return false;
+}
+
 /* What rules cannot do here, or not for long. */
 static void
-ports_rules_notes(const struct config *c, struct buf *out)
+ports_rules_notes(const struct config *c, const struct ports_machine *machine, struct buf *out)
 {
     if (!ports_user_known(c))
         buf_puts(out, "# <run user=\"...\"/> is absent, or root: the service cannot be told from "
@@ -14466,6 +14519,9 @@ ports_rules_notes(const struct config *c, struct buf *out)
     if (c->nresolvers == 0 && ports_dns_count(c) > 0)
         buf_puts(out, "# DNS goes to the name servers of /etc/resolv.conf as it is now; "
             "<resolver> would name them.\n");
+    if (c->role == CONFIG_EDGE && !ports_inside_known(machine))
+        buf_puts(out, "# No interface here has the internal address: what network is behind it, "
+            "only the edge itself can tell.\n");
 }
 
 /* A rule with a host name would depend on DNS when it is loaded, and be wrong when that changes. */
@@ -14512,12 +14568,12 @@ ports_resolver(const char *text, struct config_address *a)
 /* The name servers that the system asks (resolv.conf(5)): that of this machine if the file names
  * none.  What stands behind '%' is the interface. */
 static void
-ports_machine_read(struct ports_machine *m, const char *file)
+ports_machine_resolvers(struct ports_machine *m, const char *file)
 {
     char line[PORTS_LINE_MAX];
     char word[INET6_ADDRSTRLEN];
     FILE *f = fopen(file, "r");
-    memset(m, 0, sizeof *m);
+    m->nresolvers = 0;
     while (f != NULL && m->nresolvers < PORTS_RESOLVERS_MAX && fgets(line, sizeof line, f) != NULL)
         if (sscanf(line, " nameserver %45[0-9a-fA-F.:]", word) == 1
             && ports_resolver(word, &m->resolvers[m->nresolvers]))
@@ -14526,6 +14582,25 @@ ports_machine_read(struct ports_machine *m, const char *file)
         fclose(f);
     if (m->nresolvers == 0)
         m->nresolvers = ports_resolver("127.0.0.1", &m->resolvers[0]);
+}
+
+/* What is to be known of this machine.  False with a line in `errors` when memory is out. */
+static bool
+ports_machine_read(struct ports_machine *m, const struct config *c, struct buf *errors)
+{
+    memset(m, 0, sizeof *m);
+    ports_machine_resolvers(m, "/etc/resolv.conf");
+    if (c->role != CONFIG_EDGE || reach_machine_read(&m->here, 0, &c->external.address.sa,
+        &c->internal.address.sa))
+        return true;
+    buf_puts(errors, "out of memory\n");
+    return false;
+}
+
+static void
+ports_machine_free(struct ports_machine *m)
+{
+    reach_machine_free(&m->here);
 }
 
 /* The rules for this machine, which permit the rows and nothing else of the service.  False with
@@ -14538,7 +14613,7 @@ ports_print_rules(const struct config *c, const struct ports_machine *machine, b
     bool addresses = ports_only_addresses(c, errors);
     if (!ports_only_words(c, errors) || !addresses)
         return false;
-    ports_rules_notes(c, out);
+    ports_rules_notes(c, machine, out);
     if (iptables)
         ports_iptables(&rules);
     else
@@ -21912,9 +21987,10 @@ main_ports(const struct main_call *call)
     for (i = 0; call->option != NULL && i < sizeof formats / sizeof *formats; i++)
         if (strcmp(call->option, formats[i].word) == 0)
             format = formats[i].format;
-    ports_machine_read(&machine, "/etc/resolv.conf");
-    ok = ports_print(c, format, &machine, &out, &errors);
+    ok = ports_machine_read(&machine, c, &errors)
+        && ports_print(c, format, &machine, &out, &errors);
     fputs(buf_text(&errors), stderr);
+    ports_machine_free(&machine);
     config_free(c);
     buf_free(&errors);
     return ok ? main_print(&out) : 2;

@@ -314,6 +314,13 @@ def an_edge_with_an_ipv6_address_likewise(w):
 
 
 @test
+def opened_networks_do_not_open_the_internal_one_nor_the_edge_itself(w):
+    hold(w, edge(EX, IN, networks='networks="10.0.0.0/8"'),
+         (SERVICE, tcp(EX, ['10.1.0.21', '10.0.1.1', '10.255.0.1', '8.8.4.4'], 5269),
+          tcp(EX, ['10.0.0.77', '10.0.0.1', IN, EX, '192.168.1.1'], 5269)))
+
+
+@test
 def without_a_user_what_never_may_be_is_dropped_of_all_programs(w):
     for user in ('', 'root'):
         hold(w, edge(EX, IN, user),

@@ -1641,11 +1641,15 @@ the_secret_is_never_printed(void **state)
 
 /* ---- the port summary ---- */
 
-/* Of a machine that asks 192.0.2.53. */
+/* Of a machine that asks 192.0.2.53, and has an internal network within what may be opened. */
 static bool
 ports_may_print(enum ports_format format, struct buf *text, struct buf *errors)
 {
-    struct ports_machine machine = { .nresolvers = 1 };
+    struct reach_own own[2] = { { .what = "an address of this machine" },
+        { .what = "the internal network" } };
+    struct ports_machine machine = { .nresolvers = 1, .here = { .own = own, .nown = 2 } };
+    reach_net_parse(span_of("10.0.0.5"), &own[0].net);
+    reach_net_parse(span_of("10.0.0.0/24"), &own[1].net);
     assert_true(ports_resolver("192.0.2.53", &machine.resolvers[0]));
     buf_clear(text);
     return ports_print(world.c, format, &machine, text, errors);
@@ -1822,7 +1826,12 @@ of_two_networks_the_narrower_rule_comes_first(void **state)
     assert_says(said, "\n        ip daddr 10.7.0.0/16 return comment \"row 2\"\n");
     assert_says(said, "\n        ip daddr 10.0.0.0/8 counter drop comment \"never: private\"\n");
     assert_true(strstr(said, "10.7.0.0/16") < strstr(said, "10.0.0.0/8"));
-    assert_true(strstr(said, "172.16.0.0/12 return") < strstr(said, "172.16.0.0/12 counter drop"));
+    assert_says(said,
+        "ip daddr 10.0.0.0/24 counter drop comment \"never: the internal network\"\n");
+    assert_true(strstr(said, "10.0.0.0/24") < strstr(said, "10.7.0.0/16"));
+    assert_null(strstr(said, "10.0.0.5"));
+    assert_says(said, "172.16.0.0/12 return");
+    assert_null(strstr(said, "172.16.0.0/12 counter drop"));
     assert_null(strstr(said, "ip6"));   /* the external address has none of it */
     buf_free(&text);
 }
@@ -1940,7 +1949,7 @@ the_resolvers_of_the_system_are_read_as_the_system_does(void **state)
     for (i = 0; i < sizeof rows / sizeof *rows; i++) {
         buf_clear(&said);
         write_file("x.xml", span_of(rows[i].file), 0600);
-        ports_machine_read(&machine, path_of("x.xml"));
+        ports_machine_resolvers(&machine, path_of("x.xml"));
         for (j = 0; j < machine.nresolvers; j++) {
             assert_int_equal(machine.resolvers[j].port, 53);
             config_put_address(&said, &machine.resolvers[j]);
@@ -1948,7 +1957,7 @@ the_resolvers_of_the_system_are_read_as_the_system_does(void **state)
         }
         assert_string_equal(buf_text(&said), rows[i].want);
     }
-    ports_machine_read(&machine, path_of("is-not-there"));
+    ports_machine_resolvers(&machine, path_of("is-not-there"));
     assert_int_equal(machine.nresolvers, 1);
     buf_free(&said);
 }
@@ -2000,7 +2009,8 @@ a_static_route_to_a_host_name_opens_its_port_where_partners_can_be(void **state)
     (void)state;
     load_partner("sasl='optional' proxy='relay.example:5270'");
     said = strstr(ports(PORTS_NFT, &text), "jump never");
-    assert_says(said, "        # the static route of p.example to relay.example:5270\n"
+    assert_says(said,
+        "        # the static route of p.example to relay.example:5270, if that is not inside\n"
         "        ip saddr 203.0.113.10 tcp dport 5270 accept comment \"row 2\"\n");
     buf_free(&text);
 }
