@@ -316,6 +316,13 @@ span_is(struct xe_span s, const char *text)
     return s.at != NULL && span_eq(s, span_of(text));
 }
 
+/* One past the last byte; NULL of what is not there, to which C adds nothing, not even 0. */
+static const char *
+span_end(struct xe_span s)
+{
+    return s.at == NULL ? NULL : s.at + s.len;
+}
+
 /* What is left of `s` behind its first `n` bytes. */
 static struct xe_span
 span_skip(struct xe_span s, size_t n)
@@ -464,10 +471,17 @@ buf_len(const struct buf *b)
     return b->tail - b->head;
 }
 
+/* The first byte of the content; a buffer that was never used has one, too: C adds nothing to NULL. */
+static const char *
+buf_at(const struct buf *b)
+{
+    return b->bytes == NULL ? "" : b->bytes + b->head;
+}
+
 static struct xe_span
 buf_span(const struct buf *b)
 {
-    return span_make(b->bytes + b->head, buf_len(b));
+    return span_make(buf_at(b), buf_len(b));
 }
 
 static void
@@ -575,7 +589,7 @@ static bool
 buf_put_escaped(struct buf *b, struct xe_span s, size_t max)
 {
     const char *p = s.at;
-    const char *end = p + s.len;
+    const char *end = span_end(s);
     size_t before = buf_len(b);
     while (p < end && buf_len(b) - before < max && !b->failed) {
         uint32_t c;
@@ -2338,7 +2352,7 @@ size_t
 xe_xml_unescape(struct xe_span value, char *out, size_t max)
 {
     const char *p = value.at;
-    const char *end = p + value.len;
+    const char *end = span_end(value);
     size_t n = 0;
     while (p < end) {
         char bytes[4];
@@ -2401,7 +2415,7 @@ static bool
 xmlout_escaped(struct buf *out, struct xe_span s, bool attr)
 {
     const char *p = s.at;
-    const char *end = p + s.len;
+    const char *end = span_end(s);
     const char *from = p;
     while (p < end) {
         uint32_t c = 0;
@@ -2680,7 +2694,7 @@ static void
 xmlout_content(struct buf *out, const struct xe_xml *x, const struct xe_xml_event *e)
 {
     const char *p = e->inner.at;
-    const char *end = p + e->inner.len;
+    const char *end = span_end(e->inner);
     struct xmlout w;
     w.out = out;
     w.x = x;
@@ -9298,7 +9312,7 @@ conn_read_scratch(struct conn *c)
     size_t used;
     enum tls_result result;
     if (len > 0)
-        memcpy(scratch, c->in.bytes + c->in.head, len);
+        memcpy(scratch, buf_at(&c->in), len);
     result = conn_fill(c, scratch + len, WIRE_SCRATCH - len, &got);
     if (got == 0)
         return result;
@@ -9326,7 +9340,7 @@ conn_read_rest(struct conn *c)
         return TLS_FAILED;
     result = conn_fill(c, room, CONN_WRITE_MAX, &got);
     c->in.tail += got;
-    used = conn_show(c, c->in.bytes + c->in.head, buf_len(&c->in));
+    used = conn_show(c, buf_at(&c->in), buf_len(&c->in));
     if (!conn_is_up(c))
         return result;   /* closed, or TLS has begun: there is no rest any more */
     buf_skip(&c->in, used);
@@ -9443,7 +9457,7 @@ conn_write(struct conn *c)
         size_t len = buf_len(&c->out);
         size_t n = c->retry > 0 ? c->retry : len < CONN_WRITE_MAX ? len : CONN_WRITE_MAX;
         size_t put;
-        result = conn_put(c, c->out.bytes + c->out.head, n, &put);
+        result = conn_put(c, buf_at(&c->out), n, &put);
         c->retry = result == TLS_DONE ? 0 : n;
         moved = moved || put > 0;
         buf_skip(&c->out, put);
@@ -10175,7 +10189,7 @@ queue_unsent(const struct queue *q)
 static struct xe_span
 queue_send(struct queue *q, size_t max, size_t *n)
 {
-    const char *at = q->bytes.bytes + q->bytes.head + q->sent_bytes;
+    const char *at = buf_at(&q->bytes) + q->sent_bytes;
     size_t len = 0;
     *n = 0;
     while (q->sent < q->count) {
@@ -10194,7 +10208,7 @@ queue_send(struct queue *q, size_t max, size_t *n)
 static struct xe_span
 queue_oldest(const struct queue *q)
 {
-    return span_make(q->bytes.bytes + q->bytes.head, queue_item(q, 0)->len);
+    return span_make(buf_at(&q->bytes), queue_item(q, 0)->len);
 }
 
 /* Forget the oldest stanza. */
