@@ -157,6 +157,10 @@ check-talk:
 check-whole: xmppedge
 	@$(TESTS) whole
 
+# No memory, at every place of every transcript: many minutes.  check-quick tries some.
+check-memory:
+	@MEMORY=all $(TESTS) memory
+
 # Real servers on fixed loopback addresses: one after the other.
 check-live: xmppedge xmppedge-analyze
 	@$(TESTS) live
@@ -268,5 +272,6 @@ uninstall:
 clean:
 	rm -rf xmppedge xmppedge-analyze build
 
-.PHONY: all always asan deps demo test check check-quick check-threads check-style check-unit check-talk check-whole \
-        check-live check-trixie lint fuzz soak bench bench-analyze matrix measure install uninstall clean
+.PHONY: all always asan deps demo test check check-quick check-threads check-memory check-style check-unit \
+        check-talk check-whole check-live check-trixie lint fuzz soak bench bench-analyze matrix measure install \
+        uninstall clean

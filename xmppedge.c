@@ -18295,6 +18295,7 @@ route_pair_drop(struct route_pair *p)
         r->last = NULL;
     route_note_memory(r, 0, buf_len(&p->queue.bytes));
     queue_free(&p->queue);
+    queue_free(&p->back);
     free(p);
 }
 

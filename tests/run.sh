@@ -5,6 +5,7 @@
 #   tests/unit/test_*.c                      compiled with sanitizers and run
 #   tests/talk/talk.c                        the same with all transcripts, and again cut everywhere
 #   tests/talk/*.talk                        one transcript or several (-v: what happened)
+#   tests/memory/*.c                         run while memory is refused, here and there
 #   tests/analyze/test_*.c                   compiled with the stages of the analyzer, and run
 #   tests/embed/*.c                          compiled, linked with xmppedge.c without main, and run
 #   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own for FUZZ_SECONDS
@@ -40,12 +41,14 @@ list() {
                  tests/check_builds.sh ;;
     unit)  files tests/unit/test_*.c ;;
     talk)  files tests/talk/talk.c ;;
+    memory) files tests/memory/*.c ;;
     analyze) files tests/analyze/test_*.c tests/analyze/*.t ;;
     fuzz)  files tests/fuzz/fuzz_*.c tests/analyze/fuzz_*.c ;;
     embed) files tests/embed/*.c ;;
     whole) files tests/*.t tests/embed/*.c ;;
     live)  files tests/live/*.t ;;
-    quick) some style && some unit && some talk && some whole && some analyze && some fuzz ;;
+    quick) some style && some unit && some talk && some whole && some memory &&
+           some analyze && some fuzz ;;
     *)     echo "run.sh: no stage $1" >&2; return 2 ;;
     esac
 }
@@ -63,10 +66,13 @@ cut_after() {
     mv "$out/cut/$1.c.$$" "$out/cut/$1.c"
 }
 
-# cuts SOURCE: the parts of xmppedge.c that it includes.
+# cuts SOURCE: the parts of xmppedge.c that it includes, itself or by a test that it includes.
 cuts() {
     for section in $(sed -n 's|^#include "cut/\(.*\)\.c".*|\1|p' "$1"); do
         cut_after "$section"
+    done
+    for other in $(sed -n 's|^#include "\(\.\./.*\.c\)".*|\1|p' "$1"); do
+        cuts "${1%/*}/$other"
     done
 }
 
@@ -221,6 +227,25 @@ talk() {
         END             { if (plans == 2) print "1.." n; else print "Bail out! talk has broken off" }'
 }
 
+# MEMORY=all: at every place.  The libraries whose requests are refused must be linked statically.
+# With clang, where it is there: its sanitizers see other things than those of most other tests.
+memory() {
+    libraries='-Wl,-Bstatic -lmbedtls -lmbedx509 -lmbedcrypto -lcares -Wl,-Bdynamic'
+    name=memory_$(basename "$1" .c)
+    [ "$CC" != cc ] || ! command -v clang >/dev/null || CC=clang
+    # shellcheck disable=SC2086
+    if ! echo 'int main(void) { return 0; }' |
+            $CC -x c -o "$out/$name.empty" - $libraries 2>/dev/null; then
+        echo "1..0 # SKIP no static libraries here"
+        return
+    fi
+    (LIBS="-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc $libraries $LIBS"
+     build "$1" "$out/$name") || return
+    shift
+    [ "${MEMORY:-}" != all ] || case $name in *_transcripts) set -- tests/talk ;; *) set -- -a ;; esac
+    "$out/$name" "$@"
+}
+
 # The test, with all it says kept for the summary.
 keep() {
     kept=$out/tap/$1
@@ -259,6 +284,7 @@ case $file in
 --with-stages) build_stage_test "${1:?a source}" "${2:?a program}" ;;
 *.awk)       check "$(basename "$file" .awk)" awk -f "$file" xmppedge.c ;;
 */fuzz_*.c)  fuzz "$file" ;;
+*/memory/*.c) memory "$file" "$@" ;;
 */talk.c)    talk "$file" ;;
 *.talk)      build tests/talk/talk.c "$out/talk"
              exec "$out/talk" "$file" "$@" ;;

@@ -130,6 +130,7 @@ static struct {
     size_t             nnames;
     struct talk_peer   peers[TALK_PEERS];
     size_t             npeers;
+    size_t             bystanders;     /* of them: there before the transcript, and not its own */
     struct talk_peer  *on;             /* the current connection */
     struct talk_peer  *trunk;          /* the current pilot */
     char               bound[32];      /* of the last bind() */
@@ -149,6 +150,9 @@ static struct {
     size_t             here;           /* step at which this transcript's own matter begins */
     unsigned           turn;           /* which positions of what is shared are cut */
 } talk;
+
+/* Told before the instance runs and after it; NULL: nobody wants to know. */
+static void (*talk_runs)(bool runs);
 
 static bool talk_verbose;
 static size_t talk_stride = 1;
@@ -185,6 +189,13 @@ talk_bind(int fd, const struct sockaddr *to, socklen_t len)
     memcpy(&at, to, len);
     snprintf(talk.bound, sizeof talk.bound, "%.31s", conn_address_text(&at, text));
     return 0;
+}
+
+/* What the instance has said there and no expectation has met. */
+static struct xe_span
+talk_unseen(const struct talk_peer *p)
+{
+    return span_skip(buf_span(&p->got), p->seen);
 }
 
 static struct talk_peer *
@@ -305,6 +316,13 @@ talk_show(struct xe_span s)
 
 /* ---- the loop ---- */
 
+static void
+talk_enter(bool runs)
+{
+    if (talk_runs != NULL)
+        talk_runs(runs);
+}
+
 static bool
 talk_busy(void)
 {
@@ -322,10 +340,14 @@ talk_busy(void)
 }
 
 /* One turn.  A handshake beside the loop is waited for. */
-static void
+static bool
 talk_turn(void)
 {
-    loop_step(&talk.edge->loop, talk.edge->tls->nrunning > 0 ? 1 : 0);
+    bool ok;
+    talk_enter(true);
+    ok = loop_step(&talk.edge->loop, talk.edge->tls->nrunning > 0 ? 1 : 0);
+    talk_enter(false);
+    return ok;
 }
 
 static void
@@ -346,7 +368,7 @@ talk_pilot_read(struct talk_peer *p)
     bool asked = false;
     size_t used;
     enum xe_xml_result r;
-    while ((r = xe_xml_next(&p->xml, p->raw.bytes + p->raw.head, buf_len(&p->raw), &used, &e))
+    while ((r = xe_xml_next(&p->xml, buf_at(&p->raw), buf_len(&p->raw), &used, &e))
         == XE_XML_ELEMENT) {
         enum xe_element_kind kind = xe_element_kind(&e);
         if (kind == XE_KIND_SM_A)
@@ -464,7 +486,8 @@ talk_rest(const struct talk_step *s)
                 return talk_counts_are_true(talk.edge) || talk_fail(s, "a count is wrong");
             talk.ahead_ms += soon;
         }
-        talk_turn();
+        if (!talk_turn())
+            return talk_fail(s, "the loop has ended");
     }
     return talk_fail(s, "the instance does not come to rest");
 }
@@ -1066,10 +1089,12 @@ talk_open_named(const struct talk_step *s, bool trunk)
         name.len == 0 ? "" : name.at);
     if (name.len == 0)
         snprintf(talk.on->name, sizeof talk.on->name, "first");
+    talk_enter(true);
     if (trunk)
         edge_trunk_accepted(talk.edge, pair[0], &from);
     else
         edge_s2s_accepted(talk.edge, pair[0], &from);
+    talk_enter(false);
     return talk_rest(s);
 }
 
@@ -1136,7 +1161,8 @@ static bool
 talk_do_them(size_t at)
 {
     struct talk_step nothing = { .line = talk.steps[at].line };
-    if (talk.npeers == (talk.trunk != NULL) && talk.on == NULL && !talk_open_named(&nothing, false))
+    if (talk.npeers == talk.bystanders + (talk.trunk != NULL) && talk.on == NULL
+        && !talk_open_named(&nothing, false))
         return false;
     return talk_say(at, talk.on);
 }
@@ -1150,7 +1176,7 @@ talk_expect(const struct talk_step *s, struct talk_peer *p)
     if (p == NULL)
         return talk_fail(s, "there is no connection");
     talk_compile(buf_span(&s->text), true, &pattern);
-    got = span_make(p->got.bytes + p->seen, p->got.tail - p->seen);
+    got = talk_unseen(p);
     n = talk_match(buf_span(&pattern), got);
     if (n == SIZE_MAX)
         talk_fail(s, "on %s\n  expected: %s\n  found:    %s%s", p->name,
@@ -1190,7 +1216,7 @@ talk_do_closed(size_t at)
     struct talk_peer *p = talk.on;
     if (p->seen < p->got.tail)
         return talk_fail(s, "on %s, not expected: %s", p->name,
-            talk_show(span_make(p->got.bytes + p->seen, p->got.tail - p->seen)));
+            talk_show(talk_unseen(p)));
     return p->eof || talk_fail(s, "%s is still open", p->name);
 }
 
@@ -1202,7 +1228,7 @@ talk_do_alive(size_t at)
     struct talk_peer *p = talk.on;
     if (p->seen < p->got.tail)
         return talk_fail(s, "on %s, not expected: %s", p->name,
-            talk_show(span_make(p->got.bytes + p->seen, p->got.tail - p->seen)));
+            talk_show(talk_unseen(p)));
     return !p->eof || talk_fail(s, "%s has ended", p->name);
 }
 
@@ -1311,7 +1337,7 @@ talk_line_has(struct xe_span line, struct xe_span field)
 static bool
 talk_log_find(const struct talk_step *s, const char *first)
 {
-    struct xe_span log = span_make(talk.log.bytes + talk.log_seen, talk.log.tail - talk.log_seen);
+    struct xe_span log = span_skip(buf_span(&talk.log), talk.log_seen);
     while (log.len > 0) {
         size_t n = span_find(log, '\n');
         struct xe_span line = span_make(log.at, n);
@@ -1326,7 +1352,7 @@ talk_log_find(const struct talk_step *s, const char *first)
         }
     }
     return talk_fail(s, "no such line in the log since the last one asked for:\n%s",
-        talk_show(span_make(talk.log.bytes + talk.log_seen, talk.log.tail - talk.log_seen)));
+        talk_show(span_skip(buf_span(&talk.log), talk.log_seen)));
 }
 
 /* log WORDS: a line with all these words follows in the log. */
@@ -1537,6 +1563,15 @@ talk_trunk_make(const char *name, const char *domains)
     return talk_rest(NULL);
 }
 
+/* The one that most transcripts have. */
+static bool
+talk_usual_trunk(void)
+{
+    return talk_trunk_make(talk.edge->config->role == CONFIG_EDGE ? "fe.near.example"
+        : "edge.near.example", "near.example also.near.example")
+        || talk_fail(NULL, "no trunk");
+}
+
 /* trunk-up NAME DOMAINS: a trunk comes up and acknowledges what it gets. */
 static bool
 talk_do_trunk_up(size_t at)
@@ -1670,6 +1705,9 @@ talk_put_edge(FILE *f)
         talk_put_partner(f, "other.example", "127.0.0.3:5269");
         fprintf(f, "</partner>\n");
     }
+    if (span_is(talk_setting("bystander"), "on"))
+        fprintf(f, "<partner domain=\"by.example\" proxy=\"127.0.0.6:5269\" tls=\"optional\" "
+            "sasl=\"optional\" dialback=\"true\"/>\n");
     fprintf(f, "</partners>\n");
 }
 
@@ -1691,7 +1729,7 @@ talk_write_config(void)
 {
     static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
-        "echo", "log", "cuts", "other", "own", "pin" };
+        "echo", "log", "cuts", "other", "own", "pin", "bystander" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");
@@ -1752,18 +1790,16 @@ talk_open_instance(void)
     trunk = !span_is(talk_setting("trunk"), "none");
     while (trunk && !list_empty(&talk.edge->trunks.links))
         trunk_link_close(MAP_OWNER(talk.edge->trunks.links.next, struct trunk_link, node));
-    if (!trunk)
-        return talk_rest(NULL);
-    return talk_trunk_make(talk.edge->config->role == CONFIG_EDGE ? "fe.near.example"
-        : "edge.near.example", "near.example also.near.example")
-        || talk_fail(NULL, "no trunk");
+    return trunk ? talk_usual_trunk() : talk_rest(NULL);
 }
 
 /* stop: SIGTERM. */
 static bool
 talk_do_stop(size_t at)
 {
+    talk_enter(true);
     xe_stop(talk.edge);
+    talk_enter(false);
     return talk_rest(&talk.steps[at]);
 }
 
@@ -1780,11 +1816,15 @@ talk_do_reload(size_t at)
 {
     struct talk_step *s = &talk.steps[at];
     char message[4096];
+    bool ok;
     buf_putc(&talk.settings, ' ');
     buf_put(&talk.settings, buf_span(&s->text));
-    if (!talk_write_config() || !xe_reload(talk.edge, message, sizeof message))
-        return talk_fail(s, "not reloaded: %s", message);
-    return talk_rest(s);
+    if (!talk_write_config())
+        return talk_fail(s, "cannot write the configuration");
+    talk_enter(true);
+    ok = xe_reload(talk.edge, message, sizeof message);
+    talk_enter(false);
+    return talk_rest(s) && (ok || talk_fail(s, "not reloaded: %s", message));
 }
 
 /* ---- playing ---- */
@@ -1837,7 +1877,7 @@ talk_check_end(void)
             return talk_fail(NULL, "the end: the instance has connected to %s unasked", p->target);
         if (p->seen < p->got.tail)
             return talk_fail(NULL, "the end: on %s, not expected: %s", p->name,
-                talk_show(span_make(p->got.bytes + p->seen, p->got.tail - p->seen)));
+                talk_show(talk_unseen(p)));
     }
     return true;
 }
@@ -2027,7 +2067,7 @@ talk_one_way(enum talk_mode mode, struct buf *trace)
     }
     close(fds[0]);
     waitpid(pid, &status, 0);
-    if (buf_len(trace) > 0 && trace->bytes[trace->head] == '!')
+    if (buf_len(trace) > 0 && buf_at(trace)[0] == '!')
         return talk_fail(NULL, "%.*s", (int)buf_len(trace) - 1, trace->bytes + trace->head + 1);
     return (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         || talk_fail(NULL, "the copy crashed (status %d)", status);
@@ -2281,6 +2321,8 @@ talk_run_jobs(struct talk_job *jobs, size_t n, size_t parallel)
     return ok;
 }
 
+#ifndef TALK_NO_MAIN
+
 int
 main(int argc, char **argv)
 {
@@ -2310,3 +2352,5 @@ main(int argc, char **argv)
     snprintf(remove, sizeof remove, "rm -rf %s", talk.dir);
     return system(remove) == 0 && ok ? 0 : 1;
 }
+
+#endif
