@@ -471,7 +471,7 @@ buf_len(const struct buf *b)
     return b->tail - b->head;
 }
 
-/* The first byte of the content; a buffer that was never used has one, too: C adds nothing to NULL. */
+/* The first byte of the content; never NULL, to which C adds nothing, not even 0. */
 static const char *
 buf_at(const struct buf *b)
 {
@@ -547,6 +547,21 @@ buf_put(struct buf *b, struct xe_span s)
     memcpy(room, s.at, s.len);
     b->tail += s.len;
     return true;
+}
+
+/* What a part could not take is missing in the whole, too. */
+static void
+buf_fail_with(struct buf *whole, const struct buf *part)
+{
+    whole->failed = whole->failed || part->failed;
+}
+
+/* Append the content of another buffer. */
+static bool
+buf_add(struct buf *b, const struct buf *part)
+{
+    buf_fail_with(b, part);
+    return buf_put(b, buf_span(part));
 }
 
 static bool
@@ -10793,6 +10808,12 @@ struct config_resolver {
     unsigned                line;
 };
 
+/* Pieces of memory that end together. */
+struct config_blocks {
+    struct config_block *last;    /* owned */
+    bool                 failed;  /* there is one less than there should be */
+};
+
 /* One configuration.  Made by config_load(), immutable, freed by config_free(). */
 struct config {
     enum config_role          role;
@@ -10836,7 +10857,7 @@ struct config {
     struct map                partner_map; /* every partner domain -> config_name */
     struct map                domain_map;  /* edge: every inner domain -> config_domain */
     struct map                inner_map;   /* gateway: every inner domain -> config_name */
-    struct config_block      *blocks;    /* owned: all memory of this configuration */
+    struct config_blocks      blocks;    /* all memory of this configuration */
     struct buf                warnings;  /* owned: what config_load() warned about */
 };
 
@@ -11274,7 +11295,7 @@ struct config_message {
 struct config_loader {
     struct config        *c;
     const char           *directory; /* absolute; relative paths start here; owned by scratch */
-    struct config_block  *scratch;   /* owned: memory that ends with the loading */
+    struct config_blocks  scratch;   /* memory that ends with the loading */
     struct buf            text;      /* owned: the file */
     const char           *at;        /* in text: where lines were counted last */
     unsigned              line;      /* of `at` */
@@ -11289,37 +11310,48 @@ struct config_loader {
     bool                  alone;     /* nothing but the file is looked at */
 };
 
-/* Zeroed memory on a list; NULL when memory is out. */
+/* Zeroed memory on a list; NULL when memory is out, which the list remembers. */
 static void *
-config_alloc(struct config_block **list, size_t size)
+config_alloc(struct config_blocks *list, size_t size)
 {
-    struct config_block *b;
-    if (size > SIZE_MAX - sizeof *b || (b = calloc(1, sizeof *b + size)) == NULL)
+    struct config_block *b = size > SIZE_MAX - sizeof *b ? NULL : calloc(1, sizeof *b + size);
+    list->failed = list->failed || b == NULL;
+    if (b == NULL)
         return NULL;
-    b->next = *list;
-    *list = b;
+    b->next = list->last;
+    list->last = b;
     return b + 1;
 }
 
 static void
-config_release(struct config_block **list)
+config_release(struct config_blocks *list)
 {
-    while (*list != NULL) {
-        struct config_block *b = *list;
-        *list = b->next;
+    while (list->last != NULL) {
+        struct config_block *b = list->last;
+        list->last = b->next;
         free(b);
     }
 }
 
-/* A copy that ends in NUL; "" when memory is out, which the caller's checks then refuse. */
+/* A copy that ends in NUL; "" when memory is out, which config_load_file() then refuses. */
 static const char *
-config_copy(struct config_block **list, struct xe_span s)
+config_copy(struct config_blocks *list, struct xe_span s)
 {
     char *copy = config_alloc(list, s.len + 1);
     if (copy == NULL)
         return "";
     if (s.len > 0)
         memcpy(copy, s.at, s.len);
+    return copy;
+}
+
+/* The same of a text that was put together for it, which is freed. */
+static const char *
+config_take(struct config_blocks *list, struct buf *text)
+{
+    const char *copy = config_copy(list, buf_span(text));
+    list->failed = list->failed || text->failed;
+    buf_free(text);
     return copy;
 }
 
@@ -11366,9 +11398,8 @@ config_note(struct config_loader *l, unsigned line, bool warning, const char *co
     for (i = text.head; i < text.tail; i++)
         if ((unsigned char)text.bytes[i] < 0x20)
             text.bytes[i] = '?';
-    *m = (struct config_message){ config_copy(&l->scratch, buf_span(&text)), line,
+    *m = (struct config_message){ config_take(&l->scratch, &text), line,
         l->nmessages + l->untold, warning };
-    buf_free(&text);
 }
 
 #define config_error(l, line, ...) \
@@ -11763,18 +11794,15 @@ config_open(struct config_loader *l)
 /* ---- values ---- */
 
 static const char *
-config_absolute(struct config_loader *l, struct config_block **list, const char *path)
+config_absolute(struct config_loader *l, struct config_blocks *list, const char *path)
 {
     struct buf out = { 0 };
-    const char *copy;
     if (*path != '/') {
         buf_puts(&out, l->directory);
         buf_putc(&out, '/');
     }
     buf_puts(&out, path);
-    copy = config_copy(list, buf_span(&out));
-    buf_free(&out);
-    return copy;
+    return config_take(list, &out);
 }
 
 /* Digits at *text; false when there are none or too many. */
@@ -11833,7 +11861,7 @@ config_parse_number(const struct config_row *row, const char *text, int64_t *val
 
 /* The normal form of a domain; false when it is none. */
 static bool
-config_parse_domain(struct config_block **list, const char *text, struct xe_span *out)
+config_parse_domain(struct config_blocks *list, const char *text, struct xe_span *out)
 {
     char normal[XE_DOMAIN_MAX];
     size_t len;
@@ -11932,7 +11960,7 @@ config_next_word(struct xe_span *rest)
 }
 
 static bool
-config_parse_pins(struct config_block **list, struct xe_span text, struct config_pins *p)
+config_parse_pins(struct config_blocks *list, struct xe_span text, struct config_pins *p)
 {
     struct xe_span word;
     p->count = 0;
@@ -11945,7 +11973,7 @@ config_parse_pins(struct config_block **list, struct xe_span text, struct config
 
 /* One network or more. */
 static bool
-config_parse_networks(struct config_block **list, struct xe_span text, struct reach_list *n)
+config_parse_networks(struct config_blocks *list, struct xe_span text, struct reach_list *n)
 {
     struct xe_span word;
     n->count = 0;
@@ -11958,7 +11986,7 @@ config_parse_networks(struct config_block **list, struct xe_span text, struct re
 
 /* A literal or a name.  The port stays. */
 static bool
-config_parse_host(struct config_block **list, struct xe_span text, struct config_host *h)
+config_parse_host(struct config_blocks *list, struct xe_span text, struct config_host *h)
 {
     struct xe_span name;
     h->name = config_copy(list, text);
@@ -11973,7 +12001,7 @@ config_parse_host(struct config_block **list, struct xe_span text, struct config
 
 /* host, host:port, [IPv6] or [IPv6]:port; the port is 5269 if absent. */
 static bool
-config_parse_host_port(struct config_block **list, const char *text, struct config_host *h)
+config_parse_host_port(struct config_blocks *list, const char *text, struct config_host *h)
 {
     struct xe_span host = span_of(text);
     const char *rest;
@@ -12017,7 +12045,7 @@ config_parse_word(const struct config_row *row, const char *text, void *place)
 static bool
 config_store(struct config_loader *l, const struct config_row *row, const char *text, void *place)
 {
-    struct config_block **list = &l->c->blocks;
+    struct config_blocks *list = &l->c->blocks;
     int64_t n;
     switch (row->kind) {
     case CONFIG_ELEMENT:
@@ -12188,14 +12216,6 @@ config_next_attr(const struct config_row *after, enum config_role role)
     return NULL;
 }
 
-static const char *
-config_scratch(struct config_loader *l, struct buf *text)
-{
-    const char *copy = config_copy(&l->scratch, buf_span(text));
-    buf_free(text);
-    return copy;
-}
-
 /* The names that may stand in an element: its attributes, or the elements within. */
 static const char *
 config_known(struct config_loader *l, const struct config_row *element, bool attrs)
@@ -12211,7 +12231,7 @@ config_known(struct config_loader *l, const struct config_row *element, bool att
     }
     if (buf_len(&text) == 0)
         buf_puts(&text, "nothing");
-    return config_scratch(l, &text);
+    return config_take(&l->scratch, &text);
 }
 
 /* The line of an attribute; that of its element when it is not there. */
@@ -12256,7 +12276,7 @@ config_network_fault(struct config_loader *l, struct xe_span text)
         buf_puts(&out, reach_net_text(&n, meant));
         buf_puts(&out, " has not");
     }
-    return config_scratch(l, &out);
+    return config_take(&l->scratch, &out);
 }
 
 /* Warn of networks that look as if they opened more than they do. */
@@ -12301,7 +12321,7 @@ config_read_value(struct config_loader *l, const struct config_row *row, struct 
     if (!config_store(l, row, text, place)) {
         config_put_expected(&expected, row);
         config_error(l, config_attr_line(l, e, row->name), "<", elem_tag(e), "> ", row->name,
-            ": expected ", config_scratch(l, &expected), ", found \"", text, "\"",
+            ": expected ", config_take(&l->scratch, &expected), ", found \"", text, "\"",
             row->kind == CONFIG_NETWORKS ? config_network_fault(l, span_of(text)) : "");
     } else if (row->kind == CONFIG_NETWORKS) {
         config_check_networks(l, config_attr_line(l, e, row->name), (void *)place);
@@ -12342,7 +12362,7 @@ config_read_attrs(struct config_loader *l, const struct config_row *element, str
             struct buf expected = { 0 };
             config_put_expected(&expected, r);
             config_error(l, config_elem_line(l, e), "<", elem_tag(e), "> ", r->name, ": expected ",
-                config_scratch(l, &expected), ", found nothing");
+                config_take(&l->scratch, &expected), ", found nothing");
         }
     }
     /* a port may have been read after its address */
@@ -12501,10 +12521,8 @@ config_derive_inner(struct config_loader *l, struct config_inner *in)
     if (in->nsources > 0)
         return;
     in->sources = config_alloc(&l->c->blocks, sizeof *in->sources);
-    if (in->sources == NULL) {
-        config_error(l, 0, "out of memory");
+    if (in->sources == NULL)
         return;
-    }
     in->nsources = 1;
     in->sources->address = in->address;
     config_set_port(&in->sources->address, 0);
@@ -12520,8 +12538,7 @@ config_derive_control(struct config_loader *l)
         buf_puts(&path, "/run/xmppedge/");
         buf_put(&path, c->name);
         buf_puts(&path, ".sock");
-        c->control = config_copy(&c->blocks, buf_span(&path));
-        buf_free(&path);
+        c->control = config_take(&c->blocks, &path);
     }
     if (c->control != NULL && strlen(c->control) >= CONFIG_SOCKET_MAX)
         config_error(l, c->control_line, "<control> socket: expected a path of at most ",
@@ -12541,9 +12558,7 @@ config_keep_secret(struct config_loader *l, struct xe_span s)
         config_error(l, c->secret_line, "<dialback> secret-file: expected ",
             config_number(l, CONFIG_SECRET_MIN), " to ", config_number(l, CONFIG_SECRET_MAX),
             " bytes in ", c->secret_file, ", found ", config_number(l, s.len));
-    else if ((copy = config_alloc(&c->blocks, s.len)) == NULL)
-        config_error(l, 0, "out of memory");
-    else
+    else if ((copy = config_alloc(&c->blocks, s.len)) != NULL)
         c->secret = span_make(memcpy(copy, s.at, s.len), s.len);
 }
 
@@ -13037,11 +13052,11 @@ config_locate(struct config_loader *l)
         buf_puts(&path, here);
         buf_puts(&path, "/");
         l->c->here = config_copy(&l->c->blocks, buf_span(&path));
-        if (slash == NULL)
+        if (slash == NULL && buf_len(&path) > 0)
             path.tail--;
     }
     buf_put(&path, span_make(file, slash == NULL ? 0 : (size_t)(slash - file)));
-    l->directory = config_scratch(l, &path);
+    l->directory = config_take(&l->scratch, &path);
     return true;
 }
 
@@ -13073,6 +13088,7 @@ config_load_file(const char *path, bool alone, struct buf *messages)
 {
     struct config_loader *l = calloc(1, sizeof *l);
     struct config *c = calloc(1, sizeof *c);
+    bool is_whole;
     if (l == NULL || c == NULL) {
         buf_puts(messages, "out of memory\n");
         free(l);
@@ -13085,7 +13101,10 @@ config_load_file(const char *path, bool alone, struct buf *messages)
     config_read(l);
     config_tell(l, false, messages);
     config_tell(l, true, &c->warnings);
-    if (l->errors > 0) {
+    is_whole = !c->blocks.failed && !l->scratch.failed && !c->warnings.failed;
+    if (!is_whole)
+        buf_puts(messages, "out of memory\n");
+    if (l->errors > 0 || !is_whole) {
         config_free(c);
         c = NULL;
     }
@@ -13374,6 +13393,7 @@ config_pen_attr(struct config_pen *pen, const struct config_row *row, struct xe_
     config_put_xml(&piece, value);
     buf_puts(&piece, "\"");
     config_pen_piece(pen, buf_span(&piece));
+    buf_fail_with(pen->out, &piece);
     buf_free(&piece);
 }
 
@@ -13387,8 +13407,8 @@ config_is_present(const struct config_row *element, enum config_role role, const
     while ((r = config_next_attr(r, role)) != NULL) {
         buf_clear(&value);
         config_put_value(&value, r, (const char *)object + r->at);
-        any = any || buf_len(&value) > 0;
-        all = all && (buf_len(&value) > 0 || !r->must);
+        any = any || value.failed || buf_len(&value) > 0;
+        all = all && (value.failed || buf_len(&value) > 0 || !r->must);
     }
     buf_free(&value);
     return any && all;
@@ -13430,6 +13450,7 @@ config_put_element(struct buf *out, const struct config_row *element, enum confi
         buf_clear(&value);
         config_put_value(&value, r, (const char *)object + r->at);
         config_pen_attr(&pen, r, buf_span(&value));
+        buf_fail_with(out, &value);
     }
     for (r = element; (r = config_next_child(element, r, role)) != NULL;) {
         const char *items = (const char *)object + r->at;
@@ -13442,7 +13463,7 @@ config_put_element(struct buf *out, const struct config_row *element, enum confi
             config_put_element(&below, r, role, items + i * r->size, depth + 1);
     }
     buf_puts(out, buf_len(&below) > 0 ? ">\n" : "/>\n");
-    buf_put(out, buf_span(&below));
+    buf_add(out, &below);
     if (buf_len(&below) > 0)
         config_put_end(out, element, depth);
     buf_free(&value);
@@ -13799,7 +13820,7 @@ static void
 ports_put_column(struct buf *out, const struct buf *text, size_t width)
 {
     size_t n;
-    buf_put(out, buf_span(text));
+    buf_add(out, text);
     for (n = buf_len(text); n < width; n++)
         buf_putc(out, ' ');
     buf_puts(out, "  ");
@@ -13864,6 +13885,7 @@ ports_row_json(const struct ports_row *row, void *user)
     buf_puts(out, "\",\"comment\":");
     ports_put_comment(&comment, row);
     buf_put_json(out, buf_span(&comment), SIZE_MAX);
+    buf_fail_with(out, &comment);
     buf_free(&comment);
     buf_putc(out, '}');
 }
@@ -13901,7 +13923,7 @@ ports_dns_text(const struct config *c, struct buf *out)
         buf_puts(out, "# besides the rows: DNS, UDP and TCP port ");
         buf_putu(out, port);
         buf_puts(out, ", from this machine to ");
-        buf_put(out, buf_span(&where));
+        buf_add(out, &where);
         buf_putc(out, '\n');
         buf_clear(&where);
     }
@@ -13919,7 +13941,7 @@ ports_dns_json(const struct config *c, struct buf *out)
             : ",\n  {\"protocol\":\"DNS/UDP+TCP\",\"port\":");
         buf_putu(out, port);
         buf_puts(out, ",\"source\":\"this machine\",\"destination\":\"");
-        buf_put(out, buf_span(&where));
+        buf_add(out, &where);
         buf_puts(out, "\"}");
         buf_clear(&where);
     }
@@ -14023,11 +14045,21 @@ ports_address(const struct buf *text)
     return span_make(s.at, span_find(s, '%'));
 }
 
+/* A rule without its address would match too much. */
+static void
+ports_fail_with(struct buf *out, const struct ports_rule *r)
+{
+    buf_fail_with(out, &r->about);
+    buf_fail_with(out, &r->source);
+    buf_fail_with(out, &r->destination);
+}
+
 static void
 ports_rule_nft(const struct ports_rules *rules, const struct ports_rule *r)
 {
     struct buf *out = rules->out;
     bool v6 = r->family == AF_INET6;
+    ports_fail_with(out, r);
     ports_put_match(out, "        # ", buf_span(&r->about), "\n");
     buf_puts(out, "        ");
     if (r->service)
@@ -14055,6 +14087,7 @@ ports_rule_iptables(const struct ports_rules *rules, const struct ports_rule *r)
     struct buf *out = rules->out;
     if (r->family != AF_UNSPEC && r->family != rules->family)
         return;
+    ports_fail_with(out, r);
     ports_put_match(out, "# ", buf_span(&r->about), "\n");
     buf_puts(out, "-A ");
     buf_puts(out, ports_chains[rules->chain].iptables);
@@ -14213,6 +14246,7 @@ ports_rule_net(const struct ports_rules *rules, const struct reach_net *net, con
     buf_puts(&comment, what == NULL ? "" : what);
     r.comment = buf_text(&comment);
     ports_put_rule(rules, &r);
+    buf_fail_with(rules->out, &comment);
     buf_free(&comment);
 }
 
@@ -19858,7 +19892,8 @@ edge_load_keys(struct xmppedge *e, const struct config *c, struct edge_keys *k, 
     k->server = edge_new_profile(e, c, true, k->partners, out);
     k->client = edge_new_profile(e, c, false, k->partners, out);
     k->link = edge_new_profile(e, c, edge, k->internal, out);
-    if (k->domains != NULL && edge_set_secret(e, c, &k->secret) && buf_len(out) == errors
+    if (k->domains != NULL && edge_set_secret(e, c, &k->secret)
+        && buf_len(out) == errors && !out->failed
         && rules && edge_share_trust(k) && edge_name_identities(c, k))
         return true;
     if (buf_len(out) == errors)
@@ -20562,14 +20597,14 @@ static void
 edge_say(char *message, size_t size, struct buf *text)
 {
     static const char rest[] = "more is left out\n";
-    size_t fits = buf_len(text);
-    bool whole = fits < size;
+    struct xe_span said = text->failed ? span_of("out of memory\n") : buf_span(text);
+    bool whole = said.len < size;
     if (!whole)
-        fits = size < sizeof rest ? 0 : size - sizeof rest;
-    while (!whole && fits > 0 && buf_span(text).at[fits - 1] != '\n')
-        fits--;
+        said.len = size < sizeof rest ? 0 : size - sizeof rest;
+    while (!whole && said.len > 0 && said.at[said.len - 1] != '\n')
+        said.len--;
     if (message != NULL && size > 0)
-        snprintf(message, size, "%.*s%s", (int)fits, buf_text(text), whole ? "" : rest);
+        snprintf(message, size, "%.*s%s", (int)said.len, said.at, whole ? "" : rest);
     buf_free(text);
 }
 
