@@ -9,6 +9,7 @@
  *   xmpp.c     streams by content, tls.c inside --> attempts      |
  *       |                                                         |
  *   verdict.c  port table, causes --> report <--------------------'
+ *       |      inside.c, of all connections: who called whom
  *       |
  *   report.c   words and groups; text, ladders     json.c  JSON Lines     html.c  one page
  *

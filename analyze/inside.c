@@ -161,7 +161,7 @@ inside_push(struct inside *i, const struct flow *f, bool xmpp)
         return;
     c = inside_call(i, f);
     if (c == NULL) {
-        i->left_out++;
+        i->left_out += inside_block(&f->side[1].address) != NULL;
         return;
     }
     c->count++;

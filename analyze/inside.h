@@ -55,6 +55,7 @@ void inside_push(struct inside *i, const struct flow *f, bool xmpp);
 
 /* In order of appearance. */
 const struct inside_call *inside_calls(const struct inside *i, size_t *n);
-uint64_t inside_left_out(const struct inside *i);   /* connections over the ceiling */
+/* Connections over the ceiling, to addresses that are not of the Internet. */
+uint64_t inside_left_out(const struct inside *i);
 
 #endif

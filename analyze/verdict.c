@@ -15,6 +15,8 @@
  *                     |
  *               judge_rule_row()        what is thought of a row --> struct report
  *
+ * Beside them judge_inside() looks at all connections, XMPP or not: the edge calls nothing inside.
+ *
  * The first ATTEMPTS_LISTED_MAX attempts are kept until the end, so that they can be joined with
  * later ones; half of the places are for failed ones only.  What comes after them is placed and
  * counted at once and forgotten.
@@ -1742,6 +1744,8 @@ judge_inside(struct judge *j)
 {
     size_t n, i;
     const struct inside_call *calls = inside_calls(j->inside, &n);
+    if (inside_left_out(j->inside) > 0)
+        judge_remark(j, REMARK_CEILING_REPORT, 0, "calls to addresses not of the Internet");
     for (i = 0; i < n; i++) {
         const struct inside_call *call = &calls[i];
         struct judge_call c = judge_call(j, &call->source, &call->target, call->port);

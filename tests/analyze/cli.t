@@ -111,6 +111,38 @@ def a_configuration_tells_the_addresses_of_the_edge(scenes):
         check(code == 2 and said in error and error.count('\n') == 1, '%s: %d, %s' % (text, code, error))
 
 
+LAN = ('<xmppedge><external address="203.0.113.10"%s/><internal address="10.0.0.10"/><partners default="deny">'
+       '<partner domain="q.example"/><!-- the one --><partner domain="pa.example" %s/></partners></xmppedge>')
+WAYS = [   # of all partners, of one; what is thought of its call to 10.0.0.77:5269
+    ('', '', 'breach'), (' networks="10.0.0.0/24"', '', ''), ('', 'networks="fd00::/8 10.0.0.77"', ''),
+    ('', 'networks="10.0.0.78 11.0.0.0/8"', 'breach'), ('', 'proxy="10.0.0.77"', ''), ('', 'proxy="10.0.0.77:5269"', ''),
+    ('', 'proxy="10.0.0.77:5270"', 'breach'), ('', 'proxy="[fd00::1]:5269"', 'breach'),
+    ('', 'proxy="relay.example"', 'maybe'), ('', 'proxy="relay.example:443"', 'breach'),
+]
+
+
+@test
+def where_the_configuration_leads_the_edge_is_no_violation(scenes):
+    file, config = scenes.options('dns_leads_into_the_lan_out_12')[-1], scenes.path('lan.xml')
+    for everybody, one, wanted in WAYS:
+        with open(config, 'w') as out:
+            out.write(LAN % (everybody, one))
+        code, said, error = run('-c', config, file)
+        got = re.findall(r'^ (\w+) .*\n.*edge-to-inside|^ (\w+) .*edge-to-inside', said, re.M)
+        check([''.join(g) for g in got] == [wanted] * bool(wanted) and error == '' and code == (wanted == 'breach'),
+              '%s %s: %d %s, not %s' % (everybody, one, code, got, wanted))
+        check(('why it matters, what to do: ' in said) == bool(wanted), said)
+    with open(config, 'w') as out:
+        out.write(LAN % (' networks="10.0.0.0/33"', ''))
+    check("'10.0.0.0/33' is not a network" in run('-c', config, file)[2], 'a wrong network')
+    page = scenes.path('lan.html')
+    with open(config, 'w') as out:
+        out.write(LAN % ('', ''))
+    run('-c', config, '--html', page, file)
+    with open(page) as f:
+        check('towards the inside' in f.read(), 'the page does not tell')
+
+
 @test
 def without_arguments_it_tells_how_it_is_used(_):
     code, said, error = run()

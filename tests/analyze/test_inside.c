@@ -135,7 +135,7 @@ the_ceiling_keeps_room_for_the_inside(void **state)
     }
     inside_calls(in, &n);
     assert_int_equal(n, INSIDE_CALLS_MAX);
-    assert_int_equal(inside_left_out(in), 2 * INSIDE_CALLS_MAX);
+    assert_int_equal(inside_left_out(in), INSIDE_CALLS_MAX / 2);
     inside_free(in);
 }
 
