@@ -7115,7 +7115,7 @@ tls_trust_holds(const struct tls_trust *trust, const struct tls_verdict *v)
 static unsigned
 tls_chain_by(const struct tls_facts *facts, const struct tls_trust *trust)
 {
-    unsigned chain = (facts->chain & ~(unsigned)TLS_CHAIN_REVOKED) | TLS_CHAIN_UNTRUSTED;
+    unsigned chain = facts->chain | (unsigned)TLS_CHAIN_UNTRUSTED;
     size_t i;
     for (i = 0; trust != NULL && i < facts->verdicts_count; i++) {
         const struct tls_verdict *v = &facts->verdicts[i];

@@ -161,7 +161,7 @@ static const char make_certificates[] =
     "cp self.key self-again.key\n"
     "pin() { openssl x509 -in $1.crt -noout -pubkey | openssl pkey -pubin -outform der \\\n"
     "  | openssl dgst -sha256 -binary >$1.hash; }\n"
-    "pin self; pin far; pin expired; pin fab\n";
+    "pin self; pin far; pin expired; pin strange-expired; pin fab\n";
 
 static char dir[] = "/tmp/test_tls.XXXXXX";
 static char home[1024];
@@ -1371,6 +1371,7 @@ a_pin_takes_the_place_of_the_common_authorities_and_is_needed_beside_own_ones(vo
         { "far", "self", NULL, NULL, XE_WHY_CERT_PIN },
         { "fab", "fab", NULL, NULL, XE_WHY_NONE },
         { "expired", "expired", NULL, NULL, XE_WHY_CERT_EXPIRED },
+        { "strange-expired", "strange-expired", NULL, NULL, XE_WHY_CERT_EXPIRED },
         { "fab", "fab", NULL, fab, XE_WHY_NONE },
         { "fab", "far", NULL, fab, XE_WHY_CERT_PIN },
         { "far", "far", NULL, fab, XE_WHY_CERT_NOT_FOR_PARTNER },
