@@ -12150,8 +12150,8 @@ config_put_expected(struct buf *out, const struct config_row *row)
         [CONFIG_DOMAIN] = "a domain such as corp.example",
         [CONFIG_ADDRESS] = "an IPv4 or IPv6 address",
         [CONFIG_NETWORK] = "an IPv4 or IPv6 address, or a network such as 10.0.0.0/24",
-        [CONFIG_PINS] = "sha256: and the hash in base64 (44 characters) or hexadecimal (64), with "
-            "spaces between several",
+        [CONFIG_PINS] = ("sha256: and the hash in base64 (44 characters) or hexadecimal (64), with "
+            "spaces between several"),
         [CONFIG_NETWORKS] = "networks such as 10.0.0.0/8 or fd00::/8, with spaces between",
         [CONFIG_HOST] = "an address or a host name",
         [CONFIG_HOST_PORT] = "a host name or address, with :port if it is not 5269",
