@@ -26,7 +26,7 @@ sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import binary, have_binary                                      # noqa: E402
-from lab import need_programs                                             # noqa: E402
+from lab import need_programs, wait_until                                             # noqa: E402
 from tap import Skip, check, equal, note, run, skip_all, test             # noqa: E402
 
 LEGACY = {p: p.replace('tables', 'tables-legacy') for p in
@@ -82,6 +82,7 @@ nsenter --net=/proc/"$1"/ns/net sh -ec '
     ip address add 203.0.113.1/24 dev in
     ip address add 10.0.0.1/24 dev in
     ip address add 10.0.0.77/24 dev in
+    ip address add 10.0.0.53/24 dev in
     ip address add 2001:db8::1/64 dev in nodad
     ip link set in up'
 ''' % globals()
@@ -401,6 +402,65 @@ def who_calls_on_the_rows_is_answered_by_the_service_and_nobody_else_gets_to_its
                 equal(answers(w, good + bad), good, form + ': answered')
     finally:
         service.end()
+
+
+class Edge:
+    """The real one, started by root as an administrator does, and a name server beyond the wire."""
+
+    def __init__(self, w):
+        self.dir = os.path.join(w.dir, 'edge')
+        must('"$1" authority "$2" edge01.corp.example fe01.corp.example corp.example', binary(), self.dir)
+        must('mkdir -p "$1/run" && rm -f "$1/run/s" && chown -R nobody "$1"', self.dir)
+        self.file = os.path.join(self.dir, 'edge.xml')
+        text = edge(EX, IN, partner='networks="10.0.0.0/8"').replace('</xmppedge>', '<control socket="run/s"/></xmppedge>')
+        for was, name in (('a.pem', 'edge01.corp.example.pem'), ('a.key', 'edge01.corp.example.key'),
+                          ('b.pem', 'corp.example.pem'), ('b.key', 'corp.example.key'), ('trust.pem', 'internal-ca.pem'),
+                          ('ca.pem', 'internal-ca.pem'), ('secret', 'dialback.secret')):
+            text = text.replace('"%s"' % was, '"%s"' % name)
+        with open(self.file, 'w') as f:
+            f.write(text.replace('<resolver address="2600::53"/>', ''))
+        names = ['--srv-host=_xmpp-server._tcp.%s,x.%s,5269' % (d, d) for d in ('a.example', 'b.example')]
+        self.children = [
+            subprocess.Popen(['nsenter', '--net=/proc/%d/ns/net' % w.beyond.pid, 'dnsmasq', '--keep-in-foreground',
+                              '--conf-file=/dev/null', '--no-resolv', '--no-hosts', '--user=root', '--pid-file=',
+                              '--listen-address=10.0.0.53', '--bind-interfaces', '--address=/x.a.example/8.8.4.4',
+                              '--address=/x.b.example/10.1.0.21'] + names, stderr=subprocess.DEVNULL),
+            subprocess.Popen([binary(), 'run', self.file], stderr=subprocess.DEVNULL)]
+        wait_until(lambda: os.path.exists(os.path.join(self.dir, 'run/s')), what='the edge')
+
+    def dials(self, w):
+        """Where it tries to go when both partners are pinged."""
+        w.wire.seen()
+        asked = [subprocess.Popen([binary(), 'ping', self.file, d], stdout=subprocess.DEVNULL)
+                 for d in ('a.example', 'b.example')]
+        time.sleep(1)
+        packets = w.wire.seen()
+        for a in asked:
+            a.kill()
+            a.wait()
+        return sorted({(p[0], p[2], p[3]) for p in packets if p is not None and p[1] in (EX, IN)})
+
+    def end(self):
+        for child in self.children:
+            child.kill()
+            child.wait()
+
+
+@test
+def the_edge_reaches_its_partner_and_what_dns_says_leads_it_nowhere_else(w):
+    """Its own rules would let it into the LAN here; those of the machine do not."""
+    if need_programs('dnsmasq'):
+        raise Skip('needs dnsmasq')
+    dns, partner, lan = ('udp', '10.0.0.53', 53), ('tcp', '8.8.4.4', 5269), ('tcp', '10.1.0.21', 5269)
+    for form in [None] + w.forms:
+        must(FLUSH)
+        if form:
+            load(w, form, edge(EX, IN))
+        node = Edge(w)
+        try:
+            equal(node.dials(w), sorted([dns, partner] + [lan] * (form is None)), '%s: dialled' % form)
+        finally:
+            node.end()
 
 
 # ---- the world ---------------------------------------------------------------------------------
