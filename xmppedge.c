@@ -101,6 +101,7 @@
  *   who may talk to whom                    route_admit(), route_trunk_why()
  *   what tls, sasl and dialback leave       policy_row()
  *   the certificate decision                peer_may_speak_for()
+ *   who may vouch for whom                  tls_judge_next(), tls_why(), edge_load_rules()
  *   the dialback key                        dialback_key(), dialback_check()
  *   who answers a dialback question         s2s_in_verify()
  *   how many connections                    route_room(), route_source_enter(), edge_evict()
@@ -7121,7 +7122,7 @@ tls_chain_by(const struct tls_facts *facts, const struct tls_trust *trust)
         const struct tls_verdict *v = &facts->verdicts[i];
         if (!tls_trust_holds(trust, v))
             continue;
-        chain = v->chain;
+        chain = v->chain | (facts->chain & ~(TLS_CHAIN_NOTES - 1u));
         if (tls_chain_why(chain) == XE_WHY_NONE)
             break;
     }
@@ -15524,7 +15525,9 @@ s2s_log_open(const struct s2s *s)
     struct log *log = s->service->shared->log;
     const struct tls_facts *facts = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)
         : NULL;
-    char chain[TLS_CHAIN_MAX];
+    const struct tls_rule *rule = s->service->events->rule(s->service->user, span_of(s->remote));
+    unsigned chain = facts == NULL ? 0 : tls_chain_by(facts, rule->trust);
+    char text[TLS_CHAIN_MAX];
     if (!s2s_log(s, LOG_INFO, s->kind == S2S_IN ? "s2s-in-open" : "s2s-out-open"))
         return;
     log_text(log, "method", s->method);
@@ -15532,8 +15535,8 @@ s2s_log_open(const struct s2s *s)
     if (facts != NULL) {
         log_text(log, "cipher", facts->ciphersuite);
         log_text(log, "cert", s->cert_why == XE_WHY_NONE ? "good" : xe_why(s->cert_why)->word);
-        if (facts->chain != 0)
-            log_text(log, "chain", tls_chain_text(facts->chain, chain));
+        if (chain != 0)
+            log_text(log, "chain", tls_chain_text(chain, text));
     }
     log_end(log);
 }
