@@ -56,16 +56,16 @@ network_has(const struct network *n, const struct address *a)
 /* RFC 1122, 1918, 3879, 3927, 4193, 4291, 6598.  What is reserved, or for documentation, no LAN
  * has either. */
 static const struct inside_block inside_blocks[] = {
-    { { { { 127 }, 4 }, 8 }, "a loopback address" },
-    { { { { 10 }, 4 }, 8 }, "a private address" },
-    { { { { 172, 16 }, 4 }, 12 }, "a private address" },
-    { { { { 192, 168 }, 4 }, 16 }, "a private address" },
-    { { { { 100, 64 }, 4 }, 10 }, "an address shared with a provider" },
-    { { { { 169, 254 }, 4 }, 16 }, "a link-local address" },
-    { { { { [15] = 1 }, 6 }, 128 }, "a loopback address" },
-    { { { { 0xfc }, 6 }, 7 }, "a private address" },
-    { { { { 0xfe, 0x80 }, 6 }, 10 }, "a link-local address" },
-    { { { { 0xfe, 0xc0 }, 6 }, 10 }, "a site-local address" }
+    { { { { 127 }, 4 }, 8 }, "a loopback address", true },
+    { { { { 10 }, 4 }, 8 }, "a private address", false },
+    { { { { 172, 16 }, 4 }, 12 }, "a private address", false },
+    { { { { 192, 168 }, 4 }, 16 }, "a private address", false },
+    { { { { 100, 64 }, 4 }, 10 }, "an address shared with a provider", false },
+    { { { { 169, 254 }, 4 }, 16 }, "a link-local address", false },
+    { { { { [15] = 1 }, 6 }, 128 }, "a loopback address", true },
+    { { { { 0xfc }, 6 }, 7 }, "a private address", false },
+    { { { { 0xfe, 0x80 }, 6 }, 10 }, "a link-local address", false },
+    { { { { 0xfe, 0xc0 }, 6 }, 10 }, "a site-local address", false }
 };
 
 /* NAT64 and 6to4 (RFC 6052 2.1, RFC 3056 2): where an IPv4 address stands in one of IPv6. */

@@ -25,6 +25,7 @@ bool network_has(const struct network *n, const struct address *a);
 struct inside_block {
     struct network network;
     const char    *what;      /* "a private address" */
+    bool           shared;    /* by all programs of a machine: an address there is nobody's */
 };
 
 /* NULL: it may be of the Internet.  An IPv4 address that is carried in one of IPv6 (NAT64, 6to4)

@@ -1665,7 +1665,7 @@ judge_call_target(const struct judge *j, const struct address *target, uint16_t 
         c.because = "its own internal address";
     } else if (judge_is_external(j, target)) {
         c.because = "its own external address";
-    } else if (judge_is_gateway(j, target)) {
+    } else if (judge_is_gateway(j, target) && (block == NULL || !block->shared)) {
         c.because = "a gateway, which called the edge";
     } else if (judge_is_way(j, target, port, &by_name)) {
         return (struct judge_call){ .wrong = false };

@@ -941,6 +941,21 @@ def partners_of_a_lab_are_not_inside(s):
     s.row('5269-out', 'works', 'conforms')
 
 
+@scene(('out',), options=['--external', HOSTS['lo2'], '--internal', HOSTS['lo3']])
+def partners_on_the_same_machine_are_not_inside(s):
+    """Everything of a lab on loopback addresses calls from the same one: the gateway, too."""
+    t = s.call('lo1', 'lo3', 23456, 'edge01.corp.example', 'fe1.corp.example', 'in', '23456-in')
+    trunk_up(t, version='1.2')
+    trunk_talk(t)
+    t.close()
+    t.truth('worked', reached='stanzas', method='trunk', without_keys={'from': '', 'method': 'EXTERNAL'})
+    c = s.outbound(caller='lo2', called='lo1')
+    external(c, version='1.2').close()
+    c.truth('worked')
+    s.row('5269-out', 'works', 'conforms')
+    s.row('23456-in', 'works', 'conforms')
+
+
 @scene(('in',), BOTH)
 def trunk_on_external(s):
     c = s.call('stranger', 'edge', 23456, 'edge01.corp.example', 'fe1.corp.example', 'in', '23456-in')
