@@ -48,11 +48,13 @@ def certificate(cert):
     return tag('certificate', {'chain': cert.chain, 'key': cert.key})
 
 
-def partner(domain, *more, **settings):
-    """A <partner>; the default here is the common one: TLS required, certificate or dialback."""
+def partner(domain, *more, trust=None, **settings):
+    """A <partner>; the default here is the common one: TLS required, certificate or dialback.
+    trust: an authority of its own."""
     common = {'type': 'federated', 'tls': 'required', 'sasl': 'optional', 'dialback': True}
     settings = dict(common, **settings)
-    inner = ''.join(tag('domain', {'name': d}) for d in more)
+    inner = tag('trust', {'ca': trust.crt}) if trust else ''
+    inner += ''.join(tag('domain', {'name': d}) for d in more)
     return tag('partner', dict({'domain': domain}, **settings), inner or None)
 
 
