@@ -34,6 +34,7 @@
  *   [LOG]     log_              one line per event
  *   [LOOP]    loop_ timer_      one thread, many sockets: readiness, timers, and work for later
  *   [DNS]     dns_          from a domain to the addresses of its server, in the order to try them
+ *   [CERT]    cert_             what certificates say, read by us
  *   [TLS]     tls_              TLS sessions, certificates and what they say
  *   [CONN]    conn_ listener_ dial_ wire_  byte pipes: accepting, dialling, TLS, and their end
  *
@@ -232,11 +233,13 @@
 #define DNS_SOCKETS_MAX    64     /* of c-ares: two for each name server, and some being closed */
 #define DNS_PATIENCE_MS    1000   /* a late answer may hold up a good one so long */
 
-/* [TLS]: certificates and handshakes */
+/* [CERT] [TLS]: certificates and handshakes */
+#define CERT_PATH_MAX      10     /* certificates up to the authority: mbed TLS allows 8 between */
+#define CERT_COMPARE_MAX   20000  /* of names with constraints: a chain of 16 KiB has 1000 each */
 #define TLS_NAMES_MAX      256    /* names taken from a certificate: public CAs stop at 100 */
 #define TLS_SNI_MAX        255    /* bytes of a host name: RFC 1035 2.3.4 */
 #define TLS_DN_MAX         256    /* bytes of a subject, NUL included: people read it */
-#define TLS_CHAIN_MAX      128    /* bytes of the words for a chain, NUL included: all take 99 */
+#define TLS_CHAIN_MAX      128    /* bytes of the words for a chain, NUL included: all take 105 */
 #define TLS_ERROR_MAX      256    /* bytes of a message, NUL included: a sentence and a path */
 #define TLS_SUITES_MAX     40     /* ciphersuites offered: mbed TLS has fewer good ones */
 #define TLS_ALPN_MAX       4      /* protocols offered: XMPP has one (XEP-0368) */
@@ -246,7 +249,6 @@
 #define TLS_KNOWN_MS       (INT64_C(24) * 3600 * 1000)  /* a network that proved a domain counts */
 #define TLS_KEY_MAX        8192   /* bytes of a private key in DER: RSA-8192 takes 4.7 KiB */
 #define TLS_PIN_MAX        52     /* bytes of a pin as text, NUL included: sha256: and base64 */
-#define TLS_PATH_MAX       10     /* certificates up to the authority: mbed TLS allows 8 between */
 #define TLS_MINT_NAME_MAX  64     /* bytes of a name that is certified: X.520's ub-common-name */
 #define TLS_MINT_PEM_MAX   4096   /* bytes of a PEM text that is made: five times P-256's */
 
@@ -6110,8 +6112,689 @@ dns_library_name(void)
 }
 
 /* ===========================================================================
+ * [CERT]  cert_          what certificates say, read by us
+ * calls:  BASE JID
+ *
+ * Pure functions of bytes, which know nothing of mbed TLS and compute nothing.  They do two things
+ * that it does not.
+ *
+ * Before it computes: cert_flight sees each byte of a handshake before mbed TLS does, follows
+ * records and messages, and reads the Certificate message of TLS 1.2.  A key that would cost
+ * seconds, or a chain that is too long, ends the handshake there, for the price of reading it.  In
+ * TLS 1.3 that message is encrypted: the same rules are kept when the chain has been verified.
+ *
+ * After it has verified: cert_path_judge() walks the way from the authority down, and holds what
+ * RFC 5280 asks for and mbed TLS does not: name constraints (4.2.1.10, 6.1.4), and purposes of
+ * authorities (4.2.1.12, nested as browsers have it: who may not do it may not let others).
+ *
+ * What cannot be read, or judged, counts against the certificate.
+ * ======================================================================== */
+
+#define CERT_RECORD_HEAD   5     /* type, version, length: RFC 5246 6.2.1 */
+#define CERT_MESSAGE_HEAD  4     /* type, length: RFC 5246 7.4 */
+#define CERT_HANDSHAKE     22    /* type of a record */
+#define CERT_CERTIFICATE   11    /* types of messages */
+#define CERT_HELLO_DONE    14
+#define CERT_KEY_EXCHANGE  16
+
+enum cert_tag {
+    CERT_BOOLEAN = 0x01, CERT_INTEGER = 0x02, CERT_BITS = 0x03, CERT_OCTETS = 0x04, CERT_OID = 0x06,
+    CERT_SEQUENCE = 0x30, CERT_SET = 0x31,
+    CERT_OTHER_NAME = 0xa0, CERT_DNS_NAME = 0x82, CERT_DIRECTORY_NAME = 0xa4, CERT_IP = 0x87,
+    CERT_VERSION = 0xa0, CERT_EXTENSIONS = 0xa3,
+    CERT_PERMITTED = 0xa0, CERT_EXCLUDED = 0xa1
+};
+
+/* Last number of 2.5.29.x. */
+enum cert_extension {
+    CERT_ALT_NAMES = 17, CERT_BASIC = 19, CERT_CONSTRAINTS = 30, CERT_PURPOSES = 37
+};
+
+/* Of <limits>. */
+struct cert_limits {
+    size_t rsa_min;        /* bits of a modulus; a shorter one costs little and proves nothing */
+    size_t rsa_max;        /* and a longer one is not computed with */
+    size_t exponent_max;   /* bits of a public exponent */
+    size_t curve_max;      /* bits of a curve, which is P-256, P-384 or P-521 */
+    size_t count_max;      /* certificates in a peer's chain */
+    size_t bytes_max;      /* and of the message that brings them */
+};
+
+static const struct cert_limits cert_limits_default = { 2048, 4096, 32, 521, 5, 16384 };
+
+/* Spans of a certificate that is somebody else's. */
+struct cert {
+    struct xe_span issuer;      /* content of the Name, as is the next */
+    struct xe_span subject;
+    struct xe_span key;         /* content of SubjectPublicKeyInfo */
+    struct xe_span extensions;  /* content of Extensions; empty for none */
+};
+
+/* ---- DER ---- */
+
+/* Take the first element off `from`.  False when there is none. */
+static bool
+cert_take(struct xe_span *from, int *tag, struct xe_span *content)
+{
+    const unsigned char *p = (const unsigned char *)from->at;
+    size_t head = 2;
+    size_t len;
+    if (from->len < head)
+        return false;
+    len = p[1];
+    if (len >= 0x80) {
+        size_t bytes = len & 0x7f;
+        if (bytes == 0 || bytes > 3 || from->len < head + bytes)
+            return false;
+        for (len = 0; bytes > 0; bytes--)
+            len = len << 8 | p[head++];
+    }
+    if (len > from->len - head)
+        return false;
+    *tag = p[0];
+    *content = span_make(from->at + head, len);
+    *from = span_skip(*from, head + len);
+    return true;
+}
+
+/* The same when it is a `tag`; otherwise nothing is taken. */
+static bool
+cert_take_tag(struct xe_span *from, enum cert_tag tag, struct xe_span *content)
+{
+    struct xe_span rest = *from;
+    struct xe_span inside;
+    int found;
+    if (!cert_take(&rest, &found, &inside) || found != (int)tag)
+        return false;
+    *from = rest;
+    *content = inside;
+    return true;
+}
+
+static bool
+cert_read(struct xe_span der, struct cert *c)
+{
+    struct xe_span body;
+    struct xe_span part;
+    int tag;
+    *c = (struct cert){ .key = { NULL, 0 } };
+    if (!cert_take_tag(&der, CERT_SEQUENCE, &part) || !cert_take_tag(&part, CERT_SEQUENCE, &body))
+        return false;
+    (void)cert_take_tag(&body, CERT_VERSION, &part);
+    if (!cert_take_tag(&body, CERT_INTEGER, &part) || !cert_take_tag(&body, CERT_SEQUENCE, &part)
+        || !cert_take_tag(&body, CERT_SEQUENCE, &c->issuer)
+        || !cert_take_tag(&body, CERT_SEQUENCE, &part)
+        || !cert_take_tag(&body, CERT_SEQUENCE, &c->subject)
+        || !cert_take_tag(&body, CERT_SEQUENCE, &c->key))
+        return false;
+    while (body.len > 0) {
+        if (!cert_take(&body, &tag, &part))
+            return false;
+        if (tag == CERT_EXTENSIONS)
+            return cert_take_tag(&part, CERT_SEQUENCE, &c->extensions);
+    }
+    return true;
+}
+
+/* The value of an extension.  False when it is absent. */
+static bool
+cert_extension(const struct cert *c, enum cert_extension id, struct xe_span *value, bool *critical)
+{
+    const char oid[] = { 0x55, 0x1d, (char)id };
+    struct xe_span all = c->extensions;
+    struct xe_span one;
+    struct xe_span part;
+    while (cert_take_tag(&all, CERT_SEQUENCE, &one)) {
+        if (!cert_take_tag(&one, CERT_OID, &part) || !span_eq(part, span_make(oid, sizeof oid)))
+            continue;
+        *critical = cert_take_tag(&one, CERT_BOOLEAN, &part) && part.len > 0 && part.at[0] != 0;
+        return cert_take_tag(&one, CERT_OCTETS, value);
+    }
+    return false;
+}
+
+/* ---- keys ---- */
+
+static size_t
+cert_bits(struct xe_span integer)
+{
+    size_t bits;
+    unsigned first;
+    while (integer.len > 0 && integer.at[0] == 0)
+        integer = span_skip(integer, 1);
+    if (integer.len == 0)
+        return 0;
+    bits = integer.len * 8;
+    for (first = (unsigned char)integer.at[0]; first < 0x80; first <<= 1)
+        bits--;
+    return bits;
+}
+
+static enum xe_why
+cert_rsa_why(struct xe_span key, const struct cert_limits *l)
+{
+    struct xe_span both;
+    struct xe_span modulus;
+    struct xe_span exponent;
+    if (!cert_take_tag(&key, CERT_SEQUENCE, &both) || !cert_take_tag(&both, CERT_INTEGER, &modulus)
+        || !cert_take_tag(&both, CERT_INTEGER, &exponent))
+        return XE_WHY_CERT_MALFORMED;
+    if (cert_bits(modulus) > l->rsa_max)
+        return XE_WHY_CERT_KEY_SIZE;
+    if (cert_bits(exponent) > l->exponent_max)
+        return XE_WHY_CERT_KEY_EXPONENT;
+    return cert_bits(modulus) < l->rsa_min ? XE_WHY_CERT_WEAK : XE_WHY_NONE;
+}
+
+static enum xe_why
+cert_curve_why(struct xe_span oid, const struct cert_limits *l)
+{
+    static const struct { struct xe_span oid; size_t bits; } rows[] = {
+        { { "\x2a\x86\x48\xce\x3d\x03\x01\x07", 8 }, 256 },
+        { { "\x2b\x81\x04\x00\x22", 5 }, 384 }, { { "\x2b\x81\x04\x00\x23", 5 }, 521 } };
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (span_eq(oid, rows[i].oid))
+            return rows[i].bits > l->curve_max ? XE_WHY_CERT_KEY_SIZE : XE_WHY_NONE;
+    return XE_WHY_CERT_KEY_KIND;
+}
+
+/* What is wrong with the key: NONE, WEAK, or what nothing is computed with. */
+static enum xe_why
+cert_key_why(const struct cert *c, const struct cert_limits *l)
+{
+    static const struct xe_span rsa = { "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01", 9 };
+    static const struct xe_span ec = { "\x2a\x86\x48\xce\x3d\x02\x01", 7 };
+    struct xe_span rest = c->key;
+    struct xe_span kind;
+    struct xe_span oid;
+    struct xe_span key;
+    if (!cert_take_tag(&rest, CERT_SEQUENCE, &kind) || !cert_take_tag(&kind, CERT_OID, &oid)
+        || !cert_take_tag(&rest, CERT_BITS, &key) || key.len == 0)
+        return XE_WHY_CERT_MALFORMED;
+    if (span_eq(oid, rsa))
+        return cert_rsa_why(span_skip(key, 1), l);
+    if (!span_eq(oid, ec) || !cert_take_tag(&kind, CERT_OID, &oid))
+        return XE_WHY_CERT_KEY_KIND;   /* or a curve that is spelt out, to be searched for */
+    return cert_curve_why(oid, l);
+}
+
+/* Why nothing is computed with the n-th certificate of a chain, from 1; NONE otherwise.  A weak key
+ * is cheap: it is judged later, and its owner may still go on with dialback. */
+static enum xe_why
+cert_cost_why(struct xe_span der, size_t n, const struct cert_limits *l)
+{
+    struct cert c;
+    enum xe_why why;
+    if (n > l->count_max)
+        return XE_WHY_CERT_CHAIN_LENGTH;
+    if (!cert_read(der, &c))
+        return XE_WHY_CERT_MALFORMED;
+    why = cert_key_why(&c, l);
+    return why == XE_WHY_CERT_WEAK ? XE_WHY_NONE : why;
+}
+
+/* ---- the Certificate message of TLS 1.2 ---- */
+
+/* What has come of a handshake.  Zeroed it is at its beginning. */
+struct cert_flight {
+    unsigned char record[CERT_RECORD_HEAD];
+    size_t        record_got;    /* bytes of that */
+    size_t        record_left;   /* bytes of the record to come */
+    unsigned char message[CERT_MESSAGE_HEAD];
+    size_t        message_got;
+    size_t        message_left;
+    char         *chain;         /* owned; content of the Certificate message */
+    size_t        chain_got;
+    bool          over;          /* nothing that follows needs to be looked at */
+};
+
+static void
+cert_flight_free(struct cert_flight *f)
+{
+    free(f->chain);
+    f->chain = NULL;
+    f->over = true;
+}
+
+static size_t
+cert_number(const unsigned char *at, size_t bytes)
+{
+    size_t n = 0;
+    for (; bytes > 0; bytes--)
+        n = n << 8 | *at++;
+    return n;
+}
+
+/* Certificate ::= a list with its length before it, of certificates with theirs: RFC 5246 7.4.2 */
+static enum xe_why
+cert_message_why(struct xe_span list, const struct cert_limits *l)
+{
+    size_t n = 0;
+    if (list.len < 3 || cert_number((const unsigned char *)list.at, 3) != list.len - 3)
+        return XE_WHY_CERT_MALFORMED;
+    list = span_skip(list, 3);
+    while (list.len > 0) {
+        size_t len = list.len < 3 ? list.len : cert_number((const unsigned char *)list.at, 3);
+        enum xe_why why;
+        if (list.len < 3 || len > list.len - 3)
+            return XE_WHY_CERT_MALFORMED;
+        why = cert_cost_why(span_make(list.at + 3, len), ++n, l);
+        if (why != XE_WHY_NONE)
+            return why;
+        list = span_skip(list, 3 + len);
+    }
+    return XE_WHY_NONE;
+}
+
+/* The head of a message is there.  Behind a key exchange or a "done" there is no Certificate. */
+static enum xe_why
+cert_flight_begin(struct cert_flight *f, const struct cert_limits *l)
+{
+    f->message_left = cert_number(f->message + 1, 3);
+    f->over = f->message[0] == CERT_HELLO_DONE || f->message[0] == CERT_KEY_EXCHANGE;
+    if (f->message[0] != CERT_CERTIFICATE)
+        return XE_WHY_NONE;
+    if (f->message_left > l->bytes_max)
+        return XE_WHY_CERT_CHAIN_BYTES;
+    f->chain = malloc(f->message_left + 1);
+    return f->chain == NULL ? XE_WHY_OUT_OF_MEMORY : XE_WHY_NONE;
+}
+
+static enum xe_why
+cert_flight_end(struct cert_flight *f, const struct cert_limits *l)
+{
+    enum xe_why why = XE_WHY_NONE;
+    f->message_got = 0;
+    if (f->chain == NULL)
+        return why;
+    why = cert_message_why(span_make(f->chain, f->chain_got), l);
+    cert_flight_free(f);
+    return why;
+}
+
+/* Bytes of messages, of one record or a part of it. */
+static enum xe_why
+cert_flight_messages(struct cert_flight *f, const unsigned char *at, size_t n,
+    const struct cert_limits *l)
+{
+    enum xe_why why = XE_WHY_NONE;
+    while (n > 0 && !f->over && why == XE_WHY_NONE) {
+        size_t some = n < f->message_left ? n : f->message_left;
+        if (f->message_got < CERT_MESSAGE_HEAD) {
+            some = 1;
+            f->message[f->message_got++] = *at;
+            if (f->message_got == CERT_MESSAGE_HEAD)
+                why = cert_flight_begin(f, l);
+        } else {
+            if (f->chain != NULL)
+                memcpy(f->chain + f->chain_got, at, some);
+            f->chain_got += f->chain != NULL ? some : 0;
+            f->message_left -= some;
+        }
+        at += some;
+        n -= some;
+        if (why == XE_WHY_NONE && f->message_got == CERT_MESSAGE_HEAD && f->message_left == 0)
+            why = cert_flight_end(f, l);
+    }
+    return why;
+}
+
+/* The next bytes of the peer, before mbed TLS has them.  Anything but NONE: it must not have them.
+ * What is in the clear is looked at until the chain has been seen, or can come no more; records of
+ * other types are passed over, as TLS 1.3 has nothing but them after the hello. */
+static enum xe_why
+cert_flight_take(struct cert_flight *f, const unsigned char *at, size_t n,
+    const struct cert_limits *l)
+{
+    enum xe_why why = XE_WHY_NONE;
+    while (n > 0 && !f->over && why == XE_WHY_NONE) {
+        size_t some = n < f->record_left ? n : f->record_left;
+        if (f->record_left == 0) {
+            some = 1;
+            f->record[f->record_got++] = *at;
+            if (f->record_got == CERT_RECORD_HEAD) {
+                f->record_left = cert_number(f->record + 3, 2);
+                f->record_got = 0;
+            }
+        } else {
+            if (f->record[0] == CERT_HANDSHAKE)
+                why = cert_flight_messages(f, at, some, l);
+            f->record_left -= some;
+        }
+        at += some;
+        n -= some;
+    }
+    return why;
+}
+
+/* ---- name constraints: RFC 5280 4.2.1.10 ---- */
+
+/* A name of a certificate, as constraints see it. */
+struct cert_name {
+    int            tag;
+    struct xe_span value;
+    struct xe_span host;       /* of dNSName, SRVName, xmppAddr, in normal form where it has one */
+    bool           is_host;
+    bool           wild;       /* "*." was before it */
+    char           text[XE_DOMAIN_MAX];
+};
+
+enum cert_relation { CERT_UNRELATED, CERT_OUTSIDE, CERT_INSIDE };
+
+static struct xe_span
+cert_host_normal(struct xe_span host, char text[XE_DOMAIN_MAX])
+{
+    size_t len;
+    if (xe_jid_domain_normal(host, text, &len))
+        return span_make(text, len);
+    return host;
+}
+
+static bool
+cert_same_letters(struct xe_span a, struct xe_span b)
+{
+    return a.len == b.len && (a.len == 0 || strncasecmp(a.at, b.at, a.len) == 0);
+}
+
+/* Whether a host is `base` or below it.  With a dot before it only what is below: so everybody
+ * takes it, though RFC 5280 has that for URIs alone.  An empty base has everything below it. */
+static bool
+cert_host_is_within(const struct cert_name *name, struct xe_span base, bool excluded)
+{
+    char text[XE_DOMAIN_MAX];
+    struct xe_span host = name->host;
+    bool below = base.len > 0 && base.at[0] == '.';
+    size_t dot;
+    base = cert_host_normal(below ? span_skip(base, 1) : base, text);
+    if (base.len == 0)
+        return true;
+    dot = span_find(base, '.');
+    if (name->wild && excluded && dot < base.len
+        && cert_same_letters(host, span_skip(base, dot + 1)))
+        return true;   /* one of those that the wildcard stands for */
+    if (cert_same_letters(host, base))
+        return !below || name->wild;
+    return host.len > base.len && host.at[host.len - base.len - 1] == '.'
+        && cert_same_letters(span_skip(host, host.len - base.len), base);
+}
+
+/* An address under an address and its mask. */
+static bool
+cert_ip_is_within(struct xe_span ip, struct xe_span base)
+{
+    size_t i;
+    if (base.len != 2 * ip.len)
+        return false;
+    for (i = 0; i < ip.len; i++)
+        if (((ip.at[i] ^ base.at[i]) & base.at[ip.len + i]) != 0)
+            return false;
+    return true;
+}
+
+/* The attributes of two RDNs are compared by their bytes, without regard to case and to which kind
+ * of string they are. */
+static bool
+cert_same_rdn(struct xe_span a, struct xe_span b)
+{
+    struct xe_span x, y, part, other;
+    int tag;
+    while (a.len > 0 && b.len > 0) {
+        if (!cert_take_tag(&a, CERT_SEQUENCE, &x) || !cert_take_tag(&b, CERT_SEQUENCE, &y)
+            || !cert_take_tag(&x, CERT_OID, &part) || !cert_take_tag(&y, CERT_OID, &other)
+            || !span_eq(part, other) || !cert_take(&x, &tag, &part) || !cert_take(&y, &tag, &other)
+            || !cert_same_letters(part, other))
+            return false;
+    }
+    return a.len == b.len;
+}
+
+/* Whether a directory name (content of a Name) begins with all of another. */
+static bool
+cert_directory_is_within(struct xe_span name, struct xe_span base)
+{
+    struct xe_span a, b;
+    while (base.len > 0)
+        if (!cert_take_tag(&base, CERT_SET, &b) || !cert_take_tag(&name, CERT_SET, &a)
+            || !cert_same_rdn(a, b))
+            return false;
+    return true;
+}
+
+/* How a name lies to the base of a constraint of either kind. */
+static enum cert_relation
+cert_relate(const struct cert_name *name, int tag, struct xe_span base, bool excluded)
+{
+    struct xe_span a = name->value;
+    struct xe_span b = base;
+    struct xe_span kind;
+    struct xe_span other;
+    bool within = excluded;   /* what cannot be judged counts against the name */
+    if (tag == CERT_DNS_NAME && name->is_host)
+        within = cert_host_is_within(name, base, excluded);
+    else if (tag != name->tag)
+        return CERT_UNRELATED;
+    else if (tag == CERT_IP)
+        within = cert_ip_is_within(name->value, base);
+    else if (tag == CERT_DIRECTORY_NAME && cert_take_tag(&b, CERT_SEQUENCE, &kind))
+        within = cert_directory_is_within(name->value, kind);
+    else if (tag == CERT_OTHER_NAME && cert_take_tag(&a, CERT_OID, &kind)
+        && cert_take_tag(&b, CERT_OID, &other) && !span_eq(kind, other))
+        return CERT_UNRELATED;
+    return within ? CERT_INSIDE : CERT_OUTSIDE;
+}
+
+/* Whether one list of subtrees lets a name through.  *budget is of comparisons. */
+static bool
+cert_subtrees_allow(struct xe_span subtrees, bool excluded, const struct cert_name *name,
+    size_t *budget)
+{
+    bool related = false;
+    while (subtrees.len > 0) {
+        struct xe_span one, base;
+        int tag;
+        if (*budget == 0 || !cert_take_tag(&subtrees, CERT_SEQUENCE, &one)
+            || !cert_take(&one, &tag, &base))
+            return false;
+        --*budget;
+        switch (cert_relate(name, tag, base, excluded)) {
+        case CERT_UNRELATED:
+            break;
+        case CERT_OUTSIDE:
+            related = true;
+            break;
+        case CERT_INSIDE:
+            return !excluded;
+        }
+    }
+    return excluded || !related;
+}
+
+static bool
+cert_constraints_allow(struct xe_span constraints, const struct cert_name *name, size_t *budget)
+{
+    struct xe_span lists, subtrees;
+    if (!cert_take_tag(&constraints, CERT_SEQUENCE, &lists))
+        return false;
+    if (cert_take_tag(&lists, CERT_PERMITTED, &subtrees)
+        && !cert_subtrees_allow(subtrees, false, name, budget))
+        return false;
+    if (cert_take_tag(&lists, CERT_EXCLUDED, &subtrees)
+        && !cert_subtrees_allow(subtrees, true, name, budget))
+        return false;
+    return lists.len == 0;
+}
+
+/* The host in an otherName that we may believe: SRVName (RFC 4985) without its service, xmppAddr
+ * (RFC 6120 13.7.1.4) without what is not its domain. */
+static bool
+cert_other_host(struct xe_span other, struct xe_span *host)
+{
+    static const struct xe_span srv = { "\x2b\x06\x01\x05\x05\x07\x08\x07", 8 };
+    static const struct xe_span addr = { "\x2b\x06\x01\x05\x05\x07\x08\x05", 8 };
+    struct xe_span oid, value;
+    size_t at;
+    int tag;
+    if (!cert_take_tag(&other, CERT_OID, &oid) || !(span_eq(oid, srv) || span_eq(oid, addr)))
+        return false;
+    *host = span_make("", 0);
+    if (!cert_take_tag(&other, CERT_OTHER_NAME, &value) || !cert_take(&value, &tag, host))
+        return true;   /* nothing that can be within anything */
+    if (span_eq(oid, addr))
+        host->len = span_find(*host, '/');
+    at = span_find(*host, span_eq(oid, srv) ? '.' : '@');
+    if (at < host->len)
+        *host = span_skip(*host, at + 1);
+    return true;
+}
+
+static void
+cert_name_make(struct cert_name *name, int tag, struct xe_span value)
+{
+    name->tag = tag;
+    name->value = value;
+    name->host = value;
+    name->is_host = tag == CERT_DNS_NAME
+        || (tag == CERT_OTHER_NAME && cert_other_host(value, &name->host));
+    name->wild = tag == CERT_DNS_NAME && value.len > 2 && memcmp(value.at, "*.", 2) == 0;
+    if (tag == CERT_DIRECTORY_NAME)
+        (void)cert_take_tag(&value, CERT_SEQUENCE, &name->value);
+    if (name->wild)
+        name->host = span_skip(name->host, 2);
+    if (name->host.len > 1 && name->host.at[name->host.len - 1] == '.')
+        name->host.len--;
+    if (name->is_host)
+        name->host = cert_host_normal(name->host, name->text);
+}
+
+/* Whether every name of `c` is one that an authority with these constraints may vouch for. */
+static bool
+cert_names_are_allowed(const struct cert *c, struct xe_span constraints, size_t *budget)
+{
+    struct cert_name name = { .tag = CERT_DIRECTORY_NAME, .value = c->subject };
+    struct xe_span value = { NULL, 0 };
+    struct xe_span names = { NULL, 0 };
+    bool critical;
+    int tag;
+    if (c->subject.len > 0 && !cert_constraints_allow(constraints, &name, budget))
+        return false;
+    if (cert_extension(c, CERT_ALT_NAMES, &value, &critical)
+        && !cert_take_tag(&value, CERT_SEQUENCE, &names))
+        return false;
+    while (names.len > 0) {
+        if (!cert_take(&names, &tag, &value))
+            return false;
+        cert_name_make(&name, tag, value);
+        if (!cert_constraints_allow(constraints, &name, budget))
+            return false;
+    }
+    return true;
+}
+
+/* ---- the way from an authority ---- */
+
+enum { CERT_BAD_KEY = 1, CERT_BAD_PURPOSE = 2, CERT_BAD_NAMES = 4, CERT_BAD_PATH = 8 };
+enum { CERT_FOR_SERVERS = 1, CERT_FOR_CLIENTS = 2 };
+
+/* What a certificate is for; without the extension, for anything. */
+static unsigned
+cert_purposes(const struct cert *c)
+{
+    static const struct xe_span any = { "\x55\x1d\x25\x00", 4 };
+    static const struct xe_span server = { "\x2b\x06\x01\x05\x05\x07\x03\x01", 8 };
+    static const struct xe_span client = { "\x2b\x06\x01\x05\x05\x07\x03\x02", 8 };
+    struct xe_span value = { NULL, 0 };
+    struct xe_span list = { NULL, 0 };
+    struct xe_span oid;
+    unsigned purposes = 0;
+    bool critical;
+    if (!cert_extension(c, CERT_PURPOSES, &value, &critical))
+        return CERT_FOR_SERVERS | CERT_FOR_CLIENTS;
+    (void)cert_take_tag(&value, CERT_SEQUENCE, &list);
+    while (cert_take_tag(&list, CERT_OID, &oid)) {
+        if (span_eq(oid, any) || span_eq(oid, server))
+            purposes |= CERT_FOR_SERVERS;
+        if (span_eq(oid, any) || span_eq(oid, client))
+            purposes |= CERT_FOR_CLIENTS;
+    }
+    return purposes;
+}
+
+static bool
+cert_is_self_issued(const struct cert *c)
+{
+    return span_eq(c->issuer, c->subject);
+}
+
+/* Whether path[at] may have so many authorities below it (RFC 5280 4.2.1.9).  The last may be from
+ * a time before there were extensions: it is trusted because somebody says so. */
+static bool
+cert_may_sign(const struct cert *path, size_t at, size_t n)
+{
+    struct xe_span value, basic, part;
+    size_t below = 0;
+    size_t i;
+    bool critical;
+    if (at == n - 1 && path[at].extensions.len == 0)
+        return true;
+    if (!cert_extension(&path[at], CERT_BASIC, &value, &critical)
+        || !cert_take_tag(&value, CERT_SEQUENCE, &basic)
+        || !cert_take_tag(&basic, CERT_BOOLEAN, &part) || part.len == 0 || part.at[0] == 0)
+        return false;
+    for (i = 1; i < at; i++)
+        below += cert_is_self_issued(&path[i]) ? 0 : 1;
+    if (!cert_take_tag(&basic, CERT_INTEGER, &part))
+        return true;
+    return part.len > 8 || below <= cert_number((const unsigned char *)part.at, part.len);
+}
+
+/* Whether the constraints of path[at] hold for all below it; not for an authority's certificate for
+ * itself, unless it is the last one (RFC 5280 6.1.3 (b)). */
+static bool
+cert_names_hold(const struct cert *path, size_t at, size_t *budget)
+{
+    struct xe_span constraints;
+    size_t i;
+    bool critical;
+    if (!cert_extension(&path[at], CERT_CONSTRAINTS, &constraints, &critical))
+        return true;
+    for (i = 0; i < at; i++)
+        if ((i == 0 || !cert_is_self_issued(&path[i]))
+            && !cert_names_are_allowed(&path[i], constraints, budget))
+            return false;
+    return true;
+}
+
+/* Judge a way whose signatures are good: `n` certificates, the peer's first, the authority that is
+ * trusted last.  `purposes`: one of these it must have.  CERT_BAD_*. */
+static unsigned
+cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
+    const struct cert_limits *l)
+{
+    struct cert path[CERT_PATH_MAX];
+    size_t budget = CERT_COMPARE_MAX;
+    unsigned bad = 0;
+    size_t i;
+    if (n > CERT_PATH_MAX)
+        return CERT_BAD_PATH;
+    for (i = 0; i < n; i++)
+        if (!cert_read(der[i], &path[i]))
+            return CERT_BAD_KEY;
+    for (i = 0; i < n; i++) {
+        purposes &= cert_purposes(&path[i]);
+        if (cert_key_why(&path[i], l) != XE_WHY_NONE)
+            bad |= CERT_BAD_KEY;
+        if (i > 0 && !cert_may_sign(path, i, n))
+            bad |= CERT_BAD_PATH;
+        if (i > 0 && !cert_names_hold(path, i, &budget))
+            bad |= CERT_BAD_NAMES;
+    }
+    return bad | (purposes == 0 ? CERT_BAD_PURPOSE : 0u);
+}
+
+/* ===========================================================================
  * [TLS]   tls_           TLS sessions, certificates and what they say
- * calls:  BASE WHY JID MAP NET LOOP
+ * calls:  BASE WHY JID MAP NET LOOP CERT
  *
  * The only place that names mbed TLS (AUTH borrows its HMAC and base64).  2.28 and 3.6 both work;
  * all that differs between them is in the block [versions] below.
@@ -6450,13 +7133,14 @@ enum {
     TLS_CHAIN_UNTRUSTED       = 1 << 2,  /* no way to a trusted authority */
     TLS_CHAIN_REVOKED         = 1 << 3,
     TLS_CHAIN_WEAK            = 1 << 4,  /* key, curve or hash not acceptable */
-    TLS_CHAIN_USAGE           = 1 << 5,  /* key usage does not allow this use */
+    TLS_CHAIN_USAGE           = 1 << 5,  /* a key usage on the way does not allow this use */
     TLS_CHAIN_CRL             = 1 << 6,  /* the revocation list is outdated or not genuine */
     TLS_CHAIN_OTHER           = 1 << 7,  /* anything else mbed TLS objects to */
-    TLS_CHAIN_NOTES           = 1 << 8,
-    TLS_CHAIN_SELF_SIGNED     = 1 << 8,  /* note: issuer and subject are the same */
-    TLS_CHAIN_EKU_SERVER_ONLY = 1 << 9,  /* note: serverAuth without clientAuth */
-    TLS_CHAIN_NAMES_CUT       = 1 << 10  /* note: more than TLS_NAMES_MAX names */
+    TLS_CHAIN_NAMES           = 1 << 8,  /* an authority may not vouch for these names */
+    TLS_CHAIN_NOTES           = 1 << 9,
+    TLS_CHAIN_SELF_SIGNED     = 1 << 9,  /* note: issuer and subject are the same */
+    TLS_CHAIN_EKU_SERVER_ONLY = 1 << 10, /* note: serverAuth without clientAuth */
+    TLS_CHAIN_NAMES_CUT       = 1 << 11  /* note: more than TLS_NAMES_MAX names */
 };
 
 /* A way from the peer's certificate to an authority, judged.  Hashes are SHA-256. */
@@ -6502,6 +7186,7 @@ struct tls_options {
     bool        only_13;        /* TLS 1.3 and nothing older */
     const char *ciphersuites;   /* names apart by space, ',' or ':'; NULL is tls_suite_is_good() */
     const char *keylog_file;    /* NULL: none.  Whoever reads it reads all traffic */
+    const struct cert_limits *ceilings;  /* copied; NULL: cert_limits_default */
 };
 
 /* What computes handshakes: the loop (the first lane) or a thread.  mbed TLS writes to more than
@@ -6619,6 +7304,7 @@ struct tls_profile {
     const char         *alpn[TLS_ALPN_MAX + 1];
     int                 suites[TLS_SUITES_MAX + 1];  /* 0 ends it */
     int                 keylog;    /* descriptor, -1 for none */
+    struct cert_limits  ceilings;  /* of the peer's certificates */
     bool                server;
     bool                with_12;
     bool                with_13;
@@ -6626,7 +7312,7 @@ struct tls_profile {
 
 /* The way that mbed TLS has found from a certificate (0) to an authority, while it is verified. */
 struct tls_path {
-    const mbedtls_x509_crt *crt[TLS_PATH_MAX];  /* borrowed */
+    const mbedtls_x509_crt *crt[CERT_PATH_MAX];  /* borrowed */
     size_t                  len;      /* 0: not begun */
     bool                    trusted;  /* each has signed the one before, the last is an authority */
 };
@@ -6644,6 +7330,8 @@ struct tls {
     struct tls_lane     *lane;     /* computes the handshake; NULL before its first step */
     struct tls_facts    *facts;    /* owned; NULL before the handshake is over */
     struct tls_path      path;     /* by the common trust; good until the handshake is over */
+    struct cert_flight   flight;   /* of the peer, looked at before mbed TLS has it */
+    enum xe_why          why;      /* what ended the handshake, where it was a certificate */
     struct tls_verdict  *verdicts; /* owned; facts->verdicts points here */
     size_t               nverdicts;
     size_t               judged;   /* of profile->others */
@@ -7096,6 +7784,12 @@ tls_chain_why(unsigned chain)
         return XE_WHY_CERT_EXPIRED;
     if ((chain & TLS_CHAIN_NOT_YET) != 0)
         return XE_WHY_CERT_NOT_YET;
+    if ((chain & TLS_CHAIN_NAMES) != 0)
+        return XE_WHY_CERT_CONSTRAINTS;
+    if ((chain & TLS_CHAIN_USAGE) != 0)
+        return XE_WHY_CERT_PURPOSE;
+    if ((chain & TLS_CHAIN_WEAK) != 0)
+        return XE_WHY_CERT_WEAK;
     return (chain & (TLS_CHAIN_NOTES - 1)) != 0 ? XE_WHY_CERT_INVALID : XE_WHY_NONE;
 }
 
@@ -7207,7 +7901,7 @@ static const char *
 tls_chain_text(unsigned chain, char out[TLS_CHAIN_MAX])
 {
     static const char *const words[] = { "expired", "not-yet-valid", "untrusted", "revoked", "weak",
-        "usage", "crl", "other", "self-signed", "eku-server-only", "names-cut" };
+        "usage", "crl", "other", "names", "self-signed", "eku-server-only", "names-cut" };
     size_t at = 0;
     size_t i;
     out[0] = '\0';
@@ -7571,7 +8265,7 @@ tls_path_add(void *path, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
     }
     if ((*flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) != 0)
         p->trusted = false;   /* somewhere below, a signature that is not the authority's */
-    if ((size_t)depth < TLS_PATH_MAX)
+    if ((size_t)depth < CERT_PATH_MAX)
         p->crt[depth] = crt;
     return 0;
 }
@@ -7596,13 +8290,32 @@ tls_trust_verify(struct tls_trust *trust, struct tls_trust *here, mbedtls_x509_c
     return MBEDTLS_X509_BADCERT_OTHER;
 }
 
+/* What mbed TLS does not look at on a way that it has found: TLS_CHAIN_*. */
+static unsigned
+tls_path_bits(const struct tls_path *path, unsigned purposes, const struct cert_limits *ceilings)
+{
+    struct xe_span der[CERT_PATH_MAX];
+    unsigned bad;
+    size_t i;
+    if (!path->trusted)
+        return 0;   /* it leads nowhere */
+    for (i = 0; i < path->len && i < CERT_PATH_MAX; i++)
+        der[i] = span_make((const char *)path->crt[i]->raw.p, path->crt[i]->raw.len);
+    bad = cert_path_judge(der, path->len, purposes, ceilings);
+    return ((bad & CERT_BAD_KEY) != 0 ? TLS_CHAIN_WEAK : 0u)
+        | ((bad & CERT_BAD_PURPOSE) != 0 ? TLS_CHAIN_USAGE : 0u)
+        | ((bad & CERT_BAD_NAMES) != 0 ? TLS_CHAIN_NAMES : 0u)
+        | ((bad & CERT_BAD_PATH) != 0 ? TLS_CHAIN_UNTRUSTED : 0u);
+}
+
 /* What somebody with this trust finds in our own chain: TLS_CHAIN_*, without the notes. */
 static unsigned
 tls_trust_verdict(struct tls_trust *trust, struct tls_identity *id)
 {
     struct tls_path path;
     uint32_t flags = tls_trust_verify(trust, trust, &id->chain, &path);
-    return tls_chain_bits(&id->chain, flags) & (TLS_CHAIN_NOTES - 1u);
+    return (tls_chain_bits(&id->chain, flags) & (TLS_CHAIN_NOTES - 1u))
+        | tls_path_bits(&path, CERT_FOR_SERVERS, &cert_limits_default);
 }
 
 /* Whether two names have the same parts, in any case and encoding: never stricter than mbed TLS. */
@@ -7804,6 +8517,7 @@ tls_profile_new(struct tls_shared *shared, bool server, const struct tls_options
     p->shared = shared;
     p->server = server;
     p->trust = tls_hold(trust);
+    p->ceilings = options->ceilings == NULL ? cert_limits_default : *options->ceilings;
     for (i = 0; alpn != NULL && alpn[i] != NULL && i < TLS_ALPN_MAX; i++)
         p->alpn[i] = alpn[i];
     if (!tls_profile_versions(p, options->only_13, err))
@@ -8019,12 +8733,24 @@ tls_receive_some(struct tls *t, unsigned char *to, size_t max)
     return MBEDTLS_ERR_NET_CONN_RESET;
 }
 
+/* The same during a handshake: what must not be computed with is never handed on. */
+static int
+tls_receive_first(struct tls *t, unsigned char *to, size_t max)
+{
+    int got = tls_receive_some(t, to, max);
+    if (got > 0 && t->why == XE_WHY_NONE)
+        t->why = cert_flight_take(&t->flight, to, (size_t)got, &t->profile->ceilings);
+    return t->why == XE_WHY_NONE ? got : MBEDTLS_ERR_NET_RECV_FAILED;
+}
+
 /* The next bytes of a record for mbed TLS.  Where reading ahead is allowed one call takes all. */
 static int
 tls_receive(void *user, unsigned char *to, size_t max)
 {
     struct tls *t = user;
     struct tls_shared *s = t->profile->shared;
+    if (t->facts == NULL)
+        return tls_receive_first(t, to, max);
     if (!t->ahead)
         return tls_receive_some(t, to, max);
     if (s->ahead_room > 0 && s->ahead_len == 0) {
@@ -8068,6 +8794,7 @@ tls_free(struct tls *t)
     tls_profile_release(t->profile);
     free(t->facts);
     free(t->verdicts);
+    cert_flight_free(&t->flight);
     free(t->sni);
     free(t->error);
     free(t);
@@ -8098,6 +8825,26 @@ tls_new(struct tls_profile *profile, struct tls_identity *mine, const char *sni,
     return NULL;
 }
 
+/* Certificates that mbed TLS shows while it verifies.  What the peer has sent must be within the
+ * ceilings here too, where TLS 1.3 has hidden it until now.  Then the signatures on the way have
+ * been computed already; what is saved is the one over the handshake.  The budget of its network
+ * bears the rest. */
+static int
+tls_verify_seen(void *user, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
+{
+    struct tls *t = user;
+    size_t n = 0;
+    size_t bytes = 0;
+    (void)tls_path_add(&t->path, crt, depth, flags);
+    for (; depth == 0 && crt != NULL && t->why == XE_WHY_NONE; crt = crt->next) {
+        bytes += crt->raw.len;
+        t->why = bytes > t->profile->ceilings.bytes_max ? XE_WHY_CERT_CHAIN_BYTES
+            : cert_cost_why(span_make((const char *)crt->raw.p, crt->raw.len), ++n,
+                &t->profile->ceilings);
+    }
+    return t->why == XE_WHY_NONE ? 0 : MBEDTLS_ERR_X509_FATAL_ERROR;
+}
+
 /* What a session needs before its first step: 35 KiB, most of it for records. */
 static int
 tls_begin(struct tls *t)
@@ -8115,7 +8862,7 @@ tls_begin(struct tls *t)
     if (code == 0 && t->profile->keylog >= 0)
         tls_session_keylog(&t->ssl, &t->profile->keylog);
     mbedtls_ssl_set_bio(&t->ssl, t, tls_send, tls_receive, NULL);
-    mbedtls_ssl_set_verify(&t->ssl, tls_path_add, &t->path);
+    mbedtls_ssl_set_verify(&t->ssl, tls_verify_seen, t);
     return code;
 }
 
@@ -8141,6 +8888,8 @@ tls_explain(struct tls *t, int code)
         t->facts->alert = t->ssl.TLS_FIELD(in_msg)[1];
         snprintf(text, sizeof text, "the other side sent the TLS alert %s (%d)",
             xe_alert_name(t->facts->alert), t->facts->alert);
+    } else if (t->why != XE_WHY_NONE) {
+        snprintf(text, sizeof text, "%s", xe_why(t->why)->text);
     } else if (t->end == TLS_LOST) {
         snprintf(text, sizeof text, "the connection was lost %s", tls_is_over(&t->ssl)
             ? "without a TLS close_notify" : "during the TLS handshake");
@@ -8152,6 +8901,19 @@ tls_explain(struct tls *t, int code)
     if (t->error != NULL)
         memcpy(t->error, text, strlen(text) + 1);
     t->facts->error = t->error;
+}
+
+/* A certificate has ended the handshake: tell the peer, unless mbed TLS has.  It cannot read one
+ * that has a critical extension unknown to it, as name constraints are, and leaves no way to go on
+ * without the certificate. */
+static void
+tls_blame(struct tls *t, int code)
+{
+    if (code == MBEDTLS_ERR_X509_INVALID_EXTENSIONS + MBEDTLS_ERR_ASN1_UNEXPECTED_TAG)
+        t->why = XE_WHY_CERT_CRITICAL;
+    else if (code == MBEDTLS_ERR_NET_RECV_FAILED && t->why != XE_WHY_NONE)
+        (void)mbedtls_ssl_send_alert_message(
+            &t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT);
 }
 
 /* mbed TLS's negative answer in our words; an end is remembered. */
@@ -8168,6 +8930,7 @@ tls_answer(struct tls *t, int code)
         t->end = TLS_LOST;
     else
         t->end = TLS_FAILED;
+    tls_blame(t, code);
     tls_explain(t, code);
     return t->end;
 }
@@ -8179,7 +8942,7 @@ tls_keep_verdict(struct tls *t, const struct tls_trust *trust, const struct tls_
 {
     struct tls_verdict *list;
     const mbedtls_x509_crt *anchor = NULL;
-    if (path->trusted && path->len <= TLS_PATH_MAX)
+    if (path->trusted && path->len <= CERT_PATH_MAX)
         anchor = path->crt[path->len - 1];
     list = anchor == NULL ? NULL : realloc(t->verdicts, (t->nverdicts + 1) * sizeof *list);
     if (list == NULL)
@@ -8190,6 +8953,14 @@ tls_keep_verdict(struct tls *t, const struct tls_trust *trust, const struct tls_
     memcpy(list->revoked, trust->revoked_hash, TLS_HASH_LEN);
     if (tls_hash(anchor->raw.p, anchor->raw.len, list->anchor))
         t->nverdicts++;
+}
+
+/* A server must say that it is one; a client may say either: see tls_chain_bits(). */
+static unsigned
+tls_peer_bits(const struct tls *t, const struct tls_path *path)
+{
+    unsigned purposes = CERT_FOR_SERVERS | (t->profile->server ? CERT_FOR_CLIENTS : 0u);
+    return tls_path_bits(path, purposes, &t->profile->ceilings);
 }
 
 /* Judge the peer's chain by the next store that could have signed it.  False when there is none.
@@ -8210,7 +8981,7 @@ tls_judge_next(struct tls *t)
             continue;
         flags = tls_trust_verify(trust, tls_trust_in(trust, t->lane), peer, &path)
             | (mbedtls_ssl_get_verify_result(&t->ssl) & own);
-        tls_keep_verdict(t, trust, &path, tls_chain_bits(peer, flags));
+        tls_keep_verdict(t, trust, &path, tls_chain_bits(peer, flags) | tls_peer_bits(t, &path));
         return true;
     }
     return false;
@@ -8223,7 +8994,7 @@ tls_finish(struct tls *t)
     const mbedtls_x509_crt *peer = mbedtls_ssl_get_peer_cert(&t->ssl);
     mbedtls_ssl_session *session = t->ssl.TLS_FIELD(session);
     unsigned chain = peer == NULL ? 0
-        : tls_chain_bits(peer, mbedtls_ssl_get_verify_result(&t->ssl));
+        : tls_chain_bits(peer, mbedtls_ssl_get_verify_result(&t->ssl)) | tls_peer_bits(t, &t->path);
     t->facts = tls_facts_make(peer, chain, t->sni);
     if (t->facts == NULL)
         return tls_answer(t, MBEDTLS_ERR_SSL_ALLOC_FAILED);
@@ -8854,6 +9625,15 @@ tls_lend(struct tls *t, const struct sockaddr_storage *peer, tls_back *back, voi
     if (s->nwaiting > s->limits.waiting)
         tls_refuse_last(s);
     tls_feed(s);
+}
+
+/* The reason of TLS_FAILED in a handshake. */
+static enum xe_why
+tls_failed_why(const struct tls *t)
+{
+    if (t->refused)
+        return XE_WHY_HANDSHAKES;
+    return t->why != XE_WHY_NONE ? t->why : XE_WHY_TLS_FAILED;
 }
 
 static bool
@@ -9561,7 +10341,7 @@ conn_came_back(struct tls *tls, enum tls_result result, void *user)
         conn_lost(c, XE_WHY_PEER_LOST);
         break;
     case TLS_FAILED:
-        conn_lost(c, tls->refused ? XE_WHY_HANDSHAKES : XE_WHY_TLS_FAILED);
+        conn_lost(c, tls_failed_why(tls));
         break;
     }
 }
@@ -10755,6 +11535,7 @@ struct config_limits {
     size_t  handshakes;            /* that wait to be computed */
     size_t  source_cpu;            /* ms of processor time a second for one source network */
     size_t  source_cpu_burst;      /* and ms at once */
+    struct cert_limits certificates; /* what is computed with */
     size_t  preauth_bytes;         /* received before authentication */
     size_t  preauth_elements;      /* first-level elements before authentication */
     int64_t preauth_ms;            /* time to establish a stream */
@@ -11191,6 +11972,18 @@ static const struct config_row config_rows[] = {
         "Milliseconds of processor time a second that the TLS handshakes of one source may take."),
     LIMIT_COUNT("source-cpu-burst", source_cpu_burst, "2000", 100, 1000000,
         "And milliseconds at once; who has used them up waits."),
+    LIMIT_COUNT("rsa-bits-min", certificates.rsa_min, "2048", 2048, 8192,
+        "Bits of a peer's RSA key; with fewer its certificate proves nothing."),
+    LIMIT_COUNT("rsa-bits-max", certificates.rsa_max, "4096", 2048, 8192,
+        "And most bits; with more the handshake ends before anything is computed."),
+    LIMIT_COUNT("rsa-exponent-bits", certificates.exponent_max, "32", 17, 8192,
+        "Bits of the public exponent of an RSA key."),
+    LIMIT_COUNT("curve-bits", certificates.curve_max, "521", 256, 521,
+        "Bits of the curve of a key: P-256, P-384 or P-521; there are no others."),
+    LIMIT_COUNT("chain-certificates", certificates.count_max, "5", 1, CERT_PATH_MAX,
+        "Certificates that a peer sends."),
+    LIMIT_BYTES("chain-bytes", certificates.bytes_max, "16K", KIB, 16 * KIB,
+        "And their bytes."),
     LIMIT_BYTES("preauth-bytes", preauth_bytes, "64K", 4 * KIB, 16 * MIB,
         "Bytes before a stream is authenticated."),
     LIMIT_COUNT("preauth-elements", preauth_elements, "30", 5, 10000,
@@ -12892,6 +13685,8 @@ config_check_limits(struct config_loader *l)
     config_check_order(l, m->source_connections <= m->connections, "source-connections",
         "connections");
     config_check_order(l, m->source_rate <= m->source_burst, "source-rate", "source-burst");
+    config_check_order(l, m->certificates.rsa_min <= m->certificates.rsa_max, "rsa-bits-min",
+        "rsa-bits-max");
     config_check_order(l, m->header_bytes <= m->preauth_bytes, "header-bytes", "preauth-bytes");
     config_check_order(l, m->pairs <= m->total_pairs, "pairs", "total-pairs");
     config_check_order(l, m->partner_dialbacks <= m->dialbacks, "partner-dialbacks", "dialbacks");
@@ -16283,13 +17078,14 @@ s2s_in_result_refused(struct s2s *s, struct xe_span remote, struct xe_span local
 static bool
 s2s_try_next_target(struct s2s *s, enum xe_why why)
 {
+    bool certificate = why >= XE_WHY_CERT_KEY_SIZE && why <= XE_WHY_CERT_CRITICAL;
     if (s->dial == NULL || s->kind == S2S_IN || !timer_armed(&s->attempt))
         return false;
     if (s->state != S2S_HEADER && s->state != S2S_TLS && s->state != S2S_STARTTLS
         && s->state != S2S_FEATURES)
         return false;
-    if (why != XE_WHY_TLS_FAILED && why != XE_WHY_PEER_LOST && why != XE_WHY_PEER_CLOSED
-        && why != XE_WHY_NOT_XMPP && why != XE_WHY_TLS_REFUSED)
+    if (!certificate && why != XE_WHY_TLS_FAILED && why != XE_WHY_PEER_LOST
+        && why != XE_WHY_PEER_CLOSED && why != XE_WHY_NOT_XMPP && why != XE_WHY_TLS_REFUSED)
         return false;
     s2s_log_why(s, LOG_INFO, "s2s-target-failed", why);
     xe_xml_free(&s->stream.xml);
@@ -19840,7 +20636,8 @@ edge_new_profile(struct xmppedge *e, const struct config *c, bool server, struct
     static const char *const alpn[] = { "xmpp-server", NULL };
     const char *keylog = c->tls.keylog_file != NULL ? c->tls.keylog_file : getenv("SSLKEYLOGFILE");
     struct tls_options options = { .only_13 = c->tls.minimum == CONFIG_TLS_1_3,
-        .ciphersuites = c->tls.ciphersuites, .keylog_file = c->tls.keylog ? keylog : NULL };
+        .ciphersuites = c->tls.ciphersuites, .keylog_file = c->tls.keylog ? keylog : NULL,
+        .ceilings = &c->limits.certificates };
     char err[TLS_ERROR_MAX];
     struct tls_profile *p = tls_profile_new(e->tls, server, &options, trust, alpn, err);
     if (p == NULL)

@@ -156,6 +156,35 @@ struct xe_span {
         "the key of the other server is not one of those that are pinned for its domain") \
     X(XE_WHY_CERT_REVOKED, "cert-revoked", "not-authorized", \
         "remote-server-timeout", "wait", "the certificate of the other server has been revoked") \
+    X(XE_WHY_CERT_CONSTRAINTS, "cert-name-constraints", "not-authorized", \
+        "remote-server-timeout", "wait", \
+        "an authority in the chain may not vouch for the names in the certificate") \
+    X(XE_WHY_CERT_PURPOSE, "cert-purpose", "not-authorized", \
+        "remote-server-timeout", "wait", \
+        "the certificate, or an authority in its chain, is not for this purpose") \
+    X(XE_WHY_CERT_WEAK, "cert-weak", "not-authorized", \
+        "remote-server-timeout", "wait", \
+        "a key or a signature in the chain is weaker than is allowed") \
+    /* certificates that end a handshake, KEY_SIZE to CRITICAL */ \
+    X(XE_WHY_CERT_KEY_SIZE, "cert-key-size", "", \
+        "remote-server-timeout", "wait", \
+        "a certificate has a key with more bits than are computed with here") \
+    X(XE_WHY_CERT_KEY_EXPONENT, "cert-key-exponent", "", \
+        "remote-server-timeout", "wait", \
+        "a certificate has an RSA key with a longer public exponent than is computed with here") \
+    X(XE_WHY_CERT_KEY_KIND, "cert-key-kind", "", \
+        "remote-server-timeout", "wait", \
+        "a certificate has a key that is neither RSA nor of P-256, P-384 or P-521") \
+    X(XE_WHY_CERT_CHAIN_LENGTH, "cert-chain-length", "", \
+        "remote-server-timeout", "wait", "the chain has more certificates than are read here") \
+    X(XE_WHY_CERT_CHAIN_BYTES, "cert-chain-bytes", "", \
+        "remote-server-timeout", "wait", "the chain has more bytes than are read here") \
+    X(XE_WHY_CERT_MALFORMED, "cert-malformed", "", \
+        "remote-server-timeout", "wait", "a certificate cannot be read") \
+    X(XE_WHY_CERT_CRITICAL, "cert-critical-extension", "", \
+        "remote-server-timeout", "wait", \
+        "a certificate has a critical extension, such as name constraints, that cannot be read") \
+    /* and any other */ \
     X(XE_WHY_CERT_INVALID, "cert-invalid", "not-authorized", \
         "remote-server-timeout", "wait", \
         "the certificate of the other server is not acceptable") \

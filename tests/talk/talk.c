@@ -2162,7 +2162,7 @@ talk_file(const char *path, FILE *out)
 static bool
 talk_shell(const char *script)
 {
-    char command[8192];
+    char command[16384];
     snprintf(command, sizeof command, "cd %s && { %s\n} >log 2>&1", talk.dir, script);
     return system(command) == 0;
 }
@@ -2201,8 +2201,37 @@ talk_make_certificates(void)
         "from_to later 20450101000000Z 20450201000000Z\n"
         "from_to revoked 20250101000000Z 20450101000000Z; ca_of -revoke revoked.pem\n"
         "ca_of -gencrl -crldays 20 -out public.crl\n"
+        "ca_of -gencrl -crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z "
+        "-out stale.crl\n"
         "cp far.ext weak.ext; leaf weak public - talk sha1\n"
         "san alien DNS:far.example internal\n"
+        /* authorities between, which may not do all; and chains that are too much: certificates for
+         * keys that nobody has, which nobody needs */
+        "openssl req -new -key key -subj /CN=middle -out middle.csr\n"
+        "mid() { printf 'basicConstraints=critical,CA:TRUE\\nkeyUsage=keyCertSign\\n%s\\n' $2 "
+        ">$1-ca.ext; leaf $1-ca public - middle; cp far.ext $1.ext; leaf $1 $1-ca; "
+        "cat $1-ca.pem >>$1.pem; }\n"
+        "mid middle; mid constrained 'nameConstraints=permitted;DNS:near.example'\n"
+        "mid excluded 'nameConstraints=excluded;DNS:far.example'\n"
+        "mid mailer extendedKeyUsage=emailProtection\n"
+        "number() { printf 0x; printf '%0*d1' $(($1 / 4 - 1)) 0 | sed s/^0/8/; }\n"
+        "rsa() { printf 'asn1=SEQUENCE:k\\n[k]\\na=SEQUENCE:a\\nb=BITWRAP,SEQUENCE:b\\n[a]\\n"
+        "o=OID:rsaEncryption\\nn=NULL\\n[b]\\nn=INTEGER:%s\\ne=INTEGER:%s\\n' $(number $2) "
+        "$(number $3) >$1.cnf; openssl asn1parse -genconf $1.cnf -noout -out $1.der; "
+        "openssl pkey -pubin -inform der -in $1.der -out $1.pub; }\n"
+        "with() { openssl x509 -req -in talk.csr -CA public.pem -CAkey key -CAcreateserial "
+        "-days 20 -force_pubkey $1.pub -out $1.crt; cat far.pem $1.crt >$1.pem; }\n"
+        "rsa bomb 8192 8184; rsa long 4096 64; with bomb; with long\n"
+        "openssl ecparam -name brainpoolP256r1 -genkey -noout "
+        "| openssl pkey -pubout -out kind.pub; with kind\n"
+        "cat far.pem public.pem public.pem public.pem public.pem public.pem >six.pem\n"
+        "{ printf 'subjectAltName=DNS:far.example'; i=0; while [ $i -lt 1000 ]; do "
+        "printf ,DNS:$i.example; i=$((i + 1)); done; } >big.ext; leaf big public\n"
+        /* a length in more bytes than DER allows */
+        "openssl x509 -in far.pem -outform der "
+        "| { printf '\\060\\204\\0\\0'; tail -c +3; } >odd.der\n"
+        "{ cat far.pem; echo -----BEGIN CERTIFICATE-----; base64 odd.der; "
+        "echo -----END CERTIFICATE-----; } >odd.pem\n"
         "san thief DNS:far.example,DNS:other.example internal\n"
         "pin() { openssl pkey -in $1 -pubout -outform der | openssl dgst -sha256 -r "
         "| cut -d' ' -f1 >$1.pin; }\n"

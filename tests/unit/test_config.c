@@ -279,6 +279,9 @@ numbers_outside_their_limits_are_refused_with_the_limits(void **state)
     assert_says(load_gateway(INNER "<limits attempt-time='9223372036854775807'/>"),
         "expected a time such as 30s, 500ms or 10m, from 1s to 1h, found \"9223372036854775807\"");
     assert_says(load_gateway(INNER "<limits stanza-bytes='9999'/>"), "from 10000 to 16M");
+    assert_says(load_gateway(INNER "<limits rsa-bits-min='1024'/>"), "from 2048 to 8192");
+    assert_says(load_gateway(INNER "<limits curve-bits='255'/>"), "from 256 to 521");
+    assert_says(load_gateway(INNER "<limits chain-bytes='17K'/>"), "from 1K to 16K");
 }
 
 static void
@@ -1128,6 +1131,8 @@ settings_without_effect_are_warned_about(void **state)
         "connection-limit is above");
     assert_says(load_edge(EDGE_DOMAIN), "nobody can connect");
     assert_non_null(world.c);
+    assert_says(load_gateway(INNER "\n<limits rsa-bits-min='4096' rsa-bits-max='3072'/>"),
+        "x.xml:3: warning: <limits>: rsa-bits-min is above rsa-bits-max");
     assert_says(load_gateway(INNER "\n<limits queue-bytes='20000'/>"),
         "x.xml:3: <limits>: expected queue-bytes");
     assert_null(world.c);
