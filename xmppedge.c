@@ -276,6 +276,7 @@
 #define STREAM_ID_MAX      256    /* bytes of a peer's stream id, NUL included: ours have 32 */
 #define STREAM_DETAIL_MAX  160    /* bytes that a peer says of an end: two lines of a terminal */
 #define STREAM_OUT_MAX     ((size_t)4 << 20)  /* bytes gathered for a connection, and a stanza */
+#define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
 #define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
 #define TRUNK_STANZA_MAX   ((size_t)17 << 20)  /* bytes: most of stanza-bytes and of header-bytes */
@@ -3490,6 +3491,7 @@ map_free(struct map *m)
  * ======================================================================== */
 
 enum net_width { NET_SUBNET = 64, NET_HOME = 56, NET_SITE = 48 };   /* bits, of IPv6 */
+#define NET_WIDTHS  3
 
 struct net {
     unsigned char bits;        /* of the prefix: 32 for IPv4, 48 to 64 for IPv6, 0 for neither */
@@ -3542,6 +3544,8 @@ net_text(const struct net *n, char out[NET_TEXT_MAX])
 enum net_what {
     NET_CONNECTIONS,   /* accepted */
     NET_STRANGERS,     /* and of them those that have proven nothing */
+    NET_QUESTIONS,     /* dialback questions that are asked for it */
+    NET_WAITING,       /* and those that wait for room */
     NET_WHATS
 };
 
@@ -3699,17 +3703,38 @@ net_count(struct net_book *b, struct net_source *s, enum net_what what, int by)
     }
 }
 
-/* How much the network has of this, compared with what others may have: its own count, or a share
- * of that of a wider network around it when that is more. */
+/* Of the counts of a network and of those around it: what the narrowest has, or a share of what a
+ * wider one has when that is more. */
+static size_t
+net_fold(const size_t counts[NET_WIDTHS])
+{
+    size_t load = 0;
+    size_t i;
+    for (i = 0; i < NET_WIDTHS; i++) {
+        size_t share = (counts[i] + ((size_t)1 << i) - 1) >> i;
+        load = share > load ? share : load;
+    }
+    return load;
+}
+
+/* How much the network has of this, compared with what others may have. */
 static size_t
 net_load(const struct net_source *s, enum net_what what)
 {
-    size_t load = 0;
-    size_t share;
-    for (share = 1; s != NULL; s = s->wider, share *= 2)
-        if ((s->counts[what] + share - 1) / share > load)
-            load = (s->counts[what] + share - 1) / share;
-    return load;
+    size_t counts[NET_WIDTHS] = { 0 };
+    size_t i;
+    for (i = 0; s != NULL; s = s->wider, i++)
+        counts[i] = s->counts[what];
+    return net_fold(counts);
+}
+
+/* Add one of another network to the counts, at each width in which the two are the same. */
+static void
+net_tally(size_t counts[NET_WIDTHS], const struct net_source *one, const struct net_source *other)
+{
+    size_t i;
+    for (i = 0; one != NULL && other != NULL; one = one->wider, other = other->wider, i++)
+        counts[i] += one == other;
 }
 
 /* A domain has been proven from this network. */
@@ -11547,6 +11572,9 @@ struct config_limits {
     size_t  total_pairs;           /* remembered, of all streams and trunks */
     size_t  dialbacks;             /* dialback questions under way */
     size_t  partner_dialbacks;     /* and with one domain */
+    size_t  source_dialbacks;      /* and for one source network */
+    size_t  waiting_dialbacks;     /* those for which there is no room yet */
+    int64_t dialback_wait_ms;      /* and how long they wait */
     int64_t connect_ms;            /* TCP connect, per address */
     int64_t race_ms;               /* head start of one address before the next is tried */
     int64_t attempt_ms;            /* whole attempt to reach a partner */
@@ -12002,6 +12030,12 @@ static const struct config_row config_rows[] = {
         "Dialback keys that other servers are being asked about, in all."),
     LIMIT_COUNT("partner-dialbacks", partner_dialbacks, "20", 1, 100000,
         "Dialback keys that one partner is being asked about."),
+    LIMIT_COUNT("source-dialbacks", source_dialbacks, "50", 1, 100000,
+        "Dialback keys of one source network that others are being asked about."),
+    LIMIT_COUNT("waiting-dialbacks", waiting_dialbacks, "400", 1, 10000,
+        "Dialback keys that wait until there is room among these."),
+    LIMIT_TIME("dialback-wait", dialback_wait_ms, "20s", SECOND, HOUR,
+        "Time for which a dialback key waits for that."),
     LIMIT_TIME("connect-time", connect_ms, "10s", SECOND / 10, HOUR,
         "Time to connect to one address."),
     LIMIT_TIME("race-delay", race_ms, "250ms", SECOND / 100, 10 * SECOND,
@@ -13690,6 +13724,7 @@ config_check_limits(struct config_loader *l)
     config_check_order(l, m->header_bytes <= m->preauth_bytes, "header-bytes", "preauth-bytes");
     config_check_order(l, m->pairs <= m->total_pairs, "pairs", "total-pairs");
     config_check_order(l, m->partner_dialbacks <= m->dialbacks, "partner-dialbacks", "dialbacks");
+    config_check_order(l, m->source_dialbacks <= m->dialbacks, "source-dialbacks", "dialbacks");
     config_check_order(l, m->connect_ms <= m->attempt_ms, "connect-time", "attempt-time");
     config_check_order(l, m->keepalive_ms <= m->inactivity_ms, "keepalive-interval",
         "inactivity-time");
@@ -16137,6 +16172,7 @@ struct s2s_terms {
     enum policy_level            tls;
     unsigned                     methods;    /* POLICY_* bits */
     bool                         keepalive;  /* send white space on idle streams */
+    bool                         listed;     /* by name, in the configuration */
     char                         route[XE_DOMAIN_MAX];  /* static route: host; "" for DNS */
     uint16_t                     route_port;
     bool                         route_tls;  /* the route wants TLS from the first byte */
@@ -16146,7 +16182,10 @@ struct s2s_terms {
 struct s2s_pair {
     struct list_node  node;          /* in s2s->pairs */
     struct s2s       *stream;        /* borrowed */
-    struct s2s       *verify;        /* the question under way; NULL: the pair is open */
+    struct s2s       *verify;        /* the question under way; NULL: the pair is open, or waits */
+    struct list_node  waiting;       /* in service->waiting: there is no room for its question */
+    int64_t           asked;         /* ms, since when it waits */
+    char             *key;           /* owned; what it wants to ask about */
     bool              open;
     bool              certified;     /* proven by the certificate, not by dialback */
     void             *route;         /* for the owner */
@@ -16187,7 +16226,7 @@ struct s2s {
     size_t                  npairs;
     struct sockaddr_storage source;       /* where an accepted connection comes from */
     struct net_source      *from;         /* borrowed; whom it counts for; NULL: ourselves */
-    struct list_node        stranger;     /* in service->strangers */
+    struct list_node        stranger;     /* in service->strangers; verify: in ->questions */
     struct sockaddr_storage target;       /* where a dialled one leads */
     uint64_t                stanzas;      /* passed in its direction */
     int64_t                 since;        /* ms, begin */
@@ -16248,6 +16287,11 @@ struct s2s_service {
     struct map                  peers;       /* s2s_peer by remote domain */
     struct net_book             nets;        /* where accepted connections come from */
     struct list_node            strangers;   /* accepted, nothing proven; the oldest first */
+    struct list_node            questions;   /* dialback questions under way; the oldest first */
+    struct list_node            waiting;     /* s2s_pair whose question has no room; the same */
+    size_t                      nwaiting;
+    struct timer                turn;        /* while some wait: is it somebody else's turn? */
+    struct loop_task            serve;       /* there may be room for one that waits */
 };
 
 static const char *
@@ -16432,11 +16476,28 @@ s2s_no_stranger(struct s2s *s)
     net_count(&s->service->nets, s->from, NET_STRANGERS, -1);
 }
 
+/* A dialback question counts for the network of whoever makes us ask it. */
+static void
+s2s_enter_question(struct s2s *s, struct net_source *from)
+{
+    s->from = from;
+    net_count(&s->service->nets, from, NET_QUESTIONS, 1);
+    list_append(&s->service->questions, &s->stranger);
+}
+
 static void
 s2s_leave_source(struct s2s *s)
 {
-    s2s_no_stranger(s);
-    net_count(&s->service->nets, s->from, NET_CONNECTIONS, -1);
+    struct s2s_service *v = s->service;
+    if (s->kind == S2S_VERIFY) {
+        list_remove(&s->stranger);
+        net_count(&v->nets, s->from, NET_QUESTIONS, -1);
+        if (v->nwaiting > 0)
+            loop_at_end(s2s_loop(s), &v->serve);
+    } else {
+        s2s_no_stranger(s);
+        net_count(&v->nets, s->from, NET_CONNECTIONS, -1);
+    }
     s->from = NULL;
 }
 
@@ -16470,10 +16531,25 @@ s2s_pair_new(struct s2s *s, struct xe_span remote, struct xe_span local)
     return p;
 }
 
+/* Its question waits no longer. */
+static void
+s2s_pair_unwait(struct s2s_pair *p)
+{
+    struct s2s_service *v = p->stream->service;
+    if (!list_linked(&p->waiting))
+        return;
+    list_remove(&p->waiting);
+    v->nwaiting--;
+    net_count(&v->nets, p->stream->from, NET_WAITING, -1);
+    free(p->key);
+    p->key = NULL;
+}
+
 static void
 s2s_pair_free(struct s2s_pair *p)
 {
     struct s2s *s = p->stream;
+    s2s_pair_unwait(p);
     if (p->verify != NULL)
         p->verify->parent = NULL;
     if (p->open)
@@ -16634,8 +16710,8 @@ s2s_verified(struct s2s_pair *p, enum xe_why why)
     if (why == XE_WHY_DIALBACK_INVALID)
         s2s_send_result(s, p->local, p->remote, "invalid");
     else
-        s2s_send_result_error(s, p->local, p->remote, why == XE_WHY_DIALBACK_ERROR ? why
-            : XE_WHY_DIALBACK_UNREACHABLE);
+        s2s_send_result_error(s, p->local, p->remote, verify == NULL
+            || why == XE_WHY_DIALBACK_ERROR ? why : XE_WHY_DIALBACK_UNREACHABLE);
     s2s_pair_free(p);
     /* XEP-0220 2.1.1: after `invalid` the stream ends, unless others share it */
     if (why == XE_WHY_DIALBACK_INVALID && s->npairs == 0)
@@ -17034,27 +17110,29 @@ s2s_key(const struct xe_xml_event *e, char key[S2S_KEY_MAX])
         && stream_unescape(e->inner, key, S2S_KEY_MAX) && key[0] != '\0';
 }
 
+/* Do these two, and this stream, allow dialback? */
+static enum xe_why
+s2s_in_dialback_terms(struct s2s *s, struct xe_span remote, struct xe_span local,
+    struct s2s_terms *terms)
+{
+    enum xe_why why = s2s_admit(s, remote, local, terms);
+    if (why != XE_WHY_NONE)
+        return why;
+    if (s2s_tls_missing(s, terms))
+        return XE_WHY_TLS_REQUIRED;
+    return s2s_dialback_allowed(s, terms->methods) ? XE_WHY_NONE : XE_WHY_DIALBACK_OFF;
+}
+
 /* May this pair be proven by dialback here and now? */
 static enum xe_why
 s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
     struct s2s_terms *terms)
 {
-    enum xe_why why = s2s_admit(s, remote, local, terms);
-    const struct s2s_peer *peer;
+    enum xe_why why = s2s_in_dialback_terms(s, remote, local, terms);
     if (why != XE_WHY_NONE)
         return why;
-    if (s2s_tls_missing(s, terms))
-        return XE_WHY_TLS_REQUIRED;
-    if (!s2s_dialback_allowed(s, terms->methods))
-        return XE_WHY_DIALBACK_OFF;
     if (s->npairs >= s2s_limits(s)->pairs)
         return XE_WHY_PAIR_LIMIT;
-    if (s->service->verifies >= s2s_limits(s)->dialbacks)
-        return XE_WHY_DIALBACKS;
-    /* a slow domain must not use up those of all */
-    peer = s2s_peer_find(s->service, remote);
-    if (peer != NULL && peer->verifies >= s2s_limits(s)->partner_dialbacks)
-        return XE_WHY_PARTNER_DIALBACKS;
     return s->npairs == 0 || !span_is(remote, s->remote)
         ? s2s_room(s, remote) : XE_WHY_NONE;
 }
@@ -17556,6 +17634,8 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
     timer_set(v->shared->loop, &s->attempt, s2s_limits(s)->attempt_ms);
     if (key != NULL && (s->key = malloc(strlen(key) + 1)) != NULL)
         strcpy(s->key, key);
+    if (parent != NULL)
+        s2s_enter_question(s, parent->stream->from);
     s->query = (key != NULL && s->key == NULL) || !s2s_count(s, remote) ? NULL : s2s_resolve(s);
     if (s->query == NULL) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
@@ -17565,6 +17645,221 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
     if (parent != NULL)
         parent->verify = s;
     return s;
+}
+
+/* ---- dialback: whose question is asked, and whose waits ---- */
+
+/* Claims cost nothing, so room is kept: a quarter for domains that are listed, and of that half for
+ * networks where a domain was proven lately.  They go before others, too. */
+enum s2s_rank { S2S_ANYBODY, S2S_LISTED, S2S_KNOWN };
+
+static enum s2s_rank
+s2s_rank(const struct s2s_service *v, const struct net_source *from, bool listed)
+{
+    if (net_is_known(from, loop_now(v->shared->loop)))
+        return S2S_KNOWN;
+    return listed ? S2S_LISTED : S2S_ANYBODY;
+}
+
+/* How much of the questions about a domain is there for a network? */
+static size_t
+s2s_peer_load(const struct s2s_service *v, const struct s2s_peer *peer,
+    const struct net_source *from)
+{
+    size_t counts[NET_WIDTHS] = { 0 };
+    const struct list_node *n;
+    for (n = v->questions.next; n != &v->questions; n = n->next) {
+        const struct s2s *q = MAP_OWNER(n, const struct s2s, stranger);
+        if (q->peer == peer)
+            net_tally(counts, q->from, from);
+    }
+    return net_fold(counts);
+}
+
+/* Why a question about `remote` for this network cannot be asked now; XE_WHY_NONE: it can. */
+static enum xe_why
+s2s_question_why(const struct s2s_service *v, const struct net_source *from,
+    struct xe_span remote, bool listed)
+{
+    const struct config_limits *l = v->shared->limits;
+    const struct s2s_peer *peer = s2s_peer_find(v, remote);
+    enum s2s_rank rank = s2s_rank(v, from, listed);
+    size_t kept = rank == S2S_KNOWN ? 0 : l->dialbacks / (rank == S2S_LISTED ? 8 : 4);
+    size_t kept_of_domain = rank == S2S_KNOWN ? 0 : l->partner_dialbacks / 4;
+    if (v->verifies + kept >= l->dialbacks)
+        return XE_WHY_DIALBACKS;
+    if (net_load(from, NET_QUESTIONS) >= l->source_dialbacks)
+        return XE_WHY_SOURCE_DIALBACKS;
+    /* a slow domain must not use up those of all, nor who claims it those about it */
+    if (peer != NULL && (peer->verifies + kept_of_domain >= l->partner_dialbacks
+        || s2s_peer_load(v, peer, from) >= (l->partner_dialbacks + 3) / 4))
+        return XE_WHY_PARTNER_DIALBACKS;
+    return XE_WHY_NONE;
+}
+
+static bool
+s2s_pair_is_listed(const struct s2s_pair *p)
+{
+    struct s2s_terms terms;
+    return s2s_admit(p->stream, p->remote, p->local, &terms) == XE_WHY_NONE && terms.listed;
+}
+
+static enum xe_why
+s2s_pair_why(const struct s2s_pair *p)
+{
+    return s2s_question_why(p->stream->service, p->stream->from, p->remote, s2s_pair_is_listed(p));
+}
+
+/* Is `a` to be asked before `b`, which waits for longer?  `what` is what is scarce. */
+static bool
+s2s_pair_goes_before(const struct s2s_pair *a, const struct s2s_pair *b, enum net_what what)
+{
+    const struct s2s_service *v = a->stream->service;
+    enum s2s_rank rank_of_a = s2s_rank(v, a->stream->from, s2s_pair_is_listed(a));
+    enum s2s_rank rank_of_b = s2s_rank(v, b->stream->from, s2s_pair_is_listed(b));
+    if (rank_of_a != rank_of_b)
+        return rank_of_a > rank_of_b;
+    return net_load(a->stream->from, what) < net_load(b->stream->from, what);
+}
+
+/* The one to be asked next; NULL: there is room for none. */
+static struct s2s_pair *
+s2s_next_waiting(const struct s2s_service *v)
+{
+    struct s2s_pair *best = NULL;
+    const struct list_node *n;
+    for (n = v->waiting.next; n != &v->waiting; n = n->next) {
+        struct s2s_pair *p = MAP_OWNER(n, struct s2s_pair, waiting);
+        if ((best == NULL || s2s_pair_goes_before(p, best, NET_QUESTIONS))
+            && s2s_pair_why(p) == XE_WHY_NONE)
+            best = p;
+    }
+    return best;
+}
+
+/* The one that goes when too many wait: the newest of those who have most of it. */
+static struct s2s_pair *
+s2s_last_waiting(const struct s2s_service *v)
+{
+    struct s2s_pair *worst = NULL;
+    const struct list_node *n;
+    for (n = v->waiting.next; n != &v->waiting; n = n->next) {
+        struct s2s_pair *p = MAP_OWNER(n, struct s2s_pair, waiting);
+        if (worst == NULL || !s2s_pair_goes_before(p, worst, NET_WAITING))
+            worst = p;
+    }
+    return worst;
+}
+
+static void
+s2s_ask(struct s2s_pair *p, const struct s2s_terms *terms, const char *key)
+{
+    if (s2s_dial(p->stream->service, S2S_VERIFY, p->remote, p->local, terms, p, key) == NULL)
+        s2s_verified(p, XE_WHY_OUT_OF_MEMORY);
+}
+
+/* There is no room for its question now.  When too many wait, one of them is refused. */
+static void
+s2s_wait(struct s2s_pair *p, const char *key, enum xe_why why)
+{
+    struct s2s_service *v = p->stream->service;
+    p->key = malloc(strlen(key) + 1);
+    if (p->key == NULL) {
+        s2s_verified(p, XE_WHY_OUT_OF_MEMORY);
+        return;
+    }
+    strcpy(p->key, key);
+    p->asked = loop_now(v->shared->loop);
+    list_append(&v->waiting, &p->waiting);
+    v->nwaiting++;
+    net_count(&v->nets, p->stream->from, NET_WAITING, 1);
+    s2s_log_why(p->stream, LOG_INFO, "s2s-in-waits", why);
+    if (!timer_armed(&v->turn))
+        timer_set(v->shared->loop, &v->turn, S2S_TURN_MS / 4);
+    if (v->nwaiting > v->shared->limits->waiting_dialbacks)
+        s2s_verified(s2s_last_waiting(v), XE_WHY_DIALBACKS);
+}
+
+/* Ask as many of those that wait as there is room for. */
+static void
+s2s_serve_waiting(struct loop_task *task)
+{
+    struct s2s_service *v = MAP_OWNER(task, struct s2s_service, serve);
+    struct s2s_pair *p;
+    while ((p = s2s_next_waiting(v)) != NULL) {
+        struct s2s_terms terms;
+        enum xe_why why = s2s_in_dialback_terms(p->stream, p->remote, p->local, &terms);
+        char *key = p->key;
+        p->key = NULL;
+        s2s_pair_unwait(p);
+        if (why == XE_WHY_NONE)
+            s2s_ask(p, &terms, key);
+        else
+            s2s_verified(p, why);
+        free(key);
+    }
+}
+
+/* Whose question has to end so that this one can be asked?  One that has had its turn, of a network
+ * that would still have as many as the one that waits; NULL: it has to wait. */
+static struct s2s *
+s2s_question_over(const struct s2s_service *v, const struct s2s_pair *p, enum xe_why why)
+{
+    const struct s2s_peer *peer = s2s_peer_find(v, p->remote);
+    const struct net_source *from = p->stream->from;
+    bool of_domain = why == XE_WHY_PARTNER_DIALBACKS;
+    enum s2s_rank rank = s2s_rank(v, from, s2s_pair_is_listed(p));
+    size_t most = 1 + (of_domain ? s2s_peer_load(v, peer, from) : net_load(from, NET_QUESTIONS));
+    struct s2s *worst = NULL;
+    struct list_node *n;
+    for (n = v->questions.next; n != &v->questions; n = n->next) {
+        struct s2s *q = MAP_OWNER(n, struct s2s, stranger);
+        size_t load;
+        if (loop_now(v->shared->loop) - q->since < S2S_TURN_MS)
+            break;   /* and those behind it began later */
+        if (of_domain && q->peer != peer)
+            continue;
+        load = of_domain ? s2s_peer_load(v, peer, q->from) : net_load(q->from, NET_QUESTIONS);
+        if (load > most && s2s_rank(v, q->from, q->terms.listed) <= rank) {
+            most = load;
+            worst = q;
+        }
+    }
+    return worst;
+}
+
+/* End a question for one that waits; false when there is none to be ended for any. */
+static bool
+s2s_take_turns(struct s2s_service *v)
+{
+    struct list_node *n;
+    for (n = v->waiting.next; n != &v->waiting; n = n->next) {
+        struct s2s_pair *p = MAP_OWNER(n, struct s2s_pair, waiting);
+        enum xe_why why = s2s_pair_why(p);
+        struct s2s *over = why == XE_WHY_DIALBACKS || why == XE_WHY_PARTNER_DIALBACKS
+            ? s2s_question_over(v, p, why) : NULL;
+        if (over != NULL) {
+            s2s_end(over, why);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Time has gone by for those that wait: too much of it, or somebody else has had his turn. */
+static void
+s2s_turn(struct timer *t)
+{
+    struct s2s_service *v = MAP_OWNER(t, struct s2s_service, turn);
+    int64_t before = loop_now(v->shared->loop) - v->shared->limits->dialback_wait_ms;
+    while (v->nwaiting > 0
+        && MAP_OWNER(v->waiting.next, struct s2s_pair, waiting)->asked <= before)
+        s2s_verified(MAP_OWNER(v->waiting.next, struct s2s_pair, waiting), XE_WHY_DIALBACK_WAIT);
+    do
+        s2s_serve_waiting(&v->serve);
+    while (s2s_take_turns(v));
+    if (v->nwaiting > 0)
+        timer_set(v->shared->loop, &v->turn, S2S_TURN_MS / 4);
 }
 
 /* ---- dialback: a request for a pair, and questions to us ---- */
@@ -17607,8 +17902,11 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
         p->certified = true;   /* XEP-0344: the certificate is proof */
         s2s_send_result(s, p->local, p->remote, "valid");
         s2s_pair_open(p, "certificate");
-    } else if (s2s_dial(s->service, S2S_VERIFY, p->remote, p->local, &terms, p, key) == NULL) {
-        s2s_verified(p, XE_WHY_OUT_OF_MEMORY);
+    } else if ((why = s2s_question_why(s->service, s->from, p->remote, terms.listed))
+        != XE_WHY_NONE) {
+        s2s_wait(p, key, why);
+    } else {
+        s2s_ask(p, &terms, key);
     }
 }
 
@@ -17795,6 +18093,28 @@ s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source,
     s2s_enter(s, S2S_ACCEPTED);
     s2s_log_why(s, LOG_DEBUG, "s2s-in-accepted", XE_WHY_NONE);
     return s;
+}
+
+/* Make a service ready; what it shares with others is set by its owner. */
+static void
+s2s_open_service(struct s2s_service *v)
+{
+    list_init(&v->all);
+    list_init(&v->strangers);
+    list_init(&v->questions);
+    list_init(&v->waiting);
+    net_book_open(&v->nets);
+    v->turn.fire = s2s_turn;
+    v->serve.run = s2s_serve_waiting;
+}
+
+static void
+s2s_close_service(struct s2s_service *v)
+{
+    timer_cancel(v->shared->loop, &v->turn);
+    loop_task_cancel(&v->serve);
+    map_free(&v->peers);
+    net_book_close(&v->nets);
 }
 
 /* Stop or go on reading an accepted connection. */
@@ -18950,6 +19270,7 @@ route_terms_of_partner(const struct config_partner *p, struct s2s_terms *terms)
     terms->tls = p->tls;
     terms->methods = p->row->methods;
     terms->keepalive = p->keepalive;
+    terms->listed = p->domain.name.at != NULL;
     terms->route[0] = '\0';
     if (p->proxy.name != NULL) {
         snprintf(terms->route, sizeof terms->route, "%s", p->proxy.name);
@@ -18964,7 +19285,7 @@ route_terms_of_inner(const struct config_inner *inner, struct s2s_terms *terms)
     char text[CONN_TEXT_MAX];
     terms->tls = inner->tls;
     terms->methods = inner->row->methods;
-    terms->keepalive = true;
+    terms->keepalive = terms->listed = true;
     snprintf(terms->route, sizeof terms->route, "%s", conn_host_text(&inner->address.sa, text));
     terms->route_port = inner->address.port;
     terms->route_tls = false;
@@ -20426,8 +20747,7 @@ route_close(struct route *r)
     while (!list_empty(&r->all))
         route_pair_drop(MAP_OWNER(r->all.next, struct route_pair, all));
     map_free(&r->pairs);
-    net_book_close(&r->s2s->nets);
-    map_free(&r->s2s->peers);
+    s2s_close_service(r->s2s);
     xe_xml_free(&r->reader);
     buf_free(&r->text);
 }
@@ -21185,9 +21505,7 @@ edge_open_services(struct xmppedge *e)
     e->s2s.user = e->trunks.user = &e->route;
     e->route.s2s = &e->s2s;
     e->route.trunks = &e->trunks;
-    list_init(&e->s2s.all);
-    list_init(&e->s2s.strangers);
-    net_book_open(&e->s2s.nets);
+    s2s_open_service(&e->s2s);
     list_init(&e->trunks.all);
     list_init(&e->trunks.links);
     if (e->config->role == CONFIG_EDGE) {

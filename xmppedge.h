@@ -242,6 +242,10 @@ struct xe_span {
         "resource-constraint", "wait", "too many dialback keys are being verified") \
     X(XE_WHY_PARTNER_DIALBACKS, "limit-partner-dialbacks", "resource-constraint", \
         "resource-constraint", "wait", "too many dialback keys of this domain are being verified") \
+    X(XE_WHY_SOURCE_DIALBACKS, "limit-source-dialbacks", "resource-constraint", \
+        "resource-constraint", "wait", "too many dialback keys of this source are being verified") \
+    X(XE_WHY_DIALBACK_WAIT, "dialback-wait", "resource-constraint", \
+        "resource-constraint", "wait", "the dialback key waited too long for others before it") \
     X(XE_WHY_QUEUE_FULL, "limit-queue", "", \
         "resource-constraint", "wait", "too much is waiting for the other server") \
     X(XE_WHY_MEMORY, "limit-memory", "resource-constraint", \

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""70-strangers.t -- what those can take from others who have proven nothing: connections.
+"""75-strangers.t -- what those can take from others who have proven nothing: connections, and dialback questions.
 
 Strangers come from many networks (every address of 127.0.0.0/8 is one here) and do as little as they can.  In
 the middle of it somebody honest, whom the edge has never seen, must be served within a second.
@@ -29,6 +29,14 @@ class World:
     pass
 
 
+class Hesitant(Peer):
+    """A server that answers at once about the key 'true', and about any other never."""
+
+    def answer_dialback(self, stream, element):
+        if element.text == 'true':
+            super().answer_dialback(stream, element)
+
+
 def setup():
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     w = World()
@@ -37,19 +45,29 @@ def setup():
     w.dns = lab.resolver('outside', lab.ip(2))
     w.raw_cert = pki.public.issue('raw.example')
     w.policies = [partner('raw.example', tls='optional'), partner('db.example', tls='optional')]
+    w.policies.append(partner('slow.example', tls='optional'))
+    w.policies.append(partner('lame.example', tls='optional'))
+    w.policies.append("<default tls='optional' sasl='optional' dialback='true'/>")
     w.dns.server('db.example', lab.ip(62))
     w.db = Peer(lab, ['db.example'], (lab.ip(62), 5269))
+    w.dns.server('slow.example', lab.ip(63))
+    w.slow = Hesitant(lab, ['slow.example'], (lab.ip(63), 5269))
+    w.dns.server('lame.example', lab.ip(64))
+    Peer(lab, ['lame.example'], (lab.ip(64), 5269), silent=True)
+    w.dns.wildcard('many.example', lab.ip(64))      # unlisted domains, as many as a stranger likes
+    w.dns.wildcard('new.example', lab.ip(65))
+    Hesitant(lab, ['new.example'], (lab.ip(65), 5269))
     w.dns.start()
     w.cert = pki.public.issue('corp.example')
     w.count = 0
     return w
 
 
-def new_edge(w, **limits):
+def new_edge(w, default=None, **limits):
     w.count += 1
     limits = dict(WIDE, **{k.replace('_', '-'): v for k, v in limits.items()})
     return Edge(w.lab, 'edge%02d' % w.count, w.lab.ip(21), w.lab.ip(31), w.pki, w.dns,
-                {'corp.example': w.cert}, w.policies, limits=limits, level='info').start()
+                {'corp.example': w.cert}, w.policies, limits=limits, level='info', default=default).start()
 
 
 def network(n):
@@ -184,6 +202,84 @@ def one_network_that_fills_the_table_is_the_one_that_gives_way(w):
     equal([s for s in others if s.ended], [], 'callers of other networks that were ended')
     for s in seats:
         s.abort()
+    well(edge)
+
+
+# ---- dialback questions -------------------------------------------------------------------------
+
+def ask(edge, address, domains):
+    """A stranger's connection on which the keys of these domains are shown, none of them true."""
+    s = Stream.dial(edge.external, source=address)
+    s.open(domains[0], 'corp.example')
+    for domain in domains:
+        s.send("<db:result from='%s' to='corp.example'>00</db:result>" % domain)
+    return s
+
+
+def hold(edge, spread, each, domain):
+    """Ask `each` times from each of so many networks; domain(n) is the domain of the nth question."""
+    held = []
+    for i in range(spread):
+        for first in range(0, each, 10):
+            held.append(ask(edge, network(i), [domain(i * each + n) for n in range(first, first + 10)]))
+    time.sleep(1.2)     # all of them have had their turn
+    return held
+
+
+def proven_soon(w, edge, domain, address, what):
+    started = time.monotonic()
+    s, _ = call(w, edge, frm=domain, source=address)
+    answer = s.dialback(key='true')
+    took = time.monotonic() - started
+    equal(answer, 'valid', '%s: the answer about the key of %s' % (what, domain))
+    check(took < 2, '%s: %.1f s until %s is proven' % (what, took, domain))
+    note('%s: %s in %.2f s' % (what, domain, took))
+    s.close()
+
+
+FLOODS = {
+    'one domain that is listed and slow': lambda n: 'slow.example',
+    'two domains that are listed and slow': lambda n: ('slow.example', 'lame.example')[n % 2],
+    'many domains that are not listed': lambda n: 'm%d.many.example' % n,
+    'all of them': lambda n: ('slow.example', 'lame.example', 'm%d.many.example' % n)[n % 3],
+}
+
+
+@test
+def whatever_strangers_ask_about_an_honest_partner_is_proven_soon(w):
+    for what, domain in FLOODS.items():
+        for spread, each in ((1, 300), (5, 100), (14, 50)):
+            edge = new_edge(w, default='allow', dialback_wait='5s')
+            held = hold(edge, spread, each, domain)
+            where = '%s, from %d networks' % (what, spread)
+            for i, honest in enumerate(('db.example', 'slow.example', 'new.example')):
+                proven_soon(w, edge, honest, network(1000 + i), where)
+            for s in held:
+                s.abort()
+            well(edge)
+
+
+@test
+def who_has_proven_a_domain_lately_has_room_that_no_number_of_networks_takes(w):
+    edge = new_edge(w, default='allow')
+    proven_soon(w, edge, 'slow.example', network(1000), 'before')
+    held = hold(edge, 300, 10, FLOODS['all of them'])
+    proven_soon(w, edge, 'slow.example', network(1000), 'from 300 networks')
+    proven_soon(w, edge, 'db.example', network(1000), 'from 300 networks')
+    for s in held:
+        s.abort()
+    well(edge)
+
+
+@test
+def a_question_that_waits_in_vain_is_answered(w):
+    edge = new_edge(w, dialbacks=1, partner_dialbacks=1, source_dialbacks=1, dialback_wait='1s')
+    held = ask(edge, network(1), ['slow.example'])
+    time.sleep(0.2)
+    s, _ = call(w, edge, frm='lame.example', source=network(2))
+    equal(s.dialback(), 'error', 'the answer')
+    edge.wait_log('s2s-in-refused', why='dialback-wait')
+    check(not held.ended, 'the one that was asked about was ended')
     well(edge)
 
 
