@@ -188,11 +188,13 @@ bench: xmppedge
 bench-analyze: xmppedge-analyze
 	sh tests/bench/analyze.sh
 
-# All transcripts and live tests with ThreadSanitizer: what the threads of handshakes share.
+# All transcripts and live tests with ThreadSanitizer: what the threads of handshakes share.  It cannot
+# follow a process that forks when there are threads, as four transcripts have it.
 check-threads:
 	@mkdir -p $(TSAN)
 	@$(MAKE) xmppedge BIN=$(TSAN)/ OBJ=$(TSAN) CFLAGS="$(RACES)"
-	@SANITIZE="$(RACES)" TSAN_OPTIONS=die_after_fork=0 sh tests/run.sh tests/talk/*.talk -s 61
+	@SANITIZE="$(RACES)" TSAN_OPTIONS=die_after_fork=0 sh tests/run.sh \
+	    `ls tests/talk/*.talk | grep -v -e /14[012]- -e /147-` -s 61
 	@XMPPEDGE=$(CURDIR)/$(TSAN)/xmppedge $(TESTS) live
 
 # The demo and check-quick in a Debian 13 that is made for it.
