@@ -16255,8 +16255,8 @@ struct s2s_events {
         struct s2s_terms *terms);
     /* May one more connection with this domain be held? */
     enum xe_why (*room)(void *user, const struct s2s *s, struct xe_span remote);
-    /* May this be dialled for `remote`?  XE_WHY_NONE, or why not, and in *what some words (static) for
-     * what is there; NULL: it is not about the target. */
+    /* May this be dialled for `remote`?  XE_WHY_NONE, or why not, and in *what some words (static)
+     * for what is there; NULL: it is not about the target. */
     enum xe_why (*reach)(void *user, struct xe_span remote, const struct dns_target *target,
         const char **what);
     struct tls_identity *(*identity)(void *user, struct xe_span local);   /* borrowed; NULL: none */
