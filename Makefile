@@ -16,7 +16,9 @@ WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-proto
 MXML     = `pkg-config --cflags --libs mxml4 2>/dev/null || pkg-config --cflags --libs mxml \
            2>/dev/null || echo -lmxml`
 MXML_H   = `pkg-config --cflags mxml4 2>/dev/null || pkg-config --cflags mxml 2>/dev/null || :`
-LIBS     = -pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares $(MXML)
+# Domains that are not ASCII; `make IDN=` builds without, and refuses them.
+IDN      = `pkg-config --exists libidn2 && echo -DXMPPEDGE_IDN2 && pkg-config --cflags --libs libidn2`
+LIBS     = -pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares $(MXML) $(IDN)
 
 PREFIX   = /usr/local
 BINDIR   = $(PREFIX)/bin

@@ -183,6 +183,9 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#ifdef XMPPEDGE_IDN2
+#include <idn2.h>
+#endif
 
 /* ===========================================================================
  * [BASE]  span_ text_ xe_    bytes that belong to somebody else, and text made of bytes
@@ -203,6 +206,7 @@
 #define BUF_MAX_DEFAULT    ((size_t)1 << 20)  /* bytes: a trunk's offer may have 270 KiB */
 #define JID_PART_MAX       1023   /* bytes of a part of an address: RFC 7622 3.2 to 3.4 */
 #define JID_LABEL_MAX      63     /* bytes of a label of a domain: RFC 1035 2.3.4 */
+#define JID_DOMAIN_MAX     253    /* bytes of a domain in either form: RFC 1035 2.3.4 */
 #define XML_LEN_MAX        0xffffu  /* bytes of a name or namespace: struct xe_xml has 16 bits */
 #define XML_PREFIX_MAX     0xffu  /* bytes of a prefix: and 8 bits */
 #define XML_REF_MAX        16     /* bytes of a reference: &#x10FFFF; has 10 */
@@ -698,14 +702,23 @@ xe_alert_name(int number)
  *   local  domain          resource
  *
  * Domains decide who may speak for whom, so there is one normal form and it is the only thing that
- * is compared: ASCII in lower case, no trailing dot (RFC 7622 3.2), labels of 1 to 63 bytes, 253
- * bytes in all (RFC 1035 2.3.4).  ASCII labels are letters, digits, '-' inside, and '_' (not a host
- * name, but used). IP literals are allowed as RFC 7622 does; "[...]" is an IPv6 address.
+ * is compared, everywhere: A-labels of IDNA 2008 (RFC 5890), ASCII in lower case, no trailing dot
+ * (RFC 7622 3.2), labels of 1 to 63 bytes, 253 bytes in all (RFC 1035 2.3.4).  ASCII labels are
+ * letters, digits, '-' inside, and '_' (not a host name, but used).  IP literals are allowed as
+ * RFC 7622 does; "[...]" is an IPv6 address.
  *
- * U-labels stay as they are: UTF-8, without characters that are controls, spaces, invisible, or
- * that IDNA takes for a dot.  They are not mapped: a server that writes a domain in two Unicode
- * forms has written two domains.  Upper case beyond ASCII is therefore never equal to its lower
- * case.  A U-label and its A-label are different too: policy names the one that the partner uses.
+ *   as it came          bücher.example, or where it may be xn--bcher-kva.example
+ *   normal              xn--bcher-kva.example   compared, DNS, certificates, SNI, log, status
+ *   on streams          bücher.example          jid_unicode(), of RFC 7622 3.2.1
+ *
+ * Servers prepare addresses once more, most of them as IDNA 2003 did: they fold case and NFKC, and
+ * make "ss" of sharp s.  What they would turn into another domain is no domain here.  Nothing but
+ * ASCII letters is mapped, then: what RFC 5891 does not let a registry register is refused, and so
+ * are the four characters whose meaning changed with IDNA 2008.
+ *
+ * U-labels need libidn2 (-DXMPPEDGE_IDN2); without it they, and "xn--", are refused.  Costs: a
+ * domain in ASCII is looked at once and allocates nothing; others about 1 us a label.  No state:
+ * safe from any thread.
  * ======================================================================== */
 
 /* Normal form of a byte of a domain: itself or its lower case; 0 for a byte that needs thought. */
@@ -714,15 +727,6 @@ static const char jid_fold[256] =
     "\0\0\0\0\0\0\0\0\0\0\0\0\0-.\0" "0123456789\0\0\0\0\0\0"
     "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0_"
     "\0abcdefghijklmnopqrstuvwxyz\0\0\0\0";
-
-/* May `c`, which is not ASCII, stand in a label?  IDNA separates labels with other dots, too, and
- * some scripts need joiners (RFC 5892 A.1, A.2). */
-static bool
-jid_is_label_char(uint32_t c)
-{
-    bool joins = c == 0x200c || c == 0x200d;
-    return joins || (xe_is_visible(c) && c != 0x3002 && c != 0xff0e && c != 0xff61);
-}
 
 /* An IPv6 address in brackets: its characters are checked, its sense is not. */
 static bool
@@ -744,60 +748,222 @@ jid_ipv6_normal(struct xe_span in, char *out, size_t *len)
     return true;
 }
 
-/* Fold `in` into out, byte by byte; false at the first byte that may not be in a domain. */
+/* RFC 1035 2.3.1 and 2.3.4: not empty, not too long, no '-' at an end.  RFC 5890 2.3.1: "--" at the
+ * third byte is reserved, and "xn--" is not plain. */
 static bool
-jid_fold_domain(struct xe_span in, char *out)
+jid_is_plain(struct xe_span label)
 {
-    size_t i = 0;
-    while (i < in.len) {
-        uint32_t code = 0;
-        int n;
+    return label.len > 0 && label.len <= JID_LABEL_MAX && label.at[0] != '-'
+        && label.at[label.len - 1] != '-'
+        && (label.len < 4 || label.at[2] != '-' || label.at[3] != '-');
+}
+
+/* Fold `in` into out, which has room for it; false unless all of its labels are plain ASCII. */
+static bool
+jid_fold_plain(struct xe_span in, char *out)
+{
+    size_t start = 0;
+    size_t i;
+    for (i = 0; i < in.len; i++) {
         out[i] = jid_fold[(unsigned char)in.at[i]];
-        if (out[i] != 0) {
-            i++;
-            continue;
-        }
-        n = xe_utf8(in.at + i, in.at + in.len, &code);
-        if (n < 2 || !jid_is_label_char(code))
+        if (out[i] == 0)
             return false;
-        for (; n > 0; n--, i++)
-            out[i] = in.at[i];
+        if (out[i] != '.')
+            continue;
+        if (!jid_is_plain(span_make(out + start, i - start)))
+            return false;
+        start = i + 1;
     }
+    return jid_is_plain(span_make(out + start, i - start));
+}
+
+/* The two forms of a domain while they are made, label by label. */
+struct jid_forms {
+    char   normal[XE_DOMAIN_MAX];
+    size_t normal_len;
+    char   unicode[XE_DOMAIN_MAX];
+    size_t unicode_len;
+};
+
+static bool
+jid_append(char *out, size_t *len, struct xe_span text)
+{
+    if (text.len > JID_DOMAIN_MAX - *len)
+        return false;
+    memcpy(out + *len, text.at, text.len);
+    *len += text.len;
     return true;
 }
 
-/* RFC 1035 2.3.1 and 2.3.4: no label is empty, too long, or has '-' at one of its ends. */
 static bool
-jid_are_labels(struct xe_span domain)
+jid_forms_append(struct jid_forms *f, struct xe_span normal, struct xe_span unicode)
 {
-    for (;;) {
-        size_t len = span_find(domain, '.');
-        if (len == 0 || len > JID_LABEL_MAX || domain.at[0] == '-' || domain.at[len - 1] == '-')
+    return jid_append(f->normal, &f->normal_len, normal)
+        && jid_append(f->unicode, &f->unicode_len, unicode);
+}
+
+static bool
+jid_is_a_label(const char *label)
+{
+    return strncmp(label, "xn--", 4) == 0;
+}
+
+#ifdef XMPPEDGE_IDN2
+
+/* Whether servers that prepare a domain as IDNA 2003 did leave it alone: sharp s becomes "ss", a
+ * final sigma another one, and joiners nothing (RFC 3491; RFC 5894 7.2). */
+static bool
+jid_is_stable(const char *label)
+{
+    static const char *const moved[] = { "\xc3\x9f", "\xcf\x82", "\xe2\x80\x8c",
+        "\xe2\x80\x8d" };
+    size_t i;
+    for (i = 0; i < sizeof moved / sizeof *moved; i++)
+        if (strstr(label, moved[i]) != NULL)
             return false;
-        if (len == domain.len)
+    return true;
+}
+
+/* One label with U-labels' characters or "xn--", in lower case.  RFC 5891 4, as for a registration:
+ * nothing is mapped, everything is checked, and an A-label has to be the one of its U-label. */
+static bool
+jid_forms_idna(struct jid_forms *f, const char *label)
+{
+    bool a_label = jid_is_a_label(label);
+    char *unicode = NULL;
+    uint8_t *normal = NULL;
+    const char *u = label;
+    bool good = true;
+    if (a_label) {
+        good = idn2_to_unicode_8z8z(label, &unicode, 0) == IDN2_OK;
+        u = unicode;
+    }
+    good = good && jid_is_stable(u)
+        && idn2_register_u8((const uint8_t *)u, a_label ? (const uint8_t *)label : NULL, &normal, 0)
+            == IDN2_OK
+        && jid_is_a_label((char *)normal) && strlen((char *)normal) <= JID_LABEL_MAX
+        && jid_forms_append(f, span_of((char *)normal), span_of(u));
+    idn2_free(unicode);
+    idn2_free(normal);
+    return good;
+}
+
+#else
+
+static bool
+jid_forms_idna(struct jid_forms *f, const char *label)
+{
+    (void)f;
+    (void)label;
+    return false;
+}
+
+#endif
+
+/* One label: ASCII letters are folded, and if that makes it plain it is the same in both forms. */
+static bool
+jid_forms_label(struct jid_forms *f, struct xe_span label, bool address)
+{
+    char text[XE_DOMAIN_MAX];
+    bool ascii = true;
+    size_t i;
+    for (i = 0; i < label.len; i++) {
+        bool high = (unsigned char)label.at[i] >= 0x80;
+        text[i] = high ? label.at[i] : jid_fold[(unsigned char)label.at[i]];
+        if (text[i] == 0)
+            return false;
+        ascii = ascii && !high;
+    }
+    text[i] = '\0';
+    if (ascii && jid_is_plain(span_make(text, i)))
+        return jid_forms_append(f, span_make(text, i), span_make(text, i));
+    if (ascii && (!jid_is_a_label(text) || address))
+        return false;
+    return jid_forms_idna(f, text);
+}
+
+/* Both forms of a domain; in an `address` A-labels may not stand. */
+static bool
+jid_forms_make(struct jid_forms *f, struct xe_span in, bool address)
+{
+    f->normal_len = f->unicode_len = 0;
+    for (;;) {
+        size_t len = span_find(in, '.');
+        if (!jid_forms_label(f, span_make(in.at, len), address))
+            return false;
+        if (len == in.len)
             return true;
-        domain = span_skip(domain, len + 1);
+        if (!jid_forms_append(f, span_make(".", 1), span_make(".", 1)))
+            return false;
+        in = span_skip(in, len + 1);
     }
 }
 
-bool
-xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len)
+static bool
+jid_domain(struct xe_span in, bool address, char out[XE_DOMAIN_MAX], size_t *len)
 {
+    struct jid_forms f;
     *len = 0;
     out[0] = '\0';
     if (in.len > 0 && in.at[0] == '[')
         return jid_ipv6_normal(in, out, len);
     if (in.len > 0 && in.at[in.len - 1] == '.')
         in.len--;
-    if (in.len == 0 || in.len > XE_DOMAIN_MAX - 3)
+    if (in.len == 0 || in.len > JID_DOMAIN_MAX)
         return false;
-    if (!jid_fold_domain(in, out) || !jid_are_labels(span_make(out, in.len))) {
-        out[0] = '\0';
-        return false;
+    if (jid_fold_plain(in, out)) {
+        *len = in.len;
+    } else if (jid_forms_make(&f, in, address)) {
+        memcpy(out, f.normal, f.normal_len);
+        *len = f.normal_len;
     }
-    out[in.len] = '\0';
-    *len = in.len;
-    return true;
+    out[*len] = '\0';
+    return *len > 0;
+}
+
+bool
+xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len)
+{
+    return jid_domain(in, false, out, len);
+}
+
+/* The normal form of a domain that came in an address of XMPP, where "an A-label MUST be converted
+ * to a U-label" (RFC 7622 3.2.1): the server behind us would take it for another domain. */
+static bool
+jid_address_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len)
+{
+    return jid_domain(in, true, out, len);
+}
+
+/* How a domain in normal form is written on a stream; `text` holds it when it has U-labels. */
+static struct xe_span
+jid_unicode(struct xe_span normal, struct jid_forms *text)
+{
+    return normal.len <= JID_DOMAIN_MAX && !jid_fold_plain(normal, text->normal)
+        && jid_forms_make(text, normal, false)
+        ? span_make(text->unicode, text->unicode_len) : normal;
+}
+
+/* Why jid_address_normal() refused a domain: its characters, if it is they, or else `otherwise`. */
+static enum xe_why
+jid_why(struct xe_span in, enum xe_why otherwise)
+{
+    char normal[XE_DOMAIN_MAX];
+    size_t len;
+    size_t i;
+    if (xe_jid_domain_normal(in, normal, &len))
+        return jid_address_normal(in, normal, &len) ? otherwise : XE_WHY_DOMAIN_A_LABEL;
+    for (i = 0; i < in.len && (unsigned char)in.at[i] < 0x80; i++)
+        if (in.len - i >= 4 && strncasecmp(in.at + i, "xn--", 4) == 0
+            && (i == 0 || in.at[i - 1] == '.'))
+            break;
+    if (i == in.len)
+        return otherwise;
+#ifdef XMPPEDGE_IDN2
+    return XE_WHY_DOMAIN_DISALLOWED;
+#else
+    return XE_WHY_DOMAIN_NOT_ASCII;
+#endif
 }
 
 /* RFC 7622 3.3.1: what no localpart may have; white space and controls besides. */
@@ -2409,7 +2575,7 @@ xe_xml_domain(struct xe_span value, char out[XE_DOMAIN_MAX], size_t *len)
         value = n == SIZE_MAX ? span_make(NULL, 0) : span_make(text, n);
     }
     return value.at != NULL && xe_jid_split(value, &jid)
-        && xe_jid_domain_normal(jid.domain, out, len);
+        && jid_address_normal(jid.domain, out, len);
 }
 
 /* How `c` is written, NULL for as it is.  White space is kept from being normalised where a parser
@@ -11179,7 +11345,7 @@ policy_allows_dialback(unsigned methods, bool encrypted)
 
 /* ===========================================================================
  * [AUTH]  dialback_ sasl_ peer_   keys, SASL EXTERNAL and whose certificate it is
- * calls:  BASE XML TLS
+ * calls:  BASE JID XML TLS
  *
  * Three pure questions of server-to-server authentication; nothing here waits or keeps state.
  *
@@ -11304,19 +11470,13 @@ sasl_external_decode(struct xe_span text, char *authzid, size_t max)
 
 /* ---- whose certificate ---- */
 
-/* Equal but for the case of ASCII letters and a dot at the end of either. */
+/* Whether a name of a certificate is this domain, which is in normal form. */
 static bool
-peer_same_name(struct xe_span a, struct xe_span b)
+peer_same_name(struct xe_span name, struct xe_span domain)
 {
-    size_t i;
-    if (a.len > 0 && a.at[a.len - 1] == '.')
-        a.len--;
-    if (b.len > 0 && b.at[b.len - 1] == '.')
-        b.len--;
-    for (i = 0; i < a.len && i < b.len; i++)
-        if (text_lower(a.at[i]) != text_lower(b.at[i]))
-            return false;
-    return a.len == b.len && a.len > 0;
+    char normal[XE_DOMAIN_MAX];
+    size_t len;
+    return xe_jid_domain_normal(name, normal, &len) && span_eq(span_make(normal, len), domain);
 }
 
 /* RFC 9525 6.3: a wildcard is the whole left-most label and stands for exactly one label.  As
@@ -15544,7 +15704,7 @@ ports_print(const struct config *c, enum ports_format format, const struct ports
 
 /* ===========================================================================
  * [STREAM] stream_       one XML stream over one connection (RFC 6120 4)
- * calls:  BASE BUF WHY XML ELEM PHASE MAP LOG LOOP TLS CONN AUTH CONFIG
+ * calls:  BASE BUF WHY JID XML ELEM PHASE MAP LOG LOOP TLS CONN AUTH CONFIG
  *
  *                stream_start()
  *                     |
@@ -15712,13 +15872,22 @@ stream_send_text(struct stream *s)
     return !text->failed && stream_send(s, buf_span(text));
 }
 
+/* A domain in normal form, as it is written on a stream. */
+static void
+stream_put_domain(struct buf *t, const char *name, struct xe_span domain)
+{
+    struct jid_forms forms;
+    xmlout_attr(t, name, jid_unicode(domain, &forms));
+}
+
 /* SASL EXTERNAL, with the domain that we claim. */
 static bool
 stream_send_auth(struct stream *s, struct xe_span domain)
 {
     struct buf *t = stream_text(s);
     char claim[SASL_TEXT_MAX];
-    sasl_external_encode(domain, claim, sizeof claim);
+    struct jid_forms forms;
+    sasl_external_encode(jid_unicode(domain, &forms), claim, sizeof claim);
     buf_puts(t, "<auth xmlns='" PHASE_NS_SASL "' mechanism='EXTERNAL'>");
     buf_puts(t, claim);
     buf_puts(t, "</auth>");
@@ -15744,9 +15913,9 @@ stream_send_header(struct stream *s, struct xe_span from, struct xe_span to)
     struct buf *t = stream_text(s);
     buf_puts(t, "<?xml version='1.0'?>" STREAM_BEGIN " xmlns:db='" PHASE_NS_DIALBACK "'");
     if (from.at != NULL && from.len > 0)
-        xmlout_attr(t, "from", from);
+        stream_put_domain(t, "from", from);
     if (to.at != NULL && to.len > 0)
-        xmlout_attr(t, "to", to);
+        stream_put_domain(t, "to", to);
     if (!s->initiator) {
         if (!stream_new_id(s->shared, s->id))
             return false;
@@ -16387,7 +16556,17 @@ s2s_domain(struct xe_span value, char out[XE_DOMAIN_MAX])
     char text[XE_DOMAIN_MAX * 4];
     size_t len;
     return stream_unescape(value, text, sizeof text)
-        && xe_jid_domain_normal(span_of(text), out, &len);
+        && jid_address_normal(span_of(text), out, &len);
+}
+
+/* Why s2s_domain() refused `a`, or else `b`. */
+static enum xe_why
+s2s_domain_why(struct xe_span a, struct xe_span b, enum xe_why otherwise)
+{
+    char text[XE_DOMAIN_MAX * 4];
+    if (stream_unescape(b, text, sizeof text))
+        otherwise = jid_why(span_of(text), otherwise);
+    return stream_unescape(a, text, sizeof text) ? jid_why(span_of(text), otherwise) : otherwise;
 }
 
 static bool
@@ -16640,8 +16819,8 @@ s2s_begin_dialback(struct s2s *s, const char *name, struct xe_span from, struct 
     struct buf *t = stream_text(&s->stream);
     buf_putc(t, '<');
     buf_puts(t, name);
-    xmlout_attr(t, "from", from);
-    xmlout_attr(t, "to", to);
+    stream_put_domain(t, "from", from);
+    stream_put_domain(t, "to", to);
     return t;
 }
 
@@ -16983,14 +17162,15 @@ s2s_in_addresses(struct s2s *s, const struct xe_xml_event *e)
     char domain[XE_DOMAIN_MAX];
     if (to.at != NULL) {
         if (!s2s_domain(to, domain) || (s->local[0] != '\0' && strcmp(domain, s->local) != 0)) {
-            s2s_fail(s, s->local[0] != '\0' ? XE_WHY_HEADER_CHANGED : XE_WHY_HOST_UNKNOWN);
+            s2s_fail(s, s2s_domain_why(to, to,
+                s->local[0] != '\0' ? XE_WHY_HEADER_CHANGED : XE_WHY_HOST_UNKNOWN));
             return false;
         }
         strcpy(s->local, domain);
     }
     if (from.at != NULL) {
         if (!s2s_domain(from, domain) || (s->remote[0] != '\0' && strcmp(domain, s->remote) != 0)) {
-            s2s_fail(s, XE_WHY_HEADER_CHANGED);
+            s2s_fail(s, s2s_domain_why(from, from, XE_WHY_HEADER_CHANGED));
             return false;
         }
         strcpy(s->remote, domain);
@@ -17864,6 +18044,15 @@ s2s_turn(struct timer *t)
 
 /* ---- dialback: a request for a pair, and questions to us ---- */
 
+/* An element of dialback whose addresses are of no use. */
+static void
+s2s_in_bad_pair(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct xe_span from = xe_xml_attr(e, "from");
+    struct xe_span to = xe_xml_attr(e, "to");
+    s2s_fail(s, s2s_domain_why(from, to, XE_WHY_BAD_ADDRESS));
+}
+
 /* <db:result/> from the other side: it wants to send from `remote` to `local`. */
 static void
 s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
@@ -17876,7 +18065,7 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
     enum xe_why why;
     bool certain;
     if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)) {
-        s2s_fail(s, XE_WHY_BAD_ADDRESS);
+        s2s_in_bad_pair(s, e);
         return;
     }
     if (!s2s_key(e, key)) {
@@ -17942,7 +18131,7 @@ s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
     struct buf *t;
     const char *type = "invalid";
     if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)) {
-        s2s_fail(s, XE_WHY_BAD_ADDRESS);
+        s2s_in_bad_pair(s, e);
         return;
     }
     if (!stream_unescape(raw_id, id, sizeof id) || !s2s_key(e, key)) {
@@ -17991,13 +18180,15 @@ s2s_pair_lookup(struct s2s *s, struct xe_span from, struct xe_span to)
     struct s2s_pair *p = s->last;
     if (p != NULL && span_eq(p->remote, from) && span_eq(p->local, to))
         return p;
-    if (!xe_jid_domain_normal(from, remote, &remote_len)
-        || !xe_jid_domain_normal(to, local, &local_len))
+    if (!jid_address_normal(from, remote, &remote_len)
+        || !jid_address_normal(to, local, &local_len))
         return NULL;
     p = s2s_pair_find(s, span_make(remote, remote_len), span_make(local, local_len));
     if (p == NULL || !p->open)
         return NULL;
-    s->last = p;
+    /* a pair that is not ASCII is never the last: as text its normal form is an A-label */
+    if (span_eq(p->remote, from) && span_eq(p->local, to))
+        s->last = p;
     return p;
 }
 
@@ -18024,7 +18215,7 @@ s2s_in_stanza(struct s2s *s, const struct xe_xml_event *e)
             log_span(s->service->shared->log, "to", to);
             log_end(s->service->shared->log);
         }
-        s2s_fail(s, XE_WHY_INVALID_FROM);
+        s2s_fail(s, jid_why(from, jid_why(to, XE_WHY_INVALID_FROM)));
         return;
     }
     s->stanzas++;
@@ -20202,11 +20393,11 @@ route_domains(const struct xe_xml_event *e, char from[XE_DOMAIN_MAX], char to[XE
     char text[3 * 1024];
     struct xe_span domain = s2s_address_domain(xe_xml_attr(e, "from"), text, sizeof text);
     size_t len;
-    if (domain.at == NULL || !xe_jid_domain_normal(domain, from, &len))
+    if (domain.at == NULL || !jid_address_normal(domain, from, &len))
         return false;
     from[len] = '\0';
     domain = s2s_address_domain(xe_xml_attr(e, "to"), text, sizeof text);
-    if (domain.at == NULL || !xe_jid_domain_normal(domain, to, &len))
+    if (domain.at == NULL || !jid_address_normal(domain, to, &len))
         return false;
     to[len] = '\0';
     return true;
@@ -20613,6 +20804,7 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     struct xe_span from = route_ping_from(r, to);
     unsigned char dice[8];
     char sender[XE_DOMAIN_MAX + sizeof ROUTE_PING_RESOURCE];
+    struct jid_forms forms;
     struct route_pair *p;
     const struct xe_xml_event *e;
     enum xe_why why;
@@ -20629,8 +20821,9 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     *text_hex(ping->id + strlen(ROUTE_PING_ID), dice, sizeof dice) = '\0';
     buf_clear(&r->text);
     buf_puts(&r->text, body.at != NULL ? "<message" : "<iq type='get'");
+    from = jid_unicode(from, &forms);
     xmlout_attr(&r->text, "from", route_ping_sender(from, body.at != NULL, sender));
-    xmlout_attr(&r->text, "to", to);
+    stream_put_domain(&r->text, "to", to);
     xmlout_attr(&r->text, "id", span_of(ping->id));
     buf_puts(&r->text, body.at != NULL ? "><body>" : "><ping xmlns='urn:xmpp:ping'/></iq>");
     if (body.at != NULL) {
@@ -22807,13 +23000,9 @@ authority_name(const char *word, char name[XE_DOMAIN_MAX])
 {
     struct in_addr address;
     size_t len;
-    size_t i;
     if (!xe_jid_domain_normal(span_of(word), name, &len) || name[0] == '['
         || inet_pton(AF_INET, name, &address) == 1)
         return authority_fail(word, "expected a domain such as edge01.corp.example");
-    for (i = 0; i < len; i++)
-        if ((unsigned char)name[i] >= 0x80)
-            return authority_fail(word, "a certificate has domains in ASCII: write xn--...");
     if (len > TLS_MINT_NAME_MAX)
         return authority_fail(word, "the name of a certificate has at most 64 characters");
     return strcmp(name, AUTHORITY_CA) != 0

@@ -118,6 +118,12 @@ struct xe_span {
         "", "", "the stream addresses changed after a restart") \
     X(XE_WHY_BAD_ADDRESS, "bad-address", "improper-addressing", \
         "jid-malformed", "modify", "the stanza has no valid sender or recipient address") \
+    X(XE_WHY_DOMAIN_DISALLOWED, "domain-disallowed", "improper-addressing", \
+        "jid-malformed", "modify", "a domain has characters that IDNA 2008 does not allow") \
+    X(XE_WHY_DOMAIN_A_LABEL, "domain-a-label", "improper-addressing", \
+        "jid-malformed", "modify", "XMPP writes a domain in Unicode, not with xn--") \
+    X(XE_WHY_DOMAIN_NOT_ASCII, "domain-not-ascii", "improper-addressing", \
+        "jid-malformed", "modify", "domains that are not ASCII are not known here") \
     X(XE_WHY_INVALID_FROM, "invalid-from", "invalid-from", \
         "not-allowed", "cancel", "the sender domain is not authorised on this stream") \
     X(XE_WHY_BAD_ELEMENT, "bad-element", "unsupported-stanza-type", \
@@ -524,11 +530,13 @@ struct xe_jid {
  * character.  The domain is not looked into: that is what xe_jid_domain_normal is for. */
 bool xe_jid_split(struct xe_span text, struct xe_jid *jid);
 
-/* The form in which domains are compared, with a NUL behind it: ASCII in lower case, no trailing
- * dot; UTF-8 labels unchanged; an IPv6 address in brackets.  False, and "", for what is no domain:
- * empty labels or labels over 63 bytes, more than 253 bytes, spaces, controls, characters that
- * cannot be seen, and ASCII other than letters, digits, '-' inside a label and '_'.  *len is its
- * length in bytes, without the NUL; 0 with false. */
+/* The form in which domains are compared, with a NUL behind it: A-labels (RFC 5890), ASCII in lower
+ * case, no trailing dot; an IPv6 address in brackets.  False, and "", for what is no domain: empty
+ * labels or labels over 63 bytes, more than 253 bytes in either form, ASCII other than letters,
+ * digits, '-' inside a label and '_', "--" at a label's third byte but for "xn--", and what IDNA
+ * 2008 disallows (RFC 5891 4) or servers take for another domain: sharp s, final sigma, joiners.
+ * Without libidn2 (XMPPEDGE_IDN2), or memory, false for all that is not ASCII and for "xn--".  *len
+ * is its length in bytes, without the NUL; 0 with false.  May be called from any thread. */
 bool xe_jid_domain_normal(struct xe_span in, char out[XE_DOMAIN_MAX], size_t *len);
 
 /* The same for the domain of an address in an attribute value as received, which may have

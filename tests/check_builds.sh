@@ -40,6 +40,7 @@ for compiler in $compilers; do
         $flags -O2 -o "$work/xmppedge" xmppedge.c $LIBS
     try "$compiler builds it with poll() instead of epoll" $flags -DXMPPEDGE_POLL $object
     try "$compiler builds it without threads" $flags -DXMPPEDGE_NO_THREADS $object
+    try "$compiler builds it without libidn2" $flags -UXMPPEDGE_IDN2 $object
     try "$compiler builds it without assertions" $flags -DNDEBUG $object
     try "$compiler builds it without getifaddrs()" $flags -DXMPPEDGE_NO_IFADDRS $object
     try "$compiler builds it for embedding" \

@@ -11,7 +11,8 @@
 
 set -eu
 
-build='gcc make libc6-dev pkg-config libmbedtls-dev libmxml-dev libc-ares-dev libpcap-dev'
+build='gcc make libc6-dev pkg-config libmbedtls-dev libmxml-dev libc-ares-dev libpcap-dev
+       libidn2-dev'
 test="$build clang libclang-rt-dev libcmocka-dev libexpat1-dev perl python3 openssl dnsmasq-base
       prosody lua-unbound ejabberd jabberd2 iproute2 nftables iptables"
 

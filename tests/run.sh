@@ -23,7 +23,8 @@
 set -eu
 
 : "${CC:=cc}" "${STD:=-std=c99}" "${JOBS:=1}"
-: "${LIBS:=-pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}"
+: "${LIBS:=-pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml $(pkg-config --exists libidn2 &&
+    echo "-DXMPPEDGE_IDN2 $(pkg-config --cflags --libs libidn2)")}"
 : "${SANITIZE:=-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all}"
 out=build/tests
 

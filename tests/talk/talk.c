@@ -1699,6 +1699,9 @@ talk_put_edge(FILE *f)
     fprintf(f, "/>\n");
     talk_put_partner(f, "far.example", "127.0.0.2:5269");
     talk_put_trust(f);
+    if (talk_setting("alias").len > 0)
+        fprintf(f, "<domain name=\"%.*s\"/>", (int)talk_setting("alias").len,
+            talk_setting("alias").at);
     fprintf(f,
         "<domain name=\"two.far.example\"/><domain name=\"three.far.example\"/></partner>\n");
     if (!span_is(talk_setting("other"), "off")) {
@@ -1729,7 +1732,7 @@ talk_write_config(void)
 {
     static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
-        "echo", "log", "cuts", "other", "own", "pin", "bystander" };
+        "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");
@@ -2186,6 +2189,7 @@ talk_make_certificates(void)
         "san() { printf 'subjectAltName=%s\\n' $2 >$1.ext; leaf $1 ${3:-public} - $4; }\n"
         "ca public; ca internal\n"
         "san near DNS:near.example; san also DNS:also.near.example\n"
+        "san idn DNS:xn--bcher-kva.example; "
         "san far DNS:far.example; san two DNS:two.far.example\n"
         "san both DNS:far.example,DNS:two.far.example; san wild DNS:*.far.example\n"
         "san wrong DNS:wrong.example\n"
