@@ -16479,6 +16479,19 @@ s2s_kind_name(enum s2s_kind kind)
     return names[kind];
 }
 
+/* Is `remote` only what the peer says of itself?  Whoever claims a domain can claim any. */
+static bool
+s2s_is_claim(const struct s2s *s)
+{
+    const struct list_node *n;
+    for (n = s->pairs.next; s->kind == S2S_IN && n != &s->pairs; n = n->next) {
+        const struct s2s_pair *p = MAP_OWNER(n, const struct s2s_pair, node);
+        if (p->open && span_is(p->remote, s->remote))
+            return false;
+    }
+    return s->kind == S2S_IN;
+}
+
 static struct loop *
 s2s_loop(const struct s2s *s)
 {
@@ -20508,9 +20521,16 @@ route_paired(void *user, struct s2s_pair *sp)
 static void
 route_unpaired(void *user, struct s2s_pair *sp)
 {
+    struct route_pair *p = sp->route;
+    const struct stream *stream = &sp->stream->stream;
     (void)user;
     list_remove(&sp->feed);
     sp->route = NULL;
+    if (p == NULL || p->way == ROUTE_TO_S2S)
+        return;
+    /* for the status: how a connection ended on which the pair was proven, never a mere claim */
+    p->last_why = stream->why;
+    snprintf(p->last_detail, sizeof p->last_detail, "%s", stream->detail);
 }
 
 static void
@@ -20591,13 +20611,6 @@ route_s2s_closed(void *user, struct s2s *s, enum xe_why why)
     struct route *r = user;
     struct route_pair *p = s->user;
     r->refusals[why]++;
-    if (s->kind == S2S_IN) {
-        p = route_pair_find(r, span_of(s->remote), span_of(s->local));
-        if (p != NULL && p->way != ROUTE_TO_S2S) {   /* remembered for the status */
-            p->last_why = why;
-            snprintf(p->last_detail, sizeof p->last_detail, "%s", s->stream.detail);
-        }
-    }
     if (s->kind == S2S_OUT && p != NULL)
         route_out_closed(p, s, why);
 }
@@ -22181,7 +22194,7 @@ status_span(struct status *w, const char *key, struct xe_span value)
     if (w->json)
         buf_put_json(w->out, value, SIZE_MAX);
     else
-        buf_put(w->out, value);
+        buf_put_escaped(w->out, value, SIZE_MAX);   /* a peer's words reach a terminal */
 }
 
 static void
@@ -22338,7 +22351,7 @@ status_streams(struct status *w, const struct xmppedge *e)
         const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
         status_item(w, true);
         status_text(w, "direction", s2s_kind_name(s->kind));
-        status_text(w, "remote", s->remote);
+        status_text(w, s2s_is_claim(s) ? "claims" : "remote", s->remote);
         status_text(w, "domain", s->local);
         status_text(w, "state", s2s_state_name(s->state));
         status_text(w, "method", s->method);
@@ -22491,7 +22504,7 @@ control_answer_ping(struct control_client *c, enum xe_why why, struct xe_span wh
         buf_puts(&out, "ok ");
         buf_putu(&out, (uint64_t)(loop_now(&c->control->edge->loop) - c->asked));
         buf_puts(&out, what.len > 0 ? " ms: " : " ms");
-        buf_put(&out, span_make(what.at, what.len < 2048 ? what.len : 2048));
+        buf_put_escaped(&out, what, 2048);
         buf_putc(&out, '\n');
     } else {
         buf_puts(&out, "failed why=");

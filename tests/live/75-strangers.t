@@ -283,6 +283,35 @@ def a_question_that_waits_in_vain_is_answered(w):
     well(edge)
 
 
+# ---- claims -------------------------------------------------------------------------------------
+
+@test
+def what_a_stranger_claims_is_not_held_against_the_one_that_he_claims_to_be(w):
+    edge = new_edge(w)
+    proven = trusted_call(w, edge, source=network(5000))
+
+    def pair():
+        return [p for p in edge.status_json()['pairs'] if p['from'] == 'raw.example'][0]
+
+    before = pair()
+    for n in range(5):
+        s, _ = call(w, edge, source=network(n))
+        s.send('<message/>')
+        equal(s.wait_end(5), 'not-authorized', 'stream error')
+    claim, _ = call(w, edge, source=network(9))
+    after = pair()
+    for key in ('state', 'last_error', 'detail', 'bounced', 'passed'):
+        equal(after.get(key), before.get(key), key)
+    streams = edge.status_json()['streams']
+    equal([s['peer'].split(':')[0] for s in streams if s.get('remote') == 'raw.example'], [network(5000)],
+          'who is raw.example')
+    equal([s['peer'].split(':')[0] for s in streams if s.get('claims') == 'raw.example'], [network(9)],
+          'who claims to be')
+    claim.close()
+    proven.close()
+    well(edge)
+
+
 if __name__ == '__main__':
     missing = need_programs('dnsmasq', 'openssl')
     if missing or not have_binary():
