@@ -187,6 +187,7 @@ build_fuzzer() {
 fuzz() {
     name=$(basename "$1" .c)
     corpus=tests/fuzz/corpus/${name#fuzz_}
+    [ "$name" != fuzz_talk ] || corpus=tests/talk
     echo 1..2
     case $1 in
     */analyze/*) build_stage_test "$1" "$out/$name" ;;
