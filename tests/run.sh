@@ -203,7 +203,9 @@ fuzz() {
         echo "$text" | tail -n 40 | sed 's/^/# /'
     fi
     mkdir -p "$out/corpus/$name"
-    if ! has_fuzzer; then
+    if [ "$name" = fuzz_talk ] && [ -z "${FUZZ_SECONDS-}" ]; then
+        echo "ok 2 - $name with new inputs # SKIP make fuzz does it: reading all transcripts takes a minute"
+    elif ! has_fuzzer; then
         echo "ok 2 - $name with new inputs # SKIP no libFuzzer here"
     elif build_fuzzer "$1" "$out/$name.lib" >"$out/$name.log" 2>&1 &&
         "$out/$name.lib" -max_total_time="${FUZZ_SECONDS:-5}" -timeout=20 -rss_limit_mb=3000 \
