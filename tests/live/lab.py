@@ -438,7 +438,7 @@ def prosody_host(host):
 def prosody_account(folder, domain, user):
     """Prosody's own file format, written directly: much faster than prosodyctl."""
     def name(text):
-        return re.sub(r'[^A-Za-z0-9]', lambda m: '%%%02x' % ord(m[0]), text)
+        return re.sub(r'[^A-Za-z0-9]', lambda m: '%%%02x' % ord(m[0]), text.encode().decode('latin-1'))
     where = os.path.join(folder, 'data', name(domain), 'accounts')
     os.makedirs(where, exist_ok=True)
     with open(os.path.join(where, name(user) + '.dat'), 'w') as f:
