@@ -120,6 +120,18 @@ def served_soon(w, edge, address, what):
     return s
 
 
+def reconnects_soon(w, edge, address):
+    """Somebody honest proves a domain within 2 s, be it with another try or two, as servers do."""
+    started = time.monotonic()
+    while True:
+        try:
+            s, _ = call(w, edge, source=address)
+            equal(s.dialback(frm='db.example'), 'valid', 'dialback in the middle of the flood')
+            return
+        except Closed as e:
+            check(time.monotonic() - started < 2, 'not served within 2 s: %s' % e)
+
+
 @test
 def a_thousand_silent_callers_make_room_at_once(w):
     edge = new_edge(w)
@@ -167,8 +179,7 @@ def callers_that_come_again_and_again_do_not_keep_others_out(w):
     try:
         time.sleep(1)
         for i in range(10):
-            s = served_soon(w, edge, network(1000 + i), 'caller %d' % i)
-            check(s.dialback(frm='db.example') == 'valid', 'dialback in the middle of the flood')
+            reconnects_soon(w, edge, network(1000 + i))
     finally:
         over.set()
         for t in threads:
