@@ -7058,7 +7058,7 @@ cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
 
 #define TLS_HASH_LEN     32     /* bytes of SHA-256 */
 #define TLS_RECORD_MAX   16384  /* bytes of plaintext in a record: RFC 8446 5.1 */
-#define TLS_AHEAD_MAX    65536  /* bytes of records taken from the system at a time */
+#define TLS_AHEAD_MAX    65536  /* bytes of records taken from the system in a call */
 #if defined(CLOCK_THREAD_CPUTIME_ID)
 #define TLS_CLOCK        CLOCK_THREAD_CPUTIME_ID
 #else
@@ -7533,6 +7533,7 @@ struct tls {
     enum tls_result      end;      /* TLS_DONE, or how the session ended */
     bool                 begun;    /* tls_begin() was called */
     bool                 chosen;   /* an identity was picked by server name */
+    size_t               allowance;  /* bytes that this call into mbed TLS may still receive */
     bool                 ahead;    /* within tls_read(): records may be read ahead */
     bool                 eof;      /* the descriptor has said end of file */
     bool                 goodbye;  /* close_notify has been sent */
@@ -8907,16 +8908,23 @@ tls_send(void *user, const unsigned char *from, size_t n)
     return MBEDTLS_ERR_NET_CONN_RESET;
 }
 
-/* What the system has; 0 at the end. */
+/* What the system has; 0 at the end.  mbed TLS passes over warnings by itself, and receives until
+ * there is something else or nothing: when the allowance is used up there is nothing for now, so
+ * that a peer who warns without end holds neither the loop nor a lane. */
 static int
 tls_receive_some(struct tls *t, unsigned char *to, size_t max)
 {
     ssize_t got;
+    max = max < t->allowance ? max : t->allowance;
+    if (max == 0)
+        return MBEDTLS_ERR_SSL_WANT_READ;
     do
         got = recv(t->fd, to, max, 0);
     while (got < 0 && errno == EINTR);
     if (got == 0)
         t->eof = true;
+    if (got > 0)
+        t->allowance -= (size_t)got;
     if (got >= 0)
         return (int)got;
     if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -9235,6 +9243,7 @@ tls_handshake(struct tls *t)
     if (code != 0)
         return tls_answer(t, code);
     until = tls_clock_us() + TLS_TURN_US;
+    t->allowance = TLS_AHEAD_MAX;
     while (!tls_is_over(&t->ssl)) {
         code = mbedtls_ssl_handshake_step(&t->ssl);
         if (code != 0)
@@ -9251,6 +9260,7 @@ tls_handshake(struct tls *t)
 static enum tls_result
 tls_read_records(struct tls *t, char *to, size_t max, size_t *got)
 {
+    const struct tls_shared *s = t->profile->shared;
     while (t->end == TLS_DONE && *got < max) {
         int code = mbedtls_ssl_read(&t->ssl, (unsigned char *)to + *got, max - *got);
         if (code > 0) {
@@ -9259,6 +9269,8 @@ tls_read_records(struct tls *t, char *to, size_t max, size_t *got)
         }
         if (code == 0 && !t->eof)
             continue;   /* an empty record */
+        if (code == MBEDTLS_ERR_SSL_WANT_READ && s->ahead_at < s->ahead_len)
+            continue;   /* a warning that it tells like this, with more behind it */
 #if TLS_HAS_13
         if (code == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
             continue;   /* not kept */
@@ -9279,6 +9291,7 @@ tls_read(struct tls *t, char *to, size_t max, size_t *got)
     enum tls_result result;
     *got = 0;
     s->ahead_room = room < TLS_AHEAD_MAX ? room : TLS_AHEAD_MAX;
+    t->allowance = TLS_AHEAD_MAX;
     t->ahead = true;
     result = tls_read_records(t, to, max, got);
     t->ahead = false;

@@ -40,6 +40,7 @@ static ssize_t test_recv(int fd, void *at, size_t n, int flags);
 #include <cmocka.h>
 
 static unsigned test_sends;
+static size_t test_received;
 
 static void *
 heap_malloc(size_t n)
@@ -66,7 +67,9 @@ test_send(int fd, const void *at, size_t n, int flags)
 static ssize_t
 test_recv(int fd, void *at, size_t n, int flags)
 {
-    return recv(fd, at, test_piece > 0 && n > test_piece ? test_piece : n, flags);
+    ssize_t got = recv(fd, at, test_piece > 0 && n > test_piece ? test_piece : n, flags);
+    test_received += got > 0 ? (size_t)got : 0;
+    return got;
 }
 
 /* ---- certificates ---- */
@@ -1657,6 +1660,115 @@ print_idle_bytes(void)
     return remove_everything(NULL);
 }
 
+/* ---- peers that warn without end ---- */
+
+static char warnings[2000000];
+static size_t warnings_len;
+
+static int
+gather_warning(void *user, const unsigned char *from, size_t n)
+{
+    (void)user;
+    assert_true(warnings_len + n <= sizeof warnings);
+    memcpy(warnings + warnings_len, from, n);
+    warnings_len += n;
+    return (int)n;
+}
+
+/* A copy of this process that sends what was gathered, as fast as it is taken. */
+static pid_t
+send_warnings(const int fd[2])
+{
+    pid_t pid = fork();
+    size_t at = 0;
+    ssize_t n;
+    if (pid != 0)
+        return pid;
+    close(fd[1]);
+    fcntl(fd[0], F_SETFL, 0);
+    while (at < warnings_len && (n = write(fd[0], warnings + at, warnings_len - at)) > 0)
+        at += (size_t)n;
+    _exit(0);
+}
+
+static void
+warnings_without_end_do_not_hold_a_handshake(void **state)
+{
+    struct pair p = { 0 };
+    unsigned calls;
+    pid_t pid;
+    (void)state;
+    pair_prepare(&p, NULL, "far");
+    while (p.result[0] != TLS_WANT_READ || p.tls[0]->lane == NULL)
+        pair_step(&p, 0);   /* ClientHello */
+    for (warnings_len = 0; warnings_len + 7 <= sizeof warnings;)   /* user_canceled */
+        gather_warning(NULL, (const unsigned char *)"\x15\x03\x03\x00\x02\x01\x5a", 7);
+    pid = send_warnings(p.fd);
+    for (calls = 0; calls < 40 && p.result[1] < TLS_CLOSED; calls++) {
+        usleep(5000);
+        test_received = 0;
+        p.result[1] = tls_handshake(p.tls[1]);
+        assert_int_not_equal(p.result[1], TLS_DONE);
+        assert_true(test_received <= TLS_AHEAD_MAX);
+    }
+    pair_close(&p);
+    waitpid(pid, NULL, 0);
+}
+
+static void
+warnings_without_end_do_not_hold_a_reader(void **state)
+{
+    static const size_t sizes[] = { 100, TLS_RECORD_MAX, 98304 };
+    static char plain[98304];
+    struct pair p = { 0 };
+    unsigned calls;
+    pid_t pid;
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_up(&p);
+    mbedtls_ssl_set_bio(&p.tls[0]->ssl, NULL, gather_warning, NULL, NULL);
+    for (warnings_len = 0; warnings_len + 100 <= sizeof warnings;)
+        assert_int_equal(mbedtls_ssl_send_alert_message(&p.tls[0]->ssl,
+            MBEDTLS_SSL_ALERT_LEVEL_WARNING, MBEDTLS_SSL_ALERT_MSG_USER_CANCELED), 0);
+    pid = send_warnings(p.fd);
+    for (calls = 0; calls < 20; calls++) {
+        size_t got;
+        usleep(5000);
+        test_received = 0;
+        assert_int_equal(tls_read(p.tls[1], plain, sizes[calls % 3], &got), TLS_WANT_READ);
+        assert_int_equal(got, 0);
+        assert_true(test_received <= TLS_AHEAD_MAX);
+    }
+    pair_close(&p);
+    waitpid(pid, NULL, 0);
+}
+
+/* mbed TLS lets the caller wait after this warning, although more has been read ahead. */
+static void
+a_refused_renegotiation_among_data_loses_none_of_it(void **state)
+{
+    static char plain[98304];
+    struct pair p = { 0 };
+    size_t total = 0;
+    unsigned i;
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_up(&p);
+    for (i = 0; i < 9; i++) {
+        size_t put;
+        assert_int_equal(tls_write(p.tls[0], "abc", 3, &put), TLS_DONE);
+        assert_int_equal(mbedtls_ssl_send_alert_message(&p.tls[0]->ssl,
+            MBEDTLS_SSL_ALERT_LEVEL_WARNING, MBEDTLS_SSL_ALERT_MSG_NO_RENEGOTIATION), 0);
+    }
+    for (i = 0; i < 40 && total < 27; i++) {
+        size_t got;
+        assert_int_equal(tls_read(p.tls[1], plain, sizeof plain, &got), TLS_WANT_READ);
+        total += got;
+    }
+    assert_int_equal(total, 27);
+    pair_close(&p);
+}
+
 /* ---- handshakes that are lent ---- */
 
 #define LENT_MAX 40
@@ -1892,8 +2004,8 @@ finish_pairs(struct lent *l)
 {
     size_t up = 0;
     size_t open = l->count;
-    unsigned i;
-    for (i = 0; i < 20000 && open > 0; i++) {
+    time_t end = time(NULL) + 30;
+    while (open > 0 && time(NULL) < end) {
         size_t k;
         loop_step(&l->loop, 1);
         for (k = 0, up = open = 0; k < l->count; k++) {
@@ -2046,6 +2158,9 @@ main(int argc, char **argv)
         cmocka_unit_test(an_odd_server_name_counts_as_none),
         cmocka_unit_test(damaged_name_lists_are_survived),
         cmocka_unit_test(names_with_nul_or_blanks_are_not_taken),
+        cmocka_unit_test(warnings_without_end_do_not_hold_a_handshake),
+        cmocka_unit_test(warnings_without_end_do_not_hold_a_reader),
+        cmocka_unit_test(a_refused_renegotiation_among_data_loses_none_of_it),
         cmocka_unit_test(
             what_is_ours_goes_first_then_who_is_known_then_what_was_begun_then_who_took_least),
         cmocka_unit_test(who_is_in_debt_waits_until_it_is_paid_back),
