@@ -3664,16 +3664,18 @@ struct net {
     unsigned char prefix[8];   /* in network byte order, zeros behind `bits` */
 };
 
+/* Where IPv4 stands in IPv6 (RFC 4291 2.5.5.2). */
+static const unsigned char net_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+
 /* The network of an address.  `width` is for IPv6: an address of IPv4, mapped (RFC 4291 2.5.5.2) or
  * not, is a network of its own.  All that has no address, like a UNIX socket, is in one. */
 static struct net
 net_of(const struct sockaddr_storage *a, enum net_width width)
 {
-    static const unsigned char mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
     const unsigned char *v6 =
         ((const struct sockaddr_in6 *)(const void *)a)->sin6_addr.s6_addr;
     struct net n = { 0, { 0 } };
-    if (a->ss_family == AF_INET || (a->ss_family == AF_INET6 && memcmp(v6, mapped, 12) == 0)) {
+    if (a->ss_family == AF_INET || (a->ss_family == AF_INET6 && memcmp(v6, net_mapped, 12) == 0)) {
         n.bits = 32;
         memcpy(n.prefix, a->ss_family == AF_INET6 ? (const void *)(v6 + 12)
             : &((const struct sockaddr_in *)(const void *)a)->sin_addr, 4);
@@ -4052,15 +4054,12 @@ static const uint16_t reach_bad_ports[] = {
 
 /* ---- networks ---- */
 
-/* Where IPv4 stands in IPv6 (RFC 4291 2.5.5.2). */
-static const unsigned char reach_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-
 /* The bytes of an address, 4 or 16, in its place among all addresses. */
 static void
 reach_place(unsigned char at[16], int family, const void *bytes)
 {
     if (family == AF_INET) {
-        memcpy(at, reach_mapped, 12);
+        memcpy(at, net_mapped, 12);
         memcpy(at + 12, bytes, 4);
     } else {
         memcpy(at, bytes, 16);
@@ -4156,7 +4155,7 @@ reach_block_net(const struct reach_block *b)
 static const char *
 reach_net_text(const struct reach_net *n, char out[REACH_TEXT_MAX])
 {
-    bool v4 = n->bits >= 96 && memcmp(n->at, reach_mapped, 12) == 0;
+    bool v4 = n->bits >= 96 && memcmp(n->at, net_mapped, 12) == 0;
     if (inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? n->at + 12 : n->at, out, REACH_TEXT_MAX) == NULL)
         return strcpy(out, "?");
     if (n->bits < 128)
@@ -4247,7 +4246,7 @@ reach_why(const struct reach *r, const struct sockaddr_storage *to, unsigned giv
     reach_place(at, to->ss_family, reach_bytes(to->ss_family, (const struct sockaddr *)to));
     *what = NULL;
     if ((given & REACH_ADDRESS_GIVEN) == 0)
-        *what = is_v6 && memcmp(at, reach_mapped, 12) == 0 ? "IPv4 in the form of IPv6"
+        *what = is_v6 && memcmp(at, net_mapped, 12) == 0 ? "IPv4 in the form of IPv6"
             : reach_barrier(r, at);
     if (*what != NULL)
         return XE_WHY_ADDRESS_REFUSED;
@@ -7522,7 +7521,7 @@ struct tls {
     struct tls_facts    *facts;    /* owned; NULL before the handshake is over */
     struct tls_path      path;     /* by the common trust; good until the handshake is over */
     struct cert_flight   flight;   /* of the peer, looked at before mbed TLS has it */
-    enum xe_why          why;      /* what ended the handshake, where it was a certificate */
+    enum xe_why          why;      /* a certificate or a full queue ended the handshake */
     struct tls_verdict  *verdicts; /* owned; facts->verdicts points here */
     size_t               nverdicts;
     size_t               judged;   /* of profile->others */
@@ -7546,7 +7545,6 @@ struct tls {
     enum tls_result      result;
     int64_t              spent_us; /* processor time since it was lent */
     bool                 favoured; /* it is ours or our gateway's: first, and without a budget */
-    bool                 refused;  /* the queue was full */
     bool                 dropped;  /* to be freed when it comes back */
 };
 
@@ -9514,7 +9512,7 @@ tls_refuse(struct tls_shared *s, struct tls *t)
 {
     static const char alert[] = "\x15\x03\x03\x00\x02\x02\x50";   /* fatal: internal_error */
     tls_leave_queue(s, t);
-    t->refused = true;
+    t->why = XE_WHY_HANDSHAKES;
     if (t->begun)
         (void)mbedtls_ssl_send_alert_message(&t->ssl,
             MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_INTERNAL_ERROR);
@@ -9835,8 +9833,6 @@ tls_lend(struct tls *t, const struct sockaddr_storage *peer, tls_back *back, voi
 static enum xe_why
 tls_failed_why(const struct tls *t)
 {
-    if (t->refused)
-        return XE_WHY_HANDSHAKES;
     return t->why != XE_WHY_NONE ? t->why : XE_WHY_TLS_FAILED;
 }
 
@@ -13623,7 +13619,6 @@ config_address_is_any(const struct config_address *a)
 static size_t
 config_address_bytes(const struct sockaddr *sa, unsigned char bytes[16])
 {
-    static const unsigned char mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
     if (sa->sa_family == AF_INET) {
         struct sockaddr_in in;
         memcpy(&in, sa, sizeof in);
@@ -13634,7 +13629,7 @@ config_address_bytes(const struct sockaddr *sa, unsigned char bytes[16])
         struct sockaddr_in6 in6;
         memcpy(&in6, sa, sizeof in6);
         memcpy(bytes, &in6.sin6_addr, 16);
-        if (memcmp(bytes, mapped, sizeof mapped) != 0)
+        if (memcmp(bytes, net_mapped, sizeof net_mapped) != 0)
             return 16;
         memmove(bytes, bytes + 12, 4);
         return 4;
@@ -15230,7 +15225,7 @@ ports_rule_edges(const struct ports_rules *rules)
 static bool
 ports_is_v4(const struct reach_net *net)
 {
-    return net->bits >= 96 && memcmp(net->at, reach_mapped, sizeof reach_mapped) == 0;
+    return net->bits >= 96 && memcmp(net->at, net_mapped, sizeof net_mapped) == 0;
 }
 
 /* A network of the chain of those where nobody is to be reached: `what` is there, or, when NULL,

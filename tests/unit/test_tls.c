@@ -1954,7 +1954,7 @@ of_too_many_that_wait_the_least_urgent_is_told_so(void **state)
     assert_int_equal(l.back, 1);
     assert_int_equal(l.order[0], 1);
     assert_int_equal(l.result[1], TLS_FAILED);
-    assert_true(l.tls[1]->refused);
+    assert_int_equal(l.tls[1]->why, XE_WHY_HANDSHAKES);
     assert_int_equal(read(l.far[1], alert, sizeof alert), 7);
     assert_memory_equal(alert, "\x15\x03\x03\x00\x02\x02\x50", 7);
     turns(&l, 3);
