@@ -6815,24 +6815,28 @@ cert_constraints_allow(struct xe_span constraints, const struct cert_name *name,
     return lists.len == 0;
 }
 
-/* The host in an otherName that we may believe: SRVName (RFC 4985) without its service, xmppAddr
- * (RFC 6120 13.7.1.4) without what is not its domain. */
+/* Types of otherName: id-on-dnsSRV (RFC 4985) is 1.3.6.1.5.5.7.8.7, id-on-xmppAddr (RFC 6120
+ * 13.7.1.4) 1.3.6.1.5.5.7.8.5. */
+static const struct xe_span cert_srv_name = { "\x2b\x06\x01\x05\x05\x07\x08\x07", 8 };
+static const struct xe_span cert_xmpp_addr = { "\x2b\x06\x01\x05\x05\x07\x08\x05", 8 };
+
+/* The host in an otherName that we may believe: SRVName without its service, xmppAddr (RFC 6120
+ * 13.7.1.4) without what is not its domain. */
 static bool
 cert_other_host(struct xe_span other, struct xe_span *host)
 {
-    static const struct xe_span srv = { "\x2b\x06\x01\x05\x05\x07\x08\x07", 8 };
-    static const struct xe_span addr = { "\x2b\x06\x01\x05\x05\x07\x08\x05", 8 };
     struct xe_span oid, value;
     size_t at;
     int tag;
-    if (!cert_take_tag(&other, CERT_OID, &oid) || !(span_eq(oid, srv) || span_eq(oid, addr)))
+    if (!cert_take_tag(&other, CERT_OID, &oid)
+        || !(span_eq(oid, cert_srv_name) || span_eq(oid, cert_xmpp_addr)))
         return false;
     *host = span_make("", 0);
     if (!cert_take_tag(&other, CERT_OTHER_NAME, &value) || !cert_take(&value, &tag, host))
         return true;   /* nothing that can be within anything */
-    if (span_eq(oid, addr))
+    if (span_eq(oid, cert_xmpp_addr))
         host->len = span_find(*host, '/');
-    at = span_find(*host, span_eq(oid, srv) ? '.' : '@');
+    at = span_find(*host, span_eq(oid, cert_srv_name) ? '.' : '@');
     if (at < host->len)
         *host = span_skip(*host, at + 1);
     return true;
@@ -7680,70 +7684,30 @@ tls_library_name(char out[32])
 
 enum tls_name_kind { TLS_NAME_DNS, TLS_NAME_SRV, TLS_NAME_XMPP, TLS_NAME_KINDS };
 
-/* Enter one DER element: *at moves to its content, *end to the end of that. */
-static bool
-tls_der_enter(unsigned char **at, const unsigned char **end, int tag)
-{
-    size_t len;
-    if (mbedtls_asn1_get_tag(at, *end, &len, tag) != 0)
-        return false;
-    *end = *at + len;
-    return true;
-}
-
 /* Find the content of subjectAltName (2.5.29.17).  mbed TLS's own list leaves out otherName or what
  * it does not know, differently in each version; the raw extensions are always there. */
 static bool
-tls_san_find(const mbedtls_x509_crt *crt, unsigned char **at, const unsigned char **end)
+tls_san_find(const mbedtls_x509_crt *crt, struct xe_span *names)
 {
-    const int sequence = MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE;
-    unsigned char *p = crt->v3_ext.p;
-    const unsigned char *all = p == NULL ? NULL : p + crt->v3_ext.len;
-    if (p == NULL || !tls_der_enter(&p, &all, sequence))
-        return false;
-    while (p < all) {
-        const unsigned char *one = all;
-        const unsigned char *part;
-        bool is_san;
-        int critical;
-        if (!tls_der_enter(&p, &one, sequence))
-            return false;
-        part = one;
-        if (!tls_der_enter(&p, &part, MBEDTLS_ASN1_OID))
-            return false;
-        is_san = part - p == 3 && memcmp(p, "\x55\x1d\x11", 3) == 0;
-        if (is_san) {
-            p += 3;
-            *end = one;
-            (void)mbedtls_asn1_get_bool(&p, one, &critical);   /* may be absent */
-            *at = p;
-            return tls_der_enter(at, end, MBEDTLS_ASN1_OCTET_STRING)
-                && tls_der_enter(at, end, sequence);
-        }
-        p += one - p;
-    }
-    return false;
+    struct xe_span raw = span_make((const char *)crt->v3_ext.p, crt->v3_ext.len);
+    struct xe_span value;
+    struct cert c = { .key = { NULL, 0 } };
+    bool critical;
+    return cert_take_tag(&raw, CERT_SEQUENCE, &c.extensions)
+        && cert_extension(&c, CERT_ALT_NAMES, &value, &critical)
+        && cert_take_tag(&value, CERT_SEQUENCE, names);
 }
 
 /* OtherName ::= SEQUENCE { type-id OID, value [0] EXPLICIT ANY }; true when it is of type `oid`. */
 static bool
-tls_other_name(unsigned char *at, const unsigned char *end, const char *oid, struct xe_span *text)
+tls_other_name(struct xe_span other, struct xe_span oid, struct xe_span *text)
 {
-    const unsigned char *part = end;
-    const int value = MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_ASN1_CONSTRUCTED;
-    if (!tls_der_enter(&at, &part, MBEDTLS_ASN1_OID) || (size_t)(part - at) != strlen(oid)
-        || memcmp(at, oid, strlen(oid)) != 0)
-        return false;
-    at += part - at;
-    if (!tls_der_enter(&at, &end, value) || at == end)
-        return false;
+    struct xe_span part;
+    int tag;
     /* SRVName is an IA5String, xmppAddr a UTF8String; some issuers mix them up */
-    if (*at != MBEDTLS_ASN1_UTF8_STRING && *at != MBEDTLS_ASN1_IA5_STRING)
-        return false;
-    if (!tls_der_enter(&at, &end, *at))
-        return false;
-    *text = span_make((const char *)at, (size_t)(end - at));
-    return true;
+    return cert_take_tag(&other, CERT_OID, &part) && span_eq(part, oid)
+        && cert_take_tag(&other, CERT_OTHER_NAME, &part) && cert_take(&part, &tag, text)
+        && (tag == MBEDTLS_ASN1_UTF8_STRING || tag == MBEDTLS_ASN1_IA5_STRING);
 }
 
 /* No control characters, no blanks; nothing beyond ASCII where `ascii`.  A NUL inside a name is an
@@ -7762,21 +7726,19 @@ tls_name_is_clean(struct xe_span name, bool ascii)
 
 /* Whether the GeneralName with this tag and content is a name of this kind. */
 static bool
-tls_name_is(enum tls_name_kind kind, int tag, unsigned char *at, size_t len, struct xe_span *name)
+tls_name_is(enum tls_name_kind kind, int tag, struct xe_span value, struct xe_span *name)
 {
-    const int dns = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 2;
-    const int other = MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_ASN1_CONSTRUCTED;
     bool is = false;
     switch (kind) {
     case TLS_NAME_DNS:
-        is = tag == dns;
-        *name = span_make((const char *)at, len);
+        is = tag == CERT_DNS_NAME;
+        *name = value;
         break;
-    case TLS_NAME_SRV:   /* id-on-dnsSRV 1.3.6.1.5.5.7.8.7 */
-        is = tag == other && tls_other_name(at, at + len, "\x2b\x06\x01\x05\x05\x07\x08\x07", name);
+    case TLS_NAME_SRV:
+        is = tag == CERT_OTHER_NAME && tls_other_name(value, cert_srv_name, name);
         break;
-    case TLS_NAME_XMPP:  /* id-on-xmppAddr 1.3.6.1.5.5.7.8.5 */
-        is = tag == other && tls_other_name(at, at + len, "\x2b\x06\x01\x05\x05\x07\x08\x05", name);
+    case TLS_NAME_XMPP:
+        is = tag == CERT_OTHER_NAME && tls_other_name(value, cert_xmpp_addr, name);
         break;
     case TLS_NAME_KINDS:
         break;
@@ -7789,25 +7751,20 @@ static size_t
 tls_names_of(const mbedtls_x509_crt *crt, enum tls_name_kind kind, struct xe_span *names,
     size_t max, bool *cut)
 {
-    unsigned char *at;
-    const unsigned char *end;
+    struct xe_span all = { NULL, 0 };
+    struct xe_span value, name;
     size_t count = 0;
-    if (!tls_san_find(crt, &at, &end))
+    int tag;
+    if (!tls_san_find(crt, &all))
         return 0;
-    while (at < end) {
-        int tag = *at++;
-        struct xe_span name;
-        size_t len;
-        if (mbedtls_asn1_get_len(&at, end, &len) != 0)
+    while (cert_take(&all, &tag, &value)) {
+        if (!tls_name_is(kind, tag, value, &name))
+            continue;
+        if (count == max) {
+            *cut = true;
             break;
-        if (tls_name_is(kind, tag, at, len, &name)) {
-            if (count == max) {
-                *cut = true;
-                break;
-            }
-            names[count++] = name;
         }
-        at += len;
+        names[count++] = name;
     }
     return count;
 }
