@@ -223,6 +223,7 @@
 #define LOG_VALUE_MAX      512    /* bytes of a value: one must leave room for others */
 #define LOG_WINDOW_MS      60000  /* lines are counted for so long */
 #define LOG_BURST          20     /* lines of one event and subject in it: a pattern is seen */
+#define LOG_SOURCE_BURST   100    /* the same for a stranger's network: he may host many domains */
 #define LOG_EVENT_BURST    600    /* lines of one event in it: ten a second */
 #define LOG_SLOTS          256    /* subjects counted apart; who has no slot shares one */
 #define LOG_EVENTS         128    /* events counted apart: there are fewer */
@@ -4381,7 +4382,7 @@ reach_machine_read(struct reach_machine *m, int64_t now, const struct sockaddr_s
 
 /* ===========================================================================
  * [LOG]   log_           one line per event
- * calls:  BASE BUF
+ * calls:  BASE BUF MAP NET
  *
  *   2026-11-22T03:14:15.926Z warn  s2s-out-closed from=corp.example to=far.example why=tls-failed
  *
@@ -4390,9 +4391,12 @@ reach_machine_read(struct reach_machine *m, int64_t now, const struct sockaddr_s
  * network can forge a line or a field.  format="json" writes the same fields as one object a line.
  *
  * The same event for the same subject is written LOG_BURST times in LOG_WINDOW_MS, and for all
- * subjects together LOG_EVENT_BURST times, because subjects are often what a stranger says.  What
- * comes on top is counted and the count is told with the first line of the next window
- * (suppressed=n): a flood of attempts cannot fill the disk.
+ * subjects together LOG_EVENT_BURST times.  What comes on top is counted and the count is told with
+ * the first line of the next window (suppressed=n): a flood of attempts cannot fill the disk.
+ *
+ * Of a stranger (log_begin_from) the subject is the network that he comes from, since he can claim
+ * any domain.  It has LOG_SOURCE_BURST lines, and strangers have budgets apart: they silence
+ * neither each other nor what is told of those who have proven something.
  *
  * A field that does not fit is left out as a whole, so that every line is complete in either form.
  *
@@ -4411,6 +4415,12 @@ struct log_slot {
     int64_t  window;       /* number of the window */
 };
 
+/* What may be written in a window. */
+struct log_budgets {
+    struct log_slot slots[LOG_SLOTS];     /* of events with their subjects */
+    struct log_slot events[LOG_EVENTS];   /* of events */
+};
+
 struct log {
     enum log_level  level;      /* lines above it are not written */
     bool            json;
@@ -4419,8 +4429,10 @@ struct log {
     void           *user;
     struct buf      line;       /* the line being made */
     bool            open;       /* between begin and end, and not suppressed */
-    struct log_slot slots[LOG_SLOTS];     /* of events with their subjects */
-    struct log_slot events[LOG_EVENTS];   /* of events */
+    struct log_budgets proven;  /* and what we do by ourselves */
+    struct log_budgets strangers;
+    struct log_slot sites[LOG_SLOTS];  /* of events with the widest networks of strangers */
+    struct map      keyed;      /* its seed alone: nobody outside can choose who shares a slot */
 };
 
 static bool
@@ -4496,17 +4508,13 @@ log_int(struct log *l, const char *key, int64_t value)
     log_end_field(l, before);
 }
 
-/* FNV-1a: picks a slot only, collisions merely share a budget. */
+/* Picks a slot only: collisions merely share a budget. */
 static uint32_t
-log_tag(const char *event, struct xe_span subject)
+log_tag(const struct log *l, const char *event, struct xe_span subject)
 {
-    uint32_t h = 2166136261u;
-    size_t i;
-    for (; *event != '\0'; event++)
-        h = (h ^ (unsigned char)*event) * 16777619u;
-    for (i = 0; i < subject.len; i++)
-        h = (h ^ (unsigned char)subject.at[i]) * 16777619u;
-    return h;
+    struct map keyed = { .seed = { l->keyed.seed[0] ^ map_hash(&l->keyed, span_of(event)),
+        l->keyed.seed[1] } };
+    return (uint32_t)map_hash(&keyed, subject);
 }
 
 /* Take a line from the budget of a slot.  False, and counted, when there is none left.  *suppressed
@@ -4527,39 +4535,42 @@ log_slot_take(struct log_slot *slot, uint32_t tag, int64_t window, uint32_t burs
     return true;
 }
 
-/* Whether a line of this event and subject is within its budget; *suppressed receives what the last
+/* Whether a line of this event and subject is within its budget; *suppressed grows by what the last
  * window left out. */
 static bool
-log_budget(struct log *l, const char *event, struct xe_span subject, int64_t now,
-    uint32_t *suppressed)
+log_budget(struct log *l, struct log_budgets *b, const char *event, struct xe_span subject,
+    uint32_t burst, int64_t window, uint32_t *suppressed)
 {
-    uint32_t tag = log_tag(event, subject);
-    uint32_t all = log_tag(event, span_make(NULL, 0)) % LOG_EVENTS;   /* sharing it is harmless */
-    int64_t window = now / LOG_WINDOW_MS;
-    *suppressed = 0;
-    return log_slot_take(&l->slots[tag % LOG_SLOTS], tag, window, LOG_BURST, suppressed)
-        && log_slot_take(&l->events[all], all, window, LOG_EVENT_BURST, suppressed);
+    uint32_t tag = log_tag(l, event, subject);
+    uint32_t all = log_tag(l, event, span_make(NULL, 0)) % LOG_EVENTS;   /* sharing is harmless */
+    return log_slot_take(&b->slots[tag % LOG_SLOTS], tag, window, burst, suppressed)
+        && log_slot_take(&b->events[all], all, window, LOG_EVENT_BURST, suppressed);
 }
 
-/* Begin a line.  `event` is a stable word.  `subject` (may be absent) is who it is about; it counts
- * for the rate limit and is not written.  Returns false when the line is not wanted: the log_*()
- * calls that follow then do nothing. */
+/* The same for a stranger: within that of his network, and that of the widest network around it,
+ * which has twice as much. */
 static bool
-log_begin(struct log *l, enum log_level level, const char *event, struct xe_span subject)
+log_budget_from(struct log *l, const char *event, const struct net_source *from, int64_t window,
+    uint32_t *suppressed)
+{
+    const struct net_source *site = from;
+    uint32_t tag;
+    while (site->wider != NULL)
+        site = site->wider;
+    tag = log_tag(l, event, net_key(&site->net));
+    if (!log_slot_take(&l->sites[tag % LOG_SLOTS], tag, window, 2 * LOG_SOURCE_BURST, suppressed))
+        return false;
+    return log_budget(l, &l->strangers, event, net_key(&from->net), LOG_SOURCE_BURST,
+        window, suppressed);
+}
+
+static void
+log_open(struct log *l, enum log_level level, const char *event, uint32_t suppressed)
 {
     struct timespec now;
     struct tm utc;
     char stamp[48];
-    uint32_t suppressed = 0;
-    if (l == NULL)
-        return false;
-    l->open = false;
-    if (!log_wants(l, level))
-        return false;
     clock_gettime(CLOCK_REALTIME, &now);
-    if (level != LOG_DEBUG && subject.at != NULL
-        && !log_budget(l, event, subject, (int64_t)now.tv_sec * 1000, &suppressed))
-        return false;
     l->open = true;
     buf_clear(&l->line);
     l->line.max = LOG_LINE_MAX;
@@ -4582,6 +4593,46 @@ log_begin(struct log *l, enum log_level level, const char *event, struct xe_span
     }
     if (suppressed > 0)
         log_int(l, "suppressed", suppressed);
+}
+
+static int64_t
+log_window(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 / LOG_WINDOW_MS;
+}
+
+/* Begin a line.  `event` is a stable word.  `subject` (may be absent) is who it is about, proven or
+ * ours.  It counts for the rate limit and is not written.  Returns false when the line is not
+ * wanted: the log_*() calls that follow then do nothing. */
+static bool
+log_begin(struct log *l, enum log_level level, const char *event, struct xe_span subject)
+{
+    uint32_t suppressed = 0;
+    if (l == NULL)
+        return false;
+    l->open = false;
+    if (!log_wants(l, level) || (level != LOG_DEBUG && subject.at != NULL
+        && !log_budget(l, &l->proven, event, subject, LOG_BURST, log_window(), &suppressed)))
+        return false;
+    log_open(l, level, event, suppressed);
+    return true;
+}
+
+/* The same about somebody who has proven nothing: the network counts, not what he says. */
+static bool
+log_begin_from(struct log *l, enum log_level level, const char *event,
+    const struct net_source *from)
+{
+    uint32_t suppressed = 0;
+    if (l == NULL || from == NULL)
+        return log_begin(l, level, event, span_of("?"));
+    l->open = false;
+    if (!log_wants(l, level) || (level != LOG_DEBUG
+        && !log_budget_from(l, event, from, log_window(), &suppressed)))
+        return false;
+    log_open(l, level, event, suppressed);
     return true;
 }
 
@@ -16475,7 +16526,9 @@ s2s_log(const struct s2s *s, enum log_level level, const char *event)
 {
     struct log *log = s->service->shared->log;
     char at[CONN_TEXT_MAX];
-    if (!log_begin(log, level, event, span_of(s->remote[0] != '\0' ? s->remote : "?")))
+    bool stranger = s->from != NULL && s->method[0] == '\0';
+    if (!(stranger ? log_begin_from(log, level, event, s->from)
+        : log_begin(log, level, event, span_of(s->remote[0] != '\0' ? s->remote : "?"))))
         return false;
     log_text(log, "dir", s2s_kind_name(s->kind));
     if (s->local[0] != '\0')
@@ -20906,6 +20959,7 @@ route_open(struct route *r)
     route_open_reader(r);
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
+        && tls_random(r->shared->tls, r->shared->log->keyed.seed, sizeof r->shared->log->keyed.seed)
         && tls_random(r->shared->tls, r->s2s->nets.map.seed, sizeof r->s2s->nets.map.seed)
         && tls_random(r->shared->tls, r->s2s->peers.seed, sizeof r->s2s->peers.seed);
 }
@@ -21453,7 +21507,8 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
     char at[CONN_TEXT_MAX];
     char network[NET_TEXT_MAX];
     e->route.refusals[why]++;
-    if (log_begin(&e->log, LOG_WARN, "connection-refused", net_key(&net))) {
+    if (log_begin_from(&e->log, LOG_WARN, "connection-refused",
+        net_source_of(&e->s2s.nets, from))) {
         log_text(&e->log, "source", conn_host_text(from, at));
         if (from->ss_family == AF_INET6)
             log_text(&e->log, "network", net_text(&net, network));

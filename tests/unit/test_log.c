@@ -71,12 +71,121 @@ a_long_value_is_cut_between_two_characters(void **state)
     assert_string_equal(value + 1 + LOG_VALUE_MAX, "...\"");
 }
 
+/* ---- budgets ---- */
+
+static struct net_book book;
+static size_t lines;
+
+static void
+count_line(void *user, const char *text, size_t len)
+{
+    (void)user;
+    (void)text;
+    (void)len;
+    lines++;
+}
+
+static struct net_source *
+network(const char *text)
+{
+    struct sockaddr_storage a;
+    struct net_source *s;
+    memset(&a, 0, sizeof a);
+    a.ss_family = AF_INET6;
+    if (inet_pton(AF_INET6, text, &((struct sockaddr_in6 *)(void *)&a)->sin6_addr) != 1) {
+        a.ss_family = AF_INET;
+        inet_pton(AF_INET, text, &((struct sockaddr_in *)(void *)&a)->sin_addr);
+    }
+    s = net_source_of(&book, &a);
+    assert_non_null(s);
+    net_count(&book, s, NET_CONNECTIONS, 1);
+    return s;
+}
+
+static struct log *
+fresh_log(void)
+{
+    static struct log log;
+    log = (struct log){ .level = LOG_INFO, .sink = count_line, .keyed.seed = { 3, 7 } };
+    book = (struct net_book){ .idle.count = 0 };
+    net_book_open(&book);
+    lines = 0;
+    return &log;
+}
+
+/* How many lines of `n` are written. */
+static size_t
+written(struct log *log, const struct net_source *from, const char *subject, size_t n)
+{
+    size_t before = lines;
+    for (; n > 0; n--)
+        if (from != NULL ? log_begin_from(log, LOG_WARN, "ended", from)
+            : log_begin(log, LOG_WARN, "ended", span_of(subject)))
+            log_end(log);
+    return lines - before;
+}
+
+static void
+done(struct log *log)
+{
+    buf_free(&log->line);
+    net_book_close(&book);
+}
+
+static void
+one_network_does_not_silence_another(void **state)
+{
+    struct log *log = fresh_log();
+    (void)state;
+    assert_in_range(written(log, network("192.0.2.1"), NULL, 5000),
+        LOG_SOURCE_BURST, 2 * LOG_SOURCE_BURST);
+    assert_int_equal(written(log, network("192.0.2.2"), NULL, 5), 5);
+    done(log);
+}
+
+static void
+a_site_has_the_lines_of_two_networks_however_many_it_uses(void **state)
+{
+    struct log *log = fresh_log();
+    size_t all = 0;
+    size_t i;
+    (void)state;
+    for (i = 0; i < 1000; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "2001:db8:1:%zx::1", i);
+        all += written(log, network(text), NULL, 10);
+    }
+    assert_in_range(all, 2 * LOG_SOURCE_BURST, 4 * LOG_SOURCE_BURST);   /* the window may end */
+    assert_int_equal(written(log, network("2001:db8:2::1"), NULL, 5), 5);
+    done(log);
+}
+
+static void
+strangers_of_all_networks_do_not_silence_who_is_proven(void **state)
+{
+    struct log *log = fresh_log();
+    size_t all = 0;
+    size_t i;
+    (void)state;
+    for (i = 0; i < 2000; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "10.%zu.%zu.1", i / 250, i % 250);
+        all += written(log, network(text), NULL, 10);
+    }
+    assert_in_range(all, LOG_EVENT_BURST, 2 * LOG_EVENT_BURST);
+    assert_int_equal(written(log, NULL, "far.example", 5), 5);
+    done(log);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_read_back_as_they_were),
         cmocka_unit_test(a_long_value_is_cut_between_two_characters),
+        cmocka_unit_test(one_network_does_not_silence_another),
+        cmocka_unit_test(a_site_has_the_lines_of_two_networks_however_many_it_uses),
+        cmocka_unit_test(strangers_of_all_networks_do_not_silence_who_is_proven),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }
