@@ -10150,6 +10150,8 @@ struct conn {
     size_t                    retry;      /* bytes of an unfinished tls_write(), 0 for none */
     bool                      sniffed;    /* the first byte has been looked at */
     bool                      paused;     /* the owner does not want to receive now */
+    bool                      unshown;    /* and has not looked at what is in `in` */
+    enum tls_result           ended;      /* what he will hear after it; TLS_DONE: nothing yet */
     bool                      let_go;     /* the owner has closed it */
     bool                      was_secure; /* close_notify is due before FIN */
     const struct conn_events *events;     /* borrowed; NULL once the owner has let go */
@@ -10287,7 +10289,7 @@ conn_get(struct conn *c, char *to, size_t max, size_t *got)
 static enum tls_result
 conn_fill(struct conn *c, char *to, size_t max, size_t *total)
 {
-    enum tls_result result = TLS_DONE;
+    enum tls_result result = c->ended;
     *total = 0;
     while (result == TLS_DONE && *total < max) {
         size_t got;
@@ -10353,6 +10355,19 @@ conn_read_rest(struct conn *c)
     return result;
 }
 
+/* What was left when the owner did not want more. */
+static enum tls_result
+conn_read_unshown(struct conn *c)
+{
+    size_t used = conn_show(c, buf_at(&c->in), buf_len(&c->in));
+    if (!conn_is_up(c))
+        return TLS_DONE;
+    buf_skip(&c->in, used);
+    if (buf_len(&c->in) == 0)
+        buf_free(&c->in);
+    return TLS_DONE;
+}
+
 /* Look at the first byte without taking it: 0x16 opens a TLS handshake (XEP-0368), and TLS must
  * find it.  True when the owner has been told. */
 static bool
@@ -10374,9 +10389,15 @@ conn_read(struct conn *c)
     enum tls_result result;
     if (c->paused || !conn_is_up(c) || conn_sniff(c))
         return;
-    result = buf_len(&c->in) <= CONN_REST_SMALL ? conn_read_scratch(c) : conn_read_rest(c);
+    result = c->unshown ? conn_read_unshown(c)
+        : buf_len(&c->in) <= CONN_REST_SMALL ? conn_read_scratch(c) : conn_read_rest(c);
     if (!conn_is_up(c) || c->events == NULL)
         return;   /* closed, or in a TLS handshake, by what it received */
+    c->unshown = c->paused && buf_len(&c->in) > 0;
+    if (c->unshown && (result == TLS_CLOSED || result == TLS_LOST)) {
+        c->ended = result;   /* first comes what was said before */
+        return;
+    }
     switch (result) {
     case TLS_DONE:
     case TLS_AGAIN:
@@ -10577,7 +10598,7 @@ conn_start_tls(struct conn *c, struct tls *tls)
     }
     buf_free(&c->in);
     c->tls = tls;
-    c->paused = false;
+    c->paused = c->unshown = false;
     c->state = CONN_HANDSHAKE;
     loop_soon(c->wire->loop, &c->again);
 }
@@ -11764,6 +11785,7 @@ struct config_limits {
     int64_t partner_retry_max_ms;  /* and largest */
     size_t  queue_bytes;           /* waiting for one pair */
     size_t  queue_stanzas;
+    size_t  pair_bounces;          /* a second, before its sources wait */
     int64_t hold_ms;               /* wait for a trunk before stanzas are returned */
     size_t  memory_bytes;          /* of all queues */
     int64_t drain_ms;              /* orderly end on SIGTERM */
@@ -12233,8 +12255,10 @@ static const struct config_row config_rows[] = {
     LIMIT_TIME("partner-retry-max", partner_retry_max_ms, "60s", SECOND / 10, HOUR,
         "Longest pause between attempts to reach a partner."),
     LIMIT_BYTES("queue-bytes", queue_bytes, "1M", 10000, GIB, "Bytes that wait for one pair."),
-    LIMIT_COUNT("queue-stanzas", queue_stanzas, "1000", 1, 1000000,
+    LIMIT_COUNT("queue-stanzas", queue_stanzas, "1000", 2, 1000000,
         "Stanzas that wait for one pair."),
+    LIMIT_COUNT("pair-bounces", pair_bounces, "200", 1, 1000000,
+        "Stanzas of one pair returned in a second; then its senders wait until it is over."),
     LIMIT_TIME("hold-time", hold_ms, "10s", SECOND / 10, HOUR,
         "How long stanzas wait for a gateway or an edge to connect before they are returned."),
     LIMIT_BYTES("memory", memory_bytes, "64M", MIB, 64 * GIB, "Bytes of all queues."),
@@ -16168,7 +16192,7 @@ stream_received(struct conn *c, void *user, const char *at, size_t len)
         stream_fail(s, XE_WHY_PREAUTH_BYTES);
         return len;
     }
-    while (done < len && stream_step(s, at + done, len - done, &used)) {
+    while (done < len && !c->paused && stream_step(s, at + done, len - done, &used)) {
         done += used;
         used = 0;
     }
@@ -16416,6 +16440,7 @@ struct s2s {
     uint64_t                stanzas;      /* passed in its direction */
     int64_t                 since;        /* ms, begin */
     bool                    leaving;      /* our end tag is sent: nothing new may be queued */
+    unsigned                pauses;       /* how many pairs want that nothing is read now */
     void                   *user;         /* for the owner */
     struct list_node        node;         /* in service->all */
     /* private */
@@ -17001,7 +17026,7 @@ s2s_idle(struct s2s *s)
 {
     const struct config_limits *l = s2s_limits(s);
     int64_t now = loop_now(s2s_loop(s));
-    int64_t last = s->kind == S2S_IN ? s->stream.heard : s->stream.spoke;
+    int64_t last = s->kind == S2S_OUT ? s->stream.spoke : s->pauses > 0 ? now : s->stream.heard;
     int64_t quiet = now - last;
     if (quiet >= l->inactivity_ms) {
         if (s->kind == S2S_IN)
@@ -18339,12 +18364,16 @@ s2s_close_service(struct s2s_service *v)
     net_book_close(&v->nets);
 }
 
-/* Stop or go on reading an accepted connection. */
+/* One more pair of an accepted connection, or one less, wants that nothing is read.  Nobody is
+ * blamed for what he could not say meanwhile. */
 static void
 s2s_pause(struct s2s *s, bool paused)
 {
+    s->pauses = paused ? s->pauses + 1 : s->pauses - 1;
+    if (s->pauses == 0)
+        s->stream.heard = loop_now(s2s_loop(s));
     if (s->stream.conn != NULL)
-        conn_pause(s->stream.conn, paused);
+        conn_pause(s->stream.conn, s->pauses > 0);
 }
 
 /* ===========================================================================
@@ -18361,14 +18390,20 @@ s2s_pause(struct s2s *s, bool paused)
  *     <auth mechanism='EXTERNAL'/>  ----------------->
  *     <------  <success/>; both send new headers
  *     <------  features: <trunk xmlns='urn:xmppedge:trunk:0'/> <sm xmlns='urn:xmpp:sm:3'/>
- *     <trunk><domain>corp.example</domain>...</trunk>  -->  may this gateway serve them?
- *     <------  <trunk max-bytes='262144' idle-seconds='60'/>
+ *     <trunk pair-bytes='524288' pair-stanzas='500'>
+ *       <domain>corp.example</domain>...</trunk>  ---->   may this gateway serve them?
+ *     <------  <trunk max-bytes='262144' idle-seconds='60' pair-bytes=... pair-stanzas=.../>
  *     <enable xmlns='urn:xmpp:sm:3'/>  -------------->
  *     <------  <enabled/>                                 UP: stanzas and <a/> both ways
  *
  * A stanza that was sent stays in `window` until the other side has acknowledged it (XEP-0198
  * <a/>): acknowledged means that the other side answers for it.  When a trunk goes down, its window
  * is given back to the owner, in order, to be sent another way.
+ *
+ * A slow server slows its own senders down and nobody else: <pause from='a' to='b'/> says that what
+ * waits for this pair has reached half of what there is room for, <resume/> that there is room
+ * again.  The other half is for what is under way, so each side has said with pair-bytes and
+ * pair-stanzas how much that may be.  Who has not said so (0.1.0) is not told to pause.
  *
  * Leaving in order: <drain/> says that nothing new should be sent this way; the other side answers
  * <drained/> when all it had sent is acknowledged; the leaving side closes when its own window is
@@ -18408,6 +18443,8 @@ struct trunk {
     size_t                ndomains;
     struct queue          window;       /* sent or to be sent, and not acknowledged */
     size_t                max_bytes;    /* of a stanza, as the other side says */
+    size_t                pair_bytes;   /* of a pair under way, as it says; 0: it knows no pauses */
+    size_t                pair_stanzas;
     uint64_t              stanzas_in;
     uint64_t              stanzas_out;
     int64_t               since;        /* ms, begin */
@@ -18440,6 +18477,8 @@ struct trunk_events {
     void (*down)(void *user, struct trunk *t, enum xe_why why);  /* take back t->window now */
     void (*leaving)(void *user, struct trunk *t);       /* pin nothing new to it */
     void (*stanza)(void *user, struct trunk *t, const struct xe_xml_event *e);
+    /* the other side has no room for more of this pair, or has again */
+    void (*paused)(void *user, struct trunk *t, struct xe_span from, struct xe_span to, bool yes);
     void (*released)(void *user, struct trunk *t, struct queue_item item);   /* acknowledged */
     bool (*settled)(void *user);        /* all that trunks brought has been handed on */
     bool (*finished)(void *user);       /* nothing more will be sent from here */
@@ -18744,6 +18783,70 @@ trunk_on_ack(struct trunk *t, const struct xe_xml_event *e)
     trunk_flush_later(t);
 }
 
+/* ---- pair by pair ---- */
+
+/* Tell the other side to send no more of this pair for now, or to go on. */
+static void
+trunk_pause(struct trunk *t, struct xe_span from, struct xe_span to, bool paused)
+{
+    struct buf *text;
+    if (t->state != TRUNK_UP || t->pair_bytes == 0)
+        return;
+    text = stream_text(&t->stream);
+    buf_puts(text, paused ? "<pause" : "<resume");
+    buf_puts(text, " xmlns='" PHASE_NS_TRUNK "'");
+    xmlout_attr(text, "from", from);
+    xmlout_attr(text, "to", to);
+    buf_puts(text, "/>");
+    stream_send_text(&t->stream);
+}
+
+static void
+trunk_on_pause(struct trunk *t, const struct xe_xml_event *e, bool paused)
+{
+    struct xe_span from = xe_xml_attr(e, "from");
+    struct xe_span to = xe_xml_attr(e, "to");
+    if (from.at == NULL || to.at == NULL)
+        trunk_fail(t, XE_WHY_TRUNK_PROTOCOL);
+    else
+        t->service->events->paused(t->service->user, t, from, to, paused);
+}
+
+/* What one pair may have under way towards this node, as attributes: half of its queue here. */
+static void
+trunk_put_pair_limits(const struct trunk *t, struct buf *text)
+{
+    buf_puts(text, " pair-bytes='");
+    buf_putu(text, trunk_limits(t)->queue_bytes / 2);
+    buf_puts(text, "' pair-stanzas='");
+    buf_putu(text, trunk_limits(t)->queue_stanzas / 2);
+    buf_putc(text, '\'');
+}
+
+/* A number of up to 9 digits; 0 when it is none. */
+static size_t
+trunk_number(const struct xe_xml_event *e, const char *name)
+{
+    struct xe_span text = xe_xml_attr(e, name);
+    size_t value = 0;
+    size_t i;
+    for (i = 0; i < text.len; i++) {
+        if (i == 9 || text.at[i] < '0' || text.at[i] > '9')
+            return 0;
+        value = value * 10 + (size_t)(text.at[i] - '0');
+    }
+    return value;
+}
+
+static void
+trunk_read_pair_limits(struct trunk *t, const struct xe_xml_event *e)
+{
+    size_t bytes = trunk_number(e, "pair-bytes");
+    size_t stanzas = trunk_number(e, "pair-stanzas");
+    t->pair_bytes = stanzas > 0 ? bytes : 0;
+    t->pair_stanzas = stanzas;
+}
+
 /* ---- liveness ---- */
 
 static void
@@ -18841,6 +18944,10 @@ trunk_up_element(struct trunk *t, const struct xe_xml_event *e)
     } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "drained")) {
         t->peer_drained = true;
         trunk_flush_later(t);
+    } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "pause")) {
+        trunk_on_pause(t, e, true);
+    } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "resume")) {
+        trunk_on_pause(t, e, false);
     } else {
         trunk_fail(t, XE_WHY_BAD_ELEMENT);
     }
@@ -19046,13 +19153,17 @@ trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
         trunk_fail_with(t, why, t->stream.detail[0] != '\0' ? t->stream.detail : NULL);
         return;
     }
+    trunk_read_pair_limits(t, e);
     answer = stream_text(&t->stream);
     buf_puts(answer, "<trunk xmlns='" PHASE_NS_TRUNK "' max-bytes='");
     buf_putu(answer, trunk_limits(t)->stanza_bytes);
     buf_puts(answer, "' idle-seconds='");
     buf_putu(answer, (uint64_t)(trunk_limits(t)->trunk_ping_ms + trunk_limits(t)->trunk_answer_ms)
         / 1000);
-    buf_puts(answer, "'/>");
+    buf_putc(answer, '\'');
+    if (t->pair_bytes > 0)
+        trunk_put_pair_limits(t, answer);
+    buf_puts(answer, "/>");
     stream_send_text(&t->stream);
     trunk_enter(t, TRUNK_ENABLE);
 }
@@ -19128,7 +19239,9 @@ trunk_gateway_features(struct trunk *t)
         return;
     }
     text = stream_text(&t->stream);
-    buf_puts(text, "<trunk xmlns='" PHASE_NS_TRUNK "'>");
+    buf_puts(text, "<trunk xmlns='" PHASE_NS_TRUNK "'");
+    trunk_put_pair_limits(t, text);
+    buf_putc(text, '>');
     for (i = 0; i < t->ndomains; i++) {
         buf_puts(text, "<domain>");
         xmlout_text(text, t->domains[i]);
@@ -19142,13 +19255,10 @@ trunk_gateway_features(struct trunk *t)
 static void
 trunk_gateway_offered(struct trunk *t, const struct xe_xml_event *e)
 {
-    struct xe_span max = xe_xml_attr(e, "max-bytes");
-    size_t value = 0;
-    size_t i;
-    for (i = 0; i < max.len && i < 10 && max.at[i] >= '0' && max.at[i] <= '9'; i++)
-        value = value * 10 + (size_t)(max.at[i] - '0');
-    if (value > 0 && value < t->max_bytes)
-        t->max_bytes = value;
+    size_t max = trunk_number(e, "max-bytes");
+    if (max > 0 && max < t->max_bytes)
+        t->max_bytes = max;
+    trunk_read_pair_limits(t, e);
     stream_send(&t->stream, span_of("<enable xmlns='" PHASE_NS_SM "'/>"));
     trunk_enter(t, TRUNK_ENABLE);
 }
@@ -19366,7 +19476,7 @@ trunk_link_close(struct trunk_link *link)
  * is kept within a pair, limits are counted per pair, and one pair's trouble is no other's.
  *
  *   from s2s  --> pair TO_TRUNK --> window of the trunk that it is pinned to --> released by <a/>
- *                      \--> pair->queue while there is none (hold) or no room (the source waits)
+ *                      \--> pair->queue while there is none (hold) or no room here or there
  *   from trunk --> pair TO_S2S --> pair->queue --> the dialled connection of the pair --> released
  *                      \                            when the system has taken the bytes
  *                       \--> no connection: one is dialled; its outcome sends or bounces the queue
@@ -19374,6 +19484,12 @@ trunk_link_close(struct trunk_link *link)
  * A pair is pinned to a trunk by rendezvous hashing over those that are up and stays there until
  * the trunk goes down or leaves.  From a leaving trunk a pair moves when what it sent there is
  * acknowledged, so that order is kept.
+ *
+ * Slow is not undeliverable: when half of what a pair may hold is held, its sources are not read
+ * until half of that is gone: the accepted connections that feed it, or, through <pause/>, those at
+ * the other end of the trunk, when its queue is half full, too.  So they are paced while answers to
+ * them wait, or when too many of their stanzas come back.  Reading on for so long has a reason:
+ * behind the stanzas of a stream may come the dialback question on which its own answers wait.
  *
  * What cannot be delivered comes back to its sender as a stanza error (RFC 6120 8.3), never an
  * error for an error.  A stanza belongs to exactly one queue at any time, or has been handed on, or
@@ -19390,6 +19506,7 @@ trunk_link_close(struct trunk_link *link)
  * ======================================================================== */
 
 #define ROUTE_SWEEP_MS       60000               /* how often that is looked at */
+#define ROUTE_BOUNCE_MS      1000                /* pair-bounces are counted for so long */
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
 #define ROUTE_PING_ID        "xmppedge-ping-"    /* and 16 hex digits */
 #define ROUTE_PING_RESOURCE  "/xmppedge"         /* sends messages to echo domains */
@@ -19404,7 +19521,11 @@ struct route_pair {
     struct xe_span    to;          /* in text */
     enum route_way    way;
     bool              admitted;    /* policy has been asked since the last reload */
-    bool              paused;      /* its sources are not read */
+    bool              full;        /* above the high mark, and not yet below the low one */
+    bool              far_full;    /* so says the node behind the trunk: all waits in `queue` */
+    bool              answers_wait;   /* to its senders, in the opposite pair, which is full */
+    bool              slowed;      /* too many of its stanzas went back in a second */
+    bool              paused;      /* one of these: its sources are not read */
     bool              settling;    /* `hold` runs until settle_at */
     int64_t           settle_at;   /* ms; by then what went the old way has arrived */
     bool              gave_up;     /* held for too long: bounced at once until a trunk is up */
@@ -19430,6 +19551,9 @@ struct route_pair {
     uint64_t          passed;      /* stanzas handed on */
     uint64_t          bounced;
     int64_t           last_ms;     /* of the last stanza */
+    int64_t           bounce_ms;   /* begin of the second in which bounces are counted */
+    size_t            bounce_count;
+    struct list_node  slow;        /* in route->slow */
     char              text[];      /* from NUL to */
 };
 
@@ -19450,6 +19574,8 @@ struct route {
     struct list_node      all;      /* route_pair */
     struct list_node      waiting;  /* route_pair */
     struct loop_task      serve_waiting;
+    struct list_node      slow;     /* route_pair: slowed */
+    struct timer          slow_timer;
     struct timer          sweep;
     size_t                memory;   /* bytes in all queues and windows */
     size_t                outward;  /* stanzas that wait for a server */
@@ -19664,6 +19790,7 @@ route_pair_drop(struct route_pair *p)
     timer_cancel(r->shared->loop, &p->hold);
     loop_task_cancel(&p->push);
     list_remove(&p->waiting);
+    list_remove(&p->slow);
     list_remove(&p->pin);
     list_remove(&p->all);
     map_remove(&r->pairs, &p->node);
@@ -19686,10 +19813,97 @@ route_sweep(struct timer *t)
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         n = n->next;
         if (p->last_ms < before && p->queue.count == 0 && p->in_flight == 0 && p->out == NULL
-            && list_empty(&p->feeds))
+            && !p->paused && list_empty(&p->feeds))
             route_pair_drop(p);
     }
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
+}
+
+/* ---- back-pressure towards the sources of a pair ---- */
+
+/* Read its sources or do not: the accepted connections that feed it, or the pair of the same name
+ * at the other end of the trunk that brings it. */
+static void
+route_pace(struct route_pair *p)
+{
+    bool paused = p->full || p->answers_wait || p->slowed;
+    struct list_node *n;
+    if (p->paused == paused)
+        return;
+    p->paused = paused;
+    for (n = p->feeds.next; n != &p->feeds; n = n->next)
+        s2s_pause(MAP_OWNER(n, struct s2s_pair, feed)->stream, paused);
+    if (p->way != ROUTE_TO_TRUNK && p->trunk != NULL)
+        trunk_pause(p->trunk, p->from, p->to, paused);
+}
+
+/* How much of a pair may be held before its sources wait: half of what there is room for, and less
+ * when the memory for all pairs comes to its end. */
+static size_t
+route_high_bytes(const struct route_pair *p)
+{
+    const struct config_limits *l = &p->route->config->limits;
+    size_t left = l->memory_bytes > p->route->memory ? l->memory_bytes - p->route->memory : 0;
+    return l->queue_bytes / 2 < left / 4 ? l->queue_bytes / 2 : left / 4;
+}
+
+/* Full from the high marks on, until half of them is left. */
+static void
+route_press(struct route_pair *p)
+{
+    size_t bytes = p->in_flight_bytes + buf_len(&p->queue.bytes);
+    size_t count = p->in_flight + p->queue.count;
+    size_t most = p->route->config->limits.queue_stanzas / 2;
+    size_t most_bytes = route_high_bytes(p);
+    bool was = p->full;
+    struct route_pair *opposite;
+    if (count > 0 && (count >= most || bytes >= most_bytes))
+        p->full = true;
+    else if (count <= most / 2 && (count == 0 || bytes <= most_bytes / 2))
+        p->full = false;
+    route_pace(p);
+    opposite = was && !p->full ? route_pair_find(p->route, p->to, p->from) : NULL;
+    if (opposite != NULL) {
+        opposite->answers_wait = false;
+        route_pace(opposite);
+    }
+}
+
+/* Whoever is sent back more than so much in a second is not read until it is over. */
+static void
+route_slow_down(struct route_pair *p)
+{
+    struct route *r = p->route;
+    int64_t now = loop_now(r->shared->loop);
+    if (now - p->bounce_ms >= ROUTE_BOUNCE_MS) {
+        p->bounce_ms = now;
+        p->bounce_count = 0;
+    }
+    if (++p->bounce_count <= r->config->limits.pair_bounces || p->slowed)
+        return;
+    p->slowed = true;
+    list_append(&r->slow, &p->slow);
+    if (!timer_armed(&r->slow_timer))
+        timer_set(r->shared->loop, &r->slow_timer, ROUTE_BOUNCE_MS);
+    route_pace(p);
+}
+
+static void
+route_speed_up(struct timer *t)
+{
+    struct route *r = MAP_OWNER(t, struct route, slow_timer);
+    struct list_node *n = r->slow.next;
+    while (n != &r->slow) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, slow);
+        n = n->next;
+        if (loop_now(r->shared->loop) - p->bounce_ms < ROUTE_BOUNCE_MS)
+            continue;
+        list_remove(&p->slow);
+        p->slowed = false;
+        route_pace(p);
+    }
+    if (!list_empty(&r->slow))
+        timer_set(r->shared->loop, &r->slow_timer, ROUTE_BOUNCE_MS / 4);
 }
 
 /* ---- pinning pairs to trunks ---- */
@@ -19721,8 +19935,11 @@ route_set_trunk(struct route_pair *p, struct trunk *t)
         return;
     list_remove(&p->pin);
     p->trunk = t;
+    p->far_full = false;   /* what the node behind the last one said of itself */
     if (t != NULL)
         list_append(&t->pairs, &p->pin);
+    if (t != NULL && p->way != ROUTE_TO_TRUNK && p->paused)
+        trunk_pause(t, p->from, p->to, true);
 }
 
 static void
@@ -19764,39 +19981,22 @@ route_log_joined(const struct route_pair *p, const struct stream *s2s, const str
     log_end(log);
 }
 
-/* ---- back-pressure towards the accepted connections that feed a pair ---- */
-
-static void
-route_set_paused(struct route_pair *p, bool paused)
-{
-    struct list_node *n;
-    if (p->paused == paused)
-        return;
-    p->paused = paused;
-    for (n = p->feeds.next; n != &p->feeds; n = n->next)
-        s2s_pause(MAP_OWNER(n, struct s2s_pair, feed)->stream, paused);
-}
-
-/* Above half of what a pair may hold its sources wait; below a quarter they go on. */
-static void
-route_press(struct route_pair *p)
-{
-    size_t held = p->in_flight_bytes + buf_len(&p->queue.bytes);
-    size_t limit = p->route->config->limits.queue_bytes;
-    if (p->way != ROUTE_TO_TRUNK)
-        return;
-    if (held > limit / 2 || p->queue.count > p->route->config->limits.queue_stanzas / 2)
-        route_set_paused(p, p->trunk != NULL);
-    else if (held < limit / 4)
-        route_set_paused(p, false);
-}
-
 /* ---- handing on ---- */
 
 static bool
 route_is_held(const struct route_pair *p)
 {
     return p->trunk == NULL || !route_trunk_usable(p->route, p->trunk, p);
+}
+
+/* May a stanza of this pair go into the window of its trunk now?  There must be room at its other
+ * end, too, for all that is under way. */
+static bool
+route_may_send(const struct route_pair *p)
+{
+    const struct trunk *t = p->trunk;
+    return !route_is_held(p) && !p->far_full && trunk_has_room(t) && (t->pair_bytes == 0
+        || (p->in_flight < t->pair_stanzas && p->in_flight_bytes < t->pair_bytes));
 }
 
 /* Wait for a trunk: until the last one's stanzas have settled, or as long as a pair may be held. */
@@ -19817,7 +20017,7 @@ route_push_trunk(struct route_pair *p)
 {
     struct route *r = p->route;
     route_pin(p);
-    while (p->queue.count > 0 && !route_is_held(p) && trunk_has_room(p->trunk)) {
+    while (p->queue.count > 0 && route_may_send(p)) {
         struct xe_span stanza = queue_oldest(&p->queue);
         if (!buf_put(&p->trunk->window.bytes, stanza)) {
             p->trunk->window.bytes.failed = false;
@@ -19835,7 +20035,7 @@ route_push_trunk(struct route_pair *p)
         timer_cancel(r->shared->loop, &p->hold);
         list_remove(&p->waiting);
     } else {
-        if (!list_linked(&p->waiting))
+        if (!list_linked(&p->waiting) && !p->far_full)
             list_append(&r->waiting, &p->waiting);
         if (p->trunk == NULL)
             route_arm_hold(p);
@@ -19965,14 +20165,19 @@ route_log_bounce(const struct route_pair *p, const struct xe_xml_event *e, enum 
 
 /* ---- taking stanzas in: the one place where a stanza enters a queue ---- */
 
-/* Why this pair's queue cannot take more; XE_WHY_NONE when it can. */
+/* Why this pair's queue cannot take more; XE_WHY_NONE when it can.  Of what is waited for at either
+ * end of a trunk, one stanza each may stand over the mark.  An answer to a stanza is owed, and
+ * small: who causes them waits when they fill half of the queue, so twice its size is enough for
+ * those to all that was under way, and no memory is spared on them. */
 static enum xe_why
-route_queue_why(const struct route_pair *p)
+route_queue_why(const struct route_pair *p, bool answer)
 {
     const struct config_limits *l = &p->route->config->limits;
-    if (p->queue.count >= l->queue_stanzas || buf_len(&p->queue.bytes) >= l->queue_bytes)
+    size_t times = answer ? 2 : 1;
+    if (p->queue.count >= times * l->queue_stanzas
+        || buf_len(&p->queue.bytes) >= times * l->queue_bytes + 2 * l->stanza_bytes)
         return XE_WHY_QUEUE_FULL;
-    return p->route->memory >= l->memory_bytes ? XE_WHY_MEMORY : XE_WHY_NONE;
+    return p->route->memory >= l->memory_bytes && !answer ? XE_WHY_MEMORY : XE_WHY_NONE;
 }
 
 /* Make the reader ready: it sits inside a stream of its own. */
@@ -20059,13 +20264,12 @@ static enum xe_why
 route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
     struct xe_span text)
 {
-    enum xe_why why = route_queue_why(p);
+    enum xe_why why = route_queue_why(p, e == NULL);
     size_t len;
-    /* the answer to a stanza that memory had no room for is small, and owed; its pair bounds it */
-    if (why != XE_WHY_NONE && (why != XE_WHY_MEMORY || e != NULL))
+    if (why != XE_WHY_NONE)
         return why;
     p->queue.bytes.max =
-        p->route->config->limits.queue_bytes + 2 * p->route->config->limits.stanza_bytes;
+        2 * p->route->config->limits.queue_bytes + 4 * p->route->config->limits.stanza_bytes;
     why = route_write(p->route, &p->queue.bytes, xml, e, text,
         p->route->config->limits.stanza_bytes, &len);
     if (why != XE_WHY_NONE)
@@ -20074,6 +20278,7 @@ route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_
         return XE_WHY_OUT_OF_MEMORY;
     p->route->outward += p->way == ROUTE_TO_S2S;
     route_note_memory(p->route, len, 0);
+    route_press(p);
     loop_at_end(p->route->shared->loop, &p->push);
     return XE_WHY_NONE;
 }
@@ -20085,7 +20290,7 @@ route_put_trunk(struct route_pair *p, const struct xe_xml *xml, const struct xe_
     route_pin(p);
     if (p->trunk == NULL && p->gave_up)
         return XE_WHY_NO_TRUNK;
-    if (p->queue.count == 0 && !route_is_held(p) && trunk_has_room(p->trunk)
+    if (p->queue.count == 0 && route_may_send(p)
         && p->route->memory < p->route->config->limits.memory_bytes)
         return route_put_window(p, xml, e, text);
     return route_put_queue(p, xml, e, text);
@@ -20221,6 +20426,10 @@ route_answer(struct route_pair *p)
     if (back != NULL)
         lost = r->text.failed ? XE_WHY_OUT_OF_MEMORY
             : route_put(back, NULL, NULL, buf_span(&r->text));
+    if (back != NULL && back->full) {
+        p->answers_wait = true;
+        route_pace(p);
+    }
     if (lost != XE_WHY_NONE
         && log_begin(r->shared->log, LOG_WARN, "answer-undeliverable", p->node.key)) {
         log_span(r->shared->log, "from", p->to);
@@ -20241,6 +20450,7 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
     p->bounced++;
     r->bounces++;
     route_log_bounce(p, e, why);
+    route_slow_down(p);
     if (!route_may_bounce(e))
         return;
     ping = route_ping_find(r, xe_xml_attr(e, "id"));
@@ -20508,8 +20718,8 @@ route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
     }
     r->last = p;
     p->admitted = true;
-    if (p->way == ROUTE_TO_S2S)
-        route_set_trunk(p, t);   /* for the line that joins the legs */
+    if (p->way != ROUTE_TO_TRUNK)
+        route_set_trunk(p, t);   /* whence it comes: to slow it down, and for the log */
     route_stanza(p, &t->stream.xml, e);
 }
 
@@ -20544,6 +20754,8 @@ route_unpaired(void *user, struct s2s_pair *sp)
     (void)user;
     list_remove(&sp->feed);
     sp->route = NULL;
+    if (p != NULL && p->paused)
+        s2s_pause(sp->stream, false);
     if (p == NULL || p->way == ROUTE_TO_S2S)
         return;
     /* for the status: how a connection ended on which the pair was proven, never a mere claim */
@@ -20577,6 +20789,7 @@ route_release_written(struct route_pair *p, size_t written)
         p->passed++;
         r->stanzas++;
     }
+    route_press(p);
 }
 
 static void
@@ -20714,6 +20927,7 @@ route_trunk_down(void *user, struct trunk *t, enum xe_why why)
         p->in_flight = p->in_flight_bytes = 0;
         if (p->back.count > 0)
             route_put_before(p);
+        route_press(p);
         if (p->way == ROUTE_TO_TRUNK)
             loop_at_end(r->shared->loop, &p->push);
     }
@@ -20742,11 +20956,25 @@ route_trunk_released(void *user, struct trunk *t, struct queue_item item)
     if (p != NULL) {
         p->in_flight--;
         p->in_flight_bytes -= item.len;
-        if (p->queue.count == 0)
-            route_press(p);
+        route_press(p);
     }
     if (!list_empty(&r->waiting))
         loop_at_end(r->shared->loop, &r->serve_waiting);
+}
+
+/* The node behind this trunk has no room for a pair, or has again.  What is under way it takes. */
+static void
+route_trunk_paused(void *user, struct trunk *t, struct xe_span from, struct xe_span to, bool yes)
+{
+    struct route *r = user;
+    struct route_pair *p = route_pair_find(r, from, to);
+    if (p == NULL || p->trunk != t || p->way != ROUTE_TO_TRUNK)
+        return;   /* it goes another way by now, or is forgotten */
+    p->far_full = yes;
+    if (yes)
+        list_remove(&p->waiting);
+    else
+        loop_at_end(r->shared->loop, &p->push);
 }
 
 /* ---- the pair's own work ---- */
@@ -20951,9 +21179,11 @@ route_open(struct route *r)
     r->push = route_pair_push;
     r->held = route_pair_held;
     r->serve_waiting.run = route_serve_waiting;
+    r->slow_timer.fire = route_speed_up;
     r->sweep.fire = route_sweep;
     list_init(&r->all);
     list_init(&r->waiting);
+    list_init(&r->slow);
     list_init(&r->pings);
     r->text.max = TRUNK_STANZA_MAX;   /* an echo is as large as what it answers */
     route_open_reader(r);
@@ -20968,6 +21198,7 @@ static void
 route_close(struct route *r)
 {
     timer_cancel(r->shared->loop, &r->sweep);
+    timer_cancel(r->shared->loop, &r->slow_timer);
     loop_task_cancel(&r->serve_waiting);
     while (!list_empty(&r->all))
         route_pair_drop(MAP_OWNER(r->all.next, struct route_pair, all));
@@ -21718,8 +21949,8 @@ edge_open_services(struct xmppedge *e)
         edge_identity, edge_rule, route_paired, route_unpaired, route_s2s_stanza,
         route_s2s_too_big, route_s2s_ready, route_s2s_drained, route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
-        route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_released,
-        route_settled, route_finished };
+        route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_paused,
+        route_trunk_released, route_settled, route_finished };
     e->shared.wire = &e->wire;
     e->shared.loop = &e->loop;
     e->shared.log = &e->log;
@@ -22413,6 +22644,15 @@ status_pair_state(const struct route_pair *p)
     return "open";   /* it is always at home */
 }
 
+/* Why the sources of a pair are not read; NULL when they are. */
+static const char *
+status_pair_pause(const struct route_pair *p)
+{
+    if (p->full)
+        return p->far_full ? "other-node" : "queue";
+    return p->answers_wait ? "answers" : p->slowed ? "bounces" : NULL;
+}
+
 static void
 status_pairs(struct status *w, const struct xmppedge *e)
 {
@@ -22425,6 +22665,7 @@ status_pairs(struct status *w, const struct xmppedge *e)
         status_span(w, "to", p->to);
         status_text(w, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
         status_text(w, "state", status_pair_state(p));
+        status_text(w, "paused_by", status_pair_pause(p));
         status_text(w, "last_error", status_pair_error(p));
         status_text(w, "detail", w->json ? p->last_detail : NULL);
         if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
