@@ -20691,7 +20691,8 @@ route_pair_again(const struct route *r, const struct xe_xml_event *e)
         && span_eq(s2s_address_domain(xe_xml_attr(e, "to"), text, sizeof text), p->to) ? p : NULL;
 }
 
-/* From a trunk: is it a pair that this trunk may bring?  Asked once per pair and reload. */
+/* From a trunk: is it a pair that this trunk may bring?  Asked once per pair and reload; of a pair
+ * that leads to trunks always, because a server may have opened it. */
 static void
 route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
 {
@@ -20708,7 +20709,8 @@ route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
         p = route_pair_find(r, span_of(from), span_of(to));
     if (p == NULL)
         why = route_trunk_why(r, t, span_of(from), span_of(to));
-    else if (!p->admitted || (route_is_edge(r) && !trunk_serves(t, p->from)))
+    else if (!p->admitted || p->way == ROUTE_TO_TRUNK
+        || (route_is_edge(r) && !trunk_serves(t, p->from)))
         why = route_trunk_why(r, t, p->from, p->to);
     if (why == XE_WHY_NONE && p == NULL)
         p = route_pair_get(r, span_of(from), span_of(to), &why);
