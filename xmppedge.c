@@ -281,6 +281,7 @@
 #define STREAM_ID_MAX      256    /* bytes of a peer's stream id, NUL included: ours have 32 */
 #define STREAM_DETAIL_MAX  160    /* bytes that a peer says of an end: two lines of a terminal */
 #define STREAM_OUT_MAX     ((size_t)4 << 20)  /* bytes gathered for a connection, and a stanza */
+#define S2S_ANSWERS_MAX    ((size_t)64 << 10)  /* bytes that a caller need not read at once */
 #define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
 #define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
@@ -288,6 +289,9 @@
 
 /* [ROUTE] [EDGE] [CONTROL] [AUTHORITY]: what is remembered, and how long is waited */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
+#define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
+#define ROUTE_OWED_MAX     ((size_t)16 << 10)  /* bytes: an error to the longest addresses and id */
+#define ROUTE_LOOK_MAX     64     /* pairs looked at for an idle one when all are taken */
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are closed without a word */
 #define EDGE_SILENCE_MS    250    /* a caller may be silent so long when connections are taken */
@@ -3715,6 +3719,7 @@ enum net_what {
     NET_STRANGERS,     /* and of them those that have proven nothing */
     NET_QUESTIONS,     /* dialback questions that are asked for it */
     NET_WAITING,       /* and those that wait for room */
+    NET_PAIRS,         /* pairs of domains that are proven from it, and open */
     NET_WHATS
 };
 
@@ -11767,6 +11772,7 @@ struct config_limits {
     size_t  depth;                 /* open elements within a stanza */
     size_t  header_bytes;          /* of a stream header */
     size_t  pairs;                 /* authorised domain pairs on one stream */
+    size_t  source_pairs;          /* of one source network, unlisted */
     size_t  total_pairs;           /* remembered, of all streams and trunks */
     size_t  dialbacks;             /* dialback questions under way */
     size_t  partner_dialbacks;     /* and with one domain */
@@ -12224,7 +12230,9 @@ static const struct config_row config_rows[] = {
     LIMIT_BYTES("header-bytes", header_bytes, "8K", KIB, MIB, "Size of a stream header."),
     LIMIT_COUNT("pairs", pairs, "1000", 1, 100000, "Domain pairs authorised on one stream."),
     LIMIT_COUNT("total-pairs", total_pairs, "20000", 1, 100000,
-        "Domain pairs in all; one without traffic is forgotten after five minutes."),
+        "Domain pairs in all, a quarter for partners with an entry; idle ones are forgotten."),
+    LIMIT_COUNT("source-pairs", source_pairs, "1000", 1, 100000,
+        "Domain pairs proven from one source network, of domains without an entry."),
     LIMIT_COUNT("dialbacks", dialbacks, "200", 1, 100000,
         "Dialback keys that other servers are being asked about, in all."),
     LIMIT_COUNT("partner-dialbacks", partner_dialbacks, "20", 1, 100000,
@@ -16440,7 +16448,8 @@ struct s2s {
     uint64_t                stanzas;      /* passed in its direction */
     int64_t                 since;        /* ms, begin */
     bool                    leaving;      /* our end tag is sent: nothing new may be queued */
-    unsigned                pauses;       /* how many pairs want that nothing is read now */
+    bool                    answers_wait; /* a caller does not read: he is not read either */
+    unsigned                pauses;       /* how many reasons there are to read nothing now */
     void                   *user;         /* for the owner */
     struct list_node        node;         /* in service->all */
     /* private */
@@ -16787,8 +16796,10 @@ s2s_pair_free(struct s2s_pair *p)
     s2s_pair_unwait(p);
     if (p->verify != NULL)
         p->verify->parent = NULL;
-    if (p->open)
+    if (p->open) {
+        net_count(&s->service->nets, s->from, NET_PAIRS, -1);
         s->service->events->unpaired(s->service->user, p);
+    }
     if (s->last == p)
         s->last = NULL;
     list_remove(&p->node);
@@ -16907,6 +16918,7 @@ s2s_pair_open(struct s2s_pair *p, const char *method)
 {
     struct s2s *s = p->stream;
     p->open = true;
+    net_count(&s->service->nets, s->from, NET_PAIRS, 1);
     if (s->method[0] == '\0')
         s->method = method;
     stream_trust(&s->stream);
@@ -17369,6 +17381,8 @@ s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
         return why;
     if (s->npairs >= s2s_limits(s)->pairs)
         return XE_WHY_PAIR_LIMIT;
+    if (!terms->listed && net_load(s->from, NET_PAIRS) >= s2s_limits(s)->source_pairs)
+        return XE_WHY_SOURCE_PAIRS;
     return s->npairs == 0 || !span_is(remote, s->remote)
         ? s2s_room(s, remote) : XE_WHY_NONE;
 }
@@ -17702,10 +17716,26 @@ s2s_secured(struct stream *stream)
     stream_send_header(stream, span_of(s->local), span_of(s->remote));
 }
 
+/* One more reason, or one less, to read nothing of a connection now.  Nobody is blamed for what he
+ * could not say meanwhile. */
+static void
+s2s_pause(struct s2s *s, bool paused)
+{
+    s->pauses = paused ? s->pauses + 1 : s->pauses - 1;
+    if (s->pauses == 0)
+        s->stream.heard = loop_now(s2s_loop(s));
+    if (s->stream.conn != NULL)
+        conn_pause(s->stream.conn, s->pauses > 0);
+}
+
 static void
 s2s_stream_drained(struct stream *stream)
 {
     struct s2s *s = (struct s2s *)(void *)stream;
+    if (s->answers_wait) {
+        s->answers_wait = false;
+        s2s_pause(s, false);
+    }
     if (s->state == S2S_READY && !s->leaving)
         s->service->events->drained(s->service->user, s);
 }
@@ -18296,7 +18326,12 @@ s2s_in_element(struct stream *stream, const struct xe_xml_event *e)
         { XE_KIND_AUTH, s2s_in_auth }, { XE_KIND_DB_RESULT, s2s_in_result },
         { XE_KIND_DB_VERIFY, s2s_in_verify }, { XE_KIND_DB_RESULT_ANSWER, s2s_in_unasked },
         { XE_KIND_DB_VERIFY_ANSWER, s2s_in_unasked } };
-    s2s_handle((struct s2s *)(void *)stream, e, known, sizeof known / sizeof *known);
+    struct s2s *s = (struct s2s *)(void *)stream;
+    s2s_handle(s, e, known, sizeof known / sizeof *known);
+    if (!s->answers_wait && stream->conn != NULL && conn_queued(stream->conn) > S2S_ANSWERS_MAX) {
+        s->answers_wait = true;
+        s2s_pause(s, true);
+    }
 }
 
 static void
@@ -18362,18 +18397,6 @@ s2s_close_service(struct s2s_service *v)
     loop_task_cancel(&v->serve);
     map_free(&v->peers);
     net_book_close(&v->nets);
-}
-
-/* One more pair of an accepted connection, or one less, wants that nothing is read.  Nobody is
- * blamed for what he could not say meanwhile. */
-static void
-s2s_pause(struct s2s *s, bool paused)
-{
-    s->pauses = paused ? s->pauses + 1 : s->pauses - 1;
-    if (s->pauses == 0)
-        s->stream.heard = loop_now(s2s_loop(s));
-    if (s->stream.conn != NULL)
-        conn_pause(s->stream.conn, s->pauses > 0);
 }
 
 /* ===========================================================================
@@ -19802,7 +19825,15 @@ route_pair_drop(struct route_pair *p)
     free(p);
 }
 
-/* Pairs that nothing depends on any more. */
+/* Does nothing depend on it? */
+static bool
+route_pair_is_idle(const struct route_pair *p)
+{
+    return p->queue.count == 0 && p->in_flight == 0 && p->out == NULL && !p->paused
+        && list_empty(&p->feeds) && loop_now(p->route->shared->loop) >= p->settle_at;
+}
+
+/* Idle pairs are forgotten, some time after the last stanza: the status shows them until then. */
 static void
 route_sweep(struct timer *t)
 {
@@ -19812,8 +19843,7 @@ route_sweep(struct timer *t)
     while (n != &r->all) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         n = n->next;
-        if (p->last_ms < before && p->queue.count == 0 && p->in_flight == 0 && p->out == NULL
-            && !p->paused && list_empty(&p->feeds))
+        if (p->last_ms < before && route_pair_is_idle(p))
             route_pair_drop(p);
     }
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
@@ -20105,6 +20135,8 @@ route_put_attr(struct buf *out, const struct xe_xml_event *e, const char *theirs
         const struct xe_xml_attr *a = &e->attrs[i];
         if (a->prefix.len > 0 || !span_is(a->name, theirs))
             continue;
+        if (a->value.len > ROUTE_ID_MAX && span_is(a->name, "id"))
+            continue;   /* nobody has room for answers that are as large as what they answer */
         buf_putc(out, ' ');
         buf_puts(out, ours);
         buf_putc(out, '=');
@@ -20167,17 +20199,17 @@ route_log_bounce(const struct route_pair *p, const struct xe_xml_event *e, enum 
 
 /* Why this pair's queue cannot take more; XE_WHY_NONE when it can.  Of what is waited for at either
  * end of a trunk, one stanza each may stand over the mark.  An answer to a stanza is owed, and
- * small: who causes them waits when they fill half of the queue, so twice its size is enough for
- * those to all that was under way, and no memory is spared on them. */
+ * small unless it is an echo: who causes them waits when they fill half of the queue, so twice its
+ * size is enough for those to all that was under way, and no memory is spared on them. */
 static enum xe_why
-route_queue_why(const struct route_pair *p, bool answer)
+route_queue_why(const struct route_pair *p, bool owed)
 {
     const struct config_limits *l = &p->route->config->limits;
-    size_t times = answer ? 2 : 1;
+    size_t times = owed ? 2 : 1;
     if (p->queue.count >= times * l->queue_stanzas
         || buf_len(&p->queue.bytes) >= times * l->queue_bytes + 2 * l->stanza_bytes)
         return XE_WHY_QUEUE_FULL;
-    return p->route->memory >= l->memory_bytes && !answer ? XE_WHY_MEMORY : XE_WHY_NONE;
+    return p->route->memory >= l->memory_bytes && !owed ? XE_WHY_MEMORY : XE_WHY_NONE;
 }
 
 /* Make the reader ready: it sits inside a stream of its own. */
@@ -20264,7 +20296,7 @@ static enum xe_why
 route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
     struct xe_span text)
 {
-    enum xe_why why = route_queue_why(p, e == NULL);
+    enum xe_why why = route_queue_why(p, e == NULL && text.len <= ROUTE_OWED_MAX);
     size_t len;
     if (why != XE_WHY_NONE)
         return why;
@@ -20384,13 +20416,43 @@ route_is_ping_answer(struct route *r, const struct xe_xml *xml, const struct xe_
     return true;
 }
 
+/* Is this a pair with a partner that has an entry of its own, or one of a gateway? */
+static bool
+route_is_listed(const struct route *r, struct xe_span from, struct xe_span to)
+{
+    const struct config_partner *partner;
+    if (!route_is_edge(r))
+        return true;
+    partner = config_partner_for(r->config, route_is_local(r, to) ? from : to);
+    return partner != NULL && partner->domain.name.at != NULL;
+}
+
+/* May there be one more pair?  When all are taken, those that nothing depends on make room before
+ * their time; and the last quarter is for listed partners, whoever proves a thousand domains. */
+static bool
+route_pair_room(struct route *r, struct xe_span from, struct xe_span to)
+{
+    size_t total = r->config->limits.total_pairs;
+    size_t most = r->pairs.count < total - total / 4 || route_is_listed(r, from, to) ? total
+        : total - total / 4;
+    size_t looked = 0;
+    while (r->pairs.count >= most && looked++ < ROUTE_LOOK_MAX && !list_empty(&r->all)) {
+        struct route_pair *p = MAP_OWNER(r->all.next, struct route_pair, all);
+        list_remove(&p->all);
+        list_append(&r->all, &p->all);
+        if (route_pair_is_idle(p))
+            route_pair_drop(p);
+    }
+    return r->pairs.count < most;
+}
+
 /* The pair of these domains, made if need be; NULL, and *why, when there can be no more. */
 static struct route_pair *
 route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_why *why)
 {
     struct route_pair *p = route_pair_find(r, from, to);
     size_t len = from.len + 1 + to.len;
-    bool full = r->pairs.count >= r->config->limits.total_pairs;
+    bool full = p == NULL && !route_pair_room(r, from, to);
     *why = p != NULL ? XE_WHY_NONE : full ? XE_WHY_TOTAL_PAIRS : XE_WHY_OUT_OF_MEMORY;
     if (p != NULL || full)
         return p;
@@ -20820,17 +20882,18 @@ route_back_off(struct route_pair *p, enum xe_why why, const char *detail)
     snprintf(p->last_detail, sizeof p->last_detail, "%s", detail);
 }
 
-/* The connection of a pair has ended.  What was not written goes by the next one, if this one had
- * been good; after a failed attempt all comes back. */
+/* The connection of a pair has ended.  What was not written goes by the next one, if this one has
+ * carried anything; after a failed attempt all comes back.  That it was ready is not enough: who
+ * says yes and ends the stream with the same breath would be dialled for ever. */
 static void
 route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
 {
     size_t unwritten = s->stream.conn != NULL ? conn_queued(s->stream.conn) : 0;
-    bool was_ready = s->method[0] != '\0';
+    bool was_good = s->stanzas > 0;
     p->out = NULL;
     route_release_written(p, p->queue.sent_bytes > unwritten ? p->queue.sent_bytes - unwritten : 0);
     queue_rewind(&p->queue);
-    if (!was_ready) {
+    if (!was_good) {
         route_back_off(p, why, s->stream.detail);
         route_bounce_queue(p, why);
     } else if (p->queue.count > 0) {

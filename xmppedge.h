@@ -244,6 +244,8 @@ struct xe_span {
         "resource-constraint", "wait", "too many domain pairs on one stream") \
     X(XE_WHY_TOTAL_PAIRS, "limit-total-pairs", "resource-constraint", \
         "resource-constraint", "wait", "too many domain pairs in all") \
+    X(XE_WHY_SOURCE_PAIRS, "limit-source-pairs", "resource-constraint", \
+        "resource-constraint", "wait", "too many domain pairs from one source") \
     X(XE_WHY_DIALBACKS, "limit-dialbacks", "resource-constraint", \
         "resource-constraint", "wait", "too many dialback keys are being verified") \
     X(XE_WHY_PARTNER_DIALBACKS, "limit-partner-dialbacks", "resource-constraint", \

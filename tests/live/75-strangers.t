@@ -6,6 +6,7 @@ the middle of it somebody honest, whom the edge has never seen, must be served w
 """
 import os
 import resource
+import socket
 import sys
 import threading
 import time
@@ -320,6 +321,36 @@ def what_a_stranger_claims_is_not_held_against_the_one_that_he_claims_to_be(w):
           'who claims to be')
     claim.close()
     proven.close()
+    well(edge)
+
+
+def memory_kb(node):
+    with open('/proc/%d/status' % node.process.popen.pid) as f:
+        return int([line.split()[1] for line in f if line.startswith('VmRSS')][0])
+
+
+@test
+def who_asks_and_does_not_read_is_not_read_either_and_has_every_answer_later(w):
+    edge = new_edge(w)
+    s = trusted_call(w, edge)
+    s.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)     # the system keeps little for us
+    count, question = 200000, "<db:verify from='raw.example' to='corp.example' id='i'>0</db:verify>"
+    before = memory_kb(edge)
+    asking = threading.Thread(target=s.send, args=(question * count,), daemon=True)
+    asking.start()
+    time.sleep(3)
+    more = memory_kb(edge) - before
+    note('%d KB more while it was not read' % more)
+    check(asking.is_alive(), 'the edge reads on')
+    check(more < 1024, 'the edge keeps %d KB for somebody who does not read' % more)
+    answers = []
+    s.on_element = lambda e: answers.append(e.get('type')) or True
+    deadline = time.monotonic() + 30
+    while len(answers) < count and time.monotonic() < deadline and s.pump(0.5):
+        pass
+    equal(len(answers), count, 'answers')
+    equal(set(answers), {'invalid'}, 'answers')
+    s.close()
     well(edge)
 
 
