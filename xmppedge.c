@@ -16133,6 +16133,15 @@ stream_on_header(struct stream *s, const struct xe_xml_event *e)
     s->events->header(s, e);
 }
 
+/* Behind our end tag what was under way still arrives, and nothing begins anew (RFC 6120 4.4). */
+static bool
+stream_is_too_late(const struct stream *s, const struct xe_xml_event *e)
+{
+    enum xe_element_kind kind = xe_element_kind(e);
+    return s->state == STREAM_CLOSING && kind != XE_KIND_MESSAGE && kind != XE_KIND_PRESENCE
+        && kind != XE_KIND_IQ && kind != XE_KIND_SM_A;
+}
+
 static void
 stream_on_element(struct stream *s, const struct xe_xml_event *e)
 {
@@ -16141,7 +16150,7 @@ stream_on_element(struct stream *s, const struct xe_xml_event *e)
         stream_fail(s, XE_WHY_PREAUTH_ELEMENTS);
     else if (span_is(e->name, "error") && span_is(e->ns, PHASE_NS_STREAMS))
         stream_peer_error(s, e);
-    else
+    else if (!stream_is_too_late(s, e))
         s->events->element(s, e);
 }
 
