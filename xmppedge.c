@@ -12188,7 +12188,7 @@ static const struct config_row config_rows[] = {
     ONE(E | G, "limits", 0, offsetof(struct config, limits), offsetof(struct config_limits, line),
         NULL, "Every limit and time-out."),
     LIMIT_COUNT("connections", connections, "1000", 1, 1000000,
-        "Connections in all; an eighth of them is kept for dialling."),
+        "Connections in all, but for dialback questions; an eighth of them is kept for dialling."),
     LIMIT_COUNT("partner-connections", partner_connections, "20", 1, 1000000,
         "Connections with one partner, dialled or authenticated."),
     LIMIT_COUNT("source-connections", source_connections, "30", 1, 1000000,
@@ -19715,6 +19715,14 @@ route_connection_limit(const struct route *r, struct xe_span remote)
         : route_is_edge(r) ? r->config->limits.partner_connections : r->config->limits.connections;
 }
 
+/* Those of which there are so many at a time: a dialback question has a ceiling of its own, and is
+ * the doing of callers. */
+static size_t
+route_connections(const struct route *r)
+{
+    return r->s2s->count - r->s2s->verifies;
+}
+
 /* May one more connection with this domain be held?  `s`, if any, is the one that asks.  Only those
  * count whose domain is proven, or that we dial: claims cost a partner nothing. */
 static enum xe_why
@@ -19723,7 +19731,7 @@ route_room(void *user, const struct s2s *s, struct xe_span remote)
     const struct route *r = user;
     const struct s2s_peer *peer = s2s_peer_find(r->s2s, remote);
     size_t count = peer == NULL ? 0 : peer->proven;
-    if (r->s2s->count + (s == NULL) > r->config->limits.connections)
+    if (route_connections(r) + (s == NULL) > r->config->limits.connections)
         return XE_WHY_CONN_LIMIT;
     if (s != NULL && s->peer != NULL && s->peer == peer)
         count--;   /* it is one of them already */
@@ -19775,7 +19783,7 @@ static bool
 route_is_full(const struct route *r)
 {
     size_t most = r->config->limits.connections;
-    return r->s2s->count >= most - most / 8;
+    return route_connections(r) >= most - most / 8;
 }
 
 /* ---- pairs ---- */
@@ -23550,7 +23558,7 @@ static void
 main_allow_files(const struct config *c)
 {
     struct rlimit files;
-    rlim_t want = (rlim_t)c->limits.connections * 2 + MAIN_FILES;
+    rlim_t want = ((rlim_t)c->limits.connections + c->limits.dialbacks) * 2 + MAIN_FILES;
     if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= want)
         return;
     files.rlim_cur = want < files.rlim_max ? want : files.rlim_max;
