@@ -2,7 +2,8 @@
  *
  * The input is a transcript as in tests/talk, of which what the peers do is played and what is
  * expected is not.  Its `config` line chooses a world: an instance that stands from the beginning,
- * is played with, and must have nothing left of it afterwards.  FUZZ_WORLD=NAME: always this one.
+ * is played with, and must have nothing left of it afterwards.  FUZZ_WORLD=NAME: always this one;
+ * FUZZ_SHOW=1: what is done, and what the instance says and logs.
  * Names and numbers that the instance has drawn are remembered without being asked for:
  *
  *   $sid     the stream that it has accepted last        $asked   in its last dialback question
@@ -36,16 +37,16 @@ static struct world {
     struct book_rules rules;
     struct xmppedge  *edge;
 } worlds[] = {
-    { "edge", "log=error echo=echo.example",
+    { "edge", "log=info echo=echo.example",
         { .dialback = true, .echo = "echo.example" }, NULL },
-    { "strict", "log=error tls=required sasl=required dialback=false",
+    { "strict", "log=info tls=required sasl=required dialback=false",
         { .needs_tls = true }, NULL },
-    { "small", "log=error connections=8 dialbacks=2 source-dialbacks=2 waiting-dialbacks=2 "
+    { "small", "log=info connections=8 dialbacks=2 source-dialbacks=2 waiting-dialbacks=2 "
         "trunk-window=2 total-pairs=3 pairs=2 queue-stanzas=3 queue-bytes=10000 stanza-bytes=10000 "
         "trunk-window-bytes=10000 partner-dialbacks=2",
         { .dialback = true }, NULL },
-    { "gateway", "log=error role=gateway", { .gateway = true, .dialback = true }, NULL },
-    { "link", "log=error role=gateway trunk=none", { .gateway = true, .dialback = true }, NULL }
+    { "gateway", "log=info role=gateway", { .gateway = true, .dialback = true }, NULL },
+    { "link", "log=info role=gateway trunk=none", { .gateway = true, .dialback = true }, NULL }
 };
 
 #define WORLDS (sizeof worlds / sizeof *worlds)
@@ -297,7 +298,7 @@ prepare_saying(struct talk_step *s)
     buf_free(&bytes);
 }
 
-/* The certificate of a step `tls` that has come to its end. */
+/* The certificate of a step `tls` that has come to its end; `no-tls` may have come to another. */
 static void
 note_certificate(const struct talk_step *s)
 {
@@ -307,6 +308,7 @@ note_certificate(const struct talk_step *s)
     while (rest.len > 0)
         if (talk_setting_is(talk_word(&rest), "cert", &cert))
             snprintf(p->cert, sizeof p->cert, "%.*s", (int)cert.len, cert.at);
+    talk.on->eof = false;
 }
 
 static void
@@ -319,6 +321,23 @@ note_trunk(const struct talk_step *s, size_t before)
         book.peers[i].trunk_port = strcmp(s->verb, "open-trunk") == 0
             && talk.peers[i].target[0] == '\0';
     }
+}
+
+static void
+show_step(const struct talk_step *s)
+{
+    size_t i;
+    if (getenv("FUZZ_SHOW") == NULL)
+        return;
+    fprintf(stderr, "%s %s\n", s->verb, talk_show(buf_span(&s->text)));
+    for (i = 0; i < talk.npeers; i++) {
+        const struct talk_peer *p = &talk.peers[i];
+        struct xe_span fresh = span_skip(buf_span(&p->got), book.peers[i].looked);
+        if (fresh.len > 0)
+            fprintf(stderr, "  %u %s %s: %s\n", (unsigned)i, p->name, p->target, talk_show(fresh));
+    }
+    fprintf(stderr, "%.*s", (int)buf_len(&talk.log), buf_text(&talk.log));
+    buf_clear(&talk.log);
 }
 
 static void
@@ -338,13 +357,15 @@ play_step(size_t at)
     if (is_tls(s->verb) && talk.on->tls != NULL)
         note_certificate(s);
     must(talk_rest(s), "the instance comes to rest, and its counts are true");
+    show_step(s);
     book_check();
     remember_ids();
 }
 
-/* Texts that do not exist would end the program; times and repetitions have ceilings here. */
+/* Texts that do not exist would end the program, and what stands for a star or a name in a pattern
+ * is not written. */
 static bool
-is_sane(struct xe_span text)
+is_sane(struct xe_span text, bool pattern)
 {
     size_t i;
     for (i = 0; i < text.len; i++) {
@@ -352,9 +373,11 @@ is_sane(struct xe_span text)
         struct xe_span rest = span_make(text.at + i + 1, end > 0 ? end - i - 1 : 0);
         if (end > 0 && talk_let_find(talk_word(&rest)) == NULL)
             return false;
+        if (text.at[i] == '\0' || (pattern && (unsigned char)text.at[i] < ' '))
+            return false;
         i += text.at[i] == '\\';
     }
-    return memchr(text.at, '\0', text.len) == NULL && text.len < 4096;
+    return text.len < 4096 && (!pattern || !has_word(text, "\\x"));
 }
 
 static void
@@ -362,7 +385,9 @@ read_line(struct xe_span line)
 {
     struct talk_step *s = &talk.steps[talk.nsteps];
     struct xe_span verb = talk_word(&line);
-    if (talk.nsteps == LINES_MAX || verb.len == 0 || verb.len >= sizeof s->verb || !is_sane(line))
+    bool pattern = span_is(verb, "us") || span_is(verb, "trunk");
+    if (talk.nsteps == LINES_MAX || verb.len == 0 || verb.len >= sizeof s->verb
+        || !is_sane(line, pattern))
         return;
     memset(s, 0, sizeof *s);
     s->text.max = (size_t)1 << 20;
@@ -446,8 +471,8 @@ static const char *const phrases[] = {
     "them {result-is far.example near.example valid}\n",
     "them {result-is near.example far.example valid}\n",
     "them {result-is far.example near.example invalid}\n",
-    "them {verify near.example far.example v1 $key(far.example,near.example,v1)}\n",
-    "them {verify far.example near.example n1 $key(near.example,far.example,n1)}\n",
+    "them {verify far.example near.example v1 $key(far.example,near.example,v1)}\n",
+    "them {verify near.example far.example n1 $key(near.example,far.example,n1)}\n",
     "them {verify near.example far.example $sid abc}\n",
     "them <message from='a@far.example' to='b@near.example'/>\n",
     "them <message from='b@near.example' to='a@far.example'/>\n",

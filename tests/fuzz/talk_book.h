@@ -1,7 +1,8 @@
 /* talk_book.h -- what was proven on which connection, and what may therefore go where
  *
  * Kept beside the instance and without asking it: from the certificates that we showed, from what
- * we said, and from what it said.  Where it is not exact it believes too much, never too little.
+ * we said, and from what it said.  Where it is not exact it believes too much, never too little;
+ * who is deaf does not hear what to believe, and is left out.
  *
  *   a domain is proven      on an accepted connection, by a certificate that is good for it or by
  *                           `valid` from the address of its authoritative server, about the stream
@@ -61,6 +62,7 @@ struct book_mark {
     bool     late;                /* after a stream error */
     bool     out;                 /* it has come out */
     size_t   at;                  /* there */
+    bool     answered;            /* and was acknowledged */
 };
 
 static struct {
@@ -215,7 +217,7 @@ book_cert_domains(const char *cert)
         { "two", " two.far.example " }, { "both", " far.example two.far.example " },
         { "wild", " two.far.example three.far.example " }, { "srv", " far.example " },
         { "xmpp", " far.example " }, { "server", " far.example " }, { "middle", " far.example " },
-        { "revoked", " far.example " } };
+        { "revoked", " far.example " }, { "big", " far.example " } };
     size_t i;
     for (i = 0; i < sizeof domains / sizeof *domains; i++)
         if (strcmp(cert, domains[i][0]) == 0)
@@ -412,41 +414,70 @@ book_check_key(size_t peer, struct xe_span tag)
         "a key is valid when it was made with the secret, for these domains and this stream");
 }
 
-/* A stanza has left: may it, and here? */
+/* The mark of a stanza by its tag; NULL: it is none, or has none. */
+static struct book_mark *
+book_mark_of(struct xe_span tag)
+{
+    struct xe_span mark = book_attr(tag, "mark");
+    size_t n = mark.len < 2 ? 0 : strtoul(mark.at + 1, NULL, 10);
+    return mark.at != NULL && mark.at[0] == 'q' && n < book.nmarks && (book_tag_is(tag, "message")
+        || book_tag_is(tag, "presence") || book_tag_is(tag, "iq")) ? &book.marks[n] : NULL;
+}
+
+/* A stanza has been taken in: by the right of whoever has said it? */
+static void
+book_check_source(const struct book_mark *m, const char *from, const char *to)
+{
+    if (talk.peers[m->peer].deaf)
+        return;
+    must(!m->late, "a stanza behind a stream error is not heard");
+    if (!book_is_trunk(m->peer)) {
+        must(book_pair_proven(m->peer, from, to, m->step), "a server sends what it has proven");
+        return;
+    }
+    must(book_trunk_serves(m->peer, from), "a trunk sends for the domains behind it");
+    must(book.rules.gateway ? book_is_inner(to) : book_is_partner(to)
+        || (book.rules.echo != NULL && strcmp(to, book.rules.echo) == 0),
+        "and to those on the other side");
+}
+
+/* It has left: may it, and here? */
 static void
 book_check_mark(size_t peer, struct xe_span tag, struct book_mark *m)
 {
     char from[XE_DOMAIN_MAX], to[XE_DOMAIN_MAX];
     const struct talk_peer *before = &talk.peers[m->at];
-    bool inward, trunk = book_is_trunk(m->peer);
     book_domain(tag, "from", from);
     book_domain(tag, "to", to);
-    inward = book_is_inner(to);
-    must(!m->late, "a stanza behind a stream error is not heard");
-    must(!m->out || before->fd < 0 || before->eof, "a stanza arrives once");
-    if (trunk) {
-        must(book_trunk_serves(m->peer, from), "a trunk sends for the domains behind it");
-        must(book.rules.gateway ? inward : book_is_partner(to), "and to those on the other side");
-        must(book_server_proven(peer, to, from), "and it goes to a server that is proven");
-    } else {
-        must(book_pair_proven(m->peer, from, to, m->step), "a server sends what it has proven");
-        must(book.rules.gateway || inward, "and to those on the other side");
-        must(book_trunk_serves(peer, to),
-            "and it goes to the trunk that serves the domain");
-    }
+    book_check_source(m, from, to);
+    must(!m->out || (!m->answered && (before->fd < 0 || before->eof)), "a stanza arrives once");
+    must(book_is_trunk(m->peer) ? book_server_proven(peer, to, from) : book_trunk_serves(peer, to),
+        "a stanza goes to the server that is proven, or to the trunk that serves its domain");
     m->out = true;
     m->at = peer;
     book.came_out++;
 }
 
+/* What waits was taken in, too, and for these two. */
 static void
-book_look_at_mark(size_t peer, struct xe_span tag)
+book_check_queue(const struct queue *q)
 {
-    struct xe_span mark = book_attr(tag, "mark");
-    size_t n = mark.len < 2 ? 0 : strtoul(mark.at + 1, NULL, 10);
-    if (mark.at != NULL && mark.at[0] == 'q' && n < book.nmarks
-        && (book_tag_is(tag, "message") || book_tag_is(tag, "presence") || book_tag_is(tag, "iq")))
-        book_check_mark(peer, tag, &book.marks[n]);
+    struct xe_span rest = buf_span(&q->bytes);
+    size_t i;
+    for (i = 0; i < q->count; i++) {
+        size_t len = queue_item(q, i)->len;
+        const struct route_pair *p = queue_item(q, i)->tag;
+        struct xe_span tag = span_make(rest.at, book_tag_end(span_make(rest.at, len)));
+        const struct book_mark *m = book_mark_of(tag);
+        char from[XE_DOMAIN_MAX], to[XE_DOMAIN_MAX];
+        book_domain(tag, "from", from);
+        book_domain(tag, "to", to);
+        if (m != NULL)
+            book_check_source(m, from, to);
+        must(p == NULL || (span_is(p->from, from) && span_is(p->to, to)),
+            "a stanza waits with its pair");
+        rest = span_skip(rest, len);
+    }
 }
 
 static void
@@ -489,8 +520,8 @@ book_look_at_first(size_t peer, struct xe_span tag)
         p->success = p->success || talk.peers[peer].target[0] == '\0';
     else if (span_is(name, "db:result") || span_is(name, "db:verify"))
         book_look_at_dialback(peer, tag, span_is(name, "db:verify"));
-    else
-        book_look_at_mark(peer, tag);
+    else if (book_mark_of(tag) != NULL)
+        book_check_mark(peer, tag, book_mark_of(tag));
 }
 
 static void
@@ -546,7 +577,7 @@ book_check_s2s(const struct s2s *s)
 {
     size_t peer = book_peer_of(&s->stream);
     const struct list_node *n;
-    if (peer == TALK_PEERS)
+    if (peer == TALK_PEERS || talk.peers[peer].deaf)
         return;
     for (n = s->pairs.next; n != &s->pairs; n = n->next) {
         const struct s2s_pair *p = MAP_OWNER(n, const struct s2s_pair, node);
@@ -565,13 +596,36 @@ book_check_trunk(const struct trunk *t)
 {
     size_t peer = book_peer_of(&t->stream), i;
     char domain[XE_DOMAIN_MAX];
-    if (peer == TALK_PEERS || t->state != TRUNK_UP)
+    book_check_queue(&t->window);
+    must(buf_len(&t->window.bytes) <= t->window.bytes.max, "a window has a ceiling");
+    if (peer == TALK_PEERS)
         return;
-    must(book_is_trunk(peer), "a trunk is up when it is proven");
+    must(t->state != TRUNK_UP || book_is_trunk(peer), "a trunk is up when it is proven");
     for (i = 0; i < t->ndomains && !book.rules.gateway; i++) {
         snprintf(domain, sizeof domain, "%.*s", (int)t->domains[i].len, t->domains[i].at);
         must(book_trunk_serves(peer, domain), "a gateway serves the domains that are its own");
     }
+}
+
+/* What waits for a server, waits for that of its pair. */
+static void
+book_check_pair(const struct route_pair *p)
+{
+    book_check_queue(&p->queue);
+    must(p->out == NULL || (span_is(p->to, p->out->remote) && span_is(p->from, p->out->local)),
+        "a pair has the connection that was dialled for it");
+}
+
+static void
+book_check_limits(const struct xmppedge *e)
+{
+    const struct config_limits *l = &e->config->limits;
+    must(e->s2s.count - e->s2s.verifies <= l->connections, "connections have a ceiling");
+    must(e->s2s.verifies <= l->dialbacks && e->s2s.nwaiting <= l->waiting_dialbacks,
+        "questions have a ceiling");
+    must(e->route.pairs.count <= l->total_pairs, "pairs have a ceiling");
+    must(e->route.memory <= l->memory_bytes + TALK_PEERS * l->trunk_window_bytes,
+        "memory has a ceiling");
 }
 
 /* Nothing is dialled but the servers of partners; on a gateway, but the edge and inner servers. */
@@ -582,6 +636,19 @@ book_check_target(const struct talk_peer *p)
     static const char *const gateway[] = { "127.0.0.4:23456", "127.0.0.5:5269" };
     must(p->target[0] == '\0' || (book.rules.gateway ? BOOK_IS_ONE_OF(p->target, gateway)
         : BOOK_IS_ONE_OF(p->target, edge)), "nothing else is dialled");
+}
+
+/* Trunks of the runner's acknowledge at once, unless they are told not to. */
+static void
+book_note_answers(void)
+{
+    size_t i;
+    for (i = 0; i < book.nmarks; i++) {
+        struct book_mark *m = &book.marks[i];
+        const struct talk_peer *p = &talk.peers[m->at];
+        m->answered = m->answered
+            || (m->out && p->pilot && p->fd >= 0 && !p->eof && !talk.hold_acks);
+    }
 }
 
 /* The instance has come to rest. */
@@ -595,10 +662,14 @@ book_check(void)
         book_check_target(&talk.peers[i]);
         book_look_at(i);
     }
+    book_note_answers();
     for (n = talk.edge->s2s.all.next; n != &talk.edge->s2s.all; n = n->next)
         book_check_s2s(MAP_OWNER(n, const struct s2s, node));
     for (n = talk.edge->trunks.all.next; n != &talk.edge->trunks.all; n = n->next)
         book_check_trunk(MAP_OWNER(n, const struct trunk, node));
+    for (n = talk.edge->route.all.next; n != &talk.edge->route.all; n = n->next)
+        book_check_pair(MAP_OWNER(n, const struct route_pair, all));
+    book_check_limits(talk.edge);
 }
 
 /* ---- marks ---- */
