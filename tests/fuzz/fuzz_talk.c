@@ -244,6 +244,15 @@ may_trunk(const struct talk_step *s)
         : span_is(text, "fe.near.example") || span_is(text, "fe2.near.example"));
 }
 
+/* Time goes forward, and not beyond numbers. */
+static bool
+may_wait(const struct talk_step *s)
+{
+    struct xe_span text = buf_span(&s->text);
+    return strcmp(s->verb, "wait") != 0
+        || (text.len > 0 && text.len <= 6 && text.at[0] >= '0' && text.at[0] <= '9');
+}
+
 /* Is there somebody to do it, and room for what comes of it? */
 static bool
 can_play(const struct talk_step *s)
@@ -345,7 +354,7 @@ play_step(size_t at)
 {
     struct talk_step *s = &talk.steps[at];
     size_t before = talk.npeers, i;
-    if (!can_play(s) || !may_trunk(s))
+    if (!can_play(s) || !may_trunk(s) || !may_wait(s))
         return;
     prepare_saying(s);
     for (i = 0; i < sizeof talk_verbs / sizeof *talk_verbs; i++)
