@@ -251,7 +251,8 @@
 #define TLS_LANES_MAX      16     /* threads for handshakes: each copies keys, authorities */
 #define TLS_STACK          ((size_t)256 << 10)  /* bytes of their stacks: mbed TLS takes 30 KiB */
 #define TLS_NETWORKS_MAX   4096   /* networks without sessions whose budgets are remembered */
-#define TLS_KNOWN_MS       (INT64_C(24) * 3600 * 1000)  /* a network that proved a domain counts */
+#define TLS_KNOWN_MS       (INT64_C(24) * 3600 * 1000)  /* a network that is known counts */
+#define TLS_TURN_OTHERS    4      /* of so many turns of a lane one is for who is not known */
 #define TLS_KEY_MAX        8192   /* bytes of a private key in DER: RSA-8192 takes 4.7 KiB */
 #define TLS_PIN_MAX        52     /* bytes of a pin as text, NUL included: sha256: and base64 */
 #define TLS_MINT_NAME_MAX  64     /* bytes of a name that is certified: X.520's ub-common-name */
@@ -3652,9 +3653,10 @@ map_free(struct map *m)
  * A network is a value: it is copied, compared by its bytes, and a key of a map (net_key).  Ports
  * do not belong to it: all connections of a host are of one network.
  *
- * The book remembers of each network how much it has of what is scarce, and when a domain was last
- * proven from there.  What a network has counts for the wider ones around it, too: a /56 may have
- * twice as much as a /64, a /48 four times, and net_load() says it in one number.
+ * The book remembers of each network how much it has of what is scarce, and when a domain that the
+ * configuration names was last proven from there: then it is known, and goes before others.  What
+ * a network has counts for the wider ones around it, too: a /56 may have twice as much as a /64, a
+ * /48 four times, and net_load() says it in one number.
  *
  * Costs: about 200 bytes a network, three networks for an address of IPv6; those that have nothing
  * are forgotten, the longest unused first, when they are more than NET_IDLE_MAX.
@@ -3731,7 +3733,7 @@ struct net_source {
     struct net_source *wider;     /* of IPv6: the network around it, which counts too; or NULL */
     size_t             narrower;  /* networks to which this is the wider one */
     size_t             counts[NET_WHATS];
-    int64_t            proven;    /* ms, when a domain was last proven from here */
+    int64_t            proven;    /* ms, when a listed domain was last proven from here */
     bool               is_proven; /* one was, ever */
     int64_t            credit_ms; /* for the owner, who meters new connections */
     int64_t            last;      /* ms, for the owner */
@@ -3746,7 +3748,7 @@ struct net_shelf {
 struct net_book {
     struct map       map;      /* the owner seeds it */
     struct net_shelf idle;
-    struct net_shelf known;    /* where a domain was proven */
+    struct net_shelf known;    /* where a listed domain was proven */
 };
 
 static void
@@ -3756,7 +3758,7 @@ net_book_open(struct net_book *b)
     list_init(&b->known.list);
 }
 
-/* Whether a domain was proven from this network lately. */
+/* Whether a listed domain was proven from this network lately. */
 static bool
 net_is_known(const struct net_source *s, int64_t now)
 {
@@ -3911,7 +3913,8 @@ net_tally(size_t counts[NET_WIDTHS], const struct net_source *one, const struct 
         counts[i] += one == other;
 }
 
-/* A domain has been proven from this network. */
+/* A domain of the configuration has been proven from this network.  Any other proves nothing: a
+ * stranger has as many as he likes, and a certificate for all of them. */
 static void
 net_prove(struct net_book *b, struct net_source *s, int64_t now)
 {
@@ -7450,6 +7453,7 @@ struct tls_lane {
     mbedtls_ctr_drbg_context drbg;
     struct tls_shared       *shared;  /* borrowed */
     struct tls              *lent;    /* the loop's: given to it, not collected yet; NULL: free */
+    unsigned                 turns;   /* the loop's: how often it was given something */
 #if TLS_THREADS
     bool                     started; /* the loop's: there is a thread */
     pthread_t                thread;
@@ -7604,7 +7608,7 @@ struct tls {
     void                *user;     /* borrowed, for back */
     enum tls_result      result;
     int64_t              spent_us; /* processor time since it was lent */
-    bool                 favoured; /* it is ours or our gateway's: first, and without a budget */
+    bool                 favoured; /* of a trunk: first, within its network's budget */
     bool                 dropped;  /* to be freed when it comes back */
 };
 
@@ -9420,7 +9424,8 @@ tls_network_find(struct tls_shared *s, struct net net)
     return NULL;
 }
 
-/* Somebody at this address has proven a domain: its network goes before others for a while. */
+/* Somebody at this address has proven to be one that the configuration names: its network goes
+ * before others for a while. */
 static void
 tls_know(struct tls_shared *s, const struct sockaddr_storage *peer)
 {
@@ -9462,10 +9467,10 @@ tls_is_in_debt(struct tls_shared *s, const struct tls *t)
 
 /* ---- handshakes beside the loop ---- */
 
-/* Who goes first: the lowest.  What is ours, then networks that are known, then others; among these
- * who has made us compute least, with some credit for a handshake that was begun, since it has cost
- * something.  In the same rank who came first. */
-enum { TLS_RANK_OURS, TLS_RANK_KNOWN, TLS_RANK_OTHER, TLS_RANK_DEBT };
+/* Who goes first: the lowest.  What is ours, then networks that are known, then others; but one
+ * turn of a few is for those others.  Among equals who has made us compute least, with some credit
+ * for a handshake that was begun, since it has cost something; then who came first. */
+enum { TLS_RANK_TURN, TLS_RANK_OURS, TLS_RANK_KNOWN, TLS_RANK_OTHER, TLS_RANK_DEBT };
 
 #define TLS_RANK(rank, us) (((int64_t)(rank) << 48) + (us))
 
@@ -9474,13 +9479,24 @@ tls_rank(struct tls_shared *s, const struct tls *t)
 {
     struct tls_network *n = t->networks[0];
     int64_t debt = tls_network_debt(s, n);
-    if (t->favoured)
-        return TLS_RANK(TLS_RANK_OURS, 0);
     if (tls_is_in_debt(s, t))
         return TLS_RANK(TLS_RANK_DEBT, debt);
+    if (t->favoured)
+        return TLS_RANK(TLS_RANK_OURS, 0);
     if (t->begun)
         debt = debt > TLS_BEGUN_US ? debt - TLS_BEGUN_US : 0;
     return TLS_RANK(n->known > loop_now(s->loop) ? TLS_RANK_KNOWN : TLS_RANK_OTHER, debt);
+}
+
+/* The same for this turn of a lane. */
+static int64_t
+tls_rank_now(struct tls_shared *s, const struct tls *t, const struct tls_lane *lane)
+{
+    int64_t rank = tls_rank(s, t);
+    if (lane->turns % TLS_TURN_OTHERS != TLS_TURN_OTHERS - 1 || rank < TLS_RANK(TLS_RANK_OTHER, 0)
+        || rank >= TLS_RANK(TLS_RANK_DEBT, 0))
+        return rank;
+    return rank - TLS_RANK(TLS_RANK_OTHER - TLS_RANK_TURN, 0);
 }
 
 /* May the lane take it?  A session stays with its lane; a new one takes the loop's only when there
@@ -9502,7 +9518,7 @@ tls_pick(struct tls_shared *s, const struct tls_lane *lane)
     struct list_node *n;
     for (n = s->waiting.next; n != &s->waiting; n = n->next) {
         struct tls *t = MAP_OWNER(n, struct tls, node);
-        int64_t rank = tls_suits(s, t, lane) ? tls_rank(s, t) : best_rank;
+        int64_t rank = tls_suits(s, t, lane) ? tls_rank_now(s, t, lane) : best_rank;
         if (rank >= best_rank)
             continue;
         best = t;
@@ -9584,6 +9600,7 @@ tls_give(struct tls_shared *s, struct tls *t, struct tls_lane *lane)
     s->nrunning++;
     t->place = TLS_RUNNING;
     t->lane = lane;
+    lane->turns++;
     t->spent_us = 0;
 }
 
@@ -16287,11 +16304,13 @@ stream_start_direct_tls(struct stream *s, struct tls *tls)
     conn_start_tls(s->conn, tls);
 }
 
-/* The peer is authenticated: the limits for strangers no longer hold. */
+/* The peer is authenticated: the limits for strangers no longer hold.  `known`: as one that the
+ * configuration names, so that its network goes before others for a while. */
 static void
-stream_trust(struct stream *s)
+stream_trust(struct stream *s, bool known)
 {
-    tls_know(s->shared->tls, &s->conn->peer);
+    if (known)
+        tls_know(s->shared->tls, &s->conn->peer);
     s->trusted = true;
 }
 
@@ -16921,16 +16940,31 @@ s2s_send_result_error(struct s2s *s, struct xe_span from, struct xe_span to, enu
     stream_send_text(&s->stream);
 }
 
+/* May these two talk, and on which terms?  See s2s_events.admit. */
+static enum xe_why
+s2s_admit(struct s2s *s, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
+{
+    return s->service->events->admit(s->service->user, remote, local, terms);
+}
+
+static bool
+s2s_pair_is_listed(const struct s2s_pair *p)
+{
+    struct s2s_terms terms;
+    return s2s_admit(p->stream, p->remote, p->local, &terms) == XE_WHY_NONE && terms.listed;
+}
+
 /* A pair is authorised: its stanzas are welcome from now on. */
 static void
 s2s_pair_open(struct s2s_pair *p, const char *method)
 {
     struct s2s *s = p->stream;
+    bool listed = s2s_pair_is_listed(p);
     p->open = true;
     net_count(&s->service->nets, s->from, NET_PAIRS, 1);
     if (s->method[0] == '\0')
         s->method = method;
-    stream_trust(&s->stream);
+    stream_trust(&s->stream, listed);
     if (s->remote[0] == '\0') {   /* pre-1.0 headers name nobody */
         memcpy(s->remote, p->remote.at, p->remote.len);
         memcpy(s->local, p->local.at, p->local.len);
@@ -16938,7 +16972,8 @@ s2s_pair_open(struct s2s_pair *p, const char *method)
     }
     assert(s->peer != NULL);
     s2s_no_stranger(s);
-    net_prove(&s->service->nets, s->from, loop_now(s2s_loop(s)));
+    if (listed)
+        net_prove(&s->service->nets, s->from, loop_now(s2s_loop(s)));
     s2s_enter(s, S2S_OPEN);
     s2s_log_open(s);
     s->service->events->paired(s->service->user, p);
@@ -17173,13 +17208,6 @@ s2s_handle(struct s2s *s, const struct xe_xml_event *e, const struct s2s_known *
         known->handle(s, e);
     else
         s2s_fail(s, XE_WHY_BAD_ELEMENT);
-}
-
-/* May these two talk, and on which terms?  See s2s_events.admit. */
-static enum xe_why
-s2s_admit(struct s2s *s, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
-{
-    return s->service->events->admit(s->service->user, remote, local, terms);
 }
 
 /* May this be one more connection with the domain? */
@@ -17493,7 +17521,7 @@ s2s_become_ready(struct s2s *s, const char *method)
     timer_cancel(s2s_loop(s), &s->attempt);
     dial_free(s->dial);
     s->dial = NULL;
-    stream_trust(&s->stream);
+    stream_trust(&s->stream, s->terms.listed);
     s2s_enter(s, S2S_READY);
     s2s_log_open(s);
     s->service->events->ready(s->service->user, s);
@@ -17925,15 +17953,15 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
 /* ---- dialback: whose question is asked, and whose waits ---- */
 
 /* Claims cost nothing, so room is kept: a quarter for domains that are listed, and of that half for
- * networks where a domain was proven lately.  They go before others, too. */
+ * those from networks where one was proven lately.  They go before others, too. */
 enum s2s_rank { S2S_ANYBODY, S2S_LISTED, S2S_KNOWN };
 
 static enum s2s_rank
 s2s_rank(const struct s2s_service *v, const struct net_source *from, bool listed)
 {
-    if (net_is_known(from, loop_now(v->shared->loop)))
-        return S2S_KNOWN;
-    return listed ? S2S_LISTED : S2S_ANYBODY;
+    if (!listed)
+        return S2S_ANYBODY;
+    return net_is_known(from, loop_now(v->shared->loop)) ? S2S_KNOWN : S2S_LISTED;
 }
 
 /* How much of the questions about a domain is there for a network? */
@@ -17970,13 +17998,6 @@ s2s_question_why(const struct s2s_service *v, const struct net_source *from,
         || s2s_peer_load(v, peer, from) >= (l->partner_dialbacks + 3) / 4))
         return XE_WHY_PARTNER_DIALBACKS;
     return XE_WHY_NONE;
-}
-
-static bool
-s2s_pair_is_listed(const struct s2s_pair *p)
-{
-    struct s2s_terms terms;
-    return s2s_admit(p->stream, p->remote, p->local, &terms) == XE_WHY_NONE && terms.listed;
 }
 
 static enum xe_why
@@ -19012,7 +19033,7 @@ static void
 trunk_trust(struct trunk *t)
 {
     t->authenticated = true;
-    stream_trust(&t->stream);
+    stream_trust(&t->stream, true);
     stream_widen(&t->stream, TRUNK_STANZA_MAX);
 }
 
@@ -21841,8 +21862,8 @@ edge_is_silent(const struct s2s *s, int64_t now)
 }
 
 /* Is `a` the one to go rather than `b`?  What counts first stands first: a network that has proven
- * a domain lately keeps its place, silence loses it, then the network with most callers gives one,
- * and of those the one that waits for nothing from us and was heard longest ago. */
+ * a listed domain lately keeps its place, silence loses it, then the network with most callers
+ * gives one, and of those the one that waits for nothing from us and was heard longest ago. */
 static bool
 edge_goes_first(const struct s2s *a, const struct s2s *b, int64_t now)
 {

@@ -1907,6 +1907,51 @@ what_is_ours_goes_first_then_who_is_known_then_what_was_begun_then_who_took_leas
     lent_close(&l);
 }
 
+/* Sixteen networks that are known come back with every answer, and there is somebody new. */
+static void
+in_a_crowd_of_known_networks_one_turn_of_a_few_is_for_somebody_new(void **state)
+{
+    enum { KNOWN = 16 };
+    char text[KNOWN + 1][32];
+    struct lent l;
+    size_t i, n = 0, mine = 0;
+    (void)state;
+    lent_open(&l, 0, 100);
+    for (i = 0; i <= KNOWN; i++) {
+        struct sockaddr_storage a;
+        snprintf(text[i], sizeof text[i], "192.0.2.%zu", i + 1);
+        a = address_of(text[i]);
+        if (i < KNOWN)
+            tls_know(l.shared, &a);
+        lend(&l, lent_add(&l), text[i]);
+    }
+    network_of(&l, text[KNOWN], NET_SUBNET)->spent_us = 90000;   /* he has cost most, too */
+    for (; n < 10 * TLS_TURN_OTHERS; n++) {
+        l.back = 0;
+        turns(&l, 1);
+        mine += l.order[0] == KNOWN;
+        lend(&l, l.order[0], text[l.order[0]]);
+    }
+    assert_int_equal(mine, 10);
+    lent_close(&l);
+}
+
+static void
+what_is_ours_has_a_budget_too(void **state)
+{
+    struct lent l;
+    (void)state;
+    lent_open(&l, 0, 100);
+    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 110000;
+    lend(&l, lent_add(&l), "192.0.2.1");
+    l.tls[0]->favoured = true;
+    lend(&l, lent_add(&l), "192.0.2.2");
+    turns(&l, 1);
+    assert_int_equal(l.order[0], 1);
+    turns(&l, 2);
+    lent_close(&l);
+}
+
 static void
 who_is_in_debt_waits_until_it_is_paid_back(void **state)
 {
@@ -2163,6 +2208,8 @@ main(int argc, char **argv)
         cmocka_unit_test(a_refused_renegotiation_among_data_loses_none_of_it),
         cmocka_unit_test(
             what_is_ours_goes_first_then_who_is_known_then_what_was_begun_then_who_took_least),
+        cmocka_unit_test(in_a_crowd_of_known_networks_one_turn_of_a_few_is_for_somebody_new),
+        cmocka_unit_test(what_is_ours_has_a_budget_too),
         cmocka_unit_test(who_is_in_debt_waits_until_it_is_paid_back),
         cmocka_unit_test(a_site_of_ipv6_owes_for_all_its_networks),
         cmocka_unit_test(of_too_many_that_wait_the_least_urgent_is_told_so),
