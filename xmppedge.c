@@ -261,6 +261,7 @@
 /* [CONN]: sockets */
 #define CONN_TEXT_MAX      80     /* bytes of an address as text, NUL included: IPv6 takes 54 */
 #define CONN_LINGER_MS     2000   /* wait for the peer's FIN: a reset would take our last words */
+#define CONN_HASTY_MS      5000   /* for a caller's last words, of which at most 64 KiB wait */
 #define LISTENER_BACKLOG   256    /* connections that the system holds: some turns' worth */
 #define LISTENER_PAUSE_MS  200    /* when descriptors are out: one may be free by then */
 #define DIAL_PARALLEL_MAX  4      /* addresses tried at a time: a dead one holds up no good one */
@@ -297,11 +298,13 @@
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are closed without a word */
 #define EDGE_SILENCE_MS    250    /* a caller may be silent so long when connections are taken */
 #define EDGE_LOOK_MAX      1024   /* callers that are compared when one has to go */
+#define EDGE_FILES         256    /* descriptors for trunks, dials, listeners, files */
 #define EDGE_TRUNKS        16     /* connections on the internal address, besides 4 a gateway */
 #define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
 #define CONTROL_CLIENTS    16     /* questions at a time: administrators and a monitor */
 #define CONTROL_LINE_MAX   512    /* bytes of a question: a command, a domain, a short message */
 #define CONTROL_ANSWER_MAX ((size_t)64 << 20)  /* bytes of a status: most of total-pairs */
+#define CONTROL_WAIT_S     120    /* for an answer: a ping takes what an attempt takes */
 #define CONTROL_ASK_MS     5000   /* wait for a question: a program asks at once */
 #define AUTHORITY_DAYS_MAX 3650   /* life of the authority: no certificate outlives it */
 #define AUTHORITY_PATH_MAX 1024   /* bytes of the path of a file, NUL included */
@@ -10172,6 +10175,7 @@ struct conn {
     size_t                    retry;      /* bytes of an unfinished tls_write(), 0 for none */
     bool                      sniffed;    /* the first byte has been looked at */
     bool                      paused;     /* the owner does not want to receive now */
+    bool                      hasty;      /* its last words are not waited for long */
     bool                      unshown;    /* and has not looked at what is in `in` */
     enum tls_result           ended;      /* what he will hear after it; TLS_DONE: nothing yet */
     bool                      let_go;     /* the owner has closed it */
@@ -10517,7 +10521,8 @@ conn_write(struct conn *c)
     if (buf_len(&c->out) == 0)
         conn_written_all(c);
     else if ((moved && !c->let_go) || !timer_armed(&c->timer))
-        timer_set(c->wire->loop, &c->timer, c->wire->write_timeout_ms);
+        timer_set(c->wire->loop, &c->timer, c->let_go && c->hasty ? CONN_HASTY_MS
+            : c->wire->write_timeout_ms);
     if (c->state != CONN_CLOSED)
         conn_watch(c);
 }
@@ -10729,6 +10734,8 @@ conn_close(struct conn *c)
         return;
     c->state = CONN_FLUSHING;
     c->let_go = true;
+    if (c->hasty)
+        timer_cancel(c->wire->loop, &c->timer);
     c->wire->nlingering++;
     if (buf_len(&c->out) > 0)
         conn_flush_later(c);
@@ -12205,7 +12212,7 @@ static const struct config_row config_rows[] = {
     ONE(E | G, "limits", 0, offsetof(struct config, limits), offsetof(struct config_limits, line),
         NULL, "Every limit and time-out."),
     LIMIT_COUNT("connections", connections, "1000", 1, 1000000,
-        "Connections in all, but for dialback questions; an eighth of them is kept for dialling."),
+        "Connections but for dialback questions: an eighth for dialling, half for partners."),
     LIMIT_COUNT("partner-connections", partner_connections, "20", 1, 1000000,
         "Connections with one partner, dialled or authenticated."),
     LIMIT_COUNT("source-connections", source_connections, "30", 1, 1000000,
@@ -12248,7 +12255,7 @@ static const struct config_row config_rows[] = {
     LIMIT_COUNT("pairs", pairs, "1000", 1, 100000, "Domain pairs authorised on one stream."),
     LIMIT_COUNT("total-pairs", total_pairs, "20000", 1, 100000,
         "Domain pairs in all, a quarter for partners with an entry; idle ones are forgotten."),
-    LIMIT_COUNT("source-pairs", source_pairs, "1000", 1, 100000,
+    LIMIT_COUNT("source-pairs", source_pairs, "500", 1, 100000,
         "Domain pairs proven from one source network, of domains without an entry."),
     LIMIT_COUNT("dialbacks", dialbacks, "200", 1, 100000,
         "Dialback keys that other servers are being asked about, in all."),
@@ -16484,6 +16491,7 @@ struct s2s {
     struct s2s_service     *service;      /* borrowed */
     struct s2s_pair        *last;         /* of the last stanza: usually that of the next */
     struct s2s_peer        *peer;         /* counts this connection; NULL: it is only a claim */
+    bool                    unlisted;     /* for a domain that has no entry in the configuration */
     struct dns_query       *query;        /* owned while resolving */
     struct dial            *dial;         /* owned while there may be another target to try */
     bool                    tried_sasl;   /* EXTERNAL was refused on this stream */
@@ -16530,6 +16538,7 @@ struct s2s_service {
     struct list_node            all;
     size_t                      count;       /* connections, dialled and accepted */
     size_t                      accepted;    /* of them accepted */
+    size_t                      unlisted;    /* of them dialled or proven for unlisted domains */
     size_t                      verifies;    /* of them dialback questions under way */
     struct map                  peers;       /* s2s_peer by remote domain */
     struct net_book             nets;        /* where accepted connections come from */
@@ -16695,7 +16704,7 @@ s2s_peer_new(struct s2s_service *v, struct xe_span remote)
 /* The connection counts from now on for `remote`, which is dialled, or proven first: what a header
  * claims costs nobody.  False when memory is out. */
 static bool
-s2s_count(struct s2s *s, struct xe_span remote)
+s2s_count(struct s2s *s, struct xe_span remote, bool listed)
 {
     if (s->peer != NULL)
         return true;
@@ -16706,6 +16715,8 @@ s2s_count(struct s2s *s, struct xe_span remote)
         s->peer->verifies++;
     else
         s->peer->proven++;
+    s->unlisted = !listed && s->kind != S2S_VERIFY;
+    s->service->unlisted += s->unlisted;
     return true;
 }
 
@@ -16716,6 +16727,7 @@ s2s_uncount(struct s2s *s)
     s->peer = NULL;
     if (peer == NULL)
         return;
+    s->service->unlisted -= s->unlisted;
     if (s->kind == S2S_VERIFY)
         peer->verifies--;
     else
@@ -16954,6 +16966,41 @@ s2s_pair_is_listed(const struct s2s_pair *p)
     return s2s_admit(p->stream, p->remote, p->local, &terms) == XE_WHY_NONE && terms.listed;
 }
 
+/* Whether dialback may be used on the stream as it is now. */
+static bool
+s2s_dialback_allowed(const struct s2s *s, unsigned methods)
+{
+    return policy_allows_dialback(methods, stream_is_secure(&s->stream));
+}
+
+/* Is TLS required between two domains, and this stream does not have it? */
+static bool
+s2s_tls_missing(const struct s2s *s, const struct s2s_terms *terms)
+{
+    return terms->tls == POLICY_REQUIRED && !stream_is_secure(&s->stream);
+}
+
+/* Do these two, and this stream, allow dialback? */
+static enum xe_why
+s2s_in_dialback_terms(struct s2s *s, struct xe_span remote, struct xe_span local,
+    struct s2s_terms *terms)
+{
+    enum xe_why why = s2s_admit(s, remote, local, terms);
+    if (why != XE_WHY_NONE)
+        return why;
+    if (s2s_tls_missing(s, terms))
+        return XE_WHY_TLS_REQUIRED;
+    return s2s_dialback_allowed(s, terms->methods) ? XE_WHY_NONE : XE_WHY_DIALBACK_OFF;
+}
+
+/* Do these terms allow what was proven as it was: by the certificate, or else by dialback? */
+static bool
+s2s_meets(const struct s2s *s, const struct s2s_terms *terms, bool certified)
+{
+    return !s2s_tls_missing(s, terms) && (s2s_dialback_allowed(s, terms->methods)
+        || (certified && policy_allows_sasl(terms->methods, stream_is_secure(&s->stream))));
+}
+
 /* A pair is authorised: its stanzas are welcome from now on. */
 static void
 s2s_pair_open(struct s2s_pair *p, const char *method)
@@ -16985,10 +17032,13 @@ s2s_verified(struct s2s_pair *p, enum xe_why why)
 {
     struct s2s *s = p->stream;
     struct s2s *verify = p->verify;
+    struct s2s_terms terms;
     p->verify = NULL;
     if (verify != NULL)
         verify->parent = NULL;
-    if (why == XE_WHY_NONE && !s2s_count(s, p->remote))
+    if (why == XE_WHY_NONE)   /* the terms may be others by now */
+        why = s2s_in_dialback_terms(s, p->remote, p->local, &terms);
+    if (why == XE_WHY_NONE && !s2s_count(s, p->remote, terms.listed))
         why = XE_WHY_OUT_OF_MEMORY;
     if (why == XE_WHY_NONE) {
         s2s_send_result(s, p->local, p->remote, "valid");
@@ -17189,13 +17239,6 @@ s2s_is_believed(const struct s2s *s)
         || s2s_cert_why(s, span_of(s->remote)) == XE_WHY_NONE;
 }
 
-/* Whether dialback may be used on the stream as it is now. */
-static bool
-s2s_dialback_allowed(const struct s2s *s, unsigned methods)
-{
-    return policy_allows_dialback(methods, stream_is_secure(&s->stream));
-}
-
 /* Let somebody handle the element; the stream ends when nobody knows it. */
 static void
 s2s_handle(struct s2s *s, const struct xe_xml_event *e, const struct s2s_known *known, size_t n)
@@ -17224,13 +17267,6 @@ s2s_tls_possible(const struct s2s *s)
     const struct s2s_service *v = s->service;
     return !stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED
         && (s->kind == S2S_IN ? v->server_tls : v->client_tls) != NULL;
-}
-
-/* Is TLS required between two domains, and this stream does not have it? */
-static bool
-s2s_tls_missing(const struct s2s *s, const struct s2s_terms *terms)
-{
-    return terms->tls == POLICY_REQUIRED && !stream_is_secure(&s->stream);
 }
 
 /* ---- accepted connections ---- */
@@ -17373,7 +17409,7 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
         s2s_fail(s, why);
     } else {
         p = s2s_pair_new(s, span_of(s->remote), span_of(s->local));
-        if (p == NULL || !s2s_count(s, p->remote)) {
+        if (p == NULL || !s2s_count(s, p->remote, s->terms.listed)) {
             s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
             return;
         }
@@ -17393,19 +17429,6 @@ s2s_key(const struct xe_xml_event *e, char key[S2S_KEY_MAX])
 {
     return e->inner.len > 0 && span_find(e->inner, '<') == e->inner.len
         && stream_unescape(e->inner, key, S2S_KEY_MAX) && key[0] != '\0';
-}
-
-/* Do these two, and this stream, allow dialback? */
-static enum xe_why
-s2s_in_dialback_terms(struct s2s *s, struct xe_span remote, struct xe_span local,
-    struct s2s_terms *terms)
-{
-    enum xe_why why = s2s_admit(s, remote, local, terms);
-    if (why != XE_WHY_NONE)
-        return why;
-    if (s2s_tls_missing(s, terms))
-        return XE_WHY_TLS_REQUIRED;
-    return s2s_dialback_allowed(s, terms->methods) ? XE_WHY_NONE : XE_WHY_DIALBACK_OFF;
 }
 
 /* May this pair be proven by dialback here and now? */
@@ -17939,7 +17962,8 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
         strcpy(s->key, key);
     if (parent != NULL)
         s2s_enter_question(s, parent->stream->from);
-    s->query = (key != NULL && s->key == NULL) || !s2s_count(s, remote) ? NULL : s2s_resolve(s);
+    s->query = (key != NULL && s->key == NULL) || !s2s_count(s, remote, terms->listed)
+        ? NULL : s2s_resolve(s);
     if (s->query == NULL) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return NULL;
@@ -18201,7 +18225,7 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
     }
     certain = s2s_cert_why(s, span_of(remote)) == XE_WHY_NONE;
     p = s2s_pair_new(s, span_of(remote), span_of(local));
-    if (p == NULL || (certain && !s2s_count(s, p->remote))) {
+    if (p == NULL || (certain && !s2s_count(s, p->remote, terms.listed))) {
         s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
     } else if (certain) {
         p->certified = true;   /* XEP-0344: the certificate is proof */
@@ -18402,6 +18426,8 @@ s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source,
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return NULL;
     }
+    if (s->stream.conn != NULL)
+        s->stream.conn->hasty = true;   /* it is told answers, and never a stanza */
     s2s_enter(s, S2S_ACCEPTED);
     s2s_log_why(s, LOG_DEBUG, "s2s-in-accepted", XE_WHY_NONE);
     return s;
@@ -19744,6 +19770,19 @@ route_connections(const struct route *r)
     return r->s2s->count - r->s2s->verifies;
 }
 
+/* Domains without an entry have half of all connections, dialled or proven: whoever proves as many
+ * as he likes, and makes us dial them, does not cut off those that have one. */
+static bool
+route_is_full_for(const struct route *r, const struct s2s *s, struct xe_span remote)
+{
+    const struct config_partner *partner;
+    if (r->s2s->unlisted < r->config->limits.connections / 2 || !route_is_edge(r)
+        || (s != NULL && s->unlisted))
+        return false;
+    partner = config_partner_for(r->config, remote);
+    return partner == NULL || partner->domain.name.at == NULL;
+}
+
 /* May one more connection with this domain be held?  `s`, if any, is the one that asks.  Only those
  * count whose domain is proven, or that we dial: claims cost a partner nothing. */
 static enum xe_why
@@ -19752,7 +19791,8 @@ route_room(void *user, const struct s2s *s, struct xe_span remote)
     const struct route *r = user;
     const struct s2s_peer *peer = s2s_peer_find(r->s2s, remote);
     size_t count = peer == NULL ? 0 : peer->proven;
-    if (route_connections(r) + (s == NULL) > r->config->limits.connections)
+    if (route_connections(r) + (s == NULL) > r->config->limits.connections
+        || route_is_full_for(r, s, remote))
         return XE_WHY_CONN_LIMIT;
     if (s != NULL && s->peer != NULL && s->peer == peer)
         count--;   /* it is one of them already */
@@ -21082,6 +21122,23 @@ route_trunk_paused(void *user, struct trunk *t, struct xe_span from, struct xe_s
 
 /* ---- the pair's own work ---- */
 
+/* Has the edge that brings this pair as many connections of a gateway as are its share?  It is
+ * looked at when half of them are in use: one edge, in strange hands, is not to cut off others. */
+static bool
+route_edge_is_greedy(const struct route_pair *p)
+{
+    const struct route *r = p->route;
+    const struct list_node *n;
+    size_t most = r->config->limits.connections;
+    size_t dialled = 0;
+    if (route_is_edge(r) || p->trunk == NULL || r->config->nedges < 2
+        || route_connections(r) < most / 2)
+        return false;
+    for (n = p->trunk->pairs.next; n != &p->trunk->pairs; n = n->next)
+        dialled += MAP_OWNER(n, const struct route_pair, pin)->out != NULL;
+    return dialled >= most / r->config->nedges;
+}
+
 /* Connect for what waits.  XE_WHY_NONE: the outcome comes as an event. */
 static enum xe_why
 route_dial(struct route_pair *p)
@@ -21089,6 +21146,8 @@ route_dial(struct route_pair *p)
     struct route *r = p->route;
     struct s2s_terms terms;
     enum xe_why why = route_admit(r, p->to, p->from, &terms);
+    if (why == XE_WHY_NONE && route_edge_is_greedy(p))
+        why = XE_WHY_CONN_LIMIT;
     if (why == XE_WHY_NONE)
         why = route_room(r, NULL, p->to);
     if (why != XE_WHY_NONE)
@@ -21200,19 +21259,24 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     return XE_WHY_NONE;
 }
 
-/* Does policy still allow the connection, and every pair on it? */
+/* Does policy still allow the connection, and every pair on it, as it was proven? */
 static bool
-route_is_allowed(struct route *r, const struct s2s *s)
+route_is_allowed(struct route *r, struct s2s *s)
 {
     const struct list_node *n;
     struct s2s_terms terms;
     for (n = s->pairs.next; n != &s->pairs; n = n->next) {
         const struct s2s_pair *p = MAP_OWNER(n, const struct s2s_pair, node);
-        if (route_admit(r, p->remote, p->local, &terms) != XE_WHY_NONE)
+        if (route_admit(r, p->remote, p->local, &terms) != XE_WHY_NONE
+            || (p->open && !s2s_meets(s, &terms, p->certified)))
             return false;
     }
-    return s->remote[0] == '\0'
-        || route_admit(r, span_of(s->remote), span_of(s->local), &terms) == XE_WHY_NONE;
+    if (s->remote[0] == '\0')
+        return true;
+    if (route_admit(r, span_of(s->remote), span_of(s->local), &terms) != XE_WHY_NONE)
+        return false;
+    s->terms = terms;   /* for what is still to be proven */
+    return s->state != S2S_READY || s2s_meets(s, &terms, s->authenticated);
 }
 
 /* Policy may have changed, and who vouches for whom: ask again for every pair, close what is not
@@ -22106,6 +22170,37 @@ edge_log_ready(struct xmppedge *e)
     log_end(&e->log);
 }
 
+/* Descriptors for all connections that may be held, and for as many that are being closed. */
+static rlim_t
+edge_files(const struct config *c)
+{
+    return ((rlim_t)c->limits.connections + c->limits.dialbacks) * 2 + EDGE_FILES;
+}
+
+/* What the system does not
+ * allow is not held: nobody is evicted to make room for the next when it is descriptors that are
+ * out, and an administrator's question finds none. */
+static void
+edge_fit_files(struct config *c)
+{
+    size_t want = (size_t)edge_files(c) - EDGE_FILES;
+    struct rlimit files;
+    char text[256];
+    size_t have;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_max == RLIM_INFINITY
+        || files.rlim_max >= edge_files(c))
+        return;
+    have = (size_t)files.rlim_max;
+    have -= have / 4 < EDGE_FILES ? have / 4 : EDGE_FILES;
+    snprintf(text, sizeof text, "%s: warning: connections=\"%lu\" takes %lu descriptors, and the "
+        "system allows %lu: %lu connections are held\n", c->path,
+        (unsigned long)c->limits.connections, (unsigned long)edge_files(c),
+        (unsigned long)files.rlim_max, (unsigned long)(c->limits.connections * have / want));
+    buf_puts(&c->warnings, text);
+    c->limits.connections = c->limits.connections * have / want;
+    c->limits.dialbacks = c->limits.dialbacks * have / want + 1;
+}
+
 /* Each warning of the configuration as a line of the log. */
 static void
 edge_log_warnings(struct xmppedge *e, const struct config *c)
@@ -22335,6 +22430,7 @@ xe_open(const char *config_file, char *message, size_t size)
     }
     buf_free(&out);
     e->started = loop_now(&e->loop);
+    edge_fit_files(e->config);
     edge_warn_keys(&e->keys, e->config, &e->config->warnings);
     edge_log_warnings(e, e->config);
     return e;
@@ -22442,6 +22538,7 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
     edge_use(e);
     edge_open_log(e, &out);
     e->reloads++;
+    edge_fit_files(fresh);
     edge_warn_keys(&e->keys, fresh, &fresh->warnings);
     edge_log_warnings(e, fresh);
     route_reloaded(&e->route);
@@ -23143,8 +23240,11 @@ control_ask(const char *path, const char *question, const char *argument, struct
 {
     struct sockaddr_un at;
     struct buf line = { .max = CONTROL_LINE_MAX };
+    struct timeval wait = { CONTROL_WAIT_S, 0 };
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     bool ok;
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
     memset(&at, 0, sizeof at);
     at.sun_family = AF_UNIX;
     snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
@@ -23156,6 +23256,8 @@ control_ask(const char *path, const char *question, const char *argument, struct
     buf_putc(&line, '\n');
     ok = fd >= 0 && !line.failed && connect(fd, (struct sockaddr *)&at, sizeof at) == 0
         && control_exchange(fd, buf_span(&line), answer);
+    if (!ok && errno == EAGAIN)
+        errno = ETIMEDOUT;   /* connected, but not accepted, or not answered */
     buf_free(&line);
     if (fd >= 0)
         close(fd);
@@ -23450,8 +23552,6 @@ static const char main_usage[] =
     "SIGINT end it in order.\n"
     "Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.\n";
 
-#define MAIN_FILES 256   /* descriptors for trunks, dials, listeners, files */
-
 /* ---- a command and its arguments ---- */
 
 #define MAIN_WANTS_MAX 2   /* kinds of arguments of one command, options aside */
@@ -23579,7 +23679,7 @@ static void
 main_allow_files(const struct config *c)
 {
     struct rlimit files;
-    rlim_t want = ((rlim_t)c->limits.connections + c->limits.dialbacks) * 2 + MAIN_FILES;
+    rlim_t want = edge_files(c);
     if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= want)
         return;
     files.rlim_cur = want < files.rlim_max ? want : files.rlim_max;

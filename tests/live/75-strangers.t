@@ -145,6 +145,28 @@ def a_thousand_silent_callers_make_room_at_once(w):
 
 
 @test
+def no_more_connections_are_held_than_there_are_descriptors(w):
+    few = w.lab.write('few', '#!/bin/sh\nulimit -n 200\nexec %s "$@"\n' % binary())
+    os.chmod(few, 0o755)
+    before, os.environ['XMPPEDGE'] = os.environ.get('XMPPEDGE'), few
+    try:
+        edge = new_edge(w)
+    finally:
+        os.environ.pop('XMPPEDGE')
+        if before:
+            os.environ['XMPPEDGE'] = before
+    edge.wait_log('config-warning', text='.*62 connections are held')
+    seats = sit(edge, header(), [network(i % 40) for i in range(300)])
+    time.sleep(0.5)
+    served_soon(w, edge, network(100), 'a caller')
+    equal(edge.status_json()['state'], 'running', 'state, asked among them')
+    check(not edge.find_log('accept-failed'), 'descriptors were out')
+    for s in seats:
+        s.abort()
+    well(edge)
+
+
+@test
 def whatever_silent_callers_have_said_they_make_room(w):
     edge = new_edge(w, connections=80)
     proven = [trusted_call(w, edge, source=network(5000)) for _ in range(3)]
