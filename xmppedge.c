@@ -250,6 +250,7 @@
 #define TLS_ALPN_MAX       4      /* protocols offered: XMPP has one (XEP-0368) */
 #define TLS_LANES_MAX      16     /* threads for handshakes: each copies keys, authorities */
 #define TLS_STACK          ((size_t)256 << 10)  /* bytes of their stacks: mbed TLS takes 30 KiB */
+#define TLS_BARREN_MAX     ((size_t)128 << 10)  /* bytes of which no data comes: a handshake's 80 */
 #define TLS_NETWORKS_MAX   4096   /* networks without sessions whose budgets are remembered */
 #define TLS_KNOWN_MS       (INT64_C(24) * 3600 * 1000)  /* a network that is known counts */
 #define TLS_TURN_OTHERS    4      /* of so many turns of a lane one is for who is not known */
@@ -7588,7 +7589,8 @@ struct tls {
     struct tls_facts    *facts;    /* owned; NULL before the handshake is over */
     struct tls_path      path;     /* by the common trust; good until the handshake is over */
     struct cert_flight   flight;   /* of the peer, looked at before mbed TLS has it */
-    enum xe_why          why;      /* a certificate or a full queue ended the handshake */
+    enum xe_why          why;      /* of TLS_FAILED, where there is a better one than that */
+    size_t               barren;   /* bytes received since the last data: in a handshake, all */
     struct tls_verdict  *verdicts; /* owned; facts->verdicts points here */
     size_t               nverdicts;
     size_t               judged;   /* of profile->others */
@@ -8960,11 +8962,10 @@ tls_receive_first(struct tls *t, unsigned char *to, size_t max)
     return t->why == XE_WHY_NONE ? got : MBEDTLS_ERR_NET_RECV_FAILED;
 }
 
-/* The next bytes of a record for mbed TLS.  Where reading ahead is allowed one call takes all. */
+/* The next bytes of a record.  Where reading ahead is allowed one call takes all. */
 static int
-tls_receive(void *user, unsigned char *to, size_t max)
+tls_receive_next(struct tls *t, unsigned char *to, size_t max)
 {
-    struct tls *t = user;
     struct tls_shared *s = t->profile->shared;
     if (t->facts == NULL)
         return tls_receive_first(t, to, max);
@@ -8984,6 +8985,22 @@ tls_receive(void *user, unsigned char *to, size_t max)
     memcpy(to, s->ahead + s->ahead_at, max);
     s->ahead_at += max;
     return (int)max;
+}
+
+/* The same for mbed TLS, which passes over empty records, warnings and tickets for as long as the
+ * peer sends them. */
+static int
+tls_receive(void *user, unsigned char *to, size_t max)
+{
+    struct tls *t = user;
+    int got = tls_receive_next(t, to, max);
+    if (got <= 0)
+        return got;
+    t->barren += (size_t)got;
+    if (t->barren <= TLS_BARREN_MAX)
+        return got;
+    t->why = XE_WHY_TLS_BYTES;
+    return MBEDTLS_ERR_NET_RECV_FAILED;
 }
 
 /* The session counts for its networks no longer. */
@@ -9120,7 +9137,7 @@ tls_explain(struct tls *t, int code)
     t->facts->error = t->error;
 }
 
-/* A certificate has ended the handshake: tell the peer, unless mbed TLS has.  It cannot read one
+/* A certificate or a ceiling has ended the session: tell the peer, unless mbed TLS has.  It cannot read one
  * that has a critical extension unknown to it, as name constraints are, and leaves no way to go on
  * without the certificate. */
 static void
@@ -9129,8 +9146,9 @@ tls_blame(struct tls *t, int code)
     if (code == MBEDTLS_ERR_X509_INVALID_EXTENSIONS + MBEDTLS_ERR_ASN1_UNEXPECTED_TAG)
         t->why = XE_WHY_CERT_CRITICAL;
     else if (code == MBEDTLS_ERR_NET_RECV_FAILED && t->why != XE_WHY_NONE)
-        (void)mbedtls_ssl_send_alert_message(
-            &t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT);
+        (void)mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
+            t->why == XE_WHY_TLS_BYTES ? MBEDTLS_SSL_ALERT_MSG_INTERNAL_ERROR
+            : MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT);
 }
 
 /* mbed TLS's negative answer in our words; an end is remembered. */
@@ -9215,6 +9233,7 @@ tls_finish(struct tls *t)
     t->facts = tls_facts_make(peer, chain, t->sni);
     if (t->facts == NULL)
         return tls_answer(t, MBEDTLS_ERR_SSL_ALLOC_FAILED);
+    t->barren = 0;
     if (peer != NULL && t->profile->trust != NULL)
         tls_keep_verdict(t, t->profile->trust, &t->path, chain);
     t->facts->verdicts = t->verdicts;
@@ -9283,6 +9302,7 @@ tls_read_records(struct tls *t, char *to, size_t max, size_t *got)
         int code = mbedtls_ssl_read(&t->ssl, (unsigned char *)to + *got, max - *got);
         if (code > 0) {
             *got += (size_t)code;
+            t->barren = 0;
             continue;
         }
         if (code == 0 && !t->eof)
@@ -9862,7 +9882,7 @@ tls_lend(struct tls *t, const struct sockaddr_storage *peer, tls_back *back, voi
     tls_feed(s);
 }
 
-/* The reason of TLS_FAILED in a handshake. */
+/* The reason of TLS_FAILED. */
 static enum xe_why
 tls_failed_why(const struct tls *t)
 {
@@ -10439,7 +10459,7 @@ conn_read(struct conn *c)
         conn_lost(c, XE_WHY_PEER_LOST);
         break;
     case TLS_FAILED:
-        conn_lost(c, c->tls != NULL ? XE_WHY_TLS_FAILED : XE_WHY_OUT_OF_MEMORY);
+        conn_lost(c, c->tls != NULL ? tls_failed_why(c->tls) : XE_WHY_OUT_OF_MEMORY);
         break;
     }
 }

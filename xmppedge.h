@@ -236,6 +236,8 @@ struct xe_span {
         "", "", "too many new connections from this address") \
     X(XE_WHY_HANDSHAKES, "limit-handshakes", "", \
         "resource-constraint", "wait", "too many TLS handshakes are waiting") \
+    X(XE_WHY_TLS_BYTES, "limit-tls-bytes", "", \
+        "remote-server-timeout", "wait", "TLS sends and sends, and no data comes of it") \
     X(XE_WHY_PREAUTH_BYTES, "limit-preauth-bytes", "policy-violation", \
         "", "", "too much data before authentication") \
     X(XE_WHY_PREAUTH_ELEMENTS, "limit-preauth-elements", "policy-violation", \

@@ -1711,6 +1711,8 @@ warnings_without_end_do_not_hold_a_handshake(void **state)
         assert_int_not_equal(p.result[1], TLS_DONE);
         assert_true(test_received <= TLS_AHEAD_MAX);
     }
+    assert_int_equal(p.result[1], TLS_FAILED);
+    assert_int_equal(tls_failed_why(p.tls[1]), XE_WHY_TLS_BYTES);
     pair_close(&p);
     waitpid(pid, NULL, 0);
 }
@@ -1720,7 +1722,9 @@ warnings_without_end_do_not_hold_a_reader(void **state)
 {
     static const size_t sizes[] = { 100, TLS_RECORD_MAX, 98304 };
     static char plain[98304];
+    enum tls_result result = TLS_WANT_READ;
     struct pair p = { 0 };
+    size_t total = 0;
     unsigned calls;
     pid_t pid;
     (void)state;
@@ -1731,16 +1735,42 @@ warnings_without_end_do_not_hold_a_reader(void **state)
         assert_int_equal(mbedtls_ssl_send_alert_message(&p.tls[0]->ssl,
             MBEDTLS_SSL_ALERT_LEVEL_WARNING, MBEDTLS_SSL_ALERT_MSG_USER_CANCELED), 0);
     pid = send_warnings(p.fd);
-    for (calls = 0; calls < 20; calls++) {
+    for (calls = 0; calls < 20 && result == TLS_WANT_READ; calls++) {
         size_t got;
         usleep(5000);
         test_received = 0;
-        assert_int_equal(tls_read(p.tls[1], plain, sizes[calls % 3], &got), TLS_WANT_READ);
+        result = tls_read(p.tls[1], plain, sizes[calls % 3], &got);
         assert_int_equal(got, 0);
         assert_true(test_received <= TLS_AHEAD_MAX);
+        total += test_received;
     }
+    assert_int_equal(result, TLS_FAILED);
+    assert_int_equal(tls_failed_why(p.tls[1]), XE_WHY_TLS_BYTES);
+    assert_true(total <= TLS_BARREN_MAX + TLS_AHEAD_MAX);
     pair_close(&p);
     waitpid(pid, NULL, 0);
+}
+
+/* As many as are too many in a row, with data between them. */
+static void
+warnings_among_data_end_nothing(void **state)
+{
+    static char plain[98304];
+    struct pair p = { 0 };
+    size_t total = 0, sent = 0;
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_up(&p);
+    for (; sent < 2 * TLS_BARREN_MAX / 29; sent++) {
+        size_t put, got;
+        assert_int_equal(tls_write(p.tls[0], "a", 1, &put), TLS_DONE);
+        assert_int_equal(mbedtls_ssl_send_alert_message(&p.tls[0]->ssl,
+            MBEDTLS_SSL_ALERT_LEVEL_WARNING, MBEDTLS_SSL_ALERT_MSG_USER_CANCELED), 0);
+        assert_int_equal(tls_read(p.tls[1], plain, sizeof plain, &got), TLS_WANT_READ);
+        total += got;
+    }
+    assert_int_equal(total, sent);
+    pair_close(&p);
 }
 
 /* mbed TLS lets the caller wait after this warning, although more has been read ahead. */
@@ -2205,6 +2235,7 @@ main(int argc, char **argv)
         cmocka_unit_test(names_with_nul_or_blanks_are_not_taken),
         cmocka_unit_test(warnings_without_end_do_not_hold_a_handshake),
         cmocka_unit_test(warnings_without_end_do_not_hold_a_reader),
+        cmocka_unit_test(warnings_among_data_end_nothing),
         cmocka_unit_test(a_refused_renegotiation_among_data_loses_none_of_it),
         cmocka_unit_test(
             what_is_ours_goes_first_then_who_is_known_then_what_was_begun_then_who_took_least),
