@@ -163,6 +163,10 @@ check-whole: xmppedge
 check-memory:
 	@MEMORY=all $(TESTS) memory
 
+# Every transcript cut at every place; check-talk and check-quick try some.
+check-cuts:
+	@CUTS=all $(TESTS) talk
+
 # Real servers on fixed loopback addresses: one after the other.
 check-live: xmppedge xmppedge-analyze
 	@$(TESTS) live
@@ -276,6 +280,6 @@ uninstall:
 clean:
 	rm -rf xmppedge xmppedge-analyze build
 
-.PHONY: all always asan deps demo test check check-quick check-threads check-memory check-style check-unit \
-        check-talk check-whole check-live check-trixie lint fuzz soak bench bench-analyze matrix measure install \
+.PHONY: all always asan deps demo test check check-quick check-threads check-memory check-cuts \
+        check-style check-unit check-talk check-whole check-live check-trixie lint fuzz soak bench bench-analyze matrix measure install \
         uninstall clean

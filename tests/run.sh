@@ -3,12 +3,12 @@
 #
 #   tests/check_*.awk, tests/check_*.sh      what is promised of the source
 #   tests/unit/test_*.c                      compiled with sanitizers and run
-#   tests/talk/talk.c                        the same with all transcripts, and again cut everywhere
+#   tests/talk/talk.c                        the same with all transcripts; CUTS=all: and cut everywhere
 #   tests/talk/*.talk                        one transcript or several (-v: what happened)
 #   tests/memory/*.c                         run while memory is refused, here and there
 #   tests/analyze/test_*.c                   compiled with the stages of the analyzer, and run
 #   tests/embed/*.c                          compiled, linked with xmppedge.c without main, and run
-#   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own for FUZZ_SECONDS
+#   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own; FUZZ_SECONDS: that long
 #   tests/analyze/fuzz_*.c                   the same, with the stages of the analyzer
 #   tests/*.t, tests/*/*.t                   executed
 #
@@ -184,27 +184,36 @@ build_fuzzer() {
     compile "$2" clang $STD -w -I. -I$out $sanitize -fsanitize=fuzzer -DFUZZ_LIBFUZZER "$1" $objects $LIBS
 }
 
+# fuzz_corpus SOURCE PROGRAM INPUT...
+fuzz_corpus() {
+    case $1 in
+    */analyze/*) build_stage_test "$1" "$2" ;;
+    *)           build "$1" "$2" ;;
+    esac || return
+    shift
+    "$@"
+}
+
+# With libFuzzer one program, compiled by clang, reads the corpus and then what it makes of it.  When there
+# is time (FUZZ_SECONDS), and where there is no libFuzzer, the corpus is read by what $CC makes too.
 fuzz() {
     name=$(basename "$1" .c)
     corpus=tests/fuzz/corpus/${name#fuzz_}
     [ "$name" != fuzz_talk ] || corpus="$corpus tests/talk"
-    echo 1..2
-    case $1 in
-    */analyze/*) build_stage_test "$1" "$out/$name" ;;
-    *)           build "$1" "$out/$name" ;;
-    esac
+    mkdir -p "$out/corpus/$name"
     # shellcheck disable=SC2086
     inputs=$(find $corpus -type f 2>&1) || inputs=
-    # shellcheck disable=SC2086
+    echo 1..2
     if [ -z "$inputs" ]; then
         echo "not ok 1 - there is no corpus of $name"
-    elif text=$("$out/$name" $inputs 2>&1); then
+    elif [ -z "${FUZZ_SECONDS:-}" ] && has_fuzzer; then
+        echo "ok 1 - there is a corpus of $name, with which the fuzzer begins"
+    elif text=$(fuzz_corpus "$1" "$out/$name" $inputs 2>&1); then
         echo "ok 1 - the corpus of $name"
     else
         echo "not ok 1 - the corpus of $name"
         echo "$text" | tail -n 40 | sed 's/^/# /'
     fi
-    mkdir -p "$out/corpus/$name"
     # shellcheck disable=SC2086
     if ! has_fuzzer; then
         echo "ok 2 - $name with new inputs # SKIP no libFuzzer here"
@@ -219,10 +228,11 @@ fuzz() {
     fi
 }
 
-# All transcripts with the address sanitizer, some cuts each; then every cut without it, because it makes
-# the many copies of the process several times as expensive.  The two become one TAP stream.
+# All transcripts with the address sanitizer, some cuts each.  CUTS=all: then every cut without it, because
+# it makes the many copies of the process several times as expensive.  The two become one TAP stream.
 talk() {
     build "$1" "$out/talk"
+    [ "${CUTS:-}" = all ] || exec "$out/talk" -s 61 tests/talk
     (SANITIZE=${SANITIZE%%-fsanitize=*}-fsanitize=undefined\ -fno-sanitize-recover=all
      build "$1" "$out/talk_cuts")
     { "$out/talk" -s 61 tests/talk; "$out/talk_cuts" tests/talk; } | awk '

@@ -1008,13 +1008,13 @@ talk_cut(size_t at, struct talk_peer *p, struct xe_span bytes, size_t cut)
 }
 
 /* Every position; of very long texts the two ends and some between.  What many transcripts share,
- * the stream header and all before `here`, is cut at every tenth position, each one at others. */
+ * the stream header and all before `here`, is cut at every tenth position at most, each one at others. */
 static bool
 talk_cut_all(size_t at, struct talk_peer *p, struct xe_span bytes)
 {
     bool shared = !talk.deep
         && (at < talk.here || (bytes.len > 100 && memcmp(bytes.at, "<?xml", 5) == 0));
-    size_t step = shared ? 10 : talk_stride;
+    size_t step = shared && talk_stride < 10 ? 10 : talk_stride;
     size_t cut;
     for (cut = 1 + (step > 1 ? talk.turn++ % step : 0); cut < bytes.len; cut += step) {
         if (!talk_cut(at, p, bytes, cut))
