@@ -7130,6 +7130,7 @@ cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
 #else
 #define TLS_CLOCK        CLOCK_MONOTONIC   /* others' work counts, too */
 #endif
+#define TLS_THREAD_MS    10000  /* after a thread that could not be had the next try */
 #define TLS_LATER_MS     20     /* until those in debt are looked at again */
 #define TLS_BEGUN_US     20000  /* a handshake that was begun may have taken so much more */
 #define TLS_NICE         10     /* handshake threads give way to the one that moves stanzas */
@@ -7494,6 +7495,10 @@ struct tls_shared {
     struct tls_lane          lanes[1 + TLS_LANES_MAX];
     struct loop             *loop;      /* borrowed; NULL: nothing is lent */
     struct tls_limits        limits;
+    size_t                   threads;   /* of limits.threads, what the system gives */
+    int64_t                  again;     /* ms: then more are tried */
+    void                   (*no_thread)(void *user, size_t have, int error);   /* or NULL */
+    void                    *user;      /* borrowed, for no_thread */
     struct list_node         waiting;   /* struct tls, in the order in which they came */
     size_t                   nwaiting;
     size_t                   nrunning;
@@ -9137,9 +9142,9 @@ tls_explain(struct tls *t, int code)
     t->facts->error = t->error;
 }
 
-/* A certificate or a ceiling has ended the session: tell the peer, unless mbed TLS has.  It cannot read one
- * that has a critical extension unknown to it, as name constraints are, and leaves no way to go on
- * without the certificate. */
+/* A certificate or a ceiling has ended the session: tell the peer, unless mbed TLS has.  It cannot
+ * read a certificate that has a critical extension unknown to it, as name constraints are, and
+ * leaves no way to go on without. */
 static void
 tls_blame(struct tls *t, int code)
 {
@@ -9529,7 +9534,7 @@ tls_suits(const struct tls_shared *s, const struct tls *t, const struct tls_lane
 {
     if (t->lane != NULL)
         return t->lane == lane;
-    return lane->index == 0 ? s->limits.threads == 0 : lane->index <= s->limits.threads;
+    return lane->index == 0 ? s->threads == 0 : lane->index <= s->threads;
 }
 
 /* The next session for the lane; NULL: there is none, or all are in debt. */
@@ -9716,28 +9721,33 @@ tls_lane_run(void *user)
     return NULL;
 }
 
-/* Signals are for the thread that the program knows. */
-static bool
+/* Signals are for the thread that the program knows.  0, or the system's error. */
+static int
 tls_lane_start(struct tls_lane *lane)
 {
     pthread_attr_t attributes;
     sigset_t all, before;
-    bool started;
+    int error;
     if (lane->started)
-        return true;
-    if (pthread_attr_init(&attributes) != 0)
-        return false;
+        return 0;
+    error = pthread_attr_init(&attributes);
+    if (error != 0)
+        return error;
     lane->work = NULL;
     lane->stop = false;
     (void)pthread_attr_setstacksize(&attributes, TLS_STACK);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    started = pthread_cond_init(&lane->wake, NULL) == 0
-        && pthread_create(&lane->thread, &attributes, tls_lane_run, lane) == 0;
+    error = pthread_cond_init(&lane->wake, NULL);
+    if (error == 0) {
+        error = pthread_create(&lane->thread, &attributes, tls_lane_run, lane);
+        if (error != 0)
+            pthread_cond_destroy(&lane->wake);
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    lane->started = started;
-    return started;
+    lane->started = error == 0;
+    return error;
 }
 
 static void
@@ -9786,20 +9796,33 @@ tls_lane_give(struct tls_lane *lane, struct tls *t)
     pthread_mutex_unlock(&lane->shared->lock);
 }
 
-/* Give work to the lanes that are free.  Where no thread can be had the loop computes. */
+/* The system has no thread for us now: we go on with those that there are, the loop if none. */
+static void
+tls_no_thread(struct tls_shared *s, size_t have, int error)
+{
+    s->threads = have;
+    s->again = loop_now(s->loop) + TLS_THREAD_MS;
+    if (s->no_thread != NULL)
+        s->no_thread(s->user, have, error);
+}
+
+/* Give work to the lanes that are free. */
 static void
 tls_feed_lanes(struct tls_shared *s)
 {
     size_t i;
     if (s->process != getpid())
         tls_lanes_renew(s);
+    if (loop_now(s->loop) >= s->again)
+        s->threads = s->limits.threads;
     for (i = 1; i <= TLS_LANES_MAX; i++) {
         struct tls_lane *lane = &s->lanes[i];
         struct tls *t = lane->lent != NULL ? NULL : tls_pick(s, lane);
-        if (t != NULL && tls_lane_start(lane))
-            tls_lane_give(lane, t);
+        int error = t == NULL ? 0 : tls_lane_start(lane);
+        if (error != 0)
+            tls_no_thread(s, i - 1, error);
         else if (t != NULL)
-            s->limits.threads = i - 1;
+            tls_lane_give(lane, t);
     }
 }
 
@@ -9827,7 +9850,7 @@ tls_collect(struct tls_shared *s)
 static void
 tls_feed_lanes(struct tls_shared *s)
 {
-    s->limits.threads = 0;
+    s->threads = 0;
 }
 
 static void
@@ -9926,6 +9949,8 @@ static void
 tls_lend_limits(struct tls_shared *s, const struct tls_limits *limits)
 {
     s->limits = *limits;
+    s->threads = limits->threads;
+    s->again = 0;
     if (!list_empty(&s->waiting))
         tls_feed(s);
 }
@@ -22034,12 +22059,25 @@ edge_trunk_accepted(void *user, int fd, const struct sockaddr_storage *from)
 
 /* ---- start ---- */
 
+static void
+edge_no_thread(void *user, size_t have, int error)
+{
+    struct log *log = &((struct xmppedge *)user)->log;
+    if (!log_begin(log, LOG_ERROR, "thread-failed", span_of("threads")))
+        return;
+    log_text(log, "error", strerror(error));
+    log_int(log, "threads", (int64_t)have);
+    log_end(log);
+}
+
 /* Handshakes: a source's ms a second are us a ms. */
 static void
 edge_use_limits(struct xmppedge *e, const struct config_limits *l)
 {
     struct tls_limits limits = { .threads = l->handshake_threads, .waiting = l->handshakes,
         .rate_us = (int64_t)l->source_cpu, .burst_us = (int64_t)l->source_cpu_burst * 1000 };
+    e->tls->no_thread = edge_no_thread;
+    e->tls->user = e;
     tls_lend_limits(e->tls, &limits);
 }
 

@@ -25,7 +25,13 @@ static ssize_t test_recv(int fd, void *at, size_t n, int flags);
 #define malloc heap_malloc
 #define calloc heap_calloc
 #define recv test_recv
+#ifndef XMPPEDGE_NO_THREADS
+#include <pthread.h>
+static int test_thread(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+#define pthread_create test_thread
+#endif
 #include "cut/TLS.c"
+#undef pthread_create
 #undef send
 #undef malloc
 #undef calloc
@@ -41,6 +47,20 @@ static ssize_t test_recv(int fd, void *at, size_t n, int flags);
 
 static unsigned test_sends;
 static size_t test_received;
+
+#ifndef XMPPEDGE_NO_THREADS
+static size_t test_no_threads;   /* so many attempts fail */
+static size_t test_told;
+
+static int
+test_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *user)
+{
+    if (test_no_threads == 0)
+        return pthread_create(thread, attributes, run, user);
+    test_no_threads--;
+    return EAGAIN;
+}
+#endif
 
 static void *
 heap_malloc(size_t n)
@@ -2182,6 +2202,40 @@ a_lower_number_of_threads_ends_no_handshake(void **state)
     lent_close(&l);
 }
 
+#if TLS_THREADS
+static void
+told(void *user, size_t have, int error)
+{
+    (void)user;
+    test_told++;
+    assert_int_equal(have, 0);
+    assert_int_equal(error, EAGAIN);
+}
+
+static void
+a_thread_that_cannot_be_had_is_told_and_tried_again_later(void **state)
+{
+    struct lent l;
+    (void)state;
+    lent_open(&l, 2, 100);
+    l.shared->limits.burst_us = INT64_MAX / 1000;
+    l.shared->no_thread = told;
+    test_no_threads = 1;
+    test_told = 0;
+    lend_pairs(&l, 2);
+    assert_int_equal(finish_pairs(&l), 4);
+    assert_int_equal(test_told, 1);
+    assert_int_equal(l.tls[0]->lane->index, 0);   /* the loop has computed them */
+    assert_int_equal(l.shared->limits.threads, 2);
+    l.shared->again = loop_now(&l.loop);
+    lend_pairs(&l, 2);
+    assert_int_equal(finish_pairs(&l), 8);
+    assert_int_equal(test_told, 1);
+    assert_int_not_equal(l.tls[4]->lane->index, 0);
+    lent_close(&l);
+}
+#endif
+
 int
 main(int argc, char **argv)
 {
@@ -2250,6 +2304,9 @@ main(int argc, char **argv)
             sessions_that_are_dropped_while_they_are_computed_are_freed_when_they_come_back),
         cmocka_unit_test(after_a_fork_the_child_goes_on_without_what_was_being_computed),
         cmocka_unit_test(a_lower_number_of_threads_ends_no_handshake),
+#if TLS_THREADS
+        cmocka_unit_test(a_thread_that_cannot_be_had_is_told_and_tried_again_later),
+#endif
     };
     if (argc > 1 && strcmp(argv[1], "idle") == 0)
         return print_idle_bytes();
