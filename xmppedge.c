@@ -6464,6 +6464,22 @@ cert_take_tag(struct xe_span *from, enum cert_tag tag, struct xe_span *content)
     return true;
 }
 
+/* Extensions ::= SEQUENCE OF SEQUENCE { id, critical BOOLEAN DEFAULT FALSE, value }.  Behind one
+ * that cannot be read there may be one that forbids something. */
+static bool
+cert_extensions_are_readable(struct xe_span all)
+{
+    struct xe_span one, part;
+    while (all.len > 0) {
+        if (!cert_take_tag(&all, CERT_SEQUENCE, &one) || !cert_take_tag(&one, CERT_OID, &part))
+            return false;
+        (void)cert_take_tag(&one, CERT_BOOLEAN, &part);
+        if (!cert_take_tag(&one, CERT_OCTETS, &part) || one.len > 0)
+            return false;
+    }
+    return true;
+}
+
 static bool
 cert_read(struct xe_span der, struct cert *c)
 {
@@ -6484,7 +6500,8 @@ cert_read(struct xe_span der, struct cert *c)
         if (!cert_take(&body, &tag, &part))
             return false;
         if (tag == CERT_EXTENSIONS)
-            return cert_take_tag(&part, CERT_SEQUENCE, &c->extensions);
+            return cert_take_tag(&part, CERT_SEQUENCE, &c->extensions)
+                && cert_extensions_are_readable(c->extensions);
     }
     return true;
 }

@@ -593,6 +593,27 @@ an_authority_that_renews_itself_does_not_count_and_one_without_extensions_is_tru
     assert_int_equal(judge(alone, 1, CERT_FOR_SERVERS), 0);
 }
 
+/* What stands behind an extension that cannot be read might forbid something. */
+static void
+extensions_that_cannot_be_read_are_not_absent(void **state)
+{
+    static const struct { const char *bytes; size_t len; bool good; } rows[] = {
+        { "", 0, true },
+        { "\x30\x07\x06\x03\x55\x1d\x1e\x04\x00", 9, true },
+        { "\x30\x0a\x06\x03\x55\x1d\x1e\x01\x01\xff\x04\x00", 12, true },
+        { "\x30\x05\x06\x03\x55\x1d\x1e", 7, false },
+        { "\x30\x09\x06\x03\x55\x1d\x1e\x04\x00\x05\x00", 11, false },
+        { "\x30\x07\x04\x03\x55\x1d\x1e\x04\x00", 9, false },
+        { "\x31\x07\x06\x03\x55\x1d\x1e\x04\x00", 9, false },
+        { "\x30\x84\x00\x00\x00\x07\x06\x03\x55\x1d\x1e\x04\x00", 13, false },
+        { "\x30\x08\x06\x03\x55\x1d\x1e\x04\x00", 9, false } };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++, tried++)
+        if (cert_extensions_are_readable(span_make(rows[i].bytes, rows[i].len)) != rows[i].good)
+            fail_msg("row %zu", i);
+}
+
 /* ---- keys ---- */
 
 static const struct { struct spec spec; enum xe_why why; } keys[] = {
@@ -893,6 +914,7 @@ main(void)
         cmocka_unit_test(purposes_are_nested),
         cmocka_unit_test(a_path_length_is_kept_at_each_depth),
         cmocka_unit_test(who_says_that_it_is_no_authority_or_nothing_is_none),
+        cmocka_unit_test(extensions_that_cannot_be_read_are_not_absent),
         cmocka_unit_test(
             an_authority_that_renews_itself_does_not_count_and_one_without_extensions_is_trusted),
         cmocka_unit_test(keys_beyond_the_ceilings_are_named),
