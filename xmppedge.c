@@ -7132,6 +7132,7 @@ cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
 #include <mbedtls/md.h>
 #include <mbedtls/net_sockets.h>
 #include <mbedtls/oid.h>
+#include <mbedtls/pem.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/platform.h>
 #include <mbedtls/platform_util.h>
@@ -8299,13 +8300,35 @@ fail:
     return NULL;
 }
 
+/* Asked by mbed TLS about an extension that it does not know.  Constraints are known to [CERT]. */
+static int
+tls_extension_is_known(void *user, const mbedtls_x509_crt *crt, const mbedtls_x509_buf *oid,
+    int critical, const unsigned char *at, const unsigned char *end)
+{
+    (void)user;
+    (void)crt;
+    (void)critical;
+    (void)at;
+    (void)end;
+    return oid->len == 3 && memcmp(oid->p, "\x55\x1d\x1e", 3) == 0 ? 0
+        : MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE;
+}
+
+/* Add a certificate to a list; `copy`: its bytes will not stay.  0, or an error of mbed TLS.  Not
+ * as in a handshake, critical name constraints are none: whoever verifies with it obeys them. */
+static int
+tls_certificate_read(mbedtls_x509_crt *to, const unsigned char *der, size_t len, bool copy)
+{
+    return mbedtls_x509_crt_parse_der_with_ext_cb(to, der, len, copy, tls_extension_is_known, NULL);
+}
+
 /* The certificates of `from` for another lane, which shares their bytes and nothing else. */
 static bool
 tls_certificates_copy(mbedtls_x509_crt *to, const mbedtls_x509_crt *from)
 {
     for (; from != NULL; from = from->next)
         if (from->raw.p != NULL
-            && mbedtls_x509_crt_parse_der_nocopy(to, from->raw.p, from->raw.len) != 0)
+            && tls_certificate_read(to, from->raw.p, from->raw.len, false) != 0)
             return false;
     return true;
 }
@@ -8365,20 +8388,52 @@ tls_trust_release(struct tls_trust *trust)
     free(trust);
 }
 
+/* Add every certificate of a PEM text, or the one that a file in DER is.  0, or why the last one
+ * that was left out cannot be read.  `len` counts the NUL at the end of a text. */
+static int
+tls_certificates_read(mbedtls_x509_crt *to, const unsigned char *text, size_t len)
+{
+    int code = 0;
+    if (strstr((const char *)text, "-----BEGIN CERTIFICATE-----") == NULL)
+        return tls_certificate_read(to, text, len - 1, true);
+    while (len > 1) {
+        mbedtls_pem_context pem;
+        size_t used = 0;
+        int one;
+        mbedtls_pem_init(&pem);
+        one = mbedtls_pem_read_buffer(&pem, "-----BEGIN CERTIFICATE-----",
+            "-----END CERTIFICATE-----", text, NULL, 0, &used);
+        if (one == 0)
+            one = tls_certificate_read(to, pem.TLS_FIELD(buf), pem.TLS_FIELD(buflen), true);
+        mbedtls_pem_free(&pem);
+        if (used == 0)
+            return one == MBEDTLS_ERR_PEM_NO_HEADER_FOOTER_PRESENT ? code : one;
+        code = one == 0 ? code : one;
+        text += used;
+        len -= used;
+    }
+    return code;
+}
+
 /* System bundles hold entries that mbed TLS does not understand: they are passed over. */
 static bool
 tls_trust_read(struct tls_trust *trust, const char *ca_file, char err[TLS_ERROR_MAX])
 {
     const mbedtls_x509_crt *crt;
+    unsigned char *text;
+    size_t len;
     int code;
     if (!tls_file_readable(err, "authorities", ca_file))
         return false;
-    code = mbedtls_x509_crt_parse_file(&trust->authorities, ca_file);
+    code = mbedtls_pk_load_file(ca_file, &text, &len);
+    if (code == 0) {
+        code = tls_certificates_read(&trust->authorities, text, len + 1);
+        mbedtls_free(text);
+    }
     for (crt = &trust->authorities; crt != NULL; crt = crt->next)
         trust->loaded += crt->raw.p != NULL ? 1u : 0u;
     if (trust->loaded == 0)
-        tls_file_error(err, "authorities", ca_file,
-            code > 0 ? MBEDTLS_ERR_X509_INVALID_FORMAT : code);
+        tls_file_error(err, "authorities", ca_file, code);
     return trust->loaded > 0;
 }
 

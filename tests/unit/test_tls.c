@@ -101,12 +101,12 @@ static const char make_certificates[] =
     "crlnumber=\\${ENV::DB}/crlnumber\nnew_certs_dir=\\${ENV::DB}\ndefault_md=sha256\npolicy=p\n"
     "unique_subject=no\nemail_in_dn=no\n[p]\ncommonName=supplied\norganizationName=optional\n"
     "X\n"
-    "ca() {\n"   /* name */
+    "ca() {\n"   /* name [extension] */
     "  mkdir db-$1; : > db-$1/index; echo 1000 > db-$1/serial; echo 01 > db-$1/crlnumber\n"
     "  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \\\n"
     "    -keyout $1.key -out $1.crt -days 3650 -subj /O=Test/CN=$1 \\\n"
     "    -addext basicConstraints=critical,CA:TRUE \\\n"
-    "    -addext keyUsage=critical,keyCertSign,cRLSign\n"
+    "    -addext keyUsage=critical,keyCertSign,cRLSign ${2:+-addext \"$2\"}\n"
     "}\n"
     "sign() {\n"   /* name ca cn extensions [start end] */
     "  export DB=db-$2\n"
@@ -179,6 +179,10 @@ static const char make_certificates[] =
         "'basicConstraints=critical,CA:TRUE\\nkeyUsage=keyCertSign'\n"
     "cp -r db-inter db-fake; leaf forged fake forged.example DNS:forged.example $both\n"
     "cat inter.crt >> forged.crt\n"
+    "ca narrow-ca 'nameConstraints=critical,permitted;DNS:inside.example'\n"
+    "leaf inside narrow-ca inside.example DNS:inside.example $both\n"
+    "leaf outside narrow-ca outside.example DNS:outside.example $both\n"
+    "cat ca.crt narrow-ca.crt > ca-and-narrow.crt\n"
     "openssl req -x509 -key self.key -out self-again.crt -days 800 -subj /CN=self.example \\\n"
     "  -addext subjectAltName=DNS:self.example\n"
     "cp self.key self-again.key\n"
@@ -647,6 +651,30 @@ openssl_is_understood_with_its_tickets_and_versions(void **state)
     tls_profile_release(profile);
     tls_trust_release(trust);
     tls_identity_release(near);
+}
+
+static void
+critical_constraints_of_an_authority_are_loaded_and_obeyed(void **state)
+{
+    static const char *const files[] = { "narrow-ca.crt", "ca-and-narrow.crt" };
+    struct tls_identity *inside = identity("inside");
+    struct tls_identity *outside = identity("outside");
+    size_t i;
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        struct tls_trust *trust = tls_trust_load(files[i], NULL, err);
+        mbedtls_x509_crt copy;
+        mbedtls_x509_crt_init(&copy);
+        assert_non_null(trust);
+        assert_int_equal(trust->loaded, i + 1);
+        assert_true(tls_certificates_copy(&copy, &trust->authorities));
+        assert_int_equal(tls_trust_verdict(trust, inside), 0);
+        assert_int_equal(tls_trust_verdict(trust, outside), TLS_CHAIN_NAMES);
+        mbedtls_x509_crt_free(&copy);
+        tls_trust_release(trust);
+    }
+    tls_identity_release(inside);
+    tls_identity_release(outside);
 }
 
 static void
@@ -2249,6 +2277,7 @@ main(int argc, char **argv)
         cmocka_unit_test(a_client_may_show_a_certificate_for_clients_but_not_one_for_neither_use),
         cmocka_unit_test(an_identity_that_cannot_serve_is_marked),
         cmocka_unit_test(openssl_is_understood_with_its_tickets_and_versions),
+        cmocka_unit_test(critical_constraints_of_an_authority_are_loaded_and_obeyed),
         cmocka_unit_test(openssl_clients_of_both_versions_are_served),
         cmocka_unit_test(a_client_without_certificate_is_let_in_and_told_apart),
         cmocka_unit_test(without_trust_every_chain_is_untrusted),
