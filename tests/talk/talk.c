@@ -1008,8 +1008,7 @@ talk_cut(size_t at, struct talk_peer *p, struct xe_span bytes, size_t cut)
 }
 
 /* Every position; of very long texts the two ends and some between.  What many transcripts share,
- * the stream header and all before `here`, is cut at every tenth position at most, each one at
- * others. */
+ * the stream header and all before `here`, is cut at every tenth at most, each one at others. */
 static bool
 talk_cut_all(size_t at, struct talk_peer *p, struct xe_span bytes)
 {
