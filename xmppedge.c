@@ -4406,9 +4406,12 @@ reach_machine_read(struct reach_machine *m, int64_t now, const struct sockaddr_s
  * subjects together LOG_EVENT_BURST times.  What comes on top is counted and the count is told with
  * the first line of the next window (suppressed=n): a flood of attempts cannot fill the disk.
  *
- * Of a stranger (log_begin_from) the subject is the network that he comes from, since he can claim
- * any domain.  It has LOG_SOURCE_BURST lines, and strangers have budgets apart: they silence
- * neither each other nor what is told of those who have proven something.
+ * Of whoever can choose his domain (log_begin_about) the network that he comes from is the subject.
+ * It has LOG_SOURCE_BURST lines.  Each kind of log_whom has budgets apart: strangers do not silence
+ * each other, nor a partner who fails to prove who he is, nor what is told of proven partners.
+ *
+ * A field tells a fact.  What a peer says of itself stands in fields whose names say so (`claims`,
+ * `from` and `to` of a stanza, `detail`) until it is proven; `remote` is proven, or dialled by us.
  *
  * A field that does not fit is left out as a whole, so that every line is complete in either form.
  *
@@ -4430,7 +4433,25 @@ struct log_slot {
 /* What may be written in a window. */
 struct log_budgets {
     struct log_slot slots[LOG_SLOTS];     /* of events with their subjects */
+    struct log_slot sites[LOG_SLOTS];     /* of events with the widest networks */
     struct log_slot events[LOG_EVENTS];   /* of events */
+};
+
+/* Whom a line is about: what decides who can use up whose lines. */
+enum log_whom {
+    LOG_PARTNER,    /* listed and proven or dialled, or we ourselves: the domain is the subject */
+    LOG_RETURNING,  /* claims a listed domain, from a network where some domain was proven lately */
+    LOG_CLAIMANT,   /* claims a listed domain, from elsewhere */
+    LOG_UNLISTED,   /* proven, but there may be as many such domains as their owner likes */
+    LOG_STRANGER,
+    LOG_WHOMS
+};
+
+/* The same with its network, by value: it outlives the connection. */
+struct log_party {
+    enum log_whom whom;
+    struct net    net;    /* bits 0: none, the domain is the subject */
+    struct net    site;   /* the widest network around it */
 };
 
 struct log {
@@ -4441,9 +4462,7 @@ struct log {
     void           *user;
     struct buf      line;       /* the line being made */
     bool            open;       /* between begin and end, and not suppressed */
-    struct log_budgets proven;  /* and what we do by ourselves */
-    struct log_budgets strangers;
-    struct log_slot sites[LOG_SLOTS];  /* of events with the widest networks of strangers */
+    struct log_budgets budgets[LOG_WHOMS];
     struct map      keyed;      /* its seed alone: nobody outside can choose who shares a slot */
 };
 
@@ -4559,21 +4578,16 @@ log_budget(struct log *l, struct log_budgets *b, const char *event, struct xe_sp
         && log_slot_take(&b->events[all], all, window, LOG_EVENT_BURST, suppressed);
 }
 
-/* The same for a stranger: within that of his network, and that of the widest network around it,
- * which has twice as much. */
+/* The same for a network, and before for the widest network around it, which has twice as much. */
 static bool
-log_budget_from(struct log *l, const char *event, const struct net_source *from, int64_t window,
+log_budget_net(struct log *l, const char *event, const struct log_party *who, int64_t window,
     uint32_t *suppressed)
 {
-    const struct net_source *site = from;
-    uint32_t tag;
-    while (site->wider != NULL)
-        site = site->wider;
-    tag = log_tag(l, event, net_key(&site->net));
-    if (!log_slot_take(&l->sites[tag % LOG_SLOTS], tag, window, 2 * LOG_SOURCE_BURST, suppressed))
-        return false;
-    return log_budget(l, &l->strangers, event, net_key(&from->net), LOG_SOURCE_BURST,
-        window, suppressed);
+    struct log_budgets *b = &l->budgets[who->whom];
+    uint32_t burst = who->whom == LOG_CLAIMANT ? LOG_BURST : LOG_SOURCE_BURST;
+    uint32_t tag = log_tag(l, event, net_key(&who->site));
+    return log_slot_take(&b->sites[tag % LOG_SLOTS], tag, window, 2 * burst, suppressed)
+        && log_budget(l, b, event, net_key(&who->net), burst, window, suppressed);
 }
 
 static void
@@ -4615,37 +4629,66 @@ log_window(void)
     return (int64_t)now.tv_sec * 1000 / LOG_WINDOW_MS;
 }
 
-/* Begin a line.  `event` is a stable word.  `subject` (may be absent) is who it is about, proven or
- * ours.  It counts for the rate limit and is not written.  Returns false when the line is not
- * wanted: the log_*() calls that follow then do nothing. */
+/* Who comes from this network, or with NULL from none of which we know. */
+static struct log_party
+log_party(enum log_whom whom, const struct net_source *from)
+{
+    struct log_party who = { .whom = whom };
+    if (from == NULL)
+        return who;
+    who.net = from->net;
+    while (from->wider != NULL)
+        from = from->wider;
+    who.site = from->net;
+    return who;
+}
+
+/* The same for an address. */
+static struct log_party
+log_party_at(enum log_whom whom, const struct sockaddr_storage *from)
+{
+    return (struct log_party){ whom, net_of(from, NET_SUBNET), net_of(from, NET_SITE) };
+}
+
+/* Begin a line.  `event` is a stable word.  `who` it is about, and if his network is not known his
+ * `subject` (may be absent) count for the rate limit and are not written.  Returns false when the
+ * line is not wanted: the log_*() calls that follow then do nothing. */
 static bool
-log_begin(struct log *l, enum log_level level, const char *event, struct xe_span subject)
+log_begin_about(struct log *l, enum log_level level, const char *event,
+    const struct log_party *who, struct xe_span subject)
 {
     uint32_t suppressed = 0;
+    bool within = true;
     if (l == NULL)
         return false;
     l->open = false;
-    if (!log_wants(l, level) || (level != LOG_DEBUG && subject.at != NULL
-        && !log_budget(l, &l->proven, event, subject, LOG_BURST, log_window(), &suppressed)))
+    if (!log_wants(l, level))
         return false;
-    log_open(l, level, event, suppressed);
-    return true;
+    if (level != LOG_DEBUG && who->net.bits > 0)
+        within = log_budget_net(l, event, who, log_window(), &suppressed);
+    else if (level != LOG_DEBUG && subject.at != NULL)
+        within = log_budget(l, &l->budgets[who->whom], event, subject, LOG_BURST,
+            log_window(), &suppressed);
+    if (within)
+        log_open(l, level, event, suppressed);
+    return within;
 }
 
-/* The same about somebody who has proven nothing: the network counts, not what he says. */
+/* The same about us, or somebody whom the configuration names. */
+static bool
+log_begin(struct log *l, enum log_level level, const char *event, struct xe_span subject)
+{
+    struct log_party who = { .whom = LOG_PARTNER };
+    return log_begin_about(l, level, event, &who, subject);
+}
+
+/* The same about somebody who has not even said who he is. */
 static bool
 log_begin_from(struct log *l, enum log_level level, const char *event,
     const struct net_source *from)
 {
-    uint32_t suppressed = 0;
-    if (l == NULL || from == NULL)
-        return log_begin(l, level, event, span_of("?"));
-    l->open = false;
-    if (!log_wants(l, level) || (level != LOG_DEBUG
-        && !log_budget_from(l, event, from, log_window(), &suppressed)))
-        return false;
-    log_open(l, level, event, suppressed);
-    return true;
+    struct log_party who = log_party(LOG_STRANGER, from);
+    return log_begin_about(l, level, event, &who, span_of("?"));
 }
 
 static void
@@ -5333,6 +5376,7 @@ struct dns_query {
     struct list_node         node;      /* in dns.queries until it is over */
     const struct dns_events *events;    /* borrowed */
     void                    *user;
+    struct log_party         party;     /* for whom it is asked */
     enum dns_stage           stage;
     bool                     configured;  /* the configuration names it */
     unsigned                 open;      /* questions that c-ares still holds */
@@ -5801,7 +5845,8 @@ dns_log_alias(const struct dns_family *f, const struct ares_addrinfo *found)
     struct dns_query *q = f->query;
     if (!q->from_srv || f->family != AF_INET || found->cnames == NULL)
         return;
-    if (log_begin(q->dns->log, LOG_INFO, "dns-target-is-alias", span_of(q->domain))) {
+    if (log_begin_about(q->dns->log, LOG_INFO, "dns-target-is-alias", &q->party,
+        span_of(q->domain))) {
         log_text(q->dns->log, "domain", q->domain);
         log_text(q->dns->log, "target", f->host);
         log_text(q->dns->log, "canonical", found->cnames->name);
@@ -5968,7 +6013,8 @@ static void
 dns_log_broken(const struct dns_service *s, const char *problem)
 {
     struct dns_query *q = s->query;
-    if (log_begin(q->dns->log, LOG_INFO, "dns-bad-answer", span_of(q->domain))) {
+    if (log_begin_about(q->dns->log, LOG_INFO, "dns-bad-answer", &q->party,
+        span_of(q->domain))) {
         log_text(q->dns->log, "domain", q->domain);
         log_text(q->dns->log, "service", s->direct_tls ? "_xmpps-server" : "_xmpp-server");
         log_text(q->dns->log, "problem", problem);
@@ -6184,7 +6230,8 @@ dns_query_go_on(struct timer *t)
  * query ends by itself with DNS_NOT_FOUND.  There are as many queries as connections and links that
  * ask: their ceilings hold. */
 static struct dns_query *
-dns_query_new(struct dns *d, const char *domain, const struct dns_events *events, void *user)
+dns_query_new(struct dns *d, const char *domain, const struct log_party *party,
+    const struct dns_events *events, void *user)
 {
     struct dns_query *q = calloc(1, sizeof *q);
     unsigned char bytes[16];
@@ -6193,6 +6240,7 @@ dns_query_new(struct dns *d, const char *domain, const struct dns_events *events
     q->dns = d;
     q->events = events;
     q->user = user;
+    q->party = *party;
     q->timer.fire = dns_query_go_on;
     list_append(&d->queries, &q->node);
     if (dns_literal(domain, bytes) != 0) {
@@ -6206,13 +6254,14 @@ dns_query_new(struct dns *d, const char *domain, const struct dns_events *events
 }
 
 /* Look for the servers of an XMPP domain.  An address in place of a name has no SRV records: it is
- * answered with its port 5269.  Names are to be given as DNS knows them (A-labels). */
+ * answered with its port 5269.  Names are to be given as DNS knows them (A-labels).  The lines of
+ * the log are those of `party`. */
 static struct dns_query *
 dns_find_servers(struct dns *d, const char *domain, enum dns_tls tls,
-    const struct dns_events *events, void *user)
+    const struct log_party *party, const struct dns_events *events, void *user)
 {
     unsigned char bytes[16];
-    struct dns_query *q = dns_query_new(d, domain, events, user);
+    struct dns_query *q = dns_query_new(d, domain, party, events, user);
     if (q == NULL || q->domain[0] == '\0')
         return q;
     if (dns_literal(domain, bytes) != 0) {
@@ -6234,7 +6283,8 @@ static struct dns_query *
 dns_find_address(struct dns *d, const char *host, uint16_t port, bool direct_tls,
     const struct dns_events *events, void *user)
 {
-    struct dns_query *q = dns_query_new(d, host, events, user);
+    const struct log_party ours = { .whom = LOG_PARTNER };
+    struct dns_query *q = dns_query_new(d, host, &ours, events, user);
     if (q == NULL || q->domain[0] == '\0')
         return q;
     q->configured = true;
@@ -16708,21 +16758,35 @@ s2s_limits(const struct s2s *s)
     return s->service->shared->limits;
 }
 
+/* Whose lines are those about this connection? */
+static struct log_party
+s2s_party(const struct s2s *s)
+{
+    bool proven = s->kind == S2S_IN && s->method[0] != '\0';
+    if (s->from == NULL || (proven && s->terms.listed && !s2s_is_claim(s)))
+        return log_party(s->terms.listed || s->from != NULL ? LOG_PARTNER : LOG_UNLISTED, NULL);
+    if (proven)
+        return log_party(LOG_UNLISTED, s->from);
+    if (!s->terms.listed)
+        return log_party(LOG_STRANGER, s->from);
+    return log_party(net_is_known(s->from, loop_now(s2s_loop(s))) ? LOG_RETURNING : LOG_CLAIMANT,
+        s->from);
+}
+
 /* Begin the log line of an event on this connection. */
 static bool
 s2s_log(const struct s2s *s, enum log_level level, const char *event)
 {
     struct log *log = s->service->shared->log;
+    struct log_party who = s2s_party(s);
     char at[CONN_TEXT_MAX];
-    bool stranger = s->from != NULL && s->method[0] == '\0';
-    if (!(stranger ? log_begin_from(log, level, event, s->from)
-        : log_begin(log, level, event, span_of(s->remote[0] != '\0' ? s->remote : "?"))))
+    if (!log_begin_about(log, level, event, &who, span_of(s->remote[0] != '\0' ? s->remote : "?")))
         return false;
     log_text(log, "dir", s2s_kind_name(s->kind));
     if (s->local[0] != '\0')
         log_text(log, "local", s->local);
     if (s->remote[0] != '\0')
-        log_text(log, "remote", s->remote);
+        log_text(log, s2s_is_claim(s) ? "claims" : "remote", s->remote);
     if (s->kind == S2S_IN)
         log_text(log, "peer", conn_address_text(&s->source, at));
     else if (s->target.ss_family != 0)
@@ -16745,23 +16809,41 @@ s2s_log_why(const struct s2s *s, enum log_level level, const char *event, enum x
     log_end(log);
 }
 
-/* The line that says that a connection stands, with all that was proven. */
+/* A pair is refused: `from` and `to` are what was claimed. */
 static void
-s2s_log_open(const struct s2s *s)
+s2s_log_refused(const struct s2s *s, struct xe_span from, struct xe_span to, enum xe_why why)
+{
+    struct log *log = s->service->shared->log;
+    if (!s2s_log(s, LOG_WARN, "s2s-in-refused"))
+        return;
+    log_span(log, "from", from);
+    log_span(log, "to", to);
+    log_text(log, "why", xe_why(why)->word);
+    log_end(log);
+}
+
+/* The line that says that a connection stands, with all that was proven.  `domain`
+ * is the one that was proven now: several may share it. */
+static void
+s2s_log_open(const struct s2s *s, struct xe_span domain)
 {
     struct log *log = s->service->shared->log;
     const struct tls_facts *facts = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)
         : NULL;
-    const struct tls_rule *rule = s->service->events->rule(s->service->user, span_of(s->remote));
+    const struct tls_rule *rule = s->service->events->rule(s->service->user, domain);
     unsigned chain = facts == NULL ? 0 : tls_chain_by(facts, rule->trust);
     char text[TLS_CHAIN_MAX];
     if (!s2s_log(s, LOG_INFO, s->kind == S2S_IN ? "s2s-in-open" : "s2s-out-open"))
         return;
+    if (!span_is(domain, s->remote))
+        log_span(log, "proven", domain);
     log_text(log, "method", s->method);
     log_text(log, "tls", facts == NULL ? "none" : facts->version);
     if (facts != NULL) {
         log_text(log, "cipher", facts->ciphersuite);
-        log_text(log, "cert", s->cert_why == XE_WHY_NONE ? "good" : xe_why(s->cert_why)->word);
+        if (span_is(domain, s->remote))
+            log_text(log, "cert", s->cert_why == XE_WHY_NONE ? "good"
+                : xe_why(s->cert_why)->word);
         if (chain != 0)
             log_text(log, "chain", tls_chain_text(chain, text));
     }
@@ -17139,7 +17221,7 @@ s2s_pair_open(struct s2s_pair *p, const char *method)
     if (listed)
         net_prove(&s->service->nets, s->from, loop_now(s2s_loop(s)));
     s2s_enter(s, S2S_OPEN);
-    s2s_log_open(s);
+    s2s_log_open(s, p->remote);
     s->service->events->paired(s->service->user, p);
 }
 
@@ -17162,7 +17244,7 @@ s2s_verified(struct s2s_pair *p, enum xe_why why)
         s2s_pair_open(p, stream_is_secure(&s->stream) ? "tls-dialback" : "tcp-dialback");
         return;
     }
-    s2s_log_why(s, LOG_WARN, "s2s-in-refused", why);
+    s2s_log_refused(s, p->remote, p->local, why);
     /* whoever chose the question hears what was answered, and not what became of our connection:
      * else we would look for him at what he cannot reach himself */
     if (why == XE_WHY_DIALBACK_INVALID)
@@ -17567,13 +17649,7 @@ s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
 static void
 s2s_in_result_refused(struct s2s *s, struct xe_span remote, struct xe_span local, enum xe_why why)
 {
-    struct log *log = s->service->shared->log;
-    if (s2s_log(s, LOG_WARN, "s2s-in-refused")) {
-        log_span(log, "from", remote);
-        log_span(log, "to", local);
-        log_text(log, "why", xe_why(why)->word);
-        log_end(log);
-    }
+    s2s_log_refused(s, remote, local, why);
     s2s_send_result_error(s, local, remote, why);
 }
 
@@ -17663,7 +17739,7 @@ s2s_become_ready(struct s2s *s, const char *method)
     s->dial = NULL;
     stream_trust(&s->stream, s->terms.listed);
     s2s_enter(s, S2S_READY);
-    s2s_log_open(s);
+    s2s_log_open(s, span_of(s->remote));
     s->service->events->ready(s->service->user, s);
 }
 
@@ -18030,11 +18106,12 @@ static struct dns_query *
 s2s_resolve(struct s2s *s)
 {
     static const struct dns_events events = { s2s_resolved };
+    const struct log_party party = s2s_party(s);
+    enum dns_tls tls = s->terms.tls == POLICY_NOT_SUPPORTED ? DNS_TLS_STARTTLS_ONLY : DNS_TLS_ANY;
     if (s->terms.route[0] != '\0')
         return dns_find_address(s->service->dns, s->terms.route, s->terms.route_port,
             s->terms.route_tls, &events, s);
-    return dns_find_servers(s->service->dns, s->remote,
-        s->terms.tls == POLICY_NOT_SUPPORTED ? DNS_TLS_STARTTLS_ONLY : DNS_TLS_ANY, &events, s);
+    return dns_find_servers(s->service->dns, s->remote, tls, &party, &events, s);
 }
 
 static struct s2s *
@@ -18634,7 +18711,7 @@ struct trunk {
     struct stream         stream;       /* first, so that a stream is its trunk */
     /* others may read these */
     enum trunk_state      state;
-    char                  name[XE_DOMAIN_MAX];   /* of the other side, proven by its certificate */
+    char                  name[XE_DOMAIN_MAX];   /* proven, or of the edge that we dial */
     struct xe_span        domains[TRUNK_DOMAINS_MAX];  /* inner domains behind the gateway; owned */
     size_t                ndomains;
     struct queue          window;       /* sent or to be sent, and not acknowledged */
@@ -18711,7 +18788,7 @@ struct trunk_service {
     enum xe_why                last_why;    /* of the last trunk that ended; NONE: none has */
     int64_t                    last_ms;
     struct sockaddr_storage    last_peer;
-    char                       last_name[XE_DOMAIN_MAX];   /* "": it did not get that far */
+    char                       last_name[XE_DOMAIN_MAX];   /* proven; "": it did not get so far */
     char                       last_detail[STREAM_DETAIL_MAX];
     size_t                     count;
     bool                       stopping;    /* no new attempts */
@@ -18731,7 +18808,9 @@ trunk_log(const struct trunk *t, enum log_level level, const char *event)
 {
     struct log *log = t->service->shared->log;
     char at[CONN_TEXT_MAX];
-    if (!log_begin(log, level, event, span_of(t->name[0] != '\0' ? t->name : "?")))
+    struct log_party who = t->name[0] != '\0' ? log_party(LOG_PARTNER, NULL)
+        : log_party_at(LOG_STRANGER, &t->source);
+    if (!log_begin_about(log, level, event, &who, span_of(t->name)))
         return false;
     log_text(log, "name", t->name[0] != '\0' ? t->name : NULL);
     log_text(log, "peer", conn_address_text(&t->source, at));
@@ -20187,6 +20266,35 @@ route_pin(struct route_pair *p)
     route_set_trunk(p, best);
 }
 
+/* Is this a pair with a partner that has an entry of its own, or one of a gateway? */
+static bool
+route_is_listed(const struct route *r, struct xe_span from, struct xe_span to)
+{
+    const struct config_partner *partner;
+    if (!route_is_edge(r))
+        return true;
+    partner = config_partner_for(r->config, route_is_local(r, to) ? from : to);
+    return partner != NULL && partner->domain.name.at != NULL;
+}
+
+/* Whose lines are those about this pair?  Who owns one domain owns as many below it as he likes. */
+static struct log_party
+route_party(const struct route_pair *p)
+{
+    const struct s2s_pair *feed;
+    if (route_is_listed(p->route, p->from, p->to))
+        return log_party(LOG_PARTNER, NULL);
+    feed = list_empty(&p->feeds) ? NULL : MAP_OWNER(p->feeds.next, const struct s2s_pair, feed);
+    return log_party(LOG_UNLISTED, feed == NULL ? NULL : feed->stream->from);
+}
+
+static bool
+route_log(const struct route_pair *p, enum log_level level, const char *event)
+{
+    struct log_party who = route_party(p);
+    return log_begin_about(p->route->shared->log, level, event, &who, p->node.key);
+}
+
 /* One line that names the two legs of a pair, by which captures of both sides can be joined. */
 static void
 route_log_joined(const struct route_pair *p, const struct stream *s2s, const struct trunk *t)
@@ -20194,7 +20302,7 @@ route_log_joined(const struct route_pair *p, const struct stream *s2s, const str
     struct log *log = p->route->shared->log;
     char at[CONN_TEXT_MAX];
     if (s2s->conn == NULL || t == NULL || t->stream.conn == NULL
-        || !log_begin(log, LOG_INFO, "pair-joined", p->node.key))
+        || !route_log(p, LOG_INFO, "pair-joined"))
         return;
     log_span(log, "from", p->from);
     log_span(log, "to", p->to);
@@ -20379,7 +20487,7 @@ static void
 route_log_bounce(const struct route_pair *p, const struct xe_xml_event *e, enum xe_why why)
 {
     struct log *log = p->route->shared->log;
-    if (!log_begin(log, LOG_WARN, "bounce", p->node.key))
+    if (!route_log(p, LOG_WARN, "bounce"))
         return;
     log_span(log, "from", p->from);
     log_span(log, "to", p->to);
@@ -20611,17 +20719,6 @@ route_is_ping_answer(struct route *r, const struct xe_xml *xml, const struct xe_
     return true;
 }
 
-/* Is this a pair with a partner that has an entry of its own, or one of a gateway? */
-static bool
-route_is_listed(const struct route *r, struct xe_span from, struct xe_span to)
-{
-    const struct config_partner *partner;
-    if (!route_is_edge(r))
-        return true;
-    partner = config_partner_for(r->config, route_is_local(r, to) ? from : to);
-    return partner != NULL && partner->domain.name.at != NULL;
-}
-
 /* May there be one more pair?  When all are taken, those that nothing depends on make room before
  * their time; and the last quarter is for listed partners, whoever proves a thousand domains. */
 static bool
@@ -20687,8 +20784,7 @@ route_answer(struct route_pair *p)
         p->answers_wait = true;
         route_pace(p);
     }
-    if (lost != XE_WHY_NONE
-        && log_begin(r->shared->log, LOG_WARN, "answer-undeliverable", p->node.key)) {
+    if (lost != XE_WHY_NONE && route_log(p, LOG_WARN, "answer-undeliverable")) {
         log_span(r->shared->log, "from", p->to);
         log_span(r->shared->log, "to", p->from);
         log_text(r->shared->log, "why", xe_why(lost)->word);

@@ -175,7 +175,7 @@ def a_domain_that_is_not_listed_is_refused_with_an_explanation(w):
     fresh(w)
     s = Stream.dial(w.edge.external)
     s.open('unlisted.example', 'corp.example')
-    ends_with(s, 'policy-violation', w.edge, 'partner-unlisted', remote='unlisted.example')
+    ends_with(s, 'policy-violation', w.edge, 'partner-unlisted', claims='unlisted.example')
 
 
 @test
@@ -190,7 +190,7 @@ def bad_caller(domain, why):
     def run_it(w):
         fresh(w)
         s = secure_call(w, frm=domain, cert=w.bad[domain])
-        ends_with(s, 'not-authorized', w.edge, why, remote=domain)
+        ends_with(s, 'not-authorized', w.edge, why, claims=domain)
     return run_it
 
 

@@ -269,7 +269,7 @@ def a_flood_of_strangers_does_not_fill_the_log(w):
     s = Stream.dial(w.edge.external, source=w.lab.ip(191))      # nor does it silence what others cause
     s.open('unlisted.example', 'corp.example')
     s.wait_end(5)
-    w.edge.wait_log('s2s-in-closed', why='partner-unlisted', remote='unlisted.example')
+    w.edge.wait_log('s2s-in-closed', why='partner-unlisted', claims='unlisted.example')
     w.border.forget_logs()
     all_is_well(w)
 

@@ -153,9 +153,9 @@ def each_authority_speaks_for_its_partner_and_for_no_other(w):
             wrong += speaks_for(w, frm, authorities['fab'].issue('fab.example', 'bank.example'), direct, claim)
     note('%d ways tried' % tried)
     equal(wrong, 0, 'certificates that were judged wrongly')
-    check(w.edge.find_log('s2s-in-closed', remote='fab.example', why='cert-untrusted-for-partner'),
+    check(w.edge.find_log('s2s-in-closed', claims='fab.example', why='cert-untrusted-for-partner'),
           'the log does not say that another authority is the one of fab.example')
-    check(w.edge.find_log('s2s-in-closed', remote='bank.example', why='cert-untrusted'),
+    check(w.edge.find_log('s2s-in-closed', claims='bank.example', why='cert-untrusted'),
           'the log does not say that the authority of fab.example is none of bank.example')
 
 
@@ -194,7 +194,7 @@ def a_pinned_key_is_accepted_both_ways_and_no_other_key(w):
     w.edge.forget_log()
     changed = self_signed(w.lab, 'self.example')    # in the same files: the server, too, shows it now
     check(not speaks_for(w, 'self.example', changed), 'another key is accepted')
-    line = w.edge.wait_log('s2s-in-closed', remote='self.example', why='cert-pin-mismatch')
+    line = w.edge.wait_log('s2s-in-closed', claims='self.example', why='cert-pin-mismatch')
     check(line.fields['detail'].startswith('its key is sha256:'), 'the log does not say which key: ' + line.text)
     # what the log says is what the administrator may copy, beside the old one
     w.edge.partners[2] = partner('self.example', pin=w.pins['self.example'] + ' '

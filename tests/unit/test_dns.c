@@ -583,12 +583,13 @@ run_until_done(struct outcome *o)
 }
 
 static struct outcome out;
+static const struct log_party ours = { .whom = LOG_PARTNER };
 
 static void
 find_servers(const char *domain, enum dns_tls tls)
 {
     memset(&out, 0, sizeof out);
-    assert_non_null(dns_find_servers(dns, domain, tls, &outcome_events, &out));
+    assert_non_null(dns_find_servers(dns, domain, tls, &ours, &outcome_events, &out));
     assert_int_equal(out.times, 0);   /* never from within the call */
     run_until_done(&out);
 }
@@ -1038,7 +1039,7 @@ a_cancelled_query_is_never_done(void **state)
     memset(&out, 0, sizeof out);
     for (step = 0; step < 6; step++) {   /* after every turn of its life */
         int i;
-        q = dns_find_servers(dns, "far.example", DNS_TLS_ANY, &outcome_events, &out);
+        q = dns_find_servers(dns, "far.example", DNS_TLS_ANY, &ours, &outcome_events, &out);
         assert_non_null(q);
         for (i = 0; i < step && out.times == 0; i++)
             loop_step(&loop, 20);
@@ -1067,7 +1068,8 @@ closing_forgets_the_queries_that_run(void **state)
     ns.rules = rules;
     memset(&out, 0, sizeof out);
     for (i = 0; i < 20; i++)
-        assert_non_null(dns_find_servers(dns, "far.example", DNS_TLS_ANY, &outcome_events, &out));
+        assert_non_null(dns_find_servers(dns, "far.example", DNS_TLS_ANY, &ours,
+            &outcome_events, &out));
     loop_step(&loop, 5);
     dns_close(dns);
     dns = NULL;
@@ -1083,7 +1085,7 @@ dns_may_be_closed_by_whom_it_answers(void **state)
     ns.rules = rules;
     memset(&out, 0, sizeof out);
     out.close_dns = true;
-    assert_non_null(dns_find_servers(dns, "far.example", DNS_TLS_DIRECT_ONLY,
+    assert_non_null(dns_find_servers(dns, "far.example", DNS_TLS_DIRECT_ONLY, &ours,
         &outcome_events, &out));
     run_until_done(&out);
     assert_null(dns);

@@ -177,6 +177,49 @@ strangers_of_all_networks_do_not_silence_who_is_proven(void **state)
     done(log);
 }
 
+/* How many lines are written about parties of one kind that come from so many networks. */
+static size_t
+written_of_many(struct log *log, enum log_whom whom, size_t networks, size_t n)
+{
+    size_t before = lines;
+    size_t i, j;
+    for (i = 0; i < networks; i++) {
+        char text[32];
+        struct log_party who;
+        snprintf(text, sizeof text, "10.%zu.%zu.1", i / 250, i % 250);
+        who = log_party(whom, network(text));
+        for (j = 0; j < n; j++)
+            if (log_begin_about(log, LOG_INFO, "ended", &who, span_of("far.example")))
+                log_end(log);
+    }
+    return lines - before;
+}
+
+static void
+no_kind_of_party_silences_another(void **state)
+{
+    size_t kind, other;
+    (void)state;
+    for (kind = 0; kind < LOG_WHOMS; kind++) {
+        struct log *log = fresh_log();
+        assert_in_range(written_of_many(log, (enum log_whom)kind, 2000, 10),
+            LOG_EVENT_BURST, 2 * LOG_EVENT_BURST);
+        for (other = 0; other < LOG_WHOMS; other++)
+            if (other != kind)
+                assert_int_equal(written_of_many(log, (enum log_whom)other, 1, 5), 5);
+        done(log);
+    }
+}
+
+static void
+who_claims_a_listed_domain_has_few_lines(void **state)
+{
+    struct log *log = fresh_log();
+    (void)state;
+    assert_in_range(written_of_many(log, LOG_CLAIMANT, 1, 1000), LOG_BURST, 2 * LOG_BURST);
+    done(log);
+}
+
 int
 main(void)
 {
@@ -186,6 +229,8 @@ main(void)
         cmocka_unit_test(one_network_does_not_silence_another),
         cmocka_unit_test(a_site_has_the_lines_of_two_networks_however_many_it_uses),
         cmocka_unit_test(strangers_of_all_networks_do_not_silence_who_is_proven),
+        cmocka_unit_test(no_kind_of_party_silences_another),
+        cmocka_unit_test(who_claims_a_listed_domain_has_few_lines),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }
