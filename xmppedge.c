@@ -615,6 +615,42 @@ buf_put_unit(struct buf *b, uint32_t unit)
     buf_put(b, span_make(text, sizeof text));
 }
 
+/* Append the character at `p` so that it can be seen, whatever it is; its length. */
+static size_t
+buf_put_seen(struct buf *b, const char *p, const char *end)
+{
+    uint32_t c;
+    int len = xe_utf8(p, end, &c);
+    if (len <= 0) {
+        c = 0xfffd;
+        len = 1;
+    }
+    if (xe_is_visible(c)) {
+        buf_put(b, span_make(p, (size_t)len));
+    } else if (c < 0x10000) {
+        buf_put_unit(b, c);
+    } else {
+        buf_put_unit(b, 0xd800 + ((c - 0x10000) >> 10));
+        buf_put_unit(b, 0xdc00 + (c & 0x3ff));
+    }
+    return (size_t)len;
+}
+
+/* Append lines for a terminal: what cannot be seen in them is escaped.  All that is printed or
+ * answered goes through here as a whole, so that no caller has to think of it. */
+static bool
+buf_put_lines(struct buf *b, struct xe_span s)
+{
+    const char *p = s.at;
+    const char *end = span_end(s);
+    while (p < end && !b->failed)
+        if (*p == '\n')
+            buf_putc(b, *p++);
+        else
+            p += buf_put_seen(b, p, end);
+    return !b->failed;
+}
+
 /* Append `s` as it stands in a string of JSON (RFC 8259 7): what is not visible is escaped, what is
  * no UTF-8 is U+FFFD.  So it ends neither the string nor the line.  When it is longer than `max`
  * bytes, "..." stands for the rest. */
@@ -625,23 +661,9 @@ buf_put_escaped(struct buf *b, struct xe_span s, size_t max)
     const char *end = span_end(s);
     size_t before = buf_len(b);
     while (p < end && buf_len(b) - before < max && !b->failed) {
-        uint32_t c;
-        int len = xe_utf8(p, end, &c);
-        if (len <= 0) {
-            c = 0xfffd;
-            len = 1;
-        }
-        if (c == '"' || c == '\\')
+        if (*p == '"' || *p == '\\')
             buf_putc(b, '\\');
-        if (xe_is_visible(c)) {
-            buf_put(b, span_make(p, (size_t)len));
-        } else if (c < 0x10000) {
-            buf_put_unit(b, c);
-        } else {
-            buf_put_unit(b, 0xd800 + ((c - 0x10000) >> 10));
-            buf_put_unit(b, 0xdc00 + (c & 0x3ff));
-        }
-        p += len;
+        p += buf_put_seen(b, p, end);
     }
     return buf_puts(b, p < end ? "..." : "");
 }
@@ -653,6 +675,21 @@ buf_put_json(struct buf *b, struct xe_span s, size_t max)
     buf_put_escaped(b, s, max);
     return buf_putc(b, '"');
 }
+
+/* Print pieces of text, the last is NULL, on a terminal (buf_put_lines).  False: not all of it. */
+static bool
+buf_print(FILE *to, const char *const *pieces)
+{
+    struct buf out = { .max = SIZE_MAX };
+    bool whole;
+    for (; *pieces != NULL; pieces++)
+        buf_put_lines(&out, span_of(*pieces));
+    whole = !out.failed && fwrite(buf_span(&out).at, 1, buf_len(&out), to) == buf_len(&out);
+    buf_free(&out);
+    return whole;
+}
+
+#define text_print(to, ...) buf_print((to), (const char *const[]){ __VA_ARGS__, NULL })
 
 /* Take `n` bytes from the front.  An emptied buffer starts again at its beginning. */
 static void
@@ -23179,7 +23216,10 @@ control_end(struct control_client *c)
 static void
 control_answer(struct control_client *c, struct xe_span text)
 {
-    conn_send(c->conn, text);
+    struct buf out = { .max = CONTROL_ANSWER_MAX };
+    buf_put_lines(&out, text);
+    conn_send(c->conn, out.failed ? span_of("failed: too much to tell\n") : buf_span(&out));
+    buf_free(&out);
     control_end(c);
 }
 
@@ -23494,7 +23534,7 @@ control_ask(const char *path, const char *question, const char *argument, struct
 
 /* ===========================================================================
  * [AUTHORITY] authority_   certificates for the trunk, and the dialback secret
- * calls:  BASE JID TLS
+ * calls:  BASE BUF JID TLS
  *
  *   internal-ca.pem      the authority's certificate        for every node
  *   internal-ca.key      its key, which signs               for no node
@@ -23521,7 +23561,7 @@ struct authority {
 static bool
 authority_fail(const char *what, const char *why)
 {
-    fprintf(stderr, "xmppedge authority: %s: %s\n", what, why);
+    text_print(stderr, "xmppedge authority: ", what, ": ", why, "\n");
     return false;
 }
 
@@ -23586,6 +23626,15 @@ authority_make_pair(struct authority *a, const char *name, int days, const char 
     return ok;
 }
 
+static void
+authority_tell_pair(bool kept, const char *certificate, const char *file, const char *until)
+{
+    char day[] = "yyyy-mm-dd";
+    memcpy(day, until, strnlen(until, sizeof day - 1));
+    text_print(stdout, kept ? "kept " : "made ", certificate, " and ", file, ".key, until ", day,
+        "\n");
+}
+
 /* The pair in FILE.pem and FILE.key, made for `name` if there is none.  NULL, and told why, when it
  * cannot be used. */
 static struct tls_identity *
@@ -23600,18 +23649,17 @@ authority_pair(struct authority *a, const char *file, const char *name, int days
     authority_path(a, file, ".key", key);
     kept = authority_exists(certificate);
     if (authority_exists(key) != kept) {
-        fprintf(stderr, "xmppedge authority: %s is missing beside %s: put it back, or remove the "
-            "other\n", kept ? key : certificate, kept ? certificate : key);
+        text_print(stderr, "xmppedge authority: ", kept ? key : certificate, " is missing beside ",
+            kept ? certificate : key, ": put it back, or remove the other\n");
         return NULL;
     }
     if (!kept && !authority_make_pair(a, name, days, certificate, key))
         return NULL;
     pair = tls_identity_load(a->tls, certificate, key, err);
     if (pair == NULL)
-        fprintf(stderr, "xmppedge authority: %s\n", err);
+        text_print(stderr, "xmppedge authority: ", err, "\n");
     else
-        printf("%s %s and %s.key, until %.10s\n", kept ? "kept" : "made", certificate, file,
-            tls_identity_facts(pair)->not_after);
+        authority_tell_pair(kept, certificate, file, tls_identity_facts(pair)->not_after);
     return pair;
 }
 
@@ -23675,7 +23723,7 @@ authority_secret(struct authority *a)
         if (!authority_write(path, 0600, text))
             return false;
     }
-    printf("%s %s\n", kept ? "kept" : "made", path);
+    text_print(stdout, kept ? "kept " : "made ", path, "\n");
     return true;
 }
 
@@ -23891,12 +23939,12 @@ main_drop_privileges(const struct xmppedge *e)
         return true;
     pw = getpwnam(c->user);
     if (pw == NULL) {
-        fprintf(stderr, "%s: there is no user %s on this system\n", c->path, c->user);
+        text_print(stderr, c->path, ": there is no user ", c->user, " on this system\n");
         return false;
     }
     if (main_give_files(e, pw) && main_set_user(pw) && setuid(0) != 0)
         return true;
-    fprintf(stderr, "%s: cannot become user %s: %s\n", c->path, c->user, strerror(errno));
+    text_print(stderr, c->path, ": cannot become user ", c->user, ": ", strerror(errno), "\n");
     return false;
 }
 
@@ -23922,12 +23970,12 @@ main_serve(const struct main_call *call)
     main_hold_signals(true);
     e = xe_open(call->given[0], message, sizeof message);
     if (e == NULL) {
-        fputs(message, stderr);
+        text_print(stderr, message);
         return 2;
     }
     main_allow_files(e->config);
     if (!control_open(e, message, sizeof message)) {
-        fputs(message, stderr);
+        text_print(stderr, message);
         xe_close(e);
         return 2;
     }
@@ -23960,11 +24008,10 @@ main_flush(void)
 static int
 main_print(struct buf *out)
 {
-    struct xe_span text = buf_span(out);
     bool whole = !out->failed;
     errno = 0;
     if (whole)
-        fwrite(text.at, 1, text.len, stdout);
+        text_print(stdout, buf_text(out));
     else
         fputs("xmppedge: out of memory\n", stderr);
     buf_free(out);
@@ -23981,7 +24028,7 @@ main_check(const struct main_call *call)
     char err[TLS_ERROR_MAX];
     bool ok;
     scratch.config = config_load(call->given[0], &errors);
-    fputs(buf_text(&errors), stderr);
+    text_print(stderr, buf_text(&errors));
     buf_clear(&errors);
     if (scratch.config == NULL) {
         buf_free(&errors);
@@ -23992,11 +24039,11 @@ main_check(const struct main_call *call)
     if (ok) {
         edge_warn_keys(&scratch.keys, scratch.config, &errors);
         edge_warn_common(&scratch.keys, scratch.config, &errors);
-        fputs(buf_text(&errors), stderr);
+        text_print(stderr, buf_text(&errors));
         config_print_effective(scratch.config, &out);
         edge_keys_free(&scratch.keys);
     } else {
-        fputs(scratch.tls == NULL ? err : buf_text(&errors), stderr);
+        text_print(stderr, scratch.tls == NULL ? err : buf_text(&errors));
     }
     tls_shared_close(scratch.tls);
     config_free(scratch.config);
@@ -24010,7 +24057,7 @@ main_config(const struct main_call *call)
     const char *role = call->given[0];
     struct buf out = { 0 };
     if (role != NULL && strcmp(role, "edge") != 0 && strcmp(role, "gateway") != 0) {
-        fprintf(stderr, "xmppedge config: expected edge or gateway, found %s\n", role);
+        text_print(stderr, "xmppedge config: expected edge or gateway, found ", role, "\n");
         return 2;
     }
     config_example(role != NULL && strcmp(role, "gateway") == 0 ? CONFIG_GATEWAY : CONFIG_EDGE,
@@ -24025,7 +24072,7 @@ main_load(const char *file)
     struct buf messages = { 0 };
     struct config *c = config_load_alone(file, &messages);
     if (c == NULL)
-        fputs(buf_text(&messages), stderr);
+        text_print(stderr, buf_text(&messages));
     buf_free(&messages);
     return c;
 }
@@ -24049,7 +24096,7 @@ main_ports(const struct main_call *call)
             format = formats[i].format;
     ok = ports_machine_read(&machine, c, &errors)
         && ports_print(c, format, &machine, &out, &errors);
-    fputs(buf_text(&errors), stderr);
+    text_print(stderr, buf_text(&errors));
     ports_machine_free(&machine);
     config_free(c);
     buf_free(&errors);
@@ -24087,8 +24134,10 @@ main_authority(const struct main_call *call)
     if (call->option != NULL)
         days = strtol(call->value, &end, 10);
     if (days < 1 || days > AUTHORITY_DAYS_MAX || (end != NULL && *end != '\0')) {
-        fprintf(stderr, "xmppedge authority: expected a number of days from 1 to %d, found %s\n",
-            AUTHORITY_DAYS_MAX, call->value);
+        char most[24];
+        snprintf(most, sizeof most, "%d", AUTHORITY_DAYS_MAX);
+        text_print(stderr, "xmppedge authority: expected a number of days from 1 to ", most,
+            ", found ", call->value, "\n");
         return 2;
     }
     result = authority_run(call->given[0], call->given + 1, (int)days);
@@ -24108,9 +24157,8 @@ main_ask(const char *file, const char *question, const char *argument)
     if (c == NULL)
         return 2;
     if (!control_ask(c->control, question, argument, &answer)) {
-        fprintf(stderr, "%s: nobody answers on the control socket (%s): is the service running, "
-            "and are "
-            "you its user?\n", c->control, strerror(errno));
+        text_print(stderr, c->control, ": nobody answers on the control socket (", strerror(errno),
+            "): is the service running, and are you its user?\n");
         config_free(c);
         buf_free(&answer);
         return 1;
@@ -24171,7 +24219,7 @@ main_put_synopsis(const struct main_command *m)
 static int
 main_misused(const struct main_command *m, const char *what, const char *which)
 {
-    fprintf(stderr, "xmppedge %s: %s%s\n", m->name, what, which);
+    text_print(stderr, "xmppedge ", m->name, ": ", what, which, "\n");
     main_put_synopsis(m);
     return 2;
 }
@@ -24231,8 +24279,8 @@ main(int argc, char **argv)
     for (i = 0; i < sizeof main_commands / sizeof *main_commands; i++)
         if (strcmp(argv[1], main_commands[i].name) == 0)
             return main_perform(&main_commands[i], argv + 2);
-    fprintf(stderr, "xmppedge: unknown %s %s\nxmppedge --help lists the commands\n",
-        argv[1][0] == '-' ? "option" : "command", argv[1]);
+    text_print(stderr, "xmppedge: unknown ", argv[1][0] == '-' ? "option " : "command ", argv[1],
+        "\nxmppedge --help lists the commands\n");
     return 2;
 }
 

@@ -105,7 +105,13 @@ static const char usage_text[] =
 static void
 complain(const char *what, const char *about)
 {
-    fprintf(stderr, "xmppedge-analyze: %s%s%s\n", about, about[0] != '\0' ? ": " : "", what);
+    struct text clean = { NULL, 0, 0 };
+    text_clear(&clean);
+    text_clean(&clean, about);   /* file names and words of the command line */
+    TEXT(&clean, about[0] != '\0' ? ": " : "");
+    text_clean(&clean, what);
+    fprintf(stderr, "xmppedge-analyze: %s\n", clean.at);
+    text_free(&clean);
 }
 
 static bool

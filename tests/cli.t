@@ -110,6 +110,10 @@ misuse 'missing argument NAME...' authority a
 misuse 'unknown option --wrong' authority a b.example --wrong
 misuse 'missing value of --days N' authority a b.example --days
 misuse 'one option is enough, found also --days' authority a --days 1 b.example --days 2
+ask "$(printf '\342\200\256b\033\302\233\377')"
+asked='with characters that nobody can see'
+refused && has "$err" 'unknown command \\u202eb\\u001b\\u009b\\ufffd$'
+report $? 'what cannot be seen is escaped where it is printed'
 for days in 0 -1 3651 7d '' x; do
     misuse "expected a number of days from 1 to 3650, found $days" authority a b.example --days "$days"
 done

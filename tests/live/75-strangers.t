@@ -7,9 +7,11 @@ the middle of it somebody honest, whom the edge has never seen, must be served w
 import os
 import resource
 import socket
+import subprocess
 import sys
 import threading
 import time
+import unicodedata
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -374,6 +376,61 @@ def who_asks_and_does_not_read_is_not_read_either_and_has_every_answer_later(w):
     equal(set(answers), {'invalid'}, 'answers')
     s.close()
     well(edge)
+
+
+# ---- words --------------------------------------------------------------------------------------
+
+WORDS = ['\u202ereversed', '\u2066isolated', 'next\u0085line', 'csi\u009b31m', 'zero\u200bwidth', 'line\u2028separator',
+         '\ufeffmark', 'del\x7f', 'tag\U000e0041', 'a=b why=none', '"quoted\\', 'new&#10;line', 'esc&#27;[31m']
+BROKEN = [b'\x1b[31m', b'\x00', b'\xff\xfe', b'\xc0\xaf', b'\xed\xa0\x80', b'\xf8\x88\x80\x80\x80']
+PLACES = [
+    "<stream:stream xmlns='jabber:server' xmlns:stream='{s}' from='{w}' to='corp.example' version='1.0' id='i'>",
+    "<stream:stream xmlns='jabber:server' xmlns:stream='{s}' from='raw.example' to='{w}' version='1.0'>",
+    "<stream:stream xmlns='jabber:server' xmlns:stream='{s}' from='raw.example' to='corp.example' version='{w}'>",
+    "<stream:stream xmlns='{w}' xmlns:stream='{s}' from='raw.example' to='corp.example' version='1.0'>",
+    "{h}<db:result from='{w}' to='corp.example'>k</db:result>",
+    "{h}<db:result from='raw.example' to='{w}'>{w}</db:result>",
+    "{h}<db:verify from='raw.example' to='corp.example' id='{w}'>{w}</db:verify>",
+    "{h}<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{w}'>{w}</auth>",
+    "{h}<odd xmlns='{w}'>{w}</odd>",
+    "{h}<message from='{w}' to='{w}' id='{w}'/>",
+    "{h}<stream:error><{c} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+    "<text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{w}</text></stream:error>",
+    "{h}<!{w}", "{h}<?{w}?>", "{h}<{w}/>", "{w}",
+]
+
+
+def unsafe(text):
+    """What in these bytes is neither the end of a line nor a character that can be seen."""
+    return [c for c in text.decode().replace('\n', '')
+            if c != ' ' and unicodedata.category(c)[0] in 'CZ']
+
+
+@test
+def no_word_of_a_stranger_reaches_a_terminal_as_he_wrote_it(w):
+    edge = new_edge(w)
+    words = [word.encode() for word in WORDS] + BROKEN
+    held = []
+    for n, word in enumerate(words):
+        for place in PLACES:
+            s = socket.create_connection(edge.external, 5, source_address=(network(n), 0))
+            text = place.replace('{s}', NS_STREAM).replace('{h}', header().decode()).replace('{c}', 'undefined-condition')
+            s.sendall(text.encode().replace(b'{w}', word))
+            held.append(s)
+        time.sleep(0.1)
+        for command in (['status', edge.path], ['status', edge.path, '--json'],
+                        [b'ping', edge.path, word.replace(b'\0', b'?')], [b'message', edge.path, word.replace(b'\0', b'?')],
+                        [b'check', b'/nowhere/' + word.replace(b'\0', b'?')], [word.replace(b'\0', b'?')]):
+            done = subprocess.run([binary()] + command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
+            equal(unsafe(done.stdout), [], 'printed by %r' % command)
+    for s in held:
+        s.close()
+    well(edge)
+    with open(edge.process.log, 'rb') as f:
+        log = f.read()
+    note('%d words in %d places, %d lines' % (len(words), len(PLACES), log.count(b'\n')))
+    equal(unsafe(log), [], 'in the log')
+    check(b'\\u202e' in log, 'the words did not even get there')
 
 
 if __name__ == '__main__':
