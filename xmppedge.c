@@ -4379,7 +4379,8 @@ reach_machine_add_interface(struct reach_machine *m, const struct ifaddrs *i, bo
 }
 
 /* Every address of every interface, and the networks of the one that has the internal address.
- * Where the system does not tell, there is what the configuration says. */
+ * Where the system never tells, there is what the configuration says; where it cannot now, there is
+ * nothing, and nothing is dialled. */
 static bool
 reach_machine_look(struct reach_machine *m, const struct sockaddr *internal)
 {
@@ -4387,7 +4388,7 @@ reach_machine_look(struct reach_machine *m, const struct sockaddr *internal)
     const struct ifaddrs *i, *inside;
     bool good = true;
     if (getifaddrs(&all) != 0)
-        return errno != ENOMEM;
+        return errno != ENOMEM && errno != ENOBUFS && errno != EMFILE && errno != ENFILE;
     for (inside = all; inside != NULL; inside = inside->ifa_next)
         if (reach_same_host(inside->ifa_addr, internal))
             break;

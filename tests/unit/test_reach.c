@@ -1,6 +1,7 @@
 /* test_reach.c -- [REACH]: where what came from the network may lead */
 #include "cut/REACH.c"
 
+#include <sys/resource.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -495,6 +496,23 @@ what_is_ours_is_read_again_after_a_while(void **state)
 
 #if REACH_IFADDRS
 static void
+without_a_descriptor_to_ask_with_nothing_is_read_and_soon_asked_again(void **state)
+{
+    struct sockaddr_storage external = host("8.8.8.8"), internal = host("127.0.0.1");
+    struct reach_machine m = { 0 };
+    struct rlimit before, none;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_false(reach_machine_read(&m, 5000, &external, &internal));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_true(reach_machine_read(&m, 5001, &external, &internal));
+    reach_machine_free(&m);
+}
+
+static void
 the_network_of_the_internal_interface_is_ours(void **state)
 {
     struct sockaddr_storage external = host("8.8.8.8"), internal = host("127.0.0.1");
@@ -545,6 +563,7 @@ main(void)
         cmocka_unit_test(the_addresses_of_this_machine_and_of_the_configuration_are_ours),
         cmocka_unit_test(what_is_ours_is_read_again_after_a_while),
 #if REACH_IFADDRS
+        cmocka_unit_test(without_a_descriptor_to_ask_with_nothing_is_read_and_soon_asked_again),
         cmocka_unit_test(the_network_of_the_internal_interface_is_ours),
         cmocka_unit_test(a_netmask_is_a_prefix),
 #endif
