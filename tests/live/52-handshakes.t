@@ -206,6 +206,30 @@ def flooded(w, n=6):
 
 
 @test
+def a_handshake_of_nothing_but_warnings_ends_with_a_reason(w):
+    source = stranger(w)
+    s = connect(w, source)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = w.context.wrap_bio(incoming, outgoing, server_hostname='corp.example')
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    s.sendall(outgoing.read())
+    ended = False
+    try:
+        for _ in range(60):                             # 10 KB of warnings (user_canceled) at a time
+            s.sendall(b'\x15\x03\x03\x00\x02\x01\x5a' * 1500)
+            time.sleep(0.02)
+    except OSError:
+        ended = True
+    check(ended, 'the edge listens to 600 KB of warnings')
+    w.edge.wait_log('s2s-in-closed', why='limit-tls-bytes')
+    s.close()
+    is_served(w, stranger(w))
+
+
+@test
 def a_reload_amid_handshakes_disturbs_nobody(w):
     limits(w, handshakes=500, source_cpu=1000, source_cpu_burst=1000000)
     s = w.pa.dial(w.edge.external, 'corp.example', cert=w.cert)
