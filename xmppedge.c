@@ -8695,6 +8695,53 @@ tls_trust_verdict(struct tls_trust *trust, struct tls_identity *id)
         | tls_path_bits(&path, CERT_FOR_SERVERS, &cert_limits_default);
 }
 
+/* The first certificate of a list that some ceilings refuse, as a peer's. */
+struct tls_beyond {
+    enum xe_why why;                  /* NONE: there is none */
+    unsigned    nth;                  /* from 1 */
+    char        subject[TLS_DN_MAX];
+};
+
+/* Of a chain its number and its bytes count too. */
+static void
+tls_ceilings_hold(const mbedtls_x509_crt *crt, bool chain, const struct cert_limits *ceilings,
+    struct tls_beyond *b)
+{
+    size_t bytes = 3;   /* of the message: RFC 5246 7.4.2 */
+    struct cert c;
+    *b = (struct tls_beyond){ .why = XE_WHY_NONE };
+    for (; crt != NULL && b->why == XE_WHY_NONE; crt = crt->next) {
+        if (crt->raw.p == NULL)
+            continue;
+        b->nth++;
+        bytes += 3 + crt->raw.len;
+        if (chain && b->nth > ceilings->count_max)
+            b->why = XE_WHY_CERT_CHAIN_LENGTH;
+        else if (chain && bytes > ceilings->bytes_max)
+            b->why = XE_WHY_CERT_CHAIN_BYTES;
+        else if (!cert_read(span_make((const char *)crt->raw.p, crt->raw.len), &c))
+            b->why = XE_WHY_CERT_MALFORMED;
+        else
+            b->why = cert_key_why(&c, ceilings);
+        if (mbedtls_x509_dn_gets(b->subject, TLS_DN_MAX, &crt->subject) < 0)
+            snprintf(b->subject, TLS_DN_MAX, "(long)");
+    }
+}
+
+static void
+tls_identity_holds(const struct tls_identity *id, const struct cert_limits *ceilings,
+    struct tls_beyond *b)
+{
+    tls_ceilings_hold(&id->chain, true, ceilings, b);
+}
+
+static void
+tls_authorities_hold(const struct tls_trust *trust, const struct cert_limits *ceilings,
+    struct tls_beyond *b)
+{
+    tls_ceilings_hold(&trust->authorities, false, ceilings, b);
+}
+
 /* Whether two names have the same parts, in any case and encoding: never stricter than mbed TLS. */
 static bool
 tls_same_name(const mbedtls_x509_name *a, const mbedtls_x509_name *b)
@@ -21968,6 +22015,64 @@ edge_warn_key(const struct config *c, const struct config_certificate *cert, str
         "with chmod o-rwx\n");
 }
 
+static void
+edge_warn_beyond(const struct config *c, unsigned line, const char *file, const char *what,
+    const struct tls_beyond *b, const char *so, struct buf *out)
+{
+    if (b->why == XE_WHY_NONE)
+        return;
+    edge_warn(c, line, file, out);
+    buf_puts(out, what);
+    buf_putu(out, b->nth);
+    buf_puts(out, " (");
+    buf_puts(out, b->subject);
+    buf_puts(out, ") is beyond the ceilings in <limits>, ");
+    buf_puts(out, xe_why(b->why)->word);
+    buf_puts(out, so);
+}
+
+/* A chain of ours that partners with the same ceilings would refuse. */
+static void
+edge_warn_chain(const struct config *c, const struct config_certificate *cert,
+    const struct tls_identity *id, struct buf *out)
+{
+    struct tls_beyond b;
+    if (id == NULL)
+        return;
+    tls_identity_holds(id, &c->limits.certificates, &b);
+    edge_warn_beyond(c, cert->line, cert->chain, ": certificate ", &b,
+        ": partners with the same ones refuse it\n", out);
+}
+
+static void
+edge_warn_authorities(const struct config *c, const struct config_trust *files,
+    const struct tls_trust *trust, struct buf *out)
+{
+    struct tls_beyond b;
+    if (trust == NULL)
+        return;
+    tls_authorities_hold(trust, &c->limits.certificates, &b);
+    edge_warn_beyond(c, files->line, files->ca, ": authority ", &b,
+        ": nothing that it signs is accepted\n", out);
+}
+
+/* Our own chains and all authorities, held against what we ask of others. */
+static void
+edge_warn_limits(const struct edge_keys *k, const struct config *c, struct buf *out)
+{
+    bool edge = c->role == CONFIG_EDGE;
+    size_t i;
+    for (i = 0; i < k->ndomains; i++)
+        edge_warn_chain(c, &c->domains[i].certificate, k->domains[i], out);
+    edge_warn_chain(c, edge ? &c->certificate : &c->listen.certificate, k->fallback, out);
+    edge_warn_chain(c, &c->echo.certificate, k->echo, out);
+    edge_warn_chain(c, edge ? &c->internal.certificate : &c->certificate, k->trunk, out);
+    edge_warn_authorities(c, &c->trust, k->partners, out);
+    edge_warn_authorities(c, edge ? &c->internal.trust : &c->trust, k->internal, out);
+    for (i = 0; i < k->nown; i++)
+        edge_warn_authorities(c, k->own[i].files, k->own[i].trust, out);
+}
+
 /* What is to be said of our own certificates.  What we speak for without a certificate that names
  * it is left to dialback, so these are warnings. */
 static void
@@ -21986,6 +22091,7 @@ edge_warn_keys(const struct edge_keys *k, const struct config *c, struct buf *ou
     edge_warn_identity(c, edge ? &c->internal.certificate : &c->certificate,
         k->trunk, c->name, out);
     edge_warn_trunk(c, k, out);
+    edge_warn_limits(k, c, out);
     for (i = 0; i < c->ndomains; i++)
         edge_warn_key(c, &c->domains[i].certificate, out);
     edge_warn_key(c, &c->certificate, out);

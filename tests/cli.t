@@ -411,6 +411,32 @@ asked='check with a relative path'
 [ "$code" = 0 ] && has "$err" "^${dir##*/}/doubt\\.xml:[0-9]+: warning: ${dir##*/}/fe01\\.corp\\.example\\.pem "
 report $? 'files are named from where the configuration is'
 
+# what partners with the same ceilings would refuse
+doubt_many() {
+    sed "$4" "$dir/$2.xml" >"$dir/doubt.xml"
+    ask check "$dir/doubt.xml"
+    [ "$code" = 0 ] && has "$err" "^[^ ]*doubt\\.xml:[0-9]+: warning: $3\$"
+    report $? "check warns of $1"
+}
+if command -v openssl >/dev/null 2>&1; then
+    openssl req -x509 -newkey rsa:1024 -nodes -keyout "$dir/weak.key" -out "$dir/weak.pem" -days 9 \
+        -subj /CN=corp.example -addext subjectAltName=DNS:corp.example 2>/dev/null
+    chmod 600 "$dir/weak.key"
+    own='s|chain="corp\.example\.pem" key="corp\.example\.key"|chain="weak.pem" key="weak.key"|'
+    refused='is beyond the ceilings in <limits>'
+    doubt_many 'a key of ours that proves nothing' e \
+        "[^ ]*weak\\.pem: certificate 1 \\(CN=corp\\.example\\) $refused, cert-weak: partners .* refuse it" "$own"
+    for n in 1 2 3 4 5 6; do
+        cat "$dir/corp.example.pem"
+    done >"$dir/long.pem"
+    doubt_many 'a chain of ours that is too long' e \
+        "[^ ]*long\\.pem: certificate 6 \\(.*\\) $refused, cert-chain-length: partners .* refuse it" \
+        's|chain="corp\.example\.pem"|chain="long.pem"|'
+    doubt_many 'an authority whose key proves nothing' e \
+        "[^ ]*weak\\.pem: authority 1 \\(.*\\) $refused, cert-weak: nothing that it signs is accepted" \
+        's|public-ca\.pem|weak.pem|'
+fi
+
 # who vouches for whom: an authority that several partners share, and is not the system's
 another='s|^  </partners>|<partner domain="contoso.example" dialback="false"/>&|'
 if [ -r /etc/ssl/certs/ca-certificates.crt ]; then
