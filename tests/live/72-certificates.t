@@ -111,6 +111,7 @@ def shake(w, path, version):
     context.maximum_version = version
     context.set_ciphers('DEFAULT:@SECLEVEL=0')
     context.load_cert_chain(path, w.key.key)
+    w.edge.forget_log()
     w.count += 1
     source = ('127.60.%d.1' % w.count, 0)
     with socket.create_connection(w.edge.external, 20, source) as s:
