@@ -239,6 +239,8 @@
 #define DNS_PATIENCE_MS    1000   /* a late answer may hold up a good one so long */
 
 /* [CERT] [TLS]: certificates and handshakes */
+#define TLS_FILE_STEP      4096   /* bytes of a file that are read at a time */
+#define TLS_TRUST_MAX      ((size_t)16 << 20)  /* bytes of authorities: a system has 0.3 M */
 #define CERT_PATH_MAX      10     /* certificates up to the authority: mbed TLS allows 8 between */
 #define CERT_COMPARE_MAX   20000  /* of names with constraints: a chain of 16 KiB has 1000 each */
 #define TLS_NAMES_MAX      256    /* names taken from a certificate: public CAs stop at 100 */
@@ -7156,7 +7158,7 @@ cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
 
 /* ===========================================================================
  * [TLS]   tls_           TLS sessions, certificates and what they say
- * calls:  BASE WHY JID MAP NET LOOP CERT
+ * calls:  BASE BUF WHY JID MAP NET LOOP CERT
  *
  * The only place that names mbed TLS (AUTH borrows its HMAC and base64).  2.28 and 3.6 both work;
  * all that differs between them is in the block [versions] below.
@@ -7745,6 +7747,34 @@ tls_file_error(char err[TLS_ERROR_MAX], const char *what, const char *file, int 
     char text[TLS_ERROR_MAX];
     tls_error_text(code, text);
     snprintf(err, TLS_ERROR_MAX, "%s %.100s: %.120s", what, file, text);
+}
+
+/* Read a whole file into a buffer.  False with errno set. */
+static bool
+tls_file_read(const char *path, struct buf *out)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = -1;
+    if (fd < 0)
+        return false;
+    for (;;) {
+        char *room = buf_room(out, TLS_FILE_STEP);
+        errno = room == NULL ? EFBIG : errno;
+        n = room == NULL ? -1 : read(fd, room, TLS_FILE_STEP);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        out->tail += (size_t)n;
+    }
+    if (n < 0) {
+        int keep = errno;
+        close(fd);
+        errno = keep;
+        return false;
+    }
+    close(fd);
+    return true;
 }
 
 /* mbed TLS does not tell why a file cannot be read; the system does. */
@@ -8508,16 +8538,16 @@ static bool
 tls_trust_read(struct tls_trust *trust, const char *ca_file, char err[TLS_ERROR_MAX])
 {
     const mbedtls_x509_crt *crt;
-    unsigned char *text;
-    size_t len;
+    struct buf text = { .max = TLS_TRUST_MAX };
     int code;
-    if (!tls_file_readable(err, "authorities", ca_file))
+    if (!tls_file_read(ca_file, &text) || !buf_putc(&text, '\0')) {
+        snprintf(err, TLS_ERROR_MAX, "authorities %.100s: %.100s", ca_file, strerror(errno));
+        buf_free(&text);
         return false;
-    code = mbedtls_pk_load_file(ca_file, &text, &len);
-    if (code == 0) {
-        code = tls_certificates_read(&trust->authorities, text, len + 1);
-        mbedtls_free(text);
     }
+    code = tls_certificates_read(&trust->authorities, (const unsigned char *)buf_at(&text),
+        buf_len(&text));
+    buf_free(&text);
     for (crt = &trust->authorities; crt != NULL; crt = crt->next)
         trust->loaded += crt->raw.p != NULL ? 1u : 0u;
     if (trust->loaded == 0)
@@ -12154,7 +12184,6 @@ struct config {
 
 /* ---- the table ---- */
 
-#define CONFIG_READ_SIZE     4096                /* bytes read at a time */
 #define CONFIG_NOWHERE       SIZE_MAX            /* offset: not stored */
 
 enum config_kind {
@@ -12792,34 +12821,6 @@ config_elem_line(struct config_loader *l, struct elem e)
     return config_line(l, elem_place(e));
 }
 
-/* Read a whole file into a buffer.  False with errno set. */
-static bool
-config_slurp(const char *path, struct buf *out)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = -1;
-    if (fd < 0)
-        return false;
-    for (;;) {
-        char *room = buf_room(out, CONFIG_READ_SIZE);
-        errno = room == NULL ? EFBIG : errno;
-        n = room == NULL ? -1 : read(fd, room, CONFIG_READ_SIZE);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        out->tail += (size_t)n;
-    }
-    if (n < 0) {
-        int keep = errno;
-        close(fd);
-        errno = keep;
-        return false;
-    }
-    close(fd);
-    return true;
-}
-
 /* Show the text to a tokenizer, `step` more bytes each time, behind a header of our own: the root
  * of a file may be empty, a header may not.  False when the text is not one element. */
 static bool
@@ -13072,8 +13073,8 @@ static bool
 config_open(struct config_loader *l)
 {
     bool whole;
-    l->text.max = CONFIG_FILE_MAX + CONFIG_READ_SIZE;
-    whole = config_slurp(l->c->path, &l->text);
+    l->text.max = CONFIG_FILE_MAX + TLS_FILE_STEP;
+    whole = tls_file_read(l->c->path, &l->text);
     if (whole ? buf_len(&l->text) > CONFIG_FILE_MAX : errno == EFBIG)
         config_error(l, 0, "expected a file of at most ", config_number(l, CONFIG_FILE_MAX >> 20),
             " MiB, found a larger one");
@@ -13888,7 +13889,7 @@ config_derive_secret(struct config_loader *l)
     if (!S_ISREG(st.st_mode) || st.st_size > (off_t)CONFIG_SECRET_MAX)
         config_error(l, c->secret_line, "<dialback> secret-file: expected a plain file of at most ",
             config_number(l, CONFIG_SECRET_MAX), " bytes, found ", c->secret_file);
-    else if (config_slurp(c->secret_file, &text))
+    else if (tls_file_read(c->secret_file, &text))
         config_keep_secret(l, buf_span(&text));
     if ((st.st_mode & S_IROTH) != 0)
         config_warn(l, c->secret_line, "every user of this machine can read the dialback secret "

@@ -2020,7 +2020,7 @@ what_is_ours_has_a_budget_too(void **state)
     struct lent l;
     (void)state;
     lent_open(&l, 0, 100);
-    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 110000;
+    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 160000;
     lend(&l, lent_add(&l), "192.0.2.1");
     l.tls[0]->favoured = true;
     lend(&l, lent_add(&l), "192.0.2.2");
@@ -2036,7 +2036,7 @@ who_is_in_debt_waits_until_it_is_paid_back(void **state)
     struct lent l;
     (void)state;
     lent_open(&l, 0, 100);
-    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 110000;   /* 100 ms too much */
+    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 160000;   /* 600 ms too much */
     lend(&l, lent_add(&l), "192.0.2.1");
     lend(&l, lent_add(&l), "192.0.2.2");
     lend(&l, lent_add(&l), "192.0.2.1");
