@@ -7755,6 +7755,7 @@ tls_file_read(const char *path, struct buf *out)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = -1;
+    int keep;
     if (fd < 0)
         return false;
     for (;;) {
@@ -7767,14 +7768,17 @@ tls_file_read(const char *path, struct buf *out)
             break;
         out->tail += (size_t)n;
     }
-    if (n < 0) {
-        int keep = errno;
-        close(fd);
-        errno = keep;
-        return false;
-    }
+    keep = errno;
     close(fd);
-    return true;
+    errno = keep;
+    return n == 0;
+}
+
+/* The same in the system's words, of errno. */
+static void
+tls_file_lost(char err[TLS_ERROR_MAX], const char *what, const char *file)
+{
+    snprintf(err, TLS_ERROR_MAX, "%s %.100s: %.100s", what, file, strerror(errno));
 }
 
 /* mbed TLS does not tell why a file cannot be read; the system does. */
@@ -7783,7 +7787,7 @@ tls_file_readable(char err[TLS_ERROR_MAX], const char *what, const char *file)
 {
     int fd = open(file, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        snprintf(err, TLS_ERROR_MAX, "%s %.100s: %.100s", what, file, strerror(errno));
+        tls_file_lost(err, what, file);
         return false;
     }
     close(fd);
@@ -8541,7 +8545,7 @@ tls_trust_read(struct tls_trust *trust, const char *ca_file, char err[TLS_ERROR_
     struct buf text = { .max = TLS_TRUST_MAX };
     int code;
     if (!tls_file_read(ca_file, &text) || !buf_putc(&text, '\0')) {
-        snprintf(err, TLS_ERROR_MAX, "authorities %.100s: %.100s", ca_file, strerror(errno));
+        tls_file_lost(err, "authorities", ca_file);
         buf_free(&text);
         return false;
     }
@@ -10457,9 +10461,9 @@ struct conn {
     size_t                    retry;      /* bytes of an unfinished tls_write(), 0 for none */
     bool                      sniffed;    /* the first byte has been looked at */
     bool                      paused;     /* the owner does not want to receive now */
-    bool                      hasty;      /* its last words are not waited for long */
     bool                      unshown;    /* and has not looked at what is in `in` */
     enum tls_result           ended;      /* what he will hear after it; TLS_DONE: nothing yet */
+    bool                      hasty;      /* its last words are not waited for long */
     bool                      let_go;     /* the owner has closed it */
     bool                      was_secure; /* close_notify is due before FIN */
     const struct conn_events *events;     /* borrowed; NULL once the owner has let go */
@@ -16849,8 +16853,10 @@ static struct log_party
 s2s_party(const struct s2s *s)
 {
     bool proven = s->kind == S2S_IN && s->method[0] != '\0';
-    if (s->from == NULL || (proven && s->terms.listed && !s2s_is_claim(s)))
-        return log_party(s->terms.listed || s->from != NULL ? LOG_PARTNER : LOG_UNLISTED, NULL);
+    if (s->from == NULL)
+        return log_party(s->terms.listed ? LOG_PARTNER : LOG_UNLISTED, NULL);
+    if (proven && s->terms.listed && !s2s_is_claim(s))
+        return log_party(LOG_PARTNER, NULL);
     if (proven)
         return log_party(LOG_UNLISTED, s->from);
     if (!s->terms.listed)
@@ -19881,7 +19887,7 @@ struct route_pair {
     struct xe_span    from;        /* in text */
     struct xe_span    to;          /* in text */
     enum route_way    way;
-    bool              admitted;    /* policy has been asked since the last reload */
+    bool              admitted;    /* a trunk may bring it: asked since the last reload */
     bool              full;        /* above the high mark, and not yet below the low one */
     bool              far_full;    /* so says the node behind the trunk: all waits in `queue` */
     bool              answers_wait;   /* to its senders, in the opposite pair, which is full */
@@ -19973,13 +19979,20 @@ route_is_local(const struct route *r, struct xe_span domain)
         && config_inner_for(r->config, domain) == NULL && !span_eq(r->config->echo.domain, domain);
 }
 
+/* Does this partner have an entry of its own, or is it one of everybody? */
+static bool
+route_is_named(const struct config_partner *partner)
+{
+    return partner != NULL && partner->domain.name.at != NULL;
+}
+
 static void
 route_terms_of_partner(const struct config_partner *p, struct s2s_terms *terms)
 {
     terms->tls = p->tls;
     terms->methods = p->row->methods;
     terms->keepalive = p->keepalive;
-    terms->listed = p->domain.name.at != NULL;
+    terms->listed = route_is_named(p);
     terms->route[0] = '\0';
     if (p->proxy.name != NULL) {
         snprintf(terms->route, sizeof terms->route, "%s", p->proxy.name);
@@ -20057,12 +20070,8 @@ route_connections(const struct route *r)
 static bool
 route_is_full_for(const struct route *r, const struct s2s *s, struct xe_span remote)
 {
-    const struct config_partner *partner;
-    if (r->s2s->unlisted < r->config->limits.connections / 2 || !route_is_edge(r)
-        || (s != NULL && s->unlisted))
-        return false;
-    partner = config_partner_for(r->config, remote);
-    return partner == NULL || partner->domain.name.at == NULL;
+    return r->s2s->unlisted >= r->config->limits.connections / 2 && route_is_edge(r)
+        && !(s != NULL && s->unlisted) && !route_is_named(config_partner_for(r->config, remote));
 }
 
 /* May one more connection with this domain be held?  `s`, if any, is the one that asks.  Only those
@@ -20356,11 +20365,8 @@ route_pin(struct route_pair *p)
 static bool
 route_is_listed(const struct route *r, struct xe_span from, struct xe_span to)
 {
-    const struct config_partner *partner;
-    if (!route_is_edge(r))
-        return true;
-    partner = config_partner_for(r->config, route_is_local(r, to) ? from : to);
-    return partner != NULL && partner->domain.name.at != NULL;
+    return !route_is_edge(r)
+        || route_is_named(config_partner_for(r->config, route_is_local(r, to) ? from : to));
 }
 
 /* Whose lines are those about this pair?  Who owns one domain owns as many below it as he likes. */
@@ -21130,8 +21136,7 @@ route_pair_again(const struct route *r, const struct xe_xml_event *e)
         && span_eq(s2s_address_domain(xe_xml_attr(e, "to"), text, sizeof text), p->to) ? p : NULL;
 }
 
-/* From a trunk: is it a pair that this trunk may bring?  Asked once per pair and reload; of a pair
- * that leads to trunks always, because a server may have opened it. */
+/* From a trunk: is it a pair that this trunk may bring?  Asked once per pair and reload. */
 static void
 route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
 {
@@ -21148,8 +21153,7 @@ route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
         p = route_pair_find(r, span_of(from), span_of(to));
     if (p == NULL)
         why = route_trunk_why(r, t, span_of(from), span_of(to));
-    else if (!p->admitted || p->way == ROUTE_TO_TRUNK
-        || (route_is_edge(r) && !trunk_serves(t, p->from)))
+    else if (!p->admitted || (route_is_edge(r) && !trunk_serves(t, p->from)))
         why = route_trunk_why(r, t, p->from, p->to);
     if (why == XE_WHY_NONE && p == NULL)
         p = route_pair_get(r, span_of(from), span_of(to), &why);
@@ -21177,7 +21181,6 @@ route_paired(void *user, struct s2s_pair *sp)
         s2s_fail(sp->stream, why);
         return;
     }
-    p->admitted = true;
     list_append(&p->feeds, &sp->feed);
     if (p->way == ROUTE_TO_TRUNK) {
         route_pin(p);
@@ -22548,9 +22551,8 @@ edge_files(const struct config *c)
     return ((rlim_t)c->limits.connections + c->limits.dialbacks) * 2 + EDGE_FILES;
 }
 
-/* What the system does not
- * allow is not held: nobody is evicted to make room for the next when it is descriptors that are
- * out, and an administrator's question finds none. */
+/* What the system does not allow is not held: nobody is evicted to make room for the next when it
+ * is descriptors that are out, and an administrator's question finds none. */
 static void
 edge_fit_files(struct config *c)
 {
@@ -24056,7 +24058,7 @@ main_drop_privileges(const struct xmppedge *e)
     return false;
 }
 
-/* Descriptors for all connections that may be held, and for as many that are being closed. */
+/* As many descriptors as that takes, where the system gives them. */
 static void
 main_allow_files(const struct config *c)
 {
