@@ -519,8 +519,8 @@ buf_clear(struct buf *b)
     b->failed = false;
 }
 
-/* Make room for `more` bytes at the tail and return the place; NULL when the ceiling or the memory
- * is reached.  The caller adds to b->tail what it used. */
+/* Make room for `more` bytes (not 0) at the tail and return the place; NULL when the ceiling or the
+ * memory is reached.  The caller adds to b->tail what it used. */
 static char *
 buf_room(struct buf *b, size_t more)
 {

@@ -246,6 +246,7 @@ talk() {
 # With clang, where it is there: its sanitizers see other things than those of most other tests.
 # Without threads requests come in the same order each time.
 memory() {
+    mkdir -p "$out"
     libraries='-Wl,-Bstatic -lmbedtls -lmbedx509 -lmbedcrypto -lcares -Wl,-Bdynamic'
     name=memory_$(basename "$1" .c)
     [ "$CC" != cc ] || ! command -v clang >/dev/null || CC=clang

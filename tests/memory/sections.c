@@ -1,9 +1,7 @@
 /* sections.c -- configuration, start, reload, questions, DNS and certificates without memory
  *
- *      sections [-m N] [-k N] [SCENE] ...      -m and -k as in transcripts.c
- *
- * A scene says in words of its own what may come of it: what it says is so while memory is refused,
- * what it says with all memory is so again when memory is back. */
+ * What a scene says is so while memory is refused; what it says with all memory is so again when
+ * memory is back. */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
 #endif
@@ -20,18 +18,13 @@ static int own_bind(int fd, const struct sockaddr *to, socklen_t len);
 #include "cut/AUTHORITY.c"
 #undef bind
 
-#include "memory.h"
-
-#define FEW 8      /* places of a scene, every day */
+#include "scenes.h"
 
 static struct {
     char         dir[64];
     char         file[96];      /* the configuration */
-    FILE        *tap;           /* standard output belongs to the commands */
     int          resolver;      /* a name server that answers with no records */
     unsigned     port;          /* of it */
-    const char  *scene;
-    bool         is_good;       /* of the present run */
 } world;
 
 static int
@@ -44,39 +37,6 @@ own_bind(int fd, const struct sockaddr *to, socklen_t len)
     any.sin_family = AF_INET;
     any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return bind(fd, (struct sockaddr *)&any, sizeof any);
-}
-
-/* ---- saying what is so ---- */
-
-static void
-tell_where(void)
-{
-    fprintf(world.tap, "# %s -k %lu, %s\n", world.scene, memory.fails_at,
-        memory.always ? "always" : "once");
-    fflush(world.tap);
-}
-
-static void
-must(bool ok, const char *what)
-{
-    if (ok)
-        return;
-    world.is_good = false;
-    tell_where();
-    fprintf(world.tap, "#   this must hold: %s\n", what);
-}
-
-/* Nothing has been refused in this run: then all must be well. */
-static bool
-had_memory(void)
-{
-    return memory.failed == 0;
-}
-
-static void
-run(bool runs)
-{
-    memory_runs(runs);
 }
 
 /* ---- a world ---- */
@@ -176,9 +136,9 @@ configuration_is_whole_or_refused(void)
     struct config *c;
     whole = effective(good);
     buf_free(&messages);
-    run(true);
+    memory_runs(true);
     c = config_load(world.file, &messages);
-    run(false);
+    memory_runs(false);
     must(c != NULL || !had_memory(), "the configuration is read");
     must(c != NULL || messages.failed || buf_len(&messages) > 0, "an error is told");
     if (c != NULL) {
@@ -206,9 +166,9 @@ ports_are_whole_or_refused(void)
         struct buf out = { 0 }, whole = { 0 }, errors = { 0 };
         bool ok;
         ports_print(c, formats[i], &machine, &whole, &errors);
-        run(true);
+        memory_runs(true);
         ok = ports_print(c, formats[i], &machine, &out, &errors) && !out.failed;
-        run(false);
+        memory_runs(false);
         must(!ok || span_eq(buf_span(&out), buf_span(&whole)), "what is printed is whole");
         must(ok || !had_memory(), "it is printed");
         buf_free(&out);
@@ -234,15 +194,15 @@ instance_starts_whole_or_not(void)
 {
     char message[2048] = "";
     struct xmppedge *e;
-    run(true);
+    memory_runs(true);
     e = xe_open(world.file, message, sizeof message);
-    run(false);
+    memory_runs(false);
     must(e != NULL || !had_memory(), "it starts");
     must(e != NULL || message[0] != '\0', "it is said why not");
     must(e == NULL || has_all_keys(e), "it has all keys");
-    run(true);
+    memory_runs(true);
     xe_close(e);
-    run(false);
+    memory_runs(false);
 }
 
 /* A reload that fails changes nothing, and says so. */
@@ -254,10 +214,10 @@ reload_is_whole_or_changes_nothing(void)
     struct config *old = e->config;
     bool ok;
     write_config("<partner domain='more.example'/>");
-    run(true);
+    memory_runs(true);
     ok = xe_reload(e, message, sizeof message);
     must(loop_step(&e->loop, 0), "the loop goes on");
-    run(false);
+    memory_runs(false);
     must(ok || !had_memory(), "it is reloaded");
     must(ok || message[0] != '\0', "it is said why not");
     must(ok || e->config == old, "and nothing changes");
@@ -281,16 +241,16 @@ ask(struct xmppedge *e, const char *question, struct buf *said)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0)
         exit(99);
-    run(true);
+    memory_runs(true);
     control_accepted(e->control, pair[0], &from);
-    run(false);
+    memory_runs(false);
     if (send(pair[1], question, strlen(question), MSG_NOSIGNAL) < 0)
         n = 0;
     for (turns = 0; turns < 400 && n != 0; turns++) {
         answer_questions();
-        run(true);
+        memory_runs(true);
         must(loop_step(&e->loop, turns < 20 ? 0 : 1), "the loop goes on");
-        run(false);
+        memory_runs(false);
         while ((n = recv(pair[1], bytes, sizeof bytes, 0)) > 0)
             buf_put(said, span_make(bytes, (size_t)n));
         n = n == 0 || errno != EAGAIN ? 0 : -1;
@@ -346,9 +306,9 @@ authority_is_made_in_the_end(void)
     int code;
     snprintf(dir, sizeof dir, "%s/authority", world.dir);
     mkdir(dir, 0700);
-    run(true);
+    memory_runs(true);
     code = authority_run(dir, words, 10);
-    run(false);
+    memory_runs(false);
     must(code == 0 || !had_memory(), "it is made");
     memory_is_back();
     must(authority_run(dir, words, 10) == 0, "it is made when memory is back");
@@ -359,92 +319,20 @@ authority_is_made_in_the_end(void)
     must(rmdir(dir) == 0, "and no other");
 }
 
-static const struct scene {
-    const char *name;
-    void      (*play)(void);
-} scenes[] = {
-    { "configuration_is_whole_or_refused", configuration_is_whole_or_refused },
-    { "ports_are_whole_or_refused", ports_are_whole_or_refused },
-    { "instance_starts_whole_or_not", instance_starts_whole_or_not },
-    { "reload_is_whole_or_changes_nothing", reload_is_whole_or_changes_nothing },
-    { "questions_are_answered_or_refused", questions_are_answered_or_refused },
-    { "authority_is_made_in_the_end", authority_is_made_in_the_end },
+static const struct scene scenes[] = {
+    { "configuration_is_whole_or_refused", configuration_is_whole_or_refused, false },
+    { "ports_are_whole_or_refused", ports_are_whole_or_refused, false },
+    { "instance_starts_whole_or_not", instance_starts_whole_or_not, false },
+    { "reload_is_whole_or_changes_nothing", reload_is_whole_or_changes_nothing, false },
+    { "questions_are_answered_or_refused", questions_are_answered_or_refused, false },
+    { "authority_is_made_in_the_end", authority_is_made_in_the_end, false },
 };
-
-/* ---- playing ---- */
-
-static bool
-play(const struct scene *scene, unsigned long n, bool always)
-{
-    world.is_good = true;
-    memory_fail(n, always);
-    scene->play();
-    memory_runs(false);
-#ifdef MEMORY_SANITIZED
-    must(__lsan_do_recoverable_leak_check() == 0, "nothing leaks");
-#endif
-    return world.is_good;
-}
-
-static bool
-play_all(const struct scene *scene, size_t most, unsigned long only)
-{
-    bool ok;
-    size_t tried, i;
-    memory_look_for_places(true);
-    ok = play(scene, 0, false);
-    memory_look_for_places(false);
-    tried = memory_map->count < most ? memory_map->count : most;
-    for (i = 0; ok && i < tried; i++) {
-        unsigned long n = only > 0 ? only : memory_map->first[i * memory_map->count / tried];
-        ok = play(scene, n, false) && play(scene, n, true);
-        if (only > 0)
-            break;
-    }
-    fprintf(world.tap, "%sok - %s, no memory at %lu of %lu places\n", ok ? "" : "not ", scene->name,
-        (unsigned long)tried, (unsigned long)memory_map->count);
-    fflush(world.tap);
-    return ok;
-}
-
-static bool
-is_wanted(const char *name, char *const *words)
-{
-    size_t i;
-    for (i = 0; words[i] != NULL; i++)
-        if (strstr(name, words[i]) != NULL)
-            return true;
-    return i == 0;
-}
 
 int
 main(int argc, char **argv)
 {
-    size_t most = FEW, i, failed = 0;
-    unsigned long only = 0;
     char command[96];
-    int option;
-    signal(SIGPIPE, SIG_IGN);
-    while ((option = getopt(argc, argv, "am:k:")) != -1) {
-        if (option == 'k')
-            memory.tells = (only = strtoul(optarg, NULL, 10)) > 0;
-        else
-            most = option == 'm' ? strtoul(optarg, NULL, 10) : SIZE_MAX;
-    }
-    world.tap = fdopen(dup(1), "w");
-    if (world.tap == NULL || freopen("/dev/null", "w", stdout) == NULL
-        || !memory_open() || !make_world())
-        return 99;
-#ifdef MEMORY_SANITIZED
-    __sanitizer_set_death_callback(tell_where);
-#endif
-    for (i = 0; i < sizeof scenes / sizeof *scenes; i++) {
-        world.scene = scenes[i].name;
-        if (is_wanted(world.scene, argv + optind))
-            failed += !play_all(&scenes[i], most, only);
-    }
-    fprintf(world.tap, "1..%lu\n", (unsigned long)(sizeof scenes / sizeof *scenes));
-    fclose(world.tap);
-    snprintf(command, sizeof command, "rm -rf %s", world.dir);
-    return system(command) == 0 && failed == 0 ? 0 : 1;
+    int status = scenes_run(argc, argv, scenes, sizeof scenes / sizeof *scenes, make_world);
+    snprintf(command, sizeof command, "rm -rf '%s'", world.dir);
+    return system(command) == 0 ? status : 1;
 }

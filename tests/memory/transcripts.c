@@ -223,7 +223,7 @@ play_all(const struct plan *plan, const char *name, size_t *tried, bool *goes_on
     for (i = 0; ok && i < *tried; i++)
         ok = play_one(name, chosen[i], false, *goes_on)
             && play_one(name, chosen[i], true, *goes_on);
-    if (!out.is_good)
+    if (talk_verbose || !out.is_good)
         tell(name, 0, false, &out);
     return ok;
 }
