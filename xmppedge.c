@@ -216,6 +216,7 @@
 /* [NET] [REACH] [LOG]: no flood of events fills the disk */
 #define NET_TEXT_MAX       32     /* bytes of a network as text, NUL included: IPv6 takes 25 */
 #define NET_IDLE_MAX       4096   /* networks remembered that have nothing: less than a MB */
+#define NET_OWING_MAX      4096   /* and that owe processor time: each has cost us some */
 #define NET_KNOWN_MAX      4096   /* and where a domain was proven: partners have fewer servers */
 #define NET_KNOWN_MS       86400000  /* that counts for a day: who federates comes back by then */
 #define REACH_TEXT_MAX     50     /* the same of any network: IPv6 takes 44 */
@@ -253,8 +254,6 @@
 #define TLS_LANES_MAX      16     /* threads for handshakes: each copies keys, authorities */
 #define TLS_STACK          ((size_t)256 << 10)  /* bytes of their stacks: mbed TLS takes 30 KiB */
 #define TLS_BARREN_MAX     ((size_t)128 << 10)  /* bytes of which no data comes: a handshake's 80 */
-#define TLS_NETWORKS_MAX   4096   /* networks without sessions whose budgets are remembered */
-#define TLS_KNOWN_MS       (INT64_C(24) * 3600 * 1000)  /* a network that is known counts */
 #define TLS_TURN_OTHERS    4      /* of so many turns of a lane one is for who is not known */
 #define TLS_KEY_MAX        8192   /* bytes of a private key in DER: RSA-8192 takes 4.7 KiB */
 #define TLS_PIN_MAX        52     /* bytes of a pin as text, NUL included: sha256: and base64 */
@@ -3696,13 +3695,14 @@ map_free(struct map *m)
  * A network is a value: it is copied, compared by its bytes, and a key of a map (net_key).  Ports
  * do not belong to it: all connections of a host are of one network.
  *
- * The book remembers of each network how much it has of what is scarce, and when a domain that the
- * configuration names was last proven from there: then it is known, and goes before others.  What
- * a network has counts for the wider ones around it, too: a /56 may have twice as much as a /64, a
- * /48 four times, and net_load() says it in one number.
+ * The book of an instance remembers of each network how much it has of what is scarce, what it
+ * owes, and whether a domain that the configuration names was proven there lately: then it is known
+ * and goes before others.  What a network has counts for the wider ones around it, too: a /56 may
+ * have twice as much as a /64, a /48 four times, and net_load() says it in one number.
  *
  * Costs: about 200 bytes a network, three networks for an address of IPv6; those that have nothing
- * are forgotten, the longest unused first, when they are more than NET_IDLE_MAX.
+ * are forgotten, the longest unused first, when they are more than NET_IDLE_MAX.  Who owes
+ * something and who is known stand on shelves of their own: no crowd has them forgotten.
  * Not done: allocations of IPv4 by size.  Neighbours there are strangers to each other.
  * ======================================================================== */
 
@@ -3762,35 +3762,43 @@ net_text(const struct net *n, char out[NET_TEXT_MAX])
 enum net_what {
     NET_CONNECTIONS,   /* accepted */
     NET_STRANGERS,     /* and of them those that have proven nothing */
+    NET_HANDSHAKES,    /* of TLS, that are not over, in either direction */
     NET_QUESTIONS,     /* dialback questions that are asked for it */
     NET_WAITING,       /* and those that wait for room */
     NET_PAIRS,         /* pairs of domains that are proven from it, and open */
     NET_WHATS
 };
 
-/* A network, and what there is of it. */
-struct net_source {
-    struct map_node    node;      /* in book->map; the key is `net` */
-    struct list_node   rest;      /* in a shelf, while it has nothing */
-    struct net         net;
-    struct net_source *wider;     /* of IPv6: the network around it, which counts too; or NULL */
-    size_t             narrower;  /* networks to which this is the wider one */
-    size_t             counts[NET_WHATS];
-    int64_t            proven;    /* ms, when a listed domain was last proven from here */
-    bool               is_proven; /* one was, ever */
-    int64_t            credit_ms; /* for the owner, who meters new connections */
-    int64_t            last;      /* ms, for the owner */
+/* What is spent faster than it is paid back; the unit is its owner's. */
+struct net_meter {
+    int64_t spent;
+    int64_t last;   /* ms, when this was so */
 };
 
 /* Networks that have nothing, the longest unused first. */
 struct net_shelf {
-    struct list_node list;     /* net_source.rest */
+    struct list_node list;   /* net_source.rest */
     size_t           count;
+};
+
+/* A network, and what there is of it. */
+struct net_source {
+    struct map_node    node;      /* in book->map; the key is `net` */
+    struct list_node   rest;      /* in `shelf` */
+    struct net_shelf  *shelf;     /* where it is while it has nothing; NULL: it has something */
+    struct net         net;
+    struct net_source *wider;     /* of IPv6: the network around it, which counts too; or NULL */
+    size_t             narrower;  /* networks to which this is the wider one */
+    size_t             counts[NET_WHATS];
+    int64_t            known;     /* ms: until then it is; 0: it never was */
+    struct net_meter   computed;  /* us of processor time */
+    struct net_meter   connected; /* ms in which what it opened may be opened */
 };
 
 struct net_book {
     struct map       map;      /* the owner seeds it */
     struct net_shelf idle;
+    struct net_shelf owing;    /* processor time, when they were last in use */
     struct net_shelf known;    /* where a listed domain was proven */
 };
 
@@ -3798,14 +3806,25 @@ static void
 net_book_open(struct net_book *b)
 {
     list_init(&b->idle.list);
+    list_init(&b->owing.list);
     list_init(&b->known.list);
+}
+
+/* What is owed now, when `rate` is paid back in a millisecond. */
+static int64_t
+net_owed(struct net_meter *m, int64_t now, int64_t rate)
+{
+    int64_t paid = (now - m->last) * rate;
+    m->spent = paid >= m->spent ? 0 : m->spent - paid;
+    m->last = now;
+    return m->spent;
 }
 
 /* Whether a listed domain was proven from this network lately. */
 static bool
 net_is_known(const struct net_source *s, int64_t now)
 {
-    return s != NULL && s->is_proven && now - s->proven < NET_KNOWN_MS;
+    return s != NULL && s->known > now;
 }
 
 static bool
@@ -3818,37 +3837,33 @@ net_has_nothing(const struct net_source *s)
     return s->narrower == 0;
 }
 
-static struct net_shelf *
-net_shelf(struct net_book *b, const struct net_source *s)
-{
-    return s->is_proven ? &b->known : &b->idle;
-}
-
 static void
-net_take(struct net_book *b, struct net_source *s)
+net_take(struct net_source *s)
 {
-    if (!list_linked(&s->rest))
+    if (s->shelf == NULL)
         return;
     list_remove(&s->rest);
-    net_shelf(b, s)->count--;
+    s->shelf->count--;
+    s->shelf = NULL;
 }
 
 /* Something has changed: put the network to those that may be forgotten, or take it from there. */
 static void
 net_put(struct net_book *b, struct net_source *s)
 {
-    net_take(b, s);
+    net_take(s);
     if (!net_has_nothing(s))
         return;
-    list_append(&net_shelf(b, s)->list, &s->rest);
-    net_shelf(b, s)->count++;
+    s->shelf = s->known > 0 ? &b->known : s->computed.spent > 0 ? &b->owing : &b->idle;
+    list_append(&s->shelf->list, &s->rest);
+    s->shelf->count++;
 }
 
 static void
 net_forget(struct net_book *b, struct net_source *s)
 {
     struct net_source *wider = s->wider;
-    net_take(b, s);
+    net_take(s);
     map_remove(&b->map, &s->node);
     free(s);
     if (wider == NULL)
@@ -3871,7 +3886,6 @@ net_source_new(struct net_book *b, const struct net *net, struct net_source *wid
     if (s == NULL)
         return NULL;
     s->net = *net;
-    s->credit_ms = INT64_MAX / 4;
     if (!map_add(&b->map, &s->node, net_key(&s->net))) {
         free(s);
         return NULL;
@@ -3903,11 +3917,12 @@ net_source_get(struct net_book *b, const struct sockaddr_storage *a, enum net_wi
 
 /* What is remembered of the network of an address; NULL when memory is out.  It stays as long as
  * something is counted for it, else until the next call.  Who owns many networks can neither fill
- * the memory nor have those forgotten that are known. */
+ * the memory nor have those forgotten that are known or owe something. */
 static struct net_source *
 net_source_of(struct net_book *b, const struct sockaddr_storage *a)
 {
     net_trim(b, &b->idle, NET_IDLE_MAX);
+    net_trim(b, &b->owing, NET_OWING_MAX);
     net_trim(b, &b->known, NET_KNOWN_MAX);
     return net_source_get(b, a, NET_SUBNET);
 }
@@ -3956,14 +3971,12 @@ net_tally(size_t counts[NET_WIDTHS], const struct net_source *one, const struct 
         counts[i] += one == other;
 }
 
-/* A domain of the configuration has been proven from this network.  Any other proves nothing: a
- * stranger has as many as he likes, and a certificate for all of them. */
+/* A domain of the configuration has been proven here: the network is known for a while.  Any other
+ * proves nothing: a stranger has as many as he likes, and a certificate for all of them. */
 static void
 net_prove(struct net_book *b, struct net_source *s, int64_t now)
 {
-    net_take(b, s);
-    s->is_proven = true;
-    s->proven = now;
+    s->known = now + NET_KNOWN_MS;
     net_put(b, s);
 }
 
@@ -7576,21 +7589,6 @@ struct tls_lane {
 #endif
 };
 
-/* What a network may make us compute. */
-struct tls_network {
-    struct net      net;
-    int64_t         spent_us;   /* processor time, as of `last`; the budget pays it back */
-    int64_t         last;       /* ms */
-    int64_t         known;      /* ms: until then it counts as known */
-    size_t          sessions;   /* that point here */
-    struct map_node node;
-};
-
-/* Networks that a session counts for, the smallest first: whoever has one /64 may have many. */
-static const enum net_width tls_widths[] = { NET_SUBNET, NET_HOME, NET_SITE };
-
-#define TLS_LEVELS (sizeof tls_widths / sizeof tls_widths[0])
-
 /* Of <limits>. */
 struct tls_limits {
     size_t  threads;    /* 0: the loop computes, a step a turn */
@@ -7610,8 +7608,7 @@ struct tls_shared {
     struct list_node         waiting;   /* struct tls, in the order in which they came */
     size_t                   nwaiting;
     size_t                   nrunning;
-    struct map               networks;
-    size_t                   joined;    /* of all networks: sessions that point there */
+    struct net_book         *nets;      /* borrowed, likewise; touched by the loop alone */
     struct timer             later;     /* all who wait are in debt */
     struct loop_task         turn;      /* without threads: the next step */
     struct loop_watch        woken;     /* the reading end of `wake` */
@@ -7721,7 +7718,7 @@ struct tls {
     /* lending: the loop's, but for `result` and `spent_us` while it is running */
     enum tls_place       place;
     struct list_node     node;     /* in shared->waiting or shared->done */
-    struct tls_network  *networks[TLS_LEVELS];  /* that it counts for; NULL: fewer */
+    struct net_source   *from;     /* borrowed; whom it counts for; NULL: nobody */
     tls_back            *back;
     void                *user;     /* borrowed, for back */
     enum tls_result      result;
@@ -9249,18 +9246,13 @@ tls_receive(void *user, unsigned char *to, size_t max)
     return MBEDTLS_ERR_NET_RECV_FAILED;
 }
 
-/* The session counts for its networks no longer. */
+/* The session counts for its network no longer. */
 static void
 tls_part(struct tls *t)
 {
-    size_t i;
-    for (i = 0; i < TLS_LEVELS; i++) {
-        if (t->networks[i] == NULL)
-            continue;
-        t->networks[i]->sessions--;
-        t->profile->shared->joined--;
-        t->networks[i] = NULL;
-    }
+    if (t->from != NULL)
+        net_count(t->profile->shared->nets, t->from, NET_HANDSHAKES, -1);
+    t->from = NULL;
 }
 
 static void
@@ -9630,106 +9622,34 @@ tls_close_notify(struct tls *t)
 
 /* ---- who may compute: networks and their budgets ---- */
 
-/* What the network owes now: what it has made us compute, less what its budget has paid back. */
-static int64_t
-tls_network_debt(struct tls_shared *s, struct tls_network *n)
-{
-    int64_t now = loop_now(s->loop);
-    int64_t paid = (now - n->last) * s->limits.rate_us;
-    n->spent_us = paid >= n->spent_us ? 0 : n->spent_us - paid;
-    n->last = now;
-    return n->spent_us;
-}
-
-/* Forget the networks that have no session, owe at most `debt` and are not known any more. */
-static void
-tls_networks_sweep(struct tls_shared *s, int64_t debt, int64_t known)
-{
-    size_t i;
-    for (i = 0; s->networks.buckets != NULL && i <= s->networks.mask; i++) {
-        struct map_node *node = s->networks.buckets[i];
-        while (node != NULL) {
-            struct tls_network *n = MAP_OWNER(node, struct tls_network, node);
-            node = node->next;
-            if (n->sessions > 0 || tls_network_debt(s, n) > debt || n->known > known)
-                continue;
-            map_remove(&s->networks, &n->node);
-            free(n);
-        }
-    }
-}
-
-/* Room for one more: first those go that owe nothing, the known ones last.  Networks in use are no
- * more in number than what points there. */
-static void
-tls_networks_make_room(struct tls_shared *s)
-{
-    int64_t now = loop_now(s->loop);
-    if (s->networks.count >= TLS_NETWORKS_MAX + s->joined)
-        tls_networks_sweep(s, 0, now);
-    if (s->networks.count >= TLS_NETWORKS_MAX + s->joined)
-        tls_networks_sweep(s, INT64_MAX, now);
-    if (s->networks.count >= TLS_NETWORKS_MAX + s->joined)
-        tls_networks_sweep(s, INT64_MAX, INT64_MAX);
-}
-
-/* NULL when memory is out. */
-static struct tls_network *
-tls_network_find(struct tls_shared *s, struct net net)
-{
-    struct map_node *node = map_find(&s->networks, net_key(&net));
-    struct tls_network *n;
-    if (node != NULL)
-        return MAP_OWNER(node, struct tls_network, node);
-    tls_networks_make_room(s);
-    n = calloc(1, sizeof *n);
-    if (n == NULL)
-        return NULL;
-    n->net = net;
-    n->last = loop_now(s->loop);
-    if (map_add(&s->networks, &n->node, net_key(&n->net)))
-        return n;
-    free(n);
-    return NULL;
-}
-
-/* Somebody at this address has proven to be one that the configuration names: its network goes
- * before others for a while. */
-static void
-tls_know(struct tls_shared *s, const struct sockaddr_storage *peer)
-{
-    struct tls_network *n = tls_network_find(s, net_of(peer, tls_widths[0]));
-    if (n != NULL)
-        n->known = loop_now(s->loop) + TLS_KNOWN_MS;
-}
-
-/* The session counts for its peer's networks, once.  False when memory is out. */
+/* The session counts for its peer's network, once.  False when memory is out. */
 static bool
 tls_join(struct tls_shared *s, struct tls *t, const struct sockaddr_storage *peer)
 {
-    bool wide = net_of(peer, NET_SUBNET).bits > 32;   /* of IPv4 there is one */
-    size_t level;
-    for (level = 0; level < (wide ? TLS_LEVELS : 1); level++) {
-        if (t->networks[level] != NULL)
-            continue;
-        t->networks[level] = tls_network_find(s, net_of(peer, tls_widths[level]));
-        if (t->networks[level] == NULL)
-            return false;
-        t->networks[level]->sessions++;
-        s->joined++;
-    }
-    return true;
+    if (t->from != NULL)
+        return true;
+    t->from = net_source_of(s->nets, peer);
+    if (t->from != NULL)
+        net_count(s->nets, t->from, NET_HANDSHAKES, 1);
+    return t->from != NULL;
+}
+
+/* What the network owes now: what it has made us compute, less what its budget has paid back. */
+static int64_t
+tls_debt(const struct tls_shared *s, struct net_source *n)
+{
+    return net_owed(&n->computed, loop_now(s->loop), s->limits.rate_us);
 }
 
 /* A wider network owes for all within it and has more: four times for each byte of its prefix that
  * is open. */
 static bool
-tls_is_in_debt(struct tls_shared *s, const struct tls *t)
+tls_is_in_debt(const struct tls_shared *s, const struct tls *t)
 {
     int64_t most = s->limits.burst_us;
-    size_t level;
-    for (level = 0; level < TLS_LEVELS; level++, most *= 4)
-        if (t->networks[level] != NULL && tls_network_debt(s, t->networks[level]) > most)
+    struct net_source *n;
+    for (n = t->from; n != NULL; n = n->wider, most *= 4)
+        if (tls_debt(s, n) > most)
             return true;
     return false;
 }
@@ -9744,17 +9664,17 @@ enum { TLS_RANK_TURN, TLS_RANK_OURS, TLS_RANK_KNOWN, TLS_RANK_OTHER, TLS_RANK_DE
 #define TLS_RANK(rank, us) (((int64_t)(rank) << 48) + (us))
 
 static int64_t
-tls_rank(struct tls_shared *s, const struct tls *t)
+tls_rank(const struct tls_shared *s, const struct tls *t)
 {
-    struct tls_network *n = t->networks[0];
-    int64_t debt = tls_network_debt(s, n);
+    int64_t debt = tls_debt(s, t->from);
     if (tls_is_in_debt(s, t))
         return TLS_RANK(TLS_RANK_DEBT, debt);
     if (t->favoured)
         return TLS_RANK(TLS_RANK_OURS, 0);
     if (t->begun)
         debt = debt > TLS_BEGUN_US ? debt - TLS_BEGUN_US : 0;
-    return TLS_RANK(n->known > loop_now(s->loop) ? TLS_RANK_KNOWN : TLS_RANK_OTHER, debt);
+    return TLS_RANK(net_is_known(t->from, loop_now(s->loop)) ? TLS_RANK_KNOWN : TLS_RANK_OTHER,
+        debt);
 }
 
 /* The same for this turn of a lane. */
@@ -9877,11 +9797,10 @@ tls_give(struct tls_shared *s, struct tls *t, struct tls_lane *lane)
 static void
 tls_come_back(struct tls_shared *s, struct tls *t)
 {
-    size_t level;
+    struct net_source *n;
     s->nrunning--;
-    for (level = 0; level < TLS_LEVELS; level++)
-        if (t->networks[level] != NULL)
-            t->networks[level]->spent_us += t->spent_us;
+    for (n = t->from; n != NULL; n = n->wider)
+        n->computed.spent += t->spent_us;
     if (t->result == TLS_AGAIN) {
         tls_wait(s, t);
         return;
@@ -10005,8 +9924,8 @@ tls_lane_stop(struct tls_lane *lane)
     lane->started = false;
 }
 
-/* After fork() the threads are in the other process.  What they were computing is lost; the lock
- * may have been held, so there is a new one. */
+/* At first, and after fork(), when the threads are in the other process.  What they were computing
+ * is lost; the lock may have been held, so there is a new one. */
 static void
 tls_lanes_renew(struct tls_shared *s)
 {
@@ -10086,7 +10005,25 @@ tls_collect(struct tls_shared *s)
     }
 }
 
+static void
+tls_lanes_close(struct tls_shared *s)
+{
+    size_t i;
+    if (s->process != getpid())
+        tls_lanes_renew(s);
+    for (i = 1; i <= TLS_LANES_MAX; i++)
+        tls_lane_stop(&s->lanes[i]);
+    tls_collect(s);
+    pthread_mutex_destroy(&s->lock);
+}
+
 #else
+
+static void
+tls_lanes_renew(struct tls_shared *s)
+{
+    (void)s;
+}
 
 static void
 tls_feed_lanes(struct tls_shared *s)
@@ -10096,6 +10033,12 @@ tls_feed_lanes(struct tls_shared *s)
 
 static void
 tls_collect(struct tls_shared *s)
+{
+    (void)s;
+}
+
+static void
+tls_lanes_close(struct tls_shared *s)
 {
     (void)s;
 }
@@ -10159,9 +10102,10 @@ tls_is_lent(const struct tls *t)
     return t->place != TLS_HERE;
 }
 
-/* From now on handshakes may be lent; the loop must outlive `shared`.  False: no descriptors. */
+/* From now on handshakes may be lent; the loop, and the book in which their networks stand, must
+ * outlive `shared`.  False: no descriptors. */
 static bool
-tls_lend_open(struct tls_shared *s, struct loop *loop)
+tls_lend_open(struct tls_shared *s, struct loop *loop, struct net_book *nets)
 {
     int ends[2];
     if (pipe(ends) != 0)
@@ -10176,13 +10120,9 @@ tls_lend_open(struct tls_shared *s, struct loop *loop)
     s->turn.run = tls_turn;
     s->later.fire = tls_feed_later;
     s->loop = loop;
-#if TLS_THREADS
-    pthread_mutex_init(&s->lock, NULL);
-    list_init(&s->done);
-    s->process = getpid();
-#endif
-    return tls_random(s, s->networks.seed, sizeof s->networks.seed)
-        && loop_watch_set(loop, &s->woken, LOOP_READ);
+    s->nets = nets;
+    tls_lanes_renew(s);
+    return loop_watch_set(loop, &s->woken, LOOP_READ);
 }
 
 /* How much may be computed from now on.  Lanes that are too many end their sessions and rest. */
@@ -10200,29 +10140,14 @@ tls_lend_limits(struct tls_shared *s, const struct tls_limits *limits)
 static void
 tls_lend_close(struct tls_shared *s)
 {
-    size_t i;
     if (s->loop == NULL)
         return;
-#if TLS_THREADS
-    if (s->process != getpid())
-        tls_lanes_renew(s);
-    for (i = 1; i <= TLS_LANES_MAX; i++)
-        tls_lane_stop(&s->lanes[i]);
-    tls_collect(s);
-    pthread_mutex_destroy(&s->lock);
-#endif
+    tls_lanes_close(s);
     loop_watch_set(s->loop, &s->woken, 0);
     timer_cancel(s->loop, &s->later);
     loop_task_cancel(&s->turn);
     close(s->woken.fd);
     close(s->wake);
-    for (i = 0; s->networks.buckets != NULL && i <= s->networks.mask; i++)
-        while (s->networks.buckets[i] != NULL) {
-            struct tls_network *n = MAP_OWNER(s->networks.buckets[i], struct tls_network, node);
-            map_remove(&s->networks, &n->node);
-            free(n);
-        }
-    map_free(&s->networks);
     s->loop = NULL;
 }
 
@@ -16033,7 +15958,7 @@ ports_print(const struct config *c, enum ports_format format, const struct ports
 
 /* ===========================================================================
  * [STREAM] stream_       one XML stream over one connection (RFC 6120 4)
- * calls:  BASE BUF WHY JID XML ELEM PHASE MAP LOG LOOP TLS CONN AUTH CONFIG
+ * calls:  BASE BUF WHY JID XML ELEM PHASE MAP NET LOG LOOP TLS CONN AUTH CONFIG
  *
  *                stream_start()
  *                     |
@@ -16070,6 +15995,7 @@ struct stream_shared {
     struct loop                *loop;     /* borrowed */
     struct log                 *log;      /* borrowed */
     struct tls_shared          *tls;      /* borrowed */
+    struct net_book            *nets;     /* borrowed */
     const struct config_limits *limits;   /* borrowed; replaced by a reload */
     struct xe_xml_event         event;    /* the event being told; large, so there is one */
     struct buf                  text;     /* for putting headers and errors together */
@@ -16568,13 +16494,13 @@ stream_start_direct_tls(struct stream *s, struct tls *tls)
     conn_start_tls(s->conn, tls);
 }
 
-/* The peer is authenticated: the limits for strangers no longer hold.  `known`: as one that the
- * configuration names, so that its network goes before others for a while. */
+/* The peer is authenticated: the limits for strangers no longer hold.  `known` is its network when
+ * the configuration names it; else NULL. */
 static void
-stream_trust(struct stream *s, bool known)
+stream_trust(struct stream *s, struct net_source *known)
 {
-    if (known)
-        tls_know(s->shared->tls, &s->conn->peer);
+    if (known != NULL)
+        net_prove(s->shared->nets, known, loop_now(s->shared->loop));
     s->trusted = true;
 }
 
@@ -16798,7 +16724,6 @@ struct s2s_service {
     size_t                      unlisted;    /* of them dialled or proven for unlisted domains */
     size_t                      verifies;    /* of them dialback questions under way */
     struct map                  peers;       /* s2s_peer by remote domain */
-    struct net_book             nets;        /* where accepted connections come from */
     struct list_node            strangers;   /* accepted, nothing proven; the oldest first */
     struct list_node            questions;   /* dialback questions under way; the oldest first */
     struct list_node            waiting;     /* s2s_pair whose question has no room; the same */
@@ -17036,8 +16961,8 @@ static void
 s2s_enter_source(struct s2s *s, struct net_source *from)
 {
     s->from = from;
-    net_count(&s->service->nets, from, NET_CONNECTIONS, 1);
-    net_count(&s->service->nets, from, NET_STRANGERS, 1);
+    net_count(s->service->shared->nets, from, NET_CONNECTIONS, 1);
+    net_count(s->service->shared->nets, from, NET_STRANGERS, 1);
     list_append(&s->service->strangers, &s->stranger);
 }
 
@@ -17048,7 +16973,7 @@ s2s_no_stranger(struct s2s *s)
     if (!list_linked(&s->stranger))
         return;
     list_remove(&s->stranger);
-    net_count(&s->service->nets, s->from, NET_STRANGERS, -1);
+    net_count(s->service->shared->nets, s->from, NET_STRANGERS, -1);
 }
 
 /* A dialback question counts for the network of whoever makes us ask it. */
@@ -17056,7 +16981,7 @@ static void
 s2s_enter_question(struct s2s *s, struct net_source *from)
 {
     s->from = from;
-    net_count(&s->service->nets, from, NET_QUESTIONS, 1);
+    net_count(s->service->shared->nets, from, NET_QUESTIONS, 1);
     list_append(&s->service->questions, &s->stranger);
 }
 
@@ -17066,12 +16991,12 @@ s2s_leave_source(struct s2s *s)
     struct s2s_service *v = s->service;
     if (s->kind == S2S_VERIFY) {
         list_remove(&s->stranger);
-        net_count(&v->nets, s->from, NET_QUESTIONS, -1);
+        net_count(v->shared->nets, s->from, NET_QUESTIONS, -1);
         if (v->nwaiting > 0)
             loop_at_end(s2s_loop(s), &v->serve);
     } else {
         s2s_no_stranger(s);
-        net_count(&v->nets, s->from, NET_CONNECTIONS, -1);
+        net_count(v->shared->nets, s->from, NET_CONNECTIONS, -1);
     }
     s->from = NULL;
 }
@@ -17115,7 +17040,7 @@ s2s_pair_unwait(struct s2s_pair *p)
         return;
     list_remove(&p->waiting);
     v->nwaiting--;
-    net_count(&v->nets, p->stream->from, NET_WAITING, -1);
+    net_count(v->shared->nets, p->stream->from, NET_WAITING, -1);
     free(p->key);
     p->key = NULL;
 }
@@ -17128,7 +17053,7 @@ s2s_pair_free(struct s2s_pair *p)
     if (p->verify != NULL)
         p->verify->parent = NULL;
     if (p->open) {
-        net_count(&s->service->nets, s->from, NET_PAIRS, -1);
+        net_count(s->service->shared->nets, s->from, NET_PAIRS, -1);
         s->service->events->unpaired(s->service->user, p);
     }
     if (s->last == p)
@@ -17299,10 +17224,10 @@ s2s_pair_open(struct s2s_pair *p, const char *method)
     struct s2s *s = p->stream;
     bool listed = s2s_pair_is_listed(p);
     p->open = true;
-    net_count(&s->service->nets, s->from, NET_PAIRS, 1);
+    net_count(s->service->shared->nets, s->from, NET_PAIRS, 1);
     if (s->method[0] == '\0')
         s->method = method;
-    stream_trust(&s->stream, listed);
+    stream_trust(&s->stream, listed ? s->from : NULL);
     if (s->remote[0] == '\0') {   /* pre-1.0 headers name nobody */
         memcpy(s->remote, p->remote.at, p->remote.len);
         memcpy(s->local, p->local.at, p->local.len);
@@ -17310,8 +17235,6 @@ s2s_pair_open(struct s2s_pair *p, const char *method)
     }
     assert(s->peer != NULL);
     s2s_no_stranger(s);
-    if (listed)
-        net_prove(&s->service->nets, s->from, loop_now(s2s_loop(s)));
     s2s_enter(s, S2S_OPEN);
     s2s_log_open(s, p->remote);
     s->service->events->paired(s->service->user, p);
@@ -17829,7 +17752,8 @@ s2s_become_ready(struct s2s *s, const char *method)
     timer_cancel(s2s_loop(s), &s->attempt);
     dial_free(s->dial);
     s->dial = NULL;
-    stream_trust(&s->stream, s->terms.listed);
+    stream_trust(&s->stream,
+        s->terms.listed ? net_source_of(s->service->shared->nets, &s->target) : NULL);
     s2s_enter(s, S2S_READY);
     s2s_log_open(s, span_of(s->remote));
     s->service->events->ready(s->service->user, s);
@@ -18378,7 +18302,7 @@ s2s_wait(struct s2s_pair *p, const char *key, enum xe_why why)
     p->asked = loop_now(v->shared->loop);
     list_append(&v->waiting, &p->waiting);
     v->nwaiting++;
-    net_count(&v->nets, p->stream->from, NET_WAITING, 1);
+    net_count(v->shared->nets, p->stream->from, NET_WAITING, 1);
     s2s_log_why(p->stream, LOG_INFO, "s2s-in-waits", why);
     if (!timer_armed(&v->turn))
         timer_set(v->shared->loop, &v->turn, S2S_TURN_MS / 4);
@@ -18727,7 +18651,6 @@ s2s_open_service(struct s2s_service *v)
     list_init(&v->strangers);
     list_init(&v->questions);
     list_init(&v->waiting);
-    net_book_open(&v->nets);
     v->turn.fire = s2s_turn;
     v->serve.run = s2s_serve_waiting;
 }
@@ -18738,12 +18661,11 @@ s2s_close_service(struct s2s_service *v)
     timer_cancel(v->shared->loop, &v->turn);
     loop_task_cancel(&v->serve);
     map_free(&v->peers);
-    net_book_close(&v->nets);
 }
 
 /* ===========================================================================
  * [TRUNK] trunk_         the link between an edge and a gateway on 23456
- * calls:  BASE BUF WHY MAP LOG JID XML ELEM PHASE QUEUE LOOP DNS TLS CONN AUTH CONFIG STREAM
+ * calls:  BASE BUF WHY MAP NET LOG JID XML ELEM PHASE QUEUE LOOP DNS TLS CONN AUTH CONFIG STREAM
  *
  * An RFC 6120 stream over direct TLS with certificates on both sides, dialled by the gateway.  The
  * edge never dials.
@@ -19347,7 +19269,8 @@ static void
 trunk_trust(struct trunk *t)
 {
     t->authenticated = true;
-    stream_trust(&t->stream, true);
+    stream_trust(&t->stream,
+        net_source_of(t->service->shared->nets, &t->stream.conn->peer));
     stream_widen(&t->stream, TRUNK_STANZA_MAX);
 }
 
@@ -20093,25 +20016,21 @@ route_room(void *user, const struct s2s *s, struct xe_span remote)
 /* ---- limits on who connects ---- */
 
 /* Take a connection from what the network, and those around it, may open in a second; false when
- * there is none left.  All of them fill up again while nobody comes. */
+ * there is none left. */
 static bool
 route_source_spend(struct route *r, struct net_source *s)
 {
     const struct config_limits *l = &r->config->limits;
     int64_t now = loop_now(r->shared->loop);
-    int64_t price = 1000 / (int64_t)l->source_rate;   /* ms of credit; half of it in a /56 */
-    int64_t full = price * (int64_t)l->source_burst;
+    int64_t price = 1000 / (int64_t)l->source_rate;   /* ms; half of it in a /56 */
+    int64_t most = price * (int64_t)l->source_burst;
     struct net_source *n;
     bool enough = true;
     int share;
-    for (n = s, share = 1; n != NULL; n = n->wider, share *= 2) {
-        n->credit_ms = n->credit_ms >= full || n->credit_ms + (now - n->last) >= full
-            ? full : n->credit_ms + (now - n->last);
-        n->last = now;
-        enough = enough && n->credit_ms >= price / share;
-    }
+    for (n = s, share = 1; n != NULL; n = n->wider, share *= 2)
+        enough = net_owed(&n->connected, now, 1) + price / share <= most && enough;
     for (n = s, share = 1; enough && n != NULL; n = n->wider, share *= 2)
-        n->credit_ms -= price / share;
+        n->connected.spent += price / share;
     return enough;
 }
 
@@ -21659,7 +21578,6 @@ route_open(struct route *r)
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
         && tls_random(r->shared->tls, r->shared->log->keyed.seed, sizeof r->shared->log->keyed.seed)
-        && tls_random(r->shared->tls, r->s2s->nets.map.seed, sizeof r->s2s->nets.map.seed)
         && tls_random(r->shared->tls, r->s2s->peers.seed, sizeof r->s2s->peers.seed);
 }
 
@@ -21734,6 +21652,7 @@ struct xmppedge {
     struct loop           loop;
     struct wire           wire;
     struct tls_shared    *tls;       /* owned */
+    struct net_book       nets;      /* who is there, and who was */
     struct dns           *dns;       /* owned */
     struct edge_keys      keys;      /* owned */
     struct stream_shared  shared;
@@ -22267,7 +22186,7 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
     char network[NET_TEXT_MAX];
     e->route.refusals[why]++;
     if (log_begin_from(&e->log, LOG_WARN, "connection-refused",
-        net_source_of(&e->s2s.nets, from))) {
+        net_source_of(&e->nets, from))) {
         log_text(&e->log, "source", conn_host_text(from, at));
         if (from->ss_family == AF_INET6)
             log_text(&e->log, "network", net_text(&net, network));
@@ -22314,13 +22233,13 @@ edge_evict(struct xmppedge *e, struct net_source *from)
     struct s2s *worst = NULL;
     struct list_node *n = e->s2s.strangers.next;
     size_t looked = 0;
-    net_count(&e->s2s.nets, from, NET_STRANGERS, 1);
+    net_count(&e->nets, from, NET_STRANGERS, 1);
     for (; n != &e->s2s.strangers && looked < EDGE_LOOK_MAX; n = n->next, looked++) {
         struct s2s *s = MAP_OWNER(n, struct s2s, stranger);
         if (worst == NULL || edge_goes_first(s, worst, now))
             worst = s;
     }
-    net_count(&e->s2s.nets, from, NET_STRANGERS, -1);
+    net_count(&e->nets, from, NET_STRANGERS, -1);
     if (worst == NULL)
         return false;
     if (e->wire.nlingering >= EDGE_REFUSED_MAX && worst->stream.conn != NULL)
@@ -22348,7 +22267,7 @@ static void
 edge_s2s_accepted(void *user, int fd, const struct sockaddr_storage *from)
 {
     struct xmppedge *e = user;
-    struct net_source *source = net_source_of(&e->s2s.nets, from);
+    struct net_source *source = net_source_of(&e->nets, from);
     /* a gateway serves its inner servers only */
     enum xe_why why = e->config->role == CONFIG_EDGE
         || config_source_allowed(e->config, (const struct sockaddr *)(const void *)from)
@@ -22496,6 +22415,7 @@ edge_open_services(struct xmppedge *e)
     e->shared.loop = &e->loop;
     e->shared.log = &e->log;
     e->shared.tls = e->tls;
+    e->shared.nets = &e->nets;
     e->s2s.shared = e->trunks.shared = e->route.shared = &e->shared;
     e->s2s.dns = e->trunks.dns = e->dns;
     e->s2s.events = &s2s_events;
@@ -22727,6 +22647,7 @@ xe_close(struct xmppedge *e)
     edge_keys_free(&e->keys);
     if (e->tls != NULL)
         tls_lend_close(e->tls);
+    net_book_close(&e->nets);
     tls_shared_close(e->tls);
     loop_close(&e->loop);
     reach_machine_free(&e->machine);
@@ -22770,7 +22691,8 @@ edge_open(struct xmppedge *e, const char *path, struct buf *out)
     }
     if (!edge_load_keys(e, e->config, &e->keys, out))
         return false;
-    if (!tls_lend_open(e->tls, &e->loop) || !wire_open(&e->wire, &e->loop, &e->log)
+    if (!tls_random(e->tls, e->nets.map.seed, sizeof e->nets.map.seed)
+        || !tls_lend_open(e->tls, &e->loop, &e->nets) || !wire_open(&e->wire, &e->loop, &e->log)
         || !edge_open_dns(e) || !edge_open_services(e)) {
         buf_puts(out, "out of memory or descriptors\n");
         return false;
@@ -22796,6 +22718,7 @@ xe_open(const char *config_file, char *message, size_t size)
     list_init(&e->trunks.links);
     list_init(&e->trunks.all);
     list_init(&e->s2s.all);
+    net_book_open(&e->nets);
     if (!edge_open(e, config_file, &out)) {
         edge_say(message, size, &out);
         xe_close(e);

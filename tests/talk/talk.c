@@ -1557,7 +1557,7 @@ talk_trunk_make(const char *name, const char *domains)
         || send(pair[1], header, sizeof header - 1, MSG_NOSIGNAL) < 0 || !talk_rest(NULL))
         return false;
     t->authenticated = true;
-    stream_trust(&t->stream, true);
+    stream_trust(&t->stream, NULL);
     t->stream.header_sent = true;
     trunk_enter(t, TRUNK_UP);
     t->window.bytes.max = trunk_limits(t)->trunk_window_bytes + 2 * trunk_limits(t)->stanza_bytes;

@@ -117,6 +117,12 @@ source(struct net_book *b, const char *text)
 }
 
 static void
+prove(struct net_book *b, const char *text)
+{
+    net_prove(b, source(b, text), 1000);
+}
+
+static void
 a_network_is_found_again_while_something_is_counted_for_it(void **state)
 {
     struct net_book b = { .idle.count = 0 };
@@ -169,9 +175,9 @@ many_strangers_do_not_have_a_known_network_forgotten(void **state)
     size_t i;
     (void)state;
     net_book_open(&b);
+    prove(&b, "192.0.2.1");
     s = source(&b, "192.0.2.1");
     net_count(&b, s, NET_CONNECTIONS, 1);
-    net_prove(&b, s, 1000);
     net_count(&b, s, NET_CONNECTIONS, -1);
     for (i = 0; i < 3 * NET_IDLE_MAX; i++) {
         char text[64];
@@ -194,10 +200,68 @@ known_networks_are_bounded_too(void **state)
     for (i = 0; i < 2 * NET_KNOWN_MAX; i++) {
         char text[32];
         snprintf(text, sizeof text, "10.%zu.%zu.1", i / 250, i % 250);
-        net_prove(&b, source(&b, text), 1000);
+        prove(&b, text);
     }
     assert_in_range(b.map.count, NET_KNOWN_MAX, NET_KNOWN_MAX + 1);
     net_book_close(&b);
+}
+
+/* Newcomers, each in networks of its own, that leave again; `us` of work for each. */
+static void
+newcomers(struct net_book *b, size_t count, int64_t us)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        char text[64];
+        struct net_source *s, *n;
+        snprintf(text, sizeof text, "2001:%zx:%zx::1", i / 1000 + 1, i % 1000);
+        s = source(b, text);
+        net_count(b, s, NET_HANDSHAKES, 1);
+        for (n = s; n != NULL; n = n->wider)
+            n->computed.spent += us;
+        net_count(b, s, NET_HANDSHAKES, -1);
+    }
+}
+
+static void
+many_strangers_do_not_have_debts_forgotten(void **state)
+{
+    struct net_book b = { .idle.count = 0 };
+    struct net_source *s;
+    (void)state;
+    net_book_open(&b);
+    s = source(&b, "192.0.2.1");
+    net_count(&b, s, NET_HANDSHAKES, 1);
+    s->computed.spent = 5000;
+    net_count(&b, s, NET_HANDSHAKES, -1);
+    newcomers(&b, 3 * NET_IDLE_MAX, 0);
+    assert_int_equal(source(&b, "192.0.2.1")->computed.spent, 5000);
+    net_book_close(&b);
+}
+
+static void
+who_is_known_outlives_many_that_owe_something(void **state)
+{
+    struct net_book b = { .idle.count = 0 };
+    (void)state;
+    net_book_open(&b);
+    prove(&b, "192.0.2.1");
+    newcomers(&b, 3 * NET_OWING_MAX, 5000);
+    assert_true(net_is_known(source(&b, "192.0.2.1"), 2000));
+    assert_in_range(b.map.count, NET_OWING_MAX, 3 * (NET_OWING_MAX + 3));
+    net_book_close(&b);
+}
+
+static void
+what_is_owed_is_paid_back_in_time(void **state)
+{
+    struct net_meter m = { .spent = 5000, .last = 1000 };
+    (void)state;
+    assert_int_equal(net_owed(&m, 1000, 100), 5000);
+    assert_int_equal(net_owed(&m, 1010, 100), 4000);
+    m.spent += 500;
+    assert_int_equal(net_owed(&m, 1050, 100), 500);
+    assert_int_equal(net_owed(&m, 9000, 100), 0);
 }
 
 static void
@@ -240,6 +304,9 @@ main(void)
         cmocka_unit_test(many_networks_do_not_fill_the_memory),
         cmocka_unit_test(many_strangers_do_not_have_a_known_network_forgotten),
         cmocka_unit_test(known_networks_are_bounded_too),
+        cmocka_unit_test(many_strangers_do_not_have_debts_forgotten),
+        cmocka_unit_test(who_is_known_outlives_many_that_owe_something),
+        cmocka_unit_test(what_is_owed_is_paid_back_in_time),
         cmocka_unit_test(wider_networks_have_wider_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1857,6 +1857,7 @@ a_refused_renegotiation_among_data_loses_none_of_it(void **state)
 struct lent {
     struct tls_shared  *shared;
     struct loop         loop;
+    struct net_book     nets;
     struct tls_profile *profile[2];
     struct tls         *tls[LENT_MAX];
     int                 far[LENT_MAX];   /* the other end of its descriptor */
@@ -1885,7 +1886,8 @@ lent_open(struct lent *l, size_t threads, size_t waiting)
     struct tls_trust *trust = tls_trust_load("ca.crt", NULL, err);
     *l = (struct lent){ .shared = tls_shared_open(err) };
     assert_true(loop_open(&l->loop));
-    assert_true(tls_lend_open(l->shared, &l->loop));
+    net_book_open(&l->nets);
+    assert_true(tls_lend_open(l->shared, &l->loop, &l->nets));
     tls_lend_limits(l->shared, &limits);
     l->profile[0] = tls_profile_new(l->shared, false, &plain_options, trust, NULL, err);
     l->profile[1] = tls_profile_new(l->shared, true, &plain_options, trust, NULL, err);
@@ -1905,6 +1907,7 @@ lent_close(struct lent *l)
     tls_profile_release(l->profile[0]);
     tls_profile_release(l->profile[1]);
     tls_lend_close(l->shared);
+    net_book_close(&l->nets);
     loop_close(&l->loop);
     tls_shared_close(l->shared);
 }
@@ -1942,11 +1945,23 @@ lend(struct lent *l, size_t number, const char *from)
     tls_lend(l->tls[number], &peer, lent_came_back, l);
 }
 
-static struct tls_network *
-network_of(struct lent *l, const char *address, enum net_width width)
+/* What the network of an address owes; of IPv6 the one of this width. */
+static struct net_meter *
+computed_for(struct lent *l, const char *address, enum net_width width)
 {
     struct sockaddr_storage a = address_of(address);
-    return tls_network_find(l->shared, net_of(&a, width));
+    struct net_source *s = net_source_of(&l->nets, &a);
+    while (s->net.bits > 32 && s->net.bits > (unsigned)width)
+        s = s->wider;
+    s->computed.last = loop_now(&l->loop);
+    return &s->computed;
+}
+
+static void
+know(struct lent *l, const char *address)
+{
+    struct sockaddr_storage a = address_of(address);
+    net_prove(&l->nets, net_source_of(&l->nets, &a), loop_now(&l->loop));
 }
 
 static void
@@ -1962,7 +1977,6 @@ static void
 what_is_ours_goes_first_then_who_is_known_then_what_was_begun_then_who_took_least(void **state)
 {
     static const size_t right[] = { 4, 3, 2, 1, 0 };
-    struct sockaddr_storage known = address_of("192.0.2.4");
     struct lent l;
     size_t i;
     (void)state;
@@ -1972,9 +1986,9 @@ what_is_ours_goes_first_then_who_is_known_then_what_was_begun_then_who_took_leas
     lend(&l, 2, "192.0.2.3");
     turns(&l, 1);
     l.back = 0;
-    tls_know(l.shared, &known);
-    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 90000;
-    network_of(&l, "192.0.2.2", NET_SUBNET)->spent_us = 80000;
+    know(&l, "192.0.2.4");
+    computed_for(&l, "192.0.2.1", NET_SUBNET)->spent = 90000;
+    computed_for(&l, "192.0.2.2", NET_SUBNET)->spent = 80000;
     l.tls[4]->favoured = true;
     lend(&l, 0, "192.0.2.1");
     lend(&l, 1, "192.0.2.2");
@@ -1998,14 +2012,12 @@ in_a_crowd_of_known_networks_one_turn_of_a_few_is_for_somebody_new(void **state)
     (void)state;
     lent_open(&l, 0, 100);
     for (i = 0; i <= KNOWN; i++) {
-        struct sockaddr_storage a;
         snprintf(text[i], sizeof text[i], "192.0.2.%zu", i + 1);
-        a = address_of(text[i]);
         if (i < KNOWN)
-            tls_know(l.shared, &a);
+            know(&l, text[i]);
         lend(&l, lent_add(&l), text[i]);
     }
-    network_of(&l, text[KNOWN], NET_SUBNET)->spent_us = 90000;   /* he has cost most, too */
+    computed_for(&l, text[KNOWN], NET_SUBNET)->spent = 90000;   /* he has cost most, too */
     for (; n < 10 * TLS_TURN_OTHERS; n++) {
         l.back = 0;
         turns(&l, 1);
@@ -2022,7 +2034,7 @@ what_is_ours_has_a_budget_too(void **state)
     struct lent l;
     (void)state;
     lent_open(&l, 0, 100);
-    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 160000;
+    computed_for(&l, "192.0.2.1", NET_SUBNET)->spent = 160000;
     lend(&l, lent_add(&l), "192.0.2.1");
     l.tls[0]->favoured = true;
     lend(&l, lent_add(&l), "192.0.2.2");
@@ -2038,14 +2050,14 @@ who_is_in_debt_waits_until_it_is_paid_back(void **state)
     struct lent l;
     (void)state;
     lent_open(&l, 0, 100);
-    network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us = 160000;   /* 600 ms too much */
+    computed_for(&l, "192.0.2.1", NET_SUBNET)->spent = 160000;   /* 600 ms too much */
     lend(&l, lent_add(&l), "192.0.2.1");
     lend(&l, lent_add(&l), "192.0.2.2");
     lend(&l, lent_add(&l), "192.0.2.1");
     turns(&l, 1);
     assert_int_equal(l.order[0], 1);
     turns(&l, 3);
-    assert_true(network_of(&l, "192.0.2.1", NET_SUBNET)->spent_us <= 100000);
+    assert_true(computed_for(&l, "192.0.2.1", NET_SUBNET)->spent <= 100000);
     lent_close(&l);
 }
 
@@ -2055,7 +2067,7 @@ a_site_of_ipv6_owes_for_all_its_networks(void **state)
     struct lent l;
     (void)state;
     lent_open(&l, 0, 100);
-    network_of(&l, "2001:db8:1::", NET_SITE)->spent_us = 16 * 100000 + 20000;
+    computed_for(&l, "2001:db8:1::", NET_SITE)->spent = 16 * 100000 + 20000;
     lend(&l, lent_add(&l), "2001:db8:1:2::3");
     lend(&l, lent_add(&l), "2001:db8:2:2::3");
     turns(&l, 1);
@@ -2071,7 +2083,7 @@ of_too_many_that_wait_the_least_urgent_is_told_so(void **state)
     struct lent l;
     (void)state;
     lent_open(&l, 0, 2);
-    network_of(&l, "192.0.2.2", NET_SUBNET)->spent_us = 1000000;
+    computed_for(&l, "192.0.2.2", NET_SUBNET)->spent = 1000000;
     lend(&l, lent_add(&l), "192.0.2.1");
     lend(&l, lent_add(&l), "192.0.2.2");
     assert_int_equal(l.back, 0);
@@ -2087,21 +2099,30 @@ of_too_many_that_wait_the_least_urgent_is_told_so(void **state)
 }
 
 static void
-networks_that_owe_nothing_are_forgotten_before_known_ones(void **state)
+a_handshake_counts_for_its_network_until_it_is_over(void **state)
 {
-    struct sockaddr_storage known = address_of("192.0.2.4");
-    char text[32];
+    struct sockaddr_storage a = address_of("2001:db8:1:2::3");
+    struct net_source *from;
     struct lent l;
-    unsigned i;
     (void)state;
-    lent_open(&l, 0, 2);
-    tls_know(l.shared, &known);
-    for (i = 0; i < 3 * TLS_NETWORKS_MAX; i++) {
-        snprintf(text, sizeof text, "10.%u.%u.1", i / 256, i % 256);
-        network_of(&l, text, NET_SUBNET);
-        assert_true(l.shared->networks.count <= TLS_NETWORKS_MAX);
-    }
-    assert_true(network_of(&l, "192.0.2.4", NET_SUBNET)->known > 0);
+    lent_open(&l, 0, 100);
+    from = net_source_of(&l.nets, &a);
+    lend(&l, lent_add(&l), "2001:db8:1:2::3");
+    turns(&l, 1);
+    l.back = 0;
+    lend(&l, 0, "2001:db8:1:2::3");   /* once, however often it has to wait */
+    turns(&l, 1);
+    assert_int_equal(from->counts[NET_HANDSHAKES], 1);
+    assert_int_equal(from->wider->wider->counts[NET_HANDSHAKES], 1);
+    assert_int_equal(from->wider->wider->computed.spent, from->computed.spent);
+    close(l.far[0]);
+    l.far[0] = -1;
+    computed_for(&l, "2001:db8:1:2::3", NET_SUBNET)->spent = 90000;
+    lend(&l, 0, "2001:db8:1:2::3");
+    turns(&l, 2);
+    assert_int_equal(l.result[0], TLS_LOST);
+    assert_int_equal(from->counts[NET_HANDSHAKES], 0);
+    assert_ptr_equal(from->shelf, &l.nets.owing);
     lent_close(&l);
 }
 
@@ -2329,7 +2350,7 @@ main(int argc, char **argv)
         cmocka_unit_test(who_is_in_debt_waits_until_it_is_paid_back),
         cmocka_unit_test(a_site_of_ipv6_owes_for_all_its_networks),
         cmocka_unit_test(of_too_many_that_wait_the_least_urgent_is_told_so),
-        cmocka_unit_test(networks_that_owe_nothing_are_forgotten_before_known_ones),
+        cmocka_unit_test(a_handshake_counts_for_its_network_until_it_is_over),
         cmocka_unit_test(threads_complete_what_is_lent_to_them),
         cmocka_unit_test(
             sessions_that_are_dropped_while_they_are_computed_are_freed_when_they_come_back),
