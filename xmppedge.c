@@ -12022,12 +12022,12 @@ struct config_limits {
     int64_t keepalive_ms;          /* whitespace is sent when nothing else was for this long */
     int64_t write_ms;              /* peer that does not read */
     int64_t close_ms;              /* wait for the peer's closing tag */
-    int64_t partner_retry_first_ms; /* back-off after a failed attempt, first */
+    int64_t partner_retry_first_ms; /* pause after a failed attempt to reach a server, first */
     int64_t partner_retry_max_ms;  /* and largest */
     size_t  queue_bytes;           /* waiting for one pair */
     size_t  queue_stanzas;
     size_t  pair_bounces;          /* a second, before its sources wait */
-    int64_t hold_ms;               /* wait for a trunk before stanzas are returned */
+    int64_t hold_ms;               /* wait for a trunk, or a server, before stanzas are returned */
     size_t  memory_bytes;          /* of all queues */
     int64_t drain_ms;              /* orderly end on SIGTERM */
     size_t  trunk_window;          /* stanzas sent on a trunk and not acknowledged */
@@ -12493,7 +12493,7 @@ static const struct config_row config_rows[] = {
     LIMIT_TIME("close-time", close_ms, "5s", SECOND / 10, HOUR,
         "Time to wait for the closing tag of the other side."),
     LIMIT_TIME("partner-retry-first", partner_retry_first_ms, "1s", SECOND / 10, HOUR,
-        "Pause after the first failed attempt to reach a partner; it doubles."),
+        "Pause after a failed attempt to reach a server; after hold-time a partner's doubles."),
     LIMIT_TIME("partner-retry-max", partner_retry_max_ms, "60s", SECOND / 10, HOUR,
         "Longest pause between attempts to reach a partner."),
     LIMIT_BYTES("queue-bytes", queue_bytes, "1M", 10000, GIB, "Bytes that wait for one pair."),
@@ -12502,7 +12502,7 @@ static const struct config_row config_rows[] = {
     LIMIT_COUNT("pair-bounces", pair_bounces, "200", 1, 1000000,
         "Stanzas of one pair returned in a second; then its senders wait until it is over."),
     LIMIT_TIME("hold-time", hold_ms, "10s", SECOND / 10, HOUR,
-        "How long stanzas wait for a gateway or an edge to connect before they are returned."),
+        "How long stanzas wait for the other node, or a server that was there, to return."),
     LIMIT_BYTES("memory", memory_bytes, "64M", MIB, 64 * GIB, "Bytes of all queues."),
     LIMIT_TIME("drain-time", drain_ms, "5s", SECOND / 10, HOUR, "Time for an orderly end."),
     LIMIT_COUNT("trunk-window", trunk_window, "1000", 1, 1000000,
@@ -19769,7 +19769,8 @@ trunk_link_close(struct trunk_link *link)
  *                      \--> pair->queue while there is none (hold) or no room here or there
  *   from trunk --> pair TO_S2S --> pair->queue --> the dialled connection of the pair --> released
  *                      \                            when the system has taken the bytes
- *                       \--> no connection: one is dialled; its outcome sends or bounces the queue
+ *                       \--> no connection: one is dialled; its outcome sends the queue, bounces
+ *                            it, or holds it for a server that has just been there, or is ours
  *
  * A pair is pinned to a trunk by rendezvous hashing over those that are up and stays there until
  * the trunk goes down or leaves.  From a leaving trunk a pair moves when what it sent there is
@@ -19821,13 +19822,15 @@ struct route_pair {
     bool              gave_up;     /* held for too long: bounced at once until a trunk is up */
     struct queue      queue;
     struct queue      back;        /* what a dead trunk gives back, until the queue is behind it */
-    struct timer      hold;        /* the oldest held stanza has waited long enough */
+    struct timer      hold;        /* the oldest held stanza has waited long enough, or retry_at */
     struct loop_task  push;        /* end of turn: hand on what is in the queue */
     struct route     *route;       /* borrowed */
     /* to s2s */
     struct s2s       *out;         /* borrowed; NULL: none */
     int64_t           retry_at;    /* ms; before it no new attempt is made */
     int64_t           backoff_ms;
+    bool              worked;      /* the last connection carried something */
+    int64_t           hold_until;  /* ms; then what waits goes back; 0: it waits for no server */
     enum xe_why       last_why;    /* of the last failed attempt */
     enum xe_why       bounce_why;  /* of the last stanza sent back, since it last worked */
     char              last_detail[STREAM_DETAIL_MAX];
@@ -20642,12 +20645,19 @@ route_put_trunk(struct route_pair *p, const struct xe_xml *xml, const struct xe_
     return route_put_queue(p, xml, e, text);
 }
 
+/* Its server has just been there and is tried again: what comes meanwhile waits. */
+static bool
+route_waits_for_server(const struct route_pair *p)
+{
+    return p->out == NULL && loop_now(p->route->shared->loop) < p->hold_until;
+}
+
 /* Towards a server: wait for its connection, or be told why there is none. */
 static enum xe_why
 route_put_s2s(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
     struct xe_span text)
 {
-    if (p->out == NULL && p->last_why != XE_WHY_NONE
+    if (p->out == NULL && p->last_why != XE_WHY_NONE && !route_waits_for_server(p)
         && loop_now(p->route->shared->loop) < p->retry_at)
         return p->last_why;
     return route_put_queue(p, xml, e, text);
@@ -21166,13 +21176,35 @@ route_s2s_drained(void *user, struct s2s *s)
     route_push_s2s(p);
 }
 
-/* Later each time, with jitter, never longer than the cap. */
+/* Is this a pair with one of our own servers, which the configuration names? */
+static bool
+route_is_inward(const struct route_pair *p)
+{
+    return !route_is_edge(p->route) && p->way == ROUTE_TO_S2S;
+}
+
+/* A server that was there a moment ago, or is one of ours, is likely to be there again soon: what
+ * waits for it is held as for a trunk, from the first failure on and until it has carried something
+ * again, since who says yes and goes away is no better. */
+static bool
+route_may_hold(struct route_pair *p)
+{
+    int64_t now = loop_now(p->route->shared->loop);
+    if (p->hold_until == 0 && (p->worked || route_is_inward(p)))
+        p->hold_until = now + p->route->config->limits.hold_ms;
+    p->worked = false;
+    return now < p->hold_until && !p->route->ending;
+}
+
+/* Later each time, with jitter, never longer than the cap; not later for a server that is waited
+ * for, or for one of ours. */
 static void
 route_back_off(struct route_pair *p, enum xe_why why, const char *detail)
 {
     const struct config_limits *l = &p->route->config->limits;
+    bool steady = route_may_hold(p) || route_is_inward(p);
     unsigned char dice = 128;
-    p->backoff_ms = p->backoff_ms == 0 ? l->partner_retry_first_ms : p->backoff_ms * 2;
+    p->backoff_ms = p->backoff_ms == 0 || steady ? l->partner_retry_first_ms : p->backoff_ms * 2;
     if (p->backoff_ms > l->partner_retry_max_ms)
         p->backoff_ms = l->partner_retry_max_ms;
     tls_random(p->route->shared->tls, &dice, 1);
@@ -21181,9 +21213,21 @@ route_back_off(struct route_pair *p, enum xe_why why, const char *detail)
     snprintf(p->last_detail, sizeof p->last_detail, "%s", detail);
 }
 
+/* What waits for a server is held until the next attempt, or comes back. */
+static void
+route_hold_or_bounce(struct route_pair *p, enum xe_why why)
+{
+    int64_t now = loop_now(p->route->shared->loop);
+    if (!route_waits_for_server(p) || p->route->ending)
+        route_bounce_queue(p, why);
+    else if (p->queue.count > 0)
+        timer_set(p->route->shared->loop, &p->hold,
+            (p->retry_at < p->hold_until ? p->retry_at : p->hold_until) - now);
+}
+
 /* The connection of a pair has ended.  What was not written goes by the next one, if this one has
- * carried anything; after a failed attempt all comes back.  That it was ready is not enough: who
- * says yes and ends the stream with the same breath would be dialled for ever. */
+ * carried anything; after a failed attempt all is held, or comes back.  That it was ready is not
+ * enough: who says yes and ends the stream with the same breath would be dialled for ever. */
 static void
 route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
 {
@@ -21194,10 +21238,13 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
     queue_rewind(&p->queue);
     if (!was_good) {
         route_back_off(p, why, s->stream.detail);
-        route_bounce_queue(p, why);
-    } else if (p->queue.count > 0) {
-        loop_at_end(p->route->shared->loop, &p->push);
+        route_hold_or_bounce(p, why);
+        return;
     }
+    p->worked = true;
+    p->hold_until = 0;
+    if (p->queue.count > 0)
+        loop_at_end(p->route->shared->loop, &p->push);
 }
 
 static void
@@ -21380,14 +21427,14 @@ route_dial(struct route_pair *p)
     return XE_WHY_NONE;
 }
 
+/* What waits for a server: on its connection, or on one that is made for it now. */
 static void
-route_pair_push(struct loop_task *task)
+route_serve_s2s(struct route_pair *p)
 {
-    struct route_pair *p = MAP_OWNER(task, struct route_pair, push);
-    const struct route *r = p->route;
+    struct route *r = p->route;
     enum xe_why why = XE_WHY_NONE;
-    if (p->way == ROUTE_TO_TRUNK) {
-        route_push_trunk(p);
+    if (route_waits_for_server(p) && loop_now(r->shared->loop) < p->retry_at && !r->ending) {
+        route_hold_or_bounce(p, p->last_why);
         return;
     }
     if (p->out == NULL && p->queue.count > 0)
@@ -21398,11 +21445,29 @@ route_pair_push(struct loop_task *task)
         route_push_s2s(p);
 }
 
-/* No trunk has come for too long: what was held goes back. */
+static void
+route_pair_push(struct loop_task *task)
+{
+    struct route_pair *p = MAP_OWNER(task, struct route_pair, push);
+    if (p->way == ROUTE_TO_TRUNK)
+        route_push_trunk(p);
+    else
+        route_serve_s2s(p);
+}
+
+/* It is time for another attempt to reach a server; or nothing has come for too long, and what was
+ * held goes back. */
 static void
 route_pair_held(struct timer *t)
 {
     struct route_pair *p = MAP_OWNER(t, struct route_pair, hold);
+    if (p->way != ROUTE_TO_TRUNK) {
+        if (route_waits_for_server(p))
+            route_serve_s2s(p);
+        else if (p->out == NULL)
+            route_bounce_queue(p, p->last_why);
+        return;
+    }
     route_pin(p);
     if (p->settling || p->trunk != NULL) {
         loop_at_end(p->route->shared->loop, &p->push);
