@@ -632,6 +632,20 @@ attempt_remedy(struct text *t, const struct attempt *a)
     TEXT(t, v->remedy);
 }
 
+/* Words of a stranger in quotation marks, which they cannot end. */
+static void
+text_quoted(struct text *t, const char *s)
+{
+    size_t at;
+    TEXT(t, "\"");
+    at = t->len;
+    text_clean(t, s);
+    for (; at < t->len; at++)
+        if (t->at[at] == '"')
+            t->at[at] = '\'';
+    TEXT(t, "\"");
+}
+
 /* " said ..."; "" when nothing was said. */
 static void
 group_forward_words(struct text *t, const struct attempt *a)
@@ -641,9 +655,8 @@ group_forward_words(struct text *t, const struct attempt *a)
         return;
     TEXT(t, "; ");
     text_clean(t, v->said_by >= 0 ? attempt_side(a, v->said_by) : "what was said");
-    TEXT(t, v->said_by >= 0 ? " said \"" : ": \"");
-    text_clean(t, v->words);
-    TEXT(t, "\"");
+    TEXT(t, v->said_by >= 0 ? " said " : ": ");
+    text_quoted(t, v->words);
 }
 
 /* A sentence of causes.c as one that stands alone. */
@@ -778,8 +791,10 @@ rung_pair(struct text *t, const struct event *e, bool show)
 static void
 rung_quote(struct text *t, const char *s)
 {
-    if (s[0] != '\0')
-        TEXT(t, t->len > 0 ? " " : "", "\"", s, "\"");
+    if (s[0] == '\0')
+        return;
+    TEXT(t, t->len > 0 ? " " : "");
+    text_quoted(t, s);
 }
 
 /* "key" or answer of dialback, without what is secret. */
@@ -1038,12 +1053,14 @@ print_word(const struct printer *p, const char *at, size_t len, size_t indent, s
     return column;
 }
 
-/* A label and a text (clean) that goes on under itself. */
+/* A label and a text (clean) that goes on under itself; further to the right when it begins where
+ * other lines do, so that no part of a stranger's text stands like a line of ours. */
 static void
 print_text(const struct printer *p, size_t before, enum tone tone, const char *label, size_t indent,
     const char *s)
 {
     size_t column = before + columns_of(label);
+    size_t again = before == indent ? indent + 4 : indent;
     bool first = true;
     print_spaces(p, before);
     print_toned(p, tone, label);
@@ -1062,13 +1079,13 @@ print_text(const struct printer *p, size_t before, enum tone tone, const char *l
         }
         if (!first && column + 1 + wide > WIDTH) {
             fputc('\n', p->to);
-            print_spaces(p, indent);
-            column = indent;
+            print_spaces(p, again);
+            column = again;
         } else if (!first) {
             fputc(' ', p->to);
             column++;
         }
-        column = print_word(p, s, len, indent, column);
+        column = print_word(p, s, len, again, column);
         first = false;
         s += len;
         s += strspn(s, " ");
@@ -1314,7 +1331,7 @@ print_violation(struct printer *p, const struct report_violation *v)
         text_clean(t, v->detail);
         TEXT(t, ")");
     }
-    print_text(p, LABEL, TONE_PLAIN, "", LABEL + 2, t->at);
+    print_text(p, LABEL + 2, TONE_PLAIN, "", LABEL + 2, t->at);
 }
 
 /* One kind, and where it was seen first. */
@@ -1821,11 +1838,11 @@ print_attempt(struct printer *p, const struct attempt *a, bool ladder)
         TEXT(&p->line, "; packet ", NUMBER(a->flow.first_frame), " on",
             community_of(&a->flow, community)[0] != '\0' ? "; Community ID " : "", community);
     if (p->line.len > 0)
-        print_clean(p, 7, TONE_PLAIN, "", 7, p->line.at);
+        print_clean(p, 9, TONE_PLAIN, "", 9, p->line.at);
     for (side = 0; side < 2; side++) {
         attempt_certificate(&p->line, a, side);
         if (p->line.len > 0 && (ladder || attempt_is_about_certificates(a)))
-            print_text(p, 7, TONE_DIM, cert[side], 9, p->line.at);
+            print_text(p, 9, TONE_DIM, cert[side], 13, p->line.at);
     }
     if (!ladder)
         return;

@@ -174,6 +174,29 @@ line_add(struct line *l, const void *bytes, size_t len)
     l->at[l->len] = '\0';
 }
 
+/* The value of an attribute of a name (RFC 4514 2.4): no part of it looks like the next one. */
+static void
+line_add_value(struct line *l, const struct reader *value)
+{
+    size_t i;
+    for (i = 0; i < value->left; i++) {
+        if (memchr(",;+<>\"\\", value->at[i], 7) != NULL)
+            line_add(l, "\\", 1);
+        line_add(l, value->at + i, 1);
+    }
+}
+
+/* One name of several behind one another: no part of it looks like the next one. */
+static void
+line_add_name(struct line *l, const struct reader *name)
+{
+    size_t before = l->len, i;
+    line_add(l, name->at, name->left);
+    for (i = before; i < l->len; i++)
+        if (strchr(" ,;+=\"\\", l->at[i]) != NULL)
+            l->at[i] = '?';
+}
+
 static void
 line_add_text(struct line *l, const char *text)
 {
@@ -862,7 +885,7 @@ name_text(struct reader name, char *out, size_t cap)
             if (l.len > 0)
                 line_add_text(&l, ", ");
             line_add_text(&l, name_attribute(&oid));
-            line_add(&l, value.at, value.left);
+            line_add_value(&l, &value);
         }
     }
     return true;
@@ -908,7 +931,7 @@ san_text(struct reader names, char *out, size_t cap)
             line_add_text(&l, ", ");
         if (kind == SAN_XMPP)
             line_add_text(&l, "xmpp:");
-        line_add(&l, value.at, value.left);
+        line_add_name(&l, &value);
     }
 }
 
