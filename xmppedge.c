@@ -7254,7 +7254,7 @@ cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
 #define TLS_THREAD_MS    10000  /* after a thread that could not be had the next try */
 #define TLS_LATER_MS     20     /* until those in debt are looked at again */
 #define TLS_BEGUN_US     20000  /* a handshake that was begun may have taken so much more */
-#define TLS_NICE         10     /* handshake threads give way to the one that moves stanzas */
+#define TLS_NICE         19     /* handshake threads give way to stanzas; by 10 after 2 ms only */
 #define TLS_TURN_US      500    /* of a tls_handshake() before it yields; an RSA step is longer */
 
 /* ---- [versions]: everything that differs between mbed TLS 2.28 and 3.6 ---- */
