@@ -69,6 +69,7 @@ END
 fi
 # For the flood: each kind of key, with the threads of handshakes and without; a source may do what it likes.
 if [ ! -f flood-p256-2.xml ]; then
+    python3 "$here/bomb.py" bomb.pem
     server_key() {
         openssl req -newkey "$2" ${3:+-pkeyopt "$3"} -nodes -keyout "$1.key" -out "$1.csr" -subj /CN=corp.example 2>/dev/null
         openssl x509 -req -in "$1.csr" -CA public.pem -CAkey public.key -CAcreateserial -days 20 \
