@@ -198,7 +198,7 @@ bench-analyze: xmppedge-analyze
 # follow a process that forks when there are threads, as four transcripts have it.
 check-threads:
 	@mkdir -p $(TSAN)
-	@$(MAKE) xmppedge BIN=$(TSAN)/ OBJ=$(TSAN) CFLAGS="$(RACES)"
+	@$(MAKE) $(TSAN)/xmppedge BIN=$(TSAN)/ OBJ=$(TSAN) CFLAGS="$(RACES)"
 	@SANITIZE="$(RACES)" TSAN_OPTIONS=die_after_fork=0 sh tests/run.sh \
 	    `ls tests/talk/*.talk | grep -v -e /14[012]- -e /147-` -s 61
 	@XMPPEDGE=$(CURDIR)/$(TSAN)/xmppedge $(TESTS) live
