@@ -18696,12 +18696,16 @@ s2s_close_service(struct s2s_service *v)
  * <drained/> when all it had sent is acknowledged; the leaving side closes when its own window is
  * empty too.
  *
- * Costs: 19 KiB, and each stanza until it is acknowledged.  An <a/> answers for all of a turn.
+ * Costs: 19 KiB, and each stanza until it is acknowledged.  An <a/> answers for all of 20 ms, or
+ * for an eighth of what may be under way: one for each turn is a seventh of the work when one
+ * stanza travels at a time.
  * Not done: resuming a trunk (XEP-0198 5).  What its window held goes by another trunk or by its
  * successor.  Dialling from the edge: nothing ever connects from the DMZ to the inside.
  * ======================================================================== */
 
 #define TRUNK_OUT_HIGH     ((size_t)256 << 10)   /* bytes handed to the connection at a time */
+#define TRUNK_ACK_MS       20   /* an acknowledgement may wait so long for others */
+#define TRUNK_ACK_SHARE    8    /* or until it is for this part of a window */
 
 #define TRUNK_STATES(X) \
     X(TRUNK_DIALLING, "dialling") \
@@ -18747,12 +18751,15 @@ struct trunk {
     struct sockaddr_storage source;     /* the other side's address */
     uint32_t              received;     /* stanzas, modulo 2^32 (XEP-0198 4) */
     uint32_t              told;         /* of them acknowledged to the other side */
+    uint64_t              told_bytes;   /* stream.conn->received at that time */
+    bool                  asked;        /* for an acknowledgement now */
     uint32_t              acked;        /* of ours acknowledged by the other side */
     int64_t               moved;        /* ms, when the window was empty or shrank last */
     bool                  authenticated;
     bool                  drained_told; /* <drained/> is sent */
     bool                  peer_drained; /* <drained/> has come */
     struct timer          timer;        /* set-up, then liveness */
+    struct timer          ack;          /* what has come may wait no longer for its <a/> */
     struct loop_task      flush;        /* end of turn: send what has gathered, acknowledge */
     struct loop_task      reap;
 };
@@ -18920,6 +18927,7 @@ trunk_end(struct trunk *t, enum xe_why why)
     trunk_log_end(t, why);
     trunk_enter(t, TRUNK_ENDED);
     timer_cancel(v->shared->loop, &t->timer);
+    timer_cancel(v->shared->loop, &t->ack);
     loop_task_cancel(&t->flush);
     stream_end(&t->stream, why);
     list_remove(&t->node);
@@ -18971,13 +18979,36 @@ trunk_has_room(const struct trunk *t)
         && buf_len(&t->window.bytes) < l->trunk_window_bytes;
 }
 
+/* May what has come wait for more, to be acknowledged together?  Not where somebody waits for it:
+ * who has asked or leaves, and who has sent a part of what he, or one pair of his, may send. */
+static bool
+trunk_ack_may_wait(const struct trunk *t)
+{
+    const struct config_limits *l = trunk_limits(t);
+    size_t most = l->trunk_window < l->queue_stanzas / 2 ? l->trunk_window : l->queue_stanzas / 2;
+    size_t most_bytes = l->trunk_window_bytes < l->queue_bytes / 2 ? l->trunk_window_bytes
+        : l->queue_bytes / 2;
+    return !t->asked && !t->leaving && t->received - t->told < most / TRUNK_ACK_SHARE
+        && t->stream.conn->received - t->told_bytes < most_bytes / TRUNK_ACK_SHARE;
+}
+
 static void
 trunk_send_acks(struct trunk *t)
 {
+    struct loop *loop = t->service->shared->loop;
     struct buf *text;
-    if (t->told == t->received || (t->we_leave && !t->service->events->settled(t->service->user)))
+    if ((t->told == t->received && !t->asked)
+        || (t->we_leave && !t->service->events->settled(t->service->user)))
         return;
+    if (trunk_ack_may_wait(t)) {
+        if (!timer_armed(&t->ack))
+            timer_set(loop, &t->ack, TRUNK_ACK_MS);
+        return;
+    }
+    timer_cancel(loop, &t->ack);
+    t->asked = false;
     t->told = t->received;
+    t->told_bytes = t->stream.conn->received;
     text = stream_text(&t->stream);
     buf_puts(text, "<a xmlns='" PHASE_NS_SM "' h='");
     buf_putu(text, t->received);
@@ -19037,6 +19068,14 @@ trunk_flush_later(struct trunk *t)
 {
     if (t->state == TRUNK_UP)
         loop_at_end(t->service->shared->loop, &t->flush);
+}
+
+static void
+trunk_ack_due(struct timer *timer)
+{
+    struct trunk *t = MAP_OWNER(timer, struct trunk, ack);
+    t->asked = true;
+    trunk_flush_later(t);
 }
 
 /* Count in a stanza of `len` bytes that was written to the end of t->window.bytes. */
@@ -19226,7 +19265,7 @@ trunk_up_element(struct trunk *t, const struct xe_xml_event *e)
     } else if (kind == XE_KIND_SM_A) {
         trunk_on_ack(t, e);
     } else if (kind == XE_KIND_SM_R) {
-        t->told = t->received - 1;   /* an answer is due even when nothing is new */
+        t->asked = true;   /* an answer is due even when nothing is new */
         trunk_flush_later(t);
     } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "drain")) {
         trunk_on_drain(t);
@@ -19297,6 +19336,7 @@ trunk_new(struct trunk_service *v)
     t->state = TRUNK_TLS;
     t->max_bytes = v->shared->limits->stanza_bytes;
     t->timer.fire = trunk_timeout;
+    t->ack.fire = trunk_ack_due;
     t->flush.run = trunk_flush;
     t->reap.run = trunk_free;
     t->since = loop_now(v->shared->loop);
