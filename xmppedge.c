@@ -19088,23 +19088,33 @@ trunk_commit(struct trunk *t, size_t len, void *tag)
     return true;
 }
 
-/* <a h='n'/>: the other side answers for n stanzas in all. */
+/* An attribute that is a number of 32 bits (unsignedInt of XML Schema); -1 when it is none. */
+static int64_t
+trunk_number(const struct xe_xml_event *e, const char *name)
+{
+    struct xe_span text = xe_xml_attr(e, name);
+    int64_t value = text.len > 0 ? 0 : -1;
+    size_t i;
+    for (i = 0; i < text.len; i++) {
+        value = value * 10 + (text.at[i] - '0');
+        if (text.at[i] < '0' || text.at[i] > '9' || value > UINT32_MAX)
+            return -1;
+    }
+    return value;
+}
+
+/* <a h='n'/>: the other side answers for n stanzas in all, modulo 2^32 (XEP-0198 4). */
 static void
 trunk_on_ack(struct trunk *t, const struct xe_xml_event *e)
 {
-    struct xe_span h = xe_xml_attr(e, "h");
-    uint32_t value = 0;
-    uint32_t fresh;
-    size_t i;
-    for (i = 0; i < h.len && i < 10 && h.at[i] >= '0' && h.at[i] <= '9'; i++)
-        value = value * 10 + (uint32_t)(h.at[i] - '0');
-    fresh = value - t->acked;
-    if (h.at == NULL || i == 0 || i != h.len || fresh > t->window.sent) {
+    int64_t h = trunk_number(e, "h");
+    uint32_t fresh = (uint32_t)h - t->acked;
+    if (h < 0 || fresh > t->window.sent) {
         trunk_fail_with(t, XE_WHY_TRUNK_PROTOCOL,
             "an acknowledgement of stanzas that were not sent");
         return;
     }
-    t->acked = value;
+    t->acked = (uint32_t)h;
     t->moved = loop_now(t->service->shared->loop);
     for (; fresh > 0; fresh--)
         t->service->events->released(t->service->user, t, queue_release(&t->window));
@@ -19151,28 +19161,13 @@ trunk_put_pair_limits(const struct trunk *t, struct buf *text)
     buf_putc(text, '\'');
 }
 
-/* A number of up to 9 digits; 0 when it is none. */
-static size_t
-trunk_number(const struct xe_xml_event *e, const char *name)
-{
-    struct xe_span text = xe_xml_attr(e, name);
-    size_t value = 0;
-    size_t i;
-    for (i = 0; i < text.len; i++) {
-        if (i == 9 || text.at[i] < '0' || text.at[i] > '9')
-            return 0;
-        value = value * 10 + (size_t)(text.at[i] - '0');
-    }
-    return value;
-}
-
 static void
 trunk_read_pair_limits(struct trunk *t, const struct xe_xml_event *e)
 {
-    size_t bytes = trunk_number(e, "pair-bytes");
-    size_t stanzas = trunk_number(e, "pair-stanzas");
-    t->pair_bytes = stanzas > 0 ? bytes : 0;
-    t->pair_stanzas = stanzas;
+    int64_t bytes = trunk_number(e, "pair-bytes");
+    int64_t stanzas = trunk_number(e, "pair-stanzas");
+    t->pair_bytes = bytes > 0 && stanzas > 0 ? (size_t)bytes : 0;
+    t->pair_stanzas = stanzas > 0 ? (size_t)stanzas : 0;
 }
 
 /* ---- liveness ---- */
@@ -19585,9 +19580,9 @@ trunk_gateway_features(struct trunk *t)
 static void
 trunk_gateway_offered(struct trunk *t, const struct xe_xml_event *e)
 {
-    size_t max = trunk_number(e, "max-bytes");
-    if (max > 0 && max < t->max_bytes)
-        t->max_bytes = max;
+    int64_t max = trunk_number(e, "max-bytes");
+    if (max > 0 && (uint64_t)max < t->max_bytes)
+        t->max_bytes = (size_t)max;
     trunk_read_pair_limits(t, e);
     stream_send(&t->stream, span_of("<enable xmlns='" PHASE_NS_SM "'/>"));
     trunk_enter(t, TRUNK_ENABLE);
