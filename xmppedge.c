@@ -16894,6 +16894,15 @@ s2s_domain_is(struct xe_span value, const char *domain)
     return s2s_domain(value, normal) && strcmp(normal, domain) == 0;
 }
 
+/* The same of an identity that SASL claims: what was decoded has no markup. */
+static bool
+s2s_authzid_is(const char *authzid, const char *domain)
+{
+    char normal[XE_DOMAIN_MAX];
+    size_t len;
+    return jid_address_normal(span_of(authzid), normal, &len) && strcmp(normal, domain) == 0;
+}
+
 /* ---- how many there are with a domain ---- */
 
 static struct s2s_peer *
@@ -17617,7 +17626,7 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
         s2s_in_sasl_failure(s, "not-authorized");
     } else if (!sasl_external_decode(e->inner, authzid, sizeof authzid)) {
         s2s_in_sasl_failure(s, "incorrect-encoding");
-    } else if (authzid[0] != '\0' && !s2s_domain_is(span_of(authzid), s->remote)) {
+    } else if (authzid[0] != '\0' && !s2s_authzid_is(authzid, s->remote)) {
         s2s_in_sasl_failure(s, "invalid-authzid");
     } else if ((why = s2s_room(s, span_of(s->remote))) != XE_WHY_NONE) {
         s2s_fail(s, why);
