@@ -1804,8 +1804,8 @@ xml_header_keep(struct xe_xml *x, const struct xml_cursor *c)
     unsigned i;
     for (i = 0; i < x->nns; i++)
         size += sizeof " xmlns:=''" + x->ns[i].prefix_len + x->ns[i].value_len;
-    if (lang.len > XML_LEN_MAX / 2)
-        return xml_fail(x, XE_WHY_XML_LIMIT), false;
+    if (size > XE_XML_STREAM_KEPT_MAX)
+        return xml_fail(x, XE_WHY_HEADER_TOO_BIG), false;
     p = x->stream = malloc(size + 1);
     if (p == NULL)
         return xml_fail(x, XE_WHY_OUT_OF_MEMORY), false;

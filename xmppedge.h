@@ -367,6 +367,7 @@ bool xe_is_visible(uint32_t c);
 #define XE_XML_ATTRS_MAX  64   /* attributes of one tag, namespace declarations included */
 #define XE_XML_NS_MAX     64   /* namespace declarations in scope within one stanza */
 #define XE_XML_STREAM_NS_MAX 16 /* namespace declarations of the stream header */
+#define XE_XML_STREAM_KEPT_MAX 512 /* bytes of them, name and language: stanzas inherit them */
 
 struct xe_xml_limits {
     size_t   header;    /* bytes of the XML declaration and the stream header */
