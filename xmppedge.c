@@ -21094,7 +21094,8 @@ route_trunk_why(struct route *r, const struct trunk *t, struct xe_span from, str
     }
     if (route_way_to(r, to) == ROUTE_TO_TRUNK)
         return XE_WHY_DOMAIN_UNKNOWN;
-    return route_is_local(r, from) ? XE_WHY_NONE : XE_WHY_PARTNER_UNLISTED;
+    return config_is_ours(r->config, from) || span_eq(r->config->name, from)
+        ? XE_WHY_DOMAIN_NOT_YOURS : XE_WHY_NONE;   /* any other is a partner's: the edge decides */
 }
 
 /* The pair of the last stanza from a trunk when this one is of the same, as most are: nothing has
