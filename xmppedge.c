@@ -18196,15 +18196,15 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
 /* ---- dialback: whose question is asked, and whose waits ---- */
 
 /* Claims cost nothing, so room is kept: a quarter for domains that are listed, and of that half for
- * those from networks where one was proven lately.  They go before others, too. */
+ * networks where one was proven lately, whatever they ask about.  They go before others, too. */
 enum s2s_rank { S2S_ANYBODY, S2S_LISTED, S2S_KNOWN };
 
 static enum s2s_rank
 s2s_rank(const struct s2s_service *v, const struct net_source *from, bool listed)
 {
-    if (!listed)
-        return S2S_ANYBODY;
-    return net_is_known(from, loop_now(v->shared->loop)) ? S2S_KNOWN : S2S_LISTED;
+    if (net_is_known(from, loop_now(v->shared->loop)))
+        return S2S_KNOWN;
+    return listed ? S2S_LISTED : S2S_ANYBODY;
 }
 
 /* How much of the questions about a domain is there for a network? */
