@@ -3760,7 +3760,7 @@ net_text(const struct net *n, char out[NET_TEXT_MAX])
 /* ---- what networks have ---- */
 
 enum net_what {
-    NET_CONNECTIONS,   /* accepted */
+    NET_CONNECTIONS,   /* accepted: it is remembered while there are any */
     NET_STRANGERS,     /* and of them those that have proven nothing */
     NET_HANDSHAKES,    /* of TLS, that are not over, in either direction */
     NET_QUESTIONS,     /* dialback questions that are asked for it */
@@ -11827,7 +11827,7 @@ peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain,
 
 /* ===========================================================================
  * [CONFIG] config_       the configuration file: one table, read once, never changed
- * calls:  BASE BUF JID XML ELEM MAP REACH LOG TLS POLICY
+ * calls:  BASE BUF WHY JID XML ELEM MAP REACH LOG TLS POLICY
  *
  * config_rows[] names every element and attribute with its type, default, limits, place in the
  * struct and one sentence of documentation.  Reading, the output of `check` and the documented
@@ -12425,12 +12425,12 @@ static const struct config_row config_rows[] = {
         "Connections but for dialback questions: an eighth for dialling, half for partners."),
     LIMIT_COUNT("partner-connections", partner_connections, "20", 1, 1000000,
         "Connections with one partner, dialled or authenticated."),
-    LIMIT_COUNT("source-connections", source_connections, "30", 1, 1000000,
-        "Accepted connections from one source address."),
-    LIMIT_COUNT("source-rate", source_rate, "10", 1, 1000000,
+    LIMIT_COUNT("source-connections", source_connections, "300", 1, 1000000,
+        "Connections from one source address that have proven nothing yet."),
+    LIMIT_COUNT("source-rate", source_rate, "50", 1, 1000000,
         "New connections from one source address per second."),
-    LIMIT_COUNT("source-burst", source_burst, "30", 1, 1000000,
-        "New connections from one source address at once."),
+    LIMIT_COUNT("source-burst", source_burst, "600", 1, 1000000,
+        "And at once: two for each of 250 domains that come back together."),
     LIMIT_COUNT("handshake-threads", handshake_threads, "2", 0, TLS_LANES_MAX,
         "Threads that compute TLS handshakes; with 0 the one that moves stanzas does."),
     LIMIT_COUNT("handshakes", handshakes, "500", 1, 100000,
@@ -12451,10 +12451,10 @@ static const struct config_row config_rows[] = {
         "Certificates that a peer sends."),
     LIMIT_BYTES("chain-bytes", certificates.bytes_max, "16K", KIB, 16 * KIB,
         "And their bytes."),
-    LIMIT_BYTES("preauth-bytes", preauth_bytes, "64K", 4 * KIB, 16 * MIB,
+    LIMIT_BYTES("preauth-bytes", preauth_bytes, "128K", 4 * KIB, 16 * MIB,
         "Bytes before a stream is authenticated."),
-    LIMIT_COUNT("preauth-elements", preauth_elements, "30", 5, 10000,
-        "Elements before a stream is authenticated."),
+    LIMIT_COUNT("preauth-elements", preauth_elements, "600", 5, 10000,
+        "Elements before a stream is authenticated: two for each of 250 domains that share it."),
     LIMIT_TIME("preauth-time", preauth_ms, "60s", SECOND, HOUR, "Time to establish a stream."),
     LIMIT_BYTES("stanza-bytes", stanza_bytes, "256K", 10000, 16 * MIB,
         "Size of one stanza; never below 10000 (RFC 6120 13.12)."),
@@ -12473,7 +12473,7 @@ static const struct config_row config_rows[] = {
         "Dialback keys that one partner is being asked about."),
     LIMIT_COUNT("source-dialbacks", source_dialbacks, "50", 1, 100000,
         "Dialback keys of one source network that others are being asked about."),
-    LIMIT_COUNT("waiting-dialbacks", waiting_dialbacks, "400", 1, 10000,
+    LIMIT_COUNT("waiting-dialbacks", waiting_dialbacks, "1000", 1, 10000,
         "Dialback keys that wait until there is room among these."),
     LIMIT_TIME("dialback-wait", dialback_wait_ms, "20s", SECOND, HOUR,
         "Time for which a dialback key waits for that."),
@@ -12522,6 +12522,26 @@ static const struct config_row config_rows[] = {
 };
 
 #define CONFIG_ROWS (sizeof config_rows / sizeof *config_rows)
+
+/* The setting of <limits> after which a reason is named, as in limit-NAME: whoever reads of it may
+ * have to raise that one.  NULL: there is none. */
+static const char *
+config_limit_of(enum xe_why why)
+{
+    static const char prefix[] = "limit-";
+    const char *word = xe_why(why)->word;
+    size_t i;
+    if (why == XE_WHY_QUEUE_FULL)
+        return "queue-stanzas queue-bytes";
+    if (strncmp(word, prefix, sizeof prefix - 1) == 0)
+        word += sizeof prefix - 1;
+    else if (why != XE_WHY_DIALBACK_WAIT)
+        return NULL;
+    for (i = 0; i < CONFIG_ROWS; i++)
+        if (config_rows[i].kind != CONFIG_ELEMENT && strcmp(config_rows[i].name, word) == 0)
+            return config_rows[i].name;
+    return NULL;
+}
 
 #undef E
 #undef G
@@ -16608,6 +16628,7 @@ struct s2s_terms {
     unsigned                     methods;    /* POLICY_* bits */
     bool                         keepalive;  /* send white space on idle streams */
     bool                         listed;     /* by name, in the configuration */
+    bool                         ours;       /* it is one of our own, behind a gateway */
     char                         route[XE_DOMAIN_MAX];  /* static route: host; "" for DNS */
     uint16_t                     route_port;
     bool                         route_tls;  /* the route wants TLS from the first byte */
@@ -16821,6 +16842,7 @@ s2s_log_why(const struct s2s *s, enum log_level level, const char *event, enum x
         return;
     log_text(log, "state", s2s_state_name(s->state));
     log_text(log, "why", xe_why(why)->word);
+    log_text(log, "setting", config_limit_of(why));
     if (s->stream.detail[0] != '\0')
         log_text(log, "detail", s->stream.detail);
     log_end(log);
@@ -16836,6 +16858,7 @@ s2s_log_refused(const struct s2s *s, struct xe_span from, struct xe_span to, enu
     log_span(log, "from", from);
     log_span(log, "to", to);
     log_text(log, "why", xe_why(why)->word);
+    log_text(log, "setting", config_limit_of(why));
     log_end(log);
 }
 
@@ -17604,6 +17627,15 @@ s2s_in_sasl_failure(struct s2s *s, const char *condition)
     stream_send_text(&s->stream);
 }
 
+/* Has this network proven as many domains without an entry as it may?  One certificate stands for
+ * as many as somebody likes. */
+static enum xe_why
+s2s_source_pairs_why(const struct s2s *s, bool listed)
+{
+    return !listed && net_load(s->from, NET_PAIRS) >= s2s_limits(s)->source_pairs
+        ? XE_WHY_SOURCE_PAIRS : XE_WHY_NONE;
+}
+
 /* <auth mechanism='EXTERNAL'/> (XEP-0178 3): the certificate stands for the domain of the header;
  * what is claimed here must be the same. */
 static void
@@ -17628,7 +17660,8 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
         s2s_in_sasl_failure(s, "incorrect-encoding");
     } else if (authzid[0] != '\0' && !s2s_authzid_is(authzid, s->remote)) {
         s2s_in_sasl_failure(s, "invalid-authzid");
-    } else if ((why = s2s_room(s, span_of(s->remote))) != XE_WHY_NONE) {
+    } else if ((why = s2s_source_pairs_why(s, s->terms.listed)) != XE_WHY_NONE
+        || (why = s2s_room(s, span_of(s->remote))) != XE_WHY_NONE) {
         s2s_fail(s, why);
     } else {
         p = s2s_pair_new(s, span_of(s->remote), span_of(s->local));
@@ -17664,8 +17697,9 @@ s2s_in_dialback_why(struct s2s *s, struct xe_span remote, struct xe_span local,
         return why;
     if (s->npairs >= s2s_limits(s)->pairs)
         return XE_WHY_PAIR_LIMIT;
-    if (!terms->listed && net_load(s->from, NET_PAIRS) >= s2s_limits(s)->source_pairs)
-        return XE_WHY_SOURCE_PAIRS;
+    why = s2s_source_pairs_why(s, terms->listed);
+    if (why != XE_WHY_NONE)
+        return why;
     return s->npairs == 0 || !span_is(remote, s->remote)
         ? s2s_room(s, remote) : XE_WHY_NONE;
 }
@@ -18222,18 +18256,21 @@ s2s_peer_load(const struct s2s_service *v, const struct s2s_peer *peer,
     return net_fold(counts);
 }
 
-/* Why a question about `remote` for this network cannot be asked now; XE_WHY_NONE: it can. */
+/* Why a question about `remote` for this network cannot be asked now; XE_WHY_NONE: it can.  Our own
+ * servers come with hundreds when they have been restarted: they are no strangers. */
 static enum xe_why
 s2s_question_why(const struct s2s_service *v, const struct net_source *from,
-    struct xe_span remote, bool listed)
+    struct xe_span remote, const struct s2s_terms *terms)
 {
     const struct config_limits *l = v->shared->limits;
     const struct s2s_peer *peer = s2s_peer_find(v, remote);
-    enum s2s_rank rank = s2s_rank(v, from, listed);
+    enum s2s_rank rank = terms->ours ? S2S_KNOWN : s2s_rank(v, from, terms->listed);
     size_t kept = rank == S2S_KNOWN ? 0 : l->dialbacks / (rank == S2S_LISTED ? 8 : 4);
     size_t kept_of_domain = rank == S2S_KNOWN ? 0 : l->partner_dialbacks / 4;
     if (v->verifies + kept >= l->dialbacks)
         return XE_WHY_DIALBACKS;
+    if (terms->ours)
+        return XE_WHY_NONE;
     if (net_load(from, NET_QUESTIONS) >= l->source_dialbacks)
         return XE_WHY_SOURCE_DIALBACKS;
     /* a slow domain must not use up those of all, nor who claims it those about it */
@@ -18246,7 +18283,9 @@ s2s_question_why(const struct s2s_service *v, const struct net_source *from,
 static enum xe_why
 s2s_pair_why(const struct s2s_pair *p)
 {
-    return s2s_question_why(p->stream->service, p->stream->from, p->remote, s2s_pair_is_listed(p));
+    struct s2s_terms terms = { .listed = false };
+    s2s_admit(p->stream, p->remote, p->local, &terms);
+    return s2s_question_why(p->stream->service, p->stream->from, p->remote, &terms);
 }
 
 /* Is `a` to be asked before `b`, which waits for longer?  `what` is what is scarce. */
@@ -18450,7 +18489,7 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
         p->certified = true;   /* XEP-0344: the certificate is proof */
         s2s_send_result(s, p->local, p->remote, "valid");
         s2s_pair_open(p, "certificate");
-    } else if ((why = s2s_question_why(s->service, s->from, p->remote, terms.listed))
+    } else if ((why = s2s_question_why(s->service, s->from, p->remote, &terms))
         != XE_WHY_NONE) {
         s2s_wait(p, key, why);
     } else {
@@ -19963,6 +20002,7 @@ route_terms_of_partner(const struct config_partner *p, struct s2s_terms *terms)
     terms->methods = p->row->methods;
     terms->keepalive = p->keepalive;
     terms->listed = route_is_named(p);
+    terms->ours = false;
     terms->route[0] = '\0';
     if (p->proxy.name != NULL) {
         snprintf(terms->route, sizeof terms->route, "%s", p->proxy.name);
@@ -19977,7 +20017,7 @@ route_terms_of_inner(const struct config_inner *inner, struct s2s_terms *terms)
     char text[CONN_TEXT_MAX];
     terms->tls = inner->tls;
     terms->methods = inner->row->methods;
-    terms->keepalive = terms->listed = true;
+    terms->keepalive = terms->listed = terms->ours = true;
     snprintf(terms->route, sizeof terms->route, "%s", conn_host_text(&inner->address.sa, text));
     terms->route_port = inner->address.port;
     terms->route_tls = false;
@@ -20081,17 +20121,17 @@ route_source_spend(struct route *r, struct net_source *s)
     return enough;
 }
 
-/* May one more connection be accepted from this source?  The inner server of a gateway comes with
- * a connection for each partner: no limit for it. */
+/* May one more connection be accepted from this source?  Those that have proven a domain count for
+ * that, and where it is on no list as source-pairs: many partners may share an address.  The inner
+ * server of a gateway comes with a connection for each partner: no limit for it. */
 static enum xe_why
 route_source_enter(struct route *r, struct net_source *s)
 {
-    size_t most = r->config->limits.source_connections;
     if (s == NULL)
         return XE_WHY_OUT_OF_MEMORY;
     if (!route_is_edge(r))
         return XE_WHY_NONE;
-    if (s->counts[NET_CONNECTIONS] >= most || net_load(s, NET_STRANGERS) >= most)
+    if (net_load(s, NET_STRANGERS) >= r->config->limits.source_connections)
         return XE_WHY_SOURCE_LIMIT;
     return route_source_spend(r, s) ? XE_WHY_NONE : XE_WHY_SOURCE_RATE;
 }
@@ -20551,6 +20591,7 @@ route_log_bounce(const struct route_pair *p, const struct xe_xml_event *e, enum 
     log_span(log, "to", p->to);
     log_span(log, "kind", e->name);
     log_text(log, "why", xe_why(why)->word);
+    log_text(log, "setting", config_limit_of(why));
     if (p->last_detail[0] != '\0' && why == p->last_why)
         log_text(log, "detail", p->last_detail);
     log_end(log);
@@ -22301,6 +22342,7 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
         if (from->ss_family == AF_INET6)
             log_text(&e->log, "network", net_text(&net, network));
         log_text(&e->log, "why", xe_why(why)->word);
+        log_text(&e->log, "setting", config_limit_of(why));
         log_end(&e->log);
     }
     edge_put_refusal(e, t, why);

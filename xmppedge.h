@@ -227,39 +227,46 @@ struct xe_span {
         "", "", "this name is not configured here") \
     /* limits */ \
     X(XE_WHY_CONN_LIMIT, "limit-connections", "resource-constraint", \
-        "resource-constraint", "wait", "too many connections") \
+        "resource-constraint", "wait", "too many connections (limit: connections)") \
     X(XE_WHY_PARTNER_LIMIT, "limit-partner-connections", "resource-constraint", \
-        "resource-constraint", "wait", "too many connections with this domain") \
+        "resource-constraint", "wait", \
+        "too many connections with this domain (limit: partner-connections)") \
     X(XE_WHY_SOURCE_LIMIT, "limit-source-connections", "resource-constraint", \
-        "", "", "too many connections from this address") \
+        "", "", "too many connections from this address (limit: source-connections)") \
     X(XE_WHY_SOURCE_RATE, "limit-source-rate", "resource-constraint", \
-        "", "", "too many new connections from this address") \
+        "", "", "too many new connections from this address (limit: source-rate)") \
     X(XE_WHY_HANDSHAKES, "limit-handshakes", "", \
-        "resource-constraint", "wait", "too many TLS handshakes are waiting") \
+        "resource-constraint", "wait", "too many TLS handshakes are waiting (limit: handshakes)") \
     X(XE_WHY_TLS_BYTES, "limit-tls-bytes", "", \
         "remote-server-timeout", "wait", "TLS sends and sends, and no data comes of it") \
     X(XE_WHY_PREAUTH_BYTES, "limit-preauth-bytes", "policy-violation", \
-        "", "", "too much data before authentication") \
+        "", "", "too much data before authentication (limit: preauth-bytes)") \
     X(XE_WHY_PREAUTH_ELEMENTS, "limit-preauth-elements", "policy-violation", \
-        "", "", "too many elements before authentication") \
+        "", "", "too many elements before authentication (limit: preauth-elements)") \
     X(XE_WHY_PAIR_LIMIT, "limit-pairs", "resource-constraint", \
-        "resource-constraint", "wait", "too many domain pairs on one stream") \
+        "resource-constraint", "wait", "too many domain pairs on one stream (limit: pairs)") \
     X(XE_WHY_TOTAL_PAIRS, "limit-total-pairs", "resource-constraint", \
-        "resource-constraint", "wait", "too many domain pairs in all") \
+        "resource-constraint", "wait", "too many domain pairs in all (limit: total-pairs)") \
     X(XE_WHY_SOURCE_PAIRS, "limit-source-pairs", "resource-constraint", \
-        "resource-constraint", "wait", "too many domain pairs from one source") \
+        "resource-constraint", "wait", \
+        "too many domain pairs from one source (limit: source-pairs)") \
     X(XE_WHY_DIALBACKS, "limit-dialbacks", "resource-constraint", \
-        "resource-constraint", "wait", "too many dialback keys are being verified") \
+        "resource-constraint", "wait", \
+        "too many dialback keys are being verified (limit: dialbacks)") \
     X(XE_WHY_PARTNER_DIALBACKS, "limit-partner-dialbacks", "resource-constraint", \
-        "resource-constraint", "wait", "too many dialback keys of this domain are being verified") \
+        "resource-constraint", "wait", \
+        "too many dialback keys of this domain are being verified (limit: partner-dialbacks)") \
     X(XE_WHY_SOURCE_DIALBACKS, "limit-source-dialbacks", "resource-constraint", \
-        "resource-constraint", "wait", "too many dialback keys of this source are being verified") \
+        "resource-constraint", "wait", \
+        "too many dialback keys of this source are being verified (limit: source-dialbacks)") \
     X(XE_WHY_DIALBACK_WAIT, "dialback-wait", "resource-constraint", \
-        "resource-constraint", "wait", "the dialback key waited too long for others before it") \
+        "resource-constraint", "wait", \
+        "the dialback key waited too long for others before it (limit: dialback-wait)") \
     X(XE_WHY_QUEUE_FULL, "limit-queue", "", \
-        "resource-constraint", "wait", "too much is waiting for the other server") \
+        "resource-constraint", "wait", \
+        "too much is waiting for the other server (limit: queue-stanzas, queue-bytes)") \
     X(XE_WHY_MEMORY, "limit-memory", "resource-constraint", \
-        "resource-constraint", "wait", "too much is waiting for delivery") \
+        "resource-constraint", "wait", "too much is waiting for delivery (limit: memory)") \
     X(XE_WHY_IDLE, "idle", "connection-timeout", \
         "remote-server-timeout", "wait", "the stream was idle for too long") \
     X(XE_WHY_WRITE_TIMEOUT, "write-timeout", "connection-timeout", \

@@ -198,11 +198,11 @@ every_limit_has_the_documented_default(void **state)
     m = &world.c->limits;
     assert_int_equal(m->connections, 1000);
     assert_int_equal(m->partner_connections, 20);
-    assert_int_equal(m->source_connections, 30);
-    assert_int_equal(m->source_rate, 10);
-    assert_int_equal(m->source_burst, 30);
-    assert_int_equal(m->preauth_bytes, 65536);
-    assert_int_equal(m->preauth_elements, 30);
+    assert_int_equal(m->source_connections, 300);
+    assert_int_equal(m->source_rate, 50);
+    assert_int_equal(m->source_burst, 600);
+    assert_int_equal(m->preauth_bytes, 131072);
+    assert_int_equal(m->preauth_elements, 600);
     assert_int_equal(m->preauth_ms, 60000);
     assert_int_equal(m->stanza_bytes, 262144);
     assert_int_equal(m->attributes, 64);
