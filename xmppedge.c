@@ -285,6 +285,7 @@
 #define STREAM_ID_MAX      256    /* bytes of a peer's stream id, NUL included: ours have 32 */
 #define STREAM_DETAIL_MAX  160    /* bytes that a peer says of an end: two lines of a terminal */
 #define STREAM_OUT_MAX     ((size_t)4 << 20)  /* bytes gathered for a connection, and a stanza */
+#define STREAM_LATE_MS     60000  /* a peer may finish for so long while close-time has its bytes */
 #define S2S_ANSWERS_MAX    ((size_t)64 << 10)  /* bytes that a caller need not read at once */
 #define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
 #define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
@@ -15986,11 +15987,14 @@ ports_print(const struct config *c, enum ports_format format, const struct ports
  *                     |  the peer's header              |
  *                   OPEN --stream_start_tls()--> TLS ---+  the handshake is complete
  *                     |
- *        stream_close() | stream_fail() | the peer's </stream:stream>
- *                     |
- *                  CLOSING  our end tag is sent; the peer may still finish what it began
- *                     |
- *                   ENDED   events->ended(), exactly once
+ *    stream_close(), stream_quit() | stream_fail(), the peer's </stream:stream>
+ *                     |            |
+ *                  CLOSING         |    our end tag is sent; the peer may still finish
+ *                     |            |
+ *                   ENDED <--------+    events->ended(), exactly once
+ *
+ * What a peer has under way when we close is taken, whatever the reason: only a violation of its
+ * own ends a stream at once.
  *
  * A stream turns bytes into headers and complete first-level elements, keeps the limits that hold
  * before authentication, and words the ends.  It knows nothing of who may talk to whom.
@@ -16066,6 +16070,7 @@ struct stream {
     struct tls                 *next_tls;    /* owned; TLS begins when this batch is done */
     struct xe_span              next_tls_say; /* in the clear, right before it */
     struct timer                timer;       /* the peer's end tag does not come */
+    int64_t                     void_at;     /* ms; so long what comes behind ours is taken */
     const struct stream_events *events;      /* borrowed, static */
 };
 
@@ -16232,29 +16237,35 @@ stream_put_error(struct buf *t, const char *condition, const char *text)
     buf_puts(t, "</text></stream:error>");
 }
 
-/* End the stream with the stream error of `why` (RFC 6120 4.9) and our end tag.  `text` replaces
- * the sentence of the reason; NULL keeps it. */
+/* The stream error of `why` (RFC 6120 4.9), if it has one, and our end tag. */
 static void
-stream_fail_with(struct stream *s, enum xe_why why, const char *text)
+stream_say_why(struct stream *s, enum xe_why why, const char *text)
 {
     const struct xe_why_row *row = xe_why(why);
     struct buf *t;
+    if (!s->header_sent)
+        stream_send_header(s, span_make(NULL, 0), span_make(NULL, 0));
+    t = stream_text(s);
+    if (row->stream[0] != '\0')
+        stream_put_error(t, row->stream, text != NULL ? text : row->text);
+    if (why == XE_WHY_STANZA_TOO_BIG && !t->failed) {   /* Prosody's, beside RFC 6120 13.12 */
+        t->tail -= strlen("</stream:error>");
+        buf_puts(t, "<stanza-too-big xmlns='urn:xmpp:errors'/></stream:error>");
+    }
+    buf_puts(t, "</stream:stream>");
+    stream_send_text(s);
+}
+
+/* End the stream with the stream error of `why`, and hear no more of the peer.  `text` replaces the
+ * sentence of the reason; NULL keeps it. */
+static void
+stream_fail_with(struct stream *s, enum xe_why why, const char *text)
+{
     if (s->state == STREAM_ENDED)
         return;
     if (s->conn != NULL && conn_is_up(s->conn) && s->state != STREAM_CLOSING
-        && s->state != STREAM_TLS) {
-        if (!s->header_sent)
-            stream_send_header(s, span_make(NULL, 0), span_make(NULL, 0));
-        t = stream_text(s);
-        if (row->stream[0] != '\0')
-            stream_put_error(t, row->stream, text != NULL ? text : row->text);
-        if (why == XE_WHY_STANZA_TOO_BIG && !t->failed) {   /* Prosody's, beside RFC 6120 13.12 */
-            t->tail -= strlen("</stream:error>");
-            buf_puts(t, "<stanza-too-big xmlns='urn:xmpp:errors'/></stream:error>");
-        }
-        buf_puts(t, "</stream:stream>");
-        stream_send_text(s);
-    }
+        && s->state != STREAM_TLS)
+        stream_say_why(s, why, text);
     stream_end(s, why);
 }
 
@@ -16268,26 +16279,59 @@ static void
 stream_timeout(struct timer *t)
 {
     struct stream *s = MAP_OWNER(t, struct stream, timer);
-    stream_end(s, s->why);
+    int64_t now = loop_now(s->shared->loop);
+    int64_t quiet = s->conn->paused ? 0 : now - s->heard;   /* who is not read may have said much */
+    if (quiet < s->shared->limits->close_ms && now < s->void_at)
+        timer_set(s->shared->loop, t, s->shared->limits->close_ms - quiet);
+    else
+        stream_end(s, s->why);
 }
 
-/* End in good order: our end tag now, the peer's within a limit; until then it may finish what it
+/* Our last words are said: the peer's end tag is awaited, and until then it may finish what it
  * began (RFC 6120 4.4). */
+static void
+stream_finish(struct stream *s, enum xe_why why)
+{
+    s->why = why;
+    stream_enter(s, STREAM_CLOSING);
+    s->void_at = loop_now(s->shared->loop) + STREAM_LATE_MS;
+    timer_set(s->shared->loop, &s->timer, s->shared->limits->close_ms);
+    if (s->peer_closed)
+        stream_end(s, why);
+}
+
+static bool
+stream_is_ending(const struct stream *s)
+{
+    return s->state == STREAM_ENDED || s->state == STREAM_CLOSING;
+}
+
+/* End in good order. */
 static void
 stream_close(struct stream *s, enum xe_why why)
 {
-    if (s->state == STREAM_ENDED || s->state == STREAM_CLOSING)
+    if (stream_is_ending(s))
         return;
     if (s->conn == NULL || !conn_is_up(s->conn) || !s->header_sent) {
         stream_end(s, why);
         return;
     }
-    s->why = why;
     stream_send(s, span_of("</stream:stream>"));
-    stream_enter(s, STREAM_CLOSING);
-    timer_set(s->shared->loop, &s->timer, s->shared->limits->close_ms);
-    if (s->peer_closed)
-        stream_end(s, why);
+    stream_finish(s, why);
+}
+
+/* The same, and the peer is told why with a stream error: no less may it finish. */
+static void
+stream_quit(struct stream *s, enum xe_why why)
+{
+    if (stream_is_ending(s))
+        return;
+    if (s->conn == NULL || !conn_is_up(s->conn) || s->state != STREAM_OPEN) {
+        stream_fail(s, why);
+        return;
+    }
+    stream_say_why(s, why, NULL);
+    stream_finish(s, why);
 }
 
 /* The peer's end tag: answer it, unless it answers ours. */
@@ -16644,6 +16688,7 @@ struct s2s_pair {
     char             *key;           /* owned; what it wants to ask about */
     bool              open;
     bool              certified;     /* proven by the certificate, not by dialback */
+    enum xe_why       refused;       /* what still comes goes back, for this reason */
     void             *route;         /* for the owner */
     struct list_node  feed;          /* for the owner */
     struct xe_span    remote;        /* in text */
@@ -16687,6 +16732,7 @@ struct s2s {
     uint64_t                stanzas;      /* passed in its direction */
     int64_t                 since;        /* ms, begin */
     bool                    leaving;      /* our end tag is sent: nothing new may be queued */
+    enum xe_why             retired;      /* it ends for this when its timer says so */
     bool                    answers_wait; /* a caller does not read: he is not read either */
     unsigned                pauses;       /* how many reasons there are to read nothing now */
     void                   *user;         /* for the owner */
@@ -16726,6 +16772,7 @@ struct s2s_events {
     void (*too_big)(void *user, struct s2s *s, struct xe_span root);   /* start tag of a stanza */
     void (*ready)(void *user, struct s2s *s);      /* a dialled connection may carry stanzas */
     void (*drained)(void *user, struct s2s *s);    /* and wants more of them */
+    void (*leaving)(void *user, struct s2s *s);    /* and takes none any more */
     void (*closed)(void *user, struct s2s *s, enum xe_why why);   /* exactly once */
 };
 
@@ -17358,21 +17405,53 @@ s2s_fail(struct s2s *s, enum xe_why why)
     s2s_end(s, why);
 }
 
+/* Nothing new goes this way. */
+static void
+s2s_leave(struct s2s *s)
+{
+    if (s->leaving)
+        return;
+    s->leaving = true;
+    timer_cancel(s2s_loop(s), &s->timer);
+    if (s->state == S2S_READY)
+        s->service->events->leaving(s->service->user, s);
+}
+
 /* End in good order. */
 static void
 s2s_close(struct s2s *s, enum xe_why why)
 {
-    s->leaving = true;
+    s2s_leave(s);
     if (s->stream.conn == NULL || s->stream.state == STREAM_ENDED)
         s2s_end(s, why);
     else
         stream_close(&s->stream, why);
 }
 
+/* The same with a stream error. */
+static void
+s2s_quit(struct s2s *s, enum xe_why why)
+{
+    s2s_leave(s);
+    if (s->stream.conn == NULL || s->stream.state == STREAM_ENDED)
+        s2s_end(s, why);
+    else
+        stream_quit(&s->stream, why);
+}
+
+/* The same, when answers to what the peer has under way have had the time to go this way. */
+static void
+s2s_retire(struct s2s *s, enum xe_why why)
+{
+    s->retired = why;
+    timer_set(s2s_loop(s), &s->timer, s2s_limits(s)->close_ms);
+}
+
 /* ---- idle streams ---- */
 
-/* Nothing for `inactivity`: the stream ends.  A dialled one counts what it sends, an accepted one
- * what it receives.  White space keeps the path open meanwhile. */
+/* Nothing for `inactivity`: the stream ends, without an error, since the peer may think the same at
+ * the same time.  A dialled one counts what it sends, an accepted one what it receives.  White
+ * space keeps the path open meanwhile. */
 static void
 s2s_idle(struct s2s *s)
 {
@@ -17381,10 +17460,7 @@ s2s_idle(struct s2s *s)
     int64_t last = s->kind == S2S_OUT ? s->stream.spoke : s->pauses > 0 ? now : s->stream.heard;
     int64_t quiet = now - last;
     if (quiet >= l->inactivity_ms) {
-        if (s->kind == S2S_IN)
-            s2s_fail(s, XE_WHY_IDLE);
-        else
-            s2s_close(s, XE_WHY_IDLE);
+        s2s_close(s, XE_WHY_IDLE);
         return;
     }
     if (s->terms.keepalive && s->kind == S2S_OUT && quiet >= l->keepalive_ms
@@ -17401,7 +17477,10 @@ s2s_timeout(struct timer *t)
     switch (s->state) {
     case S2S_READY:
     case S2S_OPEN:
-        s2s_idle(s);
+        if (s->retired != XE_WHY_NONE)
+            s2s_quit(s, s->retired);
+        else
+            s2s_idle(s);
         break;
     case S2S_DIALBACK:
     case S2S_VERIFYING:
@@ -17470,18 +17549,18 @@ s2s_judge(struct s2s *s)
     stream_note(&s->stream, span_of(text));
 }
 
-/* Whether all that the certificate has proven here is still proven.  An accepted stream may have
- * proven several domains; the server that we have dialled showed it before SASL. */
+/* Whether what a certificate has proven is still proven: on an accepted stream, of this pair. */
+static bool
+s2s_pair_is_believed(const struct s2s_pair *p)
+{
+    return !p->certified || s2s_cert_why(p->stream, p->remote) == XE_WHY_NONE;
+}
+
+/* And of the server that we have dialled, which showed it before SASL. */
 static bool
 s2s_is_believed(const struct s2s *s)
 {
-    const struct list_node *n;
-    for (n = s->pairs.next; n != &s->pairs; n = n->next) {
-        const struct s2s_pair *p = MAP_OWNER(n, const struct s2s_pair, node);
-        if (p->certified && s2s_cert_why(s, p->remote) != XE_WHY_NONE)
-            return false;
-    }
-    return s->kind == S2S_IN || (!s->authenticated && s->state != S2S_AUTH)
+    return (!s->authenticated && s->state != S2S_AUTH)
         || s2s_cert_why(s, span_of(s->remote)) == XE_WHY_NONE;
 }
 
@@ -21078,12 +21157,15 @@ route_stanza(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml
         route_forward(p, xml, e);
 }
 
-/* From an accepted connection: its pair is authorised. */
+/* From an accepted connection: its pair is authorised, or was until a moment ago. */
 static void
 route_s2s_stanza(void *user, struct s2s_pair *sp, const struct xe_xml_event *e)
 {
     (void)user;
-    route_stanza(sp->route, &sp->stream->stream.xml, e);
+    if (sp->refused != XE_WHY_NONE)
+        route_bounce(sp->route, e, sp->refused);
+    else
+        route_stanza(sp->route, &sp->stream->stream.xml, e);
 }
 
 /* The domains of a stanza in normal form; false when there are none. */
@@ -21262,6 +21344,22 @@ route_s2s_drained(void *user, struct s2s *s)
     route_push_s2s(p);
 }
 
+/* What comes now goes by the next connection, which does not wait for the end of this one: only
+ * what this one has not written yet does. */
+static void
+route_s2s_leaving(void *user, struct s2s *s)
+{
+    struct route *r = user;
+    struct route_pair *p = s->user;
+    if (p == NULL || p->queue.sent > 0)
+        return;
+    p->out = NULL;
+    s->user = NULL;
+    p->worked = p->worked || s->stanzas > 0;
+    if (p->queue.count > 0)
+        loop_at_end(r->shared->loop, &p->push);
+}
+
 /* Is this a pair with one of our own servers, which the configuration names? */
 static bool
 route_is_inward(const struct route_pair *p)
@@ -21321,6 +21419,8 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
     bool was_good = s->stanzas > 0;
     p->out = NULL;
     route_release_written(p, p->queue.sent_bytes > unwritten ? p->queue.sent_bytes - unwritten : 0);
+    if (p->queue.sent > 0 && s->stream.conn != NULL)
+        conn_abort(s->stream.conn);   /* or the peer might read what goes another way, too */
     queue_rewind(&p->queue);
     if (!was_good) {
         route_back_off(p, why, s->stream.detail);
@@ -21631,24 +21731,67 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     return XE_WHY_NONE;
 }
 
-/* Does policy still allow the connection, and every pair on it, as it was proven? */
-static bool
-route_is_allowed(struct route *r, struct s2s *s)
+/* Does policy still allow this pair of an accepted connection, as it was proven? */
+static enum xe_why
+route_proven_why(struct route *r, const struct s2s_pair *sp)
 {
-    const struct list_node *n;
     struct s2s_terms terms;
-    for (n = s->pairs.next; n != &s->pairs; n = n->next) {
-        const struct s2s_pair *p = MAP_OWNER(n, const struct s2s_pair, node);
-        if (route_admit(r, p->remote, p->local, &terms) != XE_WHY_NONE
-            || (p->open && !s2s_meets(s, &terms, p->certified)))
-            return false;
-    }
+    enum xe_why why = route_admit(r, sp->remote, sp->local, &terms);
+    return why != XE_WHY_NONE || (sp->open && !s2s_meets(sp->stream, &terms, sp->certified))
+        ? XE_WHY_RELOADED : s2s_pair_is_believed(sp) ? XE_WHY_NONE : XE_WHY_TRUST_CHANGED;
+}
+
+/* Does policy still allow what this connection is for?  *met: as it is, too. */
+static bool
+route_is_allowed(struct route *r, struct s2s *s, bool *met)
+{
+    struct s2s_terms terms;
+    *met = true;
     if (s->remote[0] == '\0')
         return true;
     if (route_admit(r, span_of(s->remote), span_of(s->local), &terms) != XE_WHY_NONE)
         return false;
     s->terms = terms;   /* for what is still to be proven */
-    return s->state != S2S_READY || s2s_meets(s, &terms, s->authenticated);
+    *met = s->state != S2S_READY || s2s_meets(s, &terms, s->authenticated);
+    return true;
+}
+
+/* An accepted connection: each pair hears of itself, and if one of them may not go on, nor does the
+ * connection.  What the peer has under way is delivered or comes back. */
+static void
+route_reload_accepted(struct route *r, struct s2s *s)
+{
+    enum xe_why why = XE_WHY_NONE;
+    struct list_node *n;
+    bool met;
+    for (n = s->pairs.next; n != &s->pairs; n = n->next) {
+        struct s2s_pair *sp = MAP_OWNER(n, struct s2s_pair, node);
+        sp->refused = route_proven_why(r, sp);
+        why = why == XE_WHY_NONE ? sp->refused : why;
+    }
+    if (!route_is_allowed(r, s, &met))
+        why = XE_WHY_RELOADED;
+    if (why != XE_WHY_NONE && s->state == S2S_OPEN)
+        s2s_quit(s, why);
+    else if (why != XE_WHY_NONE)
+        s2s_fail(s, why);
+}
+
+/* A dialled one ends at once when it is not what it has to be; when nobody is to be talked to there
+ * any more, it still carries what comes back. */
+static void
+route_reload_dialled(struct route *r, struct s2s *s)
+{
+    bool met;
+    bool allowed = route_is_allowed(r, s, &met);
+    if (!s2s_is_believed(s))
+        s2s_fail(s, allowed ? XE_WHY_TRUST_CHANGED : XE_WHY_RELOADED);
+    else if (!allowed && s->state == S2S_READY && !s->leaving)
+        s2s_retire(s, XE_WHY_RELOADED);
+    else if (!allowed || !met)
+        s2s_fail(s, XE_WHY_RELOADED);
+    else
+        s->retired = XE_WHY_NONE;
 }
 
 /* Policy may have changed, and who vouches for whom: ask again for every pair, close what is not
@@ -21657,22 +21800,21 @@ static void
 route_reloaded(struct route *r)
 {
     struct list_node *n;
-    enum xe_why why;
     for (n = r->all.next; n != &r->all; n = n->next) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         p->admitted = false;
         p->way = p->queue.count == 0 && p->in_flight == 0 ? route_way_to(r, p->to) : p->way;
     }
-    n = r->s2s->all.next;
-    while (n != &r->s2s->all) {
+    for (n = r->s2s->all.next; n != &r->s2s->all;) {
         struct s2s *s = MAP_OWNER(n, struct s2s, node);
+        size_t before = r->s2s->count;
         n = n->next;
-        why = !route_is_allowed(r, s) ? XE_WHY_RELOADED
-            : s2s_is_believed(s) ? XE_WHY_NONE : XE_WHY_TRUST_CHANGED;
-        if (why != XE_WHY_NONE) {
-            s2s_fail(s, why);
-            n = r->s2s->all.next;
-        }
+        if (s->kind == S2S_IN)
+            route_reload_accepted(r, s);
+        else
+            route_reload_dialled(r, s);
+        if (r->s2s->count < before)
+            n = r->s2s->all.next;   /* others may have gone with it */
     }
 }
 
@@ -22559,7 +22701,8 @@ edge_open_services(struct xmppedge *e)
 {
     static const struct s2s_events s2s_events = { route_admit, route_room, edge_reach,
         edge_identity, edge_rule, route_paired, route_unpaired, route_s2s_stanza,
-        route_s2s_too_big, route_s2s_ready, route_s2s_drained, route_s2s_closed };
+        route_s2s_too_big, route_s2s_ready, route_s2s_drained, route_s2s_leaving,
+        route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_paused,
         route_trunk_released, route_settled, route_finished };
