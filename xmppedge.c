@@ -378,6 +378,16 @@ text_hex(char *out, const void *bytes, size_t n)
     return out;
 }
 
+/* The value of a hex digit in either case; 99: it is none. */
+static unsigned
+text_digit(char d)
+{
+    if (d >= '0' && d <= '9')
+        return (unsigned)(d - '0');
+    d = text_lower(d);
+    return d >= 'a' && d <= 'f' ? (unsigned)(d - 'a' + 10) : 99;
+}
+
 /* Bytes of the character that begins with this one; -1: none does. */
 static int
 text_utf8_length(unsigned char lead)
@@ -1295,16 +1305,6 @@ xml_is_char(uint32_t c)
     return c < 0xd800 || (c > 0xdfff && c < 0xfffe) || (c > 0xffff && c < 0x110000);
 }
 
-static unsigned
-xml_digit(char d)
-{
-    if (d >= '0' && d <= '9')
-        return (unsigned)(d - '0');
-    if (d >= 'a' && d <= 'f')
-        return (unsigned)(d - 'a' + 10);
-    return d >= 'A' && d <= 'F' ? (unsigned)(d - 'A' + 10) : 99;
-}
-
 /* The number of a character reference, between "&#" and ';'.  False when it is none. */
 static bool
 xml_ref_number(struct xe_span digits, uint32_t *out)
@@ -1315,7 +1315,7 @@ xml_ref_number(struct xe_span digits, uint32_t *out)
     if (i == digits.len)
         return false;
     for (; i < digits.len; i++) {
-        unsigned v = xml_digit(digits.at[i]);
+        unsigned v = text_digit(digits.at[i]);
         if (v >= base)
             return false;
         c = c > 0x110000 ? c : c * base + v;
@@ -8181,13 +8181,12 @@ tls_chain_by(const struct tls_facts *facts, const struct tls_trust *trust)
 static bool
 tls_unhex(struct xe_span text, unsigned char *out)
 {
-    static const char digits[] = "0123456789abcdef";
     size_t i;
     for (i = 0; i < text.len; i++) {
-        const char *digit = memchr(digits, text_lower(text.at[i]), 16);
-        if (digit == NULL)
+        unsigned digit = text_digit(text.at[i]);
+        if (digit > 15)
             return false;
-        out[i / 2] = (unsigned char)((i % 2 == 0 ? 0 : out[i / 2] << 4) | (digit - digits));
+        out[i / 2] = (unsigned char)((i % 2 == 0 ? 0u : (unsigned)out[i / 2] << 4) | digit);
     }
     return true;
 }
