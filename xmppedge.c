@@ -7853,15 +7853,8 @@ tls_shared_open(char err[TLS_ERROR_MAX])
 static bool
 tls_random(struct tls_shared *shared, void *out, size_t n)
 {
-    unsigned char *at = out;
-    while (n > 0) {
-        size_t some = n < MBEDTLS_CTR_DRBG_MAX_REQUEST ? n : MBEDTLS_CTR_DRBG_MAX_REQUEST;
-        if (mbedtls_ctr_drbg_random(&shared->lanes[0].drbg, at, some) != 0)
-            return false;
-        at += some;
-        n -= some;
-    }
-    return true;
+    assert(n <= MBEDTLS_CTR_DRBG_MAX_REQUEST);
+    return mbedtls_ctr_drbg_random(&shared->lanes[0].drbg, out, n) == 0;
 }
 
 /* Overwrite a secret that is of no more use. */
@@ -7882,9 +7875,7 @@ tls_hash(const unsigned char *at, size_t len, unsigned char hash[TLS_HASH_LEN])
 static const char *
 tls_library_name(char out[32])
 {
-    char text[24] = "";
-    mbedtls_version_get_string_full(text);
-    snprintf(out, 32, "%s", text);
+    mbedtls_version_get_string_full(out);
     return out;
 }
 
@@ -7936,21 +7927,11 @@ tls_name_is_clean(struct xe_span name, bool ascii)
 static bool
 tls_name_is(enum tls_name_kind kind, int tag, struct xe_span value, struct xe_span *name)
 {
-    bool is = false;
-    switch (kind) {
-    case TLS_NAME_DNS:
-        is = tag == CERT_DNS_NAME;
-        *name = value;
-        break;
-    case TLS_NAME_SRV:
-        is = tag == CERT_OTHER_NAME && tls_other_name(value, cert_srv_name, name);
-        break;
-    case TLS_NAME_XMPP:
-        is = tag == CERT_OTHER_NAME && tls_other_name(value, cert_xmpp_addr, name);
-        break;
-    case TLS_NAME_KINDS:
-        break;
-    }
+    bool is = tag == CERT_DNS_NAME;
+    *name = value;
+    if (kind != TLS_NAME_DNS)
+        is = tag == CERT_OTHER_NAME
+            && tls_other_name(value, kind == TLS_NAME_SRV ? cert_srv_name : cert_xmpp_addr, name);
     return is && tls_name_is_clean(*name, kind != TLS_NAME_XMPP);
 }
 
@@ -8131,21 +8112,16 @@ tls_chain_bits(const mbedtls_x509_crt *crt, uint32_t flags)
 static enum xe_why
 tls_chain_why(unsigned chain)
 {
-    if ((chain & TLS_CHAIN_REVOKED) != 0)
-        return XE_WHY_CERT_REVOKED;
-    if ((chain & TLS_CHAIN_UNTRUSTED) != 0)
-        return XE_WHY_CERT_UNTRUSTED;
-    if ((chain & TLS_CHAIN_EXPIRED) != 0)
-        return XE_WHY_CERT_EXPIRED;
-    if ((chain & TLS_CHAIN_NOT_YET) != 0)
-        return XE_WHY_CERT_NOT_YET;
-    if ((chain & TLS_CHAIN_NAMES) != 0)
-        return XE_WHY_CERT_CONSTRAINTS;
-    if ((chain & TLS_CHAIN_USAGE) != 0)
-        return XE_WHY_CERT_PURPOSE;
-    if ((chain & TLS_CHAIN_WEAK) != 0)
-        return XE_WHY_CERT_WEAK;
-    return (chain & (TLS_CHAIN_NOTES - 1)) != 0 ? XE_WHY_CERT_INVALID : XE_WHY_NONE;
+    static const struct { unsigned bits; enum xe_why why; } rows[] = {
+        { TLS_CHAIN_REVOKED, XE_WHY_CERT_REVOKED }, { TLS_CHAIN_UNTRUSTED, XE_WHY_CERT_UNTRUSTED },
+        { TLS_CHAIN_EXPIRED, XE_WHY_CERT_EXPIRED }, { TLS_CHAIN_NOT_YET, XE_WHY_CERT_NOT_YET },
+        { TLS_CHAIN_NAMES, XE_WHY_CERT_CONSTRAINTS }, { TLS_CHAIN_USAGE, XE_WHY_CERT_PURPOSE },
+        { TLS_CHAIN_WEAK, XE_WHY_CERT_WEAK }, { TLS_CHAIN_NOTES - 1, XE_WHY_CERT_INVALID } };
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if ((chain & rows[i].bits) != 0)
+            return rows[i].why;
+    return XE_WHY_NONE;
 }
 
 /* Whether a store holds the authority at the end of a way, and revokes what was looked at. */
@@ -9622,18 +9598,6 @@ tls_close_notify(struct tls *t)
 
 /* ---- who may compute: networks and their budgets ---- */
 
-/* The session counts for its peer's network, once.  False when memory is out. */
-static bool
-tls_join(struct tls_shared *s, struct tls *t, const struct sockaddr_storage *peer)
-{
-    if (t->from != NULL)
-        return true;
-    t->from = net_source_of(s->nets, peer);
-    if (t->from != NULL)
-        net_count(s->nets, t->from, NET_HANDSHAKES, 1);
-    return t->from != NULL;
-}
-
 /* What the network owes now: what it has made us compute, less what its budget has paid back. */
 static int64_t
 tls_debt(const struct tls_shared *s, struct net_source *n)
@@ -9717,11 +9681,11 @@ tls_pick(struct tls_shared *s, const struct tls_lane *lane)
 }
 
 static void
-tls_leave_queue(struct tls_shared *s, struct tls *t)
+tls_leave_queue(struct tls_shared *s, struct tls *t, enum tls_place place)
 {
     list_remove(&t->node);
     s->nwaiting--;
-    t->place = TLS_HERE;
+    t->place = place;
 }
 
 /* The queue is full: tell the peer, and the owner. */
@@ -9729,7 +9693,7 @@ static void
 tls_refuse(struct tls_shared *s, struct tls *t)
 {
     static const char alert[] = "\x15\x03\x03\x00\x02\x02\x50";   /* fatal: internal_error */
-    tls_leave_queue(s, t);
+    tls_leave_queue(s, t, TLS_HERE);
     t->why = XE_WHY_HANDSHAKES;
     if (t->begun)
         (void)mbedtls_ssl_send_alert_message(&t->ssl,
@@ -9767,7 +9731,7 @@ tls_drop(struct tls *t)
     if (t->dropped)
         return;
     if (t->place == TLS_WAITING)
-        tls_leave_queue(t->profile->shared, t);
+        tls_leave_queue(t->profile->shared, t, TLS_HERE);
     tls_free(t);
     close(fd);
 }
@@ -9784,10 +9748,8 @@ tls_wait(struct tls_shared *s, struct tls *t)
 static void
 tls_give(struct tls_shared *s, struct tls *t, struct tls_lane *lane)
 {
-    list_remove(&t->node);
-    s->nwaiting--;
+    tls_leave_queue(s, t, TLS_RUNNING);
     s->nrunning++;
-    t->place = TLS_RUNNING;
     t->lane = lane;
     lane->turns++;
     t->spent_us = 0;
@@ -10079,7 +10041,9 @@ tls_lend(struct tls *t, const struct sockaddr_storage *peer, tls_back *back, voi
     assert(t->place == TLS_HERE && s->loop != NULL);
     t->back = back;
     t->user = user;
-    if (!tls_join(s, t, peer)) {
+    if (t->from == NULL && (t->from = net_source_of(s->nets, peer)) != NULL)
+        net_count(s->nets, t->from, NET_HANDSHAKES, 1);   /* once, however often it is lent */
+    if (t->from == NULL) {
         back(t, TLS_FAILED, user);
         return;
     }
