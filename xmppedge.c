@@ -4496,7 +4496,8 @@ enum log_whom {
     LOG_PARTNER,    /* listed and proven or dialled, or we ourselves: the domain is the subject */
     LOG_RETURNING,  /* claims a listed domain, from a network where some domain was proven lately */
     LOG_CLAIMANT,   /* claims a listed domain, from elsewhere */
-    LOG_UNLISTED,   /* proven, but there may be as many such domains as their owner likes */
+    LOG_UNLISTED,   /* proven, or dialled: there may be as many such domains as their owner likes */
+    LOG_UNPLACED,   /* the same before it is known where it is: the domain is the subject */
     LOG_STRANGER,
     LOG_WHOMS
 };
@@ -16809,8 +16810,11 @@ static struct log_party
 s2s_party(const struct s2s *s)
 {
     bool proven = s->kind == S2S_IN && s->method[0] != '\0';
+    if (s->from == NULL && s->terms.listed)
+        return log_party(LOG_PARTNER, NULL);
     if (s->from == NULL)
-        return log_party(s->terms.listed ? LOG_PARTNER : LOG_UNLISTED, NULL);
+        return s->target.ss_family == 0 ? log_party(LOG_UNPLACED, NULL)
+            : log_party_at(LOG_UNLISTED, &s->target);
     if (proven && s->terms.listed && !s2s_is_claim(s))
         return log_party(LOG_PARTNER, NULL);
     if (proven)
@@ -20424,8 +20428,12 @@ route_party(const struct route_pair *p)
     const struct s2s_pair *feed;
     if (route_is_listed(p->route, p->from, p->to))
         return log_party(LOG_PARTNER, NULL);
-    feed = list_empty(&p->feeds) ? NULL : MAP_OWNER(p->feeds.next, const struct s2s_pair, feed);
-    return log_party(LOG_UNLISTED, feed == NULL ? NULL : feed->stream->from);
+    if (p->out != NULL)
+        return s2s_party(p->out);
+    if (list_empty(&p->feeds))
+        return log_party(LOG_UNPLACED, NULL);
+    feed = MAP_OWNER(p->feeds.next, const struct s2s_pair, feed);
+    return log_party(LOG_UNLISTED, feed->stream->from);
 }
 
 static bool
