@@ -18889,6 +18889,16 @@ struct trunk_link {
     struct loop_task      reap;         /* frees the object at the end of the turn */
 };
 
+/* How the last trunk of a kind ended. */
+struct trunk_last {
+    uint64_t                count;      /* of all that ended; 0: there is no last one */
+    enum xe_why             why;
+    int64_t                 ms;
+    struct sockaddr_storage peer;
+    char                    name[XE_DOMAIN_MAX];         /* proven, or "" */
+    char                    detail[STREAM_DETAIL_MAX];
+};
+
 struct trunk_service {
     struct stream_shared      *shared;      /* borrowed */
     const struct config       *config;      /* borrowed; replaced by a reload */
@@ -18900,11 +18910,8 @@ struct trunk_service {
     void                      *user;
     struct list_node           all;         /* trunk */
     struct list_node           links;       /* trunk_link */
-    enum xe_why                last_why;    /* of the last trunk that ended; NONE: none has */
-    int64_t                    last_ms;
-    struct sockaddr_storage    last_peer;
-    char                       last_name[XE_DOMAIN_MAX];   /* proven; "": it did not get so far */
-    char                       last_detail[STREAM_DETAIL_MAX];
+    struct trunk_last          last;        /* of those that had proven who they are */
+    struct trunk_last          refused;     /* of those that had not: anybody on the port */
     size_t                     count;
     bool                       stopping;    /* no new attempts */
 };
@@ -19010,6 +19017,20 @@ trunk_link_wait(struct trunk_link *link, enum xe_why why)
     timer_set(v->shared->loop, &link->retry, pause);
 }
 
+/* For the status.  Who has proven nothing does not replace what is told of who has. */
+static void
+trunk_remember(const struct trunk *t, enum xe_why why)
+{
+    struct trunk_service *v = t->service;
+    struct trunk_last *last = t->name[0] != '\0' ? &v->last : &v->refused;
+    last->count++;
+    last->why = why;
+    last->ms = loop_now(v->shared->loop);
+    last->peer = t->source;
+    snprintf(last->name, sizeof last->name, "%s", t->name);
+    snprintf(last->detail, sizeof last->detail, "%s", t->stream.detail);
+}
+
 /* The one way out: give the window back, then forget. */
 static void
 trunk_end(struct trunk *t, enum xe_why why)
@@ -19026,11 +19047,7 @@ trunk_end(struct trunk *t, enum xe_why why)
     stream_end(&t->stream, why);
     list_remove(&t->node);
     v->count--;
-    v->last_why = why;
-    v->last_ms = loop_now(v->shared->loop);
-    v->last_peer = t->source;
-    snprintf(v->last_name, sizeof v->last_name, "%s", t->name);
-    snprintf(v->last_detail, sizeof v->last_detail, "%s", t->stream.detail);
+    trunk_remember(t, why);
     queue_rewind(&t->window);
     if (t->link != NULL) {
         t->link->trunk = NULL;
@@ -23274,14 +23291,30 @@ status_has_trunk(const struct xmppedge *e, struct xe_span name)
     return false;
 }
 
-/* At the edge: gateways that are expected and not there, and how the last trunk ended: with a wrong
- * certificate it is not known whose it was. */
+static void
+status_trunk_last(struct status *w, const struct xmppedge *e, const struct trunk_last *last,
+    const char *state)
+{
+    char at[CONN_TEXT_MAX];
+    if (last->count == 0)
+        return;
+    status_item(w, true);
+    status_text(w, "name", last->name);
+    status_text(w, "state", state);
+    status_text(w, "why", xe_why(last->why)->word);
+    status_text(w, "detail", last->detail);
+    status_text(w, "peer", conn_address_text(&last->peer, at));
+    status_int(w, "count", last->count);
+    status_int(w, "seconds", status_seconds(e, last->ms));
+    status_item(w, false);
+}
+
+/* At the edge: gateways that are expected and not there, how the last trunk ended, and the last one
+ * that was refused: with a wrong certificate it is not known whose it was. */
 static void
 status_missing_gateways(struct status *w, const struct xmppedge *e)
 {
     const struct config_internal *in = &e->config->internal;
-    const struct trunk_service *v = &e->trunks;
-    char at[CONN_TEXT_MAX];
     size_t i;
     bool missing = false;
     for (i = 0; i < in->ngateways; i++) {
@@ -23293,16 +23326,10 @@ status_missing_gateways(struct status *w, const struct xmppedge *e)
         status_text(w, "state", "down");
         status_item(w, false);
     }
-    if (!missing || v->last_why == XE_WHY_NONE)
+    if (!missing)
         return;
-    status_item(w, true);
-    status_text(w, "name", v->last_name);
-    status_text(w, "state", "ended");
-    status_text(w, "why", xe_why(v->last_why)->word);
-    status_text(w, "detail", v->last_detail);
-    status_text(w, "peer", conn_address_text(&v->last_peer, at));
-    status_int(w, "seconds", status_seconds(e, v->last_ms));
-    status_item(w, false);
+    status_trunk_last(w, e, &e->trunks.last, "ended");
+    status_trunk_last(w, e, &e->trunks.refused, "refused");
 }
 
 static void
