@@ -648,8 +648,8 @@ buf_put_seen(struct buf *b, const char *p, const char *end)
     return (size_t)len;
 }
 
-/* Append lines for a terminal: what cannot be seen in them is escaped.  All that is printed or
- * answered goes through here as a whole, so that no caller has to think of it. */
+/* Append lines for a terminal: what cannot be seen in them is escaped.  All that is printed
+ * goes through here as a whole, so that no caller has to think of it. */
 static bool
 buf_put_lines(struct buf *b, struct xe_span s)
 {
@@ -686,6 +686,23 @@ buf_put_json(struct buf *b, struct xe_span s, size_t max)
     buf_putc(b, '"');
     buf_put_escaped(b, s, max);
     return buf_putc(b, '"');
+}
+
+static bool
+buf_is_plain(unsigned char c)
+{
+    return c > 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '=';
+}
+
+/* Append the value of a key=value: as it is when it is plain, or as a string of JSON.  So no value
+ * looks like two fields, or like none. */
+static bool
+buf_put_value(struct buf *b, struct xe_span s, size_t max)
+{
+    size_t i;
+    for (i = 0; i < s.len && buf_is_plain((unsigned char)s.at[i]); i++)
+        continue;
+    return i == s.len && s.len > 0 && s.len <= max ? buf_put(b, s) : buf_put_json(b, s, max);
 }
 
 /* Print pieces of text, the last is NULL, on a terminal (buf_put_lines).  False: not all of it. */
@@ -4527,23 +4544,13 @@ log_wants(const struct log *l, enum log_level level)
     return l != NULL && level <= l->level;
 }
 
-static bool
-log_is_plain(unsigned char c)
-{
-    return c > 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '=';
-}
-
 static void
 log_put_value(struct log *l, struct xe_span value)
 {
-    size_t i;
-    for (i = 0; i < value.len && log_is_plain((unsigned char)value.at[i]); i++)
-        continue;
-    if (!l->json && i == value.len && value.len > 0 && value.len <= LOG_VALUE_MAX) {
-        buf_put(&l->line, value);
-        return;
-    }
-    buf_put_json(&l->line, value, LOG_VALUE_MAX);
+    if (l->json)
+        buf_put_json(&l->line, value, LOG_VALUE_MAX);
+    else
+        buf_put_value(&l->line, value, LOG_VALUE_MAX);
 }
 
 static void
@@ -23224,7 +23231,7 @@ status_span(struct status *w, const char *key, struct xe_span value)
     if (w->json)
         buf_put_json(w->out, value, SIZE_MAX);
     else
-        buf_put_escaped(w->out, value, SIZE_MAX);   /* a peer's words reach a terminal */
+        buf_put_value(w->out, value, SIZE_MAX);
 }
 
 static void
@@ -23539,13 +23546,11 @@ control_end(struct control_client *c)
     loop_at_end(&control->edge->loop, &c->reap);
 }
 
+/* The text is sent as it is: who puts somebody else's words into it escapes them there. */
 static void
 control_answer(struct control_client *c, struct xe_span text)
 {
-    struct buf out = { .max = CONTROL_ANSWER_MAX };
-    buf_put_lines(&out, text);
-    conn_send(c->conn, out.failed ? span_of("failed: too much to tell\n") : buf_span(&out));
-    buf_free(&out);
+    conn_send(c->conn, text);
     control_end(c);
 }
 
@@ -23626,7 +23631,7 @@ control_reload(struct control_client *c)
     bool ok = xe_reload(c->control->edge, message, sizeof message);
     buf_puts(&out, ok ? "ok\n" : "failed: ");
     if (!ok)
-        buf_puts(&out, message);
+        buf_put_lines(&out, span_of(message));   /* of files: paths, names of certificates */
     control_answer(c, buf_span(&out));
     buf_free(&out);
 }

@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import Border, Edge, Gateway, Pki, binary, have_binary               # noqa: E402
-from lab import Host, Lab, need_programs                                       # noqa: E402
+from lab import Host, Lab, need_programs, wait_until                           # noqa: E402
 from scene import LIMITS, World, call, knock, make_partners, secure_call, trusted_call   # noqa: E402
 from tap import check, equal, note, run, skip_all, test, tests                 # noqa: E402
 from wire import Forwarder                                                     # noqa: E402
@@ -395,14 +395,45 @@ def a_trunk_with_an_expired_certificate_is_refused(w):
     w.edge.wait_log(None, why='cert-expired')
 
 
+def told_trunks(edge):
+    return [(t['name'], t['state'], t.get('why')) for t in edge.status_json()['trunks']]
+
+
 @test
 def the_status_tells_which_gateway_is_missing_and_how_the_last_trunk_ended(w):
     edge = another_edge(w)
     knock(w, w.pki.internal.issue('fe01.corp.example', expired=True), edge=edge)
     edge.wait_log(None, why='cert-expired')
-    trunks = [(t['name'], t['state'], t.get('why')) for t in edge.status_json()['trunks']]
-    equal(trunks[0], ('fe01.corp.example', 'down', None))
-    equal(trunks[1][1:], ('ended', 'cert-expired'))
+    equal(told_trunks(edge), [('fe01.corp.example', 'down', None), ('', 'refused', 'cert-expired')], 'trunks')
+    edge.terminate()
+
+
+@test
+def a_value_in_the_status_is_one_field_whatever_it_is(w):
+    field = r'[a-z_]+=(?:[!#-<>-\[\]-~]+|"(?:[^"\\]|\\.)*")'
+    lines = w.edge.status().splitlines()
+    for line in lines:
+        check(re.fullmatch(r'[A-Z() a-z]*|(xmppedge)?( +%s)+' % field, line), 'no list of fields: ' + line)
+    check(any('certificate="CN=fe01.corp.example"' in line for line in lines), 'no value in quotation marks')
+
+
+@test
+def who_proves_nothing_on_the_port_of_the_trunk_does_not_replace_the_reason_of_who_did(w):
+    edge = another_edge(w)
+    s = Stream.dial(edge.internal, name='trunk')
+    s.handshake(client_context(w.pki.internal.issue('fe01.corp.example')), sni='edge01.corp.example')
+    s.open('fe01.corp.example', edge.host)
+    s.features()
+    s.send('<odd/>')
+    s.wait_end(5)
+    for _ in range(3):
+        knock(w, w.pki.internal.issue('fe01.corp.example', expired=True), edge=edge)
+    wait_until(lambda: len(told_trunks(edge)) == 3, 5, 'all to be told')
+    down, ended, refused = edge.status_json()['trunks']
+    equal((down['state'], ended['state'], ended['name']), ('down', 'ended', 'fe01.corp.example'), 'trunks')
+    equal(ended['why'], 'trunk-protocol', 'why the trunk ended')
+    equal((refused['state'], refused['name'], refused['why'], refused['count']), ('refused', '', 'cert-expired', 3), 'refused')
+    check(re.search(r'state=refused why=cert-expired .*count=3', edge.status()), edge.status())
     edge.terminate()
 
 
