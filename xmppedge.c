@@ -3507,6 +3507,7 @@ xe_phase_next(enum xe_phase phase, enum xe_side side, enum xe_element_kind kind,
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <grp.h>
+#include <limits.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -4486,10 +4487,20 @@ reach_machine_read(struct reach_machine *m, int64_t now, const struct sockaddr_s
  *
  * A field that does not fit is left out as a whole, so that every line is complete in either form.
  *
- * Costs: one write() a line, which the loop waits for.
+ * A line that cannot be written now is lost and counted: a full disk, or a pipe that nobody reads,
+ * holds up no stanza.  The next line that can be written is log-lost, with their number.
+ *
+ * Costs: a poll() and a write() a line.
  * Not done: gathering lines.  The last ones before a crash are those that count, and the budgets
  * above keep them few.  Rotating: a reload opens the file again.
  * ======================================================================== */
+
+/* Bytes of one write(): a pipe that is ready has room for so many (POSIX, PIPE_BUF). */
+#ifdef PIPE_BUF
+#define LOG_PART ((size_t)PIPE_BUF)
+#else
+#define LOG_PART ((size_t)_POSIX_PIPE_BUF)
+#endif
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 static const char *const log_levels[] = { "error", "warn", "info", "debug", NULL };
@@ -4533,6 +4544,8 @@ struct log {
     void          (*sink)(void *user, const char *line, size_t len);  /* instead of fd, if set */
     void           *user;
     struct buf      line;       /* the line being made */
+    struct buf      rest;       /* of one of which a part was written: the disk was full then */
+    uint64_t        lost;       /* lines that could not be written, and nobody was told */
     bool            open;       /* between begin and end, and not suppressed */
     struct log_budgets budgets[LOG_WHOMS];
     struct map      keyed;      /* its seed alone: nobody outside can choose who shares a slot */
@@ -4712,6 +4725,71 @@ log_party_at(enum log_whom whom, const struct sockaddr_storage *from)
     return (struct log_party){ whom, net_of(from, NET_SUBNET), net_of(from, NET_SITE) };
 }
 
+/* Write what there is room for, and do not wait: nobody may read the pipe or terminal.  Not with
+ * O_NONBLOCK, which would hold for all who share the descriptor.  Returns how much was written. */
+static size_t
+log_write(const struct log *l, struct xe_span text)
+{
+    size_t done = 0;
+    while (done < text.len) {
+        struct pollfd room = { .fd = l->fd, .events = POLLOUT };
+        size_t part = text.len - done < LOG_PART ? text.len - done : LOG_PART;
+        ssize_t n;
+        if (poll(&room, 1, 0) != 1 || (room.revents & POLLOUT) == 0)
+            break;
+        n = write(l->fd, text.at + done, part);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        done += (size_t)n;
+    }
+    return done;
+}
+
+/* Write a whole line, behind what is left of the one before, or count it as lost. */
+static void
+log_put_line(struct log *l, struct xe_span line)
+{
+    size_t n;
+    buf_skip(&l->rest, log_write(l, buf_span(&l->rest)));
+    n = buf_len(&l->rest) > 0 ? 0 : log_write(l, line);
+    l->lost += n == 0;
+    l->rest.max = LOG_LINE_MAX + 8;
+    if (n > 0 && n < line.len && !buf_put(&l->rest, span_skip(line, n)))
+        l->lost++;
+}
+
+static void
+log_end(struct log *l)
+{
+    if (l == NULL || !l->open)
+        return;
+    l->open = false;
+    l->line.max = LOG_LINE_MAX + 8;
+    l->line.failed = false;
+    buf_puts(&l->line, l->json ? "}\n" : "\n");
+    if (l->sink != NULL)
+        l->sink(l->user, buf_at(&l->line), buf_len(&l->line));
+    else
+        log_put_line(l, buf_span(&l->line));
+}
+
+/* Tell how many lines were lost, as soon as that can be written. */
+static void
+log_tell_lost(struct log *l)
+{
+    uint64_t lines = l->lost;
+    if (lines == 0)
+        return;
+    l->lost = 0;
+    log_open(l, LOG_WARN, "log-lost", 0);
+    log_int(l, "lines", (int64_t)lines);
+    log_end(l);
+    if (l->lost > 0)
+        l->lost = lines;   /* this one does not count */
+}
+
 /* Begin a line.  `event` is a stable word.  `who` it is about, and if his network is not known his
  * `subject` (may be absent) count for the rate limit and are not written.  Returns false when the
  * line is not wanted: the log_*() calls that follow then do nothing. */
@@ -4731,9 +4809,11 @@ log_begin_about(struct log *l, enum log_level level, const char *event,
     else if (level != LOG_DEBUG && subject.at != NULL)
         within = log_budget(l, &l->budgets[who->whom], event, subject, LOG_BURST,
             log_window(), &suppressed);
-    if (within)
-        log_open(l, level, event, suppressed);
-    return within;
+    if (!within)
+        return false;
+    log_tell_lost(l);
+    log_open(l, level, event, suppressed);
+    return true;
 }
 
 /* The same about us, or somebody whom the configuration names. */
@@ -4751,31 +4831,6 @@ log_begin_from(struct log *l, enum log_level level, const char *event,
 {
     struct log_party who = log_party(LOG_STRANGER, from);
     return log_begin_about(l, level, event, &who, span_of("?"));
-}
-
-static void
-log_end(struct log *l)
-{
-    struct xe_span line;
-    if (l == NULL || !l->open)
-        return;
-    l->open = false;
-    l->line.max = LOG_LINE_MAX + 8;
-    l->line.failed = false;
-    buf_puts(&l->line, l->json ? "}\n" : "\n");
-    line = buf_span(&l->line);
-    if (l->sink != NULL) {
-        l->sink(l->user, line.at, line.len);
-        return;
-    }
-    while (line.len > 0) {
-        ssize_t n = write(l->fd, line.at, line.len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return;   /* nowhere to say it */
-        line = span_skip(line, (size_t)n);
-    }
 }
 
 /* ===========================================================================
@@ -4813,8 +4868,6 @@ log_end(struct log *l)
  * threads in [TLS].  Edge triggered epoll: it needs a list of who has left something unread, and
  * the kernel has one.
  * ======================================================================== */
-
-#include <limits.h>
 
 #if defined(__linux__) && !defined(XMPPEDGE_POLL)
 #define LOOP_EPOLL 1
@@ -20291,6 +20344,7 @@ route_sweep(struct timer *t)
         if (p->last_ms < before && route_pair_is_idle(p))
             route_pair_drop(p);
     }
+    log_tell_lost(r->shared->log);   /* though nothing else happens */
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
 }
 
@@ -22641,6 +22695,8 @@ edge_open_log(struct xmppedge *e, struct buf *out)
         close(e->log_file);
     e->log_file = fd == 2 ? -1 : fd;
     e->log.fd = fd;
+    e->log.lost += buf_len(&e->log.rest) > 0;   /* its beginning stands in the old file */
+    buf_free(&e->log.rest);
     return true;
 }
 
@@ -22943,6 +22999,7 @@ xe_close(struct xmppedge *e)
     reach_machine_free(&e->machine);
     buf_free(&e->shared.text);
     buf_free(&e->log.line);
+    buf_free(&e->log.rest);
     if (e->log_file >= 0)
         close(e->log_file);
     config_free(e->config);

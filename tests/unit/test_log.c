@@ -220,6 +220,132 @@ who_claims_a_listed_domain_has_few_lines(void **state)
     done(log);
 }
 
+/* Write a line to whatever it is. */
+static void
+say(struct log *log, const char *event)
+{
+    assert_true(log_begin(log, LOG_INFO, event, span_make(NULL, 0)));
+    log_text(log, "fill", "................................................................");
+    log_end(log);
+}
+
+/* What is in a pipe, as text. */
+static const char *
+drained(int fd)
+{
+    static char text[1 << 17];
+    size_t len = 0;
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    while (len < sizeof text - 1 && poll(&p, 1, 0) == 1) {
+        ssize_t n = read(fd, text + len, sizeof text - 1 - len);
+        if (n <= 0)
+            break;
+        len += (size_t)n;
+    }
+    text[len] = '\0';
+    return text;
+}
+
+static size_t
+lines_of(const char *text)
+{
+    size_t n = 0;
+    for (; *text != '\0'; text++)
+        n += *text == '\n';
+    return n;
+}
+
+static void
+a_pipe_that_nobody_reads_holds_up_nothing(void **state)
+{
+    struct log log = { .level = LOG_INFO };
+    int ends[2];
+    size_t said = 0;
+    char expected[64];
+    const char *text;
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0);
+    log.fd = ends[1];
+    while (log.lost < 100) {
+        say(&log, "test");
+        assert_true(++said < 100000);
+    }
+    assert_int_equal(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0);
+    assert_int_equal(lines_of(drained(ends[0])), said - 100);
+    say(&log, "after");
+    text = drained(ends[0]);
+    snprintf(expected, sizeof expected, " log-lost lines=%d\n", 100);
+    assert_non_null(strstr(text, expected));
+    assert_non_null(strstr(strstr(text, expected), " after "));
+    assert_int_equal(lines_of(text), 2);
+    say(&log, "last");
+    assert_int_equal(lines_of(drained(ends[0])), 1);
+    close(ends[0]);
+    close(ends[1]);
+    buf_free(&log.line);
+    buf_free(&log.rest);
+}
+
+/* A file that may have so many bytes and no more: what a full disk does. */
+static void
+a_full_disk_tears_no_line(void **state)
+{
+    struct log log = { .level = LOG_INFO };
+    struct rlimit was, small;
+    char name[] = "/tmp/test_log.XXXXXX";
+    static char text[4096];
+    ssize_t len;
+    size_t i;
+    (void)state;
+    signal(SIGXFSZ, SIG_IGN);
+    log.fd = mkstemp(name);
+    assert_true(log.fd >= 0);
+    unlink(name);
+    getrlimit(RLIMIT_FSIZE, &was);
+    small = was;
+    small.rlim_cur = 300;   /* two lines and a half */
+    setrlimit(RLIMIT_FSIZE, &small);
+    for (i = 0; i < 5; i++)
+        say(&log, "test");
+    setrlimit(RLIMIT_FSIZE, &was);
+    assert_int_equal(log.lost, 2);
+    say(&log, "after");
+    len = pread(log.fd, text, sizeof text - 1, 0);
+    assert_true(len > 0);
+    text[len] = '\0';
+    assert_int_equal(lines_of(text), 5);
+    assert_non_null(strstr(text, "...\n2"));
+    assert_non_null(strstr(text, "log-lost lines=2\n"));
+    assert_null(strstr(text, "\n."));
+    close(log.fd);
+    buf_free(&log.line);
+    buf_free(&log.rest);
+}
+
+static void
+a_device_that_takes_nothing_is_no_error(void **state)
+{
+    struct log log = { .level = LOG_INFO, .fd = open("/dev/full", O_WRONLY) };
+    int ends[2];
+    (void)state;
+    if (log.fd < 0)
+        skip();
+    say(&log, "one");
+    say(&log, "two");
+    assert_int_equal(log.lost, 2);
+    close(log.fd);
+    assert_int_equal(pipe(ends), 0);
+    log.fd = ends[1];
+    log_tell_lost(&log);
+    assert_non_null(strstr(drained(ends[0]), " log-lost lines=2\n"));
+    assert_int_equal(log.lost, 0);
+    close(ends[0]);
+    close(ends[1]);
+    buf_free(&log.line);
+    buf_free(&log.rest);
+}
+
 int
 main(void)
 {
@@ -231,6 +357,9 @@ main(void)
         cmocka_unit_test(strangers_of_all_networks_do_not_silence_who_is_proven),
         cmocka_unit_test(no_kind_of_party_silences_another),
         cmocka_unit_test(who_claims_a_listed_domain_has_few_lines),
+        cmocka_unit_test(a_pipe_that_nobody_reads_holds_up_nothing),
+        cmocka_unit_test(a_full_disk_tears_no_line),
+        cmocka_unit_test(a_device_that_takes_nothing_is_no_error),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }
