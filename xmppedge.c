@@ -18859,6 +18859,7 @@ s2s_close_service(struct s2s_service *v)
 
 #define TRUNK_OUT_HIGH     ((size_t)256 << 10)   /* bytes handed to the connection at a time */
 #define TRUNK_ACK_MS       20   /* an acknowledgement may wait so long for others */
+#define TRUNK_QUIET_MS     1000 /* without a sign of life it is asked, and twice that is silence */
 #define TRUNK_ACK_SHARE    8    /* or until it is for this part of a window */
 
 #define TRUNK_STATES(X) \
@@ -18897,6 +18898,7 @@ struct trunk {
     bool                  we_leave;     /* we have said so */
     int64_t               left;         /* ms, when we have */
     bool                  peer_leaves;  /* the other side has said so */
+    bool                  silent;       /* it does not answer: others are better */
     struct list_node      node;         /* in service->all */
     struct list_node      pairs;        /* for the owner */
     /* private */
@@ -18913,6 +18915,8 @@ struct trunk {
     bool                  drained_told; /* <drained/> is sent */
     bool                  peer_drained; /* <drained/> has come */
     struct timer          timer;        /* set-up, then liveness */
+    struct timer          quiet;        /* while something is to be acknowledged: is it there? */
+    bool                  quiet_asked;  /* it was asked */
     struct timer          ack;          /* what has come may wait no longer for its <a/> */
     struct loop_task      flush;        /* end of turn: send what has gathered, acknowledge */
     struct loop_task      reap;
@@ -18923,7 +18927,7 @@ struct trunk_events {
     bool (*may_serve)(void *user, struct xe_span gateway, struct xe_span domain);
     void (*up)(void *user, struct trunk *t);
     void (*down)(void *user, struct trunk *t, enum xe_why why);  /* take back t->window now */
-    void (*leaving)(void *user, struct trunk *t);       /* pin nothing new to it */
+    void (*leaving)(void *user, struct trunk *t);   /* or silent: pin nothing new to it */
     void (*stanza)(void *user, struct trunk *t, const struct xe_xml_event *e);
     /* the other side has no room for more of this pair, or has again */
     void (*paused)(void *user, struct trunk *t, struct xe_span from, struct xe_span to, bool yes);
@@ -19103,6 +19107,7 @@ trunk_end(struct trunk *t, enum xe_why why)
     trunk_enter(t, TRUNK_ENDED);
     timer_cancel(v->shared->loop, &t->timer);
     timer_cancel(v->shared->loop, &t->ack);
+    timer_cancel(v->shared->loop, &t->quiet);
     loop_task_cancel(&t->flush);
     stream_end(&t->stream, why);
     list_remove(&t->node);
@@ -19202,6 +19207,8 @@ trunk_push(struct trunk *t)
         }
         t->stanzas_out += n;
     }
+    if (t->window.sent > 0 && !timer_armed(&t->quiet))
+        timer_set(t->service->shared->loop, &t->quiet, TRUNK_QUIET_MS);
 }
 
 /* Both windows empty on a trunk that somebody leaves: the last words. */
@@ -19367,6 +19374,47 @@ trunk_timeout(struct timer *timer)
     }
 }
 
+static void
+trunk_set_silent(struct trunk *t, bool silent)
+{
+    if (t->silent == silent)
+        return;
+    t->silent = silent;
+    if (trunk_log(t, LOG_WARN, silent ? "trunk-silent" : "trunk-heard")) {
+        log_int(t->service->shared->log, "unacknowledged", (int64_t)t->window.sent);
+        log_end(t->service->shared->log);
+    }
+    if (silent)
+        t->service->events->leaving(t->service->user, t);
+}
+
+/* What was sent is not acknowledged yet.  Who is there answers when he is asked, even if he cannot
+ * answer for it; who does not gets nothing more where there are others.  What he has may be with
+ * him all the same: it goes another way when the trunk has ended, and not before. */
+static void
+trunk_quiet(struct timer *timer)
+{
+    struct trunk *t = MAP_OWNER(timer, struct trunk, quiet);
+    struct loop *loop = t->service->shared->loop;
+    int64_t quiet = loop_now(loop) - t->stream.heard;
+    if (quiet < TRUNK_QUIET_MS || t->window.sent == 0) {
+        t->quiet_asked = false;
+        trunk_set_silent(t, false);
+        if (t->window.sent > 0)
+            timer_set(loop, timer, TRUNK_QUIET_MS - quiet);
+        return;
+    }
+    if (t->quiet_asked && quiet >= TRUNK_QUIET_MS + trunk_limits(t)->trunk_answer_ms) {
+        trunk_fail(t, XE_WHY_PING_TIMEOUT);
+        return;
+    }
+    if (t->quiet_asked)
+        trunk_set_silent(t, true);
+    else
+        t->quiet_asked = stream_send(&t->stream, span_of("<r xmlns='" PHASE_NS_SM "'/>"));
+    timer_set(loop, timer, TRUNK_QUIET_MS);
+}
+
 /* ---- both sides: a trunk that is up ---- */
 
 /* Leave in order; what is under way still arrives. */
@@ -19503,6 +19551,7 @@ trunk_new(struct trunk_service *v)
     t->max_bytes = v->shared->limits->stanza_bytes;
     t->timer.fire = trunk_timeout;
     t->ack.fire = trunk_ack_due;
+    t->quiet.fire = trunk_quiet;
     t->flush.run = trunk_flush;
     t->reap.run = trunk_free;
     t->since = loop_now(v->shared->loop);
@@ -20446,6 +20495,28 @@ route_trunk_usable(const struct route *r, const struct trunk *t, const struct ro
         && (!route_is_edge(r) || trunk_serves(t, p->to));
 }
 
+/* Is there a trunk for this pair that answers? */
+static bool
+route_has_better(const struct route_pair *p)
+{
+    const struct list_node *all = &p->route->trunks->all;
+    const struct list_node *n;
+    for (n = all->next; n != all; n = n->next) {
+        const struct trunk *t = MAP_OWNER(n, const struct trunk, node);
+        if (!t->silent && route_trunk_usable(p->route, t, p))
+            return true;
+    }
+    return false;
+}
+
+/* Should nothing more of this pair go by its trunk, which is silent?  One that is stays better than
+ * none at all. */
+static bool
+route_is_stuck(const struct route_pair *p)
+{
+    return p->trunk != NULL && p->trunk->silent && route_has_better(p);
+}
+
 /* Rendezvous hashing: of the trunks that could serve, the one with the highest mark for this pair.
  * When a trunk goes away, only its pairs move. */
 static uint64_t
@@ -20478,14 +20549,15 @@ route_pin(struct route_pair *p)
     struct trunk *best = NULL;
     const struct list_node *n;
     int64_t now = loop_now(r->shared->loop);
-    if (p->trunk != NULL && (p->in_flight > 0 || route_trunk_usable(r, p->trunk, p)))
+    bool stuck = route_is_stuck(p);
+    if (p->trunk != NULL && (p->in_flight > 0 || (route_trunk_usable(r, p->trunk, p) && !stuck)))
         return;
     if (p->trunk != NULL)
         p->settle_at = now + ROUTE_SETTLE_MS;
     for (n = r->trunks->all.next; n != &r->trunks->all && now >= p->settle_at; n = n->next) {
         struct trunk *t = MAP_OWNER(n, struct trunk, node);
-        if (route_trunk_usable(r, t, p)
-            && (best == NULL || route_mark(t, p) > route_mark(best, p)))
+        if (route_trunk_usable(r, t, p) && (best == NULL || best->silent > t->silent
+                || (best->silent == t->silent && route_mark(t, p) > route_mark(best, p))))
             best = t;
     }
     route_set_trunk(p, best);
@@ -20554,8 +20626,9 @@ static bool
 route_may_send(const struct route_pair *p)
 {
     const struct trunk *t = p->trunk;
-    return !route_is_held(p) && !p->far_full && trunk_has_room(t) && (t->pair_bytes == 0
-        || (p->in_flight < t->pair_stanzas && p->in_flight_bytes < t->pair_bytes));
+    return !route_is_held(p) && !route_is_stuck(p) && !p->far_full && trunk_has_room(t)
+        && (t->pair_bytes == 0
+            || (p->in_flight < t->pair_stanzas && p->in_flight_bytes < t->pair_bytes));
 }
 
 /* Wait for a trunk: until the last one's stanzas have settled, or as long as a pair may be held. */
