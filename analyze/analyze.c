@@ -23,8 +23,8 @@
  * have said something.
  *
  * Exit status: 0 all rows conform and no failure; 1 a violation or failure; 2 wrong usage, or
- * nothing could be read; 3 a file is damaged (what came before was analysed); 4 a required row was
- * not observed.
+ * nothing could be read, or memory ran out; 3 a file is damaged (what came before was analysed);
+ * 4 a required row was not observed.
  */
 #include "capture.h"
 #include "dns.h"
@@ -99,8 +99,8 @@ static const char usage_text[] =
     "  --progress           tell how far it is, on standard error\n"
     "  --version, --help\n"
     "\n"
-    "Exit status: 0 all rows conform and nothing failed, 1 a violation or failure, 2 wrong usage,\n"
-    "3 a file is damaged, 4 a required row was not observed.\n";
+    "Exit status: 0 all rows conform and nothing failed, 1 a violation or failure, 2 wrong usage\n"
+    "or no memory, 3 a file is damaged, 4 a required row was not observed.\n";
 
 static void
 complain(const char *what, const char *about)
@@ -476,6 +476,10 @@ config_ways(struct options *o, const struct xe_xml_event *e)
             break;
         good = got == XE_XML_HEADER || (config_networks(o, &partner) && config_proxy(o, &partner));
     }
+    if (x.why == XE_WHY_OUT_OF_MEMORY) {
+        complain(xe_why(x.why)->text, o->config);
+        good = false;
+    }
     xe_xml_free(&x);
     return good;
 }
@@ -512,7 +516,7 @@ config_take(struct options *o, struct xe_xml *x, const struct text *file)
         if (got == XE_XML_ELEMENT && !config_ways(o, &e))
             return false;
     }
-    if (root && got == XE_XML_BAD)
+    if (got == XE_XML_BAD && (root || x->why == XE_WHY_OUT_OF_MEMORY))
         complain(xe_why(x->why)->text, o->config);
     else if (got != XE_XML_CLOSE)
         complain("not a configuration of xmppedge", o->config);
@@ -582,7 +586,6 @@ struct pump {
     uint64_t              frames, dns_messages, lookups;
     int64_t               first_ns, last_ns;
     uint32_t              watched;     /* open connections with an attempt */
-    bool                  no_memory;
 };
 
 static void
@@ -637,7 +640,7 @@ pump_drop(struct watch *w)
 static struct watch *
 pump_watch(struct pump *p, struct flow *f, bool expected)
 {
-    struct watch *w = calloc(1, sizeof *w);
+    struct watch *w = memory_try(calloc(1, sizeof *w));
     if (w != NULL) {
         p->watched++;
         w->pump = p;
@@ -649,7 +652,6 @@ pump_watch(struct pump *p, struct flow *f, bool expected)
         w->xmpp = xmpp_open(w->attempt, expected, p->keys, p->certs, &pump_xmpp, w);
     }
     if (w == NULL || w->xmpp == NULL) {
-        p->no_memory = true;
         pump_drop(w);
         w = NULL;
     }
@@ -662,8 +664,8 @@ pump_opened(void *user, struct flow *f)
 {
     struct pump *p = user;
     if (f->side[0].port == DNS_PORT || f->side[1].port == DNS_PORT) {
-        struct watch *w = calloc(1, sizeof *w);
-        if (w != NULL && (w->dns = calloc(1, sizeof *w->dns)) != NULL) {
+        struct watch *w = memory_try(calloc(1, sizeof *w));
+        if (w != NULL && (w->dns = memory_try(calloc(1, sizeof *w->dns))) != NULL) {
             w->pump = p;
             w->flow = f;
             f->user = w;
@@ -1083,8 +1085,8 @@ run_summary(const struct pump *p, struct report *r, struct capture_file **files,
     size_t i;
     r->nfiles = capture_file_count(p->capture);
     r->ninterfaces = capture_interface_count(p->capture);
-    *files = calloc(r->nfiles + 1, sizeof **files);
-    *interfaces = calloc(r->ninterfaces + 1, sizeof **interfaces);
+    *files = memory_try(calloc(r->nfiles + 1, sizeof **files));
+    *interfaces = memory_try(calloc(r->ninterfaces + 1, sizeof **interfaces));
     if (*files == NULL || *interfaces == NULL)
         return false;
     for (i = 0; i < r->nfiles; i++) {
@@ -1171,10 +1173,8 @@ run_report(struct pump *p, bool damaged)
     int status = 2;
     r->damaged |= damaged;
     errno = 0;
-    if (!run_summary(p, r, &files, &interfaces))
-        complain("out of memory", "");
-    else if ((o->html == NULL || strcmp(o->html, "-") == 0 || run_html(o, r))
-        && run_print(o, r) == 0)
+    if (run_summary(p, r, &files, &interfaces)
+        && (o->html == NULL || strcmp(o->html, "-") == 0 || run_html(o, r)) && run_print(o, r) == 0)
         status = r->exit_code;
     free(files);
     free(interfaces);
@@ -1200,10 +1200,8 @@ run_stages(struct pump *p)
     p->certs = tls_certs_new();
     p->keys = tls_keys_new();
     if (p->judge == NULL || p->packets == NULL || p->flows == NULL || p->certs == NULL
-        || p->keys == NULL) {
-        complain("out of memory", "");
+        || p->keys == NULL)
         return false;
-    }
     p->capture = capture_new(&p->o->capture, &capture_ev, p, why, sizeof why);
     if (p->capture == NULL)
         complain(why, p->o->capture.filter != NULL ? p->o->capture.filter : "");
@@ -1247,11 +1245,12 @@ run(const struct options *o)
         goto end;
     run_pump(&p);
     status = run_report(&p, damaged);
-    if (p.no_memory)
-        complain("memory ran out: the report is not complete", "");
 end:
     run_free(&p);
-    return status;
+    if (!memory_was_short())
+        return status;
+    complain("memory ran out: the report is not complete", "");
+    return 2;
 }
 
 int
@@ -1266,7 +1265,8 @@ main(int argc, char **argv)
     if (o.authorities != NULL) {
         o.verdict.anchors = cert_anchors_read(o.authorities);
         if (o.verdict.anchors == NULL) {
-            complain("holds no certificates that can be read", o.authorities);
+            complain(memory_was_short() ? "out of memory"
+                : "holds no certificates that can be read", o.authorities);
             return 2;
         }
     }

@@ -1,4 +1,4 @@
-/* base.c -- memory and text that grow; when memory is out the program says so and ends */
+/* base.c -- memory and text that grow; when memory is out the program says so */
 #include "base.h"
 
 #include <stdarg.h>
@@ -13,6 +13,36 @@ memory_or_exit(void *at)
         exit(2);
     }
     return at;
+}
+
+static bool was_short;
+
+bool
+memory_suffices(bool good)
+{
+    was_short |= !good;
+    return good;
+}
+
+void *
+memory_try(void *at)
+{
+    memory_suffices(at != NULL);
+    return at;
+}
+
+bool
+memory_is_there(void)
+{
+    void *volatile at = memory_try(malloc(4096));   /* or the compiler knows that there is some */
+    free(at);
+    return at != NULL;
+}
+
+bool
+memory_was_short(void)
+{
+    return was_short;
 }
 
 void *
@@ -38,7 +68,7 @@ list_grow(void *list, size_t n, size_t size)
 {
     if ((n & (n - 1)) != 0)
         return list;   /* it grows at powers of two */
-    return realloc(list, (n == 0 ? 1 : 2 * n) * size);
+    return memory_try(realloc(list, (n == 0 ? 1 : 2 * n) * size));
 }
 
 /* ---- text ---- */

@@ -44,8 +44,15 @@ void *memory_get(size_t len);     /* of zeros */
  * there are; it doubles. */
 void *memory_room(void *at, size_t *cap, size_t need);
 
+/* ---- memory; with these a stage goes on without, and the program says so when it ends ---- */
+
+void *memory_try(void *at);        /* what malloc has given, or NULL */
+bool  memory_suffices(bool good);  /* what cannot fail but for memory was good */
+bool  memory_is_there(void);       /* now: for who is not told why something failed */
+bool  memory_was_short(void);      /* something was not there: the report is not whole */
+
 /* Room for one more in a list that has n, of `size` bytes each.  NULL: no memory, and the list is
- * as it was; the program goes on. */
+ * as it was. */
 void *list_grow(void *list, size_t n, size_t size);
 
 /* ---- growing text ---- */

@@ -228,7 +228,7 @@ capture_leg_add(struct capture *c, uint32_t file, int link, uint32_t snaplen)
     if (legs == NULL)
         return CAPTURE_INTERFACES_MAX;
     c->legs = legs;
-    struct leg *leg = calloc(1, sizeof *leg);
+    struct leg *leg = memory_try(calloc(1, sizeof *leg));
     if (leg == NULL)
         return CAPTURE_INTERFACES_MAX;
     leg->info.file = file;
@@ -385,7 +385,7 @@ in_open(struct intake *in, int fd, int first)
 {
     in->fd = fd;
     in->cap = CAPTURE_READ_SIZE + CAPTURE_READ_MIN;
-    in->buf = malloc(in->cap);
+    in->buf = memory_try(malloc(in->cap));
     if (in->buf == NULL)
         return false;
     in->buf[0] = (unsigned char)first;
@@ -412,7 +412,7 @@ in_room(struct capture *c, struct intake *in, size_t need)
     if (in->cap >= need && in->cap - in->end >= CAPTURE_READ_MIN)
         return true;
     size_t cap = need + CAPTURE_READ_SIZE;
-    unsigned char *buf = realloc(in->buf, cap);
+    unsigned char *buf = memory_try(realloc(in->buf, cap));
     if (buf == NULL)
         return false;
     in->buf = buf;
@@ -1035,9 +1035,9 @@ source_new(const struct capture *c, const char *name, char *why, size_t why_size
         snprintf(why, why_size, "more than %d files", CAPTURE_SOURCES_MAX);
         return NULL;
     }
-    struct source *s = calloc(1, sizeof *s);
+    struct source *s = memory_try(calloc(1, sizeof *s));
     size_t len = strlen(name);
-    char *copy = malloc(len + 1);
+    char *copy = memory_try(malloc(len + 1));
     if (s == NULL || copy == NULL) {
         free(s);
         free(copy);
@@ -1057,7 +1057,7 @@ source_leg(struct capture *c, struct source *s, int link, uint32_t snaplen, char
 {
     s->leg = capture_leg_add(c, s->next.file, link, snaplen);
     if (s->leg == CAPTURE_INTERFACES_MAX)
-        snprintf(why, why_size, "too many interfaces");
+        snprintf(why, why_size, memory_was_short() ? "no memory" : "too many interfaces");
     return s->leg != CAPTURE_INTERFACES_MAX;
 }
 
@@ -1270,10 +1270,10 @@ capture_new(const struct capture_options *o, const struct capture_events *ev, vo
     o = o == NULL ? &nothing : o;
     if (o->filter != NULL && !filter_check(o->filter, why, why_size))
         return NULL;
-    struct capture *c = calloc(1, sizeof *c);
+    struct capture *c = memory_try(calloc(1, sizeof *c));
     size_t len = o->filter == NULL ? 0 : strlen(o->filter);
-    char *filter = malloc(len + 1);
-    unsigned char *store = malloc(CAPTURE_STORE);
+    char *filter = memory_try(malloc(len + 1));
+    unsigned char *store = memory_try(malloc(CAPTURE_STORE));
     if (c == NULL || filter == NULL || store == NULL) {
         snprintf(why, why_size, "no memory");
         free(c);

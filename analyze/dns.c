@@ -358,7 +358,7 @@ dns_answer(struct dns *d, struct dns_fact *f, struct dns_message *m, unsigned rc
 struct dns *
 dns_new(void)
 {
-    return calloc(1, sizeof(struct dns));
+    return memory_try(calloc(1, sizeof(struct dns)));
 }
 
 void

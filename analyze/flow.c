@@ -325,7 +325,7 @@ node_of(struct flow *f)
 static struct node *
 node_new(struct flow_table *t)
 {
-    struct node *n = pool_get(&t->nodes);
+    struct node *n = memory_try(pool_get(&t->nodes));
     if (n != NULL)
         memset(n, 0, sizeof *n);
     return n;
@@ -545,7 +545,7 @@ path_pending_put(struct flow_table *t, struct path *q, struct segment **link, co
     uint32_t len)
 {
     uint32_t captured = len < c->captured ? len : c->captured;
-    struct segment *s = malloc(sizeof *s + captured);
+    struct segment *s = memory_try(malloc(sizeof *s + captured));
     if (s == NULL)
         return false;
     s->seq = c->seq;
@@ -1211,8 +1211,8 @@ flow_seed(uint64_t seed[2])
 struct flow_table *
 flow_new(const struct flow_options *o, const struct flow_events *ev, void *user)
 {
-    struct flow_table *t = calloc(1, sizeof *t);
-    struct node **buckets = calloc(FLOW_BUCKETS_FIRST, sizeof *buckets);
+    struct flow_table *t = memory_try(calloc(1, sizeof *t));
+    struct node **buckets = memory_try(calloc(FLOW_BUCKETS_FIRST, sizeof *buckets));
     if (t == NULL || buckets == NULL) {
         free(t);
         free(buckets);
@@ -1335,7 +1335,7 @@ void
 flow_end(struct flow_table *t)
 {
     size_t count = 0;
-    struct node **all = malloc(((size_t)t->counts.open + 1) * sizeof *all);
+    struct node **all = memory_try(malloc(((size_t)t->counts.open + 1) * sizeof *all));
     for (int i = 0; all != NULL && i < LIST_COUNT; i++) {
         for (struct node *n = t->lists[i].first; n != NULL; n = n->after)
             all[count++] = n;

@@ -692,7 +692,7 @@ static bool *
 html_choose(const struct report *r)
 {
     static const enum outcome order[] = { OUTCOME_FAILED, OUTCOME_UNKNOWN, OUTCOME_WORKED };
-    bool *chosen = calloc(r->nattempts + 1, sizeof *chosen);
+    bool *chosen = memory_try(calloc(r->nattempts + 1, sizeof *chosen));
     size_t left = HTML_RUNGS_MAX, i, k;
     for (k = 0; chosen != NULL && k < 3; k++)
         for (i = 0; i < r->nattempts; i++) {

@@ -144,7 +144,7 @@ inside_call(struct inside *i, const struct flow *f)
 struct inside *
 inside_new(void)
 {
-    return calloc(1, sizeof(struct inside));
+    return memory_try(calloc(1, sizeof(struct inside)));
 }
 
 void

@@ -419,7 +419,7 @@ datagram_find(struct walk *w, uint32_t id, uint8_t protocol)
     struct packet_reader *r = w->r;
     int64_t now = w->p.frame->time_ns;
     if (r->datagrams == NULL) {
-        r->datagrams = calloc(PACKET_FRAGMENTS_MAX, sizeof *r->datagrams);
+        r->datagrams = memory_try(calloc(PACKET_FRAGMENTS_MAX, sizeof *r->datagrams));
         if (r->datagrams == NULL)
             return NULL;
     }
@@ -460,7 +460,7 @@ datagram_room(struct datagram *d, size_t need)
     size_t cap = d->cap == 0 ? 4096 : d->cap;
     while (cap < need)
         cap *= 2;
-    unsigned char *bytes = realloc(d->bytes, cap);
+    unsigned char *bytes = memory_try(realloc(d->bytes, cap));
     if (bytes == NULL)
         return false;
     d->bytes = bytes;
@@ -1009,7 +1009,7 @@ link_any(struct walk *w, int link)
 struct packet_reader *
 packet_new(const struct packet_events *ev, void *user)
 {
-    struct packet_reader *r = calloc(1, sizeof *r);
+    struct packet_reader *r = memory_try(calloc(1, sizeof *r));
     if (r != NULL) {
         r->ev = ev;
         r->user = user;

@@ -550,7 +550,7 @@ group_order(const void *l, const void *r)
 struct group *
 report_groups(const struct report *r, enum group_kind kind, size_t *n)
 {
-    struct group *list = r->nattempts == 0 ? NULL : calloc(r->nattempts, sizeof *list);
+    struct group *list = r->nattempts == 0 ? NULL : memory_try(calloc(r->nattempts, sizeof *list));
     size_t i, k;
     *n = 0;
     for (i = 0; list != NULL && i < r->nattempts; i++) {

@@ -591,6 +591,14 @@ hash_info(size_t hash_len)
     return mbedtls_md_info_from_type(hash_len == 48 ? MBEDTLS_MD_SHA384 : MBEDTLS_MD_SHA256);
 }
 
+static bool
+hmac(size_t hash_len, const unsigned char *key, size_t key_len, const unsigned char *at, size_t len,
+    unsigned char *out)
+{
+    return memory_suffices(
+        mbedtls_md_hmac(hash_info(hash_len), key, key_len, at, len, out) == 0);
+}
+
 /* RFC 8446 7.1.  What is asked for is never longer than one block of HKDF-Expand. */
 static bool
 hkdf_expand_label(size_t hash_len, const unsigned char *secret, const char *label,
@@ -606,8 +614,7 @@ hkdf_expand_label(size_t hash_len, const unsigned char *secret, const char *labe
     memcpy(info + 9, label, label_len);
     info[9 + label_len] = 0;
     info[10 + label_len] = 1;
-    if (len > hash_len
-        || mbedtls_md_hmac(hash_info(hash_len), secret, hash_len, info, 11 + label_len, block) != 0)
+    if (len > hash_len || !hmac(hash_len, secret, hash_len, info, 11 + label_len, block))
         return false;
     memcpy(out, block, len);
     return true;
@@ -625,14 +632,14 @@ prf_key_block(size_t hash_len, const unsigned char *master, const unsigned char 
     memcpy(seed, "key expansion", 13);
     memcpy(seed + 13, server_random, RANDOM_LEN);
     memcpy(seed + 13 + RANDOM_LEN, client_random, RANDOM_LEN);
-    if (mbedtls_md_hmac(hash_info(hash_len), master, 48, seed, seed_len, block) != 0)
+    if (!hmac(hash_len, master, 48, seed, seed_len, block))
         return false;
     for (size_t done = 0; done < len; done += hash_len) {
         memcpy(a, block, hash_len);
-        if (mbedtls_md_hmac(hash_info(hash_len), master, 48, a, hash_len + seed_len, block) != 0)
+        if (!hmac(hash_len, master, 48, a, hash_len + seed_len, block))
             return false;
         memcpy(out + done, block, len - done < hash_len ? len - done : hash_len);
-        if (mbedtls_md_hmac(hash_info(hash_len), master, 48, a, hash_len, block) != 0)
+        if (!hmac(hash_len, master, 48, a, hash_len, block))
             return false;
     }
     return true;
@@ -690,9 +697,9 @@ opener_new(const struct suite *suite, bool v13, const unsigned char *key)
     o->v13 = v13;
     mbedtls_cipher_init(&o->cipher);
     const mbedtls_cipher_info_t *info = mbedtls_cipher_info_from_type(seal_cipher(suite->seal));
-    if (info != NULL && mbedtls_cipher_setup(&o->cipher, info) == 0
-        && mbedtls_cipher_setkey(&o->cipher, key, (int)(8 * seal_key_len(suite->seal)),
-            MBEDTLS_DECRYPT) == 0)
+    if (info != NULL && memory_suffices(mbedtls_cipher_setup(&o->cipher, info) == 0)
+        && memory_suffices(mbedtls_cipher_setkey(&o->cipher, key,
+            (int)(8 * seal_key_len(suite->seal)), MBEDTLS_DECRYPT) == 0))
         return o;
     opener_free(o);
     return NULL;
@@ -1212,7 +1219,8 @@ cert_new(const struct pile *chain, unsigned count)
     c->chain_length = count;
     c->der = copy.at + 3;
     c->der_len = (size_t)copy.at[0] << 16 | (size_t)copy.at[1] << 8 | copy.at[2];
-    if (mbedtls_md(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), c->der, c->der_len, hash) != 0)
+    if (!memory_suffices(mbedtls_md(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256), c->der,
+        c->der_len, hash) == 0))
         memset(hash, 0, sizeof hash);
     for (size_t i = 0; i < sizeof hash; i++)
         snprintf(c->fingerprint + 2 * i, 3, "%02x", (unsigned)hash[i]);
@@ -1252,12 +1260,21 @@ struct cert_anchors {
     mbedtls_x509_crt list;
 };
 
+/* The library does not tell a certificate that is bad from memory that is out: what has failed is
+ * done once more, when there is some. */
+#define TRUST_TRIES 2
+
 struct cert_anchors *
 cert_anchors_read(const char *path)
 {
     struct cert_anchors *a = memory_get(sizeof *a);
-    mbedtls_x509_crt_init(&a->list);
-    if (mbedtls_x509_crt_parse_file(&a->list, path) >= 0 && a->list.raw.len > 0)
+    int code, tries = 0;
+    do {
+        mbedtls_x509_crt_free(&a->list);
+        mbedtls_x509_crt_init(&a->list);
+        code = mbedtls_x509_crt_parse_file(&a->list, path);
+    } while (code != 0 && ++tries < TRUST_TRIES && memory_is_there());
+    if (code >= 0 && a->list.raw.len > 0)
         return a;
     cert_anchors_free(a);
     return NULL;
@@ -1297,16 +1314,14 @@ trust_each(void *user, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
     return 0;
 }
 
-enum cert_trust
-cert_trust(const struct cert *c, struct cert_anchors *a, int64_t time_ns)
+static enum cert_trust
+trust_chain(const struct cert *c, struct cert_anchors *a, int64_t time_ns)
 {
     struct trust_check check = { seconds_of(time_ns), false };
     struct reader in = { c->chain, c->chain_len };
     struct reader der;
     mbedtls_x509_crt chain;
     uint32_t flags = 0;
-    if (a == NULL)
-        return CERT_TRUST_UNKNOWN;
     mbedtls_x509_crt_init(&chain);
     for (bool leaf = true; in.left > 0 && read_vector(&in, 3, &der); leaf = false) {
         /* an intermediate that cannot be read may not be needed */
@@ -1321,6 +1336,20 @@ cert_trust(const struct cert *c, struct cert_anchors *a, int64_t time_ns)
     if (bad != 0)
         return CERT_TRUST_NO;
     return check.time_bad ? CERT_TRUST_CHAIN_TIME : CERT_TRUST_YES;
+}
+
+enum cert_trust
+cert_trust(const struct cert *c, struct cert_anchors *a, int64_t time_ns)
+{
+    enum cert_trust trust = CERT_TRUST_UNKNOWN;
+    int tries = 0;
+    if (a == NULL)
+        return trust;
+    do
+        trust = trust_chain(c, a, time_ns);
+    while ((trust == CERT_TRUST_NO || trust == CERT_TRUST_UNKNOWN) && ++tries < TRUST_TRIES
+        && memory_is_there());
+    return trust == CERT_TRUST_NO && tries < TRUST_TRIES ? CERT_TRUST_UNKNOWN : trust;
 }
 
 /* ---- session: one TLS connection ---- */

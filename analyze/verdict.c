@@ -107,7 +107,7 @@ struct finding {
 static struct verdict *
 verdict_new(struct attempt *a)
 {
-    struct verdict *v = calloc(1, sizeof *v);
+    struct verdict *v = memory_try(calloc(1, sizeof *v));
     a->verdict = v;
     if (v == NULL)
         return NULL;
@@ -2593,7 +2593,7 @@ judge_exit_code(struct judge *j)
 struct judge *
 judge_new(const struct verdict_options *o, const struct dns *dns)
 {
-    struct judge *j = calloc(1, sizeof *j);
+    struct judge *j = memory_try(calloc(1, sizeof *j));
     struct report *r;
     if (j == NULL || (j->inside = inside_new()) == NULL) {
         free(j);

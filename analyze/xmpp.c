@@ -202,7 +202,7 @@ xmpp_texts_get(struct attempt *a, size_t len)
 {
     struct xmpp_attempt *mine = xmpp_attempt(a);
     if (len > sizeof mine->texts - mine->used)
-        return malloc(len);
+        return memory_try(malloc(len));
     mine->used += len;
     return mine->texts + mine->used - len;
 }
@@ -254,7 +254,7 @@ xmpp_event_room(struct attempt *a)
     struct event *events;
     if (a->nevents < a->cap_events)
         return true;
-    events = realloc(inside ? NULL : a->events, cap * sizeof *events);
+    events = memory_try(realloc(inside ? NULL : a->events, cap * sizeof *events));
     if (events == NULL)
         return false;
     if (inside)
@@ -291,7 +291,7 @@ attempt_event(struct attempt *a, const struct event *e)
 struct attempt *
 attempt_new(const struct flow *f)
 {
-    struct xmpp_attempt *mine = pool_get(&attempt_pool);
+    struct xmpp_attempt *mine = memory_try(pool_get(&attempt_pool));
     struct attempt *a = mine == NULL ? NULL : &mine->a;
     if (a == NULL)
         return NULL;
@@ -430,7 +430,8 @@ xmpp_begin_inside(struct xe_xml *xml)
     struct xe_xml_event e;
     size_t used;
     xe_xml_init(xml, &xmpp_limits);
-    return xe_xml_next(xml, xmpp_frame, sizeof xmpp_frame - 1, &used, &e) == XE_XML_HEADER;
+    return memory_suffices(
+        xe_xml_next(xml, xmpp_frame, sizeof xmpp_frame - 1, &used, &e) == XE_XML_HEADER);
 }
 
 /* Tokenizers for what is inside of elements, one for each depth.  After a whole element each is
@@ -847,6 +848,8 @@ xmpp_on_bad(struct xmpp *x, struct xmpp_side *s, int side, struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
     s->broken = true;
+    if (!memory_suffices(s->xml.why != XE_WHY_OUT_OF_MEMORY))
+        return;      /* ours, and no fault of the peer's */
     n->e.kind = EVENT_XML_BAD;
     xmpp_put(n->what, sizeof n->what, xe_why(s->xml.why)->word);
     if (a->xml_bad_side < 0) {
@@ -862,7 +865,7 @@ static struct xmpp_side *
 xmpp_side_open(struct xmpp *x, int side)
 {
     struct xmpp_side *s = x->side[side];
-    if (s != NULL || (s = pool_get(&side_pool)) == NULL)
+    if (s != NULL || (s = memory_try(pool_get(&side_pool))) == NULL)
         return s;
     xe_xml_init(&s->xml, &xmpp_limits);         /* which knows best what of it must be cleared */
     s->broken = false;
@@ -1214,7 +1217,7 @@ struct xmpp *
 xmpp_open(struct attempt *a, bool expected, struct tls_keys *keys, struct tls_certs *certs,
     const struct xmpp_events *events, void *user)
 {
-    struct xmpp *x = pool_get(&xmpp_pool);
+    struct xmpp *x = memory_try(pool_get(&xmpp_pool));
     if (x == NULL)
         return NULL;
     memset(x, 0, sizeof *x);

@@ -263,7 +263,10 @@ memory() {
         return
     fi
     (LIBS="-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc $libraries $LIBS"
-     build "$1" "$out/$name" -DXMPPEDGE_NO_THREADS) || return
+     case $name in
+     *_analyze) build_stage_test "$1" "$out/$name" ;;
+     *)         build "$1" "$out/$name" -DXMPPEDGE_NO_THREADS ;;
+     esac) || return
     shift
     [ "${MEMORY:-}" != all ] || case $name in *_transcripts) set -- tests/talk ;; *) set -- -a ;; esac
     "$out/$name" "$@"
