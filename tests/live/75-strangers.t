@@ -5,6 +5,7 @@ Strangers come from many networks (every address of 127.0.0.0/8 is one here) and
 the middle of it somebody honest, whom the edge has never seen, must be served within a second.
 """
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from edge import Edge, Pki, binary, have_binary, partner, slowness              
 from lab import Lab, need_programs                                              # noqa: E402
 from scene import call, trusted_call                                            # noqa: E402
 from tap import check, equal, note, run, skip_all, test                         # noqa: E402
-from xmpp import NS_DB, NS_STREAM, NS_TLS, Closed, Peer, Stream                 # noqa: E402
+from xmpp import NS_DB, NS_STREAM, NS_TLS, Closed, Peer, Stream, local          # noqa: E402
 
 SOON = 1.0          # seconds: what an honest caller may wait
 HEADER = ("<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:stream='%s' xmlns:db='%s' "
@@ -60,6 +61,8 @@ def setup():
     w.dns.wildcard('many.example', lab.ip(64))      # unlisted domains, as many as a stranger likes
     w.dns.wildcard('new.example', lab.ip(65))
     Hesitant(lab, ['new.example'], (lab.ip(65), 5269))
+    w.dns.wildcard('rude.example', lab.ip(66))
+    w.rude = Rude(lab, ['rude.example'], (lab.ip(66), 5269), cert=pki.public.issue('*.rude.example'), ca=pki.public, tls='optional')
     w.dns.start()
     w.cert = pki.public.issue('corp.example')
     w.count = 0
@@ -434,6 +437,111 @@ def no_word_of_a_stranger_reaches_a_terminal_as_he_wrote_it(w):
     note('%d words in %d places, %d lines' % (len(words), len(PLACES), log.count(b'\n')))
     equal(unsafe(log), [], 'in the log')
     check(b'\\u202e' in log, 'the words did not even get there')
+
+
+# ---- words of servers that we dial --------------------------------------------------------------
+
+ERROR = "<stream:error><undefined-condition xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>%s</stream:error>"
+DIALLED = {     # place: (header, what follows it)
+    'id': ("xmlns='jabber:server' from='{me}' id='{w}' version='1.0'", ''),
+    'from': ("xmlns='jabber:server' from='{w}' id='i' version='1.0'", ''),
+    'version': ("xmlns='jabber:server' from='{me}' id='i' version='{w}'", ''),
+    'namespace': ("xmlns='{w}' from='{me}' id='i' version='1.0'", ''),
+    'features': (None, "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>{w}</mechanism>"
+                       "</mechanisms><odd xmlns='{w}'/></stream:features>"),
+    'error-text': (None, ERROR % "<text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{w}</text>"),
+    'error-name': (None, ERROR % "<odd xmlns='{w}'>{w}</odd>"),
+    'other-host': (None, "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{w}</see-other-host>"
+                         "</stream:error>"),
+    'sasl': (None, '{f}'), 'dialback': (None, '{f}'), 'answer': (None, '{f}'), 'stanza': (None, '{f}'),
+    'nonsense': (None, '<{w}/>'), 'no-xml': ('', '{w}'),
+}
+LATER = {       # what is said to the element that asks for it
+    'sasl': (('auth', 'result'), "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/><text>{w}</text></failure>"),
+    'dialback': (('result',), "<db:result from='{me}' to='corp.example' type='error'><error type='cancel'><item-not-found "
+                 "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>{w}</text>"
+                 "</error></db:result>"),
+    'answer': (('result',), "<db:result from='{me}' to='corp.example' type='{w}'>{w}</db:result>"),
+    'stanza': (('iq', 'message'), "<{kind} type='error' from='{me}' to='{to}' id='{id}'><error type='cancel'>"
+               "<gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>{w}</gone>"
+               "<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>{w}</text></error></{kind}>"),
+}
+
+
+class Rude(Peer):
+    """A server of PLACE-NUMBER.rude.example that puts word NUMBER into PLACE."""
+
+    def say(self, stream, text, **more):
+        place, number = stream.to.split('.')[0].rsplit('-', 1)
+        for key, value in dict(more, me=stream.to).items():
+            text = text.replace('{%s}' % key, value or '')
+        stream.sock.sendall(text.encode().replace(b'{w}', HOSTILE[int(number)]))
+
+    def answer_header(self, stream, header):
+        stream.frm, stream.to = header.get('from'), header.get('to')
+        place = stream.to.rsplit('-', 1)[0]
+        attributes, then = DIALLED[place]
+        if attributes is None:
+            attributes = "xmlns='jabber:server' from='{me}' id='i' version='1.0'"
+        if attributes:
+            self.say(stream, "<stream:stream xmlns:stream='%s' xmlns:db='%s' %s>" % (NS_STREAM, NS_DB, attributes))
+        self.say(stream, then, f='<stream:features>%s</stream:features>' % self.feature_list(stream))
+        if place not in LATER:
+            stream.sock.shutdown(socket.SHUT_WR)
+
+    def feature_list(self, stream):
+        offered = super().feature_list(stream)
+        return offered if stream.to.startswith('sasl') else re.sub('<mechanisms.*</mechanisms>', '', offered)
+
+    def take(self, stream, element):
+        asks, text = LATER.get(getattr(stream, 'to', '').rsplit('-', 1)[0], ((), ''))
+        if local(element) not in asks:
+            return super().take(stream, element)
+        more = {'kind': local(element), 'to': element.get('from'), 'id': element.get('id')}
+        if local(element) in ('iq', 'message'):
+            threading.Thread(target=self.call_back, args=(stream.to, text), kwargs=more, daemon=True).start()
+        else:
+            self.say(stream, text, **more)
+        return True
+
+    def call_back(self, domain, text, **more):
+        """An answer comes on a stream of its own, proven by dialback."""
+        s = Stream.dial(self.edge.external)
+        s.open(domain, 'corp.example')
+        s.features()
+        s.send("<db:result from='%s' to='corp.example'>key</db:result>" % domain)
+        s.wait('result')
+        s.to = domain
+        self.say(s, text, **more)
+        self.streams.append(s)
+
+
+HOSTILE = [word.encode() for word in WORDS] + BROKEN
+
+
+def printed(command):
+    done = subprocess.run([binary()] + command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
+    equal(unsafe(done.stdout), [], 'printed by %r' % command)
+    return done.stdout
+
+
+@test
+def no_word_of_a_server_that_we_dial_reaches_a_terminal_as_it_wrote_it(w):
+    edge = w.rude.edge = new_edge(w, default='allow')
+    said = b''
+    for place in DIALLED:
+        # an answer that is no XML ends its stream, and so nobody answers
+        for n in range(len(WORDS) - 1 if place == 'stanza' else len(HOSTILE)):
+            said += printed([('ping', 'message')[n % 2], edge.path, '%s-%d.rude.example' % (place, n)])
+        for more in ([], ['--json']):
+            said += printed(['status', edge.path] + more)
+    well(edge)
+    with open(edge.process.log, 'rb') as f:
+        log = f.read()
+    note('%d words in %d places, %d lines' % (len(HOSTILE), len(DIALLED), log.count(b'\n')))
+    equal(unsafe(log), [], 'in the log')
+    for before in (b'undefined-condition', b'not-authorized', b'gone'):
+        check(before + b': \\u202ereversed' in said, 'the words after %s did not get there' % before.decode())
 
 
 if __name__ == '__main__':
