@@ -7944,17 +7944,25 @@ tls_library_name(char out[32])
 
 enum tls_name_kind { TLS_NAME_DNS, TLS_NAME_SRV, TLS_NAME_XMPP, TLS_NAME_KINDS };
 
+/* An extension of a certificate that mbed TLS has read, found by us. */
+static bool
+tls_extension_find(const mbedtls_x509_crt *crt, enum cert_extension id, struct xe_span *value,
+    bool *critical)
+{
+    struct xe_span raw = span_make((const char *)crt->v3_ext.p, crt->v3_ext.len);
+    struct cert c = { .key = { NULL, 0 } };
+    return cert_take_tag(&raw, CERT_SEQUENCE, &c.extensions)
+        && cert_extension(&c, id, value, critical);
+}
+
 /* Find the content of subjectAltName (2.5.29.17).  mbed TLS's own list leaves out otherName or what
  * it does not know, differently in each version; the raw extensions are always there. */
 static bool
 tls_san_find(const mbedtls_x509_crt *crt, struct xe_span *names)
 {
-    struct xe_span raw = span_make((const char *)crt->v3_ext.p, crt->v3_ext.len);
     struct xe_span value;
-    struct cert c = { .key = { NULL, 0 } };
     bool critical;
-    return cert_take_tag(&raw, CERT_SEQUENCE, &c.extensions)
-        && cert_extension(&c, CERT_ALT_NAMES, &value, &critical)
+    return tls_extension_find(crt, CERT_ALT_NAMES, &value, &critical)
         && cert_take_tag(&value, CERT_SEQUENCE, names);
 }
 
@@ -8348,6 +8356,19 @@ tls_identity_facts(const struct tls_identity *id)
     return id->facts;
 }
 
+/* Has the chain a critical name constraint?  We read it; mbed TLS at the other end does not. */
+static bool
+tls_identity_constrains(const struct tls_identity *id)
+{
+    const mbedtls_x509_crt *crt;
+    struct xe_span value;
+    bool critical;
+    for (crt = &id->chain; crt != NULL; crt = crt->next)
+        if (tls_extension_find(crt, CERT_CONSTRAINTS, &value, &critical) && critical)
+            return true;
+    return false;
+}
+
 /* What the labels of a PEM file say is in it. */
 enum tls_pem { TLS_PEM_CERTIFICATE = 1, TLS_PEM_KEY = 2 };
 
@@ -8366,6 +8387,67 @@ tls_pem_labels(const char *file)
     return labels;
 }
 
+/* Asked by mbed TLS about an extension that it does not know.  Constraints are known to [CERT]. */
+static int
+tls_extension_is_known(void *user, const mbedtls_x509_crt *crt, const mbedtls_x509_buf *oid,
+    int critical, const unsigned char *at, const unsigned char *end)
+{
+    (void)user;
+    (void)crt;
+    (void)critical;
+    (void)at;
+    (void)end;
+    return oid->len == 3 && memcmp(oid->p, "\x55\x1d\x1e", 3) == 0 ? 0
+        : MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE;
+}
+
+/* Add a certificate to a list; `copy`: its bytes will not stay.  0, or an error of mbed TLS.  Not
+ * as in a handshake, critical name constraints are none: whoever verifies with it obeys them. */
+static int
+tls_certificate_read(mbedtls_x509_crt *to, const unsigned char *der, size_t len, bool copy)
+{
+    return mbedtls_x509_crt_parse_der_with_ext_cb(to, der, len, copy, tls_extension_is_known, NULL);
+}
+
+/* Add every certificate of a PEM text, or the one that a file in DER is.  0, or why the last one
+ * that was left out cannot be read.  `len` counts the NUL at the end of a text. */
+static int
+tls_certificates_read(mbedtls_x509_crt *to, const unsigned char *text, size_t len)
+{
+    int code = 0;
+    if (strstr((const char *)text, "-----BEGIN CERTIFICATE-----") == NULL)
+        return tls_certificate_read(to, text, len - 1, true);
+    while (len > 1) {
+        mbedtls_pem_context pem;
+        size_t used = 0;
+        int one;
+        mbedtls_pem_init(&pem);
+        one = mbedtls_pem_read_buffer(&pem, "-----BEGIN CERTIFICATE-----",
+            "-----END CERTIFICATE-----", text, NULL, 0, &used);
+        if (one == 0)
+            one = tls_certificate_read(to, pem.TLS_FIELD(buf), pem.TLS_FIELD(buflen), true);
+        mbedtls_pem_free(&pem);
+        if (used == 0)
+            return one == MBEDTLS_ERR_PEM_NO_HEADER_FOOTER_PRESENT ? code : one;
+        code = one == 0 ? code : one;
+        text += used;
+        len -= used;
+    }
+    return code;
+}
+
+/* Add those of a file.  False: it cannot be read.  *code as above. */
+static bool
+tls_certificates_load(mbedtls_x509_crt *to, const char *file, int *code)
+{
+    struct buf text = { .max = TLS_TRUST_MAX };
+    bool ok = tls_file_read(file, &text) && buf_putc(&text, '\0');
+    if (ok)
+        *code = tls_certificates_read(to, (const unsigned char *)buf_at(&text), buf_len(&text));
+    buf_free(&text);
+    return ok;
+}
+
 /* Why a certificate or its key cannot be read: the usual mistakes first. */
 static void
 tls_identity_error(char err[TLS_ERROR_MAX], const char *what, const char *file, bool key, int code)
@@ -8377,9 +8459,6 @@ tls_identity_error(char err[TLS_ERROR_MAX], const char *what, const char *file, 
     else if (code == MBEDTLS_ERR_PK_PASSWORD_REQUIRED)
         snprintf(err, TLS_ERROR_MAX, "%s %.100s: encrypted private keys are not supported; remove "
             "the password", what, file);
-    else if (code > 0)
-        snprintf(err, TLS_ERROR_MAX, "%s %.100s: %d of its entries cannot be read",
-            what, file, code);
     else
         tls_file_error(err, what, file, code);
 }
@@ -8390,14 +8469,16 @@ tls_identity_read(struct tls_shared *shared, struct tls_identity *id, const char
 {
     int code;
     (void)shared;   /* 2.28 needs no random numbers here */
-    if (!tls_file_readable(err, "certificate", chain_file)
-        || !tls_file_readable(err, "private key", key_file))
+    if (!tls_certificates_load(&id->chain, chain_file, &code)) {
+        tls_file_lost(err, "certificate", chain_file);
         return false;
-    code = mbedtls_x509_crt_parse_file(&id->chain, chain_file);
+    }
     if (code != 0) {
         tls_identity_error(err, "certificate", chain_file, false, code);
         return false;
     }
+    if (!tls_file_readable(err, "private key", key_file))
+        return false;
     code = mbedtls_pk_parse_keyfile(&id->key, key_file, NULL TLS_WITH_RNG(&shared->lanes[0]));
     if (code != 0)
         tls_identity_error(err, "private key", key_file, true, code);
@@ -8454,28 +8535,6 @@ tls_identity_load(struct tls_shared *shared, const char *chain_file, const char 
 fail:
     tls_identity_release(id);
     return NULL;
-}
-
-/* Asked by mbed TLS about an extension that it does not know.  Constraints are known to [CERT]. */
-static int
-tls_extension_is_known(void *user, const mbedtls_x509_crt *crt, const mbedtls_x509_buf *oid,
-    int critical, const unsigned char *at, const unsigned char *end)
-{
-    (void)user;
-    (void)crt;
-    (void)critical;
-    (void)at;
-    (void)end;
-    return oid->len == 3 && memcmp(oid->p, "\x55\x1d\x1e", 3) == 0 ? 0
-        : MBEDTLS_ERR_X509_FEATURE_UNAVAILABLE;
-}
-
-/* Add a certificate to a list; `copy`: its bytes will not stay.  0, or an error of mbed TLS.  Not
- * as in a handshake, critical name constraints are none: whoever verifies with it obeys them. */
-static int
-tls_certificate_read(mbedtls_x509_crt *to, const unsigned char *der, size_t len, bool copy)
-{
-    return mbedtls_x509_crt_parse_der_with_ext_cb(to, der, len, copy, tls_extension_is_known, NULL);
 }
 
 /* The certificates of `from` for another lane, which shares their bytes and nothing else. */
@@ -8544,48 +8603,16 @@ tls_trust_release(struct tls_trust *trust)
     free(trust);
 }
 
-/* Add every certificate of a PEM text, or the one that a file in DER is.  0, or why the last one
- * that was left out cannot be read.  `len` counts the NUL at the end of a text. */
-static int
-tls_certificates_read(mbedtls_x509_crt *to, const unsigned char *text, size_t len)
-{
-    int code = 0;
-    if (strstr((const char *)text, "-----BEGIN CERTIFICATE-----") == NULL)
-        return tls_certificate_read(to, text, len - 1, true);
-    while (len > 1) {
-        mbedtls_pem_context pem;
-        size_t used = 0;
-        int one;
-        mbedtls_pem_init(&pem);
-        one = mbedtls_pem_read_buffer(&pem, "-----BEGIN CERTIFICATE-----",
-            "-----END CERTIFICATE-----", text, NULL, 0, &used);
-        if (one == 0)
-            one = tls_certificate_read(to, pem.TLS_FIELD(buf), pem.TLS_FIELD(buflen), true);
-        mbedtls_pem_free(&pem);
-        if (used == 0)
-            return one == MBEDTLS_ERR_PEM_NO_HEADER_FOOTER_PRESENT ? code : one;
-        code = one == 0 ? code : one;
-        text += used;
-        len -= used;
-    }
-    return code;
-}
-
 /* System bundles hold entries that mbed TLS does not understand: they are passed over. */
 static bool
 tls_trust_read(struct tls_trust *trust, const char *ca_file, char err[TLS_ERROR_MAX])
 {
     const mbedtls_x509_crt *crt;
-    struct buf text = { .max = TLS_TRUST_MAX };
     int code;
-    if (!tls_file_read(ca_file, &text) || !buf_putc(&text, '\0')) {
+    if (!tls_certificates_load(&trust->authorities, ca_file, &code)) {
         tls_file_lost(err, "authorities", ca_file);
-        buf_free(&text);
         return false;
     }
-    code = tls_certificates_read(&trust->authorities, (const unsigned char *)buf_at(&text),
-        buf_len(&text));
-    buf_free(&text);
     for (crt = &trust->authorities; crt != NULL; crt = crt->next)
         trust->loaded += crt->raw.p != NULL ? 1u : 0u;
     if (trust->loaded == 0)
@@ -22380,6 +22407,11 @@ edge_warn_chain(const struct config *c, const struct config_certificate *cert,
     tls_identity_holds(id, &c->limits.certificates, &b);
     edge_warn_beyond(c, cert->line, cert->chain, ": certificate ", &b,
         ": partners with the same ones refuse it\n", out);
+    if (!tls_identity_constrains(id))
+        return;
+    edge_warn(c, cert->line, cert->chain, out);
+    buf_puts(out, ": a name constraint in this chain is critical: mbed TLS at the other end, as "
+        "in xmppedge, ends the handshake; leave that authority out, to be trusted there\n");
 }
 
 static void

@@ -13,7 +13,7 @@ import time
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, binary, have_binary, partner                     # noqa: E402
+from edge import Border, Edge, Pki, binary, have_binary, partner               # noqa: E402
 from lab import Host, Lab, need_programs, self_signed                          # noqa: E402
 from tap import check, equal, note, run, skip_all, test                        # noqa: E402
 from xmpp import NS_TLS, Client, Peer, Stream                                   # noqa: E402
@@ -41,6 +41,7 @@ def pin(cert):
 def policies(w):
     return [partner('fab.example', 'chat.fab.example', trust=w.fab, **STRICT),
             partner('bank.example', **STRICT),
+            partner('narrow.example', 'wide.example', trust=w.narrow, **STRICT),
             partner('self.example', pin=w.pins['self.example'], **STRICT),
             partner('key.example', pin=w.pins['key.example'], **STRICT)]
 
@@ -51,6 +52,7 @@ def setup():
     w.lab = lab = Lab()
     w.pki = pki = Pki(lab)
     w.fab = lab.authority('fab')
+    w.narrow = lab.authority('narrow', 'nameConstraints=critical,permitted;DNS:narrow.example')
     outside = lab.resolver('outside', lab.ip(2))
     w.certs = {'bank.example': pki.public.issue('bank.example'), 'fab.example': w.fab.issue('fab.example'),
                'self.example': self_signed(lab, 'self.example'), 'key.example': pki.public.issue('key.example')}
@@ -223,6 +225,27 @@ def a_reload_ends_the_streams_that_a_trust_no_longer_proves_and_no_other(w):
     bank.send(message('a@bank.example', 'b@corp.example', 'undisturbed'))
     w.corp.wait_message('undisturbed')
     bank.close()
+
+
+@test
+def a_critical_name_constraint_of_a_trusted_authority_is_obeyed_in_a_handshake(w):
+    for direct in (False, True):
+        check(speaks_for(w, 'narrow.example', w.narrow.issue('narrow.example'), direct), 'narrow.example is not believed')
+        w.edge.forget_log()
+        check(not speaks_for(w, 'wide.example', w.narrow.issue('wide.example'), direct), 'wide.example is believed')
+        w.edge.wait_log(None, why='cert-name-constraints')
+
+
+@test
+def an_own_chain_with_a_critical_name_constraint_is_loaded_and_warned_of(w):
+    cert = w.narrow.issue('narrow.example')
+    with open(cert.chain, 'a') as out, open(w.narrow.crt) as authority:
+        out.write(authority.read())
+    edge = Edge(w.lab, 'narrow', w.lab.ip(22), w.lab.ip(32), w.pki, w.edge.resolver, {'narrow.example': cert})
+    edge.write()
+    status, said = edge.command('check', edge.path)
+    equal(status, 0, 'exit status of check')
+    check(cert.chain + ': a name constraint in this chain is critical' in said, said)
 
 
 @test

@@ -155,9 +155,9 @@ commonName=supplied
 
 
 class Authority:
-    """A throw-away certificate authority."""
+    """A throw-away certificate authority; more: extensions as OpenSSL writes them."""
 
-    def __init__(self, lab, name):
+    def __init__(self, lab, name, *more):
         self.dir = lab.folder('ca-' + name)
         self.crt = os.path.join(self.dir, 'ca.crt')
         self.key = os.path.join(self.dir, 'ca.key')
@@ -166,7 +166,7 @@ class Authority:
         openssl('req', '-x509', '-new', '-key', self.key, '-days', '3650', '-out', self.crt,
                 '-subj', '/O=xmppedge test lab/CN=Lab %s CA' % name,
                 '-addext', 'basicConstraints=critical,CA:TRUE',
-                '-addext', 'keyUsage=critical,keyCertSign,cRLSign')
+                '-addext', 'keyUsage=critical,keyCertSign,cRLSign', *[x for m in more for x in ('-addext', m)])
 
     def issue(self, *names, common_name=None, expired=False, usage='serverAuth,clientAuth'):
         """A leaf certificate with one dNSName for each name."""
@@ -533,8 +533,8 @@ class Lab:
             f.write(text)
         return path
 
-    def authority(self, name):
-        return Authority(self, name)
+    def authority(self, name, *more):
+        return Authority(self, name, *more)
 
     def resolver(self, name, ip):
         return Resolver(self, name, ip)
