@@ -288,6 +288,7 @@
 #define STREAM_LATE_MS     60000  /* a peer may finish for so long while close-time has its bytes */
 #define S2S_ANSWERS_MAX    ((size_t)64 << 10)  /* bytes that a caller need not read at once */
 #define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
+#define S2S_SHARE_MAX      20     /* dialback questions on a connection: some take 30 elements */
 #define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
 #define TRUNK_STANZA_MAX   ((size_t)17 << 20)  /* bytes: most of stanza-bytes and of header-bytes */
@@ -12520,11 +12521,11 @@ static const struct config_row config_rows[] = {
     LIMIT_COUNT("source-pairs", source_pairs, "500", 1, 100000,
         "Domain pairs proven from one source network, of domains without an entry."),
     LIMIT_COUNT("dialbacks", dialbacks, "200", 1, 100000,
-        "Dialback keys that other servers are being asked about, in all."),
+        "Connections on which servers are asked about dialback keys, up to 20 each; in all."),
     LIMIT_COUNT("partner-dialbacks", partner_dialbacks, "20", 1, 100000,
-        "Dialback keys that one partner is being asked about."),
+        "And on which one partner is asked."),
     LIMIT_COUNT("source-dialbacks", source_dialbacks, "50", 1, 100000,
-        "Dialback keys of one source network that others are being asked about."),
+        "And on which others are asked for one source network."),
     LIMIT_COUNT("waiting-dialbacks", waiting_dialbacks, "1000", 1, 10000,
         "Dialback keys that wait until there is room among these."),
     LIMIT_TIME("dialback-wait", dialback_wait_ms, "20s", SECOND, HOUR,
@@ -16674,7 +16675,9 @@ stream_widen(struct stream *s, size_t bytes)
  *
  *   ACCEPTED --<starttls/>--> TLS --> ACCEPTED --<auth/>--> ACCEPTED --a pair is authorised--> OPEN
  *
- * Dialled connections carry stanzas of one pair, or ask one dialback question (`verify`):
+ * Dialled connections carry stanzas of one pair, or ask dialback questions (`verify`): several when
+ * one network wants to know more of the same server within a second (XEP-0220 2.6).  Who ends such
+ * a connection before it has answered them all is asked one by one:
  *
  *   RESOLVING -> DIALLING -> HEADER -> FEATURES -> STARTTLS -> TLS -> HEADER -> FEATURES
  *        -> AUTH (EXTERNAL) -> HEADER -> FEATURES -> READY
@@ -16734,9 +16737,11 @@ struct s2s_pair {
     struct list_node  node;          /* in s2s->pairs */
     struct s2s       *stream;        /* borrowed */
     struct s2s       *verify;        /* the question under way; NULL: the pair is open, or waits */
+    struct list_node  ask;           /* in verify->asks */
+    bool              alone;         /* it shares its connection with no other question */
     struct list_node  waiting;       /* in service->waiting: there is no room for its question */
     int64_t           asked;         /* ms, since when it waits */
-    char             *key;           /* owned; what it wants to ask about */
+    char             *key;           /* owned; what it asks about, or wants to */
     bool              open;
     bool              certified;     /* proven by the certificate, not by dialback */
     enum xe_why       refused;       /* what still comes goes back, for this reason */
@@ -16751,7 +16756,8 @@ struct s2s_pair {
 struct s2s_peer {
     struct map_node node;      /* in service->peers; the key is `name` */
     size_t          proven;    /* connections dialled or authorised: partner-connections */
-    size_t          verifies;  /* dialback questions under way: partner-dialbacks */
+    size_t          verifies;  /* connections with dialback questions: partner-dialbacks */
+    struct s2s     *verify;    /* the latest of them, which may take one more; NULL: none */
     char            name[];    /* no NUL */
 };
 
@@ -16797,8 +16803,9 @@ struct s2s {
     struct dial            *dial;         /* owned while there may be another target to try */
     bool                    tried_sasl;   /* EXTERNAL was refused on this stream */
     bool                    authenticated; /* SASL is done, the last features are awaited */
-    struct s2s_pair        *parent;       /* verify: the pair that waits for the answer */
-    char                   *key;          /* verify: owned */
+    struct list_node        asks;         /* verify: s2s_pair that wait for an answer */
+    size_t                  nasks;        /* verify: questions, answered or not */
+    bool                    alone;        /* verify: there may be no second one */
     struct timer            timer;        /* of the state */
     struct timer            attempt;      /* of the whole attempt to connect */
     struct loop_task        reap;
@@ -17060,10 +17067,12 @@ s2s_count(struct s2s *s, struct xe_span remote, bool listed)
     s->peer = s2s_peer_find(s->service, remote);
     if (s->peer == NULL && (s->peer = s2s_peer_new(s->service, remote)) == NULL)
         return false;
-    if (s->kind == S2S_VERIFY)
+    if (s->kind == S2S_VERIFY) {
         s->peer->verifies++;
-    else
+        s->peer->verify = s;
+    } else {
         s->peer->proven++;
+    }
     s->unlisted = !listed && s->kind != S2S_VERIFY;
     s->service->unlisted += s->unlisted;
     return true;
@@ -17081,6 +17090,8 @@ s2s_uncount(struct s2s *s)
         peer->verifies--;
     else
         peer->proven--;
+    if (peer->verify == s)
+        peer->verify = NULL;
     if (peer->proven == 0 && peer->verifies == 0) {
         map_remove(&s->service->peers, &peer->node);
         free(peer);
@@ -17174,8 +17185,35 @@ s2s_pair_unwait(struct s2s_pair *p)
     list_remove(&p->waiting);
     v->nwaiting--;
     net_count(v->shared->nets, p->stream->from, NET_WAITING, -1);
-    free(p->key);
-    p->key = NULL;
+}
+
+/* There is no room for its question now. */
+static void
+s2s_pair_wait(struct s2s_pair *p)
+{
+    struct s2s_service *v = p->stream->service;
+    p->asked = loop_now(v->shared->loop);
+    list_append(&v->waiting, &p->waiting);
+    v->nwaiting++;
+    net_count(v->shared->nets, p->stream->from, NET_WAITING, 1);
+    if (!timer_armed(&v->turn))
+        timer_set(v->shared->loop, &v->turn, S2S_TURN_MS / 4);
+}
+
+/* Its question is under way on this connection. */
+static void
+s2s_pair_enter_ask(struct s2s_pair *p, struct s2s *verify)
+{
+    p->verify = verify;
+    list_append(&verify->asks, &p->ask);
+    verify->nasks++;
+}
+
+static void
+s2s_pair_leave_ask(struct s2s_pair *p)
+{
+    list_remove(&p->ask);
+    p->verify = NULL;
 }
 
 static void
@@ -17183,8 +17221,7 @@ s2s_pair_free(struct s2s_pair *p)
 {
     struct s2s *s = p->stream;
     s2s_pair_unwait(p);
-    if (p->verify != NULL)
-        p->verify->parent = NULL;
+    s2s_pair_leave_ask(p);
     if (p->open) {
         net_count(s->service->shared->nets, s->from, NET_PAIRS, -1);
         s->service->events->unpaired(s->service->user, p);
@@ -17193,6 +17230,7 @@ s2s_pair_free(struct s2s_pair *p)
         s->last = NULL;
     list_remove(&p->node);
     s->npairs--;
+    free(p->key);
     free(p);
 }
 
@@ -17249,7 +17287,6 @@ s2s_free(struct loop_task *task)
 {
     struct s2s *s = MAP_OWNER(task, struct s2s, reap);
     xe_xml_free(&s->stream.xml);
-    free(s->key);
     free(s);
 }
 
@@ -17380,14 +17417,14 @@ s2s_verified(struct s2s_pair *p, enum xe_why why)
     struct s2s *s = p->stream;
     struct s2s *verify = p->verify;
     struct s2s_terms terms;
-    p->verify = NULL;
-    if (verify != NULL)
-        verify->parent = NULL;
+    s2s_pair_leave_ask(p);
     if (why == XE_WHY_NONE)   /* the terms may be others by now */
         why = s2s_in_dialback_terms(s, p->remote, p->local, &terms);
     if (why == XE_WHY_NONE && !s2s_count(s, p->remote, terms.listed))
         why = XE_WHY_OUT_OF_MEMORY;
     if (why == XE_WHY_NONE) {
+        free(p->key);
+        p->key = NULL;
         s2s_send_result(s, p->local, p->remote, "valid");
         s2s_pair_open(p, stream_is_secure(&s->stream) ? "tls-dialback" : "tcp-dialback");
         return;
@@ -17406,13 +17443,32 @@ s2s_verified(struct s2s_pair *p, enum xe_why why)
         stream_close(&s->stream, XE_WHY_DIALBACK_INVALID);
 }
 
+/* No more answers come on this connection.  Some servers answer one question and close: then each
+ * of those that are left has a connection of its own. */
+static void
+s2s_end_questions(struct s2s *s, enum xe_why why, bool again)
+{
+    while (!list_empty(&s->asks)) {
+        struct s2s_pair *p = MAP_OWNER(s->asks.next, struct s2s_pair, ask);
+        if (!again) {
+            s2s_verified(p, why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED
+                ? XE_WHY_DIALBACK_UNREACHABLE : why);
+            continue;
+        }
+        s2s_pair_leave_ask(p);
+        p->alone = true;
+        s2s_pair_wait(p);
+    }
+}
+
 /* The one way out. */
 static void
 s2s_end(struct s2s *s, enum xe_why why)
 {
     static const char *const events[] = { "s2s-in-closed", "s2s-out-closed", "s2s-verify-closed" };
     struct s2s_service *service = s->service;
-    struct s2s_pair *parent = s->parent;
+    bool again = s->state == S2S_VERIFYING && s->nasks > 1 && (why == XE_WHY_PEER_CLOSED
+        || why == XE_WHY_PEER_LOST || why == XE_WHY_PEER_ERROR);
     bool calm = why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED || why == XE_WHY_IDLE
         || why == XE_WHY_SHUTDOWN;
     if (s->state == S2S_ENDED)
@@ -17426,18 +17482,17 @@ s2s_end(struct s2s *s, enum xe_why why)
     dial_free(s->dial);
     s->dial = NULL;
     stream_end(&s->stream, why);
-    s->parent = NULL;
-    if (parent != NULL)
-        s2s_verified(parent, why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED
-            ? XE_WHY_DIALBACK_UNREACHABLE : why);
+    s2s_end_questions(s, why, again);
     while (!list_empty(&s->pairs)) {
         struct s2s_pair *p = MAP_OWNER(s->pairs.next, struct s2s_pair, node);
         struct s2s *question = p->verify;
         s2s_pair_free(p);
-        /* nobody waits for its answer any more */
-        if (question != NULL && question->stream.conn != NULL)
+        if (question == NULL || !list_empty(&question->asks))
+            continue;
+        question->leaving = true;   /* nobody waits for its answers any more */
+        if (question->stream.conn != NULL)
             stream_close(&question->stream, XE_WHY_DONE);
-        else if (question != NULL)
+        else
             s2s_end(question, XE_WHY_DONE);
     }
     list_remove(&s->node);
@@ -17895,21 +17950,29 @@ s2s_send_dialback(struct s2s *s)
 
 /* Ask the authoritative server about the key that was shown to us (XEP-0220 2.3). */
 static void
-s2s_send_verify(struct s2s *s)
+s2s_send_verify(struct s2s *s, const struct s2s_pair *p)
 {
-    struct buf *t;
-    if (s->parent == NULL) {   /* who wanted to know has gone meanwhile */
+    struct buf *t = s2s_begin_dialback(s, "db:verify", p->local, p->remote);
+    xmlout_attr(t, "id", span_of(p->stream->stream.id));
+    buf_putc(t, '>');
+    xmlout_text(t, span_of(p->key));
+    buf_puts(t, "</db:verify>");
+    stream_send_text(&s->stream);
+}
+
+/* All the questions that have come together while the connection was made. */
+static void
+s2s_send_verifies(struct s2s *s)
+{
+    const struct list_node *n;
+    if (list_empty(&s->asks)) {   /* who wanted to know has gone meanwhile */
         s2s_close(s, XE_WHY_DONE);
         return;
     }
-    t = s2s_begin_dialback(s, "db:verify", span_of(s->local), span_of(s->remote));
-    xmlout_attr(t, "id", span_of(s->parent->stream->stream.id));
-    buf_putc(t, '>');
-    xmlout_text(t, span_of(s->key));
-    buf_puts(t, "</db:verify>");
     timer_cancel(s2s_loop(s), &s->attempt);
     s2s_enter(s, S2S_VERIFYING);
-    stream_send_text(&s->stream);
+    for (n = s->asks.next; n != &s->asks; n = n->next)
+        s2s_send_verify(s, MAP_OWNER(n, const struct s2s_pair, ask));
 }
 
 static void
@@ -17957,7 +18020,7 @@ s2s_out_authenticate(struct s2s *s, bool external)
     if (s2s_tls_missing(s, &s->terms)) {
         s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
     } else if (s->kind == S2S_VERIFY) {
-        s2s_send_verify(s);
+        s2s_send_verifies(s);
     } else if (external && trusted && !s->tried_sasl
         && policy_allows_sasl(s->terms.methods, stream_is_secure(&s->stream))) {
         s2s_send_auth(s);
@@ -18104,28 +18167,43 @@ s2s_out_result(struct s2s *s, const struct xe_xml_event *e)
     }
 }
 
-/* The answer to our <db:verify/>. */
+/* The pair whose question this answers; NULL: nobody has asked that here. */
+static struct s2s_pair *
+s2s_asked(const struct s2s *s, const struct xe_xml_event *e)
+{
+    const struct list_node *n;
+    char remote[XE_DOMAIN_MAX];
+    char local[XE_DOMAIN_MAX];
+    char id[STREAM_ID_MAX];
+    if (s->state != S2S_VERIFYING || xe_xml_attr(e, "id").at == NULL
+        || !stream_unescape(xe_xml_attr(e, "id"), id, sizeof id)
+        || !s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local))
+        return NULL;
+    for (n = s->asks.next; n != &s->asks; n = n->next) {
+        struct s2s_pair *p = MAP_OWNER(n, struct s2s_pair, ask);
+        if (span_is(p->remote, remote) && span_is(p->local, local)
+            && strcmp(id, p->stream->stream.id) == 0)
+            return p;
+    }
+    return NULL;
+}
+
+/* The answer to a <db:verify/> of ours. */
 static void
 s2s_out_verify(struct s2s *s, const struct xe_xml_event *e)
 {
     struct xe_span type = xe_xml_attr(e, "type");
-    struct s2s_pair *parent = s->parent;
-    char id[STREAM_ID_MAX];
-    struct xe_span got = xe_xml_attr(e, "id");
-    if (s->state != S2S_VERIFYING || parent == NULL || got.at == NULL
-        || !s2s_answer_matches(s, e)) {
+    struct s2s_pair *p = s2s_asked(s, e);
+    if (p == NULL) {
         s2s_log_why(s, LOG_WARN, "s2s-unasked-dialback", XE_WHY_BAD_ELEMENT);
         return;
     }
-    stream_unescape(got, id, sizeof id);
-    if (strcmp(id, parent->stream->stream.id) != 0)
-        return;   /* about another stream, from before a restart */
     if (span_is(type, "error"))
         s2s_note_error(s, e);
-    s->parent = NULL;
-    s2s_verified(parent, span_is(type, "valid") ? XE_WHY_NONE
+    s2s_verified(p, span_is(type, "valid") ? XE_WHY_NONE
         : span_is(type, "error") ? XE_WHY_DIALBACK_ERROR : XE_WHY_DIALBACK_INVALID);
-    s2s_close(s, XE_WHY_DONE);
+    if (list_empty(&s->asks) && s->state != S2S_ENDED)
+        s2s_close(s, XE_WHY_DONE);
 }
 
 static void
@@ -18323,6 +18401,7 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     s->reap.run = s2s_free;
     s->since = loop_now(v->shared->loop);
     list_init(&s->pairs);
+    list_init(&s->asks);
     list_append(&v->all, &s->node);
     v->count++;
     v->accepted += kind == S2S_IN;
@@ -18330,11 +18409,11 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     return s;
 }
 
-/* Connect to `remote` in the name of `local`.  For S2S_VERIFY, `parent` waits for the answer and
- * `key` is what was shown.  NULL when memory is out; else the outcome comes as an event. */
+/* Connect to `remote` in the name of `local`.  For S2S_VERIFY, `asker` has a key to be asked about.
+ * NULL when memory is out; else the outcome comes as an event. */
 static struct s2s *
 s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struct xe_span local,
-    const struct s2s_terms *terms, struct s2s_pair *parent, const char *key)
+    const struct s2s_terms *terms, struct s2s_pair *asker)
 {
     struct s2s *s = s2s_new(v, kind);
     if (s == NULL)
@@ -18344,19 +18423,17 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
     memcpy(s->local, local.at, local.len);
     s2s_enter(s, S2S_RESOLVING);
     timer_set(v->shared->loop, &s->attempt, s2s_limits(s)->attempt_ms);
-    if (key != NULL && (s->key = malloc(strlen(key) + 1)) != NULL)
-        strcpy(s->key, key);
-    if (parent != NULL)
-        s2s_enter_question(s, parent->stream->from);
-    s->query = (key != NULL && s->key == NULL) || !s2s_count(s, remote, terms->listed)
-        ? NULL : s2s_resolve(s);
+    if (asker != NULL) {
+        s->alone = asker->alone;
+        s2s_enter_question(s, asker->stream->from);
+    }
+    s->query = !s2s_count(s, remote, terms->listed) ? NULL : s2s_resolve(s);
     if (s->query == NULL) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return NULL;
     }
-    s->parent = parent;
-    if (parent != NULL)
-        parent->verify = s;
+    if (asker != NULL)
+        s2s_pair_enter_ask(asker, s);
     return s;
 }
 
@@ -18389,17 +18466,35 @@ s2s_peer_load(const struct s2s_service *v, const struct s2s_peer *peer,
     return net_fold(counts);
 }
 
-/* Why a question about `remote` for this network cannot be asked now; XE_WHY_NONE: it can.  Our own
- * servers come with hundreds when they have been restarted: they are no strangers. */
-static enum xe_why
-s2s_question_why(const struct s2s_service *v, const struct net_source *from,
-    struct xe_span remote, const struct s2s_terms *terms)
+/* The connection on which this network asks the same server already, if it takes one question more;
+ * NULL: there is none. */
+static struct s2s *
+s2s_question_with(const struct s2s_pair *p, const struct s2s_terms *terms)
 {
+    const struct s2s_service *v = p->stream->service;
+    const struct s2s_peer *peer = s2s_peer_find(v, p->remote);
+    struct s2s *q = peer == NULL || p->alone ? NULL : peer->verify;
+    if (q == NULL || q->alone || q->leaving || q->nasks >= S2S_SHARE_MAX
+        || q->from != p->stream->from || q->terms.tls != terms->tls
+        || loop_now(v->shared->loop) - q->since >= S2S_TURN_MS)
+        return NULL;
+    return q->stream.conn != NULL && q->stream.state == STREAM_CLOSING ? NULL : q;
+}
+
+/* Why the question about a pair cannot be asked now; XE_WHY_NONE: it can.  Our own servers come
+ * with hundreds when they have been restarted: they are no strangers. */
+static enum xe_why
+s2s_question_why(const struct s2s_pair *p, const struct s2s_terms *terms)
+{
+    const struct s2s_service *v = p->stream->service;
+    const struct net_source *from = p->stream->from;
     const struct config_limits *l = v->shared->limits;
-    const struct s2s_peer *peer = s2s_peer_find(v, remote);
+    const struct s2s_peer *peer = s2s_peer_find(v, p->remote);
     enum s2s_rank rank = terms->ours ? S2S_KNOWN : s2s_rank(v, from, terms->listed);
     size_t kept = rank == S2S_KNOWN ? 0 : l->dialbacks / (rank == S2S_LISTED ? 8 : 4);
     size_t kept_of_domain = rank == S2S_KNOWN ? 0 : l->partner_dialbacks / 4;
+    if (s2s_question_with(p, terms) != NULL)
+        return XE_WHY_NONE;
     if (v->verifies + kept >= l->dialbacks)
         return XE_WHY_DIALBACKS;
     if (terms->ours)
@@ -18418,7 +18513,7 @@ s2s_pair_why(const struct s2s_pair *p)
 {
     struct s2s_terms terms = { .listed = false };
     s2s_admit(p->stream, p->remote, p->local, &terms);
-    return s2s_question_why(p->stream->service, p->stream->from, p->remote, &terms);
+    return s2s_question_why(p, &terms);
 }
 
 /* Is `a` to be asked before `b`, which waits for longer?  `what` is what is scarce. */
@@ -18463,30 +18558,37 @@ s2s_last_waiting(const struct s2s_service *v)
 }
 
 static void
-s2s_ask(struct s2s_pair *p, const struct s2s_terms *terms, const char *key)
+s2s_ask(struct s2s_pair *p, const struct s2s_terms *terms)
 {
-    if (s2s_dial(p->stream->service, S2S_VERIFY, p->remote, p->local, terms, p, key) == NULL)
-        s2s_verified(p, XE_WHY_OUT_OF_MEMORY);
+    struct s2s *q = s2s_question_with(p, terms);
+    if (q == NULL) {
+        if (s2s_dial(p->stream->service, S2S_VERIFY, p->remote, p->local, terms, p) == NULL)
+            s2s_verified(p, XE_WHY_OUT_OF_MEMORY);
+        return;
+    }
+    s2s_pair_enter_ask(p, q);
+    if (q->state == S2S_VERIFYING)
+        s2s_send_verify(q, p);
 }
 
-/* There is no room for its question now.  When too many wait, one of them is refused. */
+/* Ask, or wait until there is room.  When too many wait, one of them is refused. */
 static void
-s2s_wait(struct s2s_pair *p, const char *key, enum xe_why why)
+s2s_ask_or_wait(struct s2s_pair *p, const struct s2s_terms *terms, const char *key)
 {
     struct s2s_service *v = p->stream->service;
+    enum xe_why why = s2s_question_why(p, terms);
     p->key = malloc(strlen(key) + 1);
     if (p->key == NULL) {
         s2s_verified(p, XE_WHY_OUT_OF_MEMORY);
         return;
     }
     strcpy(p->key, key);
-    p->asked = loop_now(v->shared->loop);
-    list_append(&v->waiting, &p->waiting);
-    v->nwaiting++;
-    net_count(v->shared->nets, p->stream->from, NET_WAITING, 1);
+    if (why == XE_WHY_NONE) {
+        s2s_ask(p, terms);
+        return;
+    }
+    s2s_pair_wait(p);
     s2s_log_why(p->stream, LOG_INFO, "s2s-in-waits", why);
-    if (!timer_armed(&v->turn))
-        timer_set(v->shared->loop, &v->turn, S2S_TURN_MS / 4);
     if (v->nwaiting > v->shared->limits->waiting_dialbacks)
         s2s_verified(s2s_last_waiting(v), XE_WHY_DIALBACKS);
 }
@@ -18500,14 +18602,11 @@ s2s_serve_waiting(struct loop_task *task)
     while ((p = s2s_next_waiting(v)) != NULL) {
         struct s2s_terms terms;
         enum xe_why why = s2s_in_dialback_terms(p->stream, p->remote, p->local, &terms);
-        char *key = p->key;
-        p->key = NULL;
         s2s_pair_unwait(p);
         if (why == XE_WHY_NONE)
-            s2s_ask(p, &terms, key);
+            s2s_ask(p, &terms);
         else
             s2s_verified(p, why);
-        free(key);
     }
 }
 
@@ -18622,11 +18721,8 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
         p->certified = true;   /* XEP-0344: the certificate is proof */
         s2s_send_result(s, p->local, p->remote, "valid");
         s2s_pair_open(p, "certificate");
-    } else if ((why = s2s_question_why(s->service, s->from, p->remote, &terms))
-        != XE_WHY_NONE) {
-        s2s_wait(p, key, why);
     } else {
-        s2s_ask(p, &terms, key);
+        s2s_ask_or_wait(p, &terms, key);
     }
 }
 
@@ -21755,7 +21851,7 @@ route_dial(struct route_pair *p)
         why = route_room(r, NULL, p->to);
     if (why != XE_WHY_NONE)
         return why;
-    p->out = s2s_dial(r->s2s, S2S_OUT, p->to, p->from, &terms, NULL, NULL);
+    p->out = s2s_dial(r->s2s, S2S_OUT, p->to, p->from, &terms, NULL);
     if (p->out == NULL)
         return XE_WHY_OUT_OF_MEMORY;
     p->out->user = p;
