@@ -4840,17 +4840,18 @@ log_begin_from(struct log *l, enum log_level level, const char *event,
  *
  * One call of loop_step() is one turn, and a turn always has the same order:
  *
- *     wait -> ready() of sockets -> soon tasks of the turn before -> timers -> end tasks
+ *     wait -> ready() of sockets -> timers -> end tasks -> soon tasks of the turn before
  *
  *   ready   sockets that can be read or written, at most LOOP_EVENTS_MAX a turn; the rest is still
  *           ready in the next one (level triggered), and nobody is served twice before everybody
  *           was served once
- *   soon    work that gives way: more to read than one turn takes, and without threads the next
- *           step of a TLS handshake.  All sockets get their turn in between.  A turn spends about
- *           LOOP_SOON_MS on them; what is left keeps its place for the next turn
  *   timers  after the sockets: an answer that arrived in time wins against its time-out
  *   end     tidying up: freeing what was closed in this turn, writing out what was collected.  A
  *           task that an end task queues runs in the same phase
+ *   soon    work that gives way: more to read than one turn takes, and without threads the next
+ *           step of a TLS handshake.  What sockets have brought is written out by then, and they
+ *           get their turn in between.  A turn spends about LOOP_SOON_MS on them; what is left
+ *           keeps its place for the next turn
  *
  * Watches, timers and tasks are embedded in their owners; the loop never frees them and touches
  * none after calling it, so each may be freed by its own callback -- once removed from the loop.
@@ -5240,7 +5241,8 @@ loop_run_timers(struct loop *l)
 
 /* ---- tasks ---- */
 
-/* Run once at the end of this turn (of the next one, between turns).  Queued already: no change. */
+/* Run once at the end of this turn; of the next one, between turns and for soon tasks.  Queued
+ * already: no change. */
 static void
 loop_at_end(struct loop *l, struct loop_task *t)
 {
@@ -5248,7 +5250,7 @@ loop_at_end(struct loop *l, struct loop_task *t)
         list_append(&l->end, &t->node);
 }
 
-/* Run once in the next turn, after its sockets.  Queued already: no change. */
+/* Run once in the next turn, after everything else.  Queued already: no change. */
 static void
 loop_soon(struct loop *l, struct loop_task *t)
 {
@@ -5356,11 +5358,10 @@ loop_step(struct loop *l, int max_wait_ms)
     l->turning = true;
     l->now = loop_clock();
     loop_run_ready(l);
-    loop_run_soon(l);
-    l->now = loop_clock();   /* handshakes take their time */
     loop_run_timers(l);
     while (loop_run_task(&l->end))
         continue;
+    loop_run_soon(l);
     l->turning = false;
     return true;
 }

@@ -510,7 +510,7 @@ order_fire(struct timer *t)
 }
 
 static void
-a_turn_serves_sockets_then_soon_then_timers_then_end(void **state)
+a_turn_serves_sockets_then_timers_then_end_then_soon(void **state)
 {
     struct end e;
     struct timer t = { .fire = order_fire };
@@ -529,7 +529,7 @@ a_turn_serves_sockets_then_soon_then_timers_then_end(void **state)
     loop_soon(&loop, &soon.task);
     timer_set(&loop, &t, 0);
     loop_step(&loop, -1);
-    assert_string_equal(order, "rsteE");
+    assert_string_equal(order, "rteEs");
     end_close(&e);
 }
 
@@ -616,7 +616,7 @@ main(void)
         T(times_without_sense_are_brought_into_range),
         T(thousands_of_timers_fire_in_order_whatever_is_done_to_them),
         T(a_timer_may_be_freed_when_it_fires),
-        T(a_turn_serves_sockets_then_soon_then_timers_then_end),
+        T(a_turn_serves_sockets_then_timers_then_end_then_soon),
         T(a_soon_task_that_comes_again_waits_for_the_next_turn_without_delay),
         T(slow_soon_tasks_give_the_sockets_a_turn_in_between),
         T(a_signal_ends_the_wait_quietly),
