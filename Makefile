@@ -167,7 +167,7 @@ check-memory:
 check-cuts:
 	@CUTS=all $(TESTS) talk
 
-# Real servers on fixed loopback addresses: one after the other.
+# Real servers on fixed loopback addresses: one after the other, unless each can have a network of its own.
 check-live: xmppedge xmppedge-analyze
 	@$(TESTS) live
 
