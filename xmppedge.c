@@ -107,7 +107,7 @@
  *   who answers a dialback question         s2s_in_verify()
  *   how many connections                    route_room(), route_source_enter(), edge_evict()
  *   limits before authentication            stream_received(), stream_on_element()
- *   the size of a stanza                    stream_xml_limits(), s2s_in_too_big()
+ *   what a stanza may be                    stream_trust(), route_write(), xml_past_begin()
  *   the time limit of every state           s2s_enter(), trunk_enter(), stream_enter()
  *   who waits for whose handshake           tls_rank(), tls_is_in_debt()
  *   where a partner's server is             dns_find_servers()
@@ -210,6 +210,7 @@
 #define XML_LEN_MAX        0xffffu  /* bytes of a name or namespace: struct xe_xml has 16 bits */
 #define XML_PREFIX_MAX     0xffu  /* bytes of a prefix: and 8 bits */
 #define XML_REF_MAX        16     /* bytes of a reference: &#x10FFFF; has 10 */
+#define XML_PAST_TEXT_MAX  ((size_t)16 << 10)  /* bytes kept of what is read past: addresses, id */
 #define XML_SIZE_MAX       ((size_t)1 << 30)  /* bytes of an element: offsets have 32 bits */
 #define ELEM_BYTES_MAX     ((size_t)512 << 10)  /* bytes of a peer's tree: twice a trunk's offer */
 
@@ -282,6 +283,7 @@
 #define PORTS_LINE_MAX     512    /* bytes of its lines, NUL included: the C library's, too */
 
 /* [STREAM] [S2S] [TRUNK]: what peers send */
+#define STREAM_EARLY_MAX   64     /* open elements, and attributes, before authentication */
 #define STREAM_ID_MAX      256    /* bytes of a peer's stream id, NUL included: ours have 32 */
 #define STREAM_DETAIL_MAX  160    /* bytes that a peer says of an end: two lines of a terminal */
 #define STREAM_OUT_MAX     ((size_t)4 << 20)  /* bytes gathered for a connection, and a stanza */
@@ -1133,18 +1135,18 @@ enum {
     XML_IS_NAME       = 4,  /* part of a name, colon not included */
     XML_IS_START      = 8,  /* may begin a name */
     XML_IS_SPACE      = 16, /* white space */
-    XML_IS_URI        = 32  /* may stand in a namespace name (RFC 3986, and what IRIs add) */
+    XML_IS_URI        = 32  /* needs no thought in a namespace name */
 };
 
 static const unsigned char xml_class[256] = {
-     3,  3,  3,  3,  3,  3,  3,  3,  3, 16, 16,  3,  3, 16,  3,  3,
+     3,  3,  3,  3,  3,  3,  3,  3,  3, 48, 48,  3,  3, 48,  3,  3,
      3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,  3,
-    16, 32,  2, 32, 32, 32,  3, 34, 32, 32, 32, 32, 32, 36, 36, 32,
-    36, 36, 36, 36, 36, 36, 36, 36, 36, 36, 32, 32,  3, 32,  1, 32,
+    48, 32, 34, 32, 32, 32,  3, 34, 32, 32, 32, 32, 32, 36, 36, 32,
+    36, 36, 36, 36, 36, 36, 36, 36, 36, 36, 32, 32, 35, 32, 33, 32,
     32, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44,
-    44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 32,  0, 32,  0, 44,
-     0, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44,
-    44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44,  0,  0,  0, 32,  0,
+    44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 32, 32, 32, 32, 44,
+    32, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44,
+    44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 44, 32,  0, 32, 32, 32,
     /* 0x80 to 0xff: parts of UTF-8 sequences, looked at one by one */
     35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
     35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35, 35,
@@ -1174,6 +1176,7 @@ enum xml_state {
     XML_AT_COMMENT,    /* x->mark is at its '<' */
     XML_AT_END,        /* after "</" */
     XML_AT_END_SPACE,  /* after the name of an end tag */
+    XML_AT_PAST,       /* in an element that is read past: x->past */
     XML_AT_CLOSED,     /* the stream has ended */
     XML_AT_BAD
 };
@@ -1196,7 +1199,7 @@ enum {
     XML_NS_CLIENT,     /* jabber:client */
     XML_NS_OTHER,
     XML_NS_NONE,       /* xmlns='' or no default namespace at all */
-    XML_NS_ODD,        /* a name that parsers do not agree on */
+    XML_NS_ODD,        /* a name that not all servers accept, or compare in the same way */
     XML_NS_UNBOUND,    /* a prefix that is declared nowhere */
     XML_NS_MASK   = 7,
     XML_NS_OUTER  = 8, /* in frames: the default comes from the header or the root tag */
@@ -1205,7 +1208,14 @@ enum {
 
 #define XML_NAME_URI    "http://www.w3.org/XML/1998/namespace"
 #define XML_XMLNS_URI   "http://www.w3.org/2000/xmlns/"
-#define XML_TAG_SLOT    XE_XML_ATTRS_MAX     /* attrs[] of the name of the tag itself */
+
+/* Tables for what few elements need.  Filling them, and looking things up in them, takes no more
+ * time for a byte than other bytes take, some ten times as much at the worst. */
+struct xe_xml_large {
+    struct xe_xml_frame   frames[XE_XML_DEPTH_MAX];
+    struct xe_xml_binding ns[XE_XML_NS_MAX];
+    struct xe_xml_mark    attrs[XE_XML_ATTRS_MAX];
+};
 
 /* Where one call of xe_xml_next stands. */
 struct xml_cursor {
@@ -1224,6 +1234,47 @@ xml_fail(struct xe_xml *x, enum xe_why why)
     x->failed = x->state;
     x->state = XML_AT_BAD;
     return XML_FAIL;
+}
+
+static uint16_t
+xml_smaller(size_t a, size_t b)
+{
+    return (uint16_t)(a < b ? a : b);
+}
+
+/* The small tables are in use, as for nearly every element. */
+static void
+xml_use_small(struct xe_xml *x)
+{
+    free(x->large);
+    x->large = NULL;
+    x->frames = x->small_frames;
+    x->ns = x->small_ns;
+    x->attrs = x->small_attrs;
+    x->depth_room = xml_smaller(x->limits.depth, XE_XML_SMALL_DEPTH);
+    x->ns_room = XE_XML_STREAM_NS_MAX;
+    x->attrs_room = xml_smaller(x->limits.attrs, XE_XML_SMALL_ATTRS);
+}
+
+/* A table with `n` entries is full, of which there may be `max`: go over to the large ones. */
+static bool
+xml_use_large(struct xe_xml *x, size_t n, size_t max)
+{
+    struct xe_xml_large *l = n >= max ? NULL : malloc(sizeof *l);
+    if (l == NULL)
+        return xml_fail(x, n >= max ? XE_WHY_XML_LIMIT : XE_WHY_OUT_OF_MEMORY), false;
+    memcpy(l->frames, x->frames, x->depth * sizeof *l->frames);
+    memcpy(l->ns, x->ns, x->nns * sizeof *l->ns);
+    memcpy(l->attrs, x->attrs, x->nattrs * sizeof *l->attrs);
+    x->frames = l->frames;
+    x->ns = l->ns;
+    x->attrs = l->attrs;
+    x->depth_room = (uint16_t)x->limits.depth;
+    x->ns_room = XE_XML_NS_MAX;
+    x->attrs_room = (uint16_t)x->limits.attrs;
+    x->large = l;
+    x->flags |= XE_XML_LARGE;
+    return true;
 }
 
 static inline uint32_t
@@ -1357,9 +1408,11 @@ xml_ref(const char *p, const char *end, uint32_t *out, enum xe_why *why)
     *why = XE_WHY_XML_MALFORMED;
     while (len < max && (xml_is(p[len], XML_IS_NAME) || (len == 1 && p[len] == '#')))
         len++;
+    if (len == max && max < XML_REF_MAX)
+        return 0;
     if (len == max) {
-        *why = XE_WHY_XML_RESTRICTED;
-        return max < XML_REF_MAX ? 0 : -1;
+        *why = p[1] == '#' ? XE_WHY_XML_LIMIT : XE_WHY_XML_RESTRICTED;   /* zeros first */
+        return -1;
     }
     if (p[len] != ';')
         return -1;
@@ -1428,8 +1481,95 @@ xml_special(struct xe_xml *x, const char **p, const char *end)
 
 /* ---- names ---- */
 
-/* Characters beyond ASCII that names may have in XML 1.0, fifth edition.  Older parsers (and expat)
- * follow the fourth, which has less of them; elements that use any are not forwarded. */
+/* Is `c` in one of the ranges, of which there are n and which are sorted? */
+static bool
+xml_in_ranges(const uint16_t (*ranges)[2], size_t n, uint32_t c)
+{
+    size_t from = 0;
+    while (from < n) {
+        size_t middle = from + (n - from) / 2;
+        if (c < ranges[middle][0])
+            n = middle;
+        else if (c > ranges[middle][1])
+            from = middle + 1;
+        else
+            return true;
+    }
+    return false;
+}
+
+/* May `c`, beyond ASCII, stand in a name of XML 1.0, fourth edition, or begin one (appendix B)?  It
+ * is what expat accepts, and with it Prosody, ejabberd and jabberd2. */
+static bool
+xml_is_old_name_char(uint32_t c, bool first)
+{
+    static const uint16_t starts[][2] = {
+        {0xc0,0xd6}, {0xd8,0xf6}, {0xf8,0x131}, {0x134,0x13e}, {0x141,0x148}, {0x14a,0x17e},
+        {0x180,0x1c3}, {0x1cd,0x1f0}, {0x1f4,0x1f5}, {0x1fa,0x217}, {0x250,0x2a8}, {0x2bb,0x2c1},
+        {0x386,0x386}, {0x388,0x38a}, {0x38c,0x38c}, {0x38e,0x3a1}, {0x3a3,0x3ce}, {0x3d0,0x3d6},
+        {0x3da,0x3da}, {0x3dc,0x3dc}, {0x3de,0x3de}, {0x3e0,0x3e0}, {0x3e2,0x3f3}, {0x401,0x40c},
+        {0x40e,0x44f}, {0x451,0x45c}, {0x45e,0x481}, {0x490,0x4c4}, {0x4c7,0x4c8}, {0x4cb,0x4cc},
+        {0x4d0,0x4eb}, {0x4ee,0x4f5}, {0x4f8,0x4f9}, {0x531,0x556}, {0x559,0x559}, {0x561,0x586},
+        {0x5d0,0x5ea}, {0x5f0,0x5f2}, {0x621,0x63a}, {0x641,0x64a}, {0x671,0x6b7}, {0x6ba,0x6be},
+        {0x6c0,0x6ce}, {0x6d0,0x6d3}, {0x6d5,0x6d5}, {0x6e5,0x6e6}, {0x905,0x939}, {0x93d,0x93d},
+        {0x958,0x961}, {0x985,0x98c}, {0x98f,0x990}, {0x993,0x9a8}, {0x9aa,0x9b0}, {0x9b2,0x9b2},
+        {0x9b6,0x9b9}, {0x9dc,0x9dd}, {0x9df,0x9e1}, {0x9f0,0x9f1}, {0xa05,0xa0a}, {0xa0f,0xa10},
+        {0xa13,0xa28}, {0xa2a,0xa30}, {0xa32,0xa33}, {0xa35,0xa36}, {0xa38,0xa39}, {0xa59,0xa5c},
+        {0xa5e,0xa5e}, {0xa72,0xa74}, {0xa85,0xa8b}, {0xa8d,0xa8d}, {0xa8f,0xa91}, {0xa93,0xaa8},
+        {0xaaa,0xab0}, {0xab2,0xab3}, {0xab5,0xab9}, {0xabd,0xabd}, {0xae0,0xae0}, {0xb05,0xb0c},
+        {0xb0f,0xb10}, {0xb13,0xb28}, {0xb2a,0xb30}, {0xb32,0xb33}, {0xb36,0xb39}, {0xb3d,0xb3d},
+        {0xb5c,0xb5d}, {0xb5f,0xb61}, {0xb85,0xb8a}, {0xb8e,0xb90}, {0xb92,0xb95}, {0xb99,0xb9a},
+        {0xb9c,0xb9c}, {0xb9e,0xb9f}, {0xba3,0xba4}, {0xba8,0xbaa}, {0xbae,0xbb5}, {0xbb7,0xbb9},
+        {0xc05,0xc0c}, {0xc0e,0xc10}, {0xc12,0xc28}, {0xc2a,0xc33}, {0xc35,0xc39}, {0xc60,0xc61},
+        {0xc85,0xc8c}, {0xc8e,0xc90}, {0xc92,0xca8}, {0xcaa,0xcb3}, {0xcb5,0xcb9}, {0xcde,0xcde},
+        {0xce0,0xce1}, {0xd05,0xd0c}, {0xd0e,0xd10}, {0xd12,0xd28}, {0xd2a,0xd39}, {0xd60,0xd61},
+        {0xe01,0xe2e}, {0xe30,0xe30}, {0xe32,0xe33}, {0xe40,0xe45}, {0xe81,0xe82}, {0xe84,0xe84},
+        {0xe87,0xe88}, {0xe8a,0xe8a}, {0xe8d,0xe8d}, {0xe94,0xe97}, {0xe99,0xe9f}, {0xea1,0xea3},
+        {0xea5,0xea5}, {0xea7,0xea7}, {0xeaa,0xeab}, {0xead,0xeae}, {0xeb0,0xeb0}, {0xeb2,0xeb3},
+        {0xebd,0xebd}, {0xec0,0xec4}, {0xf40,0xf47}, {0xf49,0xf69}, {0x10a0,0x10c5},
+        {0x10d0,0x10f6},
+        {0x1100,0x1100}, {0x1102,0x1103}, {0x1105,0x1107}, {0x1109,0x1109}, {0x110b,0x110c},
+        {0x110e,0x1112}, {0x113c,0x113c}, {0x113e,0x113e}, {0x1140,0x1140}, {0x114c,0x114c},
+        {0x114e,0x114e}, {0x1150,0x1150}, {0x1154,0x1155}, {0x1159,0x1159}, {0x115f,0x1161},
+        {0x1163,0x1163}, {0x1165,0x1165}, {0x1167,0x1167}, {0x1169,0x1169}, {0x116d,0x116e},
+        {0x1172,0x1173}, {0x1175,0x1175}, {0x119e,0x119e}, {0x11a8,0x11a8}, {0x11ab,0x11ab},
+        {0x11ae,0x11af}, {0x11b7,0x11b8}, {0x11ba,0x11ba}, {0x11bc,0x11c2}, {0x11eb,0x11eb},
+        {0x11f0,0x11f0}, {0x11f9,0x11f9}, {0x1e00,0x1e9b}, {0x1ea0,0x1ef9}, {0x1f00,0x1f15},
+        {0x1f18,0x1f1d}, {0x1f20,0x1f45}, {0x1f48,0x1f4d}, {0x1f50,0x1f57}, {0x1f59,0x1f59},
+        {0x1f5b,0x1f5b}, {0x1f5d,0x1f5d}, {0x1f5f,0x1f7d}, {0x1f80,0x1fb4}, {0x1fb6,0x1fbc},
+        {0x1fbe,0x1fbe}, {0x1fc2,0x1fc4}, {0x1fc6,0x1fcc}, {0x1fd0,0x1fd3}, {0x1fd6,0x1fdb},
+        {0x1fe0,0x1fec}, {0x1ff2,0x1ff4}, {0x1ff6,0x1ffc}, {0x2126,0x2126}, {0x212a,0x212b},
+        {0x212e,0x212e}, {0x2180,0x2182}, {0x3007,0x3007}, {0x3021,0x3029}, {0x3041,0x3094},
+        {0x30a1,0x30fa}, {0x3105,0x312c}, {0x4e00,0x9fa5}, {0xac00,0xd7a3}
+    };
+    static const uint16_t others[][2] = {
+        {0xb7,0xb7}, {0x2d0,0x2d1}, {0x300,0x345}, {0x360,0x361}, {0x387,0x387}, {0x483,0x486},
+        {0x591,0x5a1}, {0x5a3,0x5b9}, {0x5bb,0x5bd}, {0x5bf,0x5bf}, {0x5c1,0x5c2}, {0x5c4,0x5c4},
+        {0x640,0x640}, {0x64b,0x652}, {0x660,0x669}, {0x670,0x670}, {0x6d6,0x6e4}, {0x6e7,0x6e8},
+        {0x6ea,0x6ed}, {0x6f0,0x6f9}, {0x901,0x903}, {0x93c,0x93c}, {0x93e,0x94d}, {0x951,0x954},
+        {0x962,0x963}, {0x966,0x96f}, {0x981,0x983}, {0x9bc,0x9bc}, {0x9be,0x9c4}, {0x9c7,0x9c8},
+        {0x9cb,0x9cd}, {0x9d7,0x9d7}, {0x9e2,0x9e3}, {0x9e6,0x9ef}, {0xa02,0xa02}, {0xa3c,0xa3c},
+        {0xa3e,0xa42}, {0xa47,0xa48}, {0xa4b,0xa4d}, {0xa66,0xa71}, {0xa81,0xa83}, {0xabc,0xabc},
+        {0xabe,0xac5}, {0xac7,0xac9}, {0xacb,0xacd}, {0xae6,0xaef}, {0xb01,0xb03}, {0xb3c,0xb3c},
+        {0xb3e,0xb43}, {0xb47,0xb48}, {0xb4b,0xb4d}, {0xb56,0xb57}, {0xb66,0xb6f}, {0xb82,0xb83},
+        {0xbbe,0xbc2}, {0xbc6,0xbc8}, {0xbca,0xbcd}, {0xbd7,0xbd7}, {0xbe7,0xbef}, {0xc01,0xc03},
+        {0xc3e,0xc44}, {0xc46,0xc48}, {0xc4a,0xc4d}, {0xc55,0xc56}, {0xc66,0xc6f}, {0xc82,0xc83},
+        {0xcbe,0xcc4}, {0xcc6,0xcc8}, {0xcca,0xccd}, {0xcd5,0xcd6}, {0xce6,0xcef}, {0xd02,0xd03},
+        {0xd3e,0xd43}, {0xd46,0xd48}, {0xd4a,0xd4d}, {0xd57,0xd57}, {0xd66,0xd6f}, {0xe31,0xe31},
+        {0xe34,0xe3a}, {0xe46,0xe4e}, {0xe50,0xe59}, {0xeb1,0xeb1}, {0xeb4,0xeb9}, {0xebb,0xebc},
+        {0xec6,0xec6}, {0xec8,0xecd}, {0xed0,0xed9}, {0xf18,0xf19}, {0xf20,0xf29}, {0xf35,0xf35},
+        {0xf37,0xf37}, {0xf39,0xf39}, {0xf3e,0xf3f}, {0xf71,0xf84}, {0xf86,0xf8b}, {0xf90,0xf95},
+        {0xf97,0xf97}, {0xf99,0xfad}, {0xfb1,0xfb7}, {0xfb9,0xfb9}, {0x20d0,0x20dc},
+        {0x20e1,0x20e1},
+        {0x3005,0x3005}, {0x302a,0x302f}, {0x3031,0x3035}, {0x3099,0x309a}, {0x309d,0x309e},
+        {0x30fc,0x30fe}
+    };
+    return xml_in_ranges(starts, sizeof starts / sizeof *starts, c)
+        || (!first && xml_in_ranges(others, sizeof others / sizeof *others, c));
+}
+
+/* Characters beyond ASCII that names may have in XML 1.0, fifth edition.  It has more of them than
+ * the fourth, and allows more at the beginning; elements that use those are not forwarded. */
 static bool
 xml_is_name_char(uint32_t c)
 {
@@ -1470,6 +1610,7 @@ xml_name(struct xe_xml *x, struct xml_cursor *c)
 {
     const char *p = c->p;
     for (;;) {
+        uint32_t begin = x->colon == 0 ? x->mark : x->colon + 1;
         uint32_t code = 0;
         int len;
         p = xml_run_name(p, c->end);
@@ -1492,7 +1633,8 @@ xml_name(struct xe_xml *x, struct xml_cursor *c)
             return xml_fail(x, XE_WHY_XML_ENCODING);
         if (!xml_is_name_char(code))
             return xml_fail(x, XE_WHY_XML_MALFORMED);
-        x->flags |= XE_XML_UNBOUND;
+        if (!xml_is_old_name_char(code, xml_place(c, p) == begin))
+            x->flags |= XE_XML_UNBOUND;
         p += len;
     }
 }
@@ -1543,6 +1685,48 @@ xml_mark_value(const char *buf, const struct xe_xml_mark *m)
 
 /* ---- namespaces ---- */
 
+/* The character of an attribute value as received at *p, which moves on, as a parser tells it to
+ * its application (XML 1.0 2.11 and 3.3.3: the end of a line is one character, white space a
+ * space).  Returns the bytes written to out. */
+static size_t
+xml_value_char(const char **p, const char *end, char out[4])
+{
+    uint32_t c = 0;
+    enum xe_why why;
+    int len = **p == '&' ? xml_ref(*p, end, &c, &why) : 0;
+    if (len > 0) {
+        *p += len;
+        return text_put_utf8(c, out);
+    }
+    if (**p == '\r' && end - *p > 1 && (*p)[1] == '\n')
+        ++*p;
+    out[0] = xml_is(**p, XML_IS_SPACE) ? ' ' : **p;
+    len = text_utf8_length((unsigned char)*(*p)++);
+    for (c = 1; (int)c < len && *p < end; c++)
+        out[c] = *(*p)++;
+    return c;
+}
+
+/* In which order do two attribute values come, compared as parsers compare them? */
+static int
+xml_compare_values(struct xe_span a, struct xe_span b)
+{
+    const char *p = a.at;
+    const char *q = b.at;
+    if (span_eq(a, b))
+        return 0;
+    while (p < span_end(a) && q < span_end(b)) {
+        char one[4];
+        char other[4];
+        size_t n = xml_value_char(&p, span_end(a), one);
+        size_t m = xml_value_char(&q, span_end(b), other);
+        int order = n == m ? memcmp(one, other, n) : n < m ? -1 : 1;
+        if (order != 0)
+            return order;
+    }
+    return (p < span_end(a)) - (q < span_end(b));
+}
+
 /* A namespace as a name sees it. */
 struct xml_ns {
     struct xe_span uri;   /* at == NULL when the prefix is unbound */
@@ -1550,6 +1734,28 @@ struct xml_ns {
     unsigned       flags; /* for the event */
 };
 
+/* The kind of a namespace name that has a reference, a '|' or neither.  Names that mean something
+ * here are not written with references by anybody who means well. */
+static uint8_t
+xml_ns_kind_slow(struct xe_span uri)
+{
+    static const char *const names[] = { "jabber:server", "jabber:client", XML_NAME_URI,
+        XML_XMLNS_URI };
+    const char *p = uri.at;
+    size_t i;
+    while (p < span_end(uri)) {
+        char c[4];
+        if (xml_value_char(&p, span_end(uri), c) == 1 && (c[0] == '|' || c[0] == '\n'))
+            return XML_NS_ODD;
+    }
+    for (i = 0; i < sizeof names / sizeof *names; i++)
+        if (xml_compare_values(uri, span_of(names[i])) == 0)
+            return XML_NS_ODD;
+    return XML_NS_OTHER;
+}
+
+/* expat refuses a name with the character by which its application separates the parts of names, if
+ * that is none of a URI (CVE-2022-25236): jabberd2 has '|' and ejabberd the end of a line. */
 static uint8_t
 xml_ns_kind(struct xe_span uri)
 {
@@ -1561,40 +1767,47 @@ xml_ns_kind(struct xe_span uri)
         return XML_NS_SERVER;
     if (XML_SAME(uri, "jabber:client"))
         return XML_NS_CLIENT;
-    /* References would have to be resolved to compare names, and expat refuses some characters that
-     * applications use as separators (CVE-2022-25236).  Nobody means well with either. */
     for (; uri.len - i >= 4; i += 4)
         all &= xml_class[(unsigned char)uri.at[i]] & xml_class[(unsigned char)uri.at[i + 1]]
             & xml_class[(unsigned char)uri.at[i + 2]] & xml_class[(unsigned char)uri.at[i + 3]];
     for (; i < uri.len; i++)
         all &= xml_class[(unsigned char)uri.at[i]];
-    return all == 0 ? XML_NS_ODD : XML_NS_OTHER;
+    return all == 0 ? xml_ns_kind_slow(uri) : XML_NS_OTHER;
 }
 
-/* Bring the declaration `m` into scope (Namespaces in XML 3 for what may not be declared). */
+/* Bring the declaration `m` into scope (Namespaces in XML 3 for what may not be declared).  The
+ * default namespace of an element inside another is known to frames by its kind, not put down. */
 static bool
 xml_bind(struct xe_xml *x, const char *buf, const struct xe_xml_mark *m)
 {
     struct xe_span prefix = m->kind == XML_ATTR_DECL ? xml_mark_local(buf, m) : span_make(buf, 0);
     struct xe_span uri = xml_mark_value(buf, m);
-    struct xe_xml_binding *b = &x->ns[x->nns];
+    struct xe_xml_binding *b;
+    uint8_t kind = xml_ns_kind(uri);
     bool is_xml = XML_SAME(prefix, "xml");
     if (is_xml != XML_SAME(uri, XML_NAME_URI) || XML_SAME(uri, XML_XMLNS_URI)
         || XML_SAME(prefix, "xmlns") || (m->kind == XML_ATTR_DECL && uri.len == 0))
         return xml_fail(x, XE_WHY_XML_MALFORMED), false;
     if (is_xml)
         return true;
-    if (x->nns == (x->stream == NULL ? XE_XML_STREAM_NS_MAX : XE_XML_NS_MAX)
-        || uri.len > XML_LEN_MAX || prefix.len > XML_PREFIX_MAX)
+    if (kind == XML_NS_ODD)
+        x->flags |= XE_XML_UNBOUND;
+    if (m->kind == XML_ATTR_DEFAULT) {
+        x->default_kind = kind;
+        if (x->depth > 0)
+            return true;
+    }
+    if (uri.len > XML_LEN_MAX || prefix.len > XML_PREFIX_MAX)
         return xml_fail(x, XE_WHY_XML_LIMIT), false;
+    if (x->nns >= x->ns_room
+        && !xml_use_large(x, x->nns, x->stream == NULL ? XE_XML_STREAM_NS_MAX : XE_XML_NS_MAX))
+        return false;
+    b = &x->ns[x->nns++];
     b->prefix = (uint32_t)(prefix.at - buf);
     b->prefix_len = (uint8_t)prefix.len;
     b->value = m->value;
     b->value_len = (uint16_t)uri.len;
-    b->kind = xml_ns_kind(uri);
-    if (b->kind == XML_NS_ODD)
-        x->flags |= XE_XML_UNBOUND;
-    x->nns++;
+    b->kind = kind;
     return true;
 }
 
@@ -1643,13 +1856,41 @@ xml_resolve(const struct xe_xml *x, size_t n, const char *buf, struct xe_span pr
     return (struct xml_ns){ span_make(buf + b->value, b->value_len), b->kind, flags };
 }
 
+/* An attribute's name, its namespace looked up. */
+struct xml_expanded {
+    struct xe_span uri;
+    struct xe_span local;
+};
+
+static int
+xml_compare_expanded(const void *a, const void *b)
+{
+    const struct xml_expanded *x = a;
+    const struct xml_expanded *y = b;
+    int order = x->local.len == y->local.len
+        ? memcmp(x->local.at, y->local.at, x->local.len) : x->local.len < y->local.len ? -1 : 1;
+    return order != 0 ? order : xml_compare_values(x->uri, y->uri);
+}
+
+static bool
+xml_all_differ(struct xml_expanded *names, size_t n)
+{
+    size_t i;
+    if (n > 1)
+        qsort(names, n, sizeof *names, xml_compare_expanded);
+    for (i = 1; i < n; i++)
+        if (xml_compare_expanded(&names[i - 1], &names[i]) == 0)
+            return false;
+    return true;
+}
+
 /* Resolve the prefixed attributes of a tag; no two may have the same expanded name. */
 static bool
 xml_resolve_attrs(struct xe_xml *x, const char *buf)
 {
-    struct xe_span uris[XE_XML_ATTRS_MAX];
+    struct xml_expanded names[XE_XML_ATTRS_MAX];
+    size_t n = 0;
     unsigned i;
-    unsigned j;
     for (i = 0; i < x->nattrs; i++) {
         const struct xe_xml_mark *m = &x->attrs[i];
         struct xml_ns ns;
@@ -1657,14 +1898,23 @@ xml_resolve_attrs(struct xe_xml *x, const char *buf)
             continue;
         ns = xml_resolve(x, x->nns, buf, xml_mark_prefix(buf, m));
         x->flags |= ns.flags;
-        uris[i] = ns.uri;
-        for (j = 0; j < i; j++)
-            if (x->attrs[j].kind == XML_ATTR_PREFIXED && ns.uri.at != NULL && uris[j].at != NULL
-                && span_eq(xml_mark_local(buf, m), xml_mark_local(buf, &x->attrs[j]))
-                && span_eq(ns.uri, uris[j]))
-                return false;
+        if (ns.uri.at != NULL)
+            names[n++] = (struct xml_expanded){ ns.uri, xml_mark_local(buf, m) };
     }
-    return true;
+    return xml_all_differ(names, n);
+}
+
+/* Have the attributes of a tag different names?  Few are compared as they come (xml_attr_end); each
+ * of many with each other would take too long. */
+static bool
+xml_many_differ(const struct xe_xml *x, const char *buf)
+{
+    struct xml_expanded names[XE_XML_ATTRS_MAX];
+    unsigned i;
+    for (i = 0; i < x->nattrs; i++)
+        names[i] = (struct xml_expanded){ span_make(buf, 0),
+            span_make(buf + x->attrs[i].name, x->attrs[i].name_len) };
+    return xml_all_differ(names, x->nattrs);
 }
 
 /* ---- events ---- */
@@ -1677,7 +1927,7 @@ xml_event_root(const struct xe_xml *x, struct xml_cursor *c, struct xe_span uri)
     const struct xe_xml_mark *m = x->attrs;
     const struct xe_xml_mark *end = m + x->nattrs;
     struct xe_xml_attr *a = e->attrs;
-    e->name = xml_mark_local(c->buf, &x->attrs[XML_TAG_SLOT]);
+    e->name = xml_mark_local(c->buf, &x->name);
     e->ns = uri;
     for (; m < end; m++)
         if (m->kind < XML_ATTR_DEFAULT) {
@@ -1768,6 +2018,7 @@ xml_element_end(struct xe_xml *x, struct xml_cursor *c, const char *inner_end)
     e->raw = span_make(c->buf, (size_t)(c->p - c->buf));
     e->inner = span_make(c->buf + x->inner, (size_t)(inner_end - (c->buf + x->inner)));
     e->flags = x->flags;
+    e->why = XE_WHY_NONE;
     c->result = XE_XML_ELEMENT;
     x->state = XML_AT_GAP;
     return XML_DONE;
@@ -1815,7 +2066,7 @@ xml_keep(char *to, const char *text, struct xe_span s)
 static bool
 xml_header_keep(struct xe_xml *x, const struct xml_cursor *c)
 {
-    const struct xe_xml_mark *tag = &x->attrs[XML_TAG_SLOT];
+    const struct xe_xml_mark *tag = &x->name;
     struct xe_span name = span_make(c->buf + tag->name, tag->name_len);
     struct xe_span lang = xe_xml_lang(c->event);
     size_t size = name.len + (lang.at == NULL ? 0 : lang.len + sizeof " xml:lang=''");
@@ -1846,7 +2097,7 @@ xml_header_keep(struct xe_xml *x, const struct xml_cursor *c)
         if (b.prefix_len == 0)
             x->stream_kind = b.kind;
     }
-    x->nstream = x->nns;
+    x->nstream = (uint8_t)x->nns;
     x->nns = 0;
     return true;
 }
@@ -1862,6 +2113,7 @@ xml_header_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
     e->raw = span_make(c->buf, (size_t)(c->p - c->buf));
     e->inner = span_make(c->p, 0);
     e->flags = x->flags;
+    e->why = XE_WHY_NONE;
     c->result = XE_XML_HEADER;
     x->state = XML_AT_GAP;
     return XML_DONE;
@@ -1883,22 +2135,25 @@ xml_needs_rewrite(unsigned bits, unsigned kind, bool prefixed)
 static enum xml_step
 xml_tag_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
 {
-    const struct xe_xml_mark *tag = &x->attrs[XML_TAG_SLOT];
+    const struct xe_xml_mark *tag = &x->name;
     bool root = x->depth == 0;
-    uint8_t outside = x->nns;
+    uint16_t outside = x->nns;
     unsigned bits = root
         ? x->stream_kind | (unsigned)XML_NS_OUTER | XML_NS_CHAIN : x->frames[x->depth - 1].bits;
     struct xml_ns ns = { { NULL, 0 }, 0, 0 };
-    if (x->depth >= x->limits.depth)
+    if (x->elements++ >= x->limits.elements)
         return xml_fail(x, XE_WHY_XML_LIMIT);
+    if (x->depth >= x->depth_room && !xml_use_large(x, x->depth, x->limits.depth))
+        return XML_FAIL;
+    if (x->nattrs > XE_XML_SMALL_ATTRS && !xml_many_differ(x, c->buf))
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
     if ((x->tag & XML_ATTRS_WITH_NS) != 0) {
         if (!xml_bind_all(x, c->buf))
             return XML_FAIL;
         if ((x->tag & 1u << XML_ATTR_PREFIXED) != 0 && !xml_resolve_attrs(x, c->buf))
             return xml_fail(x, XE_WHY_XML_MALFORMED);
         if ((x->tag & 1u << XML_ATTR_DEFAULT) != 0)
-            bits = (bits & XML_NS_CHAIN) | (root ? (unsigned)XML_NS_OUTER : 0)
-                | xml_find(x->ns, x->nns, c->buf, span_make(NULL, 0))->kind;
+            bits = (bits & XML_NS_CHAIN) | (root ? (unsigned)XML_NS_OUTER : 0) | x->default_kind;
     }
     ns.kind = bits & XML_NS_MASK;
     if (root || tag->prefix_len > 0) {
@@ -1961,7 +2216,8 @@ xml_attr_end(struct xe_xml *x, struct xml_cursor *c)
     if (xml_name_end(x, c, m) != XML_GO)
         return XML_FAIL;
     bit = xml_attr_bit(buf + m->name, m->name_len);
-    for (i = (x->seen & bit) != 0 ? 0 : x->nattrs; i < x->nattrs; i++)
+    for (i = (x->seen & bit) != 0 && x->nattrs <= XE_XML_SMALL_ATTRS ? 0 : x->nattrs;
+        i < x->nattrs; i++)
         if (x->attrs[i].name_len == m->name_len && buf[x->attrs[i].name] == buf[m->name]
             && memcmp(buf + x->attrs[i].name, buf + m->name, m->name_len) == 0)
             return xml_fail(x, XE_WHY_XML_MALFORMED);
@@ -2078,7 +2334,8 @@ xml_attr_whole(struct xe_xml *x, const struct xml_cursor *c, const char *p)
     value = p + 2;
     m->name_len = (uint16_t)(p - name);
     p = xml_run_value(value, c->end);
-    if (p == c->end || *p != value[-1] || (x->seen & bit) != 0)
+    if (p == c->end || *p != value[-1]
+        || ((x->seen & bit) != 0 && x->nattrs <= XE_XML_SMALL_ATTRS))
         return NULL;
     m->name = xml_place(c, name);
     m->prefix_len = (uint8_t)prefix;
@@ -2116,8 +2373,8 @@ xml_tag(struct xe_xml *x, struct xml_cursor *c)
         }
         if (!spaced || !xml_is_start(p, c->end))
             return xml_fail(x, XE_WHY_XML_MALFORMED);
-        if (x->nattrs >= x->limits.attrs)
-            return xml_fail(x, XE_WHY_XML_LIMIT);
+        if (x->nattrs >= x->attrs_room && !xml_use_large(x, x->nattrs, x->limits.attrs))
+            return XML_FAIL;
         next = xml_attr_whole(x, c, p);
         if (next == NULL) {
             enum xml_step step;
@@ -2143,7 +2400,7 @@ xml_tag_name(struct xe_xml *x, struct xml_cursor *c)
     enum xml_step step = xml_name(x, c);
     if (step != XML_GO)
         return step;
-    if (xml_name_end(x, c, &x->attrs[XML_TAG_SLOT]) != XML_GO)
+    if (xml_name_end(x, c, &x->name) != XML_GO)
         return XML_FAIL;
     x->nattrs = 0;
     x->tag = 0;
@@ -2164,6 +2421,7 @@ xml_end_done(struct xe_xml *x, struct xml_cursor *c)
         c->event->raw = span_make(c->buf, (size_t)(c->p - c->buf));
         c->event->inner = span_make(c->p, 0);
         c->event->flags = c->event->nattrs = 0;
+        c->event->why = XE_WHY_NONE;
         c->result = XE_XML_CLOSE;
         x->state = XML_AT_CLOSED;
         return XML_DONE;
@@ -2345,6 +2603,230 @@ xml_comment(struct xe_xml *x, struct xml_cursor *c)
     return step == XML_GO ? XML_WAIT : step;
 }
 
+/* ---- elements that are read past ---- */
+
+/* Where in the element the next byte is. */
+enum xml_past_state {
+    XML_PAST_TEXT,
+    XML_PAST_LT,       /* after '<' */
+    XML_PAST_BANG,     /* after "<!" and `matched` bytes of "[CDATA[" */
+    XML_PAST_CDATA,    /* after `matched` bytes of "]]>" */
+    XML_PAST_END,      /* in an end tag */
+    XML_PAST_TAG,      /* in a start tag, outside of values */
+    XML_PAST_VALUE
+};
+
+/* An element that is read once more, from its '<', as it is over a limit, and dropped.  Nothing is
+ * looked for but its end: where it is, all well-formed text agrees.  What an answer needs of its
+ * own start tag is written to `text`, which is then read like any other element. */
+struct xe_xml_past {
+    enum xml_past_state state;
+    enum xe_why why;       /* which limit */
+    size_t      bytes;     /* read so far */
+    size_t      depth;     /* open elements */
+    unsigned    matched;
+    char        quote;     /* of the value */
+    bool        slash;     /* the last byte of the start tag was '/' */
+    bool        told;      /* the element's own start tag is complete, and told */
+    bool        named;     /* and its name is */
+    bool        fresh;     /* the next byte begins the name of an attribute */
+    bool        keep;      /* the value is kept */
+    size_t      sure;      /* bytes of text that stay, whatever the attribute at hand is */
+    size_t      len;       /* bytes of text; XML_PAST_FULL: there is no room for the attribute */
+    char        text[XML_PAST_TEXT_MAX];
+};
+
+#define XML_PAST_FULL  (XML_PAST_TEXT_MAX - 2)   /* "/>" has room behind it */
+
+static void
+xml_past_free(struct xe_xml *x)
+{
+    free(x->past);
+    x->past = NULL;
+}
+
+/* Begin to read past what begins at c->buf, if it is an element and that is allowed. */
+static bool
+xml_past_begin(struct xe_xml *x, struct xml_cursor *c)
+{
+    struct xe_xml_past *k;
+    if ((x->why != XE_WHY_XML_LIMIT && x->why != XE_WHY_STANZA_TOO_BIG) || x->limits.past == 0
+        || x->stream == NULL || x->past != NULL || c->buf[1] == '/')
+        return false;
+    k = x->past = malloc(sizeof *k);
+    if (k == NULL)
+        return xml_fail(x, XE_WHY_OUT_OF_MEMORY), false;
+    k->state = XML_PAST_TAG;
+    k->why = x->why;
+    k->bytes = k->len = 1;
+    k->depth = k->sure = 0;
+    k->slash = k->told = k->named = k->fresh = k->keep = false;
+    k->text[0] = '<';
+    xml_use_small(x);
+    x->why = XE_WHY_NONE;
+    x->state = XML_AT_PAST;
+    c->p = c->buf + 1;
+    return true;
+}
+
+static void
+xml_past_keep(struct xe_xml_past *k, const char *bytes, size_t n)
+{
+    if (n >= XML_PAST_FULL - k->len) {
+        k->len = XML_PAST_FULL;
+    } else {
+        memcpy(k->text + k->len, bytes, n);
+        k->len += n;
+    }
+}
+
+/* The attribute at hand is over: it stays or is forgotten. */
+static void
+xml_past_settle(struct xe_xml_past *k, bool stays)
+{
+    if (stays && k->len < XML_PAST_FULL)
+        k->sure = k->len;
+    k->len = k->sure;
+    k->fresh = true;
+}
+
+/* Does an answer to the element need the attribute whose name was read? */
+static bool
+xml_past_wants(const struct xe_xml_past *k)
+{
+    static const char *const wanted[] = { " from", " to", " id", " type", " xmlns" };
+    struct xe_span name = span_make(k->text + k->sure, k->len - k->sure);
+    struct xe_span tag = span_make(k->text + 1, k->sure - 1);
+    size_t prefix = span_find(tag, ':');
+    size_t i;
+    for (i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        if (span_is(name, wanted[i]))
+            return true;
+    return name.len == sizeof " xmlns:" - 1 + prefix
+        && memcmp(name.at, " xmlns:", sizeof " xmlns:" - 1) == 0
+        && memcmp(name.at + sizeof " xmlns:" - 1, tag.at, prefix) == 0;
+}
+
+/* A byte of the element's own start tag, outside of values. */
+static void
+xml_past_own(struct xe_xml_past *k, char ch)
+{
+    if (xml_is(ch, XML_IS_SPACE) || ch == '/' || ch == '>') {
+        if (!k->named)
+            xml_past_settle(k, true);
+        k->named = k->fresh = true;
+    } else if (ch == '"' || ch == '\'') {
+        k->keep = xml_past_wants(k);
+        xml_past_keep(k, "=", 1);
+        xml_past_keep(k, &ch, 1);
+    } else if (ch != '=') {
+        if (k->fresh) {
+            xml_past_settle(k, false);
+            xml_past_keep(k, " ", 1);
+        }
+        xml_past_keep(k, &ch, 1);
+        k->fresh = false;
+    }
+}
+
+static const char *
+xml_past_tag(struct xe_xml_past *k, const char *p, const char *end)
+{
+    while (p < end) {
+        char ch = *p++;
+        if (!k->told)
+            xml_past_own(k, ch);
+        if (ch == '>') {
+            k->depth += !k->slash;
+            k->state = XML_PAST_TEXT;
+            return p;
+        }
+        k->slash = ch == '/';
+        if (ch == '"' || ch == '\'') {
+            k->quote = ch;
+            k->state = XML_PAST_VALUE;
+            return p;
+        }
+    }
+    return p;
+}
+
+static const char *
+xml_past_value(struct xe_xml_past *k, const char *p, const char *end)
+{
+    size_t left = (size_t)(end - p);
+    size_t n = span_find(span_make(p, left), k->quote);
+    if (!k->told && k->keep)
+        xml_past_keep(k, p, n < left ? n + 1 : n);
+    if (n == left)
+        return end;
+    if (!k->told)
+        xml_past_settle(k, k->keep);
+    k->state = XML_PAST_TAG;
+    return p + n + 1;
+}
+
+static const char *
+xml_past_cdata(struct xe_xml_past *k, const char *p, const char *end)
+{
+    while (p < end) {
+        char ch = *p++;
+        if (ch == '>' && k->matched == 2) {
+            k->state = XML_PAST_TEXT;
+            return p;
+        }
+        k->matched = ch != ']' ? 0 : k->matched < 2 ? k->matched + 1 : 2;
+    }
+    return p;
+}
+
+/* Behind the next `ch`, where the state changes; or the end. */
+static const char *
+xml_past_until(struct xe_xml_past *k, const char *p, const char *end, char ch,
+    enum xml_past_state next)
+{
+    size_t left = (size_t)(end - p);
+    size_t n = span_find(span_make(p, left), ch);
+    if (n == left)
+        return end;
+    if (k->state == XML_PAST_END)
+        k->depth--;
+    k->state = next;
+    return p + n + 1;
+}
+
+/* Some bytes more; NULL when there is what may not be on a stream, like a comment. */
+static const char *
+xml_past_some(struct xe_xml_past *k, const char *p, const char *end)
+{
+    switch (k->state) {
+    case XML_PAST_TEXT:
+        return xml_past_until(k, p, end, '<', XML_PAST_LT);
+    case XML_PAST_LT:
+        k->state = *p == '/' ? XML_PAST_END : *p == '!' ? XML_PAST_BANG : XML_PAST_TAG;
+        k->matched = 0;
+        k->slash = false;
+        return *p == '?' ? NULL : k->state == XML_PAST_TAG ? p : p + 1;
+    case XML_PAST_BANG:
+        if (*p != "[CDATA["[k->matched])
+            return NULL;
+        if (++k->matched == sizeof "[CDATA[" - 1) {
+            k->matched = 0;
+            k->state = XML_PAST_CDATA;
+        }
+        return p + 1;
+    case XML_PAST_CDATA:
+        return xml_past_cdata(k, p, end);
+    case XML_PAST_END:
+        return xml_past_until(k, p, end, '>', XML_PAST_TEXT);
+    case XML_PAST_TAG:
+        return xml_past_tag(k, p, end);
+    case XML_PAST_VALUE:
+        break;
+    }
+    return xml_past_value(k, p, end);
+}
+
 /* ---- between elements ---- */
 
 static struct xe_span
@@ -2444,6 +2926,15 @@ xml_decl(struct xe_xml *x, struct xml_cursor *c)
     return XML_GO;
 }
 
+/* c->p is behind the '<' of an element of the stream, or of the header. */
+static void
+xml_begin(struct xe_xml *x)
+{
+    x->flags = x->elements = x->colon = 0;
+    x->nns = x->depth = 0;
+    x->state = XML_AT_LT;
+}
+
 /* What is read is dropped; then white space and the next '<', which becomes the start of c->buf. */
 static enum xml_step
 xml_gap(struct xe_xml *x, struct xml_cursor *c)
@@ -2463,9 +2954,11 @@ xml_gap(struct xe_xml *x, struct xml_cursor *c)
     if (*p != '<')
         return xml_fail(x, x->stream == NULL ? XE_WHY_NOT_XMPP : XE_WHY_XML_MALFORMED);
     c->p++;
-    x->flags = 0;
-    x->nns = 0;
-    x->state = XML_AT_LT;
+    if (x->large != NULL)
+        xml_use_small(x);
+    if (x->past != NULL)
+        xml_past_free(x);
+    xml_begin(x);
     return XML_GO;
 }
 
@@ -2477,7 +2970,8 @@ xml_run(struct xe_xml *x, struct xml_cursor *c)
         switch ((enum xml_state)x->state) {
         case XML_AT_START:     step = xml_start(x, c); break;
         case XML_AT_DECL:      step = xml_decl(x, c); break;
-        case XML_AT_GAP:       return XML_GO;
+        case XML_AT_GAP:
+        case XML_AT_PAST:      return XML_GO;
         case XML_AT_LT:        step = xml_open(x, c); break;
         case XML_AT_NAME:      step = xml_tag_name(x, c); break;
         case XML_AT_TAG:       step = xml_tag(x, c); break;
@@ -2498,14 +2992,60 @@ xml_run(struct xe_xml *x, struct xml_cursor *c)
     return step;
 }
 
+/* The start tag of an element that is read past is complete: tell what was kept of it. */
+static enum xml_step
+xml_past_tell(struct xe_xml *x, struct xml_cursor *c)
+{
+    struct xe_xml_past *k = x->past;
+    struct xml_cursor own = { k->text, k->text + 1, k->text + k->sure + 2, c->event, XE_XML_MORE,
+        false };
+    enum xml_step step;
+    if (k->sure == 0)
+        return xml_fail(x, XE_WHY_XML_LIMIT);   /* no name of a stanza is so long */
+    memcpy(k->text + k->sure, "/>", 2);
+    k->told = true;
+    xml_begin(x);
+    step = xml_run(x, &own);
+    if (step != XML_DONE)
+        return step == XML_FAIL ? step : xml_fail(x, XE_WHY_XML_MALFORMED);
+    c->event->why = k->why;
+    c->result = own.result;
+    x->state = k->depth == 0 ? XML_AT_GAP : XML_AT_PAST;
+    return step;
+}
+
+/* Read on in an element that is read past. */
+static enum xml_step
+xml_past(struct xe_xml *x, struct xml_cursor *c)
+{
+    struct xe_xml_past *k = x->past;
+    size_t left = x->limits.past > k->bytes ? x->limits.past - k->bytes : 0;
+    bool enough = (size_t)(c->end - c->p) <= left;
+    const char *end = enough ? c->end : c->p + left;
+    const char *p = c->p;
+    bool stop = false;
+    while (p < end && !stop) {
+        p = xml_past_some(k, p, end);
+        if (p == NULL)
+            return xml_fail(x, XE_WHY_XML_RESTRICTED);
+        stop = k->state == XML_PAST_TEXT && (k->depth == 0 || !k->told);
+    }
+    k->bytes += (size_t)(p - c->p);
+    c->buf = c->p = p;
+    if (stop && !k->told)
+        return xml_past_tell(x, c);
+    if (stop)
+        x->state = XML_AT_GAP;
+    return stop ? XML_GO : enough ? XML_WAIT : xml_fail(x, XE_WHY_STANZA_ENDLESS);
+}
+
 /* ---- the public tokenizer ---- */
 
-void
-xe_xml_init(struct xe_xml *x, const struct xe_xml_limits *limits)
+/* Other limits from the next element on. */
+static void
+xml_limit(struct xe_xml *x, const struct xe_xml_limits *limits)
 {
     struct xe_xml_limits *l = &x->limits;
-    x->stream = NULL;
-    x->comments = false;
     *l = *limits;
     if (l->header == 0 || l->header > XML_SIZE_MAX)
         l->header = XML_SIZE_MAX;
@@ -2515,6 +3055,19 @@ xe_xml_init(struct xe_xml *x, const struct xe_xml_limits *limits)
         l->depth = XE_XML_DEPTH_MAX;
     if (l->attrs == 0 || l->attrs > XE_XML_ATTRS_MAX)
         l->attrs = XE_XML_ATTRS_MAX;
+    if (l->elements == 0)
+        l->elements = UINT32_MAX;
+    xml_use_small(x);
+}
+
+void
+xe_xml_init(struct xe_xml *x, const struct xe_xml_limits *limits)
+{
+    x->stream = NULL;
+    x->large = NULL;
+    x->past = NULL;
+    x->comments = false;
+    xml_limit(x, limits);
     xe_xml_restart(x);
 }
 
@@ -2523,6 +3076,8 @@ xe_xml_free(struct xe_xml *x)
 {
     free(x->stream);
     x->stream = NULL;
+    xml_past_free(x);
+    xml_use_small(x);
     x->state = XML_AT_CLOSED;
 }
 
@@ -2535,9 +3090,11 @@ xe_xml_restart(struct xe_xml *x)
     x->whitespace = 0;
     x->state = XML_AT_START;
     x->stream_name = x->before = x->at = x->mark = x->colon = x->inner = x->flags = x->seen = 0;
+    x->elements = 0;
     x->lang_len = 0;
     x->has_lang = x->spaced = false;
-    x->quote = x->tag = x->depth = x->nns = x->nattrs = x->nstream = x->root_nns = 0;
+    x->quote = x->tag = x->nstream = 0;
+    x->depth = x->nns = x->nattrs = x->root_nns = 0;
     x->stream_kind = XML_NS_NONE;
 }
 
@@ -2548,31 +3105,41 @@ xml_budget(const struct xe_xml *x)
     return x->stream == NULL ? x->limits.header - x->before : x->limits.element;
 }
 
+/* Read on to the next event, or to the end of what there is. */
+static enum xml_step
+xml_steps(struct xe_xml *x, struct xml_cursor *c, const char *last)
+{
+    enum xml_step step = XML_GO;
+    while (step == XML_GO) {
+        size_t max;
+        c->end = last;
+        if (x->state == XML_AT_GAP && (step = xml_gap(x, c)) != XML_GO)
+            break;
+        /* The end is cut off at the limit, so that what is found first does not depend on how much
+         * has come at once. */
+        max = xml_budget(x);
+        if ((size_t)(last - c->buf) > max && x->state != XML_AT_PAST)
+            c->end = c->buf + max;
+        step = x->state == XML_AT_PAST ? xml_past(x, c) : xml_run(x, c);
+    }
+    if (step == XML_WAIT && c->end < last)
+        step = xml_fail(x, x->stream == NULL ? XE_WHY_HEADER_TOO_BIG : XE_WHY_STANZA_TOO_BIG);
+    return step;
+}
+
 enum xe_xml_result
 xe_xml_next(struct xe_xml *x, const char *buf, size_t len, size_t *used,
     struct xe_xml_event *event)
 {
     struct xml_cursor c = { buf, buf, buf + len, event, XE_XML_MORE, false };
-    const char *last = c.end;
-    enum xml_step step = XML_GO;
+    enum xml_step step;
     *used = x->state == XML_AT_CLOSED ? len : 0;
-    if (x->state == XML_AT_CLOSED || len <= x->at)
+    if (x->state == XML_AT_CLOSED || x->state == XML_AT_BAD || len <= x->at)
         return x->state == XML_AT_BAD ? XE_XML_BAD : XE_XML_MORE;
     c.p += x->at;
-    while (step == XML_GO) {
-        size_t max;
-        c.end = last;
-        if (x->state == XML_AT_GAP && (step = xml_gap(x, &c)) != XML_GO)
-            break;
-        /* The end is cut off at the limit, so that what is found first does not depend on how much
-         * has come at once. */
-        max = xml_budget(x);
-        if ((size_t)(last - c.buf) > max)
-            c.end = c.buf + max;
-        step = xml_run(x, &c);
-    }
-    if (step == XML_WAIT && c.end < last)
-        step = xml_fail(x, x->stream == NULL ? XE_WHY_HEADER_TOO_BIG : XE_WHY_STANZA_TOO_BIG);
+    step = xml_steps(x, &c, buf + len);
+    if (step == XML_FAIL && xml_past_begin(x, &c))
+        step = xml_steps(x, &c, buf + len);
     if (step == XML_FAIL) {
         *used = (size_t)(c.buf - buf);   /* what is at fault begins here */
         return XE_XML_BAD;
@@ -12057,6 +12624,9 @@ struct config_limits {
     size_t  preauth_elements;      /* first-level elements before authentication */
     int64_t preauth_ms;            /* time to establish a stream */
     size_t  stanza_bytes;          /* of one stanza */
+    size_t  elements;              /* of one stanza */
+    size_t  past_bytes;            /* of one that is read past */
+    int64_t past_ms;
     size_t  attributes;            /* of one tag */
     size_t  depth;                 /* open elements within a stanza */
     size_t  header_bytes;          /* of a stream header */
@@ -12510,11 +13080,18 @@ static const struct config_row config_rows[] = {
     LIMIT_COUNT("preauth-elements", preauth_elements, "600", 5, 10000,
         "Elements before a stream is authenticated: two for each of 250 domains that share it."),
     LIMIT_TIME("preauth-time", preauth_ms, "60s", SECOND, HOUR, "Time to establish a stream."),
-    LIMIT_BYTES("stanza-bytes", stanza_bytes, "256K", 10000, 16 * MIB,
-        "Size of one stanza; never below 10000 (RFC 6120 13.12)."),
-    LIMIT_COUNT("stanza-attributes", attributes, "64", 16, XE_XML_ATTRS_MAX,
-        "Attributes of one tag."),
-    LIMIT_COUNT("stanza-depth", depth, "64", 8, XE_XML_DEPTH_MAX, "Open elements within a stanza."),
+    LIMIT_BYTES("stanza-bytes", stanza_bytes, "512K", 10000, 16 * MIB,
+        "Size of one stanza; never below 10000 (RFC 6120 13.12).  A larger one is returned."),
+    LIMIT_COUNT("stanza-attributes", attributes, "1000", 16, XE_XML_ATTRS_MAX,
+        "Attributes of one tag; a stanza with more is returned."),
+    LIMIT_COUNT("stanza-depth", depth, "1000", 8, XE_XML_DEPTH_MAX,
+        "Open elements within a stanza; a deeper one is returned (4000 crash ejabberd 23.01)."),
+    LIMIT_COUNT("stanza-elements", elements, "25000", 1000, 10000000,
+        "Elements of a stanza; one with more is returned (Prosody ends a stream for it)."),
+    LIMIT_BYTES("past-bytes", past_bytes, "64M", 20000, GIB,
+        "Bytes of a stanza that is returned; one that goes on behind them ends its stream."),
+    LIMIT_TIME("past-time", past_ms, "60s", SECOND, HOUR,
+        "And the time that it may take from when it is returned to its end."),
     LIMIT_BYTES("header-bytes", header_bytes, "8K", KIB, MIB, "Size of a stream header."),
     LIMIT_COUNT("pairs", pairs, "1000", 1, 100000, "Domain pairs authorised on one stream."),
     LIMIT_COUNT("total-pairs", total_pairs, "20000", 1, 100000,
@@ -12916,7 +13493,7 @@ config_spot(const struct config_loader *l, char what)
     const struct xe_xml *x = &l->xml;
     unsigned state = config_state(l);
     switch (what) {
-    case 't': return l->from + (state == XML_AT_NAME ? x->mark : x->attrs[XML_TAG_SLOT].name);
+    case 't': return l->from + (state == XML_AT_NAME ? x->mark : x->name.name);
     case 'a': return l->from + (state == XML_AT_ATTR ? x->mark : x->attrs[x->nattrs].name);
     case 'o': return l->from + (x->depth == 0 ? 0 : x->frames[x->depth - 1].name);
     case 'm': return l->from + x->mark;
@@ -14221,6 +14798,7 @@ config_check_limits(struct config_loader *l)
     config_check_order(l, m->trunk_retry_first_ms <= m->trunk_retry_max_ms, "trunk-retry-first",
         "trunk-retry-max");
     config_check_order(l, m->queue_bytes <= m->memory_bytes, "queue-bytes", "memory");
+    config_check_order(l, m->stanza_bytes <= m->past_bytes, "stanza-bytes", "past-bytes");
     if (m->stanza_bytes > m->queue_bytes || m->stanza_bytes > m->trunk_window_bytes)
         config_error(l, m->line, "<limits>: expected queue-bytes and trunk-window-bytes of at "
             "least stanza-bytes, found less: the largest stanza could never be sent");
@@ -16098,8 +16676,6 @@ struct stream_events {
     void (*drained)(struct stream *s);                    /* all that was sent has been written */
     void (*ended)(struct stream *s, enum xe_why why);     /* last call, exactly once */
     void (*hello)(struct stream *s);     /* the peer begins with TLS; NULL: that is an error */
-    /* a stanza over the limit ends the stream; `root` is its start tag.  NULL: nobody cares */
-    void (*too_big)(struct stream *s, struct xe_span root);
 };
 
 struct stream {
@@ -16301,7 +16877,8 @@ stream_say_why(struct stream *s, enum xe_why why, const char *text)
     t = stream_text(s);
     if (row->stream[0] != '\0')
         stream_put_error(t, row->stream, text != NULL ? text : row->text);
-    if (why == XE_WHY_STANZA_TOO_BIG && !t->failed) {   /* Prosody's, beside RFC 6120 13.12 */
+    if ((why == XE_WHY_STANZA_TOO_BIG || why == XE_WHY_STANZA_ENDLESS) && !t->failed) {
+        /* Prosody's, beside RFC 6120 13.12 */
         t->tail -= strlen("</stream:error>");
         buf_puts(t, "<stanza-too-big xmlns='urn:xmpp:errors'/></stream:error>");
     }
@@ -16328,13 +16905,19 @@ stream_fail(struct stream *s, enum xe_why why)
     stream_fail_with(s, why, NULL);
 }
 
+/* The peer's end tag does not come, or the end of a stanza that is read past.  Who is not read from
+ * cannot say it. */
 static void
 stream_timeout(struct timer *t)
 {
     struct stream *s = MAP_OWNER(t, struct stream, timer);
     int64_t now = loop_now(s->shared->loop);
     int64_t quiet = s->conn->paused ? 0 : now - s->heard;   /* who is not read may have said much */
-    if (quiet < s->shared->limits->close_ms && now < s->void_at)
+    if (s->state != STREAM_CLOSING && s->conn->paused)
+        timer_set(s->shared->loop, t, s->shared->limits->past_ms);
+    else if (s->state != STREAM_CLOSING)
+        stream_fail(s, XE_WHY_STANZA_ENDLESS);
+    else if (quiet < s->shared->limits->close_ms && now < s->void_at)
         timer_set(s->shared->loop, t, s->shared->limits->close_ms - quiet);
     else
         stream_end(s, s->why);
@@ -16457,19 +17040,42 @@ stream_on_header(struct stream *s, const struct xe_xml_event *e)
     s->events->header(s, e);
 }
 
+static bool
+stream_is_stanza(enum xe_element_kind kind)
+{
+    return kind == XE_KIND_MESSAGE || kind == XE_KIND_PRESENCE || kind == XE_KIND_IQ;
+}
+
 /* Behind our end tag what was under way still arrives, and nothing begins anew (RFC 6120 4.4). */
 static bool
 stream_is_too_late(const struct stream *s, const struct xe_xml_event *e)
 {
     enum xe_element_kind kind = xe_element_kind(e);
-    return s->state == STREAM_CLOSING && kind != XE_KIND_MESSAGE && kind != XE_KIND_PRESENCE
-        && kind != XE_KIND_IQ && kind != XE_KIND_SM_A;
+    return s->state == STREAM_CLOSING && !stream_is_stanza(kind) && kind != XE_KIND_SM_A;
+}
+
+/* Of an element over a limit only the start tag is told.  A stanza comes back to its sender; the
+ * stream goes on when it has been read past; anything else is no user's doing. */
+static bool
+stream_may_pass(struct stream *s, const struct xe_xml_event *e)
+{
+    if (e->why == XE_WHY_NONE)
+        return true;
+    if (!stream_is_stanza(xe_element_kind(e))) {
+        stream_fail(s, e->why);
+        return false;
+    }
+    if (s->state != STREAM_CLOSING)
+        timer_set(s->shared->loop, &s->timer, s->shared->limits->past_ms);
+    return true;
 }
 
 static void
 stream_on_element(struct stream *s, const struct xe_xml_event *e)
 {
     s->elements++;
+    if (!stream_may_pass(s, e))
+        return;
     if (!s->trusted && s->elements > s->shared->limits->preauth_elements)
         stream_fail(s, XE_WHY_PREAUTH_ELEMENTS);
     else if (span_is(e->name, "error") && span_is(e->ns, PHASE_NS_STREAMS))
@@ -16514,8 +17120,6 @@ stream_step(struct stream *s, const char *at, size_t len, size_t *used)
         stream_peer_closed(s);
         break;
     case XE_XML_BAD:
-        if (s->xml.why == XE_WHY_STANZA_TOO_BIG && s->xml.depth > 0 && s->events->too_big != NULL)
-            s->events->too_big(s, span_make(at + *used, s->xml.inner));
         stream_fail(s, s->xml.why);
         break;
     }
@@ -16538,6 +17142,8 @@ stream_received(struct conn *c, void *user, const char *at, size_t len)
         used = 0;
     }
     done += used;
+    if (s->state != STREAM_CLOSING && timer_armed(&s->timer) && s->xml.state != XML_AT_PAST)
+        timer_cancel(s->shared->loop, &s->timer);
     if (s->next_tls != NULL && s->state == STREAM_TLS) {
         stream_begin_tls(s, span_make(at + done, len - done));
         return len;
@@ -16611,21 +17217,27 @@ stream_start_direct_tls(struct stream *s, struct tls *tls)
     conn_start_tls(s->conn, tls);
 }
 
+/* What an element may be before authentication: nothing that is said there is deep. */
+static struct xe_xml_limits
+stream_early_limits(const struct config_limits *l)
+{
+    return (struct xe_xml_limits){ .header = l->header_bytes, .element = l->stanza_bytes,
+        .depth = xml_smaller(l->depth, STREAM_EARLY_MAX),
+        .attrs = xml_smaller(l->attributes, STREAM_EARLY_MAX) };
+}
+
 /* The peer is authenticated: the limits for strangers no longer hold.  `known` is its network when
  * the configuration names it; else NULL. */
 static void
 stream_trust(struct stream *s, struct net_source *known)
 {
+    const struct config_limits *l = s->shared->limits;
     if (known != NULL)
         net_prove(s->shared->nets, known, loop_now(s->shared->loop));
     s->trusted = true;
-}
-
-static struct xe_xml_limits
-stream_xml_limits(const struct config_limits *l)
-{
-    return (struct xe_xml_limits){ .header = l->header_bytes, .element = l->stanza_bytes,
-        .depth = (unsigned)l->depth, .attrs = (unsigned)l->attributes };
+    xml_limit(&s->xml, &(struct xe_xml_limits){ .header = l->header_bytes,
+        .element = l->stanza_bytes, .depth = (unsigned)l->depth, .attrs = (unsigned)l->attributes,
+        .elements = (unsigned)l->elements, .past = l->past_bytes });
 }
 
 /* Begin a stream on a connected descriptor, which is taken.  False when memory is out. */
@@ -16635,7 +17247,7 @@ stream_start(struct stream *s, struct stream_shared *shared, int fd, bool initia
 {
     static const struct conn_events conn_events = { stream_received, stream_secured, stream_drained,
         stream_conn_closed, stream_hello };
-    struct xe_xml_limits limits = stream_xml_limits(shared->limits);
+    struct xe_xml_limits limits = stream_early_limits(shared->limits);
     s->shared = shared;
     s->initiator = initiator;
     s->events = events;
@@ -16651,14 +17263,13 @@ stream_start(struct stream *s, struct stream_shared *shared, int fd, bool initia
     return s->conn != NULL;
 }
 
-/* Take whatever a tokenizer may take, elements of up to `bytes`: on a stream that many share, what
- * is too much comes back by itself and does not end the stream. */
+/* Take whatever a tokenizer may take, elements of up to `bytes`: the other side of a trunk passes
+ * what its own settings allow. */
 static void
 stream_widen(struct stream *s, size_t bytes)
 {
-    s->xml.limits.element = bytes;
-    s->xml.limits.depth = XE_XML_DEPTH_MAX;
-    s->xml.limits.attrs = XE_XML_ATTRS_MAX;
+    xml_limit(&s->xml, &(struct xe_xml_limits){ .header = s->xml.limits.header,
+        .element = bytes, .past = 2 * bytes });
     if (s->conn != NULL)
         s->conn->in.max += bytes;
 }
@@ -16828,7 +17439,6 @@ struct s2s_events {
     void (*paired)(void *user, struct s2s_pair *p);      /* a pair is authorised */
     void (*unpaired)(void *user, struct s2s_pair *p);    /* and gone */
     void (*stanza)(void *user, struct s2s_pair *p, const struct xe_xml_event *e);
-    void (*too_big)(void *user, struct s2s *s, struct xe_span root);   /* start tag of a stanza */
     void (*ready)(void *user, struct s2s *s);      /* a dialled connection may carry stanzas */
     void (*drained)(void *user, struct s2s *s);    /* and wants more of them */
     void (*leaving)(void *user, struct s2s *s);    /* and takes none any more */
@@ -18315,7 +18925,7 @@ static void
 s2s_connected(void *user, int fd, const struct dns_target *target)
 {
     static const struct stream_events events = { s2s_out_header, s2s_out_element, s2s_secured,
-        s2s_stream_drained, s2s_stream_ended, NULL, NULL };
+        s2s_stream_drained, s2s_stream_ended, NULL };
     struct s2s *s = user;
     struct tls *tls;
     s->target = target->addr;
@@ -18876,14 +19486,6 @@ s2s_in_element(struct stream *stream, const struct xe_xml_event *e)
     }
 }
 
-static void
-s2s_in_too_big(struct stream *stream, struct xe_span root)
-{
-    struct s2s *s = (struct s2s *)(void *)stream;
-    if (s->state == S2S_OPEN)
-        s->service->events->too_big(s->service->user, s, root);
-}
-
 /* The first byte is that of a TLS ClientHello: direct TLS (XEP-0368). */
 static void
 s2s_in_hello(struct stream *stream)
@@ -18902,7 +19504,7 @@ s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source,
     struct net_source *from)
 {
     static const struct stream_events events = { s2s_in_header, s2s_in_element, s2s_secured,
-        s2s_stream_drained, s2s_stream_ended, s2s_in_hello, s2s_in_too_big };
+        s2s_stream_drained, s2s_stream_ended, s2s_in_hello };
     struct s2s *s = s2s_new(v, S2S_IN);
     if (s == NULL) {
         close(fd);
@@ -19013,6 +19615,7 @@ struct trunk {
     size_t                ndomains;
     struct queue          window;       /* sent or to be sent, and not acknowledged */
     size_t                max_bytes;    /* of a stanza, as the other side says */
+    bool                  narrow;       /* 0.1.0 would end the trunk for a stanza XE_XML_LARGE */
     size_t                pair_bytes;   /* of a pair under way, as it says; 0: it knows no pauses */
     size_t                pair_stanzas;
     uint64_t              stanzas_in;
@@ -19452,10 +20055,16 @@ trunk_on_pause(struct trunk *t, const struct xe_xml_event *e, bool paused)
         t->service->events->paused(t->service->user, t, from, to, paused);
 }
 
-/* What one pair may have under way towards this node, as attributes: half of its queue here. */
+/* What this node takes, as attributes: how deep stanzas may be, and what one pair may have under
+ * way, half of its queue here. */
 static void
-trunk_put_pair_limits(const struct trunk *t, struct buf *text)
+trunk_put_limits(const struct trunk *t, struct buf *text)
 {
+    buf_puts(text, " max-depth='");
+    buf_putu(text, XE_XML_DEPTH_MAX);
+    buf_puts(text, "' max-attributes='");
+    buf_putu(text, XE_XML_ATTRS_MAX);
+    buf_putc(text, '\'');
     buf_puts(text, " pair-bytes='");
     buf_putu(text, trunk_limits(t)->queue_bytes / 2);
     buf_puts(text, "' pair-stanzas='");
@@ -19464,10 +20073,12 @@ trunk_put_pair_limits(const struct trunk *t, struct buf *text)
 }
 
 static void
-trunk_read_pair_limits(struct trunk *t, const struct xe_xml_event *e)
+trunk_read_limits(struct trunk *t, const struct xe_xml_event *e)
 {
     int64_t bytes = trunk_number(e, "pair-bytes");
     int64_t stanzas = trunk_number(e, "pair-stanzas");
+    t->narrow = trunk_number(e, "max-depth") < XE_XML_DEPTH_MAX
+        || trunk_number(e, "max-attributes") < XE_XML_ATTRS_MAX;
     t->pair_bytes = bytes > 0 && stanzas > 0 ? (size_t)bytes : 0;
     t->pair_stanzas = stanzas > 0 ? (size_t)stanzas : 0;
 }
@@ -19598,7 +20209,7 @@ static void
 trunk_up_element(struct trunk *t, const struct xe_xml_event *e)
 {
     enum xe_element_kind kind = xe_element_kind(e);
-    if (kind == XE_KIND_MESSAGE || kind == XE_KIND_PRESENCE || kind == XE_KIND_IQ) {
+    if (stream_is_stanza(kind)) {
         trunk_on_stanza(t, e);
     } else if (kind == XE_KIND_SM_A) {
         trunk_on_ack(t, e);
@@ -19822,7 +20433,7 @@ trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
         trunk_fail_with(t, why, t->stream.detail[0] != '\0' ? t->stream.detail : NULL);
         return;
     }
-    trunk_read_pair_limits(t, e);
+    trunk_read_limits(t, e);
     answer = stream_text(&t->stream);
     buf_puts(answer, "<trunk xmlns='" PHASE_NS_TRUNK "' max-bytes='");
     buf_putu(answer, trunk_limits(t)->stanza_bytes);
@@ -19831,7 +20442,7 @@ trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
         / 1000);
     buf_putc(answer, '\'');
     if (t->pair_bytes > 0)
-        trunk_put_pair_limits(t, answer);
+        trunk_put_limits(t, answer);
     buf_puts(answer, "/>");
     stream_send_text(&t->stream);
     trunk_enter(t, TRUNK_ENABLE);
@@ -19870,7 +20481,7 @@ static void
 trunk_accept(struct trunk_service *v, int fd, const struct sockaddr_storage *source)
 {
     static const struct stream_events events = { trunk_edge_header, trunk_edge_element,
-        trunk_edge_secured, trunk_drained, trunk_stream_ended, NULL, NULL };
+        trunk_edge_secured, trunk_drained, trunk_stream_ended, NULL };
     struct trunk *t = trunk_new(v);
     if (t == NULL) {
         close(fd);
@@ -19909,7 +20520,7 @@ trunk_gateway_features(struct trunk *t)
     }
     text = stream_text(&t->stream);
     buf_puts(text, "<trunk xmlns='" PHASE_NS_TRUNK "'");
-    trunk_put_pair_limits(t, text);
+    trunk_put_limits(t, text);
     buf_putc(text, '>');
     for (i = 0; i < t->ndomains; i++) {
         buf_puts(text, "<domain>");
@@ -19927,7 +20538,7 @@ trunk_gateway_offered(struct trunk *t, const struct xe_xml_event *e)
     int64_t max = trunk_number(e, "max-bytes");
     if (max > 0 && (uint64_t)max < t->max_bytes)
         t->max_bytes = (size_t)max;
-    trunk_read_pair_limits(t, e);
+    trunk_read_limits(t, e);
     stream_send(&t->stream, span_of("<enable xmlns='" PHASE_NS_SM "'/>"));
     trunk_enter(t, TRUNK_ENABLE);
 }
@@ -19994,7 +20605,7 @@ static void
 trunk_link_connected(void *user, int fd, const struct dns_target *target)
 {
     static const struct stream_events events = { trunk_gateway_header, trunk_gateway_element,
-        trunk_gateway_secured, trunk_drained, trunk_stream_ended, NULL, NULL };
+        trunk_gateway_secured, trunk_drained, trunk_stream_ended, NULL };
     struct trunk_link *link = user;
     struct trunk_service *v = link->service;
     struct trunk *t = trunk_new(v);
@@ -20767,38 +21378,6 @@ route_arm_hold(struct route_pair *p)
         : p->route->config->limits.hold_ms);
 }
 
-/* Move what waits into the window of the pair's trunk, as far as there is room. */
-static void
-route_push_trunk(struct route_pair *p)
-{
-    struct route *r = p->route;
-    route_pin(p);
-    while (p->queue.count > 0 && route_may_send(p)) {
-        struct xe_span stanza = queue_oldest(&p->queue);
-        if (!buf_put(&p->trunk->window.bytes, stanza)) {
-            p->trunk->window.bytes.failed = false;
-            break;
-        }
-        if (!trunk_commit(p->trunk, stanza.len, p))
-            break;
-        p->in_flight++;
-        p->in_flight_bytes += stanza.len;
-        p->passed++;
-        r->stanzas++;
-        queue_release(&p->queue);
-    }
-    if (p->queue.count == 0) {
-        timer_cancel(r->shared->loop, &p->hold);
-        list_remove(&p->waiting);
-    } else {
-        if (!list_linked(&p->waiting) && !p->far_full)
-            list_append(&r->waiting, &p->waiting);
-        if (p->trunk == NULL)
-            route_arm_hold(p);
-    }
-    route_press(p);
-}
-
 /* Hand stanzas to the pair's own connection; they stay in the queue until they are written. */
 static void
 route_push_s2s(struct route_pair *p)
@@ -20816,18 +21395,6 @@ route_push_s2s(struct route_pair *p)
             return;
         }
         s->stanzas += n;
-    }
-}
-
-static void
-route_serve_waiting(struct loop_task *task)
-{
-    struct route *r = MAP_OWNER(task, struct route, serve_waiting);
-    struct list_node *n = r->waiting.next;
-    while (n != &r->waiting) {
-        struct route_pair *p = MAP_OWNER(n, struct route_pair, waiting);
-        n = n->next;
-        route_push_trunk(p);
     }
 }
 
@@ -20944,7 +21511,7 @@ static void
 route_open_reader(struct route *r)
 {
     static const char header[] = STREAM_BEGIN ">";
-    struct xe_xml_limits limits = { 1024, (size_t)1 << 28, XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
+    struct xe_xml_limits limits = { .header = 1024, .element = (size_t)1 << 28 };
     size_t used;
     xe_xml_free(&r->reader);
     xe_xml_init(&r->reader, &limits);
@@ -20973,7 +21540,7 @@ route_is_doubtful(const struct xe_xml *xml, const struct xe_xml_event *e)
 
 /* Write the stanza as it must read on the other stream to the end of `out`; `text` is one that is
  * ready.  *len receives the bytes.  Nothing is written for which the other side would have to end
- * a shared stream: over `max` bytes and what a header can add, or too much for a tokenizer. */
+ * a shared stream: over `max` bytes, or too much for a tokenizer. */
 static enum xe_why
 route_write(struct route *r, struct buf *out, const struct xe_xml *xml,
     const struct xe_xml_event *e, struct xe_span text, size_t max, size_t *len)
@@ -20985,7 +21552,7 @@ route_write(struct route *r, struct buf *out, const struct xe_xml *xml,
         why = XE_WHY_MEMORY;
     } else {
         *len = buf_len(out) - before;
-        if (*len > max + r->config->limits.header_bytes)
+        if (*len > max)
             why = XE_WHY_STANZA_TOO_BIG;
         else if (e != NULL && route_is_doubtful(xml, e)
             && route_read_back(r, span_make(out->bytes + out->head + before, *len)) == NULL)
@@ -21004,8 +21571,10 @@ route_put_window(struct route_pair *p, const struct xe_xml *xml, const struct xe
     struct xe_span text)
 {
     struct trunk *t = p->trunk;
+    size_t max = t->max_bytes + p->route->config->limits.header_bytes;
     size_t len;
-    enum xe_why why = route_write(p->route, &t->window.bytes, xml, e, text, t->max_bytes, &len);
+    enum xe_why why = t->narrow && e != NULL && (e->flags & XE_XML_LARGE) != 0 ? XE_WHY_XML_LIMIT
+        : route_write(p->route, &t->window.bytes, xml, e, text, max, &len);
     if (why != XE_WHY_NONE)
         return why;
     if (!trunk_commit(t, len, p))
@@ -21019,18 +21588,20 @@ route_put_window(struct route_pair *p, const struct xe_xml *xml, const struct xe
     return XE_WHY_NONE;
 }
 
+/* A server is given no more than stanza-bytes: it may end its stream for more.  On a trunk
+ * what the header of the old stream adds does not count. */
 static enum xe_why
 route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
     struct xe_span text)
 {
+    const struct config_limits *l = &p->route->config->limits;
     enum xe_why why = route_queue_why(p, e == NULL && text.len <= ROUTE_OWED_MAX);
     size_t len;
     if (why != XE_WHY_NONE)
         return why;
-    p->queue.bytes.max =
-        2 * p->route->config->limits.queue_bytes + 4 * p->route->config->limits.stanza_bytes;
+    p->queue.bytes.max = 2 * l->queue_bytes + 4 * l->stanza_bytes;
     why = route_write(p->route, &p->queue.bytes, xml, e, text,
-        p->route->config->limits.stanza_bytes, &len);
+        l->stanza_bytes + (p->way == ROUTE_TO_TRUNK ? l->header_bytes : 0), &len);
     if (why != XE_WHY_NONE)
         return why == XE_WHY_MEMORY ? XE_WHY_QUEUE_FULL : why;
     if (!queue_add(&p->queue, len, p))
@@ -21267,6 +21838,66 @@ route_bounce_queue(struct route_pair *p, enum xe_why why)
     route_press(p);
 }
 
+/* ---- from the queue of a pair to its trunk ---- */
+
+/* Would the node at the other end of the pair's trunk end that for this stanza?  r->event is it. */
+static bool
+route_is_too_large(struct route_pair *p, struct xe_span stanza)
+{
+    const struct xe_xml_event *e = p->trunk->narrow ? route_read_back(p->route, stanza) : NULL;
+    return e != NULL && (e->flags & XE_XML_LARGE) != 0;
+}
+
+/* Move what waits into the window of the pair's trunk, as far as there is room. */
+static void
+route_push_trunk(struct route_pair *p)
+{
+    struct route *r = p->route;
+    route_pin(p);
+    while (p->queue.count > 0 && route_may_send(p)) {
+        struct xe_span stanza = queue_oldest(&p->queue);
+        if (route_is_too_large(p, stanza)) {
+            route_bounce(p, &r->event, XE_WHY_XML_LIMIT);
+            route_note_memory(r, 0, stanza.len);
+            queue_release(&p->queue);
+            continue;
+        }
+        if (!buf_put(&p->trunk->window.bytes, stanza)) {
+            p->trunk->window.bytes.failed = false;
+            break;
+        }
+        if (!trunk_commit(p->trunk, stanza.len, p))
+            break;
+        p->in_flight++;
+        p->in_flight_bytes += stanza.len;
+        p->passed++;
+        r->stanzas++;
+        queue_release(&p->queue);
+    }
+    if (p->queue.count == 0) {
+        timer_cancel(r->shared->loop, &p->hold);
+        list_remove(&p->waiting);
+    } else {
+        if (!list_linked(&p->waiting) && !p->far_full)
+            list_append(&r->waiting, &p->waiting);
+        if (p->trunk == NULL)
+            route_arm_hold(p);
+    }
+    route_press(p);
+}
+
+static void
+route_serve_waiting(struct loop_task *task)
+{
+    struct route *r = MAP_OWNER(task, struct route, serve_waiting);
+    struct list_node *n = r->waiting.next;
+    while (n != &r->waiting) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, waiting);
+        n = n->next;
+        route_push_trunk(p);
+    }
+}
+
 /* Refuse a stanza of a trunk on the trunk itself: its pair is none of ours. */
 static void
 route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e,
@@ -21385,12 +22016,11 @@ route_echo(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_e
 static void
 route_forward(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
-    enum xe_why why = XE_WHY_NONE;
-    if (e->flags & XE_XML_UNBOUND)
-        why = XE_WHY_XML_PREFIX;
-    else if (p->way == ROUTE_TO_ECHO)
+    enum xe_why why = e->why == XE_WHY_NONE && (e->flags & XE_XML_UNBOUND) != 0
+        ? XE_WHY_XML_PREFIX : e->why;
+    if (why == XE_WHY_NONE && p->way == ROUTE_TO_ECHO)
         route_echo(p, xml, e);
-    else
+    else if (why == XE_WHY_NONE)
         why = route_put(p, xml, e, span_make(NULL, 0));
     if (why != XE_WHY_NONE)
         route_bounce(p, e, why);
@@ -21399,7 +22029,7 @@ route_forward(struct route_pair *p, const struct xe_xml *xml, const struct xe_xm
 static void
 route_stanza(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
-    if (!route_is_ping_answer(p->route, xml, e))
+    if (e->why != XE_WHY_NONE || !route_is_ping_answer(p->route, xml, e))
         route_forward(p, xml, e);
 }
 
@@ -21429,26 +22059,6 @@ route_domains(const struct xe_xml_event *e, char from[XE_DOMAIN_MAX], char to[XE
         return false;
     to[len] = '\0';
     return true;
-}
-
-/* A stanza over the limit is about to end its stream: its sender is told, too. */
-static void
-route_s2s_too_big(void *user, struct s2s *s, struct xe_span root)
-{
-    struct route *r = user;
-    const struct xe_xml_event *e;
-    struct buf text = { .max = root.len + 8 };
-    char from[XE_DOMAIN_MAX];
-    char to[XE_DOMAIN_MAX];
-    struct s2s_pair *sp = NULL;
-    buf_put(&text, span_make(root.at, root.len - 1));
-    buf_puts(&text, "/>");
-    e = text.failed ? NULL : route_read_back(r, buf_span(&text));
-    if (e != NULL && route_domains(e, from, to))
-        sp = s2s_pair_lookup(s, span_of(from), span_of(to));
-    if (sp != NULL && sp->route != NULL)
-        route_bounce(sp->route, e, XE_WHY_STANZA_TOO_BIG);
-    buf_free(&text);
 }
 
 /* May this trunk bring stanzas of this pair? */
@@ -22954,7 +23564,7 @@ edge_open_services(struct xmppedge *e)
 {
     static const struct s2s_events s2s_events = { route_admit, route_room, edge_reach,
         edge_identity, edge_rule, route_paired, route_unpaired, route_s2s_stanza,
-        route_s2s_too_big, route_s2s_ready, route_s2s_drained, route_s2s_leaving,
+        route_s2s_ready, route_s2s_drained, route_s2s_leaving,
         route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_paused,

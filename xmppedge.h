@@ -99,13 +99,16 @@ struct xe_span {
     X(XE_WHY_XML_ENCODING, "xml-encoding", "unsupported-encoding", \
         "", "", "only UTF-8 is allowed") \
     X(XE_WHY_XML_LIMIT, "xml-limit", "policy-violation", \
-        "", "", "too deeply nested, or too many attributes or namespaces") \
+        "policy-violation", "modify", \
+        "too deeply nested, or too many elements, attributes or namespaces, or too long a name") \
     X(XE_WHY_XML_PREFIX, "xml-prefix", "", \
         "bad-request", "modify", "a namespace prefix or name in the stanza cannot be forwarded") \
     X(XE_WHY_HEADER_TOO_BIG, "header-too-big", "policy-violation", \
         "", "", "the stream header is too large") \
     X(XE_WHY_STANZA_TOO_BIG, "stanza-too-big", "policy-violation", \
         "policy-violation", "modify", "the stanza is too large") \
+    X(XE_WHY_STANZA_ENDLESS, "stanza-endless", "policy-violation", \
+        "", "", "a stanza that is too large did not come to its end") \
     X(XE_WHY_NOT_XMPP, "not-xmpp", "invalid-xml", \
         "", "", "this is not an XMPP stream") \
     X(XE_WHY_BAD_NAMESPACE, "bad-namespace", "invalid-namespace", \
@@ -369,24 +372,30 @@ bool xe_is_visible(uint32_t c);
 
 /* ---- XML: the streaming tokenizer (RFC 6120 11, XML 1.0, Namespaces in XML) ---- */
 
-/* Ceilings; each reached one is XE_XML_BAD with its reason. */
-#define XE_XML_DEPTH_MAX  64   /* open elements inside the stream, the stanza itself included */
-#define XE_XML_ATTRS_MAX  64   /* attributes of one tag, namespace declarations included */
-#define XE_XML_NS_MAX     64   /* namespace declarations in scope within one stanza */
+/* Ceilings; each reached one is XE_XML_BAD with its reason, or the element is read past. */
+#define XE_XML_DEPTH_MAX  1000 /* open elements inside the stream, the stanza itself included */
+#define XE_XML_ATTRS_MAX  1000 /* attributes of one tag, namespace declarations included */
+#define XE_XML_NS_MAX     256  /* declarations of prefixes in scope within one stanza */
 #define XE_XML_STREAM_NS_MAX 16 /* namespace declarations of the stream header */
 #define XE_XML_STREAM_KEPT_MAX 512 /* bytes of them, name and language: stanzas inherit them */
+
+/* What has room in the tokenizer itself; more takes memory, until the element is over. */
+#define XE_XML_SMALL_DEPTH 32
+#define XE_XML_SMALL_ATTRS 32
 
 struct xe_xml_limits {
     size_t   header;    /* bytes of the XML declaration and the stream header */
     size_t   element;   /* bytes of one first-level element */
     unsigned depth;     /* <= XE_XML_DEPTH_MAX */
-    unsigned attrs;     /* <= XE_XML_ATTRS_MAX */
+    unsigned attrs;     /* <= XE_XML_ATTRS_MAX; not below 6 with `past` */
+    unsigned elements;  /* of one first-level element, itself included; 0: any number */
+    size_t   past;      /* bytes of an element over these limits that are read past; 0: none are */
 };
 
 enum xe_xml_result {
     XE_XML_MORE,     /* nothing complete yet */
     XE_XML_HEADER,   /* the stream header: name, ns, attrs; any root tag, the owner judges it */
-    XE_XML_ELEMENT,  /* one complete first-level element */
+    XE_XML_ELEMENT,  /* one complete first-level element, or the start tag of one read past */
     XE_XML_CLOSE,    /* the end tag of the stream */
     XE_XML_BAD       /* not well-formed or forbidden; x->why says which; x stays bad */
 };
@@ -403,7 +412,8 @@ struct xe_xml_attr {
 enum {
     XE_XML_STREAM_PREFIX = 1, /* uses prefixes that only the stream header declares */
     XE_XML_UNBOUND       = 2, /* uses a prefix declared nowhere, or a name parsers disagree on */
-    XE_XML_REWRITE       = 4  /* content must be written anew (CDATA, jabber:client, ...) */
+    XE_XML_REWRITE       = 4, /* content must be written anew (CDATA, jabber:client, ...) */
+    XE_XML_LARGE         = 8  /* deeper, or more attributes or namespaces, than 0.1.0 takes */
 };
 #define XE_XML_USED_SHIFT 16  /* flags above this bit: which declarations of the header are used */
 
@@ -414,6 +424,7 @@ struct xe_xml_event {
     struct xe_span     ns;     /* its namespace; "" for none; at == NULL if its prefix is unbound */
     struct xe_span     raw;    /* from '<' to '>' inclusive */
     struct xe_span     inner;  /* between start and end tag; empty for <x/> */
+    enum xe_why        why;    /* NONE; or the limit it is over: raw is a start tag then */
     unsigned           flags;
     unsigned           nattrs;
     struct xe_xml_attr attrs[XE_XML_ATTRS_MAX]; /* without namespace declarations; nattrs are set */
@@ -441,12 +452,19 @@ struct xe_xml_binding {
 struct xe_xml_frame {
     uint32_t name;       /* place of the name of an open element */
     uint16_t name_len;
-    uint8_t  nns;        /* bindings in scope outside of it */
+    uint16_t nns;        /* bindings in scope outside of it */
     uint8_t  bits;       /* where its default namespace comes from */
 };
 
-/* The tokenizer of one stream in one direction; about 2.6 KiB.  Read `why` and `whitespace`; treat
- * the rest as private.  The definition is public so that it can be embedded.
+struct xe_xml_large;     /* tables of the full size */
+struct xe_xml_past;      /* an element that is read past */
+
+/* The tokenizer of one stream in one direction; about 1.6 KiB.  Read `why` and `whitespace`; treat
+ * the rest as private.  The definition is public so that it can be embedded; it may not be moved.
+ *
+ * With limits.past, an element inside the stream that is over a limit does not end it: an event
+ * tells its start tag, with `why`, as soon as that is complete, and the rest goes by without being
+ * kept.  Of the attributes only from, to, id, type and what its own namespace needs are told.
  *
  * To read a file, set `comments` after xe_xml_init(): comments are then passed over wherever XML
  * allows them.  One between elements counts against the limit of an element, one before the header
@@ -469,20 +487,31 @@ struct xe_xml {
     uint32_t              inner;       /* first byte after the root tag */
     uint32_t              flags;       /* of the element being read */
     uint32_t              seen;        /* filter for duplicate attributes of a tag */
+    uint32_t              elements;    /* of the element being read, itself included */
     uint8_t               state;
     uint8_t               failed;      /* the state in which it became bad */
     uint8_t               quote;       /* of the value being read */
     bool                  spaced;      /* white space seen since the last attribute */
     uint8_t               tag;         /* kinds of attributes seen in the tag being read, a set */
-    uint8_t               depth;       /* frames in use */
-    uint8_t               nns;         /* bindings in use */
-    uint8_t               nattrs;      /* attrs in use */
+    uint8_t               default_kind; /* of the namespace that the tag declares as default */
     uint8_t               nstream;     /* stream_ns in use */
-    uint8_t               root_nns;    /* bindings made by the root tag */
-    struct xe_xml_frame   frames[XE_XML_DEPTH_MAX];
+    uint16_t              depth;       /* frames in use */
+    uint16_t              nns;         /* bindings in use */
+    uint16_t              nattrs;      /* attrs in use */
+    uint16_t              root_nns;    /* bindings made by the root tag */
+    uint16_t              depth_room;  /* room for so many, in the tables at hand */
+    uint16_t              ns_room;
+    uint16_t              attrs_room;
+    struct xe_xml_frame  *frames;      /* these three: the small tables, or those in `large` */
+    struct xe_xml_binding *ns;
+    struct xe_xml_mark   *attrs;
+    struct xe_xml_large  *large;       /* owned; NULL as long as the small tables are enough */
+    struct xe_xml_past   *past;        /* owned; NULL when nothing is read past */
+    struct xe_xml_mark    name;        /* of the tag being read */
     struct xe_xml_binding stream_ns[XE_XML_STREAM_NS_MAX]; /* places are in `stream` */
-    struct xe_xml_binding ns[XE_XML_NS_MAX];
-    struct xe_xml_mark    attrs[XE_XML_ATTRS_MAX + 1];     /* last: the name of the tag */
+    struct xe_xml_frame   small_frames[XE_XML_SMALL_DEPTH];
+    struct xe_xml_binding small_ns[XE_XML_STREAM_NS_MAX];
+    struct xe_xml_mark    small_attrs[XE_XML_SMALL_ATTRS];
 };
 
 /* Make a tokenizer ready.  The limits are copied; 0, or what is over a ceiling, is that ceiling. */
@@ -491,7 +520,8 @@ void xe_xml_init(struct xe_xml *x, const struct xe_xml_limits *limits);
 /* RFC 6120 4.3.3: forget all but the limits and `comments`; a new stream header is expected. */
 void xe_xml_restart(struct xe_xml *x);
 
-/* Give back the one small allocation that remembers the header.  x may be restarted afterwards. */
+/* Give back what was allocated, in the first place what remembers the header.  x may be restarted
+ * afterwards. */
 void xe_xml_free(struct xe_xml *x);
 
 /* Read on.

@@ -457,8 +457,7 @@ config_is(struct xe_span name, const char *word)
 static bool
 config_ways(struct options *o, const struct xe_xml_event *e)
 {
-    const struct xe_xml_limits limits = { CONFIG_FILE_MAX, CONFIG_FILE_MAX, XE_XML_DEPTH_MAX,
-        XE_XML_ATTRS_MAX };
+    const struct xe_xml_limits limits = { .header = CONFIG_FILE_MAX, .element = CONFIG_FILE_MAX };
     struct xe_xml_event partner;
     struct xe_xml x;
     struct xe_span rest = e->raw;
@@ -528,8 +527,7 @@ config_take(struct options *o, struct xe_xml *x, const struct text *file)
 static bool
 config_read(struct options *o)
 {
-    const struct xe_xml_limits limits = { CONFIG_FILE_MAX, CONFIG_FILE_MAX, XE_XML_DEPTH_MAX,
-        XE_XML_ATTRS_MAX };
+    const struct xe_xml_limits limits = { .header = CONFIG_FILE_MAX, .element = CONFIG_FILE_MAX };
     FILE *file = fopen(o->config, "r");
     struct text text = { NULL, 0, 0 };
     struct xe_xml x;

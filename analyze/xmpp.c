@@ -68,8 +68,8 @@ struct xmpp_news {
     char         from[128], to[128], what[96], text[160];
 };
 
-static const struct xe_xml_limits xmpp_limits = { XMPP_HEADER_MAX, XMPP_ELEMENT_MAX,
-    XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
+static const struct xe_xml_limits xmpp_limits = { .header = XMPP_HEADER_MAX,
+    .element = XMPP_ELEMENT_MAX };
 
 /* Before the first XML of a stream that began before the capture did. */
 static const char xmpp_frame[] =

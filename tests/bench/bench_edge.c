@@ -899,7 +899,7 @@ bench_xml(size_t size)
     static struct load load;
     static struct xe_xml xml;
     static struct xe_xml_event event;
-    struct xe_xml_limits limits = { 8192, 262144, 64, 64 };
+    struct xe_xml_limits limits = { 8192, 262144, 64, 64, 0, 0 };
     struct job job = { true, true, size, 0 };
     struct buf out = { .max = 1 << 20 };
     double start;

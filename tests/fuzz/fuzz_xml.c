@@ -18,7 +18,7 @@
 static void
 check_written(struct xe_span stanza)
 {
-    static const struct xe_xml_limits limits = { 1024, 1 << 20, 64, 64 };
+    static const struct xe_xml_limits limits = { 1024, 1 << 20, 64, 64, 0, 0 };
     struct xe_xml x;
     struct xe_xml_event e;
     struct buf again = { 0 };
@@ -67,7 +67,7 @@ try_element(const struct xe_xml *x, const struct xe_xml_event *e)
 static uint64_t
 read_stream(const char *data, size_t size, size_t step, bool thorough)
 {
-    static const struct xe_xml_limits limits = { 4096, 65536, 16, 16 };
+    static const struct xe_xml_limits limits = { 4096, 65536, 16, 16, 0, 0 };
     struct xe_xml x;
     struct xe_xml_event e;
     enum xe_xml_result r;

@@ -30,7 +30,7 @@ S2S = '''<s2s><id>s2s</id>
   ''' + TO_ROUTER + '''
   <log type='file'><file>%(dir)s/s2s.log</file></log>
   <local><ip>%(s2s_ip)s</ip><port>%(s2s_port)d</port><origins><ip>%(s2s_ip)s</ip></origins></local>
-  <io><max_fds>256</max_fds><limits><stanzasize>262144</stanzasize></limits></io>
+  <io><max_fds>256</max_fds><limits><stanzasize>524288</stanzasize></limits></io>
   <check><interval>60</interval><queue>60</queue><retry>5</retry><idle>86400</idle></check>
   <lookup><srv>xmpp-server</srv><min-ttl>1</min-ttl><max-ttl>5</max-ttl>
     <bad-host-timeout>1</bad-host-timeout></lookup>
@@ -66,7 +66,7 @@ C2S = '''<c2s><id>c2s</id>
   ''' + TO_ROUTER + '''
   <log type='file'><file>%(dir)s/c2s.log</file></log>
   <local><id>%(domain)s</id><ip>%(ip)s</ip><port>%(c2s)d</port></local>
-  <io><max_fds>256</max_fds><limits><stanzasize>262144</stanzasize></limits></io>
+  <io><max_fds>256</max_fds><limits><stanzasize>524288</stanzasize></limits></io>
   <authreg><path>%(modules)s</path><module>sqlite</module>
     <mechanisms><sasl><plain/></sasl></mechanisms>
     <sqlite><dbname>%(dir)s/users.db</dbname><busy-timeout>2000</busy-timeout>

@@ -15,7 +15,7 @@ from xmpp import NS_TLS, Closed, Peer, Stream, child, client_context, local, off
 LIMITS = {'connect-time': '300ms', 'attempt-time': '2s', 'dialback-time': '1s',
           'hold-time': '500ms', 'partner-retry-first': '100ms', 'partner-retry-max': '200ms',
           'close-time': '500ms',
-          'queue-stanzas': 20, 'queue-bytes': 40000, 'stanza-bytes': 20000,
+          'queue-stanzas': 20, 'queue-bytes': 40000, 'stanza-bytes': 20000, 'past-bytes': 20000,
           'source-connections': 500, 'source-rate': 1000, 'source-burst': 1000}
 STRICT = dict(tls='required', sasl='required', dialback=False)
 DIALBACK = dict(tls='optional', sasl='not-supported', dialback=True)

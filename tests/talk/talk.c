@@ -1533,7 +1533,7 @@ talk_trunk_make(const char *name, const char *domains)
     static const char header[] = "<stream:stream xmlns='jabber:server' "
         "xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
     static struct xe_xml_event e;
-    struct xe_xml_limits limits = { 4096, (size_t)16 << 20, XE_XML_DEPTH_MAX, XE_XML_ATTRS_MAX };
+    struct xe_xml_limits limits = { .header = 4096, .element = (size_t)16 << 20 };
     struct trunk_service *v = &talk.edge->trunks;
     struct trunk *t = trunk_new(v);
     struct xe_span rest = span_of(domains);

@@ -204,9 +204,12 @@ every_limit_has_the_documented_default(void **state)
     assert_int_equal(m->preauth_bytes, 131072);
     assert_int_equal(m->preauth_elements, 600);
     assert_int_equal(m->preauth_ms, 60000);
-    assert_int_equal(m->stanza_bytes, 262144);
-    assert_int_equal(m->attributes, 64);
-    assert_int_equal(m->depth, 64);
+    assert_int_equal(m->stanza_bytes, 524288);
+    assert_int_equal(m->attributes, 1000);
+    assert_int_equal(m->depth, 1000);
+    assert_int_equal(m->elements, 25000);
+    assert_int_equal(m->past_bytes, 64 << 20);
+    assert_int_equal(m->past_ms, 60000);
     assert_int_equal(m->header_bytes, 8192);
     assert_int_equal(m->connect_ms, 10000);
     assert_int_equal(m->attempt_ms, 30000);
@@ -590,7 +593,7 @@ strange_and_hostile_files_are_refused_with_a_sentence_and_a_line(void **state)
         { "<a>\n\xe2\x82", "2: expected UTF-8 text, found other bytes" },
         { "<a b='\n\xef\xbf\xbf'/>", "2: expected UTF-8 text, found other bytes" },
     };
-    char text[XE_XML_ATTRS_MAX * 8 + 32] = "<a";
+    char text[XE_XML_ATTRS_MAX * 10 + 32] = "<a";
     size_t i;
     (void)state;
     for (i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -603,7 +606,7 @@ strange_and_hostile_files_are_refused_with_a_sentence_and_a_line(void **state)
     assert_says(load(span_make("\0", 1)), "x.xml:1: expected UTF-8 text");
     for (i = 0; i <= XE_XML_ATTRS_MAX; i++)
         sprintf(text + strlen(text), "\na%u=''", (unsigned)i);
-    assert_says(load(span_of(text)), "x.xml:66: expected fewer attributes in <a>\n");
+    assert_says(load(span_of(text)), "x.xml:1002: expected fewer attributes in <a>\n");
 }
 
 static void

@@ -9,7 +9,7 @@
     "xmlns:stream='http://etherx.jabber.org/streams'>"
 #define NS_SASL "urn:ietf:params:xml:ns:xmpp-sasl"
 
-static const struct xe_xml_limits limits = { 8192, 1 << 20, 64, 64 };
+static const struct xe_xml_limits limits = { 8192, 1 << 20, 64, 64, 0, 0 };
 
 /* A header was read and then one element. */
 struct one {

@@ -15,7 +15,7 @@
 #define HEADER_LANG "<?xml version='1.0'?><stream:stream xmlns='jabber:server' " NS_STREAMS \
     " xmlns:db='jabber:server:dialback' xml:lang='en' to='a.example' from='b.example'>"
 
-static const struct xe_xml_limits limits = { 8192, 1 << 18, 64, 64 };
+static const struct xe_xml_limits limits = { 8192, 1 << 18, 64, 64, 0, 0 };
 
 static bool comments;   /* do the tokenizers allow them? */
 
@@ -39,6 +39,10 @@ show(struct buf *b, enum xe_xml_result r, const struct xe_xml *x, const struct x
     if (r == XE_XML_BAD) {
         buf_putc(b, ' ');
         buf_puts(b, xe_why(x->why)->word);
+    }
+    if (r == XE_XML_ELEMENT && e->why != XE_WHY_NONE) {
+        buf_puts(b, " past ");
+        buf_puts(b, xe_why(e->why)->word);
     }
     if (r == XE_XML_HEADER || r == XE_XML_ELEMENT || r == XE_XML_CLOSE) {
         show_span(b, " name=", e->name);
@@ -74,12 +78,12 @@ feed(const struct guard *g, const char *input, size_t n, size_t cut, size_t step
     for (;;) {
         const char *at = guard_put(g, input + from, to - from);
         size_t used = 12345678;
-        memset(&e, 0x55, sizeof e);
+        memset(&e, 0x55, offsetof(struct xe_xml_event, attrs[2]));
         r = xe_xml_next(&x, at, to - from, &used, &e);
         assert_true(used <= to - from);
         if (r != XE_XML_MORE)
             show(told, r, &x, &e);
-        if (r == XE_XML_ELEMENT && xmlout_stanza(&out, &x, &e)) {
+        if (r == XE_XML_ELEMENT && e.why == XE_WHY_NONE && xmlout_stanza(&out, &x, &e)) {
             show_span(told, "out=", buf_span(&out));
             buf_putc(told, '\n');
             buf_clear(&out);
@@ -126,6 +130,28 @@ events_limited(const char *input, size_t n, const struct xe_xml_limits *l)
     if (!span_eq(buf_span(&whole), buf_span(&other)))
         fail_msg("byte by byte %s\nwhole: %s\nbytes: %s", input, buf_text(&whole),
             buf_text(&other));
+    buf_free(&other);
+    return whole;
+}
+
+/* The same for a long input, cut at fewer positions. */
+static struct buf
+events_few(const char *input, size_t n, const struct xe_xml_limits *l)
+{
+    static struct guard g;
+    struct buf whole = { 0 };
+    struct buf other = { 0 };
+    size_t cut;
+    if (g.base == NULL)
+        g = guard_make();
+    feed(&g, input, n, n, 1, l, &whole);
+    for (cut = 0; cut < n; cut += 1 + n / 50) {
+        feed(&g, input, n, cut, cut % 3 == 0 ? n : 1 + cut % 11, l, &other);
+        if (!span_eq(buf_span(&whole), buf_span(&other)))
+            fail_msg("cut at %zu\nwhole: %.2000s\ncut: %.2000s", cut, buf_text(&whole),
+                buf_text(&other));
+        buf_clear(&other);
+    }
     buf_free(&other);
     return whole;
 }
@@ -283,6 +309,8 @@ elements_are_judged(void **state)
         { "<a xmlns='http://www.w3.org/2000/xmlns/'/>", "xml-malformed" },
         { "<a xmlns='u' xmlns='v'/>", "xml-malformed" },
         { "<a xmlns:p='u' xmlns:q='u' p:c='1' q:c='1'/>", "xml-malformed" },
+        { "<a xmlns:p='u v' xmlns:q='u\nv' p:c='1' q:c='1'/>", "xml-malformed" },
+        { "<a xmlns:p='u&#98;v' xmlns:q='ubv' p:c='1' q:c='1'/>", "xml-malformed" },
         { "<a p:c='1' p:c='1'/>", "xml-malformed" },
         /* forbidden */
         { "<!-- x --><a/>", "xml-restricted" }, { "<a><!-- x --></a>", "xml-restricted" },
@@ -383,7 +411,7 @@ expect_limits(struct buf *b, const struct xe_xml_limits *l, const char *want)
 static void
 the_size_of_an_element_is_limited_to_the_byte(void **state)
 {
-    struct xe_xml_limits l = { 200, 40, 64, 64 };
+    struct xe_xml_limits l = { 200, 40, 64, 64, 0, 0 };
     struct buf b = { 0 };
     (void)state;
     buf_puts(&b, HEADER "  <a>");
@@ -411,7 +439,7 @@ the_size_of_an_element_is_limited_to_the_byte(void **state)
 static void
 the_size_of_the_header_is_limited_with_all_before_it(void **state)
 {
-    struct xe_xml_limits l = { sizeof HEADER - 1, 40, 64, 64 };
+    struct xe_xml_limits l = { sizeof HEADER - 1, 40, 64, 64, 0, 0 };
     struct buf b = { 0 };
     (void)state;
     buf_puts(&b, HEADER);
@@ -434,7 +462,7 @@ the_size_of_the_header_is_limited_with_all_before_it(void **state)
 static void
 comments_count_against_the_limit_of_what_follows_them(void **state)
 {
-    struct xe_xml_limits l = { sizeof HEADER - 1 + 10, 12, 64, 64 };
+    struct xe_xml_limits l = { sizeof HEADER - 1 + 10, 12, 64, 64, 0, 0 };
     struct buf b = { 0 };
     (void)state;
     comments = true;
@@ -453,7 +481,7 @@ comments_count_against_the_limit_of_what_follows_them(void **state)
 static void
 depth_attributes_and_declarations_are_limited(void **state)
 {
-    struct xe_xml_limits l = { 8192, 1 << 18, 3, 2 };
+    struct xe_xml_limits l = { 8192, 1 << 18, 3, 2, 0, 0 };
     struct buf b = { 0 };
     int i;
     (void)state;
@@ -473,10 +501,163 @@ depth_attributes_and_declarations_are_limited(void **state)
     }
     repeat(&b, "</a>", 64);
     expect_limits(&b, &limits, "element name=a");
-    buf_puts(&b, HEADER "<a>");
-    for (i = 0; i < 33; i++)
-        buf_puts(&b, "<a xmlns:p='u' xmlns:q='v'>");
+    buf_puts(&b, HEADER);
+    for (i = 0; i < 43; i++)
+        buf_puts(&b, "<a xmlns:p='u' xmlns:q='v' xmlns:r='w' xmlns:s='x' xmlns:t='y' xmlns:u='z'>");
     expect_limits(&b, &limits, "bad xml-limit");
+    l.elements = 4;
+    buf_puts(&b, HEADER "<a><b/><b/><b/></a><a><b/><b/><b/></a>");
+    expect_limits(&b, &l, "</a>\nwhite");
+    buf_puts(&b, HEADER "<a><b/><b/><b/><b/>");
+    expect_limits(&b, &l, "bad xml-limit");
+    buf_free(&b);
+}
+
+/* ---- what is over a limit ---- */
+
+/* `n` times `text`, in which '#' is the number. */
+static void
+count_up(struct buf *b, const char *text, unsigned n)
+{
+    unsigned i;
+    for (i = 1; i <= n; i++) {
+        size_t at = span_find(span_of(text), '#');
+        buf_put(b, span_make(text, at));
+        buf_putu(b, i);
+        buf_puts(b, text + at + 1);
+    }
+}
+
+/* The stanza is told with its addresses and `why`, and so are those before and behind it; "" for
+ * why: as one that may be forwarded. */
+static void
+expect_past(struct buf *stanza, const char *why)
+{
+    static const struct xe_xml_limits l = { 8192, 20000, 0, 0, 2000, 40000 };
+    struct buf b = { 0 };
+    struct buf want = { 0 };
+    struct buf told;
+    buf_puts(&b, HEADER "<iq id='a'/>");
+    buf_put(&b, buf_span(stanza));
+    buf_puts(&b, " <iq id='b'/></stream:stream>");
+    told = events_few(buf_span(&b).at, buf_len(&b), &l);
+    buf_puts(&want, "element");
+    if (*why != '\0')
+        buf_puts(&want, " past ");
+    buf_puts(&want, why);
+    buf_puts(&want, " name=message ns=jabber:server raw=<");
+    if (strstr(buf_text(&told), buf_text(&want)) == NULL
+        || strstr(buf_text(&told), " @:from=a' @:to=b'") == NULL
+        || strstr(buf_text(&told), " @:id=a'\n") == NULL
+        || strstr(buf_text(&told), " @:id=b'\n") == NULL
+        || strstr(buf_text(&told), "\nclose") == NULL)
+        fail_msg("no '%s' in %.3000s of %.200s", buf_text(&want), buf_text(&told), buf_text(&b));
+    buf_free(&told);
+    buf_free(&want);
+    buf_free(&b);
+    buf_clear(stanza);
+}
+
+static void
+what_is_over_a_limit_is_read_past_and_told(void **state)
+{
+    struct buf b = { 0 };
+    (void)state;
+    buf_puts(&b, "<message from='a' to='b'>");
+    repeat(&b, "<d>", 999);
+    repeat(&b, "</d>", 999);
+    buf_puts(&b, "</message>");
+    expect_past(&b, "");
+    buf_puts(&b, "<message from='a' to='b'>");
+    repeat(&b, "<d>", 1000);
+    repeat(&b, "</d>", 1000);
+    buf_puts(&b, "</message>");
+    expect_past(&b, "xml-limit");
+    buf_puts(&b, "<message from='a' to='b'><x");
+    count_up(&b, " a#='1'", 1000);
+    buf_puts(&b, "/></message>");
+    expect_past(&b, "");
+    buf_puts(&b, "<message from='a' to='b'><x");
+    count_up(&b, " a#='\"/>' ", 1001);
+    buf_puts(&b, "/><![CDATA[</message>]]]]]><y/></message>");
+    expect_past(&b, "xml-limit");
+    buf_puts(&b, "<message from='a' ");
+    count_up(&b, " a#='1'", 1100);
+    buf_puts(&b, " to = 'b'/>");
+    expect_past(&b, "xml-limit");
+    buf_puts(&b, "<message from='a' to='b'><x");
+    count_up(&b, " xmlns:a#='u'", 256);
+    buf_puts(&b, "/></message>");
+    expect_past(&b, "");
+    buf_puts(&b, "<message from='a' to='b'><x");
+    count_up(&b, " xmlns:a#='u'", 257);
+    buf_puts(&b, "/></message>");
+    expect_past(&b, "xml-limit");
+    buf_puts(&b, "<message from='a' to='b'>");
+    repeat(&b, "&#0000000000000000000000065;", 1);
+    buf_puts(&b, "</message>");
+    expect_past(&b, "xml-limit");
+    buf_puts(&b, "<message from='a' to='b'><p");
+    repeat(&b, "p", 255);
+    buf_puts(&b, ":x/></message>");
+    expect_past(&b, "xml-limit");
+    buf_puts(&b, "<message from='a' to='b'>");
+    repeat(&b, "<x/>", 1999);
+    buf_puts(&b, "</message>");
+    expect_past(&b, "");
+    buf_puts(&b, "<message from='a' to='b'>");
+    repeat(&b, "<x/>", 2000);
+    buf_puts(&b, "</message>");
+    expect_past(&b, "xml-limit");
+    buf_puts(&b, "<message from='a' to='b'>");
+    repeat(&b, "<x> long text </x>", 1500);
+    buf_puts(&b, "</message>");
+    expect_past(&b, "stanza-too-big");
+    buf_puts(&b, "<s:message xmlns='u' xmlns:s='jabber:server' id='");
+    repeat(&b, "x", 20000);
+    buf_puts(&b, "' xml:lang='en' from='a' from2='c'\nto\t=\r'b'><to='x'/></s:message>");
+    expect_past(&b, "stanza-too-big");
+    buf_free(&b);
+}
+
+static void
+what_is_read_past_has_limits_too(void **state)
+{
+    struct xe_xml_limits l = { 8192, 100, 0, 0, 0, 200 };
+    struct buf b = { 0 };
+    (void)state;
+    buf_puts(&b, HEADER "<iq id='1'>");
+    repeat(&b, "x", 184);
+    buf_puts(&b, "</iq>");                                 /* 200 bytes */
+    expect_limits(&b, &l, "element past stanza-too-big name=iq ns=jabber:server raw=<iq id='1'/> "
+        "inner= flags=0 @:id=1'\nwhite=0");
+    buf_puts(&b, HEADER "<iq id='1'>");
+    repeat(&b, "x", 185);
+    buf_puts(&b, "</iq>");
+    expect_limits(&b, &l, "@:id=1'\nbad stanza-endless");
+    buf_puts(&b, HEADER "<iq a='");
+    repeat(&b, "x", 300);
+    expect_limits(&b, &l, "bad stanza-endless");
+    buf_puts(&b, HEADER "<iq>");
+    repeat(&b, "x", 100);
+    buf_puts(&b, "<!-- -->");
+    expect_limits(&b, &l, "element past stanza-too-big name=iq ns=jabber:server raw=<iq/> inner= "
+        "flags=0\nbad xml-restricted");
+    buf_puts(&b, HEADER "<iq>");
+    repeat(&b, "x", 100);
+    buf_puts(&b, "<?pi?>");
+    expect_limits(&b, &l, "\nbad xml-restricted");
+    buf_puts(&b, HEADER "<iq id='1' id='2' x='");
+    repeat(&b, "x", 100);
+    buf_puts(&b, "'/>");
+    expect_limits(&b, &l, "bad xml-malformed");
+    buf_puts(&b, HEADER "<");
+    repeat(&b, "x", 150);
+    buf_puts(&b, "/><a/>");
+    expect_limits(&b, &l, "element name=a");
+    buf_puts(&b, HEADER "</stream:stream");
+    repeat(&b, " ", 150);
+    expect_limits(&b, &l, "bad stanza-too-big");
     buf_free(&b);
 }
 
@@ -626,10 +807,11 @@ names_that_parsers_disagree_on_are_never_written(void **state)
 {
     static const char *const rows[] = {
         "<u:message/>", "<message><u:x/></message>", "<message u:x='1'/>",
-        "<message><a><b u:x='1'/></a></message>", "<message><\xc3\xa9/></message>",
-        "<message \xc3\xa9='1'/>", "<message><x xmlns='a b'/></message>",
-        "<message><x xmlns='urn:a&amp;b'/></message>", "<message xmlns:p='a|b'/>",
-        "<message xmlns='jabber:serve&#114;'/>", "<message><x xmlns='urn:\n'/></message>",
+        "<message><a><b u:x='1'/></a></message>", "<message><\xe2\xb0\x80/></message>",
+        "<message \xcc\x80='1'/>", "<message><x xmlns:\xcc\x80='u'/></message>",
+        "<message \xf0\x90\x80\x80='1'/>", "<message xmlns:p='a|b'/>",
+        "<message xmlns='jabber:serve&#114;'/>", "<message><x xmlns='urn:&#10;'/></message>",
+        "<message><x xmlns='urn:&#x7c;'/></message>", "<message xmlns:p='jabber:&#99;lient'/>",
         "<message><x xmlns:p='urn:x'/><p:y/></message>", "<message><xmlns:x/></message>",
         "<message><x xmlns='http://www.w3.org/XML/1998/namespac&#101;'/></message>",
     };
@@ -642,6 +824,33 @@ names_that_parsers_disagree_on_are_never_written(void **state)
         buf_puts(&in, rows[i]);
         told = events(buf_text(&in));
         if (strstr(buf_text(&told), "element") == NULL || strstr(buf_text(&told), "out=") != NULL)
+            fail_msg("%s: %s", rows[i], buf_text(&told));
+        buf_free(&in);
+        buf_free(&told);
+    }
+}
+
+static void
+names_that_xml_allows_are_written_as_they_are(void **state)
+{
+    static const char *const rows[] = {
+        "<message><\xc3\xa9l\xcc\x80/></message>", "<message \xe4\xb8\xad='1'/>",
+        "<message><x xmlns='urn:\xc3\xbc'/></message>", "<message><x xmlns='a b'/></message>",
+        "<message><x xmlns='urn:\n'/></message>", "<message><x xmlns='urn:{a}^`\\\"'/></message>",
+        "<message><x xmlns='http://a.example/?a=1&amp;b=2'/></message>",
+        "<message><x xmlns:p='u&amp;v' xmlns:q='u&amp;w' p:a='1' q:a='1'/></message>",
+    };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf in = { 0 };
+        struct buf told;
+        char out[200];
+        snprintf(out, sizeof out, "out=%s\n", rows[i]);
+        buf_puts(&in, HEADER);
+        buf_puts(&in, rows[i]);
+        told = events(buf_text(&in));
+        if (strstr(buf_text(&told), out) == NULL)
             fail_msg("%s: %s", rows[i], buf_text(&told));
         buf_free(&in);
         buf_free(&told);
@@ -718,11 +927,14 @@ main(void)
         cmocka_unit_test(the_size_of_the_header_is_limited_with_all_before_it),
         cmocka_unit_test(comments_count_against_the_limit_of_what_follows_them),
         cmocka_unit_test(depth_attributes_and_declarations_are_limited),
+        cmocka_unit_test(what_is_over_a_limit_is_read_past_and_told),
+        cmocka_unit_test(what_is_read_past_has_limits_too),
         cmocka_unit_test(events_tell_name_namespace_content_and_attributes),
         cmocka_unit_test(accessors_find_attributes_and_what_the_header_said),
         cmocka_unit_test(a_large_element_costs_linear_time_byte_by_byte),
         cmocka_unit_test(stanzas_are_written_for_another_stream),
         cmocka_unit_test(names_that_parsers_disagree_on_are_never_written),
+        cmocka_unit_test(names_that_xml_allows_are_written_as_they_are),
         cmocka_unit_test(a_stanza_that_does_not_fit_leaves_the_output_as_it_was),
         cmocka_unit_test(text_is_escaped_and_what_is_no_xml_is_replaced),
         cmocka_unit_test(references_are_resolved_and_white_space_normalised),
