@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -62,19 +63,20 @@ def setup():
     w.dns.wildcard('new.example', lab.ip(65))
     Hesitant(lab, ['new.example'], (lab.ip(65), 5269))
     w.dns.wildcard('rude.example', lab.ip(66))
-    w.rude = Rude(lab, ['rude.example'], (lab.ip(66), 5269), cert=pki.public.issue('*.rude.example'), ca=pki.public, tls='optional')
+    w.rude = Rude(lab, ['rude.example'], (lab.ip(66), 5269), cert=pki.public.issue('*.rude.example'), ca=pki.public,
+                  tls='optional')
     w.dns.start()
     w.cert = pki.public.issue('corp.example')
     w.count = 0
     return w
 
 
-def new_edge(w, default=None, **limits):
+def new_edge(w, default=None, resolver=None, **limits):
     if w.count > 0 and w.edge.running():    # of a test that failed
         w.edge.kill()
     w.count += 1
     limits = dict(WIDE, **{k.replace('_', '-'): v for k, v in limits.items()})
-    w.edge = Edge(w.lab, 'edge%02d' % w.count, w.lab.ip(21), w.lab.ip(31), w.pki, w.dns,
+    w.edge = Edge(w.lab, 'edge%02d' % w.count, w.lab.ip(21), w.lab.ip(31), w.pki, resolver or w.dns,
                   {'corp.example': w.cert}, w.policies, limits=limits, level='info', default=default)
     return w.edge.start()
 
@@ -542,6 +544,47 @@ def no_word_of_a_server_that_we_dial_reaches_a_terminal_as_it_wrote_it(w):
     equal(unsafe(log), [], 'in the log')
     for before in (b'undefined-condition', b'not-authorized', b'gone'):
         check(before + b': \\u202ereversed' in said, 'the words after %s did not get there' % before.decode())
+
+
+class RudeNames:
+    """A name server that leads xNUMBER.names.example to a host of hostile bytes, and that to where nobody is dialled."""
+
+    def __init__(self, lab):
+        self.ip, self.port = lab.ip(3), 5353
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((self.ip, self.port))
+        lab.closers.append(self.socket.close)
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                asked, whom = self.socket.recvfrom(4096)
+            except OSError:
+                return
+            end = asked.index(b'\0', 12) + 5
+            number = re.search(rb'(\d+)\x05names', asked[12:end])
+            answer = b''
+            if asked[end - 3] == 33 and number:
+                word = (HOSTILE + [b'host'])[int(number.group(1))]
+                host = b''.join(bytes([len(x)]) + x for x in (word, b'names', b'example', b''))
+                answer = struct.pack('>HHHIHHHH', 0xc00c, 33, 1, 1, 6 + len(host), 0, 0, 5269) + host
+            elif asked[end - 3] == 1:
+                answer = struct.pack('>HHHIH', 0xc00c, 1, 1, 1, 4) + bytes([10, 1, 2, 3])     # where nobody may be dialled
+            head = b'\x84\0\0\1\0\1' if answer else b'\x84\3\0\1\0\0'
+            self.socket.sendto(asked[:2] + head + bytes(4) + asked[12:end] + answer, whom)
+
+
+@test
+def no_word_of_a_name_server_reaches_a_terminal_as_it_wrote_it(w):
+    edge = new_edge(w, default='allow', resolver=RudeNames(w.lab))
+    said = b''.join(printed(['ping', edge.path, 'x%d.names.example' % n]) for n in range(len(HOSTILE) + 1))
+    check(b'address-refused' in said, 'the last of them is no hostile one: ' + said.decode()[-300:])
+    printed(['status', edge.path])
+    printed(['status', edge.path, '--json'])
+    well(edge)
+    with open(edge.process.log, 'rb') as f:
+        equal(unsafe(f.read()), [], 'in the log')
 
 
 if __name__ == '__main__':
