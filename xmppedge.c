@@ -21734,7 +21734,7 @@ route_pair_room(struct route *r, struct xe_span from, struct xe_span to)
         struct route_pair *p = MAP_OWNER(r->all.next, struct route_pair, all);
         list_remove(&p->all);
         list_append(&r->all, &p->all);
-        if (route_pair_is_idle(p))
+        if (route_pair_is_idle(p) && p->to.at != from.at)   /* not the one that is answered */
             route_pair_drop(p);
     }
     return r->pairs.count < most;
