@@ -89,7 +89,7 @@
  *   route_s2s_ready()       the pair may send
  *   route_push_s2s()        hands the queue to conn_send()
  *   conn_write()            at the end of the turn, as many stanzas in a TLS record as are ready
- *   route_release_written() the system has it and it is forgotten; or route_bounce_queue()
+ *   route_release()         it has arrived and is forgotten; or route_bounce_queue()
  *
  * WHERE IS ...
  *
@@ -265,6 +265,7 @@
 #define CONN_TEXT_MAX      80     /* bytes of an address as text, NUL included: IPv6 takes 54 */
 #define CONN_LINGER_MS     2000   /* wait for the peer's FIN: a reset would take our last words */
 #define CONN_HASTY_MS      5000   /* for a caller's last words, of which at most 64 KiB wait */
+#define CONN_MARKS         8      /* batches under way of which it is known what has arrived */
 #define LISTENER_BACKLOG   256    /* connections that the system holds: some turns' worth */
 #define LISTENER_PAUSE_MS  200    /* when descriptors are out: one may be free by then */
 #define DIAL_PARALLEL_MAX  4      /* addresses tried at a time: a dead one holds up no good one */
@@ -289,6 +290,9 @@
 #define STREAM_OUT_MAX     ((size_t)4 << 20)  /* bytes gathered for a connection, and a stanza */
 #define STREAM_LATE_MS     60000  /* a peer may finish for so long while close-time has its bytes */
 #define S2S_ANSWERS_MAX    ((size_t)64 << 10)  /* bytes that a caller need not read at once */
+#define S2S_ACK_MS         1000   /* an <r/> waits so long for what it asks about to be handed on */
+#define S2S_ACK_EVERY      64     /* stanzas that are acknowledged without being asked */
+#define S2S_MARKS_MAX      4096   /* runs of stanzas that are not: as many as 4 full queues hold */
 #define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
 #define S2S_SHARE_MAX      20     /* dialback questions on a connection: some take 30 elements */
 #define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
@@ -300,6 +304,8 @@
 #define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
 #define ROUTE_OWED_MAX     ((size_t)16 << 10)  /* bytes: an error to the longest addresses and id */
 #define ROUTE_LOOK_MAX     64     /* pairs looked at for an idle one when all are taken */
+#define ROUTE_LOOK_MS      2      /* what was written has arrived in a network nearby */
+#define ROUTE_LOOK_LATE_MS 640    /* and is looked for so seldom when it has not */
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are closed without a word */
 #define EDGE_SILENCE_MS    250    /* a caller may be silent so long when connections are taken */
@@ -8338,6 +8344,7 @@ struct tls {
     char                *sni;      /* owned, moves into facts */
     char                *error;    /* owned; facts->error points here */
     size_t               writing;  /* bytes of a record that is made but not wholly sent; 0: none */
+    uint64_t             sent;     /* bytes that the system has taken */
     int                  fd;       /* borrowed */
     enum tls_result      end;      /* TLS_DONE, or how the session ended */
     bool                 begun;    /* tls_begin() was called */
@@ -9797,8 +9804,10 @@ tls_send(void *user, const unsigned char *from, size_t n)
     do
         sent = send(t->fd, from, n, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
-    if (sent >= 0)
+    if (sent >= 0) {
+        t->sent += (uint64_t)sent;
         return (int)sent;
+    }
     if (errno == EAGAIN || errno == EWOULDBLOCK)
         return MBEDTLS_ERR_SSL_WANT_WRITE;
     return MBEDTLS_ERR_NET_CONN_RESET;
@@ -10948,10 +10957,23 @@ tls_mint_new(struct tls_shared *shared, const char *name, int days, struct tls_i
  *
  * A TLS handshake is lent to [TLS] when it has something to do, and not touched until it is back.
  *
+ * Written is not arrived: conn_arrived() asks the system how much of what it has taken the peer's
+ * system has not acknowledged.  It still knows that after a reset.
+ *
  * Costs: besides TLS an idle connection has its struct and at most CONN_KEEP bytes of buffer.  What
  * is sent is copied once, what is received only when the owner leaves it unfinished.
  * Not done: sendmsg() without copying.  TLS copies everything in any case.
  * ======================================================================== */
+
+/* The bytes that wait in the system's send queue, which is no business of POSIX. */
+#if defined(__linux__) || defined(__FreeBSD__)
+#include <sys/ioctl.h>
+#endif
+#if defined(TIOCOUTQ) && defined(__linux__)
+#define CONN_OUTQ TIOCOUTQ
+#elif defined(FIONWRITE)
+#define CONN_OUTQ FIONWRITE
+#endif
 
 #define WIRE_SCRATCH        98304   /* bytes shown at a time: a rest, 64 KiB new, one more record */
 #define CONN_REST_SMALL     16384   /* bytes of a rest that is copied in front of what comes */
@@ -10985,6 +11007,12 @@ struct conn_events {
     void (*hello)(struct conn *c, void *user);   /* instead of bytes: the peer begins with TLS */
 };
 
+/* When so many bytes of plaintext had been written, the system had taken so many in all. */
+struct conn_mark {
+    uint64_t text;
+    uint64_t wire;
+};
+
 enum conn_state {
     CONN_OPEN, CONN_HANDSHAKE, CONN_SECURE, CONN_FLUSHING, CONN_LINGER, CONN_CLOSED
 };
@@ -11005,6 +11033,11 @@ struct conn {
     struct buf                in;         /* received, not yet used by the owner */
     struct buf                out;        /* sent, not yet written */
     size_t                    retry;      /* bytes of an unfinished tls_write(), 0 for none */
+    uint64_t                  written;    /* bytes of plaintext that the system has taken */
+    uint64_t                  clear;      /* of them before TLS */
+    uint64_t                  arrived;    /* of them with the peer's system, when last looked at */
+    struct conn_mark          marks[CONN_MARKS];   /* beyond `arrived`; the oldest first */
+    unsigned                  nmarks;
     bool                      sniffed;    /* the first byte has been looked at */
     bool                      paused;     /* the owner does not want to receive now */
     bool                      unshown;    /* and has not looked at what is in `in` */
@@ -11307,6 +11340,56 @@ conn_put(struct conn *c, const char *from, size_t n, size_t *put)
     return errno == EAGAIN || errno == EWOULDBLOCK ? TLS_WANT_WRITE : TLS_LOST;
 }
 
+/* All that the system has taken, with what TLS adds. */
+static uint64_t
+conn_wire(const struct conn *c)
+{
+    return c->tls != NULL ? c->clear + c->tls->sent : c->written;
+}
+
+/* A batch is written.  When there is no room for one more mark, the last two become one. */
+static void
+conn_mark(struct conn *c)
+{
+    if (c->nmarks < CONN_MARKS)
+        c->nmarks++;
+    c->marks[c->nmarks - 1] = (struct conn_mark){ c->written, conn_wire(c) };
+}
+
+/* Bytes that the system has taken and the peer's has not; 0 where it cannot tell. */
+static uint64_t
+conn_outq(const struct conn *c)
+{
+#ifdef CONN_OUTQ
+    int waiting = 0;
+    if (ioctl(c->watch.fd, CONN_OUTQ, &waiting) == 0 && waiting > 0)
+        return (uint64_t)waiting;
+#endif
+    (void)c;
+    return 0;
+}
+
+/* All bytes that were ever sent on this connection. */
+static uint64_t
+conn_sent(const struct conn *c)
+{
+    return c->written + buf_len(&c->out);
+}
+
+/* How many of them have arrived at the peer's system, as far as this one can tell. */
+static uint64_t
+conn_arrived(struct conn *c)
+{
+    uint64_t outq = c->nmarks == 0 || c->watch.fd < 0 ? 0 : conn_outq(c);
+    uint64_t wire = conn_wire(c);
+    unsigned n = 0;
+    while (n < c->nmarks && c->marks[n].wire + outq <= wire)
+        c->arrived = c->marks[n++].text;
+    c->nmarks -= n;
+    memmove(c->marks, c->marks + n, c->nmarks * sizeof *c->marks);
+    return c->arrived;
+}
+
 /* All is written and the owner has let go: say goodbye in TLS, then in TCP. */
 static void
 conn_finish(struct conn *c)
@@ -11343,8 +11426,11 @@ conn_write(struct conn *c)
         result = conn_put(c, buf_at(&c->out), n, &put);
         c->retry = result == TLS_DONE ? 0 : n;
         moved = moved || put > 0;
+        c->written += put;
         buf_skip(&c->out, put);
     }
+    if (moved)
+        conn_mark(c);
     if (result == TLS_CLOSED || result == TLS_LOST || result == TLS_FAILED) {
         conn_lost(c, XE_WHY_PEER_LOST);
         return;
@@ -11457,6 +11543,7 @@ conn_start_tls(struct conn *c, struct tls *tls)
     }
     buf_free(&c->in);
     c->tls = tls;
+    c->clear = c->written;
     c->paused = c->unshown = false;
     c->state = CONN_HANDSHAKE;
     loop_soon(c->wire->loop, &c->again);
@@ -11581,6 +11668,16 @@ conn_abort(struct conn *c)
 {
     c->events = NULL;
     conn_drop(c);
+}
+
+/* The same, and what the system still has of it is lost, too. */
+static void
+conn_reset(struct conn *c)
+{
+    const struct linger at_once = { .l_onoff = 1, .l_linger = 0 };
+    if (c->watch.fd >= 0)
+        setsockopt(c->watch.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    conn_abort(c);
 }
 
 static void
@@ -12004,7 +12101,7 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
  *
  * Stanzas are written straight into queue->bytes and then counted in with queue_add().  They leave
  * in order: queue_send() hands the next ones to a connection but keeps them, queue_release()
- * forgets the oldest when it has arrived (written to the system, or acknowledged), queue_rewind()
+ * forgets the oldest when it has arrived (acknowledged by the peer, or its TCP), queue_rewind()
  * makes all of them unsent again when the connection died.  So a stanza is always owned by exactly
  * one queue.
  *
@@ -12645,6 +12742,7 @@ struct config_limits {
     int64_t inactivity_ms;         /* stream without anything received is closed */
     int64_t keepalive_ms;          /* whitespace is sent when nothing else was for this long */
     int64_t write_ms;              /* peer that does not read */
+    int64_t ack_ms;                /* peer that reads and does not acknowledge */
     int64_t close_ms;              /* wait for the peer's closing tag */
     int64_t partner_retry_first_ms; /* pause after a failed attempt to reach a server, first */
     int64_t partner_retry_max_ms;  /* and largest */
@@ -13121,6 +13219,8 @@ static const struct config_row config_rows[] = {
     LIMIT_TIME("keepalive-interval", keepalive_ms, "300s", SECOND, 24 * HOUR,
         "Whitespace is sent on a stream when nothing else was for so long."),
     LIMIT_TIME("write-time", write_ms, "60s", SECOND, HOUR, "A peer that reads nothing is closed."),
+    LIMIT_TIME("ack-time", ack_ms, "300s", SECOND, HOUR,
+        "A peer that reads and acknowledges nothing (XEP-0198) is closed."),
     LIMIT_TIME("close-time", close_ms, "5s", SECOND / 10, HOUR,
         "Time to wait for the closing tag of the other side."),
     LIMIT_TIME("partner-retry-first", partner_retry_first_ms, "1s", SECOND / 10, HOUR,
@@ -16676,6 +16776,7 @@ struct stream_events {
     void (*drained)(struct stream *s);                    /* all that was sent has been written */
     void (*ended)(struct stream *s, enum xe_why why);     /* last call, exactly once */
     void (*hello)(struct stream *s);     /* the peer begins with TLS; NULL: that is an error */
+    void (*parting)(struct stream *s);   /* the last chance to say something.  NULL: no need */
 };
 
 struct stream {
@@ -16781,6 +16882,42 @@ stream_send_text(struct stream *s)
     return !text->failed && stream_send(s, buf_span(text));
 }
 
+/* XEP-0198: so many stanzas have been handled. */
+static void
+stream_send_ack(struct stream *s, uint32_t h)
+{
+    struct buf *text = stream_text(s);
+    buf_puts(text, "<a xmlns='" PHASE_NS_SM "' h='");
+    buf_putu(text, h);
+    buf_puts(text, "'/>");
+    stream_send_text(s);
+}
+
+/* An attribute that is a number of 32 bits (unsignedInt of XML Schema); -1 when it is none. */
+static int64_t
+stream_number(const struct xe_xml_event *e, const char *name)
+{
+    struct xe_span text = xe_xml_attr(e, name);
+    int64_t value = text.len > 0 ? 0 : -1;
+    size_t i;
+    for (i = 0; i < text.len; i++) {
+        value = value * 10 + (text.at[i] - '0');
+        if (text.at[i] < '0' || text.at[i] > '9' || value > UINT32_MAX)
+            return -1;
+    }
+    return value;
+}
+
+/* How many of the stanzas that were sent are acknowledged by this <a/> and were not before; they
+ * are counted modulo 2^32 (XEP-0198 4).  False when there are not so many as it says. */
+static bool
+stream_read_ack(const struct xe_xml_event *e, uint32_t acked, size_t sent, uint32_t *fresh)
+{
+    int64_t h = stream_number(e, "h");
+    *fresh = (uint32_t)h - acked;
+    return h >= 0 && *fresh <= sent;
+}
+
 /* A domain in normal form, as it is written on a stream. */
 static void
 stream_put_domain(struct buf *t, const char *name, struct xe_span domain)
@@ -16857,6 +16994,13 @@ stream_end(struct stream *s, enum xe_why why)
 }
 
 static void
+stream_part(struct stream *s)
+{
+    if (s->events->parting != NULL)
+        s->events->parting(s);
+}
+
+static void
 stream_put_error(struct buf *t, const char *condition, const char *text)
 {
     buf_puts(t, "<stream:error><");
@@ -16874,6 +17018,7 @@ stream_say_why(struct stream *s, enum xe_why why, const char *text)
     struct buf *t;
     if (!s->header_sent)
         stream_send_header(s, span_make(NULL, 0), span_make(NULL, 0));
+    stream_part(s);
     t = stream_text(s);
     if (row->stream[0] != '\0')
         stream_put_error(t, row->stream, text != NULL ? text : row->text);
@@ -16952,6 +17097,7 @@ stream_close(struct stream *s, enum xe_why why)
         stream_end(s, why);
         return;
     }
+    stream_part(s);
     stream_send(s, span_of("</stream:stream>"));
     stream_finish(s, why);
 }
@@ -16981,6 +17127,7 @@ stream_peer_closed(struct stream *s)
     }
     if (!s->header_sent)
         stream_send_header(s, span_make(NULL, 0), span_make(NULL, 0));
+    stream_part(s);
     stream_send(s, span_of("</stream:stream>"));
     stream_end(s, XE_WHY_PEER_CLOSED);
 }
@@ -17304,6 +17451,11 @@ stream_widen(struct stream *s, size_t bytes)
  * Answers are accepted only on connections that we dialled, for the question that was asked there:
  * an answer from anywhere else is ignored (the spoofing of 2012).
  *
+ * Acknowledgements (XEP-0198), where the peer knows them.  A dialled connection asks for them while
+ * any is missing, and tells its owner (events->acknowledged).  An accepted one acknowledges what
+ * its owner has handed on (s2s_settled), not what this node alone would answer for.  When it is
+ * left in good order, that is all that was received.
+ *
  * Costs: an idle authenticated stream is 42 KiB, 35 of them mbed TLS's (`make bench`, 2.28 on
  * x86-64).  A stanza's pair is that of the one before, or is looked for among all of its stream.
  * How many there are with a domain is counted where they begin and end (struct s2s_peer).
@@ -17373,6 +17525,17 @@ struct s2s_peer {
     char            name[];    /* no NUL */
 };
 
+/* XEP-0198 on a connection: whoever has dialled asks for it. */
+enum s2s_acks { S2S_ACKS_NONE, S2S_ACKS_OFFERED, S2S_ACKS_ASKED, S2S_ACKS_ON };
+
+/* The stanzas of an accepted connection up to number `h` are handled when of this pair, as whose
+ * last one came, so many have been handed on, and when those before are. */
+struct s2s_mark {
+    uint32_t         h;
+    struct s2s_pair *pair;     /* borrowed */
+    uint64_t         taken;
+};
+
 struct s2s_service;
 struct s2s;
 
@@ -17402,6 +17565,7 @@ struct s2s {
     int64_t                 since;        /* ms, begin */
     bool                    leaving;      /* our end tag is sent: nothing new may be queued */
     enum xe_why             retired;      /* it ends for this when its timer says so */
+    enum s2s_acks           acks;
     bool                    answers_wait; /* a caller does not read: he is not read either */
     unsigned                pauses;       /* how many reasons there are to read nothing now */
     void                   *user;         /* for the owner */
@@ -17418,6 +17582,18 @@ struct s2s {
     struct list_node        asks;         /* verify: s2s_pair that wait for an answer */
     size_t                  nasks;        /* verify: questions, answered or not */
     bool                    alone;        /* verify: there may be no second one */
+    uint32_t                acked;        /* stanzas, modulo 2^32: by the peer, or by us */
+    bool                    ack_due;      /* somebody waits for an <a/>: we, or an accepted peer */
+    uint32_t                received;     /* accepted: stanzas since XEP-0198 is on */
+    uint32_t                asked;        /* of them when the peer asked last */
+    uint32_t                handled;      /* of them, up to the first mark */
+    struct s2s_mark        *marks;        /* owned ring of `marks_cap`, a power of two */
+    size_t                  marks_cap;
+    size_t                  first_mark;   /* not reduced */
+    size_t                  nmarks;
+    bool                    marks_full;   /* nothing is read until some of them are gone */
+    struct timer            ack_timer;    /* accepted: the answer waits no longer */
+    struct loop_task        ack_task;     /* something has been handed on */
     struct timer            timer;        /* of the state */
     struct timer            attempt;      /* of the whole attempt to connect */
     struct loop_task        reap;
@@ -17442,6 +17618,9 @@ struct s2s_events {
     void (*ready)(void *user, struct s2s *s);      /* a dialled connection may carry stanzas */
     void (*drained)(void *user, struct s2s *s);    /* and wants more of them */
     void (*leaving)(void *user, struct s2s *s);    /* and takes none any more */
+    void (*acknowledged)(void *user, struct s2s *s, size_t n);   /* the oldest n are handled */
+    /* how many stanzas of this pair were handed on in all, and in *taken how many were taken */
+    uint64_t (*settled)(void *user, const struct s2s_pair *p, uint64_t *taken);
     void (*closed)(void *user, struct s2s *s, enum xe_why why);   /* exactly once */
 };
 
@@ -17898,6 +18077,7 @@ s2s_free(struct loop_task *task)
 {
     struct s2s *s = MAP_OWNER(task, struct s2s, reap);
     xe_xml_free(&s->stream.xml);
+    free(s->marks);
     free(s);
 }
 
@@ -18087,6 +18267,8 @@ s2s_end(struct s2s *s, enum xe_why why)
     s2s_log_why(s, calm ? LOG_INFO : LOG_WARN, events[s->kind], why);
     s2s_enter(s, S2S_ENDED);
     timer_cancel(s2s_loop(s), &s->attempt);
+    timer_cancel(s2s_loop(s), &s->ack_timer);
+    loop_task_cancel(&s->ack_task);
     if (s->query != NULL)
         dns_cancel(s->query);
     s->query = NULL;
@@ -18314,6 +18496,232 @@ s2s_tls_possible(const struct s2s *s)
         && (s->kind == S2S_IN ? v->server_tls : v->client_tls) != NULL;
 }
 
+/* One more reason, or one less, to read nothing of a connection now.  Nobody is blamed for what he
+ * could not say meanwhile. */
+static void
+s2s_pause(struct s2s *s, bool paused)
+{
+    s->pauses = paused ? s->pauses + 1 : s->pauses - 1;
+    if (s->pauses == 0)
+        s->stream.heard = loop_now(s2s_loop(s));
+    if (s->stream.conn != NULL)
+        conn_pause(s->stream.conn, s->pauses > 0);
+}
+
+/* ---- acknowledgements: what was sent on a dialled connection ---- */
+
+/* Does the peer count what it is sent? */
+static bool
+s2s_is_counted(const struct s2s *s)
+{
+    return s->acks >= S2S_ACKS_ASKED;
+}
+
+/* Ask what has been handled, unless the answer to such a question is still to come. */
+static void
+s2s_ask_ack(struct s2s *s)
+{
+    if (s->acks != S2S_ACKS_ON || s->ack_due || (uint32_t)s->stanzas == s->acked)
+        return;
+    s->ack_due = stream_send(&s->stream, span_of("<r xmlns='" PHASE_NS_SM "'/>"));
+}
+
+static void
+s2s_out_ack(struct s2s *s, const struct xe_xml_event *e)
+{
+    uint32_t fresh;
+    if (!s2s_is_counted(s)
+        || !stream_read_ack(e, s->acked, (uint32_t)s->stanzas - s->acked, &fresh)) {
+        s2s_fail(s, XE_WHY_BAD_ACK);
+        return;
+    }
+    s->acked += fresh;
+    s->ack_due = false;
+    s->service->events->acknowledged(s->service->user, s, fresh);
+    s2s_ask_ack(s);
+}
+
+static void
+s2s_out_enabled(struct s2s *s, const struct xe_xml_event *e)
+{
+    if (s->acks != S2S_ACKS_ASKED) {
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+        return;
+    }
+    s->acks = xe_element_kind(e) == XE_KIND_SM_ENABLED ? S2S_ACKS_ON : S2S_ACKS_NONE;
+    s2s_ask_ack(s);
+    if (s->acks == S2S_ACKS_NONE)
+        s->service->events->drained(s->service->user, s);
+}
+
+/* It may ask, too, although no stanzas come this way. */
+static void
+s2s_out_asked(struct s2s *s, const struct xe_xml_event *e)
+{
+    (void)e;
+    if (s2s_is_counted(s))
+        stream_send_ack(&s->stream, 0);
+}
+
+/* ---- acknowledgements: what was received on an accepted connection ---- */
+
+static struct s2s_mark *
+s2s_mark_at(const struct s2s *s, size_t n)
+{
+    return &s->marks[(s->first_mark + n) & (s->marks_cap - 1)];
+}
+
+static bool
+s2s_grow_marks(struct s2s *s)
+{
+    size_t cap = s->marks_cap == 0 ? 16 : s->marks_cap * 2;
+    struct s2s_mark *marks = malloc(cap * sizeof *marks);
+    size_t i;
+    if (marks == NULL)
+        return false;
+    for (i = 0; i < s->nmarks; i++)
+        marks[i] = *s2s_mark_at(s, i);
+    free(s->marks);
+    s->marks = marks;
+    s->marks_cap = cap;
+    s->first_mark = 0;
+    return true;
+}
+
+/* A stanza of this pair was received, and the owner has it.  Neighbours share a mark; in blocks,
+ * since otherwise in a stream that never pauses no mark would ever be reached. */
+static void
+s2s_count_received(struct s2s *s, struct s2s_pair *p)
+{
+    struct s2s_mark *last = s->nmarks > 0 ? s2s_mark_at(s, s->nmarks - 1) : NULL;
+    struct s2s_mark mark = { ++s->received, p, 0 };
+    uint64_t settled = s->service->events->settled(s->service->user, p, &mark.taken);
+    if (last == NULL && settled >= mark.taken)
+        return;   /* it is handled already */
+    if (last == NULL || last->pair != p || last->h / 8 != mark.h / 8) {
+        if (s->nmarks == s->marks_cap && !s2s_grow_marks(s)) {
+            s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
+            return;
+        }
+        last = s2s_mark_at(s, s->nmarks++);
+    }
+    *last = mark;
+    if (s->nmarks >= S2S_MARKS_MAX && !s->marks_full) {
+        s->marks_full = true;
+        s2s_pause(s, true);
+    }
+}
+
+/* How many of the stanzas that were received have been handled, one after the other. */
+static uint32_t
+s2s_handled(struct s2s *s)
+{
+    uint32_t h = s->received;
+    uint64_t taken;
+    while (s->nmarks > 0) {
+        const struct s2s_mark *m = s2s_mark_at(s, 0);
+        if (s->service->events->settled(s->service->user, m->pair, &taken) < m->taken)
+            break;
+        s->handled = m->h;
+        s->first_mark++;
+        s->nmarks--;
+    }
+    if (s->marks_full && s->nmarks < S2S_MARKS_MAX / 2) {
+        s->marks_full = false;
+        s2s_pause(s, false);
+    }
+    return s->nmarks > 0 ? s->handled : h;
+}
+
+/* Is `h` behind `asked`, modulo 2^32? */
+static bool
+s2s_is_behind(uint32_t h, uint32_t asked)
+{
+    return h != asked && asked - h < UINT32_MAX / 2;
+}
+
+static void
+s2s_send_ack(struct s2s *s, uint32_t h)
+{
+    s->acked = h;
+    s->ack_due = s2s_is_behind(h, s->asked);
+    if (!s->ack_due)
+        timer_cancel(s2s_loop(s), &s->ack_timer);
+    stream_send_ack(&s->stream, h);
+}
+
+/* Something has been handed on: answer when it is all that was asked about, or very much. */
+static void
+s2s_ack_settled(struct loop_task *task)
+{
+    struct s2s *s = MAP_OWNER(task, struct s2s, ack_task);
+    uint32_t h = s2s_handled(s);
+    if ((s->ack_due && !s2s_is_behind(h, s->asked)) || h - s->acked >= S2S_ACK_EVERY)
+        s2s_send_ack(s, h);
+}
+
+/* Whoever asks hears before long what there is. */
+static void
+s2s_ack_timeout(struct timer *t)
+{
+    struct s2s *s = MAP_OWNER(t, struct s2s, ack_timer);
+    s2s_send_ack(s, s2s_handled(s));
+    if (s->ack_due)
+        timer_set(s2s_loop(s), t, S2S_ACK_MS);
+}
+
+/* For the owner: stanzas that came by this connection have been handed on. */
+static void
+s2s_settled(struct s2s *s)
+{
+    if (s->acks == S2S_ACKS_ON)
+        loop_at_end(s2s_loop(s), &s->ack_task);
+}
+
+static void
+s2s_in_enable(struct s2s *s, const struct xe_xml_event *e)
+{
+    (void)e;
+    if (s->state != S2S_OPEN || s->acks != S2S_ACKS_NONE) {
+        stream_send(&s->stream, span_of("<failed xmlns='" PHASE_NS_SM "'>"
+            "<unexpected-request xmlns='" STREAM_NS_STANZAS "'/></failed>"));
+        return;
+    }
+    s->acks = S2S_ACKS_ON;
+    stream_send(&s->stream, span_of("<enabled xmlns='" PHASE_NS_SM "'/>"));
+}
+
+/* <r/>: the answer waits a little for what is on its way (XEP-0198 4). */
+static void
+s2s_in_asked(struct s2s *s, const struct xe_xml_event *e)
+{
+    (void)e;
+    if (s->acks != S2S_ACKS_ON)
+        return;
+    s->asked = s->received;
+    s->ack_due = true;
+    if (!timer_armed(&s->ack_timer))
+        timer_set(s2s_loop(s), &s->ack_timer, S2S_ACK_MS);
+    loop_at_end(s2s_loop(s), &s->ack_task);
+}
+
+/* We have sent no stanzas that it could acknowledge. */
+static void
+s2s_in_ack(struct s2s *s, const struct xe_xml_event *e)
+{
+    (void)s;
+    (void)e;
+}
+
+/* Before our end tag: we answer for all that has come. */
+static void
+s2s_in_parting(struct stream *stream)
+{
+    struct s2s *s = (struct s2s *)(void *)stream;
+    if (s->acks == S2S_ACKS_ON && s->acked != s->received)
+        s2s_send_ack(s, s->received);
+}
+
 /* ---- accepted connections ---- */
 
 static void
@@ -18331,6 +18739,9 @@ s2s_send_features(struct s2s *s)
             "</mechanisms>");
     if (s2s_dialback_allowed(s, s->terms.methods))
         buf_puts(t, "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>");
+    if (s->authenticated || (stream_is_secure(&s->stream)
+            && s2s_dialback_allowed(s, s->terms.methods)))
+        buf_puts(t, "<sm xmlns='" PHASE_NS_SM "'/>");
     buf_puts(t, "<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>");
     buf_putu(t, s2s_limits(s)->stanza_bytes);
     buf_puts(t, "</max-bytes><idle-seconds>");
@@ -18606,6 +19017,9 @@ s2s_become_ready(struct s2s *s, const char *method)
         s->terms.listed ? net_source_of(s->service->shared->nets, &s->target) : NULL);
     s2s_enter(s, S2S_READY);
     s2s_log_open(s, span_of(s->remote));
+    if (s->acks == S2S_ACKS_OFFERED
+        && stream_send(&s->stream, span_of("<enable xmlns='" PHASE_NS_SM "'/>")))
+        s->acks = S2S_ACKS_ASKED;
     s->service->events->ready(s->service->user, s);
 }
 
@@ -18664,6 +19078,7 @@ s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
         return;
     features = elem_parse(&s->stream.xml, e);
     external = s2s_offers_external(s, features);
+    s->acks = elem_child(features, "sm", PHASE_NS_SM).at != NULL ? S2S_ACKS_OFFERED : S2S_ACKS_NONE;
     starttls = elem_child(features, "starttls", PHASE_NS_TLS).at != NULL;
     elem_free(features);
     if (s->authenticated) {
@@ -18834,7 +19249,9 @@ s2s_out_element(struct stream *stream, const struct xe_xml_event *e)
         { XE_KIND_TLS_FAILURE, s2s_out_tls_failure }, { XE_KIND_SUCCESS, s2s_out_success },
         { XE_KIND_SASL_FAILURE, s2s_out_sasl_failure },
         { XE_KIND_DB_RESULT_ANSWER, s2s_out_result },
-        { XE_KIND_DB_VERIFY_ANSWER, s2s_out_verify } };
+        { XE_KIND_DB_VERIFY_ANSWER, s2s_out_verify }, { XE_KIND_SM_ENABLED, s2s_out_enabled },
+        { XE_KIND_SM_FAILED, s2s_out_enabled }, { XE_KIND_SM_A, s2s_out_ack },
+        { XE_KIND_SM_R, s2s_out_asked } };
     s2s_handle((struct s2s *)(void *)stream, e, known, sizeof known / sizeof *known);
 }
 
@@ -18848,18 +19265,6 @@ s2s_secured(struct stream *stream)
         return;
     s2s_enter(s, S2S_HEADER);
     stream_send_header(stream, span_of(s->local), span_of(s->remote));
-}
-
-/* One more reason, or one less, to read nothing of a connection now.  Nobody is blamed for what he
- * could not say meanwhile. */
-static void
-s2s_pause(struct s2s *s, bool paused)
-{
-    s->pauses = paused ? s->pauses + 1 : s->pauses - 1;
-    if (s->pauses == 0)
-        s->stream.heard = loop_now(s2s_loop(s));
-    if (s->stream.conn != NULL)
-        conn_pause(s->stream.conn, s->pauses > 0);
 }
 
 static void
@@ -18925,7 +19330,7 @@ static void
 s2s_connected(void *user, int fd, const struct dns_target *target)
 {
     static const struct stream_events events = { s2s_out_header, s2s_out_element, s2s_secured,
-        s2s_stream_drained, s2s_stream_ended, NULL };
+        s2s_stream_drained, s2s_stream_ended, NULL, NULL };
     struct s2s *s = user;
     struct tls *tls;
     s->target = target->addr;
@@ -19009,6 +19414,8 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     s->stream.state = STREAM_ENDED;
     s->timer.fire = s2s_timeout;
     s->attempt.fire = s2s_attempt_timeout;
+    s->ack_timer.fire = s2s_ack_timeout;
+    s->ack_task.run = s2s_ack_settled;
     s->reap.run = s2s_free;
     s->since = loop_now(v->shared->loop);
     list_init(&s->pairs);
@@ -19458,6 +19865,8 @@ s2s_in_stanza(struct s2s *s, const struct xe_xml_event *e)
     }
     s->stanzas++;
     s->service->events->stanza(s->service->user, p, e);
+    if (s->acks == S2S_ACKS_ON && s->state == S2S_OPEN)
+        s2s_count_received(s, p);
 }
 
 /* An answer to a question that was never asked here: ignored (XEP-0220 2.1). */
@@ -19477,7 +19886,8 @@ s2s_in_element(struct stream *stream, const struct xe_xml_event *e)
         { XE_KIND_IQ, s2s_in_stanza }, { XE_KIND_STARTTLS, s2s_in_starttls },
         { XE_KIND_AUTH, s2s_in_auth }, { XE_KIND_DB_RESULT, s2s_in_result },
         { XE_KIND_DB_VERIFY, s2s_in_verify }, { XE_KIND_DB_RESULT_ANSWER, s2s_in_unasked },
-        { XE_KIND_DB_VERIFY_ANSWER, s2s_in_unasked } };
+        { XE_KIND_DB_VERIFY_ANSWER, s2s_in_unasked }, { XE_KIND_SM_ENABLE, s2s_in_enable },
+        { XE_KIND_SM_R, s2s_in_asked }, { XE_KIND_SM_A, s2s_in_ack } };
     struct s2s *s = (struct s2s *)(void *)stream;
     s2s_handle(s, e, known, sizeof known / sizeof *known);
     if (!s->answers_wait && stream->conn != NULL && conn_queued(stream->conn) > S2S_ANSWERS_MAX) {
@@ -19504,7 +19914,7 @@ s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source,
     struct net_source *from)
 {
     static const struct stream_events events = { s2s_in_header, s2s_in_element, s2s_secured,
-        s2s_stream_drained, s2s_stream_ended, s2s_in_hello };
+        s2s_stream_drained, s2s_stream_ended, s2s_in_hello, s2s_in_parting };
     struct s2s *s = s2s_new(v, S2S_IN);
     if (s == NULL) {
         close(fd);
@@ -19899,7 +20309,6 @@ static void
 trunk_send_acks(struct trunk *t)
 {
     struct loop *loop = t->service->shared->loop;
-    struct buf *text;
     if ((t->told == t->received && !t->asked)
         || (t->we_leave && !t->service->events->settled(t->service->user)))
         return;
@@ -19912,11 +20321,7 @@ trunk_send_acks(struct trunk *t)
     t->asked = false;
     t->told = t->received;
     t->told_bytes = t->stream.conn->received;
-    text = stream_text(&t->stream);
-    buf_puts(text, "<a xmlns='" PHASE_NS_SM "' h='");
-    buf_putu(text, t->received);
-    buf_puts(text, "'/>");
-    stream_send_text(&t->stream);
+    stream_send_ack(&t->stream, t->received);
 }
 
 /* Hand unsent stanzas to the connection, as many as it should hold at a time. */
@@ -19993,33 +20398,17 @@ trunk_commit(struct trunk *t, size_t len, void *tag)
     return true;
 }
 
-/* An attribute that is a number of 32 bits (unsignedInt of XML Schema); -1 when it is none. */
-static int64_t
-trunk_number(const struct xe_xml_event *e, const char *name)
-{
-    struct xe_span text = xe_xml_attr(e, name);
-    int64_t value = text.len > 0 ? 0 : -1;
-    size_t i;
-    for (i = 0; i < text.len; i++) {
-        value = value * 10 + (text.at[i] - '0');
-        if (text.at[i] < '0' || text.at[i] > '9' || value > UINT32_MAX)
-            return -1;
-    }
-    return value;
-}
-
 /* <a h='n'/>: the other side answers for n stanzas in all, modulo 2^32 (XEP-0198 4). */
 static void
 trunk_on_ack(struct trunk *t, const struct xe_xml_event *e)
 {
-    int64_t h = trunk_number(e, "h");
-    uint32_t fresh = (uint32_t)h - t->acked;
-    if (h < 0 || fresh > t->window.sent) {
+    uint32_t fresh;
+    if (!stream_read_ack(e, t->acked, t->window.sent, &fresh)) {
         trunk_fail_with(t, XE_WHY_TRUNK_PROTOCOL,
             "an acknowledgement of stanzas that were not sent");
         return;
     }
-    t->acked = (uint32_t)h;
+    t->acked += fresh;
     t->moved = loop_now(t->service->shared->loop);
     for (; fresh > 0; fresh--)
         t->service->events->released(t->service->user, t, queue_release(&t->window));
@@ -20075,10 +20464,10 @@ trunk_put_limits(const struct trunk *t, struct buf *text)
 static void
 trunk_read_limits(struct trunk *t, const struct xe_xml_event *e)
 {
-    int64_t bytes = trunk_number(e, "pair-bytes");
-    int64_t stanzas = trunk_number(e, "pair-stanzas");
-    t->narrow = trunk_number(e, "max-depth") < XE_XML_DEPTH_MAX
-        || trunk_number(e, "max-attributes") < XE_XML_ATTRS_MAX;
+    int64_t bytes = stream_number(e, "pair-bytes");
+    int64_t stanzas = stream_number(e, "pair-stanzas");
+    t->narrow = stream_number(e, "max-depth") < XE_XML_DEPTH_MAX
+        || stream_number(e, "max-attributes") < XE_XML_ATTRS_MAX;
     t->pair_bytes = bytes > 0 && stanzas > 0 ? (size_t)bytes : 0;
     t->pair_stanzas = stanzas > 0 ? (size_t)stanzas : 0;
 }
@@ -20481,7 +20870,7 @@ static void
 trunk_accept(struct trunk_service *v, int fd, const struct sockaddr_storage *source)
 {
     static const struct stream_events events = { trunk_edge_header, trunk_edge_element,
-        trunk_edge_secured, trunk_drained, trunk_stream_ended, NULL };
+        trunk_edge_secured, trunk_drained, trunk_stream_ended, NULL, NULL };
     struct trunk *t = trunk_new(v);
     if (t == NULL) {
         close(fd);
@@ -20535,7 +20924,7 @@ trunk_gateway_features(struct trunk *t)
 static void
 trunk_gateway_offered(struct trunk *t, const struct xe_xml_event *e)
 {
-    int64_t max = trunk_number(e, "max-bytes");
+    int64_t max = stream_number(e, "max-bytes");
     if (max > 0 && (uint64_t)max < t->max_bytes)
         t->max_bytes = (size_t)max;
     trunk_read_limits(t, e);
@@ -20605,7 +20994,7 @@ static void
 trunk_link_connected(void *user, int fd, const struct dns_target *target)
 {
     static const struct stream_events events = { trunk_gateway_header, trunk_gateway_element,
-        trunk_gateway_secured, trunk_drained, trunk_stream_ended, NULL };
+        trunk_gateway_secured, trunk_drained, trunk_stream_ended, NULL, NULL };
     struct trunk_link *link = user;
     struct trunk_service *v = link->service;
     struct trunk *t = trunk_new(v);
@@ -20758,7 +21147,7 @@ trunk_link_close(struct trunk_link *link)
  *   from s2s  --> pair TO_TRUNK --> window of the trunk that it is pinned to --> released by <a/>
  *                      \--> pair->queue while there is none (hold) or no room here or there
  *   from trunk --> pair TO_S2S --> pair->queue --> the dialled connection of the pair --> released
- *                      \                            when the system has taken the bytes
+ *                      \                            when it has arrived (XEP-0198, TCP)
  *                       \--> no connection: one is dialled; its outcome sends the queue, bounces
  *                            it, or holds it for a server that has just been there, or is ours
  *
@@ -20814,9 +21203,15 @@ struct route_pair {
     struct queue      back;        /* what a dead trunk gives back, until the queue is behind it */
     struct timer      hold;        /* the oldest held stanza has waited long enough, or retry_at */
     struct loop_task  push;        /* end of turn: hand on what is in the queue */
+    uint64_t          taken;       /* stanzas that were ever put into its queues */
+    uint64_t          settled;     /* of them handed on, or back */
     struct route     *route;       /* borrowed */
     /* to s2s */
     struct s2s       *out;         /* borrowed; NULL: none */
+    struct timer      look;        /* has what was written arrived? */
+    uint64_t          sent_end;    /* of all bytes of the connection, those up to the last stanza */
+    int64_t           look_ms;     /* until the next look */
+    int64_t           moved_ms;    /* since when nothing has arrived */
     int64_t           retry_at;    /* ms; before it no new attempt is made */
     int64_t           backoff_ms;
     bool              worked;      /* the last connection carried something */
@@ -20871,6 +21266,7 @@ struct route {
     bool                  ending;   /* everything is being closed: nothing new is dialled */
     void                (*push)(struct loop_task *t);   /* work of a pair at the end of a turn */
     void                (*held)(struct timer *t);       /* a pair has waited too long for a trunk */
+    void                (*look)(struct timer *t);       /* has what a pair sent arrived? */
     uint64_t              stanzas;  /* handed on */
     uint64_t              bounces;
     uint64_t              refusals[XE_WHY_COUNT];  /* ends and bounces by reason */
@@ -21088,11 +21484,22 @@ route_note_memory(struct route *r, size_t more, size_t less)
     r->memory = r->memory + more - less;
 }
 
+/* One stanza less that this node alone answers for: whoever sent it may be told. */
+static void
+route_settle(struct route_pair *p)
+{
+    struct list_node *n;
+    p->settled++;
+    for (n = p->feeds.next; n != &p->feeds; n = n->next)
+        s2s_settled(MAP_OWNER(n, struct s2s_pair, feed)->stream);
+}
+
 static void
 route_pair_drop(struct route_pair *p)
 {
     struct route *r = p->route;
     timer_cancel(r->shared->loop, &p->hold);
+    timer_cancel(r->shared->loop, &p->look);
     loop_task_cancel(&p->push);
     list_remove(&p->waiting);
     list_remove(&p->slow);
@@ -21160,12 +21567,13 @@ route_high_bytes(const struct route_pair *p)
     return l->queue_bytes / 2 < left / 4 ? l->queue_bytes / 2 : left / 4;
 }
 
-/* Full from the high marks on, until half of them is left. */
+/* Full from the high marks on, until half of them is left.  Stanzas that were sent and have not
+ * arrived are not counted: many small ones fill a long way. */
 static void
 route_press(struct route_pair *p)
 {
     size_t bytes = p->in_flight_bytes + buf_len(&p->queue.bytes);
-    size_t count = p->in_flight + p->queue.count;
+    size_t count = p->in_flight + queue_unsent(&p->queue);
     size_t most = p->route->config->limits.queue_stanzas / 2;
     size_t most_bytes = route_high_bytes(p);
     bool was = p->full;
@@ -21378,14 +21786,18 @@ route_arm_hold(struct route_pair *p)
         : p->route->config->limits.hold_ms);
 }
 
-/* Hand stanzas to the pair's own connection; they stay in the queue until they are written. */
+/* Hand stanzas to the pair's own connection; they stay in the queue until they have arrived.  So
+ * much may be under way that the other half of what makes a queue full still waits. */
 static void
 route_push_s2s(struct route_pair *p)
 {
     struct s2s *s = p->out;
     if (s == NULL || s->state != S2S_READY || s->leaving)
         return;
-    while (queue_unsent(&p->queue) > 0 && conn_queued(s->stream.conn) < ROUTE_OUT_HIGH) {
+    if (p->queue.sent == 0)
+        p->moved_ms = loop_now(p->route->shared->loop);
+    while (queue_unsent(&p->queue) > 0 && conn_queued(s->stream.conn) < ROUTE_OUT_HIGH
+        && p->queue.sent_bytes < p->route->config->limits.queue_bytes / 4) {
         size_t n;
         struct xe_span run = queue_send(&p->queue, ROUTE_OUT_HIGH, &n);
         if (!stream_send(&s->stream, run)) {
@@ -21395,7 +21807,9 @@ route_push_s2s(struct route_pair *p)
             return;
         }
         s->stanzas += n;
+        p->sent_end = conn_sent(s->stream.conn);
     }
+    s2s_ask_ack(s);
 }
 
 /* ---- bouncing ---- */
@@ -21500,7 +21914,7 @@ route_queue_why(const struct route_pair *p, bool owed)
 {
     const struct config_limits *l = &p->route->config->limits;
     size_t times = owed ? 2 : 1;
-    if (p->queue.count >= times * l->queue_stanzas
+    if (queue_unsent(&p->queue) >= times * l->queue_stanzas
         || buf_len(&p->queue.bytes) >= times * l->queue_bytes + 2 * l->stanza_bytes)
         return XE_WHY_QUEUE_FULL;
     return p->route->memory >= l->memory_bytes && !owed ? XE_WHY_MEMORY : XE_WHY_NONE;
@@ -21580,6 +21994,7 @@ route_put_window(struct route_pair *p, const struct xe_xml *xml, const struct xe
     if (!trunk_commit(t, len, p))
         return XE_WHY_OUT_OF_MEMORY;
     route_note_memory(p->route, len, 0);
+    p->taken++;
     p->in_flight++;
     p->in_flight_bytes += len;
     p->passed++;
@@ -21607,6 +22022,7 @@ route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_
     if (!queue_add(&p->queue, len, p))
         return XE_WHY_OUT_OF_MEMORY;
     p->route->outward += p->way == ROUTE_TO_S2S;
+    p->taken++;
     route_note_memory(p->route, len, 0);
     route_press(p);
     loop_at_end(p->route->shared->loop, &p->push);
@@ -21761,6 +22177,7 @@ route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_
     p->route = r;
     p->push.run = r->push;
     p->hold.fire = r->held;
+    p->look.fire = r->look;
     p->last_ms = loop_now(r->shared->loop);
     list_init(&p->feeds);
     if (!map_add(&r->pairs, &p->node, span_make(p->text, len))) {
@@ -21834,6 +22251,7 @@ route_bounce_queue(struct route_pair *p, enum xe_why why)
         route_note_memory(r, 0, stanza.len);
         r->outward -= p->way == ROUTE_TO_S2S;
         queue_release(&p->queue);
+        route_settle(p);
     }
     route_press(p);
 }
@@ -21860,6 +22278,7 @@ route_push_trunk(struct route_pair *p)
             route_bounce(p, &r->event, XE_WHY_XML_LIMIT);
             route_note_memory(r, 0, stanza.len);
             queue_release(&p->queue);
+            route_settle(p);
             continue;
         }
         if (!buf_put(&p->trunk->window.bytes, stanza)) {
@@ -22173,20 +22592,109 @@ route_s2s_ready(void *user, struct s2s *s)
     loop_at_end(r->shared->loop, &p->push);
 }
 
-/* Forget what the system has taken. */
+/* Forget the oldest stanza: it has arrived. */
 static void
-route_release_written(struct route_pair *p, size_t written)
+route_release_oldest(struct route_pair *p)
 {
     struct route *r = p->route;
-    while (p->queue.sent > 0 && queue_oldest(&p->queue).len <= written) {
-        struct queue_item item = queue_release(&p->queue);
-        r->outward--;
-        written -= item.len;
-        route_note_memory(r, 0, item.len);
-        p->passed++;
-        r->stanzas++;
+    struct queue_item item = queue_release(&p->queue);
+    r->outward--;
+    route_note_memory(r, 0, item.len);
+    p->passed++;
+    r->stanzas++;
+    route_settle(p);
+}
+
+/* Forget as many as are within so many bytes. */
+static void
+route_release(struct route_pair *p, size_t bytes)
+{
+    while (p->queue.sent > 0 && queue_oldest(&p->queue).len <= bytes) {
+        bytes -= queue_oldest(&p->queue).len;
+        route_release_oldest(p);
     }
+}
+
+/* Of what was sent to a server, the bytes that its system has. */
+static size_t
+route_arrived(const struct route_pair *p, const struct s2s *s)
+{
+    uint64_t arrived = s->stream.conn == NULL ? p->sent_end : conn_arrived(s->stream.conn);
+    uint64_t missing = p->sent_end > arrived ? p->sent_end - arrived : 0;
+    return p->queue.sent_bytes > missing ? p->queue.sent_bytes - (size_t)missing : 0;
+}
+
+/* Something has been released, or not since `sent` were under way: look again, seldom when nothing
+ * comes, and not for ever. */
+static void
+route_look_later(struct route_pair *p, size_t sent)
+{
+    const struct config_limits *l = &p->route->config->limits;
+    struct loop *loop = p->route->shared->loop;
+    bool counted = s2s_is_counted(p->out);
+    int64_t wait = (counted ? l->ack_ms : l->write_ms) - (loop_now(loop) - p->moved_ms);
+    if (p->queue.sent < sent || p->queue.sent == 0) {
+        p->moved_ms = loop_now(loop);
+        p->look_ms = ROUTE_LOOK_MS;
+    } else if (wait <= 0) {
+        s2s_fail(p->out, counted ? XE_WHY_ACK_TIMEOUT : XE_WHY_WRITE_TIMEOUT);
+        return;
+    }
+    if (p->queue.sent == 0) {
+        timer_cancel(loop, &p->look);
+        return;
+    }
+    if (p->look_ms == 0)
+        p->look_ms = ROUTE_LOOK_MS;
+    timer_set(loop, &p->look, counted || wait < p->look_ms ? wait : p->look_ms);
+    p->look_ms = p->look_ms * 4 < ROUTE_LOOK_LATE_MS ? p->look_ms * 4 : ROUTE_LOOK_LATE_MS;
+}
+
+/* What comes now goes by the next connection, which does not wait for the end of this one: only
+ * what has not arrived yet does. */
+static void
+route_move_on(struct route_pair *p)
+{
+    struct s2s *s = p->out;
+    if (!s->leaving || p->queue.sent > 0)
+        return;
+    p->out = NULL;
+    s->user = NULL;
+    p->worked = p->worked || s->stanzas > 0;
+    if (p->queue.count > 0)
+        loop_at_end(p->route->shared->loop, &p->push);
+}
+
+/* Where `sent` were under way something may have arrived: go on with what that means. */
+static void
+route_moved(struct route_pair *p, size_t sent)
+{
     route_press(p);
+    route_look_later(p, sent);
+    if (p->out == NULL)
+        return;   /* it was silent for too long */
+    route_push_s2s(p);
+    if (p->out != NULL)
+        route_move_on(p);
+}
+
+/* What has arrived is forgotten.  Without XEP-0198 that is what the peer's system has. */
+static void
+route_look(struct route_pair *p)
+{
+    size_t sent = p->queue.sent;
+    if (!s2s_is_counted(p->out))
+        route_release(p, route_arrived(p, p->out));
+    route_moved(p, sent);
+}
+
+static void
+route_pair_look(struct timer *t)
+{
+    struct route_pair *p = MAP_OWNER(t, struct route_pair, look);
+    if (p->out == NULL)
+        return;
+    route_look(p);
 }
 
 static void
@@ -22196,24 +22704,44 @@ route_s2s_drained(void *user, struct s2s *s)
     (void)user;
     if (p == NULL)
         return;
-    route_release_written(p, p->queue.sent_bytes);
-    route_push_s2s(p);
+    p->look_ms = ROUTE_LOOK_MS;
+    route_look(p);
 }
 
-/* What comes now goes by the next connection, which does not wait for the end of this one: only
- * what this one has not written yet does. */
 static void
 route_s2s_leaving(void *user, struct s2s *s)
 {
-    struct route *r = user;
     struct route_pair *p = s->user;
-    if (p == NULL || p->queue.sent > 0)
+    (void)user;
+    if (p == NULL)
         return;
-    p->out = NULL;
-    s->user = NULL;
-    p->worked = p->worked || s->stanzas > 0;
-    if (p->queue.count > 0)
-        loop_at_end(r->shared->loop, &p->push);
+    route_move_on(p);
+    if (p->out != NULL && !timer_armed(&p->look))
+        timer_set(p->route->shared->loop, &p->look, ROUTE_LOOK_MS);
+}
+
+/* The peer has handled the oldest n. */
+static void
+route_s2s_acknowledged(void *user, struct s2s *s, size_t n)
+{
+    struct route_pair *p = s->user;
+    size_t sent = p == NULL ? 0 : p->queue.sent;
+    (void)user;
+    if (p == NULL)
+        return;
+    for (; n > 0 && p->queue.sent > 0; n--)
+        route_release_oldest(p);
+    route_moved(p, sent);
+}
+
+/* For what an accepted connection may acknowledge. */
+static uint64_t
+route_s2s_settled(void *user, const struct s2s_pair *sp, uint64_t *taken)
+{
+    const struct route_pair *p = sp->route;
+    (void)user;
+    *taken = p == NULL ? 0 : p->taken;
+    return p == NULL ? 0 : p->settled;
 }
 
 /* Is this a pair with one of our own servers, which the configuration names? */
@@ -22265,19 +22793,57 @@ route_hold_or_bounce(struct route_pair *p, enum xe_why why)
             (p->retry_at < p->hold_until ? p->retry_at : p->hold_until) - now);
 }
 
-/* The connection of a pair has ended.  What was not written goes by the next one, if this one has
+/* The peer's system has these, and the peer has not said that it has handled them: sent again they
+ * might arrive twice, so their senders shall know. */
+static size_t
+route_return(struct route_pair *p, size_t arrived)
+{
+    size_t n = 0;
+    while (p->queue.sent > 0 && queue_oldest(&p->queue).len <= arrived) {
+        const struct xe_xml_event *e = route_read_back(p->route, queue_oldest(&p->queue));
+        arrived -= queue_oldest(&p->queue).len;
+        if (e != NULL)
+            route_bounce(p, e, XE_WHY_UNACKNOWLEDGED);
+        route_release_oldest(p);
+        n++;
+    }
+    return n;
+}
+
+/* What a dead connection did not deliver, for the one who asks what a fault has cost. */
+static void
+route_log_undelivered(const struct route_pair *p, size_t returned)
+{
+    struct log *log = p->route->shared->log;
+    if ((returned == 0 && p->queue.sent == 0) || !route_log(p, LOG_WARN, "undelivered"))
+        return;
+    log_span(log, "from", p->from);
+    log_span(log, "to", p->to);
+    log_int(log, "sent_again", (int64_t)p->queue.sent);
+    log_int(log, "returned", (int64_t)returned);
+    log_end(log);
+}
+
+/* The connection of a pair has ended.  What did not arrive goes by the next one, if this one has
  * carried anything; after a failed attempt all is held, or comes back.  That it was ready is not
  * enough: who says yes and ends the stream with the same breath would be dialled for ever. */
 static void
 route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
 {
-    size_t unwritten = s->stream.conn != NULL ? conn_queued(s->stream.conn) : 0;
     bool was_good = s->stanzas > 0;
+    size_t arrived = route_arrived(p, s);
+    size_t returned = 0;
     p->out = NULL;
-    route_release_written(p, p->queue.sent_bytes > unwritten ? p->queue.sent_bytes - unwritten : 0);
+    timer_cancel(p->route->shared->loop, &p->look);
+    if (!s2s_is_counted(s))
+        route_release(p, arrived);
+    else if (!s->stream.peer_closed)   /* who takes leave has said before what he has handled */
+        returned = route_return(p, arrived);
+    route_log_undelivered(p, returned);
     if (p->queue.sent > 0 && s->stream.conn != NULL)
-        conn_abort(s->stream.conn);   /* or the peer might read what goes another way, too */
+        conn_reset(s->stream.conn);   /* or the peer might read what goes another way, too */
     queue_rewind(&p->queue);
+    route_press(p);
     if (!was_good) {
         route_back_off(p, why, s->stream.detail);
         route_hold_or_bounce(p, why);
@@ -22335,6 +22901,7 @@ route_requeue(struct route_pair *p, struct queue *q, struct xe_span stanza)
     q->bytes.failed = false;
     if (route_read_back(p->route, stanza) != NULL)
         route_bounce(p, &p->route->event, XE_WHY_OUT_OF_MEMORY);
+    route_settle(p);
 }
 
 /* Stanzas that nobody has answered for come back, in order. */
@@ -22409,6 +22976,7 @@ route_trunk_released(void *user, struct trunk *t, struct queue_item item)
     if (p != NULL) {
         p->in_flight--;
         p->in_flight_bytes -= item.len;
+        route_settle(p);
         route_press(p);
     }
     if (!list_empty(&r->waiting))
@@ -22715,6 +23283,7 @@ route_open(struct route *r)
 {
     r->push = route_pair_push;
     r->held = route_pair_held;
+    r->look = route_pair_look;
     r->serve_waiting.run = route_serve_waiting;
     r->slow_timer.fire = route_speed_up;
     r->sweep.fire = route_sweep;
@@ -23565,7 +24134,7 @@ edge_open_services(struct xmppedge *e)
     static const struct s2s_events s2s_events = { route_admit, route_room, edge_reach,
         edge_identity, edge_rule, route_paired, route_unpaired, route_s2s_stanza,
         route_s2s_ready, route_s2s_drained, route_s2s_leaving,
-        route_s2s_closed };
+        route_s2s_acknowledged, route_s2s_settled, route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_paused,
         route_trunk_released, route_settled, route_finished };

@@ -131,6 +131,8 @@ struct xe_span {
         "not-allowed", "cancel", "the sender domain is not authorised on this stream") \
     X(XE_WHY_BAD_ELEMENT, "bad-element", "unsupported-stanza-type", \
         "", "", "an element that is not known here") \
+    X(XE_WHY_BAD_ACK, "bad-ack", "undefined-condition", \
+        "", "", "an acknowledgement of stanzas that were not sent") \
     X(XE_WHY_NOT_AUTHORIZED, "not-authorized", "not-authorized", \
         "", "", "stanzas were sent before authentication") \
     /* TLS and certificates */ \
@@ -274,6 +276,11 @@ struct xe_span {
         "remote-server-timeout", "wait", "the stream was idle for too long") \
     X(XE_WHY_WRITE_TIMEOUT, "write-timeout", "connection-timeout", \
         "remote-server-timeout", "wait", "the other server stopped reading") \
+    X(XE_WHY_ACK_TIMEOUT, "ack-timeout", "connection-timeout", \
+        "remote-server-timeout", "wait", "the other server stopped acknowledging") \
+    X(XE_WHY_UNACKNOWLEDGED, "unacknowledged", "", \
+        "remote-server-timeout", "wait", \
+        "the connection was lost before the other server acknowledged this; it may have arrived") \
     X(XE_WHY_PING_TIMEOUT, "ping-timeout", "connection-timeout", \
         "remote-server-timeout", "wait", "the other side stopped answering") \
     X(XE_WHY_PING_ERROR, "ping-error", "", "", "", "the answer is an error") \
