@@ -4082,6 +4082,9 @@ xe_phase_next(enum xe_phase phase, enum xe_side side, enum xe_element_kind kind,
 #include <netdb.h>
 #include <grp.h>
 #include <limits.h>
+#if defined(__GLIBC__)
+#include <malloc.h>   /* malloc_trim() */
+#endif
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -17636,6 +17639,7 @@ struct s2s_service {
     void                       *user;
     struct list_node            all;
     size_t                      count;       /* connections, dialled and accepted */
+    size_t                      peak;        /* the most of them lately; the owner resets it */
     size_t                      accepted;    /* of them accepted */
     size_t                      unlisted;    /* of them dialled or proven for unlisted domains */
     size_t                      verifies;    /* of them dialback questions under way */
@@ -19422,6 +19426,7 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     list_init(&s->asks);
     list_append(&v->all, &s->node);
     v->count++;
+    v->peak = v->count > v->peak ? v->count : v->peak;
     v->accepted += kind == S2S_IN;
     v->verifies += kind == S2S_VERIFY;
     return s;
@@ -21176,6 +21181,7 @@ trunk_link_close(struct trunk_link *link)
  * ======================================================================== */
 
 #define ROUTE_SWEEP_MS       60000               /* how often that is looked at */
+#define ROUTE_CROWD          100                 /* connections whose memory is worth the work */
 #define ROUTE_BOUNCE_MS      1000                /* pair-bounces are counted for so long */
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
 #define ROUTE_PING_ID        "xmppedge-ping-"    /* and 16 hex digits */
@@ -21522,6 +21528,19 @@ route_pair_is_idle(const struct route_pair *p)
         && list_empty(&p->feeds) && loop_now(p->route->shared->loop) >= p->settle_at;
 }
 
+/* When a crowd has left, the system gets back what the allocator keeps for the next one.  GNU's has
+ * to be asked: 1,000 streams that came and went had left it 40 MB. */
+static void
+route_give_back(struct s2s_service *v)
+{
+    if (v->peak < ROUTE_CROWD || v->count > v->peak / 4)
+        return;
+    v->peak = v->count;
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
+}
+
 /* Idle pairs are forgotten, some time after the last stanza: the status shows them until then. */
 static void
 route_sweep(struct timer *t)
@@ -21535,6 +21554,7 @@ route_sweep(struct timer *t)
         if (p->last_ms < before && route_pair_is_idle(p))
             route_pair_drop(p);
     }
+    route_give_back(r->s2s);
     log_tell_lost(r->shared->log);   /* though nothing else happens */
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
 }

@@ -67,6 +67,7 @@
 #define TEXT_MAX      (64 << 10) /* answers in the negotiation */
 #define OUT_WINDOW    900        /* stanzas under way to the partner: the edge's queue holds 1000 */
 #define STREAMS       1000       /* idle ones, for the memory */
+#define LEFT_S        70         /* after that what they left has been given back */
 #define FLOOD_MAX     128        /* connections at a time */
 #define FLOOD_ANSWER  16384      /* bytes of a server's answer */
 #define FLOOD_PACE_US 10000      /* between two stanzas that are timed */
@@ -1003,6 +1004,10 @@ bench_memory(struct bench *b)
         (cpu_us(edge_pid) - start) / 1000 / STREAMS);
     for (i = 0; i < STREAMS + 10; i++)
         close(fds[i]);
+    for (i = 0; i < LEFT_S && (i < 3 || memory_kib(edge_pid, "Private_Dirty:") - heap > 8192); i++)
+        sleep(1);
+    printf("%d streams have left, edge:            %6.1f KiB are still there after %d s\n", STREAMS,
+        (double)(memory_kib(edge_pid, "Private_Dirty:") - heap), i);
     edge_stop();
     printf("server session of mbed TLS %-8s alone: %6.1f KiB\n", MBEDTLS_VERSION_STRING,
         bare_memory(b));
