@@ -407,7 +407,7 @@ pidfile = "%(dir)s/prosody.pid"; data_path = "%(dir)s/data"; plugin_paths = {}
 run_as_root = true; daemonize = false; use_ipv6 = false
 log = { { levels = { min = "debug" }; to = "file"; filename = "%(log)s"; timestamps = "%%H:%%M:%%S" } }
 modules_enabled = { "roster"; "saslauth"; "tls"; "dialback"; "disco"; "ping"; "version"; "presence";
-    "message"; "iq"; "c2s"; "s2s"; "s2s_auth_certs" }
+    "message"; "iq"; "c2s"; "s2s"; "s2s_auth_certs"; "smacks" }
 c2s_interfaces = { "%(ip)s" }; c2s_ports = { %(c2s)d }
 c2s_require_encryption = false; allow_unencrypted_plain_auth = true
 s2s_interfaces = { "%(s2s_ip)s" }; s2s_ports = { %(s2s_port)d }
