@@ -514,7 +514,7 @@ def the_gateway_accepts_only_the_domains_of_its_inner_servers(w):
 @test
 def a_trunk_that_falls_silent_is_closed_by_both_sides_and_dialled_again(w):
     edge = another_edge(w, trunk_ping='300ms', trunk_answer='700ms')
-    path = Forwarder(w.lab, (w.lab.ip(180), 23456), edge.internal)
+    path = Forwarder(w.lab, (w.lab.ip(198), 23456), edge.internal)
     gateway = Gateway(w.lab, 'fe01-silent', w.lab.ip(45), w.pki, [(edge.host,) + path.address],
                       [w.corp.s2s + (['corp.example'], 'optional')], host='fe01.corp.example',
                       limits=dict(LIMITS, **{'trunk-ping': '300ms', 'trunk-answer': '700ms',
