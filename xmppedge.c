@@ -18273,6 +18273,8 @@ s2s_end(struct s2s *s, enum xe_why why)
     timer_cancel(s2s_loop(s), &s->attempt);
     timer_cancel(s2s_loop(s), &s->ack_timer);
     loop_task_cancel(&s->ack_task);
+    if (s->kind == S2S_IN)
+        s->acks = S2S_ACKS_NONE;   /* with its pairs goes what the marks are about */
     if (s->query != NULL)
         dns_cancel(s->query);
     s->query = NULL;
