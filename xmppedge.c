@@ -1504,74 +1504,77 @@ xml_in_ranges(const uint16_t (*ranges)[2], size_t n, uint32_t c)
     return false;
 }
 
-/* May `c`, beyond ASCII, stand in a name of XML 1.0, fourth edition, or begin one (appendix B)?  It
- * is what expat accepts, and with it Prosody, ejabberd and jabberd2. */
+/* Letters and ideographs of XML 1.0, fourth edition (appendix B), that may begin a name; and what
+ * else may stand in one. */
+static const uint16_t xml_name_starts[][2] = {
+    {0xc0,0xd6}, {0xd8,0xf6}, {0xf8,0x131}, {0x134,0x13e}, {0x141,0x148}, {0x14a,0x17e},
+    {0x180,0x1c3}, {0x1cd,0x1f0}, {0x1f4,0x1f5}, {0x1fa,0x217}, {0x250,0x2a8}, {0x2bb,0x2c1},
+    {0x386,0x386}, {0x388,0x38a}, {0x38c,0x38c}, {0x38e,0x3a1}, {0x3a3,0x3ce}, {0x3d0,0x3d6},
+    {0x3da,0x3da}, {0x3dc,0x3dc}, {0x3de,0x3de}, {0x3e0,0x3e0}, {0x3e2,0x3f3}, {0x401,0x40c},
+    {0x40e,0x44f}, {0x451,0x45c}, {0x45e,0x481}, {0x490,0x4c4}, {0x4c7,0x4c8}, {0x4cb,0x4cc},
+    {0x4d0,0x4eb}, {0x4ee,0x4f5}, {0x4f8,0x4f9}, {0x531,0x556}, {0x559,0x559}, {0x561,0x586},
+    {0x5d0,0x5ea}, {0x5f0,0x5f2}, {0x621,0x63a}, {0x641,0x64a}, {0x671,0x6b7}, {0x6ba,0x6be},
+    {0x6c0,0x6ce}, {0x6d0,0x6d3}, {0x6d5,0x6d5}, {0x6e5,0x6e6}, {0x905,0x939}, {0x93d,0x93d},
+    {0x958,0x961}, {0x985,0x98c}, {0x98f,0x990}, {0x993,0x9a8}, {0x9aa,0x9b0}, {0x9b2,0x9b2},
+    {0x9b6,0x9b9}, {0x9dc,0x9dd}, {0x9df,0x9e1}, {0x9f0,0x9f1}, {0xa05,0xa0a}, {0xa0f,0xa10},
+    {0xa13,0xa28}, {0xa2a,0xa30}, {0xa32,0xa33}, {0xa35,0xa36}, {0xa38,0xa39}, {0xa59,0xa5c},
+    {0xa5e,0xa5e}, {0xa72,0xa74}, {0xa85,0xa8b}, {0xa8d,0xa8d}, {0xa8f,0xa91}, {0xa93,0xaa8},
+    {0xaaa,0xab0}, {0xab2,0xab3}, {0xab5,0xab9}, {0xabd,0xabd}, {0xae0,0xae0}, {0xb05,0xb0c},
+    {0xb0f,0xb10}, {0xb13,0xb28}, {0xb2a,0xb30}, {0xb32,0xb33}, {0xb36,0xb39}, {0xb3d,0xb3d},
+    {0xb5c,0xb5d}, {0xb5f,0xb61}, {0xb85,0xb8a}, {0xb8e,0xb90}, {0xb92,0xb95}, {0xb99,0xb9a},
+    {0xb9c,0xb9c}, {0xb9e,0xb9f}, {0xba3,0xba4}, {0xba8,0xbaa}, {0xbae,0xbb5}, {0xbb7,0xbb9},
+    {0xc05,0xc0c}, {0xc0e,0xc10}, {0xc12,0xc28}, {0xc2a,0xc33}, {0xc35,0xc39}, {0xc60,0xc61},
+    {0xc85,0xc8c}, {0xc8e,0xc90}, {0xc92,0xca8}, {0xcaa,0xcb3}, {0xcb5,0xcb9}, {0xcde,0xcde},
+    {0xce0,0xce1}, {0xd05,0xd0c}, {0xd0e,0xd10}, {0xd12,0xd28}, {0xd2a,0xd39}, {0xd60,0xd61},
+    {0xe01,0xe2e}, {0xe30,0xe30}, {0xe32,0xe33}, {0xe40,0xe45}, {0xe81,0xe82}, {0xe84,0xe84},
+    {0xe87,0xe88}, {0xe8a,0xe8a}, {0xe8d,0xe8d}, {0xe94,0xe97}, {0xe99,0xe9f}, {0xea1,0xea3},
+    {0xea5,0xea5}, {0xea7,0xea7}, {0xeaa,0xeab}, {0xead,0xeae}, {0xeb0,0xeb0}, {0xeb2,0xeb3},
+    {0xebd,0xebd}, {0xec0,0xec4}, {0xf40,0xf47}, {0xf49,0xf69}, {0x10a0,0x10c5}, {0x10d0,0x10f6},
+    {0x1100,0x1100}, {0x1102,0x1103}, {0x1105,0x1107}, {0x1109,0x1109}, {0x110b,0x110c},
+    {0x110e,0x1112}, {0x113c,0x113c}, {0x113e,0x113e}, {0x1140,0x1140}, {0x114c,0x114c},
+    {0x114e,0x114e}, {0x1150,0x1150}, {0x1154,0x1155}, {0x1159,0x1159}, {0x115f,0x1161},
+    {0x1163,0x1163}, {0x1165,0x1165}, {0x1167,0x1167}, {0x1169,0x1169}, {0x116d,0x116e},
+    {0x1172,0x1173}, {0x1175,0x1175}, {0x119e,0x119e}, {0x11a8,0x11a8}, {0x11ab,0x11ab},
+    {0x11ae,0x11af}, {0x11b7,0x11b8}, {0x11ba,0x11ba}, {0x11bc,0x11c2}, {0x11eb,0x11eb},
+    {0x11f0,0x11f0}, {0x11f9,0x11f9}, {0x1e00,0x1e9b}, {0x1ea0,0x1ef9}, {0x1f00,0x1f15},
+    {0x1f18,0x1f1d}, {0x1f20,0x1f45}, {0x1f48,0x1f4d}, {0x1f50,0x1f57}, {0x1f59,0x1f59},
+    {0x1f5b,0x1f5b}, {0x1f5d,0x1f5d}, {0x1f5f,0x1f7d}, {0x1f80,0x1fb4}, {0x1fb6,0x1fbc},
+    {0x1fbe,0x1fbe}, {0x1fc2,0x1fc4}, {0x1fc6,0x1fcc}, {0x1fd0,0x1fd3}, {0x1fd6,0x1fdb},
+    {0x1fe0,0x1fec}, {0x1ff2,0x1ff4}, {0x1ff6,0x1ffc}, {0x2126,0x2126}, {0x212a,0x212b},
+    {0x212e,0x212e}, {0x2180,0x2182}, {0x3007,0x3007}, {0x3021,0x3029}, {0x3041,0x3094},
+    {0x30a1,0x30fa}, {0x3105,0x312c}, {0x4e00,0x9fa5}, {0xac00,0xd7a3}
+};
+
+static const uint16_t xml_name_others[][2] = {
+    {0xb7,0xb7}, {0x2d0,0x2d1}, {0x300,0x345}, {0x360,0x361}, {0x387,0x387}, {0x483,0x486},
+    {0x591,0x5a1}, {0x5a3,0x5b9}, {0x5bb,0x5bd}, {0x5bf,0x5bf}, {0x5c1,0x5c2}, {0x5c4,0x5c4},
+    {0x640,0x640}, {0x64b,0x652}, {0x660,0x669}, {0x670,0x670}, {0x6d6,0x6e4}, {0x6e7,0x6e8},
+    {0x6ea,0x6ed}, {0x6f0,0x6f9}, {0x901,0x903}, {0x93c,0x93c}, {0x93e,0x94d}, {0x951,0x954},
+    {0x962,0x963}, {0x966,0x96f}, {0x981,0x983}, {0x9bc,0x9bc}, {0x9be,0x9c4}, {0x9c7,0x9c8},
+    {0x9cb,0x9cd}, {0x9d7,0x9d7}, {0x9e2,0x9e3}, {0x9e6,0x9ef}, {0xa02,0xa02}, {0xa3c,0xa3c},
+    {0xa3e,0xa42}, {0xa47,0xa48}, {0xa4b,0xa4d}, {0xa66,0xa71}, {0xa81,0xa83}, {0xabc,0xabc},
+    {0xabe,0xac5}, {0xac7,0xac9}, {0xacb,0xacd}, {0xae6,0xaef}, {0xb01,0xb03}, {0xb3c,0xb3c},
+    {0xb3e,0xb43}, {0xb47,0xb48}, {0xb4b,0xb4d}, {0xb56,0xb57}, {0xb66,0xb6f}, {0xb82,0xb83},
+    {0xbbe,0xbc2}, {0xbc6,0xbc8}, {0xbca,0xbcd}, {0xbd7,0xbd7}, {0xbe7,0xbef}, {0xc01,0xc03},
+    {0xc3e,0xc44}, {0xc46,0xc48}, {0xc4a,0xc4d}, {0xc55,0xc56}, {0xc66,0xc6f}, {0xc82,0xc83},
+    {0xcbe,0xcc4}, {0xcc6,0xcc8}, {0xcca,0xccd}, {0xcd5,0xcd6}, {0xce6,0xcef}, {0xd02,0xd03},
+    {0xd3e,0xd43}, {0xd46,0xd48}, {0xd4a,0xd4d}, {0xd57,0xd57}, {0xd66,0xd6f}, {0xe31,0xe31},
+    {0xe34,0xe3a}, {0xe46,0xe4e}, {0xe50,0xe59}, {0xeb1,0xeb1}, {0xeb4,0xeb9}, {0xebb,0xebc},
+    {0xec6,0xec6}, {0xec8,0xecd}, {0xed0,0xed9}, {0xf18,0xf19}, {0xf20,0xf29}, {0xf35,0xf35},
+    {0xf37,0xf37}, {0xf39,0xf39}, {0xf3e,0xf3f}, {0xf71,0xf84}, {0xf86,0xf8b}, {0xf90,0xf95},
+    {0xf97,0xf97}, {0xf99,0xfad}, {0xfb1,0xfb7}, {0xfb9,0xfb9}, {0x20d0,0x20dc}, {0x20e1,0x20e1},
+    {0x3005,0x3005}, {0x302a,0x302f}, {0x3031,0x3035}, {0x3099,0x309a}, {0x309d,0x309e},
+    {0x30fc,0x30fe}
+};
+
+/* May `c`, beyond ASCII, stand in a name, or begin one?  It is what expat accepts, and with it
+ * Prosody, ejabberd and jabberd2. */
 static bool
 xml_is_old_name_char(uint32_t c, bool first)
 {
-    static const uint16_t starts[][2] = {
-        {0xc0,0xd6}, {0xd8,0xf6}, {0xf8,0x131}, {0x134,0x13e}, {0x141,0x148}, {0x14a,0x17e},
-        {0x180,0x1c3}, {0x1cd,0x1f0}, {0x1f4,0x1f5}, {0x1fa,0x217}, {0x250,0x2a8}, {0x2bb,0x2c1},
-        {0x386,0x386}, {0x388,0x38a}, {0x38c,0x38c}, {0x38e,0x3a1}, {0x3a3,0x3ce}, {0x3d0,0x3d6},
-        {0x3da,0x3da}, {0x3dc,0x3dc}, {0x3de,0x3de}, {0x3e0,0x3e0}, {0x3e2,0x3f3}, {0x401,0x40c},
-        {0x40e,0x44f}, {0x451,0x45c}, {0x45e,0x481}, {0x490,0x4c4}, {0x4c7,0x4c8}, {0x4cb,0x4cc},
-        {0x4d0,0x4eb}, {0x4ee,0x4f5}, {0x4f8,0x4f9}, {0x531,0x556}, {0x559,0x559}, {0x561,0x586},
-        {0x5d0,0x5ea}, {0x5f0,0x5f2}, {0x621,0x63a}, {0x641,0x64a}, {0x671,0x6b7}, {0x6ba,0x6be},
-        {0x6c0,0x6ce}, {0x6d0,0x6d3}, {0x6d5,0x6d5}, {0x6e5,0x6e6}, {0x905,0x939}, {0x93d,0x93d},
-        {0x958,0x961}, {0x985,0x98c}, {0x98f,0x990}, {0x993,0x9a8}, {0x9aa,0x9b0}, {0x9b2,0x9b2},
-        {0x9b6,0x9b9}, {0x9dc,0x9dd}, {0x9df,0x9e1}, {0x9f0,0x9f1}, {0xa05,0xa0a}, {0xa0f,0xa10},
-        {0xa13,0xa28}, {0xa2a,0xa30}, {0xa32,0xa33}, {0xa35,0xa36}, {0xa38,0xa39}, {0xa59,0xa5c},
-        {0xa5e,0xa5e}, {0xa72,0xa74}, {0xa85,0xa8b}, {0xa8d,0xa8d}, {0xa8f,0xa91}, {0xa93,0xaa8},
-        {0xaaa,0xab0}, {0xab2,0xab3}, {0xab5,0xab9}, {0xabd,0xabd}, {0xae0,0xae0}, {0xb05,0xb0c},
-        {0xb0f,0xb10}, {0xb13,0xb28}, {0xb2a,0xb30}, {0xb32,0xb33}, {0xb36,0xb39}, {0xb3d,0xb3d},
-        {0xb5c,0xb5d}, {0xb5f,0xb61}, {0xb85,0xb8a}, {0xb8e,0xb90}, {0xb92,0xb95}, {0xb99,0xb9a},
-        {0xb9c,0xb9c}, {0xb9e,0xb9f}, {0xba3,0xba4}, {0xba8,0xbaa}, {0xbae,0xbb5}, {0xbb7,0xbb9},
-        {0xc05,0xc0c}, {0xc0e,0xc10}, {0xc12,0xc28}, {0xc2a,0xc33}, {0xc35,0xc39}, {0xc60,0xc61},
-        {0xc85,0xc8c}, {0xc8e,0xc90}, {0xc92,0xca8}, {0xcaa,0xcb3}, {0xcb5,0xcb9}, {0xcde,0xcde},
-        {0xce0,0xce1}, {0xd05,0xd0c}, {0xd0e,0xd10}, {0xd12,0xd28}, {0xd2a,0xd39}, {0xd60,0xd61},
-        {0xe01,0xe2e}, {0xe30,0xe30}, {0xe32,0xe33}, {0xe40,0xe45}, {0xe81,0xe82}, {0xe84,0xe84},
-        {0xe87,0xe88}, {0xe8a,0xe8a}, {0xe8d,0xe8d}, {0xe94,0xe97}, {0xe99,0xe9f}, {0xea1,0xea3},
-        {0xea5,0xea5}, {0xea7,0xea7}, {0xeaa,0xeab}, {0xead,0xeae}, {0xeb0,0xeb0}, {0xeb2,0xeb3},
-        {0xebd,0xebd}, {0xec0,0xec4}, {0xf40,0xf47}, {0xf49,0xf69}, {0x10a0,0x10c5},
-        {0x10d0,0x10f6},
-        {0x1100,0x1100}, {0x1102,0x1103}, {0x1105,0x1107}, {0x1109,0x1109}, {0x110b,0x110c},
-        {0x110e,0x1112}, {0x113c,0x113c}, {0x113e,0x113e}, {0x1140,0x1140}, {0x114c,0x114c},
-        {0x114e,0x114e}, {0x1150,0x1150}, {0x1154,0x1155}, {0x1159,0x1159}, {0x115f,0x1161},
-        {0x1163,0x1163}, {0x1165,0x1165}, {0x1167,0x1167}, {0x1169,0x1169}, {0x116d,0x116e},
-        {0x1172,0x1173}, {0x1175,0x1175}, {0x119e,0x119e}, {0x11a8,0x11a8}, {0x11ab,0x11ab},
-        {0x11ae,0x11af}, {0x11b7,0x11b8}, {0x11ba,0x11ba}, {0x11bc,0x11c2}, {0x11eb,0x11eb},
-        {0x11f0,0x11f0}, {0x11f9,0x11f9}, {0x1e00,0x1e9b}, {0x1ea0,0x1ef9}, {0x1f00,0x1f15},
-        {0x1f18,0x1f1d}, {0x1f20,0x1f45}, {0x1f48,0x1f4d}, {0x1f50,0x1f57}, {0x1f59,0x1f59},
-        {0x1f5b,0x1f5b}, {0x1f5d,0x1f5d}, {0x1f5f,0x1f7d}, {0x1f80,0x1fb4}, {0x1fb6,0x1fbc},
-        {0x1fbe,0x1fbe}, {0x1fc2,0x1fc4}, {0x1fc6,0x1fcc}, {0x1fd0,0x1fd3}, {0x1fd6,0x1fdb},
-        {0x1fe0,0x1fec}, {0x1ff2,0x1ff4}, {0x1ff6,0x1ffc}, {0x2126,0x2126}, {0x212a,0x212b},
-        {0x212e,0x212e}, {0x2180,0x2182}, {0x3007,0x3007}, {0x3021,0x3029}, {0x3041,0x3094},
-        {0x30a1,0x30fa}, {0x3105,0x312c}, {0x4e00,0x9fa5}, {0xac00,0xd7a3}
-    };
-    static const uint16_t others[][2] = {
-        {0xb7,0xb7}, {0x2d0,0x2d1}, {0x300,0x345}, {0x360,0x361}, {0x387,0x387}, {0x483,0x486},
-        {0x591,0x5a1}, {0x5a3,0x5b9}, {0x5bb,0x5bd}, {0x5bf,0x5bf}, {0x5c1,0x5c2}, {0x5c4,0x5c4},
-        {0x640,0x640}, {0x64b,0x652}, {0x660,0x669}, {0x670,0x670}, {0x6d6,0x6e4}, {0x6e7,0x6e8},
-        {0x6ea,0x6ed}, {0x6f0,0x6f9}, {0x901,0x903}, {0x93c,0x93c}, {0x93e,0x94d}, {0x951,0x954},
-        {0x962,0x963}, {0x966,0x96f}, {0x981,0x983}, {0x9bc,0x9bc}, {0x9be,0x9c4}, {0x9c7,0x9c8},
-        {0x9cb,0x9cd}, {0x9d7,0x9d7}, {0x9e2,0x9e3}, {0x9e6,0x9ef}, {0xa02,0xa02}, {0xa3c,0xa3c},
-        {0xa3e,0xa42}, {0xa47,0xa48}, {0xa4b,0xa4d}, {0xa66,0xa71}, {0xa81,0xa83}, {0xabc,0xabc},
-        {0xabe,0xac5}, {0xac7,0xac9}, {0xacb,0xacd}, {0xae6,0xaef}, {0xb01,0xb03}, {0xb3c,0xb3c},
-        {0xb3e,0xb43}, {0xb47,0xb48}, {0xb4b,0xb4d}, {0xb56,0xb57}, {0xb66,0xb6f}, {0xb82,0xb83},
-        {0xbbe,0xbc2}, {0xbc6,0xbc8}, {0xbca,0xbcd}, {0xbd7,0xbd7}, {0xbe7,0xbef}, {0xc01,0xc03},
-        {0xc3e,0xc44}, {0xc46,0xc48}, {0xc4a,0xc4d}, {0xc55,0xc56}, {0xc66,0xc6f}, {0xc82,0xc83},
-        {0xcbe,0xcc4}, {0xcc6,0xcc8}, {0xcca,0xccd}, {0xcd5,0xcd6}, {0xce6,0xcef}, {0xd02,0xd03},
-        {0xd3e,0xd43}, {0xd46,0xd48}, {0xd4a,0xd4d}, {0xd57,0xd57}, {0xd66,0xd6f}, {0xe31,0xe31},
-        {0xe34,0xe3a}, {0xe46,0xe4e}, {0xe50,0xe59}, {0xeb1,0xeb1}, {0xeb4,0xeb9}, {0xebb,0xebc},
-        {0xec6,0xec6}, {0xec8,0xecd}, {0xed0,0xed9}, {0xf18,0xf19}, {0xf20,0xf29}, {0xf35,0xf35},
-        {0xf37,0xf37}, {0xf39,0xf39}, {0xf3e,0xf3f}, {0xf71,0xf84}, {0xf86,0xf8b}, {0xf90,0xf95},
-        {0xf97,0xf97}, {0xf99,0xfad}, {0xfb1,0xfb7}, {0xfb9,0xfb9}, {0x20d0,0x20dc},
-        {0x20e1,0x20e1},
-        {0x3005,0x3005}, {0x302a,0x302f}, {0x3031,0x3035}, {0x3099,0x309a}, {0x309d,0x309e},
-        {0x30fc,0x30fe}
-    };
-    return xml_in_ranges(starts, sizeof starts / sizeof *starts, c)
-        || (!first && xml_in_ranges(others, sizeof others / sizeof *others, c));
+    return xml_in_ranges(xml_name_starts, sizeof xml_name_starts / sizeof *xml_name_starts, c)
+        || (!first
+            && xml_in_ranges(xml_name_others, sizeof xml_name_others / sizeof *xml_name_others, c));
 }
 
 /* Characters beyond ASCII that names may have in XML 1.0, fifth edition.  It has more of them than
@@ -12170,17 +12173,24 @@ queue_unsent(const struct queue *q)
     return q->count - q->sent;
 }
 
-/* The next unsent stanzas as one run of at most `max` bytes, but at least one; they count as sent.
- * *n receives how many. */
+/* Bytes of the next unsent stanza. */
+static size_t
+queue_next(const struct queue *q)
+{
+    return queue_item(q, q->sent)->len;
+}
+
+/* The next unsent stanzas as one run of at most `max` bytes, but at least one, and behind that none
+ * of more than `each`; they count as sent.  *n receives how many. */
 static struct xe_span
-queue_send(struct queue *q, size_t max, size_t *n)
+queue_send(struct queue *q, size_t max, size_t each, size_t *n)
 {
     const char *at = buf_at(&q->bytes) + q->sent_bytes;
     size_t len = 0;
     *n = 0;
     while (q->sent < q->count) {
-        size_t next = queue_item(q, q->sent)->len;
-        if (*n > 0 && len + next > max)
+        size_t next = queue_next(q);
+        if (*n > 0 && (len + next > max || next > each))
             break;
         len += next;
         q->sent++;
@@ -16740,6 +16750,7 @@ ports_print(const struct config *c, enum ports_format format, const struct ports
 #define STREAM_NS_SERVER  "jabber:server"
 #define STREAM_NS_ERRORS  "urn:ietf:params:xml:ns:xmpp-streams"
 #define STREAM_NS_STANZAS "urn:ietf:params:xml:ns:xmpp-stanzas"
+#define STREAM_NS_LIMITS  "urn:xmpp:stream-limits:0"
 
 /* The beginning of every header of ours. */
 #define STREAM_BEGIN \
@@ -16896,11 +16907,10 @@ stream_send_ack(struct stream *s, uint32_t h)
     stream_send_text(s);
 }
 
-/* An attribute that is a number of 32 bits (unsignedInt of XML Schema); -1 when it is none. */
+/* A number of 32 bits (unsignedInt of XML Schema); -1 when it is none. */
 static int64_t
-stream_number(const struct xe_xml_event *e, const char *name)
+stream_number(struct xe_span text)
 {
-    struct xe_span text = xe_xml_attr(e, name);
     int64_t value = text.len > 0 ? 0 : -1;
     size_t i;
     for (i = 0; i < text.len; i++) {
@@ -16916,7 +16926,7 @@ stream_number(const struct xe_xml_event *e, const char *name)
 static bool
 stream_read_ack(const struct xe_xml_event *e, uint32_t acked, size_t sent, uint32_t *fresh)
 {
-    int64_t h = stream_number(e, "h");
+    int64_t h = stream_number(xe_xml_attr(e, "h"));
     *fresh = (uint32_t)h - acked;
     return h >= 0 && *fresh <= sent;
 }
@@ -17569,6 +17579,7 @@ struct s2s {
     bool                    leaving;      /* our end tag is sent: nothing new may be queued */
     enum xe_why             retired;      /* it ends for this when its timer says so */
     enum s2s_acks           acks;
+    size_t                  max_bytes;    /* of a stanza, as the peer says (XEP-0478) */
     bool                    answers_wait; /* a caller does not read: he is not read either */
     unsigned                pauses;       /* how many reasons there are to read nothing now */
     void                   *user;         /* for the owner */
@@ -17586,6 +17597,7 @@ struct s2s {
     size_t                  nasks;        /* verify: questions, answered or not */
     bool                    alone;        /* verify: there may be no second one */
     uint32_t                acked;        /* stanzas, modulo 2^32: by the peer, or by us */
+    int64_t                 peer_idle_ms; /* we may be silent for so long (XEP-0478); 0: any time */
     bool                    ack_due;      /* somebody waits for an <a/>: we, or an accepted peer */
     uint32_t                received;     /* accepted: stanzas since XEP-0198 is on */
     uint32_t                asked;        /* of them when the peer asked last */
@@ -18030,6 +18042,23 @@ s2s_pair_free(struct s2s_pair *p)
 
 /* ---- states and the end ---- */
 
+/* White space goes out before the peer takes the stream for an idle one (XEP-0478). */
+static int64_t
+s2s_keepalive(const struct s2s *s)
+{
+    int64_t ms = s2s_limits(s)->keepalive_ms;
+    return s->peer_idle_ms > 0 && s->peer_idle_ms / 2 < ms ? s->peer_idle_ms / 2 : ms;
+}
+
+/* An idle stream ends after so long: where no white space goes out, before the peer ends it. */
+static int64_t
+s2s_patience(const struct s2s *s)
+{
+    int64_t ms = s2s_limits(s)->inactivity_ms;
+    return !s->terms.keepalive && s->peer_idle_ms > 0 && s->peer_idle_ms * 3 / 4 < ms
+        ? s->peer_idle_ms * 3 / 4 : ms;
+}
+
 /* How long a state may last; 0: as long as the attempt timer, or the idle timer, allows. */
 static int64_t
 s2s_state_limit(const struct s2s *s, enum s2s_state state)
@@ -18043,7 +18072,7 @@ s2s_state_limit(const struct s2s *s, enum s2s_state state)
         return l->dialback_ms;
     case S2S_READY:
     case S2S_OPEN:
-        return l->inactivity_ms < l->keepalive_ms ? l->inactivity_ms : l->keepalive_ms;
+        return s2s_patience(s) < s2s_keepalive(s) ? s2s_patience(s) : s2s_keepalive(s);
     case S2S_RESOLVING:
     case S2S_DIALLING:
     case S2S_HEADER:
@@ -18363,19 +18392,20 @@ s2s_retire(struct s2s *s, enum xe_why why)
 static void
 s2s_idle(struct s2s *s)
 {
-    const struct config_limits *l = s2s_limits(s);
+    int64_t patience = s2s_patience(s);
+    int64_t keepalive = s2s_keepalive(s);
     int64_t now = loop_now(s2s_loop(s));
     int64_t last = s->kind == S2S_OUT ? s->stream.spoke : s->pauses > 0 ? now : s->stream.heard;
     int64_t quiet = now - last;
-    if (quiet >= l->inactivity_ms) {
+    if (quiet >= patience) {
         s2s_close(s, XE_WHY_IDLE);
         return;
     }
-    if (s->terms.keepalive && s->kind == S2S_OUT && quiet >= l->keepalive_ms
+    if (s->terms.keepalive && s->kind == S2S_OUT && quiet >= keepalive
         && s->stream.conn != NULL)
         conn_send(s->stream.conn, span_of(" "));
-    timer_set(s2s_loop(s), &s->timer, l->inactivity_ms - quiet < l->keepalive_ms
-        ? l->inactivity_ms - quiet : l->keepalive_ms);
+    timer_set(s2s_loop(s), &s->timer, patience - quiet < keepalive
+        ? patience - quiet : keepalive);
 }
 
 static void
@@ -18748,7 +18778,7 @@ s2s_send_features(struct s2s *s)
     if (s->authenticated || (stream_is_secure(&s->stream)
             && s2s_dialback_allowed(s, s->terms.methods)))
         buf_puts(t, "<sm xmlns='" PHASE_NS_SM "'/>");
-    buf_puts(t, "<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>");
+    buf_puts(t, "<limits xmlns='" STREAM_NS_LIMITS "'><max-bytes>");
     buf_putu(t, s2s_limits(s)->stanza_bytes);
     buf_puts(t, "</max-bytes><idle-seconds>");
     buf_putu(t, (uint64_t)(s2s_limits(s)->inactivity_ms / 1000));
@@ -19074,6 +19104,29 @@ s2s_offers_external(struct s2s *s, struct elem features)
     return false;
 }
 
+/* A limit of the peer (XEP-0478); 0 when it does not say. */
+static int64_t
+s2s_peer_limit(struct s2s *s, struct elem features, const char *name)
+{
+    struct elem limit = elem_child(elem_child(features, "limits", STREAM_NS_LIMITS), name, NULL);
+    struct buf *t = stream_text(&s->stream);
+    int64_t value;
+    if (limit.at == NULL)
+        return 0;
+    elem_put_text(t, limit);
+    value = stream_number(buf_span(t));
+    return value > 0 ? value : 0;
+}
+
+/* What it takes, and how long it waits.  Less than 10,000 bytes is against RFC 6120 13.12. */
+static void
+s2s_read_limits(struct s2s *s, struct elem features)
+{
+    int64_t bytes = s2s_peer_limit(s, features, "max-bytes");
+    s->max_bytes = bytes == 0 ? SIZE_MAX : bytes < 10000 ? 10000 : (size_t)bytes;
+    s->peer_idle_ms = s2s_peer_limit(s, features, "idle-seconds") * 1000;
+}
+
 static void
 s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
 {
@@ -19086,6 +19139,7 @@ s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
     external = s2s_offers_external(s, features);
     s->acks = elem_child(features, "sm", PHASE_NS_SM).at != NULL ? S2S_ACKS_OFFERED : S2S_ACKS_NONE;
     starttls = elem_child(features, "starttls", PHASE_NS_TLS).at != NULL;
+    s2s_read_limits(s, features);
     elem_free(features);
     if (s->authenticated) {
         s2s_become_ready(s, "sasl-external");
@@ -19415,6 +19469,7 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     s->service = v;
     s->kind = kind;
     s->method = "";
+    s->max_bytes = SIZE_MAX;
     s->cert_why = XE_WHY_CERT_MISSING;
     s->stream.shared = v->shared;
     s->stream.state = STREAM_ENDED;
@@ -20339,7 +20394,7 @@ trunk_push(struct trunk *t)
         t->moved = loop_now(t->service->shared->loop);
     while (queue_unsent(&t->window) > 0 && conn_queued(t->stream.conn) < TRUNK_OUT_HIGH) {
         size_t n;
-        struct xe_span run = queue_send(&t->window, TRUNK_OUT_HIGH / 4, &n);
+        struct xe_span run = queue_send(&t->window, TRUNK_OUT_HIGH / 4, SIZE_MAX, &n);
         if (!stream_send(&t->stream, run)) {
             trunk_end(t, XE_WHY_OUT_OF_MEMORY);
             return;
@@ -20471,10 +20526,10 @@ trunk_put_limits(const struct trunk *t, struct buf *text)
 static void
 trunk_read_limits(struct trunk *t, const struct xe_xml_event *e)
 {
-    int64_t bytes = stream_number(e, "pair-bytes");
-    int64_t stanzas = stream_number(e, "pair-stanzas");
-    t->narrow = stream_number(e, "max-depth") < XE_XML_DEPTH_MAX
-        || stream_number(e, "max-attributes") < XE_XML_ATTRS_MAX;
+    int64_t bytes = stream_number(xe_xml_attr(e, "pair-bytes"));
+    int64_t stanzas = stream_number(xe_xml_attr(e, "pair-stanzas"));
+    t->narrow = stream_number(xe_xml_attr(e, "max-depth")) < XE_XML_DEPTH_MAX
+        || stream_number(xe_xml_attr(e, "max-attributes")) < XE_XML_ATTRS_MAX;
     t->pair_bytes = bytes > 0 && stanzas > 0 ? (size_t)bytes : 0;
     t->pair_stanzas = stanzas > 0 ? (size_t)stanzas : 0;
 }
@@ -20931,7 +20986,7 @@ trunk_gateway_features(struct trunk *t)
 static void
 trunk_gateway_offered(struct trunk *t, const struct xe_xml_event *e)
 {
-    int64_t max = stream_number(e, "max-bytes");
+    int64_t max = stream_number(xe_xml_attr(e, "max-bytes"));
     if (max > 0 && (uint64_t)max < t->max_bytes)
         t->max_bytes = (size_t)max;
     trunk_read_limits(t, e);
@@ -21808,32 +21863,6 @@ route_arm_hold(struct route_pair *p)
         : p->route->config->limits.hold_ms);
 }
 
-/* Hand stanzas to the pair's own connection; they stay in the queue until they have arrived.  So
- * much may be under way that the other half of what makes a queue full still waits. */
-static void
-route_push_s2s(struct route_pair *p)
-{
-    struct s2s *s = p->out;
-    if (s == NULL || s->state != S2S_READY || s->leaving)
-        return;
-    if (p->queue.sent == 0)
-        p->moved_ms = loop_now(p->route->shared->loop);
-    while (queue_unsent(&p->queue) > 0 && conn_queued(s->stream.conn) < ROUTE_OUT_HIGH
-        && p->queue.sent_bytes < p->route->config->limits.queue_bytes / 4) {
-        size_t n;
-        struct xe_span run = queue_send(&p->queue, ROUTE_OUT_HIGH, &n);
-        if (!stream_send(&s->stream, run)) {
-            p->queue.sent -= n;
-            p->queue.sent_bytes -= run.len;
-            s2s_close(s, XE_WHY_OUT_OF_MEMORY);
-            return;
-        }
-        s->stanzas += n;
-        p->sent_end = conn_sent(s->stream.conn);
-    }
-    s2s_ask_ack(s);
-}
-
 /* ---- bouncing ---- */
 
 static bool
@@ -22257,25 +22286,63 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
     route_answer(p);
 }
 
-/* Send all that waits for a pair back. */
+/* Send the oldest stanza that waits for a pair back. */
+static void
+route_return_oldest(struct route_pair *p, enum xe_why why)
+{
+    struct xe_span stanza = queue_oldest(&p->queue);
+    const struct xe_xml_event *e = route_read_back(p->route, stanza);
+    if (e != NULL)
+        route_bounce(p, e, why);
+    route_note_memory(p->route, 0, stanza.len);
+    p->route->outward -= p->way == ROUTE_TO_S2S;
+    queue_release(&p->queue);
+    route_settle(p);
+}
+
+/* Send all of them back. */
 static void
 route_bounce_queue(struct route_pair *p, enum xe_why why)
 {
-    struct route *r = p->route;
-    timer_cancel(r->shared->loop, &p->hold);
+    timer_cancel(p->route->shared->loop, &p->hold);
     list_remove(&p->waiting);
     queue_rewind(&p->queue);
-    while (p->queue.count > 0) {
-        struct xe_span stanza = queue_oldest(&p->queue);
-        const struct xe_xml_event *e = route_read_back(r, stanza);
-        if (e != NULL)
-            route_bounce(p, e, why);
-        route_note_memory(r, 0, stanza.len);
-        r->outward -= p->way == ROUTE_TO_S2S;
-        queue_release(&p->queue);
-        route_settle(p);
-    }
+    while (p->queue.count > 0)
+        route_return_oldest(p, why);
     route_press(p);
+}
+
+/* Hand stanzas to the pair's own connection; they stay in the queue until they have arrived.  So
+ * much may be under way that the other half of what makes a queue full still waits. */
+static void
+route_push_s2s(struct route_pair *p)
+{
+    struct s2s *s = p->out;
+    if (s == NULL || s->state != S2S_READY || s->leaving)
+        return;
+    if (p->queue.sent == 0)
+        p->moved_ms = loop_now(p->route->shared->loop);
+    while (queue_unsent(&p->queue) > 0 && conn_queued(s->stream.conn) < ROUTE_OUT_HIGH
+        && p->queue.sent_bytes < p->route->config->limits.queue_bytes / 4) {
+        size_t n;
+        struct xe_span run;
+        if (queue_next(&p->queue) > s->max_bytes) {
+            if (p->queue.sent > 0)
+                break;   /* it comes back when those before it have arrived */
+            route_return_oldest(p, XE_WHY_STANZA_TOO_BIG);
+            continue;
+        }
+        run = queue_send(&p->queue, ROUTE_OUT_HIGH, s->max_bytes, &n);
+        if (!stream_send(&s->stream, run)) {
+            p->queue.sent -= n;
+            p->queue.sent_bytes -= run.len;
+            s2s_close(s, XE_WHY_OUT_OF_MEMORY);
+            return;
+        }
+        s->stanzas += n;
+        p->sent_end = conn_sent(s->stream.conn);
+    }
+    s2s_ask_ack(s);
 }
 
 /* ---- from the queue of a pair to its trunk ---- */
@@ -22297,10 +22364,7 @@ route_push_trunk(struct route_pair *p)
     while (p->queue.count > 0 && route_may_send(p)) {
         struct xe_span stanza = queue_oldest(&p->queue);
         if (route_is_too_large(p, stanza)) {
-            route_bounce(p, &r->event, XE_WHY_XML_LIMIT);
-            route_note_memory(r, 0, stanza.len);
-            queue_release(&p->queue);
-            route_settle(p);
+            route_return_oldest(p, XE_WHY_XML_LIMIT);
             continue;
         }
         if (!buf_put(&p->trunk->window.bytes, stanza)) {
@@ -22821,13 +22885,9 @@ static size_t
 route_return(struct route_pair *p, size_t arrived)
 {
     size_t n = 0;
-    while (p->queue.sent > 0 && queue_oldest(&p->queue).len <= arrived) {
-        const struct xe_xml_event *e = route_read_back(p->route, queue_oldest(&p->queue));
+    for (; p->queue.sent > 0 && queue_oldest(&p->queue).len <= arrived; n++) {
         arrived -= queue_oldest(&p->queue).len;
-        if (e != NULL)
-            route_bounce(p, e, XE_WHY_UNACKNOWLEDGED);
-        route_release_oldest(p);
-        n++;
+        route_return_oldest(p, XE_WHY_UNACKNOWLEDGED);
     }
     return n;
 }
