@@ -41,9 +41,9 @@ def pin(cert):
 def policies(w):
     return [partner('fab.example', 'chat.fab.example', trust=w.fab, **STRICT),
             partner('bank.example', **STRICT),
-            partner('narrow.example', 'wide.example', trust=w.narrow, **STRICT),
             partner('self.example', pin=w.pins['self.example'], **STRICT),
-            partner('key.example', pin=w.pins['key.example'], **STRICT)]
+            partner('key.example', pin=w.pins['key.example'], **STRICT),
+            partner('narrow.example', 'wide.example', trust=w.narrow, **STRICT)]
 
 
 def setup():
