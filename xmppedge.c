@@ -17599,6 +17599,7 @@ struct s2s {
     uint32_t                acked;        /* stanzas, modulo 2^32: by the peer, or by us */
     int64_t                 peer_idle_ms; /* we may be silent for so long (XEP-0478); 0: any time */
     bool                    ack_due;      /* somebody waits for an <a/>: we, or an accepted peer */
+    bool                    told_late;    /* accepted: the answer so far has been given */
     uint32_t                received;     /* accepted: stanzas since XEP-0198 is on */
     uint32_t                asked;        /* of them when the peer asked last */
     uint32_t                handled;      /* of them, up to the first mark */
@@ -18574,7 +18575,8 @@ s2s_out_ack(struct s2s *s, const struct xe_xml_event *e)
     s->acked += fresh;
     s->ack_due = false;
     s->service->events->acknowledged(s->service->user, s, fresh);
-    s2s_ask_ack(s);
+    if (fresh > 0)
+        s2s_ask_ack(s);   /* else somewhat later (route_look) */
 }
 
 static void
@@ -18594,9 +18596,12 @@ s2s_out_enabled(struct s2s *s, const struct xe_xml_event *e)
 static void
 s2s_out_asked(struct s2s *s, const struct xe_xml_event *e)
 {
+    int64_t spoke = s->stream.spoke;
     (void)e;
-    if (s2s_is_counted(s))
-        stream_send_ack(&s->stream, 0);
+    if (!s2s_is_counted(s) || conn_queued(s->stream.conn) > S2S_ANSWERS_MAX)
+        return;   /* the answer is always the same, and enough of them wait to be read */
+    stream_send_ack(&s->stream, 0);
+    s->stream.spoke = spoke;   /* an idle stream stays one */
 }
 
 /* ---- acknowledgements: what was received on an accepted connection ---- */
@@ -18632,8 +18637,10 @@ s2s_count_received(struct s2s *s, struct s2s_pair *p)
     struct s2s_mark *last = s->nmarks > 0 ? s2s_mark_at(s, s->nmarks - 1) : NULL;
     struct s2s_mark mark = { ++s->received, p, 0 };
     uint64_t settled = s->service->events->settled(s->service->user, p, &mark.taken);
-    if (last == NULL && settled >= mark.taken)
-        return;   /* it is handled already */
+    if (last == NULL && settled >= mark.taken) {
+        s->handled = mark.h;
+        return;
+    }
     if (last == NULL || last->pair != p || last->h / 8 != mark.h / 8) {
         if (s->nmarks == s->marks_cap && !s2s_grow_marks(s)) {
             s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
@@ -18701,7 +18708,10 @@ static void
 s2s_ack_timeout(struct timer *t)
 {
     struct s2s *s = MAP_OWNER(t, struct s2s, ack_timer);
-    s2s_send_ack(s, s2s_handled(s));
+    uint32_t h = s2s_handled(s);
+    if (!s->told_late || h != s->acked)
+        s2s_send_ack(s, h);
+    s->told_late = s->ack_due;
     if (s->ack_due)
         timer_set(s2s_loop(s), t, S2S_ACK_MS);
 }
@@ -18736,6 +18746,7 @@ s2s_in_asked(struct s2s *s, const struct xe_xml_event *e)
         return;
     s->asked = s->received;
     s->ack_due = true;
+    s->told_late = false;
     if (!timer_armed(&s->ack_timer))
         timer_set(s2s_loop(s), &s->ack_timer, S2S_ACK_MS);
     loop_at_end(s2s_loop(s), &s->ack_task);
@@ -19394,6 +19405,9 @@ s2s_connected(void *user, int fd, const struct dns_target *target)
     struct s2s *s = user;
     struct tls *tls;
     s->target = target->addr;
+    s->acks = S2S_ACKS_NONE;
+    s->max_bytes = SIZE_MAX;
+    s->peer_idle_ms = 0;
     s2s_log_left_out(s);
     if (!stream_start(&s->stream, s->service->shared, fd, true, &events)) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
@@ -19924,6 +19938,10 @@ s2s_in_stanza(struct s2s *s, const struct xe_xml_event *e)
         }
         s2s_fail(s, jid_why(from, jid_why(to, XE_WHY_INVALID_FROM)));
         return;
+    }
+    if (s->acks == S2S_ACKS_ON && s->stream.state == STREAM_CLOSING) {
+        s2s_log_why(s, LOG_DEBUG, "s2s-in-late", s->stream.why);
+        return;   /* the peer knows how many we have, and answers for the others */
     }
     s->stanzas++;
     s->service->events->stanza(s->service->user, p, e);
@@ -21319,7 +21337,7 @@ struct route {
     struct timer          slow_timer;
     struct timer          sweep;
     size_t                memory;   /* bytes in all queues and windows */
-    size_t                outward;  /* stanzas that wait for a server */
+    size_t                outward;  /* stanzas that wait to be sent to a server */
     struct list_node      pings;
     size_t                npings;
     struct xe_xml         reader;   /* reads back stanzas that wait */
@@ -22295,9 +22313,17 @@ route_return_oldest(struct route_pair *p, enum xe_why why)
     if (e != NULL)
         route_bounce(p, e, why);
     route_note_memory(p->route, 0, stanza.len);
-    p->route->outward -= p->way == ROUTE_TO_S2S;
+    p->route->outward -= p->way == ROUTE_TO_S2S && p->queue.sent == 0;
     queue_release(&p->queue);
     route_settle(p);
+}
+
+/* What was sent to a server that has gone waits again. */
+static void
+route_rewind(struct route_pair *p)
+{
+    p->route->outward += p->way == ROUTE_TO_S2S ? p->queue.sent : 0;
+    queue_rewind(&p->queue);
 }
 
 /* Send all of them back. */
@@ -22306,7 +22332,7 @@ route_bounce_queue(struct route_pair *p, enum xe_why why)
 {
     timer_cancel(p->route->shared->loop, &p->hold);
     list_remove(&p->waiting);
-    queue_rewind(&p->queue);
+    route_rewind(p);
     while (p->queue.count > 0)
         route_return_oldest(p, why);
     route_press(p);
@@ -22318,10 +22344,12 @@ static void
 route_push_s2s(struct route_pair *p)
 {
     struct s2s *s = p->out;
-    if (s == NULL || s->state != S2S_READY || s->leaving)
+    if (s == NULL || s->state != S2S_READY || s->leaving || p->way != ROUTE_TO_S2S)
         return;
     if (p->queue.sent == 0)
         p->moved_ms = loop_now(p->route->shared->loop);
+    if (s2s_is_counted(s))
+        conn_arrived(s->stream.conn);   /* it has few marks, and nobody else looks at them now */
     while (queue_unsent(&p->queue) > 0 && conn_queued(s->stream.conn) < ROUTE_OUT_HIGH
         && p->queue.sent_bytes < p->route->config->limits.queue_bytes / 4) {
         size_t n;
@@ -22339,6 +22367,7 @@ route_push_s2s(struct route_pair *p)
             s2s_close(s, XE_WHY_OUT_OF_MEMORY);
             return;
         }
+        p->route->outward -= n;
         s->stanzas += n;
         p->sent_end = conn_sent(s->stream.conn);
     }
@@ -22684,7 +22713,6 @@ route_release_oldest(struct route_pair *p)
 {
     struct route *r = p->route;
     struct queue_item item = queue_release(&p->queue);
-    r->outward--;
     route_note_memory(r, 0, item.len);
     p->passed++;
     r->stanzas++;
@@ -22732,7 +22760,7 @@ route_look_later(struct route_pair *p, size_t sent)
     }
     if (p->look_ms == 0)
         p->look_ms = ROUTE_LOOK_MS;
-    timer_set(loop, &p->look, counted || wait < p->look_ms ? wait : p->look_ms);
+    timer_set(loop, &p->look, wait < p->look_ms ? wait : p->look_ms);
     p->look_ms = p->look_ms * 4 < ROUTE_LOOK_LATE_MS ? p->look_ms * 4 : ROUTE_LOOK_LATE_MS;
 }
 
@@ -22907,24 +22935,27 @@ route_log_undelivered(const struct route_pair *p, size_t returned)
 }
 
 /* The connection of a pair has ended.  What did not arrive goes by the next one, if this one has
- * carried anything; after a failed attempt all is held, or comes back.  That it was ready is not
- * enough: who says yes and ends the stream with the same breath would be dialled for ever. */
+ * brought anything home; after a failed attempt all is held, or comes back.  That it was ready, or
+ * has been sent something, is not enough: who says yes and goes would be dialled for ever. */
 static void
 route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
 {
-    bool was_good = s->stanzas > 0;
     size_t arrived = route_arrived(p, s);
+    bool under_way = arrived < p->queue.sent_bytes;
+    size_t sent = p->queue.sent;
     size_t returned = 0;
+    bool was_good;
     p->out = NULL;
     timer_cancel(p->route->shared->loop, &p->look);
-    if (!s2s_is_counted(s))
+    if (s->acks != S2S_ACKS_ON)
         route_release(p, arrived);
     else if (!s->stream.peer_closed)   /* who takes leave has said before what he has handled */
         returned = route_return(p, arrived);
+    was_good = s->stanzas > sent || p->queue.sent < sent;
     route_log_undelivered(p, returned);
-    if (p->queue.sent > 0 && s->stream.conn != NULL)
+    if (under_way && p->queue.sent > 0 && s->stream.conn != NULL)
         conn_reset(s->stream.conn);   /* or the peer might read what goes another way, too */
-    queue_rewind(&p->queue);
+    route_rewind(p);
     route_press(p);
     if (!was_good) {
         route_back_off(p, why, s->stream.detail);
@@ -23331,6 +23362,8 @@ route_bounce_all(struct route *r, enum xe_why why)
     struct list_node *n;
     for (n = r->all.next; n != &r->all; n = n->next) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
+        if (p->out != NULL && p->queue.sent > 0)
+            s2s_fail(p->out, why);   /* so that what has arrived does not come back, too */
         if (p->queue.count > 0)
             route_bounce_queue(p, why);
     }
@@ -24348,7 +24381,7 @@ edge_drain_dialled(struct xmppedge *e)
         const struct route_pair *p = s->user;
         n = n->next;
         if (s->kind == S2S_OUT && !s->leaving && list_empty(&e->trunks.all)
-            && route_finished(&e->route) && (p == NULL || p->queue.count == 0)) {
+            && route_finished(&e->route) && (p == NULL || queue_unsent(&p->queue) == 0)) {
             s2s_close(s, XE_WHY_SHUTDOWN);
             n = e->s2s.all.next;
         }

@@ -289,7 +289,7 @@ static bool
 constraints_find(const mbedtls_x509_crt *crt, unsigned char **at, unsigned char **end)
 {
     unsigned char *p = crt->v3_ext.p;
-    unsigned char *all = p + crt->v3_ext.len;
+    unsigned char *all = p == NULL ? NULL : p + crt->v3_ext.len;
     if (p == NULL || !open_tag(&p, &all, CERT_SEQUENCE))
         return false;
     while (p < all) {

@@ -464,7 +464,7 @@ talk_counts_are_true(const struct xmppedge *e)
     for (n = e->route.all.next; n != &e->route.all; n = n->next) {
         const struct route_pair *p = MAP_OWNER(n, const struct route_pair, all);
         pinned -= p->trunk != NULL;
-        outward += p->way == ROUTE_TO_S2S ? p->queue.count : 0;
+        outward += p->way == ROUTE_TO_S2S ? queue_unsent(&p->queue) : 0;
     }
     return accepted == e->s2s.accepted && verifies == e->s2s.verifies
         && counted >= e->s2s.peers.count && pinned == 0 && outward == e->route.outward;
