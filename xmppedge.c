@@ -24381,7 +24381,7 @@ edge_drain_dialled(struct xmppedge *e)
         const struct route_pair *p = s->user;
         n = n->next;
         if (s->kind == S2S_OUT && !s->leaving && list_empty(&e->trunks.all)
-            && route_finished(&e->route) && (p == NULL || queue_unsent(&p->queue) == 0)) {
+            && route_finished(&e->route) && (p == NULL || p->queue.count == p->queue.sent)) {
             s2s_close(s, XE_WHY_SHUTDOWN);
             n = e->s2s.all.next;
         }
