@@ -17602,7 +17602,7 @@ struct s2s {
     bool                    told_late;    /* accepted: the answer so far has been given */
     uint32_t                received;     /* accepted: stanzas since XEP-0198 is on */
     uint32_t                asked;        /* of them when the peer asked last */
-    uint32_t                handled;      /* of them, up to the first mark */
+    uint32_t                handled;      /* of them, up to the first mark if any */
     struct s2s_mark        *marks;        /* owned ring of `marks_cap`, a power of two */
     size_t                  marks_cap;
     size_t                  first_mark;   /* not reduced */
@@ -18659,7 +18659,6 @@ s2s_count_received(struct s2s *s, struct s2s_pair *p)
 static uint32_t
 s2s_handled(struct s2s *s)
 {
-    uint32_t h = s->received;
     uint64_t taken;
     while (s->nmarks > 0) {
         const struct s2s_mark *m = s2s_mark_at(s, 0);
@@ -18673,7 +18672,7 @@ s2s_handled(struct s2s *s)
         s->marks_full = false;
         s2s_pause(s, false);
     }
-    return s->nmarks > 0 ? s->handled : h;
+    return s->handled;
 }
 
 /* Is `h` behind `asked`, modulo 2^32? */
