@@ -19533,7 +19533,9 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
 /* ---- dialback: whose question is asked, and whose waits ---- */
 
 /* Claims cost nothing, so room is kept: a quarter for domains that are listed, and of that half for
- * networks where one was proven lately, whatever they ask about.  They go before others, too. */
+ * networks where one was proven lately, whatever they ask about.  They go before others, too.
+ * Between equals the network with least under way goes first, then the domain: many networks that
+ * ask about domains with slow servers, a question each, do not hold up another's. */
 enum s2s_rank { S2S_ANYBODY, S2S_LISTED, S2S_KNOWN };
 
 static enum s2s_rank
@@ -19557,6 +19559,14 @@ s2s_peer_load(const struct s2s_service *v, const struct s2s_peer *peer,
             net_tally(counts, q->from, from);
     }
     return net_fold(counts);
+}
+
+/* How much of the questions is about a domain? */
+static size_t
+s2s_domain_load(const struct s2s_pair *p)
+{
+    const struct s2s_peer *peer = s2s_peer_find(p->stream->service, p->remote);
+    return peer == NULL ? 0 : peer->verifies;
 }
 
 /* The connection on which this network asks the same server already, if it takes one question more;
@@ -19616,9 +19626,13 @@ s2s_pair_goes_before(const struct s2s_pair *a, const struct s2s_pair *b, enum ne
     const struct s2s_service *v = a->stream->service;
     enum s2s_rank rank_of_a = s2s_rank(v, a->stream->from, s2s_pair_is_listed(a));
     enum s2s_rank rank_of_b = s2s_rank(v, b->stream->from, s2s_pair_is_listed(b));
+    size_t load_of_a = net_load(a->stream->from, what);
+    size_t load_of_b = net_load(b->stream->from, what);
     if (rank_of_a != rank_of_b)
         return rank_of_a > rank_of_b;
-    return net_load(a->stream->from, what) < net_load(b->stream->from, what);
+    if (load_of_a != load_of_b)
+        return load_of_a < load_of_b;
+    return s2s_domain_load(a) < s2s_domain_load(b);
 }
 
 /* The one to be asked next; NULL: there is room for none. */
@@ -19704,7 +19718,8 @@ s2s_serve_waiting(struct loop_task *task)
 }
 
 /* Whose question has to end so that this one can be asked?  One that has had its turn, of a network
- * that would still have as many as the one that waits; NULL: it has to wait. */
+ * that would still have as many as the one that waits, or, where the two would have as many, about
+ * such a domain; NULL: it has to wait. */
 static struct s2s *
 s2s_question_over(const struct s2s_service *v, const struct s2s_pair *p, enum xe_why why)
 {
@@ -19713,6 +19728,7 @@ s2s_question_over(const struct s2s_service *v, const struct s2s_pair *p, enum xe
     bool of_domain = why == XE_WHY_PARTNER_DIALBACKS;
     enum s2s_rank rank = s2s_rank(v, from, s2s_pair_is_listed(p));
     size_t most = 1 + (of_domain ? s2s_peer_load(v, peer, from) : net_load(from, NET_QUESTIONS));
+    size_t most_of_domain = 1 + s2s_domain_load(p);
     struct s2s *worst = NULL;
     struct list_node *n;
     for (n = v->questions.next; n != &v->questions; n = n->next) {
@@ -19723,10 +19739,12 @@ s2s_question_over(const struct s2s_service *v, const struct s2s_pair *p, enum xe
         if (of_domain && q->peer != peer)
             continue;
         load = of_domain ? s2s_peer_load(v, peer, q->from) : net_load(q->from, NET_QUESTIONS);
-        if (load > most && s2s_rank(v, q->from, q->terms.listed) <= rank) {
-            most = load;
-            worst = q;
-        }
+        if (load < most || (load == most && q->peer->verifies <= most_of_domain)
+            || s2s_rank(v, q->from, q->terms.listed) > rank)
+            continue;
+        most = load;
+        most_of_domain = q->peer->verifies;
+        worst = q;
     }
     return worst;
 }
