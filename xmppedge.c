@@ -5953,7 +5953,7 @@ loop_step(struct loop *l, int max_wait_ms)
  *                                                      +--> one list, by  ---> AAAA and A  --> done
  *                   _xmpp-server._tcp   (STARTTLS)   --+    priority and  ^    of each host
  *                                                           weight        |
- *   find_address:   ------------------------------------------------------+
+ *   find_host, find_address:  --------------------------------------------+
  *
  * What the two SRV answers mean together (RFC 6120 3.2, RFC 2782, XEP-0368):
  *
@@ -6971,6 +6971,17 @@ dns_find_servers(struct dns *d, const char *domain, enum dns_tls tls,
     dns_service_ask(&q->services[0]);
     dns_service_ask(&q->services[1]);
     dns_clock(d);
+    return q;
+}
+
+/* Look for the addresses of one host that somebody outside has named, for this port of it. */
+static struct dns_query *
+dns_find_host(struct dns *d, const char *host, uint16_t port, const struct log_party *party,
+    const struct dns_events *events, void *user)
+{
+    struct dns_query *q = dns_query_new(d, host, party, events, user);
+    if (q != NULL && q->domain[0] != '\0')
+        dns_ask_host(q, port, false);
     return q;
 }
 
@@ -17147,16 +17158,20 @@ stream_peer_closed(struct stream *s)
 
 /* ---- receiving ---- */
 
-/* <stream:error/> from the peer: keep its words for the log. */
+/* <stream:error/> from the peer: keep its words for the log, or where it sends us. */
 static void
 stream_peer_error(struct stream *s, const struct xe_xml_event *e)
 {
     struct elem tree = elem_parse(&s->xml, e);
     struct buf *t = stream_text(s);
+    enum xe_why why = XE_WHY_PEER_ERROR;
     struct elem child;
     for (child = elem_first(tree); child.at != NULL; child = elem_next(child)) {
         if (elem_is(child, "text", STREAM_NS_ERRORS)) {
             buf_puts(t, ": ");
+            elem_put_text(t, child);
+        } else if (buf_len(t) == 0 && elem_is(child, "see-other-host", STREAM_NS_ERRORS)) {
+            why = XE_WHY_SEE_OTHER_HOST;
             elem_put_text(t, child);
         } else if (buf_len(t) == 0) {
             buf_put(t, elem_name(child));
@@ -17164,7 +17179,7 @@ stream_peer_error(struct stream *s, const struct xe_xml_event *e)
     }
     stream_note(s, buf_span(t));
     elem_free(tree);
-    stream_end(s, XE_WHY_PEER_ERROR);
+    stream_end(s, why);
 }
 
 static bool
@@ -17464,6 +17479,9 @@ stream_widen(struct stream *s, size_t bytes)
  * Answers are accepted only on connections that we dialled, for the question that was asked there:
  * an answer from anywhere else is ignored (the spoofing of 2012).
  *
+ * A server that we have dialled may send us to another host (s2s_follow), once in an attempt: by
+ * the rules for addresses of DNS, and only with a certificate for the domain.
+ *
  * Acknowledgements (XEP-0198), where the peer knows them.  A dialled connection asks for them while
  * any is missing, and tells its owner (events->acknowledged).  An accepted one acknowledges what
  * its owner has handed on (s2s_settled), not what this node alone would answer for.  When it is
@@ -17593,6 +17611,7 @@ struct s2s {
     struct dial            *dial;         /* owned while there may be another target to try */
     bool                    tried_sasl;   /* EXTERNAL was refused on this stream */
     bool                    authenticated; /* SASL is done, the last features are awaited */
+    bool                    redirected;   /* a server has said where it leads: terms.route */
     struct list_node        asks;         /* verify: s2s_pair that wait for an answer */
     size_t                  nasks;        /* verify: questions, answered or not */
     bool                    alone;        /* verify: there may be no second one */
@@ -17612,6 +17631,7 @@ struct s2s {
     struct loop_task        ack_task;     /* something has been handed on */
     struct timer            timer;        /* of the state */
     struct timer            attempt;      /* of the whole attempt to connect */
+    struct loop_task        resolve;      /* it begins anew at another host */
     struct loop_task        reap;
 };
 
@@ -18293,7 +18313,7 @@ s2s_end(struct s2s *s, enum xe_why why)
     static const char *const events[] = { "s2s-in-closed", "s2s-out-closed", "s2s-verify-closed" };
     struct s2s_service *service = s->service;
     bool again = s->state == S2S_VERIFYING && s->nasks > 1 && (why == XE_WHY_PEER_CLOSED
-        || why == XE_WHY_PEER_LOST || why == XE_WHY_PEER_ERROR);
+        || why == XE_WHY_PEER_LOST || why == XE_WHY_PEER_ERROR || why == XE_WHY_SEE_OTHER_HOST);
     bool calm = why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED || why == XE_WHY_IDLE
         || why == XE_WHY_SHUTDOWN;
     if (s->state == S2S_ENDED)
@@ -18303,6 +18323,7 @@ s2s_end(struct s2s *s, enum xe_why why)
     timer_cancel(s2s_loop(s), &s->attempt);
     timer_cancel(s2s_loop(s), &s->ack_timer);
     loop_task_cancel(&s->ack_task);
+    loop_task_cancel(&s->resolve);
     if (s->kind == S2S_IN)
         s->acks = S2S_ACKS_NONE;   /* with its pairs goes what the marks are about */
     if (s->query != NULL)
@@ -18990,12 +19011,86 @@ s2s_try_next_target(struct s2s *s, enum xe_why why)
     return true;
 }
 
+/* The host and port of a <see-other-host/>, which are what stands in front of its text; *port is 0
+ * when it has none.  False when it is no address (RFC 6120 4.9.3.19). */
+static bool
+s2s_other_host(const char *said, char host[XE_DOMAIN_MAX], uint16_t *port)
+{
+    const char *text = strstr(said, ": ");
+    struct xe_span at = span_make(said, text == NULL ? strlen(said) : (size_t)(text - said));
+    size_t digits = at.len;
+    int64_t number = 0;
+    size_t len;
+    while (digits > 0 && at.at[digits - 1] >= '0' && at.at[digits - 1] <= '9')
+        digits--;
+    if (digits > 0 && at.at[digits - 1] == ':') {
+        number = stream_number(span_skip(at, digits));
+        at.len = digits - 1;
+        if (number < 1 || number > UINT16_MAX)
+            return false;
+    }
+    *port = (uint16_t)number;
+    return at.len < STREAM_DETAIL_MAX - 1 && jid_address_normal(at, host, &len);
+}
+
+/* May this connection, which has ended, be followed to where its server says?  Not from where the
+ * configuration alone says where a server is, nor where there is no TLS to prove the other one. */
+static bool
+s2s_may_follow(const struct s2s *s, enum xe_why why)
+{
+    char host[XE_DOMAIN_MAX];
+    uint16_t port;
+    return why == XE_WHY_SEE_OTHER_HOST && s->kind != S2S_IN && !s->redirected && !s->leaving
+        && !s->terms.ours && s->terms.tls != POLICY_NOT_SUPPORTED
+        && s->service->client_tls != NULL && s2s_other_host(s->stream.detail, host, &port);
+}
+
+static void
+s2s_log_followed(const struct s2s *s)
+{
+    struct log *log = s->service->shared->log;
+    if (!s2s_log(s, LOG_INFO, "s2s-out-redirected"))
+        return;
+    log_text(log, "host", s->terms.route);
+    if (s->terms.route_port != 0)
+        log_int(log, "port", s->terms.route_port);
+    log_end(log);
+}
+
+/* Begin anew at another host, in the time that is left for the attempt.  Whoever has sent us there
+ * may be anybody on the way: what is found there needs a certificate for the domain, whatever else
+ * policy would take (s2s_out_authenticate). */
+static void
+s2s_follow(struct s2s *s, const char *said)
+{
+    if (!s2s_other_host(said, s->terms.route, &s->terms.route_port))
+        return;
+    s->redirected = true;
+    s2s_log_followed(s);
+    if (s->query != NULL)
+        dns_cancel(s->query);
+    s->query = NULL;
+    dial_free(s->dial);
+    s->dial = NULL;
+    s->tried_sasl = s->authenticated = false;
+    s->stream.detail[0] = '\0';
+    xe_xml_free(&s->stream.xml);
+    s2s_enter(s, S2S_RESOLVING);
+    if (!timer_armed(&s->attempt))
+        timer_set(s2s_loop(s), &s->attempt, s2s_limits(s)->attempt_ms);
+    loop_at_end(s2s_loop(s), &s->resolve);
+}
+
 static void
 s2s_stream_ended(struct stream *stream, enum xe_why why)
 {
     struct s2s *s = (struct s2s *)(void *)stream;
     if (s->state == S2S_ENDED || s2s_try_next_target(s, why))
         return;
+    if (s->state != S2S_READY && s2s_may_follow(s, why)) {
+        s2s_follow(s, s->stream.detail);
+        return;
+    }
     /* a stream error in the middle of dialback or SASL says more than the bare end */
     s2s_end(s, why);
 }
@@ -19088,8 +19183,10 @@ static void
 s2s_out_authenticate(struct s2s *s, bool external)
 {
     bool trusted = s->cert_why == XE_WHY_NONE;
-    if (s2s_tls_missing(s, &s->terms)) {
+    if (s2s_tls_missing(s, &s->terms) || (s->redirected && !stream_is_secure(&s->stream))) {
         s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
+    } else if (s->redirected && !trusted) {
+        s2s_fail(s, s->cert_why);
     } else if (s->kind == S2S_VERIFY) {
         s2s_send_verifies(s);
     } else if (external && trusted && !s->tried_sasl
@@ -19466,11 +19563,23 @@ s2s_resolve(struct s2s *s)
 {
     static const struct dns_events events = { s2s_resolved };
     const struct log_party party = s2s_party(s);
-    enum dns_tls tls = s->terms.tls == POLICY_NOT_SUPPORTED ? DNS_TLS_STARTTLS_ONLY : DNS_TLS_ANY;
-    if (s->terms.route[0] != '\0')
-        return dns_find_address(s->service->dns, s->terms.route, s->terms.route_port,
-            s->terms.route_tls, &events, s);
-    return dns_find_servers(s->service->dns, s->remote, tls, &party, &events, s);
+    const struct s2s_terms *t = &s->terms;
+    enum dns_tls tls = t->tls == POLICY_NOT_SUPPORTED ? DNS_TLS_STARTTLS_ONLY : DNS_TLS_ANY;
+    if (s->redirected && t->route_port != 0)
+        return dns_find_host(s->service->dns, t->route, t->route_port, &party, &events, s);
+    if (t->route[0] != '\0' && !s->redirected)
+        return dns_find_address(s->service->dns, t->route, t->route_port, t->route_tls, &events, s);
+    return dns_find_servers(s->service->dns, s->redirected ? t->route : s->remote, tls, &party,
+        &events, s);
+}
+
+static void
+s2s_resolve_again(struct loop_task *task)
+{
+    struct s2s *s = MAP_OWNER(task, struct s2s, resolve);
+    s->query = s2s_resolve(s);
+    if (s->query == NULL)
+        s2s_end(s, XE_WHY_OUT_OF_MEMORY);
 }
 
 static struct s2s *
@@ -19490,6 +19599,7 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     s->attempt.fire = s2s_attempt_timeout;
     s->ack_timer.fire = s2s_ack_timeout;
     s->ack_task.run = s2s_ack_settled;
+    s->resolve.run = s2s_resolve_again;
     s->reap.run = s2s_free;
     s->since = loop_now(v->shared->loop);
     list_init(&s->pairs);
@@ -21313,6 +21423,7 @@ struct route_pair {
     int64_t           retry_at;    /* ms; before it no new attempt is made */
     int64_t           backoff_ms;
     bool              worked;      /* the last connection carried something */
+    bool              elsewhere;   /* and its server has sent us where last_detail says */
     int64_t           hold_until;  /* ms; then what waits goes back; 0: it waits for no server */
     enum xe_why       last_why;    /* of the last failed attempt */
     enum xe_why       bounce_why;  /* of the last stanza sent back, since it last worked */
@@ -22974,7 +23085,10 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
         conn_reset(s->stream.conn);   /* or the peer might read what goes another way, too */
     route_rewind(p);
     route_press(p);
-    if (!was_good) {
+    p->elsewhere = p->queue.count > 0 && s2s_may_follow(s, why);
+    if (p->elsewhere)
+        snprintf(p->last_detail, sizeof p->last_detail, "%s", s->stream.detail);
+    if (!was_good && !p->elsewhere) {
         route_back_off(p, why, s->stream.detail);
         route_hold_or_bounce(p, why);
         return;
@@ -23164,6 +23278,9 @@ route_dial(struct route_pair *p)
     if (p->out == NULL)
         return XE_WHY_OUT_OF_MEMORY;
     p->out->user = p;
+    if (p->elsewhere)
+        s2s_follow(p->out, p->last_detail);
+    p->elsewhere = false;
     return XE_WHY_NONE;
 }
 

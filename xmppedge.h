@@ -53,6 +53,9 @@ struct xe_span {
         "remote-server-timeout", "wait", "the connection was lost") \
     X(XE_WHY_PEER_ERROR, "peer-stream-error", "", \
         "remote-server-timeout", "wait", "the other server ended the stream with an error") \
+    X(XE_WHY_SEE_OTHER_HOST, "see-other-host", "", \
+        "remote-server-timeout", "wait", \
+        "the other server sends us to another host, to which we do not go") \
     X(XE_WHY_SHUTDOWN, "shutdown", "system-shutdown", \
         "remote-server-timeout", "wait", "the service is shutting down") \
     X(XE_WHY_RELOADED, "policy-changed", "policy-violation", \

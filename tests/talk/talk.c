@@ -1665,6 +1665,7 @@ talk_put_partner(FILE *f, const char *domain, const char *proxy)
     talk_put_setting(f, "keepalive", NULL);
     talk_put_setting(f, "connection-limit", NULL);
     talk_put_setting(f, "proxy-direct-tls", NULL);
+    talk_put_setting(f, "networks", NULL);
     if (strcmp(domain, "far.example") == 0)
         talk_put_pins(f);
     fprintf(f, ">");
@@ -1734,7 +1735,8 @@ talk_write_config(void)
 {
     static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
-        "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias" };
+        "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias",
+        "networks" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");
