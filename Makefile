@@ -184,6 +184,10 @@ lint:
 fuzz:
 	@FUZZ_SECONDS=$(SECONDS) $(TESTS) fuzz
 
+# Each fault five times, and as long as it would really last.
+chaos: xmppedge
+	@TIMES=5 $(TAP_ENV) JOBS=1 APART=yes sh tests/run.sh --keep tests/live/35-chaos.t
+
 soak: xmppedge
 	sh tests/soak/run.sh
 
@@ -281,5 +285,5 @@ clean:
 	rm -rf xmppedge xmppedge-analyze build
 
 .PHONY: all always asan deps demo test check check-quick check-threads check-memory check-cuts \
-        check-style check-unit check-talk check-whole check-live check-trixie lint fuzz soak bench bench-analyze matrix measure install \
-        uninstall clean
+        check-style check-unit check-talk check-whole check-live check-trixie lint fuzz chaos soak bench bench-analyze \
+        matrix measure install uninstall clean
