@@ -67,6 +67,8 @@ trap 'exit 99' HUP INT TERM
 ask --version
 fine && has "$out" '^xmppedge [0-9]+\.[0-9]+\.[0-9]+ \(' '[Mm]bed ?TLS [0-9.]+, c-ares [0-9.]+, Mini-XML [0-9.]+\)$'
 report $? '--version names the program and its libraries'
+has "$out" '^xmppedge prefers (AES-GCM|ChaCha20-Poly1305) \([0-9]+ MB/s\) to .* \([0-9]+ MB/s\)$'
+report $? '--version tells which cipher costs less here'
 
 for option in --help -h; do
     ask $option

@@ -1124,6 +1124,8 @@ settings_without_effect_are_warned_about(void **state)
     (void)state;
     assert_says(load_gateway(INNER "<tls keylog='true'/>"), "x.xml:2: warning: keylog is allowed");
     assert_says(load_gateway(INNER "<tls keylog-file='k'/>"), "keylog-file has no effect");
+    assert_says(load_gateway(INNER "<tls prefer='aes' ciphersuites='X'/>"),
+        "x.xml:2: warning: prefer has no effect beside ciphersuites");
     assert_says(load_gateway(INNER "\n<limits connect-time='40s' pairs='9' total-pairs='8'/>"),
         "x.xml:3: warning: <limits>: connect-time is above attempt-time");
     assert_says(buf_text(&world.messages),
@@ -1592,7 +1594,8 @@ the_effective_settings_give_the_same_configuration_again(void **state)
 {
     static const char *const texts[] = {
         EDGE_HEAD EDGE_DOMAIN "<echo domain='echo.corp.example'><certificate chain='echo.pem' "
-        "key='echo.key'/></echo><tls minimum='1.3' keylog='true' keylog-file='k &amp; l'/>"
+        "key='echo.key'/></echo><tls minimum='1.3' prefer='chacha20' keylog='true' "
+        "keylog-file='k &amp; l'/>"
         "<partners default='allow'><default sasl='optional'/>" PARTNER
         "<partner domain='a.example' sasl='not-supported' proxy='[2001:db8::1]:5270' "
         "description='&lt;&quot;&amp;&#39;&#10;>' keepalive='false' connection-limit='7' "

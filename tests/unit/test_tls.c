@@ -363,7 +363,8 @@ assert_carries(struct pair *p, int from, const char *text)
 static void
 a_handshake_runs_over_a_socket_pair_and_both_sides_see_a_certificate(void **state)
 {
-    struct pair p = { .sni = "far.example" };
+    struct pair p = { .sni = "far.example", .options = { { .prefer = TLS_AES },
+        { .prefer = TLS_AES } } };
     const struct tls_facts *f;
     (void)state;
     pair_open(&p, "near", "far");
@@ -936,6 +937,92 @@ the_default_ciphersuites_are_aead_with_forward_secrecy(void **state)
     }
     assert_true(i >= 6);
     tls_profile_release(p);
+}
+
+/* Where a cipher stands among the suites: the place of its first, and of its last. */
+static void
+find_cipher(const struct tls_profile *p, const char *word, size_t *first, size_t *last)
+{
+    size_t i;
+    *first = SIZE_MAX;
+    for (i = 0; p->suites[i] != 0; i++) {
+        if (strstr(mbedtls_ssl_get_ciphersuite_name(p->suites[i]), word) == NULL)
+            continue;
+        *first = *first == SIZE_MAX ? i : *first;
+        *last = i;
+    }
+    assert_int_not_equal(*first, SIZE_MAX);
+}
+
+static void
+the_preferred_cipher_comes_first_and_of_aes_the_longer_key(void **state)
+{
+    size_t first[3];
+    size_t last[3];
+    int prefer;
+    (void)state;
+    for (prefer = TLS_AES; prefer <= TLS_CHACHA; prefer++) {
+        struct tls_options options = { .prefer = (enum tls_prefer)prefer };
+        struct tls_profile *p = tls_profile_new(shared, true, &options, NULL, NULL, err);
+        assert_non_null(p);
+        find_cipher(p, "-AES-", &first[TLS_AES], &last[TLS_AES]);
+        find_cipher(p, "-CHACHA20-", &first[TLS_CHACHA], &last[TLS_CHACHA]);
+        assert_int_equal(first[prefer], 0);
+        assert_int_equal(first[TLS_AES + TLS_CHACHA - prefer], last[prefer] + 1);
+        find_cipher(p, "ECDSA-WITH-AES-256-", &first[0], &last[0]);
+        find_cipher(p, "ECDSA-WITH-AES-128-", &first[1], &last[1]);
+        assert_true(last[0] < first[1]);
+        tls_profile_release(p);
+    }
+}
+
+static void
+the_preferred_cipher_is_what_two_sides_agree_on(void **state)
+{
+    int prefer;
+    (void)state;
+    for (prefer = TLS_AES; prefer <= TLS_CHACHA; prefer++) {
+        struct pair p = { .options = { { .prefer = (enum tls_prefer)prefer },
+            { .prefer = (enum tls_prefer)prefer } } };
+        pair_open(&p, NULL, "far");
+        assert_up(&p);
+        assert_non_null(strstr(tls_facts(p.tls[1])->ciphersuite,
+            prefer == TLS_AES ? "-AES-256-GCM-" : "-CHACHA20-POLY1305-"));
+        pair_close(&p);
+    }
+}
+
+static void
+what_costs_less_by_a_margin_is_preferred(void **state)
+{
+    static const struct { struct tls_paces paces; enum tls_prefer prefer; } rows[] = {
+        { { 100, 90 }, TLS_CHACHA }, { { 100, 94 }, TLS_CHACHA }, { { 100, 95 }, TLS_AES },
+        { { 100, 100 }, TLS_AES }, { { 90, 100 }, TLS_AES },
+        { { 100, 0 }, TLS_AES }, { { 0, 100 }, TLS_CHACHA }, { { 0, 0 }, TLS_AES } };
+    struct buf out = { .max = 200 };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_int_equal(tls_paces_prefer(&rows[i].paces), rows[i].prefer);
+    tls_paces_put(&out, &(struct tls_paces){ 200, 100 });
+    assert_string_equal(buf_text(&out),
+        "prefers ChaCha20-Poly1305 (327 MB/s) to AES-GCM (163 MB/s)");
+    buf_clear(&out);
+    tls_paces_put(&out, &(struct tls_paces){ 100, 0 });
+    assert_string_equal(buf_text(&out), "prefers AES-GCM (327 MB/s)");
+    buf_free(&out);
+}
+
+/* Both are here, and neither is free; what is measured stays so. */
+static void
+ciphers_are_measured_once(void **state)
+{
+    struct tls_paces before = *tls_paces();
+    (void)state;
+    assert_true(before.aes > 1);
+    assert_true(before.chacha > 1);
+    assert_int_equal(tls_pace_measure(MBEDTLS_CIPHER_NONE), 0);
+    assert_memory_equal(tls_paces(), &before, sizeof before);
 }
 
 static void
@@ -2345,6 +2432,10 @@ main(int argc, char **argv)
         cmocka_unit_test(a_version_or_ciphersuite_that_does_not_match_fails_with_a_reason),
         cmocka_unit_test(the_configured_ciphersuite_is_used),
         cmocka_unit_test(the_default_ciphersuites_are_aead_with_forward_secrecy),
+        cmocka_unit_test(the_preferred_cipher_comes_first_and_of_aes_the_longer_key),
+        cmocka_unit_test(the_preferred_cipher_is_what_two_sides_agree_on),
+        cmocka_unit_test(what_costs_less_by_a_margin_is_preferred),
+        cmocka_unit_test(ciphers_are_measured_once),
         cmocka_unit_test(bad_options_are_refused_in_words),
         cmocka_unit_test(files_that_do_not_do_are_refused_in_words),
         cmocka_unit_test(keys_with_a_password_and_keys_beside_their_certificate),
