@@ -13,13 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-import unicodedata
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import Edge, Pki, binary, have_binary, partner, slowness              # noqa: E402
 from lab import Lab, need_programs                                              # noqa: E402
-from scene import call, trusted_call                                            # noqa: E402
+from scene import HOSTILE, WORDS, call, printed, trusted_call, unsafe           # noqa: E402
 from tap import check, equal, note, run, skip_all, test                         # noqa: E402
 from xmpp import NS_DB, NS_STREAM, NS_TLS, Closed, Peer, Stream, local          # noqa: E402
 
@@ -388,9 +387,6 @@ def who_asks_and_does_not_read_is_not_read_either_and_has_every_answer_later(w):
 
 # ---- words --------------------------------------------------------------------------------------
 
-WORDS = ['\u202ereversed', '\u2066isolated', 'next\u0085line', 'csi\u009b31m', 'zero\u200bwidth', 'line\u2028separator',
-         '\ufeffmark', 'del\x7f', 'tag\U000e0041', 'a=b why=none', '"quoted\\', 'new&#10;line', 'esc&#27;[31m']
-BROKEN = [b'\x1b[31m', b'\x00', b'\xff\xfe', b'\xc0\xaf', b'\xed\xa0\x80', b'\xf8\x88\x80\x80\x80']
 PLACES = [
     "<stream:stream xmlns='jabber:server' xmlns:stream='{s}' from='{w}' to='corp.example' version='1.0' id='i'>",
     "<stream:stream xmlns='jabber:server' xmlns:stream='{s}' from='raw.example' to='{w}' version='1.0'>",
@@ -408,18 +404,11 @@ PLACES = [
 ]
 
 
-def unsafe(text):
-    """What in these bytes is neither the end of a line nor a character that can be seen."""
-    return [c for c in text.decode().replace('\n', '')
-            if c != ' ' and unicodedata.category(c)[0] in 'CZ']
-
-
 @test
 def no_word_of_a_stranger_reaches_a_terminal_as_he_wrote_it(w):
     edge = new_edge(w)
-    words = [word.encode() for word in WORDS] + BROKEN
     held = []
-    for n, word in enumerate(words):
+    for n, word in enumerate(HOSTILE):
         for place in PLACES:
             s = socket.create_connection(edge.external, 5, source_address=(network(n), 0))
             text = place.replace('{s}', NS_STREAM).replace('{h}', header().decode()).replace('{c}', 'undefined-condition')
@@ -436,7 +425,7 @@ def no_word_of_a_stranger_reaches_a_terminal_as_he_wrote_it(w):
     well(edge)
     with open(edge.process.log, 'rb') as f:
         log = f.read()
-    note('%d words in %d places, %d lines' % (len(words), len(PLACES), log.count(b'\n')))
+    note('%d words in %d places, %d lines' % (len(HOSTILE), len(PLACES), log.count(b'\n')))
     equal(unsafe(log), [], 'in the log')
     check(b'\\u202e' in log, 'the words did not even get there')
 
@@ -516,15 +505,6 @@ class Rude(Peer):
         s.to = domain
         self.say(s, text, **more)
         self.streams.append(s)
-
-
-HOSTILE = [word.encode() for word in WORDS] + BROKEN
-
-
-def printed(command):
-    done = subprocess.run([binary()] + command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
-    equal(unsafe(done.stdout), [], 'printed by %r' % command)
-    return done.stdout
 
 
 @test

@@ -1,11 +1,14 @@
 """scene.py -- partners with defects, callers with defects: what tests of failures begin with.
 
-Used by 20-failures.t, which looks at errors and logs, and 60-analyze.t, which looks at captures.
+Used by 20-failures.t, which looks at errors and logs, and 60-analyze.t, which looks at captures.  And what
+strangers write that no terminal may be given.
 """
 
 import ssl
+import subprocess
+import unicodedata
 
-from edge import partner
+from edge import binary, partner
 from lab import self_signed
 from tap import check, equal
 from wire import DeafPort
@@ -120,3 +123,23 @@ def knock(w, cert, source=None, edge=None):
         pass
     check(b'<trunk' not in bytes(s.raw_in), 'the trunk was offered')
     check(b'success' not in bytes(s.raw_in), 'SASL succeeded')
+
+
+# ---- words that are none -----------------------------------------------------------------------
+
+WORDS = ['\u202ereversed', '\u2066isolated', 'next\u0085line', 'csi\u009b31m', 'zero\u200bwidth', 'line\u2028separator',
+         '\ufeffmark', 'del\x7f', 'tag\U000e0041', 'a=b why=none', '"quoted\\', 'new&#10;line', 'esc&#27;[31m']
+BROKEN = [b'\x1b[31m', b'\x00', b'\xff\xfe', b'\xc0\xaf', b'\xed\xa0\x80', b'\xf8\x88\x80\x80\x80']
+HOSTILE = [word.encode() for word in WORDS] + BROKEN
+
+
+def unsafe(text):
+    """What in these bytes is neither the end of a line nor a character that can be seen."""
+    return [c for c in text.decode().replace('\n', '')
+            if c != ' ' and unicodedata.category(c)[0] in 'CZ']
+
+
+def printed(command):
+    done = subprocess.run([binary()] + command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
+    equal(unsafe(done.stdout), [], 'printed by %r' % command)
+    return done.stdout
