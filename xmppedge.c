@@ -12244,6 +12244,7 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
 
 struct queue_item {
     uint32_t len;     /* bytes */
+    uint32_t end;     /* of those of its connection, modulo 2^32, when it was sent on one */
     void    *tag;     /* whose it is; meaning known to the user of the queue */
 };
 
@@ -12289,7 +12290,7 @@ queue_add(struct queue *q, size_t len, void *tag)
         q->bytes.tail -= len;
         return false;
     }
-    *queue_item(q, q->count) = (struct queue_item){ (uint32_t)len, tag };
+    *queue_item(q, q->count) = (struct queue_item){ (uint32_t)len, 0, tag };
     q->count++;
     return true;
 }
@@ -12347,6 +12348,17 @@ queue_release(struct queue *q)
     }
     buf_skip(&q->bytes, item.len);
     return item;
+}
+
+/* What was sent last, `n` stanzas, begins at `at` of the bytes of its connection. */
+static void
+queue_note_ends(struct queue *q, size_t n, uint64_t at)
+{
+    for (; n > 0; n--) {
+        struct queue_item *item = queue_item(q, q->sent - n);
+        at += item->len;
+        item->end = (uint32_t)at;
+    }
 }
 
 static void
@@ -17722,7 +17734,7 @@ struct s2s {
     size_t                  max_bytes;    /* of a stanza, as the peer says (XEP-0478) */
     bool                    answers_wait; /* a caller does not read: he is not read either */
     unsigned                pauses;       /* how many reasons there are to read nothing now */
-    void                   *user;         /* for the owner */
+    struct list_node        users;        /* for the owner: whose stanzas go this way */
     struct list_node        node;         /* in service->all */
     /* private */
     struct s2s_service     *service;      /* borrowed */
@@ -18818,7 +18830,7 @@ s2s_handled(struct s2s *s)
     return s->handled;
 }
 
-/* Is `h` behind `asked`, modulo 2^32? */
+/* Is `h` behind `asked`, modulo 2^32?  Of stanzas, and of bytes. */
 static bool
 s2s_is_behind(uint32_t h, uint32_t asked)
 {
@@ -19726,6 +19738,7 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     s->since = loop_now(v->shared->loop);
     list_init(&s->pairs);
     list_init(&s->asks);
+    list_init(&s->users);
     list_append(&v->all, &s->node);
     v->count++;
     v->peak = v->count > v->peak ? v->count : v->peak;
@@ -21537,9 +21550,10 @@ struct route_pair {
     uint64_t          settled;     /* of them handed on, or back */
     struct route     *route;       /* borrowed */
     /* to s2s */
-    struct s2s       *out;         /* borrowed; NULL: none */
+    struct s2s       *out;         /* borrowed; NULL: none.  Other pairs may share it */
+    struct list_node  use;         /* in out->users */
+    bool              good;        /* it has brought something home */
     struct timer      look;        /* has what was written arrived? */
-    uint64_t          sent_end;    /* of all bytes of the connection, those up to the last stanza */
     int64_t           look_ms;     /* until the next look */
     int64_t           moved_ms;    /* since when nothing has arrived */
     int64_t           retry_at;    /* ms; before it no new attempt is made */
@@ -22602,6 +22616,7 @@ route_push_s2s(struct route_pair *p)
         conn_arrived(s->stream.conn);   /* it has few marks, and nobody else looks at them now */
     while (queue_unsent(&p->queue) > 0 && conn_queued(s->stream.conn) < ROUTE_OUT_HIGH
         && p->queue.sent_bytes < p->route->config->limits.queue_bytes / 4) {
+        uint64_t at = conn_sent(s->stream.conn);
         size_t n;
         struct xe_span run;
         if (queue_next(&p->queue) > s->max_bytes) {
@@ -22619,7 +22634,7 @@ route_push_s2s(struct route_pair *p)
         }
         p->route->outward -= n;
         s->stanzas += n;
-        p->sent_end = conn_sent(s->stream.conn);
+        queue_note_ends(&p->queue, n, at);
     }
     s2s_ask_ack(s);
 }
@@ -22944,17 +22959,35 @@ route_unpaired(void *user, struct s2s_pair *sp)
     snprintf(p->last_detail, sizeof p->last_detail, "%s", stream->detail);
 }
 
+/* What is to be done for each pair whose stanzas go by a connection, as long as there is one. */
 static void
-route_s2s_ready(void *user, struct s2s *s)
+route_each(struct s2s *s, void (*act)(struct route_pair *p))
 {
-    struct route *r = user;
-    struct route_pair *p = s->user;
+    struct list_node *n = s->users.next;
+    while (list_linked(n) && n != &s->users) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, use);
+        n = n->next;
+        act(p);
+    }
+}
+
+/* It may send now. */
+static void
+route_out_ready(struct route_pair *p)
+{
     p->last_why = p->bounce_why = XE_WHY_NONE;
     p->last_detail[0] = '\0';
     p->backoff_ms = 0;
     if (p->trunk != NULL && p->trunk->state == TRUNK_UP)
-        route_log_joined(p, &s->stream, p->trunk);
-    loop_at_end(r->shared->loop, &p->push);
+        route_log_joined(p, &p->out->stream, p->trunk);
+    loop_at_end(p->route->shared->loop, &p->push);
+}
+
+static void
+route_s2s_ready(void *user, struct s2s *s)
+{
+    (void)user;
+    route_each(s, route_out_ready);
 }
 
 /* Forget the oldest stanza: it has arrived. */
@@ -22964,48 +22997,57 @@ route_release_oldest(struct route_pair *p)
     struct route *r = p->route;
     struct queue_item item = queue_release(&p->queue);
     route_note_memory(r, 0, item.len);
+    p->good = true;
+    p->moved_ms = loop_now(r->shared->loop);
+    p->look_ms = ROUTE_LOOK_MS;
     p->passed++;
     r->stanzas++;
     route_settle(p);
 }
 
-/* Forget as many as are within so many bytes. */
-static void
-route_release(struct route_pair *p, size_t bytes)
+/* Of all bytes of the connection of a pair, modulo 2^32, those up to its last stanza there. */
+static uint32_t
+route_sent_end(const struct route_pair *p)
 {
-    while (p->queue.sent > 0 && queue_oldest(&p->queue).len <= bytes) {
-        bytes -= queue_oldest(&p->queue).len;
-        route_release_oldest(p);
-    }
+    return p->queue.sent == 0 ? 0 : queue_item(&p->queue, p->queue.sent - 1)->end;
 }
 
-/* Of what was sent to a server, the bytes that its system has. */
-static size_t
+/* And those that the peer's system has. */
+static uint32_t
 route_arrived(const struct route_pair *p, const struct s2s *s)
 {
-    uint64_t arrived = s->stream.conn == NULL ? p->sent_end : conn_arrived(s->stream.conn);
-    uint64_t missing = p->sent_end > arrived ? p->sent_end - arrived : 0;
-    return p->queue.sent_bytes > missing ? p->queue.sent_bytes - (size_t)missing : 0;
+    return s->stream.conn == NULL ? route_sent_end(p) : (uint32_t)conn_arrived(s->stream.conn);
 }
 
-/* Something has been released, or not since `sent` were under way: look again, seldom when nothing
- * comes, and not for ever. */
+/* Is the oldest stanza that was sent among them? */
+static bool
+route_has_arrived(const struct route_pair *p, uint32_t arrived)
+{
+    return p->queue.sent > 0 && !s2s_is_behind(arrived, queue_item(&p->queue, 0)->end);
+}
+
+/* Forget all that are. */
 static void
-route_look_later(struct route_pair *p, size_t sent)
+route_release(struct route_pair *p, uint32_t arrived)
+{
+    while (route_has_arrived(p, arrived))
+        route_release_oldest(p);
+}
+
+/* Look again, seldom when nothing comes, and not for ever. */
+static void
+route_look_later(struct route_pair *p)
 {
     const struct config_limits *l = &p->route->config->limits;
     struct loop *loop = p->route->shared->loop;
     bool counted = s2s_is_counted(p->out);
     int64_t wait = (counted ? l->ack_ms : l->write_ms) - (loop_now(loop) - p->moved_ms);
-    if (p->queue.sent < sent || p->queue.sent == 0) {
-        p->moved_ms = loop_now(loop);
-        p->look_ms = ROUTE_LOOK_MS;
-    } else if (wait <= 0) {
-        s2s_fail(p->out, counted ? XE_WHY_ACK_TIMEOUT : XE_WHY_WRITE_TIMEOUT);
-        return;
-    }
     if (p->queue.sent == 0) {
         timer_cancel(loop, &p->look);
+        return;
+    }
+    if (wait <= 0) {
+        s2s_fail(p->out, counted ? XE_WHY_ACK_TIMEOUT : XE_WHY_WRITE_TIMEOUT);
         return;
     }
     if (p->look_ms == 0)
@@ -23014,27 +23056,41 @@ route_look_later(struct route_pair *p, size_t sent)
     p->look_ms = p->look_ms * 4 < ROUTE_LOOK_LATE_MS ? p->look_ms * 4 : ROUTE_LOOK_LATE_MS;
 }
 
+/* From now on its stanzas go by this connection. */
+static void
+route_use(struct route_pair *p, struct s2s *s)
+{
+    p->out = s;
+    p->good = false;
+    list_append(&s->users, &p->use);
+}
+
+static void
+route_use_end(struct route_pair *p)
+{
+    p->out = NULL;
+    list_remove(&p->use);
+}
+
 /* What comes now goes by the next connection, which does not wait for the end of this one: only
  * what has not arrived yet does. */
 static void
 route_move_on(struct route_pair *p)
 {
-    struct s2s *s = p->out;
-    if (!s->leaving || p->queue.sent > 0)
+    if (!p->out->leaving || p->queue.sent > 0)
         return;
-    p->out = NULL;
-    s->user = NULL;
-    p->worked = p->worked || s->stanzas > 0;
+    route_use_end(p);
+    p->worked = p->worked || p->good;
     if (p->queue.count > 0)
         loop_at_end(p->route->shared->loop, &p->push);
 }
 
-/* Where `sent` were under way something may have arrived: go on with what that means. */
+/* Something may have arrived: go on with what that means. */
 static void
-route_moved(struct route_pair *p, size_t sent)
+route_moved(struct route_pair *p)
 {
     route_press(p);
-    route_look_later(p, sent);
+    route_look_later(p);
     if (p->out == NULL)
         return;   /* it was silent for too long */
     route_push_s2s(p);
@@ -23046,10 +23102,9 @@ route_moved(struct route_pair *p, size_t sent)
 static void
 route_look(struct route_pair *p)
 {
-    size_t sent = p->queue.sent;
     if (!s2s_is_counted(p->out))
         route_release(p, route_arrived(p, p->out));
-    route_moved(p, sent);
+    route_moved(p);
 }
 
 static void
@@ -23062,40 +23117,65 @@ route_pair_look(struct timer *t)
 }
 
 static void
-route_s2s_drained(void *user, struct s2s *s)
+route_out_drained(struct route_pair *p)
 {
-    struct route_pair *p = s->user;
-    (void)user;
-    if (p == NULL)
-        return;
     p->look_ms = ROUTE_LOOK_MS;
     route_look(p);
+}
+
+/* Whoever is the first to go on is the last the next time: there may be room for the stanzas of one
+ * pair only. */
+static void
+route_s2s_drained(void *user, struct s2s *s)
+{
+    struct list_node *first = s->users.next;
+    (void)user;
+    if (list_empty(&s->users))
+        return;
+    list_remove(first);
+    list_append(&s->users, first);
+    route_each(s, route_out_drained);
+}
+
+static void
+route_out_leaving(struct route_pair *p)
+{
+    route_move_on(p);
+    if (p->out != NULL && !timer_armed(&p->look))
+        timer_set(p->route->shared->loop, &p->look, ROUTE_LOOK_MS);
 }
 
 static void
 route_s2s_leaving(void *user, struct s2s *s)
 {
-    struct route_pair *p = s->user;
     (void)user;
-    if (p == NULL)
-        return;
-    route_move_on(p);
-    if (p->out != NULL && !timer_armed(&p->look))
-        timer_set(p->route->shared->loop, &p->look, ROUTE_LOOK_MS);
+    route_each(s, route_out_leaving);
+}
+
+/* The pair whose stanza was sent before all others that are under way; NULL: none is. */
+static struct route_pair *
+route_sent_first(const struct s2s *s)
+{
+    struct route_pair *first = NULL;
+    const struct list_node *n;
+    for (n = s->users.next; n != &s->users; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, use);
+        if (p->queue.sent > 0 && (first == NULL || s2s_is_behind(queue_item(&p->queue, 0)->end,
+                queue_item(&first->queue, 0)->end)))
+            first = p;
+    }
+    return first;
 }
 
 /* The peer has handled the oldest n. */
 static void
 route_s2s_acknowledged(void *user, struct s2s *s, size_t n)
 {
-    struct route_pair *p = s->user;
-    size_t sent = p == NULL ? 0 : p->queue.sent;
+    struct route_pair *p;
     (void)user;
-    if (p == NULL)
-        return;
-    for (; n > 0 && p->queue.sent > 0; n--)
+    for (; n > 0 && (p = route_sent_first(s)) != NULL; n--)
         route_release_oldest(p);
-    route_moved(p, sent);
+    route_each(s, route_moved);
 }
 
 /* For what an accepted connection may acknowledge. */
@@ -23160,13 +23240,11 @@ route_hold_or_bounce(struct route_pair *p, enum xe_why why)
 /* The peer's system has these, and the peer has not said that it has handled them: sent again they
  * might arrive twice, so their senders shall know. */
 static size_t
-route_return(struct route_pair *p, size_t arrived)
+route_return(struct route_pair *p, uint32_t arrived)
 {
     size_t n = 0;
-    for (; p->queue.sent > 0 && queue_oldest(&p->queue).len <= arrived; n++) {
-        arrived -= queue_oldest(&p->queue).len;
+    for (; route_has_arrived(p, arrived); n++)
         route_return_oldest(p, XE_WHY_UNACKNOWLEDGED);
-    }
     return n;
 }
 
@@ -23190,18 +23268,16 @@ route_log_undelivered(const struct route_pair *p, size_t returned)
 static void
 route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
 {
-    size_t arrived = route_arrived(p, s);
-    bool under_way = arrived < p->queue.sent_bytes;
-    size_t sent = p->queue.sent;
+    uint32_t arrived = route_arrived(p, s);
+    bool under_way = p->queue.sent > 0 && s2s_is_behind(arrived, route_sent_end(p));
     size_t returned = 0;
-    bool was_good;
-    p->out = NULL;
+    route_use_end(p);
     timer_cancel(p->route->shared->loop, &p->look);
     if (s->acks != S2S_ACKS_ON)
         route_release(p, arrived);
     else if (!s->stream.peer_closed)   /* who takes leave has said before what he has handled */
         returned = route_return(p, arrived);
-    was_good = s->stanzas > sent || p->queue.sent < sent;
+    p->good = p->good || returned > 0;
     route_log_undelivered(p, returned);
     if (under_way && p->queue.sent > 0 && s->stream.conn != NULL)
         conn_reset(s->stream.conn);   /* or the peer might read what goes another way, too */
@@ -23210,7 +23286,7 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
     p->elsewhere = p->queue.count > 0 && s2s_may_follow(s, why);
     if (p->elsewhere)
         snprintf(p->last_detail, sizeof p->last_detail, "%s", s->stream.detail);
-    if (!was_good && !p->elsewhere) {
+    if (!p->good && !p->elsewhere) {
         route_back_off(p, why, s->stream.detail);
         route_hold_or_bounce(p, why);
         return;
@@ -23225,10 +23301,9 @@ static void
 route_s2s_closed(void *user, struct s2s *s, enum xe_why why)
 {
     struct route *r = user;
-    struct route_pair *p = s->user;
     r->refusals[why]++;
-    if (s->kind == S2S_OUT && p != NULL)
-        route_out_closed(p, s, why);
+    while (!list_empty(&s->users))
+        route_out_closed(MAP_OWNER(s->users.next, struct route_pair, use), s, why);
 }
 
 /* ---- news from trunks ---- */
@@ -23389,6 +23464,7 @@ route_dial(struct route_pair *p)
 {
     struct route *r = p->route;
     struct s2s_terms terms;
+    struct s2s *s;
     enum xe_why why = route_admit(r, p->to, p->from, &terms);
     if (why == XE_WHY_NONE && route_edge_is_greedy(p))
         why = XE_WHY_CONN_LIMIT;
@@ -23396,12 +23472,12 @@ route_dial(struct route_pair *p)
         why = route_room(r, NULL, p->to);
     if (why != XE_WHY_NONE)
         return why;
-    p->out = s2s_dial(r->s2s, S2S_OUT, p->to, p->from, &terms, NULL);
-    if (p->out == NULL)
+    s = s2s_dial(r->s2s, S2S_OUT, p->to, p->from, &terms, NULL);
+    if (s == NULL)
         return XE_WHY_OUT_OF_MEMORY;
-    p->out->user = p;
+    route_use(p, s);
     if (p->elsewhere)
-        s2s_follow(p->out, p->last_detail);
+        s2s_follow(s, p->last_detail);
     p->elsewhere = false;
     return XE_WHY_NONE;
 }
@@ -23640,6 +23716,17 @@ route_finished(void *user)
 {
     const struct route *r = user;
     return r->s2s->accepted == 0;
+}
+
+/* Whether nothing waits to be sent on a connection. */
+static bool
+route_all_sent(const struct s2s *s)
+{
+    const struct list_node *n;
+    for (n = s->users.next; n != &s->users; n = n->next)
+        if (queue_unsent(&MAP_OWNER(n, const struct route_pair, use)->queue) > 0)
+            return false;
+    return true;
 }
 
 /* Whether anything waits for somebody to take it. */
@@ -24626,18 +24713,17 @@ edge_is_drained(const struct xmppedge *e)
     return list_empty(&e->s2s.all) && list_empty(&e->trunks.all) && route_is_empty(&e->route);
 }
 
-/* Dialled connections end when their queue is empty and no trunk can bring more; accepted ones were
- * told at the beginning. */
+/* Dialled connections end when all that waits for them is sent and no trunk can bring more;
+ * accepted ones were told at the beginning. */
 static void
 edge_drain_dialled(struct xmppedge *e)
 {
     struct list_node *n = e->s2s.all.next;
     while (n != &e->s2s.all) {
         struct s2s *s = MAP_OWNER(n, struct s2s, node);
-        const struct route_pair *p = s->user;
         n = n->next;
         if (s->kind == S2S_OUT && !s->leaving && list_empty(&e->trunks.all)
-            && route_finished(&e->route) && (p == NULL || p->queue.count == p->queue.sent)) {
+            && route_finished(&e->route) && route_all_sent(s)) {
             s2s_close(s, XE_WHY_SHUTDOWN);
             n = e->s2s.all.next;
         }
