@@ -7909,7 +7909,7 @@ cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
 #define TLS_THREAD_MS    10000  /* after a thread that could not be had the next try */
 #define TLS_LATER_MS     20     /* until those in debt are looked at again */
 #define TLS_BEGUN_US     20000  /* a handshake that was begun may have taken so much more */
-#define TLS_NICE         19     /* handshake threads give way to stanzas; by 10 after 2 ms only */
+#define TLS_NICE         19     /* handshake threads are so much nicer; with 10 after 2 ms only */
 #define TLS_PACE_TRIES   5      /* of a cipher: the best one was disturbed by nobody */
 #define TLS_PACE_RECORDS 8      /* sealed in each: 80 us of ChaCha20 with 2.28 on x86-64 */
 #define TLS_PACE_RECORD  4096   /* bytes: some stanzas that leave together */
@@ -10620,7 +10620,8 @@ tls_lane_run(void *user)
     struct tls_lane *lane = user;
     struct tls_shared *s = lane->shared;
 #if defined(__linux__)
-    (void)setpriority(PRIO_PROCESS, 0, TLS_NICE);   /* of this thread alone; elsewhere of us all */
+    /* of this thread alone; elsewhere it would be of us all.  Nobody gets below 19 */
+    (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + TLS_NICE);
 #endif
     pthread_mutex_lock(&s->lock);
     for (;;) {
