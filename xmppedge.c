@@ -6016,7 +6016,8 @@ struct dns_target {
 };
 
 /* What becomes of a query.  XE_WHY_NONE comes with n > 0 targets in the order to try them, valid
- * during the call; DNS_NOT_FOUND, DNS_NO_SERVICE and DNS_FAILED come with none.  The query is over
+ * during the call; DNS_NOT_FOUND, DNS_NO_SERVICE and DNS_FAILED come with none, as does
+ * ADDRESS_REFUSED, when the configuration leads to addresses that nobody has.  The query is over
  * with this call: its handle must not be used any more. */
 struct dns_events {
     void (*done)(void *user, enum xe_why why, const struct dns_target *targets, size_t n);
@@ -6038,7 +6039,7 @@ enum dns_answer {
     DNS_WAITING,
     DNS_SOME,      /* usable records */
     DNS_NONE,      /* the name does not exist or has no such record */
-    DNS_REFUSED,   /* target ".": decidedly not here */
+    DNS_REFUSED,   /* target ".": decidedly not here; or addresses that nobody has */
     DNS_BROKEN     /* no answer, an error, nonsense, or too late */
 };
 
@@ -6056,6 +6057,7 @@ struct dns_family {
     enum dns_answer   answer;
     const char       *host;    /* borrowed from the query */
     int               family;  /* AF_INET6 or AF_INET */
+    bool              refused; /* some address that nobody has */
     size_t            n;
     unsigned char     bytes[DNS_ADDRESSES_MAX][16];   /* network byte order; IPv4 uses four */
 };
@@ -6509,7 +6511,8 @@ dns_finish_hosts(struct dns_query *q)
     enum xe_why why = XE_WHY_NONE;
     if (n == 0)
         why = dns_families_with(q, DNS_BROKEN) + dns_families_with(q, DNS_WAITING) > 0
-            ? XE_WHY_DNS_FAILED : XE_WHY_DNS_NOT_FOUND;
+            ? XE_WHY_DNS_FAILED : dns_families_with(q, DNS_REFUSED) > 0 ? XE_WHY_ADDRESS_REFUSED
+            : XE_WHY_DNS_NOT_FOUND;
     dns_query_finish(q, why, targets, n);
 }
 
@@ -6517,9 +6520,17 @@ dns_finish_hosts(struct dns_query *q)
 static void
 dns_family_add(struct dns_family *f, const void *address)
 {
-    if (f->n < DNS_ADDRESSES_MAX
-        && (!f->query->configured || dns_address_is_usable(f->family, address)))
+    if (f->query->configured && !dns_address_is_usable(f->family, address))
+        f->refused = true;
+    else if (f->n < DNS_ADDRESSES_MAX)
         memcpy(f->bytes[f->n++], address, f->family == AF_INET6 ? 16 : 4);
+}
+
+/* All addresses of the answer have been added. */
+static enum dns_answer
+dns_family_outcome(const struct dns_family *f)
+{
+    return f->n > 0 ? DNS_SOME : f->refused ? DNS_REFUSED : DNS_NONE;
 }
 
 static void
@@ -6562,12 +6573,8 @@ dns_family_answer(void *arg, int status, int timeouts, struct ares_addrinfo *fou
             dns_family_add_sockaddr(f, node->ai_addr);
         if (found != NULL)
             dns_log_alias(f, found);
-        if (f->n > 0)
-            f->answer = DNS_SOME;
-        else if (status == ARES_SUCCESS || status == ARES_ENODATA || status == ARES_ENOTFOUND)
-            f->answer = DNS_NONE;
-        else
-            f->answer = DNS_BROKEN;
+        f->answer = status == ARES_SUCCESS || status == ARES_ENODATA || status == ARES_ENOTFOUND
+            ? dns_family_outcome(f) : DNS_BROKEN;
         dns_query_settle(q, dns_families_with(q, DNS_WAITING), dns_families_with(q, DNS_SOME));
     }
     if (found != NULL)
@@ -6609,8 +6616,8 @@ dns_host_look(struct dns_host *host)
     if (!v6 && !v4)
         return;
     host->given = REACH_ADDRESS_GIVEN;
-    host->v6.answer = host->v6.n > 0 ? DNS_SOME : DNS_NONE;
-    host->v4.answer = host->v4.n > 0 ? DNS_SOME : DNS_NONE;
+    host->v6.answer = dns_family_outcome(&host->v6);
+    host->v4.answer = dns_family_outcome(&host->v4);
 }
 
 static void
@@ -6686,6 +6693,7 @@ dns_ask_host(struct dns_query *q, uint16_t port, bool direct_tls)
     q->hosts[0].given = REACH_ADDRESS_GIVEN;
     q->hosts[0].v6.answer = q->hosts[0].v4.answer = DNS_NONE;
     dns_family_add(f, bytes);
+    f->answer = dns_family_outcome(f);
     dns_query_settle(q, 0, f->n);
 }
 

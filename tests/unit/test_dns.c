@@ -805,7 +805,7 @@ addresses_that_are_nobodys_are_left_out(void **state)
     (void)state;
     ns.rules = rules;
     find_address("a.far.example", 5269);
-    assert_int_equal(out.why, XE_WHY_DNS_NOT_FOUND);
+    assert_int_equal(out.why, XE_WHY_ADDRESS_REFUSED);
     find_servers("far.example", DNS_TLS_ANY);   /* where it leads is another's business, and told */
     assert_string_equal(out.text, "a.far.example :: 5269 starttls\n"
         "a.far.example 0.0.0.0 5269 starttls\na.far.example ff02::1 5269 starttls\n"
@@ -911,7 +911,7 @@ addresses_need_no_name_server(void **state)
     find_servers("127.0.0.9", DNS_TLS_ANY);
     assert_string_equal(out.text, "127.0.0.9 127.0.0.9 5269 starttls\n");
     find_address("0.0.0.0", 5000);
-    assert_int_equal(out.why, XE_WHY_DNS_NOT_FOUND);
+    assert_int_equal(out.why, XE_WHY_ADDRESS_REFUSED);
     assert_int_equal(ns.asked, 0);
 }
 
