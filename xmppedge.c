@@ -22881,8 +22881,10 @@ route_trunk_why(struct route *r, const struct trunk *t, struct xe_span from, str
     }
     if (route_way_to(r, to) == ROUTE_TO_TRUNK)
         return XE_WHY_DOMAIN_UNKNOWN;
+    /* any other may be a partner's, and the edge decides: even a subdomain of ours that is not
+     * inside, for only the edge knows which of them others host */
     return config_is_ours(r->config, from) || span_eq(r->config->name, from)
-        ? XE_WHY_DOMAIN_NOT_YOURS : XE_WHY_NONE;   /* any other is a partner's: the edge decides */
+        ? XE_WHY_DOMAIN_NOT_YOURS : XE_WHY_NONE;
 }
 
 /* The pair of the last stanza from a trunk when this one is of the same, as most are: nothing has
