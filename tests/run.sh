@@ -49,6 +49,7 @@ list() {
     embed) files tests/embed/*.c ;;
     whole) files tests/*.t tests/embed/*.c ;;
     live)  files tests/live/*.t ;;
+    chaos) files tests/live/34-*.t tests/live/35-*.t tests/live/36-*.t ;;
     quick) some style && some unit && some talk && some whole && some memory &&
            some analyze && some fuzz ;;
     *)     echo "run.sh: no stage $1" >&2; return 2 ;;
@@ -328,6 +329,8 @@ stage() {
     # shellcheck disable=SC2086
     case $1 in
     live) live $tests || status=1 ;;
+    chaos) live $tests || status=1
+          cat "$out"/tap/tests/live/*.tap ;;
     *)    proven "$JOBS" $tests || status=1 ;;
     esac
     # shellcheck disable=SC2086

@@ -5,9 +5,11 @@
 Every server is a process of its own (station.py); each sends to each on the other side.  pa.example speaks
 XEP-0198, the others do not: there TCP has the last word, and who dies takes along what only he knew.
 
-    rig = Rig(lab)
-    account = rig.row(lambda: rig.busiest().ends[EDGE].kill(), dead=['edge'])
-    account.judge()
+    @row('nothing that somebody keeps is lost when an edge is killed', dead=['edge'])
+    def kill_edge(rig):
+        again([rig.busiest().ends[EDGE]])
+
+    main()
 
 An account says what was sent, arrived, came back, was told to its sender, was lost in silence, arrived twice,
 or out of order.  A flow is excused from being without loss only when one dies beside a server that counts
@@ -18,19 +20,21 @@ has: then they are counted and said.
 import collections
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 
-from edge import HERE, Border, Pki, partner
-from lab import die_with_parent
-from tap import check, note
+from edge import HERE, Border, Pki, binary, have_binary, partner
+from lab import Lab, die_with_parent, need_programs
+from tap import check, note, run, skip_all, tests
 from wire import Forwarder
 
 PARTNERS = ['pa.example', 'pb.example']
 INNER = ['in1.example', 'in2.example']
 COUNTS = {'pa.example'}         # who speaks XEP-0198
 GATEWAY, EDGE = 0, 1            # ends of a path
+TIMES = int(os.environ.get('TIMES', '1'))       # how often each fault, and if more than once as long as it lasts
 
 now = time.monotonic
 
@@ -40,7 +44,7 @@ class Station:
 
     def __init__(self, lab, domain, address, to, doors, cert=None, authority=None):
         self.lab = lab
-        self.domain = domain
+        self.domain, self.address = domain, address
         self.record = os.path.join(lab.dir, domain + '.record')
         self.seen = 0               # of the record
         settings = dict(domain=domain, address=address, to=to, doors=doors, record=self.record,
@@ -92,9 +96,10 @@ class Station:
 class Account:
     """What became of the stanzas of one row."""
 
-    def __init__(self, epoch, dead=()):
+    def __init__(self, epoch, dead=(), unsure=()):
         self.prefix = epoch + '|'
-        self.dead = dead
+        self.dead = list(dead)              # 'edge', 'gateway', or the server of a domain
+        self.unsure = list(unsure)          # who takes leave
         self.sent, self.told, self.times, self.back = {}, set(), collections.Counter(), {}
         self.first, self.changed, self.order = {}, now(), collections.defaultdict(list)
         self.conditions = collections.Counter()
@@ -127,7 +132,8 @@ class Account:
                 and may_lose(self.dead, self.flow(i)) == excused]
 
     def twice(self, excused):
-        return [i for i, n in self.times.items() if n > 1 and may_double(self.dead, self.flow(i)) == excused]
+        return [i for i, n in self.times.items() if n > 1
+                and may_double(self.dead + self.unsure, self.flow(i)) == excused]
 
     def disordered(self):
         """Within one stream; who uses two has two paths, and nobody can put in order what he sends on both."""
@@ -167,13 +173,13 @@ def nodes_of(flow):
 
 
 def may_lose(dead, flow):
-    """Whether a flow may lose something when these die: 'edge', 'gateway', or the server of a domain."""
+    """Whether a flow may lose something when these die."""
     frm, _, to = flow.partition('>')
     return frm in dead or to in dead and to not in COUNTS or nodes_of(flow)[0] in dead and frm not in COUNTS
 
 
 def may_double(dead, flow):
-    """The same for a stanza that is given to another because nobody heard that it had arrived."""
+    """Whether something may be sent again because nobody heard that it had arrived."""
     to = flow.partition('>')[2]
     return to in dead and to not in COUNTS or nodes_of(flow)[1] in dead
 
@@ -235,26 +241,28 @@ class Rig:
             if not trunk or trunk[0]['state'] != 'up':
                 gateway.wait_trunk(edge, 60)
 
-    def row(self, event=lambda: None, dead=(), before=0.6, after=1.0, quiet=12, pause=0.02, size=200, burst=1,
-            only=None):
+    def row(self, event=lambda: None, dead=(), unsure=(), before=0.6, after=1.0, quiet=None, **job):
         """Traffic, and in the middle of it the event; the account when everything has an end, or when nothing
-        has come for `quiet` seconds."""
+        has come for `quiet` seconds.  job: pause between two stanzas in seconds, from and to; size; burst, how
+        many at once; only these flows; late, behind an end tag."""
         self.put_back()
         self.epoch += 1
-        account = Account('%d' % self.epoch, dead)
-        self.go(3600, pause, size, burst, only)
-        time.sleep(before)
-        event()
-        self.go(after, pause, size, burst, only)
+        account = Account('%d' % self.epoch, dead, unsure)
+        self.go(3600, **job)
+        try:
+            time.sleep(before)
+            event()
+        finally:
+            self.go(after, **job)
         time.sleep(after)
-        self.settle(account, quiet)
+        self.settle(account, quiet or lasting(12, 130))
         return account
 
-    def go(self, seconds, pause, size, burst, only):
+    def go(self, seconds, pause=(0.02, 0.02), size=200, burst=1, only=None, late=False):
         for station in self.stations.values():
             if station.running():
                 station.tell('go', epoch='%d' % self.epoch, until=now() + seconds, pause=pause, size=size,
-                             burst=burst, only=only)
+                             burst=burst, only=only, late=late)
 
     def settle(self, account, quiet):
         while True:
@@ -266,3 +274,60 @@ class Rig:
                     still > 1 or not account.missing(True)):
                 return
             time.sleep(0.1)
+
+
+# ---- faults as tests ---------------------------------------------------------------------------
+
+def lasting(brief, real):
+    """Seconds of a fault: as long as it really lasts only when there is time for it."""
+    return real if TIMES > 1 else brief
+
+
+def sentence(text):
+    """A test by its sentence."""
+    def declare(function):
+        function.sentence = text
+        tests.append(function)
+        return function
+    return declare
+
+
+def row(text, judged=None, **words):
+    """A fault as a test.  judged: what may happen besides loss; words: of Rig.row()."""
+    def declare(event):
+        @sentence(text)
+        def function(rig):
+            for _ in range(TIMES):
+                rig.row(lambda: event(rig), **words).judge(**(judged or {}))
+        return event
+    return declare
+
+
+def frozen(process, seconds, end=True):
+    process.signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    if end:
+        process.signal(signal.SIGCONT)
+
+
+def killed(what):
+    what.kill()
+
+
+def again(what, how=killed, pause=0.5):
+    """Nodes or servers end, and come again."""
+    for one in what:
+        how(one)
+    time.sleep(pause)
+    for one in what:
+        one.start()
+
+
+def main(make=lambda: Rig(Lab())):
+    missing = need_programs('dnsmasq', 'openssl')
+    if missing:
+        skip_all('not installed: ' + ' '.join(missing))
+    if not have_binary():
+        skip_all('no program to test: ' + binary())
+    note('testing ' + binary())
+    run(make)

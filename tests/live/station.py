@@ -18,6 +18,7 @@ acknowledged when a stream has ended is told to its sender, and is not sent agai
 import collections
 import json
 import os
+import random
 import sys
 import threading
 import time
@@ -125,9 +126,9 @@ class Flow(threading.Thread):
             if job is None or now() > job['until']:
                 self.look()
                 time.sleep(0.02)
-            elif self.enter():
+            elif self.too_late(job) or self.enter():
                 self.send(job)
-                time.sleep(job['pause'])
+                time.sleep(random.uniform(*job['pause']))
 
     # -- streams
 
@@ -136,6 +137,10 @@ class Flow(threading.Thread):
         if self.stream is not None and self.stream.ended:
             self.leave()
         return self.stream is not None
+
+    def too_late(self, job):
+        """Whether the next stanza sets out behind the other side's end tag, as it may before ours."""
+        return job['late'] and self.stream is not None and self.stream.ended == 'close' and not self.stream.eof
 
     def enter(self):
         """Through the first door that opens, another one each time."""
@@ -223,7 +228,6 @@ class Station:
                                  tls='required' if certificate else 'off')
         self.peer.counts = settings['counts']
         self.peer.on_stanza = self.take
-        self.slow = 0
         self.flows = [Flow(self, to, settings['doors']) for to in settings['to']]
         for flow in self.flows:
             flow.start()
@@ -237,8 +241,6 @@ class Station:
             self.record('back', id, error(stanza).condition or '?')
         else:
             self.record('arrived', id)
-        if self.slow:
-            time.sleep(self.slow)
         return True
 
     def forget_halves(self):
@@ -276,9 +278,6 @@ class Station:
         """What goes out ends in the middle of a stanza."""
         for flow in self.flows:
             flow.tear = how
-
-    def slowly(self, seconds):
-        self.slow = seconds
 
     def serve(self):
         print('ready', flush=True)

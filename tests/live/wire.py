@@ -6,7 +6,7 @@ import threading
 
 
 class Forwarder:
-    """TCP from an address to another.  cut() resets every connection, freeze() stops passing bytes on."""
+    """TCP from an address to another.  cut() ends every connection, freeze() stops passing bytes on."""
 
     def __init__(self, lab, listen, target):
         self.target = target
@@ -62,13 +62,13 @@ class Forwarder:
             with self.lock:
                 self.pairs = [p for p in self.pairs if p[0] is not near]
 
-    def cut(self):
-        """Break what is connected now; new connections are accepted."""
+    def cut(self, end=None):
+        """Break what is connected now; new connections are accepted.  end: instead of a reset."""
         with self.lock:
             pairs, self.pairs = self.pairs, []
         for near, far in pairs:
-            reset(near)
-            reset(far)
+            (end or reset)(near)
+            (end or reset)(far)
         return len(pairs)
 
     def freeze(self, frozen=True):
@@ -93,6 +93,14 @@ def reset(sock):
         pass
     try:
         sock.close()
+    except OSError:
+        pass
+
+
+def finish(sock):
+    """Close as a process that ends does: what was sent is delivered, and FIN follows."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
     except OSError:
         pass
 

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""35-chaos-servers.t -- whatever servers, networks and names do, each stanza arrives, or its sender is told.
+
+The same as 35-chaos.t, while it is the others that break: a server resets, breaks off, leaves, is deaf, dies or
+vanishes, and its names cannot be looked up.  What such a server had accepted when it died is lost unless it
+speaks XEP-0198; it is counted.
+"""
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+sys.dont_write_bytecode = True      # leave no __pycache__ in the source
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from chaos import TIMES, again, frozen, lasting, main, row, sentence      # noqa: E402
+from tap import Skip, check                                               # noqa: E402
+
+LEAVING = ['pb.example', 'in1.example']         # who count nothing, and take leave
+IDLE = 1                                        # seconds
+
+
+def told(rig, domain, command, times=3, **words):
+    for _ in range(times):
+        rig.stations[domain].tell(command, **words)
+        time.sleep(0.2)
+
+
+# ---- servers -----------------------------------------------------------------------------------
+
+@row('nothing is lost when a partner that counts resets what it receives', dict(back=True))
+def reset_counting(rig):
+    told(rig, 'pa.example', 'reset')
+
+
+@row('what others reset is all that is lost', dict(back=True), dead=['pb.example', 'in1.example'])
+def reset(rig):
+    told(rig, 'pb.example', 'reset')
+    told(rig, 'in1.example', 'reset')
+
+
+@row('what servers drop that end connections without a word is all that is lost', dict(back=True),
+     dead=['pb.example', 'in1.example'])
+def drop(rig):
+    for domain in 'pa.example', 'pb.example', 'in1.example':
+        told(rig, domain, 'finish', 1)
+
+
+@row('nothing is lost of others when servers break off in the middle of a stanza')
+def tear(rig):
+    for how in 'reset', 'eof':
+        for domain in 'pa.example', 'pb.example', 'in1.example':
+            told(rig, domain, 'tear', 1, how=how)
+
+
+@row('nothing is lost when servers end streams politely, over and over', unsure=LEAVING)
+def polite(rig):
+    for _ in range(4):
+        for domain in 'pa.example', 'pb.example', 'in1.example':
+            told(rig, domain, 'close', 1)
+
+
+@row('nothing is lost when a partner that counts hangs, dies and comes again', dict(back=True),
+     dead=['pa.example'])
+def hang_counting(rig):
+    frozen(rig.stations['pa.example'], lasting(0.5, 5), end=False)
+    again([rig.stations['pa.example']])
+
+
+@row('what a partner had that hung and died is all that is lost', dict(back=True), dead=['pb.example'])
+def hang_partner(rig):
+    frozen(rig.stations['pb.example'], lasting(0.5, 5), end=False)
+    again([rig.stations['pb.example']])
+
+
+@row('what an inner server had that died is all that is lost, and nothing comes back', dead=['in1.example'])
+def kill_inner(rig):
+    again([rig.stations['in1.example']], pause=lasting(1, 3))
+
+
+@row('nothing is lost when an inner server is deaf for a while', size=4000)
+def deaf_inner(rig):
+    frozen(rig.stations['in1.example'], lasting(1, 30))
+
+
+@row('nothing is lost when a partner is deaf for a while', size=4000)
+def deaf_partner(rig):
+    frozen(rig.stations['pa.example'], lasting(1, 30))
+
+
+# ---- the network -------------------------------------------------------------------------------
+
+def hole(rig, domain, open_it):
+    """A rule that swallows what goes to a server and comes from it; only in a network of our own."""
+    if [name for _, name in socket.if_nameindex()] != ['lo']:
+        raise Skip('this network is not of its own')
+    ip = rig.stations[domain].address[0]
+    rules = 'delete table inet hole' if not open_it else (
+        'table inet hole { chain in { type filter hook input priority 0; ip saddr %s drop; ip daddr %s drop; }\n}'
+        % (ip, ip))
+    done = subprocess.run(['nft', rules], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        raise Skip('nft does not work here: %s' % done.stdout.decode()[:80])
+
+
+def black_hole(domain, seconds, reboot):
+    @row('nothing is lost when %s is unreachable for %g seconds%s'
+         % (domain, seconds, ', and comes again without its connections' if reboot else ''),
+         dict(back=seconds > 5), dead=[domain] if reboot else [])
+    def event(rig):
+        hole(rig, domain, True)
+        time.sleep(seconds)
+        if reboot:
+            rig.stations[domain].kill()
+        hole(rig, domain, False)
+        if reboot:
+            rig.stations[domain].start()
+
+
+for duration in lasting((1,), (10, 20, 90)):
+    for name in 'pa.example', 'pb.example', 'in1.example':
+        if TIMES > 1 or name != 'in1.example':
+            black_hole(name, duration, name != 'pa.example')
+            if TIMES > 1:
+                black_hole(name, duration, name == 'pa.example')
+
+
+@row('nothing is lost when no name can be looked up', dict(back=TIMES > 1), unsure=LEAVING)
+def names(rig):
+    rig.outside.process.signal(signal.SIGSTOP)
+    told(rig, 'pa.example', 'close', 1)
+    told(rig, 'pb.example', 'close', 1)
+    time.sleep(lasting(1, 12))
+    rig.outside.process.signal(signal.SIGCONT)
+
+
+if TIMES > 1:
+    @row('nothing is lost when the name server is dead for a while', dict(back=True), unsure=LEAVING)
+    def dead_names(rig):
+        rig.outside.process.kill()
+        told(rig, 'pa.example', 'close', 1)
+        told(rig, 'pb.example', 'close', 1)
+        time.sleep(12)
+        rig.outside.restart()
+
+
+# ---- idle streams ------------------------------------------------------------------------------
+
+@sentence('nothing is lost when streams are ended as idle and stanzas set out just then')
+def idle(rig):
+    """From 0.97 to 1.03 times the limit, and behind the end tag that a server has seen (RFC 6120 4.4)."""
+    for node in rig.nodes:
+        node.limits.update({'inactivity-time': '%ds' % IDLE, 'keepalive-interval': '%ds' % IDLE})
+        node.terminate()
+    for late in False, True:
+        for _ in range(TIMES):
+            account = rig.row(lambda: time.sleep(lasting(3, 30)), after=IDLE, late=late,
+                              pause=(0.97 * IDLE, 1.03 * IDLE))
+            account.judge()
+    ended = [line for node in rig.nodes for line in node.find_log('s2s-in-closed', why='idle')]
+    check(len(ended) > 4, 'only %d streams were ended as idle' % len(ended))
+
+
+@sentence('the nodes end in order')
+def ends(rig):
+    trouble = rig.border.stop()
+    check(not trouble, '\n'.join(trouble))
+
+
+main()
