@@ -24541,12 +24541,14 @@ edge_open_log(struct xmppedge *e, struct buf *out)
             return false;
         }
     }
+    if (e->log_file >= 0 || fd != 2) {   /* the beginning of what is left stands in the old file */
+        e->log.lost += buf_len(&e->log.rest) > 0;
+        buf_free(&e->log.rest);
+    }
     if (e->log_file >= 0)
         close(e->log_file);
     e->log_file = fd == 2 ? -1 : fd;
     e->log.fd = fd;
-    e->log.lost += buf_len(&e->log.rest) > 0;   /* its beginning stands in the old file */
-    buf_free(&e->log.rest);
     return true;
 }
 
