@@ -315,7 +315,9 @@
 #define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
 #define CONTROL_CLIENTS    16     /* questions at a time: administrators and a monitor */
 #define CONTROL_LINE_MAX   512    /* bytes of a question: a command, a domain, a short message */
-#define CONTROL_ANSWER_MAX ((size_t)64 << 20)  /* bytes of a status: most of total-pairs */
+#define CONTROL_ROWS       64     /* of a status in a turn: half a ms */
+#define CONTROL_PIECE      ((size_t)1 << 20)   /* bytes of them: each text has its own limit */
+#define CONTROL_ANSWER_MAX ((size_t)1 << 30)   /* bytes that who asks takes: 200 a row */
 #define CONTROL_WAIT_S     120    /* for an answer: a ping takes what an attempt takes */
 #define CONTROL_ASK_MS     5000   /* wait for a question: a program asks at once */
 #define AUTHORITY_DAYS_MAX 3650   /* life of the authority: no certificate outlives it */
@@ -357,6 +359,13 @@ static struct xe_span
 span_skip(struct xe_span s, size_t n)
 {
     return span_make(s.at + n, s.len - n);
+}
+
+/* Its last `n` bytes, if it has so many. */
+static struct xe_span
+span_last(struct xe_span s, size_t n)
+{
+    return n < s.len ? span_skip(s, s.len - n) : s;
 }
 
 /* First place of `c` in `s`; s.len when it is not there. */
@@ -4168,6 +4177,53 @@ list_remove(struct list_node *n)
     n->prev->next = n->next;
     n->next->prev = n->prev;
     n->prev = n->next = NULL;
+}
+
+/* A way through a list that takes several turns, in which the list changes.  Who takes a node out
+ * of such a list calls list_leave(), so that nobody stands at what is gone. */
+struct list_walk {
+    struct list_node *at;     /* borrowed; the next to be met, or the head */
+    struct list_node *head;   /* borrowed */
+    size_t            left;   /* to be met at most: who comes later does not make it longer */
+    struct list_node  node;   /* in the list of those who walk there */
+};
+
+static void
+list_walk_begin(struct list_walk *w, struct list_node *walks, struct list_node *head, size_t count)
+{
+    w->at = head->next;
+    w->head = head;
+    w->left = count;
+    list_append(walks, &w->node);
+}
+
+/* The next node; NULL when that was the last. */
+static struct list_node *
+list_walk_next(struct list_walk *w)
+{
+    struct list_node *n = w->at;
+    if (n == w->head || w->left == 0)
+        return NULL;
+    w->left--;
+    w->at = n->next;
+    return n;
+}
+
+static void
+list_walk_end(struct list_walk *w)
+{
+    list_remove(&w->node);
+}
+
+static void
+list_leave(struct list_node *walks, struct list_node *n)
+{
+    struct list_node *i;
+    for (i = walks->next; i != walks; i = i->next) {
+        struct list_walk *w = MAP_OWNER(i, struct list_walk, node);
+        w->at = w->at == n ? n->next : w->at;
+    }
+    list_remove(n);
 }
 
 static uint64_t
@@ -17814,6 +17870,7 @@ struct s2s_service {
     const struct s2s_events    *events;      /* borrowed, static */
     void                       *user;
     struct list_node            all;
+    struct list_node            walks;       /* list_walk: who is on his way through them */
     size_t                      count;       /* connections, dialled and accepted */
     size_t                      peak;        /* the most of them lately; the owner resets it */
     size_t                      accepted;    /* of them accepted */
@@ -18488,7 +18545,7 @@ s2s_end(struct s2s *s, enum xe_why why)
         else
             s2s_end(question, XE_WHY_DONE);
     }
-    list_remove(&s->node);
+    list_leave(&service->walks, &s->node);
     s2s_uncount(s);
     s2s_leave_source(s);
     service->count--;
@@ -20289,6 +20346,7 @@ static void
 s2s_open_service(struct s2s_service *v)
 {
     list_init(&v->all);
+    list_init(&v->walks);
     list_init(&v->strangers);
     list_init(&v->questions);
     list_init(&v->waiting);
@@ -21604,6 +21662,7 @@ struct route {
     struct trunk_service *trunks;   /* borrowed */
     struct map            pairs;
     struct list_node      all;      /* route_pair */
+    struct list_node      walks;    /* list_walk: who is on his way through them */
     struct list_node      waiting;  /* route_pair */
     struct loop_task      serve_waiting;
     struct list_node      slow;     /* route_pair: slowed */
@@ -21858,7 +21917,7 @@ route_pair_drop(struct route_pair *p)
     list_remove(&p->waiting);
     list_remove(&p->slow);
     list_remove(&p->pin);
-    list_remove(&p->all);
+    list_leave(&r->walks, &p->all);
     map_remove(&r->pairs, &p->node);
     if (r->last == p)
         r->last = NULL;
@@ -22490,7 +22549,7 @@ route_pair_room(struct route *r, struct xe_span from, struct xe_span to)
     size_t looked = 0;
     while (r->pairs.count >= most && looked++ < ROUTE_LOOK_MAX && !list_empty(&r->all)) {
         struct route_pair *p = MAP_OWNER(r->all.next, struct route_pair, all);
-        list_remove(&p->all);
+        list_leave(&r->walks, &p->all);
         list_append(&r->all, &p->all);
         if (route_pair_is_idle(p) && p->to.at != from.at)   /* not the one that is answered */
             route_pair_drop(p);
@@ -23757,6 +23816,7 @@ route_open(struct route *r)
     r->slow_timer.fire = route_speed_up;
     r->sweep.fire = route_sweep;
     list_init(&r->all);
+    list_init(&r->walks);
     list_init(&r->waiting);
     list_init(&r->slow);
     list_init(&r->pings);
@@ -25083,36 +25143,27 @@ xe_timeout(struct xmppedge *e)
  * The first word of an answer to ping, message, reload and stop is "ok" or "failed".  After "ok"
  * and the time comes the content that was sent back, if any.
  *
- * Costs: `status` puts its whole answer into memory, in one go, at most CONTROL_ANSWER_MAX bytes.
+ * Costs: `status` is told in turns, CONTROL_ROWS rows in each, and every row as it is then: what
+ * comes meanwhile may be missing.
  * Not done: a port for metrics.  `status --json` tells the same without one.
  * ======================================================================== */
 
-struct control {
-    struct listener  listener;
-    struct xmppedge *edge;       /* borrowed */
-    char             path[CONFIG_SOCKET_MAX];
-    struct list_node clients;
-    size_t           count;
-};
-
-struct control_client {
-    struct route_ping ping;      /* first, so that a ping is its client */
-    struct control   *control;   /* borrowed */
-    struct conn      *conn;      /* owned */
-    struct timer      timer;     /* the question, or the answer to a ping, takes too long */
-    bool              asked_one; /* the question has come */
-    int64_t           asked;     /* ms */
-    struct loop_task  reap;
-    struct list_node  node;
-};
-
 /* ---- what there is to tell ---- */
+
+/* What a whole answer ends with: who asks sees when it was cut short. */
+#define STATUS_END      "\nEND\n"
+#define STATUS_END_JSON "}\n"
+
+/* What comes next. */
+enum status_part { STATUS_HEAD, STATUS_STREAMS, STATUS_PAIRS, STATUS_TOLD };
 
 /* A writer of both forms: aligned text for people, one JSON object for programs. */
 struct status {
-    struct buf *out;
-    bool        json;
-    bool        comma;      /* something stands before in this object or list */
+    struct buf      *out;   /* borrowed; of this turn */
+    bool             json;
+    bool             comma; /* something stands before in this object or list */
+    enum status_part part;
+    struct list_walk walk;  /* through streams, or through pairs */
 };
 
 static void
@@ -25297,31 +25348,25 @@ status_certificate(const struct s2s *s)
 }
 
 static void
-status_streams(struct status *w, const struct xmppedge *e)
+status_stream(struct status *w, const struct xmppedge *e, const struct s2s *s)
 {
-    const struct list_node *n;
     char at[CONN_TEXT_MAX];
-    status_list(w, "streams", "STREAMS");
-    for (n = e->s2s.all.next; n != &e->s2s.all; n = n->next) {
-        const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
-        status_item(w, true);
-        status_text(w, "direction", s2s_kind_name(s->kind));
-        status_text(w, s2s_is_claim(s) ? "claims" : "remote", s->remote);
-        status_text(w, "domain", s->local);
-        status_text(w, "state", s2s_state_name(s->state));
-        status_text(w, "method", s->method);
-        status_text(w, "tls", stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)->version
-            : "none");
-        status_text(w, "certificate", status_certificate(s));
-        status_text(w, "peer", conn_address_text(s->kind == S2S_IN ? &s->source : &s->target, at));
-        if (s->stream.conn != NULL)
-            status_text(w, "local", conn_address_text(&s->stream.conn->local, at));
-        status_int(w, "pairs", s->npairs);
-        status_int(w, "stanzas", s->stanzas);
-        status_int(w, "seconds", status_seconds(e, s->since));
-        status_item(w, false);
-    }
-    status_list_end(w);
+    status_item(w, true);
+    status_text(w, "direction", s2s_kind_name(s->kind));
+    status_text(w, s2s_is_claim(s) ? "claims" : "remote", s->remote);
+    status_text(w, "domain", s->local);
+    status_text(w, "state", s2s_state_name(s->state));
+    status_text(w, "method", s->method);
+    status_text(w, "tls", stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)->version
+        : "none");
+    status_text(w, "certificate", status_certificate(s));
+    status_text(w, "peer", conn_address_text(s->kind == S2S_IN ? &s->source : &s->target, at));
+    if (s->stream.conn != NULL)
+        status_text(w, "local", conn_address_text(&s->stream.conn->local, at));
+    status_int(w, "pairs", s->npairs);
+    status_int(w, "stanzas", s->stanzas);
+    status_int(w, "seconds", status_seconds(e, s->since));
+    status_item(w, false);
 }
 
 /* Why the last attempt failed; else why the last stanza came back. */
@@ -25358,30 +25403,24 @@ status_pair_pause(const struct route_pair *p)
 }
 
 static void
-status_pairs(struct status *w, const struct xmppedge *e)
+status_pair(struct status *w, const struct xmppedge *e, const struct route_pair *p)
 {
-    const struct list_node *n;
-    status_list(w, "pairs", "PAIRS (each direction by itself)");
-    for (n = e->route.all.next; n != &e->route.all; n = n->next) {
-        const struct route_pair *p = MAP_OWNER(n, const struct route_pair, all);
-        status_item(w, true);
-        status_span(w, "from", p->from);
-        status_span(w, "to", p->to);
-        status_text(w, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
-        status_text(w, "state", status_pair_state(p));
-        status_text(w, "paused_by", status_pair_pause(p));
-        status_text(w, "last_error", status_pair_error(p));
-        status_text(w, "detail", w->json ? p->last_detail : NULL);
-        if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
-            status_text(w, "trunk", p->trunk->name);
-        status_int(w, "passed", p->passed);
-        status_int(w, "bounced", p->bounced);
-        status_int(w, "queued", p->queue.count + p->in_flight);
-        status_int(w, "queued_bytes", buf_len(&p->queue.bytes) + p->in_flight_bytes);
-        status_int(w, "idle_seconds", status_seconds(e, p->last_ms));
-        status_item(w, false);
-    }
-    status_list_end(w);
+    status_item(w, true);
+    status_span(w, "from", p->from);
+    status_span(w, "to", p->to);
+    status_text(w, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
+    status_text(w, "state", status_pair_state(p));
+    status_text(w, "paused_by", status_pair_pause(p));
+    status_text(w, "last_error", status_pair_error(p));
+    status_text(w, "detail", w->json ? p->last_detail : NULL);
+    if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
+        status_text(w, "trunk", p->trunk->name);
+    status_int(w, "passed", p->passed);
+    status_int(w, "bounced", p->bounced);
+    status_int(w, "queued", p->queue.count + p->in_flight);
+    status_int(w, "queued_bytes", buf_len(&p->queue.bytes) + p->in_flight_bytes);
+    status_int(w, "idle_seconds", status_seconds(e, p->last_ms));
+    status_item(w, false);
 }
 
 static void
@@ -25401,33 +25440,99 @@ status_reasons(struct status *w, const struct xmppedge *e)
 }
 
 static void
-status_put(const struct xmppedge *e, struct buf *out, bool json)
+status_head(struct status *w, const struct xmppedge *e)
 {
-    struct status w = { out, json, false };
     static const char *const states[] = { "running", "draining", "returning", "ending", "stopped" };
-    buf_puts(out, json ? "{" : "xmppedge");
-    status_text(&w, "version", XE_VERSION);
-    status_text(&w, "role", e->config->role == CONFIG_EDGE ? "edge" : "gateway");
-    status_span(&w, "name", e->config->name);
-    status_text(&w, "state", states[e->state]);
-    status_int(&w, "pid", (uint64_t)getpid());
-    status_int(&w, "seconds", status_seconds(e, e->started));
-    status_int(&w, "connections", e->s2s.count);
-    status_int(&w, "stanzas", e->route.stanzas);
-    status_int(&w, "bounces", e->route.bounces);
-    status_int(&w, "queued_bytes", e->route.memory);
-    status_int(&w, "reloads", e->reloads);
-    if (!json)
-        buf_putc(out, '\n');
-    status_trunks(&w, e);
-    status_streams(&w, e);
-    status_pairs(&w, e);
-    status_reasons(&w, e);
-    if (json)
-        buf_puts(out, "}\n");
+    buf_puts(w->out, w->json ? "{" : "xmppedge");
+    status_text(w, "version", XE_VERSION);
+    status_text(w, "role", e->config->role == CONFIG_EDGE ? "edge" : "gateway");
+    status_span(w, "name", e->config->name);
+    status_text(w, "state", states[e->state]);
+    status_int(w, "pid", (uint64_t)getpid());
+    status_int(w, "seconds", status_seconds(e, e->started));
+    status_int(w, "connections", e->s2s.count);
+    status_int(w, "stanzas", e->route.stanzas);
+    status_int(w, "bounces", e->route.bounces);
+    status_int(w, "queued_bytes", e->route.memory);
+    status_int(w, "reloads", e->reloads);
+    if (!w->json)
+        buf_putc(w->out, '\n');
+}
+
+/* Tell a row, or what stands between two lists. */
+static void
+status_step(struct status *w, struct xmppedge *e)
+{
+    struct list_node *n = w->part == STATUS_HEAD ? NULL : list_walk_next(&w->walk);
+    switch (w->part) {
+    case STATUS_HEAD:
+        status_head(w, e);
+        status_trunks(w, e);
+        status_list(w, "streams", "STREAMS");
+        list_walk_begin(&w->walk, &e->s2s.walks, &e->s2s.all, e->s2s.count);
+        w->part = STATUS_STREAMS;
+        break;
+    case STATUS_STREAMS:
+        if (n != NULL) {
+            status_stream(w, e, MAP_OWNER(n, const struct s2s, node));
+            break;
+        }
+        status_list_end(w);
+        status_list(w, "pairs", "PAIRS (each direction by itself)");
+        list_walk_end(&w->walk);
+        list_walk_begin(&w->walk, &e->route.walks, &e->route.all, e->route.pairs.count);
+        w->part = STATUS_PAIRS;
+        break;
+    case STATUS_PAIRS:
+        if (n != NULL) {
+            status_pair(w, e, MAP_OWNER(n, const struct route_pair, all));
+            break;
+        }
+        status_list_end(w);
+        status_reasons(w, e);
+        buf_puts(w->out, w->json ? STATUS_END_JSON : STATUS_END);
+        list_walk_end(&w->walk);
+        w->part = STATUS_TOLD;
+        break;
+    case STATUS_TOLD:
+        break;
+    }
+}
+
+/* Some rows more, as many as a turn has time for.  False when that was all. */
+static bool
+status_put(struct status *w, struct xmppedge *e, struct buf *out)
+{
+    int rows = 0;
+    w->out = out;
+    while (w->part != STATUS_TOLD && rows++ < CONTROL_ROWS)
+        status_step(w, e);
+    return w->part != STATUS_TOLD;
 }
 
 /* ---- clients ---- */
+
+struct control {
+    struct listener  listener;
+    struct xmppedge *edge;       /* borrowed */
+    char             path[CONFIG_SOCKET_MAX];
+    struct list_node clients;
+    size_t           count;
+};
+
+struct control_client {
+    struct route_ping ping;      /* first, so that a ping is its client */
+    struct status     status;    /* being told, once `telling` */
+    struct loop_task  tell;
+    bool              telling;
+    struct control   *control;   /* borrowed */
+    struct conn      *conn;      /* owned */
+    struct timer      timer;     /* the question, or the answer to a ping, takes too long */
+    bool              asked_one; /* the question has come */
+    int64_t           asked;     /* ms */
+    struct loop_task  reap;
+    struct list_node  node;
+};
 
 static void
 control_free(struct loop_task *task)
@@ -25444,6 +25549,8 @@ control_end(struct control_client *c)
         return;
     c->conn = NULL;
     timer_cancel(&control->edge->loop, &c->timer);
+    loop_task_cancel(&c->tell);
+    list_walk_end(&c->status.walk);
     if (list_linked(&c->ping.node)) {
         list_remove(&c->ping.node);
         control->edge->route.npings--;
@@ -25522,13 +25629,35 @@ control_ping(struct control_client *c, struct xe_span domain, struct xe_span bod
         control_answer_ping(c, why, span_make(NULL, 0));
 }
 
+/* The next rows of a status.  They are written before those behind them are made, so that a client
+ * costs one piece of memory, however slow it is; one that takes nothing is closed by write-time. */
+static void
+control_tell(struct loop_task *task)
+{
+    struct control_client *c = MAP_OWNER(task, struct control_client, tell);
+    struct buf out = { .max = CONTROL_PIECE };
+    bool more = status_put(&c->status, c->control->edge, &out);
+    c->telling = !out.failed && conn_send(c->conn, buf_span(&out)) && more;
+    buf_free(&out);
+    if (!c->telling)
+        control_end(c);
+}
+
+static void
+control_drained(struct conn *conn, void *user)
+{
+    struct control_client *c = user;
+    (void)conn;
+    if (c->telling)
+        loop_soon(&c->control->edge->loop, &c->tell);
+}
+
 static void
 control_status(struct control_client *c, bool json)
 {
-    struct buf out = { .max = CONTROL_ANSWER_MAX };
-    status_put(c->control->edge, &out, json);
-    control_answer(c, out.failed ? span_of("failed: too much to tell\n") : buf_span(&out));
-    buf_free(&out);
+    timer_cancel(&c->control->edge->loop, &c->timer);
+    c->status.json = json;
+    control_tell(&c->tell);
 }
 
 static void
@@ -25585,13 +25714,6 @@ control_received(struct conn *conn, void *user, const char *at, size_t len)
 }
 
 static void
-control_drained(struct conn *conn, void *user)
-{
-    (void)conn;
-    (void)user;
-}
-
-static void
 control_closed(struct conn *conn, void *user, enum xe_why why)
 {
     (void)conn;
@@ -25613,8 +25735,9 @@ control_accepted(void *user, int fd, const struct sockaddr_storage *from)
     }
     c->control = control;
     c->timer.fire = control_ping_timeout;
+    c->tell.run = control_tell;
     c->reap.run = control_free;
-    c->conn = conn_new(&control->edge->wire, fd, CONTROL_LINE_MAX, CONTROL_ANSWER_MAX, &events, c);
+    c->conn = conn_new(&control->edge->wire, fd, CONTROL_LINE_MAX, CONTROL_PIECE, &events, c);
     if (c->conn == NULL) {
         free(c);
         return;
@@ -26394,8 +26517,9 @@ main_authority(const struct main_call *call)
 /* ---- the commands that ask the running service ---- */
 
 /* Ask over the control socket and print the answer.  1 when it says "failed", otherwise 0. */
+/* Ask a running instance, print its answer, which ends with `end` when it is whole. */
 static int
-main_ask(const char *file, const char *question, const char *argument)
+main_ask(const char *file, const char *question, const char *argument, const char *end)
 {
     struct config *c = main_load(file);
     struct buf answer = { .max = CONTROL_ANSWER_MAX };
@@ -26411,25 +26535,32 @@ main_ask(const char *file, const char *question, const char *argument)
     }
     config_free(c);
     result = buf_len(&answer) == 0 || strncmp(buf_text(&answer), "failed", 6) == 0;
+    if (result == 0 && !span_is(span_last(buf_span(&answer), strlen(end)), end)) {
+        text_print(stderr, "xmppedge: the answer was cut short, for the service has ended, or has "
+            "no memory\n");
+        result = 1;
+    }
     return main_print(&answer) != 0 ? 1 : result;
 }
 
 static int
 main_status(const struct main_call *call)
 {
-    return main_ask(call->given[0], "status", call->option == NULL ? NULL : "json");
+    bool json = call->option != NULL;
+    return main_ask(call->given[0], "status", json ? "json" : NULL,
+        json ? STATUS_END_JSON : STATUS_END);
 }
 
 static int
 main_ping(const struct main_call *call)
 {
-    return main_ask(call->given[0], "ping", call->given[1]);
+    return main_ask(call->given[0], "ping", call->given[1], "\n");
 }
 
 static int
 main_message(const struct main_call *call)
 {
-    return main_ask(call->given[0], "message", call->given[1]);
+    return main_ask(call->given[0], "message", call->given[1], "\n");
 }
 
 /* ---- which of them ---- */

@@ -598,6 +598,28 @@ refused && ! has "$err" ' ready ' && has "$err" "late\\.xml: cannot open the con
 directory $dir/nowhere: create it, or set <control socket="
 report $? 'run without the directory of its control socket says what to do, and never that it is ready'
 
+# ---- an answer that is cut short ----
+
+if command -v python3 >/dev/null 2>&1; then
+    sed 's,<control socket="edge.sock"/>,<control socket="cut.sock"/>,' "$dir/edge.xml" >"$dir/cut.xml"
+    for form in '' --json; do
+        python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen(1)
+c = s.accept()[0]
+c.recv(100)
+c.sendall(b"{\"version\":\"0\"\n")' "$dir/cut.sock" &
+        until [ -S "$dir/cut.sock" ]; do sleep 0.1; done
+        # shellcheck disable=SC2086  # no word is no argument
+        ask status "$dir/cut.xml" $form
+        [ "$code" = 1 ] && has "$out" version && has "$err" 'the answer was cut short'
+        report $? "an answer that is cut short is printed, and no success: status $form"
+        wait
+        rm "$dir/cut.sock"
+    done
+fi
+
 # ---- output that cannot be written ----
 
 if [ -c /dev/full ]; then

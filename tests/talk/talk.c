@@ -58,7 +58,7 @@ static int talk_clock(clockid_t which, struct timespec *out);
 #define connect(fd, to, len) talk_connect(fd, to, len)
 #define bind(fd, to, len) talk_bind(fd, to, len)
 #define clock_gettime(which, out) talk_clock(which, out)
-#include "cut/EDGE.c"
+#include "cut/CONTROL.c"
 #undef connect
 #undef bind
 #undef clock_gettime
@@ -1333,6 +1333,15 @@ talk_line_has(struct xe_span line, struct xe_span field)
     return false;
 }
 
+static bool
+talk_line_has_all(struct xe_span line, struct xe_span words)
+{
+    while (words.len > 0)
+        if (!talk_line_has(line, talk_word(&words)))
+            return false;
+    return true;
+}
+
 /* The next line of the log with all these fields. */
 static bool
 talk_log_find(const struct talk_step *s, const char *first)
@@ -1341,10 +1350,8 @@ talk_log_find(const struct talk_step *s, const char *first)
     while (log.len > 0) {
         size_t n = span_find(log, '\n');
         struct xe_span line = span_make(log.at, n);
-        struct xe_span rest = buf_span(&s->text);
-        bool all = first == NULL || talk_line_has(line, span_of(first));
-        while (all && rest.len > 0 && first == NULL)
-            all = talk_line_has(line, talk_word(&rest));
+        bool all = first == NULL ? talk_line_has_all(line, buf_span(&s->text))
+            : talk_line_has(line, span_of(first));
         log = span_make(log.at + n + 1, log.len - n - 1);
         if (all) {
             talk.log_seen = talk.log.tail - log.len;
@@ -1381,6 +1388,28 @@ talk_do_quiet(size_t at)
     found = talk_log_find(&talk.steps[at], NULL);
     talk.log_seen = seen;
     return !found || talk_fail(&talk.steps[at], "there is such a line in the log");
+}
+
+/* status WORDS: a line of the status has all these words. */
+static bool
+talk_do_status(size_t at)
+{
+    struct buf out = { .max = CONTROL_PIECE };
+    struct status status = { .json = false };
+    struct xe_span text;
+    bool found = false;
+    while (status_put(&status, talk.edge, &out))
+        continue;
+    text = buf_span(&out);
+    while (text.len > 0 && !found) {
+        size_t n = span_find(text, '\n');
+        found = talk_line_has_all(span_make(text.at, n), buf_span(&talk.steps[at].text));
+        text = span_skip(text, n + 1);
+    }
+    found = found || talk_fail(&talk.steps[at], "no such line in the status:\n%s",
+        talk_show(buf_span(&out)));
+    buf_free(&out);
+    return found;
 }
 
 /* ---- TLS ---- */
@@ -1868,6 +1897,7 @@ static const struct talk_verb {
     { "log", talk_do_log },               /* WORDS            such a line follows in the log */
     { "why", talk_do_why },               /* WORD             so does one with this reason */
     { "quiet", talk_do_quiet },           /* WORDS            there is no such line at all */
+    { "status", talk_do_status },         /* WORDS            a line of the status has them */
     { "reload", talk_do_reload },         /* WORDS            SIGHUP with changed settings */
     { "stop", talk_do_stop },             /*                  SIGTERM */
     { "stopped", talk_do_stopped }        /*                  the instance has ended */
