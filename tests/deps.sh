@@ -14,7 +14,7 @@ set -eu
 build='gcc make libc6-dev pkg-config libmbedtls-dev libmxml-dev libc-ares-dev libpcap-dev
        libidn2-dev'
 test="$build clang libclang-rt-dev libcmocka-dev libexpat1-dev perl python3 openssl dnsmasq-base
-      prosody lua-unbound ejabberd jabberd2 iproute2 nftables iptables"
+      prosody lua-unbound ejabberd jabberd2 python3-slixmpp iproute2 nftables iptables"
 
 case ${1:-test} in
 build) wanted=$build ;;
@@ -98,7 +98,7 @@ if ! install_missing; then
     $as_root apt-get -qq update
     # A distribution may lack one of the servers, or libFuzzer as a package of its own; the tests
     # that need it are then skipped.
-    for package in libclang-rt-dev prosody lua-unbound ejabberd jabberd2; do
+    for package in libclang-rt-dev prosody lua-unbound ejabberd jabberd2 python3-slixmpp; do
         case " $missing " in
         *" $package "*)
             apt-cache show "$package" >/dev/null 2>&1 && continue

@@ -357,15 +357,19 @@ class Resolver:
 # ---- servers -----------------------------------------------------------------------------------
 
 class Host:
-    """One domain of a server.  tls: required, optional or off; secure: certificates must be good."""
+    """One domain of a server.  tls: required, optional or off; secure: certificates must be good;
+    component: which part of Prosody it is, instead of a domain of users; settings: more lines of its own."""
 
-    def __init__(self, domain, cert=None, ca=None, tls='required', secure=False, users=('user',)):
+    def __init__(self, domain, cert=None, ca=None, tls='required', secure=False, users=('user',),
+                 component=None, settings=()):
         self.domain = domain
         self.cert = cert
         self.ca = ca
         self.tls = tls if cert else 'off'
         self.secure = secure
-        self.users = list(users)
+        self.users = [] if component else list(users)
+        self.component = component
+        self.settings = list(settings)
 
 
 class Server:
@@ -407,7 +411,7 @@ pidfile = "%(dir)s/prosody.pid"; data_path = "%(dir)s/data"; plugin_paths = {}
 run_as_root = true; daemonize = false; use_ipv6 = false
 log = { { levels = { min = "debug" }; to = "file"; filename = "%(log)s"; timestamps = "%%H:%%M:%%S" } }
 modules_enabled = { "roster"; "saslauth"; "tls"; "dialback"; "disco"; "ping"; "version"; "presence";
-    "message"; "iq"; "c2s"; "s2s"; "s2s_auth_certs"; "smacks" }
+    "message"; "iq"; "c2s"; "s2s"; "s2s_auth_certs"; "smacks"; %(modules)s }
 c2s_interfaces = { "%(ip)s" }; c2s_ports = { %(c2s)d }
 c2s_require_encryption = false; allow_unencrypted_plain_auth = true
 s2s_interfaces = { "%(s2s_ip)s" }; s2s_ports = { %(s2s_port)d }
@@ -425,14 +429,15 @@ def prosody_ssl(host):
 
 
 def prosody_host(host):
-    lines = ['VirtualHost "%s"' % host.domain]
+    lines = ['Component "%s" "%s"' % (host.domain, host.component) if host.component
+             else 'VirtualHost "%s"' % host.domain]
     if host.tls == 'off':
         lines.append('modules_disabled = { "tls" }')
     else:
         lines.append(prosody_ssl(host))
     lines.append('s2s_require_encryption = %s' % ('true' if host.tls == 'required' else 'false'))
     lines.append('s2s_secure_auth = %s' % ('true' if host.secure else 'false'))
-    return '\n    '.join(lines) + '\n'
+    return '\n    '.join(lines + host.settings) + '\n'
 
 
 def prosody_account(folder, domain, user):
@@ -561,16 +566,18 @@ class Lab:
 
     # -- servers
 
-    def prosody(self, name, ip, dns, hosts, s2s=None, direct=False):
+    def prosody(self, name, ip, dns, hosts, s2s=None, direct=False, modules=(), settings=''):
         """s2s: another (address, port) for the server-to-server listener, for a server whose
-        outgoing connections must come from the address it listens on (they come from 127.0.0.1)."""
+        outgoing connections must come from the address it listens on (they come from 127.0.0.1).
+        modules: besides the usual ones; settings: more lines for all hosts."""
         s2s_ip, s2s_port = s2s or (ip, S2S_PORT)
         folder = self.folder(name)
         log = os.path.join(folder, 'prosody.log')
         self.logs.append(log)
         config = PROSODY_CONFIG % {
             'dir': folder, 'log': log, 'ip': ip, 'c2s': C2S_PORT, 's2s_ip': s2s_ip, 's2s_port': s2s_port,
-            'direct': DIRECT_PORT if direct else '', 'dns_ip': dns.ip, 'dns_port': dns.port}
+            'direct': DIRECT_PORT if direct else '', 'dns_ip': dns.ip, 'dns_port': dns.port,
+            'modules': ' '.join('"%s";' % m for m in modules)} + settings
         # a pre-1.0 stream header names no host: then the setting outside the hosts counts
         config += 's2s_require_encryption = %s\n' % (
             'true' if all(h.tls == 'required' for h in hosts) else 'false')
