@@ -133,7 +133,7 @@ class Account:
 
     def twice(self, excused):
         return [i for i, n in self.times.items() if n > 1
-                and may_double(self.dead + self.unsure, self.flow(i)) == excused]
+                and may_double(self.dead, self.unsure, self.flow(i)) == excused]
 
     def disordered(self):
         """Within one stream; who uses two has two paths, and nobody can put in order what he sends on both."""
@@ -178,10 +178,10 @@ def may_lose(dead, flow):
     return frm in dead or to in dead and to not in COUNTS or nodes_of(flow)[0] in dead and frm not in COUNTS
 
 
-def may_double(dead, flow):
+def may_double(dead, unsure, flow):
     """Whether something may be sent again because nobody heard that it had arrived."""
     to = flow.partition('>')[2]
-    return to in dead and to not in COUNTS or nodes_of(flow)[1] in dead
+    return to in dead or to in unsure and to not in COUNTS or nodes_of(flow)[1] in dead
 
 
 # ---- the rig -----------------------------------------------------------------------------------
