@@ -21,13 +21,14 @@ import collections
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 from edge import HERE, Border, Pki, binary, have_binary, partner
 from lab import Lab, die_with_parent, need_programs
-from tap import check, note, run, skip_all, tests
+from tap import Skip, check, note, run, skip_all, tests
 from wire import Forwarder
 
 PARTNERS = ['pa.example', 'pb.example']
@@ -321,6 +322,21 @@ def again(what, how=killed, pause=0.5):
     time.sleep(pause)
     for one in what:
         one.start()
+
+
+def hole(ips, name):
+    """A rule that swallows what goes between servers and comes from them there; only in a network of our own."""
+    if [interface for _, interface in socket.if_nameindex()] != ['lo']:
+        raise Skip('this network is not of its own')
+    table = 'inet hole_%s' % name.replace(' ', '_').replace('.', '_')
+    rules = 'table %s\ndelete table %s\n' % (table, table)
+    if ips:
+        rules += ('table %s {\n chain in {\n type filter hook input priority 0\n ip daddr { %s } tcp dport 5269 drop\n'
+                  ' ip saddr { %s } tcp sport 5269 drop\n ip saddr { %s } tcp dport 5269 drop\n }\n}\n'
+                  % (table, ', '.join(ips), ', '.join(ips), ', '.join(ips)))
+    done = subprocess.run(['nft', '-f', '-'], input=rules.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        raise Skip('nft does not work here: ' + done.stdout.decode().partition('\n')[0])
 
 
 def main(make=lambda: Rig(Lab())):
