@@ -260,7 +260,7 @@ class Edge(Node):
 
 class Gateway(Node):
     def __init__(self, lab, name, listen, pki, edges, inner, host=None, **more):
-        """edges: [(name, ip, port)]; inner: [(ip, port, [domains], tls)]."""
+        """edges: [(name, ip, port)]; inner: [(ip, port, [domains], tls)], or with bidi behind."""
         super().__init__(lab, name, more.pop('resolver', None), **more)
         self.listen = (listen, 5269)
         self.pki = pki
@@ -274,9 +274,9 @@ class Gateway(Node):
         body = ''.join(tag('edge', {'name': n, 'address': a, 'port': p}) for n, a, p in self.edges)
         body += certificate(self.cert) + tag('trust', {'ca': self.pki.internal.crt})
         body += tag('listen', {'address': self.listen[0], 'port': self.listen[1]})
-        for ip, port, domains, tls in self.inner:
+        for ip, port, domains, tls, *bidi in self.inner:
             # on loopback most servers connect from 127.0.0.1, whatever address they listen on
-            body += tag('inner', {'address': ip, 'port': port, 'tls': tls},
+            body += tag('inner', {'address': ip, 'port': port, 'tls': tls, 'bidi': bidi[0] if bidi else None},
                         ''.join(tag('domain', {'name': d}) for d in domains)
                         + tag('source', {'address': '127.0.0.0/8'}))
         body += tag('dialback', {'secret_file': self.pki.secret})
