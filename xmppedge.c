@@ -74,7 +74,7 @@
  *   stream_received()       shows the bytes to the tokenizer and drops what it has used
  *   xe_xml_next()           finds one complete first-level element, still where it was received
  *   s2s_in_element()        sees by its kind that it is a stanza
- *   s2s_in_stanza()         are its two domains a pair that this stream has proven?
+ *   s2s_stanza()            are its two domains a pair that this stream has proven?
  *   route_forward()         finds the way of the pair, or bounces what no stream could carry
  *   route_put_trunk()       writes it with xmlout_stanza() straight into the window of the trunk
  *   trunk_flush()           at the end of the turn hands all that is new to conn_send()
@@ -104,7 +104,7 @@
  *   the certificate decision                peer_may_speak_for()
  *   who may vouch for whom                  tls_judge_next(), tls_why(), edge_load_rules()
  *   the dialback key                        dialback_key(), dialback_check()
- *   who answers a dialback question         s2s_in_verify()
+ *   who answers a dialback question         s2s_verify_asked()
  *   how many connections                    route_room(), route_source_enter(), edge_evict()
  *   limits before authentication            stream_received(), stream_on_element()
  *   what a stanza may be                    stream_trust(), route_write(), xml_past_begin()
@@ -114,6 +114,7 @@
  *   which addresses may be dialled          reach_why(), edge_reach()
  *   the source address of row 2             dial_socket()
  *   which trunk a pair takes                route_pin()
+ *   both directions on one connection       s2s_may_carry(), s2s_turn_round(), route_turned()
  *   backpressure                            route_press(), conn_pause()
  *   what comes back undelivered             route_bounce(), route_put_error()
  *   when a failed server is tried again     route_back_off(), trunk_link_wait()
@@ -306,6 +307,7 @@
 #define ROUTE_LOOK_MAX     64     /* pairs looked at for an idle one when all are taken */
 #define ROUTE_LOOK_MS      2      /* what was written has arrived in a network nearby */
 #define ROUTE_LOOK_LATE_MS 640    /* and is looked for so seldom when it has not */
+#define ROUTE_UNREAD_MS    2000   /* acknowledgements may stand so long behind what is not read */
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are closed without a word */
 #define EDGE_SILENCE_MS    250    /* a caller may be silent so long when connections are taken */
@@ -3901,6 +3903,7 @@ elem_library_name(void)
 #define PHASE_NS_SM       "urn:xmpp:sm:3"
 #define PHASE_NS_TRUNK    "urn:xmppedge:trunk:0"
 #define PHASE_NS_BIDI     "urn:xmpp:bidi"
+#define PHASE_NS_BIDI_OFFER "urn:xmpp:features:bidi"   /* and ejabberd's other way to ask for it */
 
 /* Elements that are known by name and namespace; stanzas are not here, they come first. */
 struct phase_name {
@@ -3932,7 +3935,8 @@ static const struct phase_name phase_names[] = {
     { PHASE_NS_SM,       "resume",    XE_KIND_SM_RESUME,    XE_KIND_SM_RESUME },
     { PHASE_NS_SM,       "resumed",   XE_KIND_SM_RESUMED,   XE_KIND_SM_RESUMED },
     { PHASE_NS_TRUNK,    "trunk",     XE_KIND_TRUNK,        XE_KIND_TRUNK },
-    { PHASE_NS_BIDI,     "bidi",      XE_KIND_BIDI,         XE_KIND_BIDI }
+    { PHASE_NS_BIDI,     "bidi",      XE_KIND_BIDI,         XE_KIND_BIDI },
+    { PHASE_NS_BIDI_OFFER, "bidi",    XE_KIND_BIDI,         XE_KIND_BIDI }
 };
 
 enum xe_element_kind
@@ -12878,6 +12882,7 @@ struct config_listen {                   /* gateway: where the inner server find
 struct config_inner {                    /* gateway: an inner server */
     struct config_address   address;     /* where it listens for s2s */
     enum policy_level       tls;         /* on the streams with it */
+    bool                    bidi;        /* both directions on one connection (XEP-0288) */
     const struct policy_row *row;        /* of tls, sasl not-supported, dialback true */
     struct config_name     *domains;     /* what it serves */
     size_t                  ndomains;
@@ -12897,6 +12902,7 @@ struct config_partner {                  /* New-CsXmppAllowedPartner, same names
     const struct policy_row *row;        /* of the three settings above; never invalid */
     size_t                   connection_limit;
     bool                     keepalive;  /* the partner is expected to send keep-alives */
+    bool                     bidi;       /* both directions on one connection (XEP-0288) */
     struct config_trust      trust;      /* in place of config.trust; line 0: none of its own */
     struct config_pins       pins;       /* of its certificate */
     struct config_host       proxy;      /* static route instead of DNS; name NULL: none */
@@ -13158,6 +13164,8 @@ static const char *const config_partner_types[] =
         "Most connections with it at a time; partner-connections of limits if absent." }, \
     WORD(CONFIG_BOOL, "keepalive", config_partner, keepalive, "true", config_false_true, NULL, \
         "Whether this partner is expected to send keep-alives."), \
+    WORD(CONFIG_BOOL, "bidi", config_partner, bidi, "false", config_false_true, NULL, \
+        "Whether one connection may carry both directions (XEP-0288)."), \
     MAY(E | G, CONFIG_HOST_PORT, "proxy", config_partner, proxy, NULL, \
         "Static route, host or host:port, that takes the place of DNS."), \
     WORD(CONFIG_BOOL, "proxy-direct-tls", config_partner, proxy_direct_tls, "false", \
@@ -13307,6 +13315,8 @@ static const struct config_row config_rows[] = {
         "5269", NULL, "5270", "And on which port." },
     WORD(CONFIG_WORD, "tls", config_inner, tls, "optional", policy_levels, NULL,
         "Whether streams with it are encrypted; it proves its domains by dialback either way."),
+    WORD(CONFIG_BOOL, "bidi", config_inner, bidi, "false", config_false_true, NULL,
+        "Whether one connection may carry both directions (XEP-0288); needs TLS."),
     UPTO(TRUNK_DOMAINS_MAX, G, "inner/domain", 1, config_inner, domains, ndomains, config_name,
         NULL, "A domain that it serves; one element each."),
     MUST(G, CONFIG_DOMAIN, "name", config_name, name, "corp.example", "The domain."),
@@ -17681,16 +17691,21 @@ stream_widen(struct stream *s, size_t bytes)
  * A server that we have dialled may send us to another host (s2s_follow), once in an attempt: by
  * the rules for addresses of DNS, and only with a certificate for the domain.
  *
- * Acknowledgements (XEP-0198), where the peer knows them.  A dialled connection asks for them while
- * any is missing, and tells its owner (events->acknowledged).  An accepted one acknowledges what
- * its owner has handed on (s2s_settled), not what this node alone would answer for.  When it is
- * left in good order, that is all that was received.
+ * Both directions on one connection (XEP-0288), where the settings of both sides say so: whoever
+ * has dialled asks for it inside TLS, before anything is proven.  A dialled connection then brings
+ * the stanzas of its pair turned round, since its server has been proven; an accepted one carries
+ * those of its authorised pairs turned round (events->turned), and of no other.  What the peer says
+ * of the other direction adds none.
+ *
+ * Acknowledgements (XEP-0198), where the peer knows them.  Who sends stanzas asks for them while
+ * any is missing, and tells its owner (events->acknowledged).  Who receives them acknowledges what
+ * its owner has handed on (s2s_settled), not what this node alone would answer for.  When a
+ * connection is left in good order, that is all that was received.
  *
  * Costs: an idle authenticated stream is 42 KiB, 35 of them mbed TLS's (`make bench`, 2.28 on
  * x86-64).  A stanza's pair is that of the one before, or is looked for among all of its stream.
  * How many there are with a domain is counted where they begin and end (struct s2s_peer).
- * Not done: both directions on one connection (XEP-0288).  Each direction has a policy, a proof and
- * a row of the port summary of its own.
+ * Not done: dialback from the accepting side for more pairs (XEP-0288 2.2); they are dialled.
  * ======================================================================== */
 
 enum s2s_kind { S2S_IN, S2S_OUT, S2S_VERIFY };
@@ -17719,6 +17734,7 @@ struct s2s_terms {
     enum policy_level            tls;
     unsigned                     methods;    /* POLICY_* bits */
     bool                         keepalive;  /* send white space on idle streams */
+    bool                         bidi;       /* both directions on one connection (XEP-0288) */
     bool                         listed;     /* by name, in the configuration */
     bool                         ours;       /* it is one of our own, behind a gateway */
     char                         route[XE_DOMAIN_MAX];  /* static route: host; "" for DNS */
@@ -17726,7 +17742,7 @@ struct s2s_terms {
     bool                         route_tls;  /* the route wants TLS from the first byte */
 };
 
-/* An authorised pair, or one whose dialback is under way, on an accepted connection. */
+/* An authorised pair, or one whose dialback is under way: whose stanzas a connection may bring. */
 struct s2s_pair {
     struct list_node  node;          /* in s2s->pairs */
     struct s2s       *stream;        /* borrowed */
@@ -17758,8 +17774,8 @@ struct s2s_peer {
 /* XEP-0198 on a connection: whoever has dialled asks for it. */
 enum s2s_acks { S2S_ACKS_NONE, S2S_ACKS_OFFERED, S2S_ACKS_ASKED, S2S_ACKS_ON };
 
-/* The stanzas of an accepted connection up to number `h` are handled when of this pair, as whose
- * last one came, so many have been handed on, and when those before are. */
+/* The stanzas that a connection has brought, up to number `h`, are handled when of this pair, as
+ * whose last one came, so many have been handed on, and when those before are. */
 struct s2s_mark {
     uint32_t         h;
     struct s2s_pair *pair;     /* borrowed */
@@ -17785,14 +17801,16 @@ struct s2s {
     struct s2s_terms        terms;
     enum xe_why             cert_why;     /* the peer's certificate for `remote` */
     const char             *method;       /* how the first pair was proven; "" before */
-    struct list_node        pairs;        /* s2s_pair of an accepted connection */
+    struct list_node        pairs;        /* s2s_pair, of a dialled connection none or one */
     size_t                  npairs;
     struct sockaddr_storage source;       /* where an accepted connection comes from */
     struct net_source      *from;         /* borrowed; whom it counts for; NULL: ourselves */
     struct list_node        stranger;     /* in service->strangers; verify: in ->questions */
     struct sockaddr_storage target;       /* where a dialled one leads */
-    uint64_t                stanzas;      /* passed in its direction */
+    uint64_t                stanzas;      /* passed, in either direction */
+    uint64_t                sent;         /* of them by us */
     int64_t                 since;        /* ms, begin */
+    bool                    bidi;         /* both directions: whoever has dialled has asked */
     bool                    leaving;      /* our end tag is sent: nothing new may be queued */
     enum xe_why             retired;      /* it ends for this when its timer says so */
     enum s2s_acks           acks;
@@ -17814,11 +17832,15 @@ struct s2s {
     struct list_node        asks;         /* verify: s2s_pair that wait for an answer */
     size_t                  nasks;        /* verify: questions, answered or not */
     bool                    alone;        /* verify: there may be no second one */
-    uint32_t                acked;        /* stanzas, modulo 2^32: by the peer, or by us */
+    uint32_t                acked;        /* of `sent`, modulo 2^32: what the peer has handled */
+    uint32_t                uncounted;    /* of `sent`, before the peer began to count */
+    bool                    presumed;     /* some of `acked` the peer has not said */
+    bool                    ack_asked;    /* an <a/> of the peer is awaited */
     int64_t                 peer_idle_ms; /* we may be silent for so long (XEP-0478); 0: any time */
-    bool                    ack_due;      /* somebody waits for an <a/>: we, or an accepted peer */
-    bool                    told_late;    /* accepted: the answer so far has been given */
-    uint32_t                received;     /* accepted: stanzas since XEP-0198 is on */
+    bool                    ack_due;      /* the peer waits for an <a/> */
+    bool                    told_late;    /* the answer so far has been given */
+    uint32_t                received;     /* stanzas since XEP-0198 is on */
+    uint32_t                told;         /* of them acknowledged */
     uint32_t                asked;        /* of them when the peer asked last */
     uint32_t                handled;      /* of them, up to the first mark if any */
     struct s2s_mark        *marks;        /* owned ring of `marks_cap`, a power of two */
@@ -17826,7 +17848,7 @@ struct s2s {
     size_t                  first_mark;   /* not reduced */
     size_t                  nmarks;
     bool                    marks_full;   /* nothing is read until some of them are gone */
-    struct timer            ack_timer;    /* accepted: the answer waits no longer */
+    struct timer            ack_timer;    /* the answer waits no longer */
     struct loop_task        ack_task;     /* something has been handed on */
     struct timer            timer;        /* of the state */
     struct timer            attempt;      /* of the whole attempt to connect */
@@ -17851,6 +17873,7 @@ struct s2s_events {
     void (*unpaired)(void *user, struct s2s_pair *p);    /* and gone */
     void (*stanza)(void *user, struct s2s_pair *p, const struct xe_xml_event *e);
     void (*ready)(void *user, struct s2s *s);      /* a dialled connection may carry stanzas */
+    void (*turned)(void *user, struct s2s *s);     /* an accepted one may, too: s2s_may_carry() */
     void (*drained)(void *user, struct s2s *s);    /* and wants more of them */
     void (*leaving)(void *user, struct s2s *s);    /* and takes none any more */
     void (*acknowledged)(void *user, struct s2s *s, size_t n);   /* the oldest n are handled */
@@ -18013,6 +18036,8 @@ s2s_log_open(const struct s2s *s, struct xe_span domain)
     if (!span_is(domain, s->remote))
         log_span(log, "proven", domain);
     log_text(log, "method", s->method);
+    if (s->bidi)
+        log_text(log, "bidi", "true");
     log_text(log, "tls", facts == NULL ? "none" : facts->version);
     if (facts != NULL) {
         log_text(log, "cipher", facts->ciphersuite);
@@ -18261,6 +18286,23 @@ s2s_pair_free(struct s2s_pair *p)
     free(p);
 }
 
+/* Do stanzas go by this connection now?  An accepted one carries those of its pairs turned round
+ * when both sides want that; behind SASL the peer has to begin anew first. */
+static bool
+s2s_carries(const struct s2s *s)
+{
+    return !s->leaving && (s->state == S2S_READY
+        || (s->bidi && s->state == S2S_OPEN && s->stream.state == STREAM_OPEN));
+}
+
+/* May this accepted connection carry those of one more?  Not while it is not read: nor would be
+ * what its peer says of them. */
+static bool
+s2s_may_carry(const struct s2s *s)
+{
+    return s->kind == S2S_IN && s->pauses == 0 && s->retired == XE_WHY_NONE && s2s_carries(s);
+}
+
 /* ---- states and the end ---- */
 
 /* White space goes out before the peer takes the stream for an idle one (XEP-0478). */
@@ -18453,6 +18495,8 @@ s2s_pair_open(struct s2s_pair *p, const char *method)
     s2s_enter(s, S2S_OPEN);
     s2s_log_open(s, p->remote);
     s->service->events->paired(s->service->user, p);
+    if (s2s_may_carry(s))
+        s->service->events->turned(s->service->user, s);
 }
 
 /* The answer of the authoritative server, or the reason why there is none. */
@@ -18524,8 +18568,6 @@ s2s_end(struct s2s *s, enum xe_why why)
     timer_cancel(s2s_loop(s), &s->ack_timer);
     loop_task_cancel(&s->ack_task);
     loop_task_cancel(&s->resolve);
-    if (s->kind == S2S_IN)
-        s->acks = S2S_ACKS_NONE;   /* with its pairs goes what the marks are about */
     if (s->query != NULL)
         dns_cancel(s->query);
     s->query = NULL;
@@ -18572,7 +18614,7 @@ s2s_leave(struct s2s *s)
         return;
     s->leaving = true;
     timer_cancel(s2s_loop(s), &s->timer);
-    if (s->state == S2S_READY)
+    if (s->state == S2S_READY || s->state == S2S_OPEN)
         s->service->events->leaving(s->service->user, s);
 }
 
@@ -18609,16 +18651,17 @@ s2s_retire(struct s2s *s, enum xe_why why)
 /* ---- idle streams ---- */
 
 /* Nothing for `inactivity`: the stream ends, without an error, since the peer may think the same at
- * the same time.  A dialled one counts what it sends, an accepted one what it receives.  White
- * space keeps the path open meanwhile. */
+ * the same time.  A dialled one counts what it sends, and the stanzas that come; an accepted one
+ * what it receives, and sends.  White space keeps the path open meanwhile. */
 static void
 s2s_idle(struct s2s *s)
 {
     int64_t patience = s2s_patience(s);
     int64_t keepalive = s2s_keepalive(s);
     int64_t now = loop_now(s2s_loop(s));
-    int64_t last = s->kind == S2S_OUT ? s->stream.spoke : s->pauses > 0 ? now : s->stream.heard;
-    int64_t quiet = now - last;
+    int64_t last = s->kind == S2S_IN && s->stream.heard > s->stream.spoke ? s->stream.heard
+        : s->stream.spoke;
+    int64_t quiet = s->kind == S2S_IN && s->pauses > 0 ? 0 : now - last;
     if (quiet >= patience) {
         s2s_close(s, XE_WHY_IDLE);
         return;
@@ -18766,7 +18809,7 @@ s2s_pause(struct s2s *s, bool paused)
         conn_pause(s->stream.conn, s->pauses > 0);
 }
 
-/* ---- acknowledgements: what was sent on a dialled connection ---- */
+/* ---- acknowledgements: what was sent ---- */
 
 /* Does the peer count what it is sent? */
 static bool
@@ -18779,22 +18822,48 @@ s2s_is_counted(const struct s2s *s)
 static void
 s2s_ask_ack(struct s2s *s)
 {
-    if (s->acks != S2S_ACKS_ON || s->ack_due || (uint32_t)s->stanzas == s->acked)
+    if (s->acks != S2S_ACKS_ON || s->ack_asked || (uint32_t)s->sent == s->acked)
         return;
-    s->ack_due = stream_send(&s->stream, span_of("<r xmlns='" PHASE_NS_SM "'/>"));
+    s->ack_asked = stream_send(&s->stream, span_of("<r xmlns='" PHASE_NS_SM "'/>"));
 }
 
-static void
-s2s_out_ack(struct s2s *s, const struct xe_xml_event *e)
+/* Is `h` behind `asked`, modulo 2^32?  Of stanzas, and of bytes. */
+static bool
+s2s_is_behind(uint32_t h, uint32_t asked)
 {
+    return h != asked && asked - h < UINT32_MAX / 2;
+}
+
+/* For the owner: the peer has these without having said so.  It does not count them, or is not read
+ * and cannot say it. */
+static void
+s2s_presume(struct s2s *s, size_t n)
+{
+    s->acked += (uint32_t)n;
+    s->presumed = s->presumed || s2s_is_counted(s);
+}
+
+/* An <a/>.  Of what it does not count, and of what went before that, the next one says that it has
+ * been handled: it comes after it. */
+static void
+s2s_acknowledged(struct s2s *s, const struct xe_xml_event *e)
+{
+    uint32_t before = s->acked - s->uncounted;
     uint32_t fresh;
-    if (!s2s_is_counted(s)
-        || !stream_read_ack(e, s->acked, (uint32_t)s->stanzas - s->acked, &fresh)) {
+    bool good;
+    if (s->kind == S2S_IN && s->sent == 0)
+        return;   /* we have sent no stanzas that it could acknowledge */
+    good = stream_read_ack(e, before, (uint32_t)s->sent - s->acked, &fresh);
+    if (!good && s->presumed && s2s_is_behind(before + fresh, before)) {
+        good = true;
+        fresh = 0;
+    }
+    if (!s2s_is_counted(s) || !good) {
         s2s_fail(s, XE_WHY_BAD_ACK);
         return;
     }
     s->acked += fresh;
-    s->ack_due = false;
+    s->ack_asked = false;
     s->service->events->acknowledged(s->service->user, s, fresh);
     if (fresh > 0)
         s2s_ask_ack(s);   /* else somewhat later (route_look) */
@@ -18813,19 +18882,7 @@ s2s_out_enabled(struct s2s *s, const struct xe_xml_event *e)
         s->service->events->drained(s->service->user, s);
 }
 
-/* It may ask, too, although no stanzas come this way. */
-static void
-s2s_out_asked(struct s2s *s, const struct xe_xml_event *e)
-{
-    int64_t spoke = s->stream.spoke;
-    (void)e;
-    if (!s2s_is_counted(s) || conn_queued(s->stream.conn) > S2S_ANSWERS_MAX)
-        return;   /* the answer is always the same, and enough of them wait to be read */
-    stream_send_ack(&s->stream, 0);
-    s->stream.spoke = spoke;   /* an idle stream stays one */
-}
-
-/* ---- acknowledgements: what was received on an accepted connection ---- */
+/* ---- acknowledgements: what was received ---- */
 
 static struct s2s_mark *
 s2s_mark_at(const struct s2s *s, size_t n)
@@ -18896,21 +18953,25 @@ s2s_handled(struct s2s *s)
     return s->handled;
 }
 
-/* Is `h` behind `asked`, modulo 2^32?  Of stanzas, and of bytes. */
-static bool
-s2s_is_behind(uint32_t h, uint32_t asked)
-{
-    return h != asked && asked - h < UINT32_MAX / 2;
-}
-
+/* An idle stream stays one. */
 static void
 s2s_send_ack(struct s2s *s, uint32_t h)
 {
-    s->acked = h;
+    int64_t spoke = s->stream.spoke;
+    s->told = h;
     s->ack_due = s2s_is_behind(h, s->asked);
     if (!s->ack_due)
         timer_cancel(s2s_loop(s), &s->ack_timer);
     stream_send_ack(&s->stream, h);
+    s->stream.spoke = spoke;
+}
+
+/* Does so much wait to be read by the peer that answers have time?  Stanzas are no answers. */
+static bool
+s2s_has_enough(const struct s2s *s)
+{
+    return s->stream.conn == NULL || conn_queued(s->stream.conn)
+        > S2S_ANSWERS_MAX + (list_empty(&s->users) ? 0 : STREAM_OUT_MAX / 2);
 }
 
 /* Something has been handed on: answer when it is all that was asked about, or very much. */
@@ -18919,7 +18980,8 @@ s2s_ack_settled(struct loop_task *task)
 {
     struct s2s *s = MAP_OWNER(task, struct s2s, ack_task);
     uint32_t h = s2s_handled(s);
-    if ((s->ack_due && !s2s_is_behind(h, s->asked)) || h - s->acked >= S2S_ACK_EVERY)
+    if (!s2s_has_enough(s)
+        && ((s->ack_due && !s2s_is_behind(h, s->asked)) || h - s->told >= S2S_ACK_EVERY))
         s2s_send_ack(s, h);
 }
 
@@ -18929,9 +18991,10 @@ s2s_ack_timeout(struct timer *t)
 {
     struct s2s *s = MAP_OWNER(t, struct s2s, ack_timer);
     uint32_t h = s2s_handled(s);
-    if (!s->told_late || h != s->acked)
+    if (!s2s_has_enough(s) && (!s->told_late || h != s->told)) {
         s2s_send_ack(s, h);
-    s->told_late = s->ack_due;
+        s->told_late = s->ack_due;
+    }
     if (s->ack_due)
         timer_set(s2s_loop(s), t, S2S_ACK_MS);
 }
@@ -18940,10 +19003,12 @@ s2s_ack_timeout(struct timer *t)
 static void
 s2s_settled(struct s2s *s)
 {
-    if (s->acks == S2S_ACKS_ON)
+    if (s->acks == S2S_ACKS_ON && s->state != S2S_ENDED)
         loop_at_end(s2s_loop(s), &s->ack_task);
 }
 
+/* What went before is not counted: what of it has arrived is known now, the rest with the first
+ * <a/>. */
 static void
 s2s_in_enable(struct s2s *s, const struct xe_xml_event *e)
 {
@@ -18953,16 +19018,19 @@ s2s_in_enable(struct s2s *s, const struct xe_xml_event *e)
             "<unexpected-request xmlns='" STREAM_NS_STANZAS "'/></failed>"));
         return;
     }
+    s->service->events->drained(s->service->user, s);
     s->acks = S2S_ACKS_ON;
+    s->uncounted = (uint32_t)s->sent;
     stream_send(&s->stream, span_of("<enabled xmlns='" PHASE_NS_SM "'/>"));
+    s2s_ask_ack(s);
 }
 
 /* <r/>: the answer waits a little for what is on its way (XEP-0198 4). */
 static void
-s2s_in_asked(struct s2s *s, const struct xe_xml_event *e)
+s2s_asked_ack(struct s2s *s, const struct xe_xml_event *e)
 {
     (void)e;
-    if (s->acks != S2S_ACKS_ON)
+    if (!s2s_is_counted(s))
         return;
     s->asked = s->received;
     s->ack_due = true;
@@ -18972,21 +19040,57 @@ s2s_in_asked(struct s2s *s, const struct xe_xml_event *e)
     loop_at_end(s2s_loop(s), &s->ack_task);
 }
 
-/* We have sent no stanzas that it could acknowledge. */
-static void
-s2s_in_ack(struct s2s *s, const struct xe_xml_event *e)
-{
-    (void)s;
-    (void)e;
-}
-
 /* Before our end tag: we answer for all that has come. */
 static void
-s2s_in_parting(struct stream *stream)
+s2s_parting(struct stream *stream)
 {
     struct s2s *s = (struct s2s *)(void *)stream;
-    if (s->acks == S2S_ACKS_ON && s->acked != s->received)
+    if (s->acks == S2S_ACKS_ON && s->told != s->received)
         s2s_send_ack(s, s->received);
+}
+
+/* ---- what a peer takes ---- */
+
+/* A limit of the peer (XEP-0478); 0 when it does not say. */
+static int64_t
+s2s_peer_limit(struct s2s *s, struct elem from, const char *name)
+{
+    struct elem limit = elem_child(elem_child(from, "limits", STREAM_NS_LIMITS), name, NULL);
+    struct buf *t = stream_text(&s->stream);
+    int64_t value;
+    if (limit.at == NULL)
+        return 0;
+    elem_put_text(t, limit);
+    value = stream_number(buf_span(t));
+    return value > 0 ? value : 0;
+}
+
+/* What it takes, and how long it waits.  Less than 10,000 bytes is against RFC 6120 13.12. */
+static void
+s2s_read_limits(struct s2s *s, struct elem from)
+{
+    int64_t bytes = s2s_peer_limit(s, from, "max-bytes");
+    s->max_bytes = bytes == 0 ? SIZE_MAX : bytes < 10000 ? 10000 : (size_t)bytes;
+    s->peer_idle_ms = s2s_peer_limit(s, from, "idle-seconds") * 1000;
+}
+
+static void
+s2s_put_limits(struct buf *t, const struct config_limits *l)
+{
+    buf_puts(t, "<limits xmlns='" STREAM_NS_LIMITS "'><max-bytes>");
+    buf_putu(t, l->stanza_bytes);
+    buf_puts(t, "</max-bytes><idle-seconds>");
+    buf_putu(t, (uint64_t)(l->inactivity_ms / 1000));
+    buf_puts(t, "</idle-seconds></limits>");
+}
+
+/* May both directions still go by one connection?  Inside TLS, where nobody can have turned it
+ * round on the way, and before anything is proven. */
+static bool
+s2s_bidi_possible(const struct s2s *s)
+{
+    return s->terms.bidi && stream_is_secure(&s->stream) && !s->authenticated && s->npairs == 0
+        && s->kind != S2S_VERIFY;
 }
 
 /* ---- accepted connections ---- */
@@ -19009,11 +19113,10 @@ s2s_send_features(struct s2s *s)
     if (s->authenticated || (stream_is_secure(&s->stream)
             && s2s_dialback_allowed(s, s->terms.methods)))
         buf_puts(t, "<sm xmlns='" PHASE_NS_SM "'/>");
-    buf_puts(t, "<limits xmlns='" STREAM_NS_LIMITS "'><max-bytes>");
-    buf_putu(t, s2s_limits(s)->stanza_bytes);
-    buf_puts(t, "</max-bytes><idle-seconds>");
-    buf_putu(t, (uint64_t)(s2s_limits(s)->inactivity_ms / 1000));
-    buf_puts(t, "</idle-seconds></limits></stream:features>");
+    if (s2s_bidi_possible(s))
+        buf_puts(t, "<bidi xmlns='" PHASE_NS_BIDI_OFFER "'/>");
+    s2s_put_limits(t, s2s_limits(s));
+    buf_puts(t, "</stream:features>");
     stream_send_text(&s->stream);
 }
 
@@ -19076,6 +19179,23 @@ s2s_in_header(struct stream *stream, const struct xe_xml_event *e)
     }
     if (s->stream.version_1)
         s2s_send_features(s);
+    if (s2s_may_carry(s))
+        s->service->events->turned(s->service->user, s);
+}
+
+/* <bidi/>: stanzas may come this way, too, when it has been proven who is there. */
+static void
+s2s_in_bidi(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct elem bidi;
+    if (s->state != S2S_ACCEPTED || !s2s_bidi_possible(s)) {
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);   /* it was not offered */
+        return;
+    }
+    bidi = elem_parse(&s->stream.xml, e);
+    s2s_read_limits(s, bidi);
+    elem_free(bidi);
+    s->bidi = true;
 }
 
 static void
@@ -19154,6 +19274,85 @@ s2s_in_auth(struct s2s *s, const struct xe_xml_event *e)
     }
 }
 
+/* ---- stanzas that come in ---- */
+
+/* The domain in a stanza address, as written; slow forms are resolved into `text`. */
+static struct xe_span
+s2s_address_domain(struct xe_span value, char *text, size_t text_size)
+{
+    struct xe_jid jid;
+    if (value.at == NULL)
+        return value;
+    if (span_find(value, '&') < value.len) {
+        if (!stream_unescape(value, text, text_size))
+            return span_make(NULL, 0);
+        value = span_of(text);
+    }
+    return xe_jid_split(value, &jid) ? jid.domain : span_make(NULL, 0);
+}
+
+/* The pair of these two domains, written in whatever way; NULL when it is not authorised here. */
+static struct s2s_pair *
+s2s_pair_lookup(struct s2s *s, struct xe_span from, struct xe_span to)
+{
+    char remote[XE_DOMAIN_MAX];
+    char local[XE_DOMAIN_MAX];
+    size_t remote_len;
+    size_t local_len;
+    struct s2s_pair *p = s->last;
+    if (p != NULL && span_eq(p->remote, from) && span_eq(p->local, to))
+        return p;
+    if (!jid_address_normal(from, remote, &remote_len)
+        || !jid_address_normal(to, local, &local_len))
+        return NULL;
+    p = s2s_pair_find(s, span_make(remote, remote_len), span_make(local, local_len));
+    if (p == NULL || !p->open)
+        return NULL;
+    /* a pair that is not ASCII is never the last: as text its normal form is an A-label */
+    if (span_eq(p->remote, from) && span_eq(p->local, to))
+        s->last = p;
+    return p;
+}
+
+/* A stanza.  It does not come towards whoever has dialled, unless he has asked for it. */
+static void
+s2s_stanza(struct s2s *s, const struct xe_xml_event *e)
+{
+    char from_text[3 * 1024];
+    char to_text[3 * 1024];
+    struct xe_span from = s2s_address_domain(xe_xml_attr(e, "from"), from_text, sizeof from_text);
+    struct xe_span to = s2s_address_domain(xe_xml_attr(e, "to"), to_text, sizeof to_text);
+    struct s2s_pair *p;
+    if (s->state != S2S_OPEN && (!s->bidi || s->state != S2S_READY)) {
+        s2s_fail(s, s->kind == S2S_IN || s->bidi ? XE_WHY_NOT_AUTHORIZED : XE_WHY_BAD_ELEMENT);
+        return;
+    }
+    if (from.at == NULL || to.at == NULL) {
+        s2s_fail(s, XE_WHY_BAD_ADDRESS);
+        return;
+    }
+    p = s2s_pair_lookup(s, from, to);
+    if (p == NULL) {
+        if (s2s_log(s, LOG_WARN, "s2s-in-invalid-from")) {
+            log_span(s->service->shared->log, "from", from);
+            log_span(s->service->shared->log, "to", to);
+            log_end(s->service->shared->log);
+        }
+        s2s_fail(s, jid_why(from, jid_why(to, XE_WHY_INVALID_FROM)));
+        return;
+    }
+    if (s->acks == S2S_ACKS_ON && s->stream.state == STREAM_CLOSING) {
+        s2s_log_why(s, LOG_DEBUG, "s2s-in-late", s->stream.why);
+        return;   /* the peer knows how many we have, and answers for the others */
+    }
+    s->stanzas++;
+    if (s->kind == S2S_OUT)
+        s->stream.spoke = loop_now(s2s_loop(s));   /* it is no idle stream */
+    s->service->events->stanza(s->service->user, p, e);
+    if (s->acks == S2S_ACKS_ON && s->state != S2S_ENDED)
+        s2s_count_received(s, p);
+}
+
 /* ---- dialback: requests that come in ---- */
 
 /* The text of a dialback element; false when it is no key. */
@@ -19162,6 +19361,68 @@ s2s_key(const struct xe_xml_event *e, char key[S2S_KEY_MAX])
 {
     return e->inner.len > 0 && span_find(e->inner, '<') == e->inner.len
         && stream_unescape(e->inner, key, S2S_KEY_MAX) && key[0] != '\0';
+}
+
+/* An element of dialback whose addresses are of no use. */
+static void
+s2s_bad_pair(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct xe_span from = xe_xml_attr(e, "from");
+    struct xe_span to = xe_xml_attr(e, "to");
+    s2s_fail(s, s2s_domain_why(from, to, XE_WHY_BAD_ADDRESS));
+}
+
+/* What was answered about a key.  Two edges of one organisation that do not share the secret refuse
+ * each other's keys: from outside that looks like a forgery, so it is said here. */
+static void
+s2s_log_asked(const struct s2s *s, const char *type)
+{
+    struct log *log = s->service->shared->log;
+    bool valid = strcmp(type, "valid") == 0;
+    bool known = strcmp(type, "error") != 0;
+    if (!s2s_log(s, valid ? LOG_DEBUG : LOG_WARN, "dialback-asked"))
+        return;
+    log_text(log, "why", xe_why(valid ? XE_WHY_NONE : known ? XE_WHY_DIALBACK_INVALID
+        : XE_WHY_HOST_UNKNOWN)->word);
+    if (!valid && known)
+        log_text(log, "detail", "not made with our secret: forged, or by another edge that has "
+            "another secret-file");
+    log_end(log);
+}
+
+/* <db:verify/>: was this key made by us?  Needs no state and no trunk, and is answered for every
+ * domain of ours, in any state and on any stream (interop A.4). */
+static void
+s2s_verify_asked(struct s2s *s, const struct xe_xml_event *e)
+{
+    char remote[XE_DOMAIN_MAX];
+    char local[XE_DOMAIN_MAX];
+    char key[S2S_KEY_MAX];
+    char id[STREAM_ID_MAX];
+    struct xe_span raw_id = xe_xml_attr(e, "id");
+    struct s2s_terms terms;
+    struct buf *t;
+    const char *type = "invalid";
+    if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)) {
+        s2s_bad_pair(s, e);
+        return;
+    }
+    if (!stream_unescape(raw_id, id, sizeof id) || !s2s_key(e, key)) {
+        s2s_fail(s, XE_WHY_DIALBACK_INVALID);
+        return;
+    }
+    if (s2s_admit(s, span_of(""), span_of(local), &terms) != XE_WHY_NONE)
+        type = "error";
+    else if (dialback_check(s->service->secret, span_of(remote), span_of(local),
+        span_of(id), span_of(key)))
+        type = "valid";
+    t = s2s_begin_dialback(s, "db:verify", span_of(local), span_of(remote));
+    xmlout_attr(t, "id", span_of(id));
+    xmlout_attr(t, "type", span_of(type));
+    buf_puts(t, strcmp(type, "error") == 0 ? "><error type='cancel'><item-not-found xmlns='"
+        STREAM_NS_STANZAS "'/></error></db:verify>" : "/>");
+    stream_send_text(&s->stream);
+    s2s_log_asked(s, type);
 }
 
 /* May this pair be proven by dialback here and now? */
@@ -19346,6 +19607,32 @@ s2s_send_auth(struct s2s *s)
     stream_send_auth(&s->stream, span_of(s->local));
 }
 
+/* Who is there has been proven, by the certificate or by where DNS has led us: stanzas of the pair
+ * turned round are welcome, too. */
+static void
+s2s_turn_round(struct s2s *s)
+{
+    struct s2s_pair *p = s2s_pair_new(s, span_of(s->remote), span_of(s->local));
+    if (p == NULL) {
+        s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
+        return;
+    }
+    p->open = true;
+    p->certified = s->authenticated;
+    s->service->events->paired(s->service->user, p);
+}
+
+/* Ask for both directions on this connection, and say what we take. */
+static void
+s2s_send_bidi(struct s2s *s)
+{
+    struct buf *t = stream_text(&s->stream);
+    buf_puts(t, "<bidi xmlns='" PHASE_NS_BIDI "'>");
+    s2s_put_limits(t, s2s_limits(s));
+    buf_puts(t, "</bidi>");
+    s->bidi = stream_send_text(&s->stream);
+}
+
 /* The connection may carry the stanzas of its pair. */
 static void
 s2s_become_ready(struct s2s *s, const char *method)
@@ -19362,6 +19649,8 @@ s2s_become_ready(struct s2s *s, const char *method)
         && stream_send(&s->stream, span_of("<enable xmlns='" PHASE_NS_SM "'/>")))
         s->acks = S2S_ACKS_ASKED;
     s->service->events->ready(s->service->user, s);
+    if (s->bidi && s->state == S2S_READY)
+        s2s_turn_round(s);
 }
 
 /* Dialback where policy allows it on this stream; otherwise the reason why there is no way on. */
@@ -19411,41 +19700,21 @@ s2s_offers_external(struct s2s *s, struct elem features)
     return false;
 }
 
-/* A limit of the peer (XEP-0478); 0 when it does not say. */
-static int64_t
-s2s_peer_limit(struct s2s *s, struct elem features, const char *name)
-{
-    struct elem limit = elem_child(elem_child(features, "limits", STREAM_NS_LIMITS), name, NULL);
-    struct buf *t = stream_text(&s->stream);
-    int64_t value;
-    if (limit.at == NULL)
-        return 0;
-    elem_put_text(t, limit);
-    value = stream_number(buf_span(t));
-    return value > 0 ? value : 0;
-}
-
-/* What it takes, and how long it waits.  Less than 10,000 bytes is against RFC 6120 13.12. */
-static void
-s2s_read_limits(struct s2s *s, struct elem features)
-{
-    int64_t bytes = s2s_peer_limit(s, features, "max-bytes");
-    s->max_bytes = bytes == 0 ? SIZE_MAX : bytes < 10000 ? 10000 : (size_t)bytes;
-    s->peer_idle_ms = s2s_peer_limit(s, features, "idle-seconds") * 1000;
-}
-
 static void
 s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
 {
     struct elem features;
     bool external;
     bool starttls;
+    bool bidi;
     if (s->state != S2S_FEATURES)
         return;
     features = elem_parse(&s->stream.xml, e);
     external = s2s_offers_external(s, features);
     s->acks = elem_child(features, "sm", PHASE_NS_SM).at != NULL ? S2S_ACKS_OFFERED : S2S_ACKS_NONE;
     starttls = elem_child(features, "starttls", PHASE_NS_TLS).at != NULL;
+    bidi = elem_child(features, "bidi", PHASE_NS_BIDI_OFFER).at != NULL
+        || elem_child(features, "bidi", PHASE_NS_BIDI).at != NULL;
     s2s_read_limits(s, features);
     elem_free(features);
     if (s->authenticated) {
@@ -19454,6 +19723,8 @@ s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
         s2s_enter(s, S2S_STARTTLS);
         stream_send(&s->stream, span_of("<starttls xmlns='" PHASE_NS_TLS "'/>"));
     } else {
+        if (bidi && s2s_bidi_possible(s))
+            s2s_send_bidi(s);
         s2s_out_authenticate(s, external);
     }
 }
@@ -19606,8 +19877,33 @@ s2s_out_tls_failure(struct s2s *s, const struct xe_xml_event *e)
     s2s_fail(s, XE_WHY_TLS_REFUSED);
 }
 
-/* What a dialled connection may say, and who understands it.  No stanzas: they do not come towards
- * whoever has dialled (RFC 6120 4.1.5; bidi is not offered). */
+/* A dialback key for more pairs, which XEP-0288 allows: no error, and nothing that we take here.
+ * The peer dials for them, as it would have done. */
+static void
+s2s_out_more_pairs(struct s2s *s, const struct xe_xml_event *e)
+{
+    char remote[XE_DOMAIN_MAX];
+    char local[XE_DOMAIN_MAX];
+    if (!s->bidi || s->state != S2S_READY)
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+    else if (!s2s_domain(xe_xml_attr(e, "from"), remote)
+        || !s2s_domain(xe_xml_attr(e, "to"), local))
+        s2s_bad_pair(s, e);
+    else
+        s2s_in_result_refused(s, span_of(remote), span_of(local), XE_WHY_DIALBACK_OFF);
+}
+
+/* A question about a key of ours comes this way when the peer has no other one to us. */
+static void
+s2s_out_asked_verify(struct s2s *s, const struct xe_xml_event *e)
+{
+    if (s->bidi && s->state == S2S_READY)
+        s2s_verify_asked(s, e);
+    else
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+}
+
+/* What a dialled connection may say, and who understands it. */
 static void
 s2s_out_element(struct stream *stream, const struct xe_xml_event *e)
 {
@@ -19617,8 +19913,10 @@ s2s_out_element(struct stream *stream, const struct xe_xml_event *e)
         { XE_KIND_SASL_FAILURE, s2s_out_sasl_failure },
         { XE_KIND_DB_RESULT_ANSWER, s2s_out_result },
         { XE_KIND_DB_VERIFY_ANSWER, s2s_out_verify }, { XE_KIND_SM_ENABLED, s2s_out_enabled },
-        { XE_KIND_SM_FAILED, s2s_out_enabled }, { XE_KIND_SM_A, s2s_out_ack },
-        { XE_KIND_SM_R, s2s_out_asked } };
+        { XE_KIND_SM_FAILED, s2s_out_enabled }, { XE_KIND_SM_A, s2s_acknowledged },
+        { XE_KIND_SM_R, s2s_asked_ack }, { XE_KIND_MESSAGE, s2s_stanza },
+        { XE_KIND_PRESENCE, s2s_stanza }, { XE_KIND_IQ, s2s_stanza },
+        { XE_KIND_DB_RESULT, s2s_out_more_pairs }, { XE_KIND_DB_VERIFY, s2s_out_asked_verify } };
     s2s_handle((struct s2s *)(void *)stream, e, known, sizeof known / sizeof *known);
 }
 
@@ -19642,7 +19940,7 @@ s2s_stream_drained(struct stream *stream)
         s->answers_wait = false;
         s2s_pause(s, false);
     }
-    if (s->state == S2S_READY && !s->leaving)
+    if (s2s_carries(s))
         s->service->events->drained(s->service->user, s);
 }
 
@@ -19697,11 +19995,12 @@ static void
 s2s_connected(void *user, int fd, const struct dns_target *target)
 {
     static const struct stream_events events = { s2s_out_header, s2s_out_element, s2s_secured,
-        s2s_stream_drained, s2s_stream_ended, NULL, NULL };
+        s2s_stream_drained, s2s_stream_ended, NULL, s2s_parting };
     struct s2s *s = user;
     struct tls *tls;
     s->target = target->addr;
     s->acks = S2S_ACKS_NONE;
+    s->bidi = false;
     s->max_bytes = SIZE_MAX;
     s->peer_idle_ms = 0;
     s2s_log_left_out(s);
@@ -20094,16 +20393,7 @@ s2s_turn(struct timer *t)
         timer_set(v->shared->loop, &v->turn, S2S_TURN_MS / 4);
 }
 
-/* ---- dialback: a request for a pair, and questions to us ---- */
-
-/* An element of dialback whose addresses are of no use. */
-static void
-s2s_in_bad_pair(struct s2s *s, const struct xe_xml_event *e)
-{
-    struct xe_span from = xe_xml_attr(e, "from");
-    struct xe_span to = xe_xml_attr(e, "to");
-    s2s_fail(s, s2s_domain_why(from, to, XE_WHY_BAD_ADDRESS));
-}
+/* ---- dialback: a request for a pair ---- */
 
 /* <db:result/> from the other side: it wants to send from `remote` to `local`. */
 static void
@@ -20117,7 +20407,7 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
     enum xe_why why;
     bool certain;
     if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)) {
-        s2s_in_bad_pair(s, e);
+        s2s_bad_pair(s, e);
         return;
     }
     if (!s2s_key(e, key)) {
@@ -20148,135 +20438,6 @@ s2s_in_result(struct s2s *s, const struct xe_xml_event *e)
     }
 }
 
-/* What was answered about a key.  Two edges of one organisation that do not share the secret refuse
- * each other's keys: from outside that looks like a forgery, so it is said here. */
-static void
-s2s_log_asked(const struct s2s *s, const char *type)
-{
-    struct log *log = s->service->shared->log;
-    bool valid = strcmp(type, "valid") == 0;
-    bool known = strcmp(type, "error") != 0;
-    if (!s2s_log(s, valid ? LOG_DEBUG : LOG_WARN, "dialback-asked"))
-        return;
-    log_text(log, "why", xe_why(valid ? XE_WHY_NONE : known ? XE_WHY_DIALBACK_INVALID
-        : XE_WHY_HOST_UNKNOWN)->word);
-    if (!valid && known)
-        log_text(log, "detail", "not made with our secret: forged, or by another edge that has "
-            "another secret-file");
-    log_end(log);
-}
-
-/* <db:verify/>: was this key made by us?  Needs no state and no trunk, and is answered for every
- * domain of ours, in any state and on any stream (interop A.4). */
-static void
-s2s_in_verify(struct s2s *s, const struct xe_xml_event *e)
-{
-    char remote[XE_DOMAIN_MAX];
-    char local[XE_DOMAIN_MAX];
-    char key[S2S_KEY_MAX];
-    char id[STREAM_ID_MAX];
-    struct xe_span raw_id = xe_xml_attr(e, "id");
-    struct s2s_terms terms;
-    struct buf *t;
-    const char *type = "invalid";
-    if (!s2s_domain(xe_xml_attr(e, "from"), remote) || !s2s_domain(xe_xml_attr(e, "to"), local)) {
-        s2s_in_bad_pair(s, e);
-        return;
-    }
-    if (!stream_unescape(raw_id, id, sizeof id) || !s2s_key(e, key)) {
-        s2s_fail(s, XE_WHY_DIALBACK_INVALID);
-        return;
-    }
-    if (s2s_admit(s, span_of(""), span_of(local), &terms) != XE_WHY_NONE)
-        type = "error";
-    else if (dialback_check(s->service->secret, span_of(remote), span_of(local),
-        span_of(id), span_of(key)))
-        type = "valid";
-    t = s2s_begin_dialback(s, "db:verify", span_of(local), span_of(remote));
-    xmlout_attr(t, "id", span_of(id));
-    xmlout_attr(t, "type", span_of(type));
-    buf_puts(t, strcmp(type, "error") == 0 ? "><error type='cancel'><item-not-found xmlns='"
-        STREAM_NS_STANZAS "'/></error></db:verify>" : "/>");
-    stream_send_text(&s->stream);
-    s2s_log_asked(s, type);
-}
-
-/* ---- stanzas that come in ---- */
-
-/* The domain in a stanza address, as written; slow forms are resolved into `text`. */
-static struct xe_span
-s2s_address_domain(struct xe_span value, char *text, size_t text_size)
-{
-    struct xe_jid jid;
-    if (value.at == NULL)
-        return value;
-    if (span_find(value, '&') < value.len) {
-        if (!stream_unescape(value, text, text_size))
-            return span_make(NULL, 0);
-        value = span_of(text);
-    }
-    return xe_jid_split(value, &jid) ? jid.domain : span_make(NULL, 0);
-}
-
-/* The pair of these two domains, written in whatever way; NULL when it is not authorised here. */
-static struct s2s_pair *
-s2s_pair_lookup(struct s2s *s, struct xe_span from, struct xe_span to)
-{
-    char remote[XE_DOMAIN_MAX];
-    char local[XE_DOMAIN_MAX];
-    size_t remote_len;
-    size_t local_len;
-    struct s2s_pair *p = s->last;
-    if (p != NULL && span_eq(p->remote, from) && span_eq(p->local, to))
-        return p;
-    if (!jid_address_normal(from, remote, &remote_len)
-        || !jid_address_normal(to, local, &local_len))
-        return NULL;
-    p = s2s_pair_find(s, span_make(remote, remote_len), span_make(local, local_len));
-    if (p == NULL || !p->open)
-        return NULL;
-    /* a pair that is not ASCII is never the last: as text its normal form is an A-label */
-    if (span_eq(p->remote, from) && span_eq(p->local, to))
-        s->last = p;
-    return p;
-}
-
-static void
-s2s_in_stanza(struct s2s *s, const struct xe_xml_event *e)
-{
-    char from_text[3 * 1024];
-    char to_text[3 * 1024];
-    struct xe_span from = s2s_address_domain(xe_xml_attr(e, "from"), from_text, sizeof from_text);
-    struct xe_span to = s2s_address_domain(xe_xml_attr(e, "to"), to_text, sizeof to_text);
-    struct s2s_pair *p;
-    if (s->state != S2S_OPEN) {
-        s2s_fail(s, XE_WHY_NOT_AUTHORIZED);
-        return;
-    }
-    if (from.at == NULL || to.at == NULL) {
-        s2s_fail(s, XE_WHY_BAD_ADDRESS);
-        return;
-    }
-    p = s2s_pair_lookup(s, from, to);
-    if (p == NULL) {
-        if (s2s_log(s, LOG_WARN, "s2s-in-invalid-from")) {
-            log_span(s->service->shared->log, "from", from);
-            log_span(s->service->shared->log, "to", to);
-            log_end(s->service->shared->log);
-        }
-        s2s_fail(s, jid_why(from, jid_why(to, XE_WHY_INVALID_FROM)));
-        return;
-    }
-    if (s->acks == S2S_ACKS_ON && s->stream.state == STREAM_CLOSING) {
-        s2s_log_why(s, LOG_DEBUG, "s2s-in-late", s->stream.why);
-        return;   /* the peer knows how many we have, and answers for the others */
-    }
-    s->stanzas++;
-    s->service->events->stanza(s->service->user, p, e);
-    if (s->acks == S2S_ACKS_ON && s->state == S2S_OPEN)
-        s2s_count_received(s, p);
-}
-
 /* An answer to a question that was never asked here: ignored (XEP-0220 2.1). */
 static void
 s2s_in_unasked(struct s2s *s, const struct xe_xml_event *e)
@@ -20290,15 +20451,16 @@ static void
 s2s_in_element(struct stream *stream, const struct xe_xml_event *e)
 {
     static const struct s2s_known known[] = {
-        { XE_KIND_MESSAGE, s2s_in_stanza }, { XE_KIND_PRESENCE, s2s_in_stanza },
-        { XE_KIND_IQ, s2s_in_stanza }, { XE_KIND_STARTTLS, s2s_in_starttls },
+        { XE_KIND_MESSAGE, s2s_stanza }, { XE_KIND_PRESENCE, s2s_stanza },
+        { XE_KIND_IQ, s2s_stanza }, { XE_KIND_STARTTLS, s2s_in_starttls },
         { XE_KIND_AUTH, s2s_in_auth }, { XE_KIND_DB_RESULT, s2s_in_result },
-        { XE_KIND_DB_VERIFY, s2s_in_verify }, { XE_KIND_DB_RESULT_ANSWER, s2s_in_unasked },
+        { XE_KIND_DB_VERIFY, s2s_verify_asked }, { XE_KIND_DB_RESULT_ANSWER, s2s_in_unasked },
         { XE_KIND_DB_VERIFY_ANSWER, s2s_in_unasked }, { XE_KIND_SM_ENABLE, s2s_in_enable },
-        { XE_KIND_SM_R, s2s_in_asked }, { XE_KIND_SM_A, s2s_in_ack } };
+        { XE_KIND_SM_R, s2s_asked_ack }, { XE_KIND_SM_A, s2s_acknowledged },
+        { XE_KIND_BIDI, s2s_in_bidi } };
     struct s2s *s = (struct s2s *)(void *)stream;
     s2s_handle(s, e, known, sizeof known / sizeof *known);
-    if (!s->answers_wait && stream->conn != NULL && conn_queued(stream->conn) > S2S_ANSWERS_MAX) {
+    if (!s->answers_wait && stream->conn != NULL && s2s_has_enough(s)) {
         s->answers_wait = true;
         s2s_pause(s, true);
     }
@@ -20322,7 +20484,7 @@ s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source,
     struct net_source *from)
 {
     static const struct stream_events events = { s2s_in_header, s2s_in_element, s2s_secured,
-        s2s_stream_drained, s2s_stream_ended, s2s_in_hello, s2s_in_parting };
+        s2s_stream_drained, s2s_stream_ended, s2s_in_hello, s2s_parting };
     struct s2s *s = s2s_new(v, S2S_IN);
     if (s == NULL) {
         close(fd);
@@ -20335,7 +20497,7 @@ s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source,
         return NULL;
     }
     if (s->stream.conn != NULL)
-        s->stream.conn->hasty = true;   /* it is told answers, and never a stanza */
+        s->stream.conn->hasty = true;   /* it is told answers, and no stanza yet */
     s2s_enter(s, S2S_ACCEPTED);
     s2s_log_why(s, LOG_DEBUG, "s2s-in-accepted", XE_WHY_NONE);
     return s;
@@ -21557,8 +21719,9 @@ trunk_link_close(struct trunk_link *link)
  *                      \--> pair->queue while there is none (hold) or no room here or there
  *   from trunk --> pair TO_S2S --> pair->queue --> the dialled connection of the pair --> released
  *                      \                            when it has arrived (XEP-0198, TCP)
- *                       \--> no connection: one is dialled; its outcome sends the queue, bounces
- *                            it, or holds it for a server that has just been there, or is ours
+ *                       \--> no connection: one is dialled, unless an accepted one carries both
+ *                            directions; its outcome sends the queue, bounces it, or holds it for
+ *                            a server that has just been there, or is ours
  *
  * A pair is pinned to a trunk by rendezvous hashing over those that are up and stays there until
  * the trunk goes down or leaves.  From a leaving trunk a pair moves when what it sent there is
@@ -21717,6 +21880,7 @@ route_terms_of_partner(const struct config_partner *p, struct s2s_terms *terms)
     terms->tls = p->tls;
     terms->methods = p->row->methods;
     terms->keepalive = p->keepalive;
+    terms->bidi = p->bidi;
     terms->listed = route_is_named(p);
     terms->ours = false;
     terms->route[0] = '\0';
@@ -21734,6 +21898,7 @@ route_terms_of_inner(const struct config_inner *inner, struct s2s_terms *terms)
     terms->tls = inner->tls;
     terms->methods = inner->row->methods;
     terms->keepalive = terms->listed = terms->ours = true;
+    terms->bidi = inner->bidi;
     snprintf(terms->route, sizeof terms->route, "%s", conn_host_text(&inner->address.sa, text));
     terms->route_port = inner->address.port;
     terms->route_tls = false;
@@ -22153,7 +22318,8 @@ route_party(const struct route_pair *p)
     if (list_empty(&p->feeds))
         return log_party(LOG_UNPLACED, NULL);
     feed = MAP_OWNER(p->feeds.next, const struct s2s_pair, feed);
-    return log_party(LOG_UNLISTED, feed->stream->from);
+    return feed->stream->from == NULL ? s2s_party(feed->stream)
+        : log_party(LOG_UNLISTED, feed->stream->from);
 }
 
 static bool
@@ -22670,14 +22836,52 @@ route_bounce_queue(struct route_pair *p, enum xe_why why)
     route_press(p);
 }
 
+/* From now on its stanzas go by this connection. */
+static void
+route_use(struct route_pair *p, struct s2s *s)
+{
+    p->out = s;
+    p->good = false;
+    list_append(&s->users, &p->use);
+}
+
+static void
+route_use_end(struct route_pair *p)
+{
+    p->out = NULL;
+    list_remove(&p->use);
+}
+
+/* Does the pair's connection bring stanzas, too, and is not read for them?  Then what its peer says
+ * of ours is not read either. */
+static bool
+route_is_unread(const struct route_pair *p)
+{
+    return p->out != NULL && p->out->bidi && p->out->pauses > 0;
+}
+
+/* Nothing of the pair is under way on its connection: what comes now goes by another one. */
+static void
+route_part(struct route_pair *p)
+{
+    route_use_end(p);
+    p->worked = p->worked || p->good;
+    if (p->queue.count > 0)
+        loop_at_end(p->route->shared->loop, &p->push);
+}
+
 /* Hand stanzas to the pair's own connection; they stay in the queue until they have arrived.  So
  * much may be under way that the other half of what makes a queue full still waits. */
 static void
 route_push_s2s(struct route_pair *p)
 {
     struct s2s *s = p->out;
-    if (s == NULL || s->state != S2S_READY || s->leaving || p->way != ROUTE_TO_S2S)
+    if (s == NULL || !s2s_carries(s) || p->way != ROUTE_TO_S2S)
         return;
+    if (route_is_unread(p) && p->queue.sent == 0 && queue_unsent(&p->queue) > 0) {
+        route_part(p);
+        return;
+    }
     if (p->queue.sent == 0)
         p->moved_ms = loop_now(p->route->shared->loop);
     if (s2s_is_counted(s))
@@ -22702,6 +22906,7 @@ route_push_s2s(struct route_pair *p)
         }
         p->route->outward -= n;
         s->stanzas += n;
+        s->sent += n;
         queue_note_ends(&p->queue, n, at);
     }
     s2s_ask_ack(s);
@@ -23060,6 +23265,43 @@ route_s2s_ready(void *user, struct s2s *s)
     route_each(s, route_out_ready);
 }
 
+/* An accepted connection carries the stanzas of this pair from now on. */
+static void
+route_turn(struct route_pair *p, struct s2s *s)
+{
+    route_use(p, s);
+    s->stream.conn->hasty = false;
+    route_out_ready(p);
+}
+
+/* An accepted connection may carry stanzas: those of its pairs turned round that have no other. */
+static void
+route_s2s_turned(void *user, struct s2s *s)
+{
+    struct list_node *n;
+    for (n = s->pairs.next; n != &s->pairs; n = n->next) {
+        const struct s2s_pair *sp = MAP_OWNER(n, const struct s2s_pair, node);
+        struct route_pair *p = sp->open ? route_pair_find(user, sp->local, sp->remote) : NULL;
+        if (p != NULL && p->way == ROUTE_TO_S2S && p->out == NULL)
+            route_turn(p, s);
+    }
+}
+
+/* Is there an accepted connection that may carry the stanzas of this pair?  NULL: there is none. */
+static struct s2s *
+route_turned(const struct route_pair *p)
+{
+    const struct route_pair *opposite = route_pair_find(p->route, p->to, p->from);
+    const struct list_node *n;
+    for (n = opposite == NULL ? NULL : opposite->feeds.next; n != NULL && n != &opposite->feeds;
+        n = n->next) {
+        struct s2s *s = MAP_OWNER(n, struct s2s_pair, feed)->stream;
+        if (s2s_may_carry(s))
+            return s;
+    }
+    return NULL;
+}
+
 /* Forget the oldest stanza: it has arrived. */
 static void
 route_release_oldest(struct route_pair *p)
@@ -23126,33 +23368,13 @@ route_look_later(struct route_pair *p)
     p->look_ms = p->look_ms * 4 < ROUTE_LOOK_LATE_MS ? p->look_ms * 4 : ROUTE_LOOK_LATE_MS;
 }
 
-/* From now on its stanzas go by this connection. */
-static void
-route_use(struct route_pair *p, struct s2s *s)
-{
-    p->out = s;
-    p->good = false;
-    list_append(&s->users, &p->use);
-}
-
-static void
-route_use_end(struct route_pair *p)
-{
-    p->out = NULL;
-    list_remove(&p->use);
-}
-
 /* What comes now goes by the next connection, which does not wait for the end of this one: only
  * what has not arrived yet does. */
 static void
 route_move_on(struct route_pair *p)
 {
-    if (!p->out->leaving || p->queue.sent > 0)
-        return;
-    route_use_end(p);
-    p->worked = p->worked || p->good;
-    if (p->queue.count > 0)
-        loop_at_end(p->route->shared->loop, &p->push);
+    if (!s2s_carries(p->out) && p->queue.sent == 0)
+        route_part(p);
 }
 
 /* Something may have arrived: go on with what that means. */
@@ -23168,12 +23390,17 @@ route_moved(struct route_pair *p)
         route_move_on(p);
 }
 
-/* What has arrived is forgotten.  Without XEP-0198 that is what the peer's system has. */
+/* What has arrived is forgotten.  Without XEP-0198 that is what the peer's system has; with it too,
+ * when what the peer says of it has not been read for so long: else two pairs could wait for each
+ * other, each for what stands behind the stanzas of the other. */
 static void
 route_look(struct route_pair *p)
 {
-    if (!s2s_is_counted(p->out))
+    size_t sent = p->queue.sent;
+    if (!s2s_is_counted(p->out) || (route_is_unread(p)
+            && loop_now(p->route->shared->loop) - p->moved_ms >= ROUTE_UNREAD_MS))
         route_release(p, route_arrived(p, p->out));
+    s2s_presume(p->out, sent - p->queue.sent);
     route_moved(p);
 }
 
@@ -23356,7 +23583,7 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
     p->elsewhere = p->queue.count > 0 && s2s_may_follow(s, why);
     if (p->elsewhere)
         snprintf(p->last_detail, sizeof p->last_detail, "%s", s->stream.detail);
-    if (!p->good && !p->elsewhere) {
+    if (!p->good && !p->elsewhere && s->kind == S2S_OUT && route_turned(p) == NULL) {
         route_back_off(p, why, s->stream.detail);
         route_hold_or_bounce(p, why);
         return;
@@ -23536,6 +23763,12 @@ route_dial(struct route_pair *p)
     struct s2s_terms terms;
     struct s2s *s;
     enum xe_why why = route_admit(r, p->to, p->from, &terms);
+    struct s2s *turned = why == XE_WHY_NONE && terms.bidi && !p->elsewhere ? route_turned(p) : NULL;
+    if (turned != NULL) {
+        route_turn(p, turned);
+        return XE_WHY_NONE;
+    }
+    terms.bidi = terms.bidi && !r->trunks->stopping;   /* nothing new is brought to us */
     if (why == XE_WHY_NONE && route_edge_is_greedy(p))
         why = XE_WHY_CONN_LIMIT;
     if (why == XE_WHY_NONE)
@@ -23710,6 +23943,9 @@ route_reload_accepted(struct route *r, struct s2s *s)
     }
     if (!route_is_allowed(r, s, &met))
         why = XE_WHY_RELOADED;
+    s->bidi = s->bidi && s->terms.bidi;
+    if (!s->bidi)
+        route_s2s_leaving(r, s);   /* its pairs that are turned round, if any */
     if (why != XE_WHY_NONE && s->state == S2S_OPEN)
         s2s_quit(s, why);
     else if (why != XE_WHY_NONE)
@@ -23717,12 +23953,12 @@ route_reload_accepted(struct route *r, struct s2s *s)
 }
 
 /* A dialled one ends at once when it is not what it has to be; when nobody is to be talked to there
- * any more, it still carries what comes back. */
+ * any more, or it may not bring stanzas any more, it still carries what comes back. */
 static void
 route_reload_dialled(struct route *r, struct s2s *s)
 {
     bool met;
-    bool allowed = route_is_allowed(r, s, &met);
+    bool allowed = route_is_allowed(r, s, &met) && (s->terms.bidi || s->npairs == 0 || s->leaving);
     if (!s2s_is_believed(s))
         s2s_fail(s, allowed ? XE_WHY_TRUST_CHANGED : XE_WHY_RELOADED);
     else if (!allowed && s->state == S2S_READY && !s->leaving)
@@ -24664,7 +24900,7 @@ edge_open_services(struct xmppedge *e)
 {
     static const struct s2s_events s2s_events = { route_admit, route_room, edge_reach,
         edge_identity, edge_rule, route_paired, route_unpaired, route_s2s_stanza,
-        route_s2s_ready, route_s2s_drained, route_s2s_leaving,
+        route_s2s_ready, route_s2s_turned, route_s2s_drained, route_s2s_leaving,
         route_s2s_acknowledged, route_s2s_settled, route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_paused,
@@ -25363,6 +25599,8 @@ status_stream(struct status *w, const struct xmppedge *e, const struct s2s *s)
     status_text(w, "peer", conn_address_text(s->kind == S2S_IN ? &s->source : &s->target, at));
     if (s->stream.conn != NULL)
         status_text(w, "local", conn_address_text(&s->stream.conn->local, at));
+    if (s->bidi)
+        status_text(w, "bidi", "true");
     status_int(w, "pairs", s->npairs);
     status_int(w, "stanzas", s->stanzas);
     status_int(w, "seconds", status_seconds(e, s->since));
@@ -25384,7 +25622,7 @@ status_pair_state(const struct route_pair *p)
     switch (p->way) {
     case ROUTE_TO_S2S:
         return p->out == NULL ? p->last_why != XE_WHY_NONE ? "failed" : "closed"
-            : p->out->state == S2S_READY ? "open" : "connecting";
+            : s2s_carries(p->out) ? "open" : "connecting";
     case ROUTE_TO_TRUNK:
         return list_empty(&p->feeds) ? "closed" : p->paused ? "paused" : "open";
     case ROUTE_TO_ECHO:

@@ -1695,6 +1695,7 @@ talk_put_partner(FILE *f, const char *domain, const char *proxy)
     talk_put_setting(f, "connection-limit", NULL);
     talk_put_setting(f, "proxy-direct-tls", NULL);
     talk_put_setting(f, "networks", NULL);
+    talk_put_setting(f, "bidi", NULL);
     if (strcmp(domain, "far.example") == 0)
         talk_put_pins(f);
     fprintf(f, ">");
@@ -1754,6 +1755,7 @@ talk_put_gateway(FILE *f)
         "<certificate chain=\"fe.pem\" key=\"key\"/><trust ca=\"internal.pem\"/>\n"
         "<listen address=\"127.0.0.1\" port=\"5269\"/><inner address=\"127.0.0.5\" port=\"5269\"");
     talk_put_setting(f, "tls", "optional");
+    talk_put_setting(f, "bidi", NULL);
     fprintf(f, "><domain name=\"near.example\"/><domain name=\"also.near.example\"/></inner>\n"
         "<dialback secret-file=\"secret\"/>\n");
 }
@@ -1765,7 +1767,7 @@ talk_write_config(void)
     static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
         "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias",
-        "networks" };
+        "networks", "bidi" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");

@@ -239,6 +239,7 @@ a_partner_has_the_defaults_of_new_csxmppallowedpartner(void **state)
     assert_int_equal(p->sasl, POLICY_REQUIRED);
     assert_true(p->dialback);
     assert_true(p->keepalive);
+    assert_false(p->bidi);
     assert_int_equal(p->connection_limit, 20);
     assert_null(p->proxy.name);
     assert_null(p->description);
@@ -1599,10 +1600,11 @@ the_effective_settings_give_the_same_configuration_again(void **state)
         "<partners default='allow'><default sasl='optional'/>" PARTNER
         "<partner domain='a.example' sasl='not-supported' proxy='[2001:db8::1]:5270' "
         "description='&lt;&quot;&amp;&#39;&#10;>' keepalive='false' connection-limit='7' "
-        "networks='10.0.0.0/8 192.168.1.1 ::1 fd00:1::/32'>"
+        "bidi='true' networks='10.0.0.0/8 192.168.1.1 ::1 fd00:1::/32'>"
         "<domain name='b.example'/></partner></partners>"
         "<limits hold-time='1500ms' memory='100000K'/></xmppedge>",
-        GATEWAY_HEAD INNER "<inner address='::1' tls='required'><domain name='a.example'/><source "
+        GATEWAY_HEAD INNER "<inner address='::1' tls='required' bidi='true'>"
+        "<domain name='a.example'/><source "
         "address='10.0.0.0/8'/></inner><log level='debug' format='json' file='x.log'/>"
         "<resolver address='::1' port='5300'/></xmppedge>" };
     struct buf first = { 0 }, second = { 0 };
