@@ -2151,6 +2151,21 @@ xml_needs_rewrite(unsigned bits, unsigned kind, bool prefixed)
     return !prefixed && (bits & XML_NS_OUTER) != 0 && kind != XML_NS_SERVER;
 }
 
+/* The attributes of a start tag are all there: no two are the same, and each prefix is declared. */
+static enum xml_step
+xml_tag_attrs(struct xe_xml *x, const char *buf)
+{
+    if (x->nattrs > XE_XML_SMALL_ATTRS && !xml_many_differ(x, buf))
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
+    if ((x->tag & XML_ATTRS_WITH_NS) == 0)
+        return XML_GO;
+    if (!xml_bind_all(x, buf))
+        return XML_FAIL;
+    if ((x->tag & 1u << XML_ATTR_PREFIXED) != 0 && !xml_resolve_attrs(x, buf))
+        return xml_fail(x, XE_WHY_XML_MALFORMED);
+    return XML_GO;
+}
+
 /* A start tag is complete, c->p is after its '>'. */
 static enum xml_step
 xml_tag_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
@@ -2165,16 +2180,10 @@ xml_tag_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
         return xml_fail(x, XE_WHY_XML_LIMIT);
     if (x->depth >= x->depth_room && !xml_use_large(x, x->depth, x->limits.depth))
         return XML_FAIL;
-    if (x->nattrs > XE_XML_SMALL_ATTRS && !xml_many_differ(x, c->buf))
-        return xml_fail(x, XE_WHY_XML_MALFORMED);
-    if ((x->tag & XML_ATTRS_WITH_NS) != 0) {
-        if (!xml_bind_all(x, c->buf))
-            return XML_FAIL;
-        if ((x->tag & 1u << XML_ATTR_PREFIXED) != 0 && !xml_resolve_attrs(x, c->buf))
-            return xml_fail(x, XE_WHY_XML_MALFORMED);
-        if ((x->tag & 1u << XML_ATTR_DEFAULT) != 0)
-            bits = (bits & XML_NS_CHAIN) | (root ? (unsigned)XML_NS_OUTER : 0) | x->default_kind;
-    }
+    if (xml_tag_attrs(x, c->buf) == XML_FAIL)
+        return XML_FAIL;
+    if ((x->tag & 1u << XML_ATTR_DEFAULT) != 0)
+        bits = (bits & XML_NS_CHAIN) | (root ? (unsigned)XML_NS_OUTER : 0) | x->default_kind;
     ns.kind = bits & XML_NS_MASK;
     if (root || tag->prefix_len > 0) {
         ns = xml_resolve(x, x->nns, c->buf, xml_mark_prefix(c->buf, tag));
