@@ -17136,18 +17136,20 @@ stream_send_ack(struct stream *s, uint32_t h)
     stream_send_text(s);
 }
 
-/* A number of 32 bits (unsignedInt of XML Schema); -1 when it is none. */
+/* A number of 32 bits (unsignedInt of XML Schema: white space around it does not count); -1 when it
+ * is none. */
 static int64_t
 stream_number(struct xe_span text)
 {
-    int64_t value = text.len > 0 ? 0 : -1;
-    size_t i;
-    for (i = 0; i < text.len; i++) {
-        value = value * 10 + (text.at[i] - '0');
-        if (text.at[i] < '0' || text.at[i] > '9' || value > UINT32_MAX)
+    struct xe_span digits = xml_skip_space(text);
+    int64_t value = 0;
+    size_t n = 0;
+    for (; n < digits.len && digits.at[n] >= '0' && digits.at[n] <= '9'; n++) {
+        value = value * 10 + (digits.at[n] - '0');
+        if (value > UINT32_MAX)
             return -1;
     }
-    return value;
+    return n > 0 && xml_skip_space(span_skip(digits, n)).len == 0 ? value : -1;
 }
 
 /* How many of the stanzas that were sent are acknowledged by this <a/> and were not before; they
