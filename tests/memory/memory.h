@@ -31,6 +31,7 @@
 
 #ifdef MEMORY_SANITIZED
 int __lsan_do_recoverable_leak_check(void);
+size_t __sanitizer_get_current_allocated_bytes(void);
 void __sanitizer_print_stack_trace(void);
 void __sanitizer_set_death_callback(void (*callback)(void));
 #endif
@@ -58,6 +59,7 @@ static struct memory_map {
     unsigned long first[MEMORY_PLACES];  /* the first request of each place in this run, in order */
     bool          is_new[MEMORY_PLACES]; /* and no other run had it */
     size_t        count;
+    size_t        left;                  /* bytes that a run without failure leaves at its end */
     bool          looks;
 } *memory_map;
 
@@ -185,6 +187,30 @@ static void
 memory_is_back(void)
 {
     memory.fails_at = 0;
+}
+
+/* Bytes in use, by anybody. */
+static size_t
+memory_in_use(void)
+{
+#ifdef MEMORY_SANITIZED
+    return __sanitizer_get_current_allocated_bytes();
+#else
+    return 0;
+#endif
+}
+
+/* Whether something leaks.  Who has as many bytes as ought to be left need not be searched, which
+ * costs more than most runs. */
+static bool
+memory_leaks(size_t left)
+{
+#ifdef MEMORY_SANITIZED
+    return memory_in_use() != left && __lsan_do_recoverable_leak_check() != 0;
+#else
+    (void)left;
+    return false;
+#endif
 }
 
 #endif

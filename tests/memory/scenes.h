@@ -56,13 +56,12 @@ had_memory(void)
 static bool
 scene_play(const struct scene *s, unsigned long n, bool always)
 {
+    size_t before = memory_in_use();
     scene.is_good = true;
     memory_fail(n, always);
     s->play();
     memory_runs(false);
-#ifdef MEMORY_SANITIZED
-    must(__lsan_do_recoverable_leak_check() == 0, "nothing leaks");
-#endif
+    must(!memory_leaks(before), "nothing leaks");
     return scene.is_good;
 }
 
