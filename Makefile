@@ -184,10 +184,11 @@ lint:
 fuzz:
 	@FUZZ_SECONDS=$(SECONDS) $(TESTS) fuzz
 
-# Each fault five times, and as long as it would really last: more than an hour.
+# Each fault five times, and as long as it would really last: some two hours.
 chaos: xmppedge
 	@TIMES=5 CROWD=300 $(TESTS) chaos
 
+# Faults at random for MINUTES (30).
 soak: xmppedge
 	sh tests/soak/run.sh
 
