@@ -41,7 +41,7 @@
  *  Service: server-to-server XMPP; never touches a socket
  *   [QUEUE]   queue_        stanzas that wait: for a server, for a trunk, for an acknowledgement
  *   [POLICY]  policy_           what a partner's settings allow: 18 combinations, one table
- *   [AUTH]    dialback_ sasl_ peer_  keys, SASL EXTERNAL and whose certificate it is
+ *   [AUTH]    dialback_ component_ sasl_ peer_  keys, SASL EXTERNAL, whose certificate it is
  *   [CONFIG]  config_           the configuration file: one table, read once, never changed
  *   [PORTS]   ports_        the port summary of one configuration, as a table and as packet filters
  *   [STREAM]  stream_           one XML stream over one connection (RFC 6120 4)
@@ -105,6 +105,7 @@
  *   who may vouch for whom                  tls_judge_next(), tls_why(), edge_load_rules()
  *   the dialback key                        dialback_key(), dialback_check()
  *   who answers a dialback question         s2s_verify_asked()
+ *   what a component may be sent            s2s_component_pair_why()
  *   how many connections                    route_room(), route_source_enter(), edge_evict()
  *   limits before authentication            stream_received(), stream_on_element()
  *   what a stanza may be                    stream_trust(), route_write(), xml_past_begin()
@@ -1134,11 +1135,13 @@ xe_jid_split(struct xe_span text, struct xe_jid *jid)
  * namespace is and whether it comes from outside of the content (header or root tag); and whether
  * the element is in the content chain, that is, it and all elements around it are in jabber:server
  * or jabber:client.  In the chain the two namespaces are the same thing (RFC 6120 4.8.3 lets every
- * stream name its own); outside, as in a forwarded message (XEP-0297), they are data.
+ * stream name its own); outside, as in a forwarded message (XEP-0297), they are data.  So it is
+ * with jabber:component:accept (XEP-0114) on a stream whose header names it.
  *
- * The writer puts an element on another jabber:server stream.  It writes the root tag; the content
- * is copied as it is, unless a flag says that it depends on the old stream or is written in a way
- * that parsers treat differently: then xmlout_content() writes it anew.
+ * The writer puts an element on another stream, of jabber:server or of a component: its content is
+ * in whatever namespace that stream has.  It writes the root tag; the content is copied as it is,
+ * unless a flag says that it depends on the old stream or is written in a way that parsers treat
+ * differently: then xmlout_content() writes it anew.
  *
  * Costs: one pass over the bytes, however they are cut; a prefix is looked for among the
  * declarations in scope, at most XE_XML_NS_MAX.  2.6 KiB each, and a copy of the header.
@@ -1214,6 +1217,7 @@ enum { XML_ATTR_PLAIN, XML_ATTR_PREFIXED, XML_ATTR_XML, XML_ATTR_DEFAULT, XML_AT
 enum {
     XML_NS_SERVER,     /* jabber:server */
     XML_NS_CLIENT,     /* jabber:client */
+    XML_NS_COMPONENT,  /* jabber:component:accept */
     XML_NS_OTHER,
     XML_NS_NONE,       /* xmlns='' or no default namespace at all */
     XML_NS_ODD,        /* a name that not all servers accept, or compare in the same way */
@@ -1223,6 +1227,7 @@ enum {
     XML_NS_CHAIN  = 16 /* in frames: this element and all around it are content */
 };
 
+#define XML_COMPONENT_URI "jabber:component:accept"
 #define XML_NAME_URI    "http://www.w3.org/XML/1998/namespace"
 #define XML_XMLNS_URI   "http://www.w3.org/2000/xmlns/"
 
@@ -1759,8 +1764,8 @@ struct xml_ns {
 static uint8_t
 xml_ns_kind_slow(struct xe_span uri)
 {
-    static const char *const names[] = { "jabber:server", "jabber:client", XML_NAME_URI,
-        XML_XMLNS_URI };
+    static const char *const names[] = { "jabber:server", "jabber:client", XML_COMPONENT_URI,
+        XML_NAME_URI, XML_XMLNS_URI };
     const char *p = uri.at;
     size_t i;
     while (p < span_end(uri)) {
@@ -1787,6 +1792,8 @@ xml_ns_kind(struct xe_span uri)
         return XML_NS_SERVER;
     if (XML_SAME(uri, "jabber:client"))
         return XML_NS_CLIENT;
+    if (XML_SAME(uri, XML_COMPONENT_URI))
+        return XML_NS_COMPONENT;
     for (; uri.len - i >= 4; i += 4)
         all &= xml_class[(unsigned char)uri.at[i]] & xml_class[(unsigned char)uri.at[i + 1]]
             & xml_class[(unsigned char)uri.at[i + 2]] & xml_class[(unsigned char)uri.at[i + 3]];
@@ -2141,13 +2148,22 @@ xml_header_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
 
 /* ---- start tags ---- */
 
-/* What forwarding the element as it stands would do to its namespace: does it need to be rewritten?
- * `bits` are those of its frame, with the default namespace that it sees. */
+/* Is this one of the namespaces in which this stream has its content? */
 static bool
-xml_needs_rewrite(unsigned bits, unsigned kind, bool prefixed)
+xml_is_content(const struct xe_xml *x, unsigned kind)
 {
-    if ((bits & XML_NS_CHAIN) != 0 && kind <= XML_NS_CLIENT)
-        return prefixed || (kind == XML_NS_CLIENT && (bits & XML_NS_OUTER) == 0);
+    return kind <= XML_NS_CLIENT
+        || (kind == XML_NS_COMPONENT && x->stream_kind == XML_NS_COMPONENT);
+}
+
+/* What forwarding the element as it stands would do to its namespace: does it need to be rewritten?
+ * `bits` are those of its frame, with the default namespace that it sees.  What is content says so
+ * by inheriting: the next stream may be of another kind. */
+static bool
+xml_needs_rewrite(const struct xe_xml *x, unsigned bits, unsigned kind, bool prefixed)
+{
+    if ((bits & XML_NS_CHAIN) != 0 && xml_is_content(x, kind))
+        return prefixed || (bits & XML_NS_OUTER) == 0;
     return !prefixed && (bits & XML_NS_OUTER) != 0 && kind != XML_NS_SERVER;
 }
 
@@ -2188,7 +2204,7 @@ xml_tag_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
     if (root || tag->prefix_len > 0) {
         ns = xml_resolve(x, x->nns, c->buf, xml_mark_prefix(c->buf, tag));
         /* the name of a stanza is written without prefix */
-        x->flags |= root && ns.kind <= XML_NS_CLIENT ? 0 : ns.flags;
+        x->flags |= root && xml_is_content(x, ns.kind) ? 0 : ns.flags;
     }
     if (root) {
         x->root_nns = x->nns;
@@ -2196,7 +2212,7 @@ xml_tag_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
         xml_event_root(x, c, ns.uri);
         if (x->stream == NULL)
             return xml_header_end(x, c, empty);
-    } else if (xml_needs_rewrite(bits, ns.kind, tag->prefix_len > 0)) {
+    } else if (xml_needs_rewrite(x, bits, ns.kind, tag->prefix_len > 0)) {
         x->flags |= ns.kind == XML_NS_ODD ? XE_XML_UNBOUND : XE_XML_REWRITE;
     }
     if (empty) {
@@ -2204,7 +2220,7 @@ xml_tag_end(struct xe_xml *x, struct xml_cursor *c, bool empty)
         x->state = XML_AT_TEXT;
         return root ? xml_element_end(x, c, c->p) : XML_GO;
     }
-    if (ns.kind > XML_NS_CLIENT)
+    if (!xml_is_content(x, ns.kind))
         bits &= ~(unsigned)XML_NS_CHAIN;
     x->frames[x->depth++] = (struct xe_xml_frame){ tag->name, tag->name_len, outside,
                                                    (uint8_t)bits };
@@ -3474,8 +3490,8 @@ xmlout_tag(struct xmlout *w, const char *p)
     unsigned i;
     p = xml_split(p, &w->tag, &prefix);
     f.in = xmlout_bind(w, up->in);
-    f.chain = up->chain
-        && xml_ns_kind(prefix.len > 0 ? xmlout_lookup(w, prefix) : f.in) <= XML_NS_CLIENT;
+    f.chain = up->chain && xml_is_content(w->x,
+        xml_ns_kind(prefix.len > 0 ? xmlout_lookup(w, prefix) : f.in));
     f.name = f.chain || prefix.len == 0
         ? w->tag.name : span_make(prefix.at, prefix.len + 1 + w->tag.name.len);
     f.out = f.chain ? span_of("jabber:server") : prefix.len > 0 ? up->out : f.in;
@@ -3566,9 +3582,9 @@ xmlout_content(struct buf *out, const struct xe_xml *x, const struct xe_xml_even
     }
 }
 
-/* Append a stanza as it has to read on another jabber:server stream: see the head of this section.
- * It must be the last event of x, in jabber:server or jabber:client, and not XE_XML_UNBOUND. False,
- * and `out` as it was, when it does not fit. */
+/* Append a stanza as it has to read on another stream: see the head of this section.  It must be
+ * the last event of x, in a namespace of content there, not XE_XML_UNBOUND.  False, and `out` as
+ * it was, when it does not fit. */
 static bool
 xmlout_stanza(struct buf *out, const struct xe_xml *x, const struct xe_xml_event *e)
 {
@@ -3577,7 +3593,7 @@ xmlout_stanza(struct buf *out, const struct xe_xml *x, const struct xe_xml_event
     bool failed = out->failed;
     char *from;
     char *p;
-    if (failed || (e->flags & XE_XML_UNBOUND) != 0 || xml_ns_kind(e->ns) > XML_NS_CLIENT)
+    if (failed || (e->flags & XE_XML_UNBOUND) != 0 || !xml_is_content(x, xml_ns_kind(e->ns)))
         return false;
     /* each part is written at most as long as it was, but for what the header adds */
     from = buf_room(out, e->raw.len + xmlout_extra(x, e));
@@ -3913,6 +3929,7 @@ elem_library_name(void)
 #define PHASE_NS_TRUNK    "urn:xmppedge:trunk:0"
 #define PHASE_NS_BIDI     "urn:xmpp:bidi"
 #define PHASE_NS_BIDI_OFFER "urn:xmpp:features:bidi"   /* and ejabberd's other way to ask for it */
+#define PHASE_NS_COMPONENT XML_COMPONENT_URI
 
 /* Elements that are known by name and namespace; stanzas are not here, they come first. */
 struct phase_name {
@@ -3945,19 +3962,22 @@ static const struct phase_name phase_names[] = {
     { PHASE_NS_SM,       "resumed",   XE_KIND_SM_RESUMED,   XE_KIND_SM_RESUMED },
     { PHASE_NS_TRUNK,    "trunk",     XE_KIND_TRUNK,        XE_KIND_TRUNK },
     { PHASE_NS_BIDI,     "bidi",      XE_KIND_BIDI,         XE_KIND_BIDI },
-    { PHASE_NS_BIDI_OFFER, "bidi",    XE_KIND_BIDI,         XE_KIND_BIDI }
+    { PHASE_NS_BIDI_OFFER, "bidi",    XE_KIND_BIDI,         XE_KIND_BIDI },
+    { PHASE_NS_COMPONENT, "handshake", XE_KIND_HANDSHAKE,   XE_KIND_HANDSHAKE }
 };
 
 enum xe_element_kind
 xe_element_kind(const struct xe_xml_event *e)
 {
     size_t i;
-    if (XML_SAME(e->ns, "jabber:server") || XML_SAME(e->ns, "jabber:client")) {
+    if (XML_SAME(e->ns, "jabber:server") || XML_SAME(e->ns, "jabber:client")
+        || XML_SAME(e->ns, PHASE_NS_COMPONENT)) {
         if (XML_SAME(e->name, "message"))
             return XE_KIND_MESSAGE;
         if (XML_SAME(e->name, "iq"))
             return XE_KIND_IQ;
-        return XML_SAME(e->name, "presence") ? XE_KIND_PRESENCE : XE_KIND_UNKNOWN;
+        if (XML_SAME(e->name, "presence"))
+            return XE_KIND_PRESENCE;
     }
     for (i = 0; i < sizeof phase_names / sizeof *phase_names; i++)
         if (span_is(e->name, phase_names[i].name) && span_is(e->ns, phase_names[i].ns))
@@ -12570,13 +12590,14 @@ policy_allows_dialback(unsigned methods, bool encrypted)
 }
 
 /* ===========================================================================
- * [AUTH]  dialback_ sasl_ peer_   keys, SASL EXTERNAL and whose certificate it is
+ * [AUTH]  dialback_ component_ sasl_ peer_   keys, SASL EXTERNAL, whose certificate it is
  * calls:  BASE JID XML TLS
  *
- * Three pure questions of server-to-server authentication; nothing here waits or keeps state.
+ * Four pure questions of server-to-server authentication; nothing here waits or keeps state.
  *
  *   dialback_  the key of XEP-0220, computed as XEP-0185 says.  It depends on nothing but the
  *              shared secret and the stream: any edge of a pool verifies what another has sent.
+ *   component_ the handshake of XEP-0114, of a secret that two know
  *   sasl_      the payload of SASL EXTERNAL: base64 of the domain that is claimed (XEP-0178)
  *   peer_      whether a certificate stands for a domain (RFC 6120 13.7.2, RFC 9525)
  *
@@ -12585,6 +12606,7 @@ policy_allows_dialback(unsigned methods, bool encrypted)
  * ======================================================================== */
 
 #define DIALBACK_KEY_LEN  64     /* hex digits of HMAC-SHA256 */
+#define COMPONENT_HANDSHAKE_LEN 40  /* hex digits of SHA-1 */
 
 /* ---- dialback ---- */
 
@@ -12649,6 +12671,30 @@ dialback_check(const struct dialback_secret *s, struct xe_span receiving,
         difference |= (unsigned)(unsigned char)key[i] ^ (unsigned char)given.at[i];
     tls_wipe(key, sizeof key);
     return difference == 0;
+}
+
+/* ---- component ---- */
+
+/* SHA-1 of the stream id that the server gave and the secret (XEP-0114 3).  False only when the
+ * library fails. */
+static bool
+component_handshake(struct xe_span id, struct xe_span secret,
+    char out[COMPONENT_HANDSHAKE_LEN + 1])
+{
+    unsigned char text[STREAM_ID_MAX + CONFIG_SECRET_MAX];
+    unsigned char hash[20];
+    const mbedtls_md_info_t *sha1 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA1);
+    bool good = id.len + secret.len <= sizeof text;
+    if (good) {
+        memcpy(text, id.at, id.len);
+        memcpy(text + id.len, secret.at, secret.len);
+        good = mbedtls_md(sha1, text, id.len + secret.len, hash) == 0;
+        tls_wipe(text, sizeof text);
+    }
+    if (good)
+        text_hex(out, hash, sizeof hash);
+    out[good ? COMPONENT_HANDSHAKE_LEN : 0] = '\0';
+    return good;
 }
 
 /* ---- SASL EXTERNAL ---- */
@@ -12849,7 +12895,7 @@ struct config_pins {                     /* keys of a partner */
 struct config_name {                     /* a name in a list */
     struct xe_span          name;        /* lower case */
     const void             *owner;       /* the config_partner or config_inner it belongs to */
-    struct map_node         node;        /* in config.partner_map or .inner_map */
+    struct map_node         node;        /* in config.partner_map, .inner_map or a component's */
     unsigned                line;
 };
 
@@ -12888,6 +12934,16 @@ struct config_listen {                   /* gateway: where the inner server find
     unsigned                  line;
 };
 
+struct config_component {                /* gateway: XEP-0114, on an inner server */
+    uint16_t                port;        /* where it listens for them, host byte order */
+    const char             *secret_file;
+    struct xe_span          secret;
+    struct config_name     *partners;    /* that are components there: one connection each */
+    size_t                  npartners;
+    struct map              map;         /* of those -> config_name */
+    unsigned                line;        /* 0: none is */
+};
+
 struct config_inner {                    /* gateway: an inner server */
     struct config_address   address;     /* where it listens for s2s */
     enum policy_level       tls;         /* on the streams with it */
@@ -12897,6 +12953,7 @@ struct config_inner {                    /* gateway: an inner server */
     size_t                  ndomains;
     struct config_network  *sources;     /* who may connect as it; its address if none given */
     size_t                  nsources;    /* >= 1 */
+    struct config_component component;
     unsigned                line;
 };
 
@@ -13333,6 +13390,18 @@ static const struct config_row config_rows[] = {
         "An address from which it connects; its own address if there is none."),
     MUST(G, CONFIG_NETWORK, "address", config_network, address, "127.0.0.0/8",
         "An address, or a network with its prefix length."),
+    ONE(G, "inner/component", 0, offsetof(struct config_inner, component),
+        offsetof(struct config_component, line), "off",
+        "Partners that are external components of that server (XEP-0114), each by a connection of "
+        "its own that this gateway keeps up: no dialback, no certificates, no DNS. All others are "
+        "reached by server-to-server streams. Only one gateway can do it for a partner."),
+    { CONFIG_PORT, G, "port", offsetof(struct config_component, port), 0, 0, 0, 1, 65535, false,
+        "5347", NULL, NULL, "Where it listens for components, at the address above." },
+    MUST(G, CONFIG_FILE, "secret-file", config_component, secret_file, "component.secret",
+        "File with their secret, 16 bytes or more, readable by nobody else."),
+    MANY(G, "inner/component/partner", 1, config_component, partners, npartners, config_name, NULL,
+        "A domain outside, which that server knows as a component; one element each."),
+    MUST(G, CONFIG_DOMAIN, "domain", config_name, name, "fabrikam.example", "The domain."),
     ONE(G, "dialback", 0, 0, offsetof(struct config, secret_line), "off",
         "What dialback keys towards the inner servers are made of; drawn at every start if absent. "
         "Gateways that serve the same inner server must share one."),
@@ -14780,42 +14849,55 @@ config_derive_control(struct config_loader *l)
             config_number(l, strlen(c->control)), ": ", c->control);
 }
 
-/* Check the dialback secret and keep it; a line end at its end does not count. */
+/* Check a secret and keep it in *out; a line end at its end does not count. */
 static void
-config_keep_secret(struct config_loader *l, struct xe_span s)
+config_keep_secret(struct config_loader *l, unsigned line, const char *element, const char *file,
+    struct xe_span s, struct xe_span *out)
 {
-    struct config *c = l->c;
     char *copy;
     while (s.len > 0 && (s.at[s.len - 1] == '\n' || s.at[s.len - 1] == '\r'))
         s.len--;
     if (s.len < CONFIG_SECRET_MIN || s.len > CONFIG_SECRET_MAX)
-        config_error(l, c->secret_line, "<dialback> secret-file: expected ",
+        config_error(l, line, element, " secret-file: expected ",
             config_number(l, CONFIG_SECRET_MIN), " to ", config_number(l, CONFIG_SECRET_MAX),
-            " bytes in ", c->secret_file, ", found ", config_number(l, s.len));
-    else if ((copy = config_alloc(&c->blocks, s.len)) != NULL)
-        c->secret = span_make(memcpy(copy, s.at, s.len), s.len);
+            " bytes in ", file, ", found ", config_number(l, s.len));
+    else if ((copy = config_alloc(&l->c->blocks, s.len)) != NULL)
+        *out = span_make(memcpy(copy, s.at, s.len), s.len);
 }
 
-/* Read the dialback secret.  A file that cannot be read was told of when its name was read. */
+/* Read a secret.  A file that cannot be read was told of when its name was read. */
 static void
-config_derive_secret(struct config_loader *l)
+config_derive_secret(struct config_loader *l, unsigned line, const char *element,
+    const char *file, struct xe_span *out)
 {
-    struct config *c = l->c;
     struct buf text = { 0 };
     struct stat st;
-    if (l->alone || c->secret_file == NULL || stat(c->secret_file, &st) != 0)
+    if (l->alone || file == NULL || stat(file, &st) != 0)
         return;
     text.max = CONFIG_SECRET_MAX * 4;
     if (!S_ISREG(st.st_mode) || st.st_size > (off_t)CONFIG_SECRET_MAX)
-        config_error(l, c->secret_line, "<dialback> secret-file: expected a plain file of at most ",
-            config_number(l, CONFIG_SECRET_MAX), " bytes, found ", c->secret_file);
-    else if (tls_file_read(c->secret_file, &text))
-        config_keep_secret(l, buf_span(&text));
+        config_error(l, line, element, " secret-file: expected a plain file of at most ",
+            config_number(l, CONFIG_SECRET_MAX), " bytes, found ", file);
+    else if (tls_file_read(file, &text))
+        config_keep_secret(l, line, element, file, buf_span(&text), out);
     if ((st.st_mode & S_IROTH) != 0)
-        config_warn(l, c->secret_line, "every user of this machine can read the dialback secret "
-            "in ", c->secret_file, "; take that right away with chmod o-rwx");
+        config_warn(l, line, "every user of this machine can read the secret of ", element, " in ",
+            file, "; take that right away with chmod o-rwx");
     tls_wipe(text.bytes, text.cap);
     buf_free(&text);
+}
+
+static void
+config_derive_secrets(struct config_loader *l)
+{
+    struct config *c = l->c;
+    size_t i;
+    config_derive_secret(l, c->secret_line, "<dialback>", c->secret_file, &c->secret);
+    for (i = 0; i < c->ninner; i++) {
+        struct config_component *component = &c->inner[i].component;
+        config_derive_secret(l, component->line, "<component>", component->secret_file,
+            &component->secret);
+    }
 }
 
 static void
@@ -14834,7 +14916,7 @@ config_derive(struct config_loader *l)
     if (c->role == CONFIG_GATEWAY)
         c->partners.allow = true;
     config_derive_control(l);
-    config_derive_secret(l);
+    config_derive_secrets(l);
 }
 
 /* ---- what the table cannot say ---- */
@@ -14872,6 +14954,15 @@ config_address_bytes(const struct sockaddr *sa, unsigned char bytes[16])
         return 4;
     }
     return 0;
+}
+
+static bool
+config_address_is_loopback(const struct config_address *a)
+{
+    static const unsigned char v6[16] = { [15] = 1 };
+    unsigned char bytes[16];
+    size_t len = config_address_bytes((const struct sockaddr *)(const void *)&a->sa, bytes);
+    return len == 4 ? bytes[0] == 127 : len == 0 || memcmp(bytes, v6, sizeof v6) == 0;
 }
 
 static bool
@@ -15076,6 +15167,50 @@ config_check_edge(struct config_loader *l)
             "picks; row 2 of the port table names one");
 }
 
+/* Whether a domain (lower case) is on our side: an inner one or that of the echo. */
+static bool
+config_is_ours(const struct config *c, struct xe_span domain)
+{
+    return map_find(&c->domain_map, domain) != NULL || map_find(&c->inner_map, domain) != NULL
+        || (c->echo.domain.at != NULL && span_eq(c->echo.domain, domain));
+}
+
+/* Partners that are components of an inner server; all inner domains are known by now. */
+static void
+config_check_component(struct config_loader *l, const struct config_inner *in,
+    struct config_component *component)
+{
+    size_t i;
+    for (i = 0; i < component->npartners; i++) {
+        struct config_name *n = &component->partners[i];
+        config_index(l, &component->map, &n->node, n->name, n->line, "a component");
+        if (n->name.at != NULL && config_is_ours(l->c, n->name))
+            config_error(l, n->line, "expected the domain of a partner, found ", n->name.at,
+                ", which is inside");
+    }
+    if (component->line > 0 && in->tls == POLICY_REQUIRED)
+        config_error(l, component->line, "<component>: expected tls=\"optional\" of <inner>, found "
+            "tls=\"required\": components have no TLS");
+    if (component->line > 0 && !config_address_is_loopback(&in->address))
+        config_warn(l, component->line, "<component>: stanzas cross the network in the clear; the "
+            "network between this gateway and that server should be theirs alone");
+}
+
+static void
+config_check_components(struct config_loader *l)
+{
+    struct config *c = l->c;
+    size_t i, count = 0;
+    for (i = 0; i < c->ninner; i++) {
+        config_check_component(l, &c->inner[i], &c->inner[i].component);
+        count += c->inner[i].component.npartners;
+    }
+    if (count > c->limits.connections)
+        config_error(l, c->line, "expected at most ", config_number(l, c->limits.connections),
+            " partners in <component>, as <limits> connections says, found ",
+            config_number(l, count));
+}
+
 /* A gateway's own listener must not be what it takes for the inner server. */
 static void
 config_check_gateway(struct config_loader *l)
@@ -15100,6 +15235,7 @@ config_check_gateway(struct config_loader *l)
             config_error(l, in->line, "expected the address and port of the inner server, found "
                 "those of <listen>: the gateway would talk to itself");
     }
+    config_check_components(l);
     for (i = 0; i < c->nedges; i++)
         for (j = 0; j < i; j++)
             if (c->edges[i].name.at != NULL && span_eq(c->edges[i].name, c->edges[j].name))
@@ -15261,15 +15397,26 @@ config_check_common(struct config_loader *l)
 /* ---- loading and look-ups: what other sections use ---- */
 
 static void
+config_forget_secret(struct xe_span secret)
+{
+    if (secret.at != NULL)
+        tls_wipe((void *)(uintptr_t)secret.at, secret.len);
+}
+
+static void
 config_free(struct config *c)
 {
+    size_t i;
     if (c == NULL)
         return;
     map_free(&c->partner_map);
     map_free(&c->domain_map);
     map_free(&c->inner_map);
-    if (c->secret.at != NULL)
-        tls_wipe((void *)(uintptr_t)c->secret.at, c->secret.len);
+    config_forget_secret(c->secret);
+    for (i = 0; i < c->ninner; i++) {
+        map_free(&c->inner[i].component.map);
+        config_forget_secret(c->inner[i].component.secret);
+    }
     config_release(&c->blocks);
     buf_free(&c->warnings);
     free(c);
@@ -15383,12 +15530,11 @@ config_inner_for(const struct config *c, struct xe_span domain)
     return n == NULL ? NULL : MAP_OWNER(n, const struct config_name, node)->owner;
 }
 
-/* Whether a domain (lower case) is on our side: an inner one or that of the echo. */
-static bool
-config_is_ours(const struct config *c, struct xe_span domain)
+/* Gateway: how a partner (lower case) is a component of an inner server; NULL: it is none. */
+static const struct config_component *
+config_component_for(const struct config_inner *in, struct xe_span partner)
 {
-    return map_find(&c->domain_map, domain) != NULL || map_find(&c->inner_map, domain) != NULL
-        || (c->echo.domain.at != NULL && span_eq(c->echo.domain, domain));
+    return map_find(&in->component.map, partner) != NULL ? &in->component : NULL;
 }
 
 /* The settings for a partner domain (lower case); NULL: not allowed.  A gateway allows every domain
@@ -15969,6 +16115,8 @@ ports_rows_gateway(const struct config *c, ports_sink *put, void *user)
         .comment = "the inner server reaches the partners through here" };
     struct ports_row to = { .protocol = "XMPP/TCP",
         .comment = "this gateway reaches the inner server" };
+    struct ports_row component = { .protocol = "XMPP/TCP",
+        .comment = "partners are components of the inner server" };
     size_t i, j;
     for (i = 0; i < c->nedges; i++) {
         edge.host = &c->edges[i].host;
@@ -15981,9 +16129,12 @@ ports_rows_gateway(const struct config *c, ports_sink *put, void *user)
             from.network = &in->sources[j];
             put(&from, user);
         }
-        to.destination = &in->address;
+        to.destination = component.destination = &in->address;
         to.port = in->address.port;
+        component.port = in->component.port;
         put(&to, user);
+        if (in->component.line > 0)
+            put(&component, user);
     }
 }
 
@@ -16982,8 +17133,8 @@ ports_print(const struct config *c, enum ports_format format, const struct ports
 #define STREAM_NS_LIMITS  "urn:xmpp:stream-limits:0"
 
 /* The beginning of every header of ours. */
-#define STREAM_BEGIN \
-    "<stream:stream xmlns='" STREAM_NS_SERVER "' xmlns:stream='" PHASE_NS_STREAMS "'"
+#define STREAM_BEGIN_IN(ns) "<stream:stream xmlns='" ns "' xmlns:stream='" PHASE_NS_STREAMS "'"
+#define STREAM_BEGIN        STREAM_BEGIN_IN(STREAM_NS_SERVER)
 
 #define STREAM_ID_BYTES   16        /* of randomness in a stream id: dialback keys rest on it */
 
@@ -17027,6 +17178,7 @@ struct stream {
     enum stream_state           state;
     struct conn                *conn;        /* owned; NULL when ended */
     bool                        initiator;   /* we opened it */
+    bool                        component;   /* as a component: XEP-0114 */
     bool                        version_1;   /* the peer's header says version 1.0 */
     bool                        peer_closed; /* its end tag has come */
     char                        id[STREAM_ID_MAX];          /* drawn by the receiving side */
@@ -17201,7 +17353,9 @@ static bool
 stream_send_header(struct stream *s, struct xe_span from, struct xe_span to)
 {
     struct buf *t = stream_text(s);
-    buf_puts(t, "<?xml version='1.0'?>" STREAM_BEGIN " xmlns:db='" PHASE_NS_DIALBACK "'");
+    buf_puts(t, "<?xml version='1.0'?>");
+    buf_puts(t, s->component ? STREAM_BEGIN_IN(PHASE_NS_COMPONENT)
+        : STREAM_BEGIN " xmlns:db='" PHASE_NS_DIALBACK "'");
     if (from.at != NULL && from.len > 0)
         stream_put_domain(t, "from", from);
     if (to.at != NULL && to.len > 0)
@@ -17211,7 +17365,7 @@ stream_send_header(struct stream *s, struct xe_span from, struct xe_span to)
             return false;
         xmlout_attr(t, "id", span_of(s->id));
     }
-    if (s->initiator || s->version_1)   /* RFC 6120 4.7.5: none in answer to none */
+    if ((s->initiator && !s->component) || s->version_1)   /* RFC 6120 4.7.5: or answer to none */
         buf_puts(t, " version='1.0'");
     buf_putc(t, '>');
     s->header_sent = true;
@@ -17406,13 +17560,14 @@ static bool
 stream_header_ok(struct stream *s, const struct xe_xml_event *e)
 {
     struct xe_span version = xe_xml_attr(e, "version");
+    const char *ns = s->component ? PHASE_NS_COMPONENT : STREAM_NS_SERVER;
     if (!span_is(e->name, "stream") || !span_is(e->ns, PHASE_NS_STREAMS)) {
         stream_fail(s, span_is(e->name, "stream") ? XE_WHY_BAD_NAMESPACE : XE_WHY_NOT_XMPP);
         return false;
     }
     s->version_1 = version.at != NULL && version.len >= 3 && version.at[0] >= '1'
         && version.at[0] <= '9';
-    if (e->flags & XE_XML_UNBOUND || !span_is(xe_xml_stream_ns(&s->xml, ""), STREAM_NS_SERVER)) {
+    if (e->flags & XE_XML_UNBOUND || !span_is(xe_xml_stream_ns(&s->xml, ""), ns)) {
         stream_fail(s, XE_WHY_BAD_NAMESPACE);
         return false;
     }
@@ -17469,6 +17624,10 @@ static void
 stream_on_element(struct stream *s, const struct xe_xml_event *e)
 {
     s->elements++;
+    if (!s->component && span_is(e->ns, PHASE_NS_COMPONENT)) {
+        stream_fail(s, XE_WHY_BAD_ELEMENT);   /* between servers it is nobody's content */
+        return;
+    }
     if (!stream_may_pass(s, e))
         return;
     if (!s->trusted && s->elements > s->shared->limits->preauth_elements)
@@ -17691,6 +17850,12 @@ stream_widen(struct stream *s, size_t bytes)
  *        -> DIALBACK (db:result sent) -> READY
  *        -> VERIFYING (db:verify sent) -> the answer goes to the pair that waits for it
  *
+ * To a server that takes a domain of ours for its component (XEP-0114), the secret of both is proof
+ * of all: such a connection, `out` too, carries what the domain sends there, and brings what any of
+ * the server's domains sends to it.  A stanza of others goes back, and the connection goes on:
+ *
+ *   RESOLVING -> DIALLING -> HEADER -> HANDSHAKE -> READY
+ *
  * Every state has its time limit (s2s_enter).  s2s_end() is the one way out: it tells the owner and
  * the waiting pair, exactly once, and the object is freed at the end of the turn.
  *
@@ -17729,6 +17894,7 @@ enum s2s_kind { S2S_IN, S2S_OUT, S2S_VERIFY };
     X(S2S_STARTTLS,  "starttls") \
     X(S2S_TLS,       "tls") \
     X(S2S_AUTH,      "auth") \
+    X(S2S_HANDSHAKE, "handshake") \
     X(S2S_DIALBACK,  "dialback") \
     X(S2S_VERIFYING, "verifying") \
     X(S2S_READY,     "ready") \
@@ -17751,6 +17917,7 @@ struct s2s_terms {
     char                         route[XE_DOMAIN_MAX];  /* static route: host; "" for DNS */
     uint16_t                     route_port;
     bool                         route_tls;  /* the route wants TLS from the first byte */
+    const struct config_component *component; /* borrowed; NULL: the local one is none there */
 };
 
 /* An authorised pair, or one whose dialback is under way: whose stanzas a connection may bring. */
@@ -17812,7 +17979,7 @@ struct s2s {
     struct s2s_terms        terms;
     enum xe_why             cert_why;     /* the peer's certificate for `remote` */
     const char             *method;       /* how the first pair was proven; "" before */
-    struct list_node        pairs;        /* s2s_pair, of a dialled connection none or one */
+    struct list_node        pairs;        /* s2s_pair; dialled, it is no component: one at most */
     size_t                  npairs;
     struct sockaddr_storage source;       /* where an accepted connection comes from */
     struct net_source      *from;         /* borrowed; whom it counts for; NULL: ourselves */
@@ -17880,9 +18047,11 @@ struct s2s_events {
         const char **what);
     struct tls_identity *(*identity)(void *user, struct xe_span local);   /* borrowed; NULL: none */
     const struct tls_rule *(*rule)(void *user, struct xe_span remote);  /* who vouches; borrowed */
-    void (*paired)(void *user, struct s2s_pair *p);      /* a pair is authorised */
+    /* a pair is authorised; or why it cannot be held: only that of a component has not ended */
+    enum xe_why (*paired)(void *user, struct s2s_pair *p);
     void (*unpaired)(void *user, struct s2s_pair *p);    /* and gone */
     void (*stanza)(void *user, struct s2s_pair *p, const struct xe_xml_event *e);
+    void (*refused)(void *user, struct s2s *s, const struct xe_xml_event *e, enum xe_why why);
     void (*ready)(void *user, struct s2s *s);      /* a dialled connection may carry stanzas */
     void (*turned)(void *user, struct s2s *s);     /* an accepted one may, too: s2s_may_carry() */
     void (*drained)(void *user, struct s2s *s);    /* and wants more of them */
@@ -17986,8 +18155,9 @@ s2s_log(const struct s2s *s, enum log_level level, const char *event)
 {
     struct log *log = s->service->shared->log;
     struct log_party who = s2s_party(s);
+    const char *about = s->stream.component ? s->local : s->remote[0] != '\0' ? s->remote : "?";
     char at[CONN_TEXT_MAX];
-    if (!log_begin_about(log, level, event, &who, span_of(s->remote[0] != '\0' ? s->remote : "?")))
+    if (!log_begin_about(log, level, event, &who, span_of(about)))
         return false;
     log_text(log, "dir", s2s_kind_name(s->kind));
     if (s->local[0] != '\0')
@@ -18324,11 +18494,14 @@ s2s_keepalive(const struct s2s *s)
     return s->peer_idle_ms > 0 && s->peer_idle_ms / 2 < ms ? s->peer_idle_ms / 2 : ms;
 }
 
-/* An idle stream ends after so long: where no white space goes out, before the peer ends it. */
+/* An idle stream ends after so long: where no white space goes out, before the peer ends it.  A
+ * component stays: its server cannot call. */
 static int64_t
 s2s_patience(const struct s2s *s)
 {
     int64_t ms = s2s_limits(s)->inactivity_ms;
+    if (s->stream.component)
+        return INT64_MAX / 2;
     return !s->terms.keepalive && s->peer_idle_ms > 0 && s->peer_idle_ms * 3 / 4 < ms
         ? s->peer_idle_ms * 3 / 4 : ms;
 }
@@ -18354,6 +18527,7 @@ s2s_state_limit(const struct s2s *s, enum s2s_state state)
     case S2S_STARTTLS:
     case S2S_TLS:
     case S2S_AUTH:
+    case S2S_HANDSHAKE:
     case S2S_ENDED:
         break;
     }
@@ -18710,6 +18884,7 @@ s2s_timeout(struct timer *t)
     case S2S_STARTTLS:
     case S2S_TLS:
     case S2S_AUTH:
+    case S2S_HANDSHAKE:
     case S2S_ENDED:
         break;
     }
@@ -19553,6 +19728,23 @@ s2s_follow(struct s2s *s, const char *said)
     loop_at_end(s2s_loop(s), &s->resolve);
 }
 
+/* What a stream error means for a component, by its condition. */
+static enum xe_why
+s2s_component_why(const struct s2s *s)
+{
+    static const struct { const char *condition; enum xe_why why; } known[] = {
+        { "host-unknown", XE_WHY_COMPONENT_UNKNOWN },
+        { "not-authorized", XE_WHY_COMPONENT_REFUSED },
+        { "conflict", XE_WHY_COMPONENT_CONFLICT } };
+    struct xe_span condition = span_of(s->stream.detail);
+    size_t i;
+    condition.len = span_find(condition, ':');
+    for (i = 0; i < sizeof known / sizeof *known; i++)
+        if (span_is(condition, known[i].condition))
+            return known[i].why;
+    return XE_WHY_PEER_ERROR;
+}
+
 static void
 s2s_stream_ended(struct stream *stream, enum xe_why why)
 {
@@ -19564,7 +19756,7 @@ s2s_stream_ended(struct stream *stream, enum xe_why why)
         return;
     }
     /* a stream error in the middle of dialback or SASL says more than the bare end */
-    s2s_end(s, why);
+    s2s_end(s, why == XE_WHY_PEER_ERROR && stream->component ? s2s_component_why(s) : why);
 }
 
 static void
@@ -19741,10 +19933,27 @@ s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
 }
 
 static void
+s2s_send_handshake(struct s2s *s)
+{
+    char handshake[COMPONENT_HANDSHAKE_LEN + 1];
+    struct buf *t = stream_text(&s->stream);
+    component_handshake(span_of(s->stream.id), s->terms.component->secret, handshake);
+    buf_puts(t, "<handshake>");
+    buf_puts(t, handshake);
+    buf_puts(t, "</handshake>");
+    s2s_enter(s, S2S_HANDSHAKE);
+    stream_send_text(&s->stream);
+}
+
+static void
 s2s_out_header(struct stream *stream, const struct xe_xml_event *e)
 {
     struct s2s *s = (struct s2s *)(void *)stream;
     (void)e;
+    if (stream->component) {
+        s2s_send_handshake(s);
+        return;
+    }
     s2s_judge(s);
     s2s_enter(s, S2S_FEATURES);
     if (!s->stream.version_1)
@@ -19931,6 +20140,94 @@ s2s_out_element(struct stream *stream, const struct xe_xml_event *e)
     s2s_handle((struct s2s *)(void *)stream, e, known, sizeof known / sizeof *known);
 }
 
+/* ---- components ---- */
+
+static void
+s2s_out_handshake(struct s2s *s, const struct xe_xml_event *e)
+{
+    (void)e;
+    if (s->state == S2S_HANDSHAKE)
+        s2s_become_ready(s, "component");
+    else
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+}
+
+/* May the server of a component send from one of these domains to the other?  It is believed for
+ * all of its own, and may take one connection for those of several components. */
+static enum xe_why
+s2s_component_pair_why(struct s2s *s, struct xe_span remote, struct xe_span local)
+{
+    struct s2s_terms terms;
+    enum xe_why why = s2s_admit(s, remote, local, &terms);
+    if (why == XE_WHY_NONE && (terms.component == NULL || terms.component != s->terms.component))
+        why = XE_WHY_DOMAIN_NOT_YOURS;
+    if (why == XE_WHY_NONE && s->npairs >= s2s_limits(s)->pairs)
+        why = XE_WHY_PAIR_LIMIT;
+    return why;
+}
+
+/* The pair of a stanza that a component has been sent; NULL, and *why, when it is none. */
+static struct s2s_pair *
+s2s_component_pair(struct s2s *s, struct xe_span from, struct xe_span to, enum xe_why *why)
+{
+    char remote[XE_DOMAIN_MAX];
+    char local[XE_DOMAIN_MAX];
+    size_t len;
+    struct s2s_pair *p = from.at == NULL || to.at == NULL ? NULL : s2s_pair_lookup(s, from, to);
+    *why = XE_WHY_NONE;
+    if (p != NULL)
+        return p;
+    if (!jid_address_normal(from, remote, &len) || !jid_address_normal(to, local, &len))
+        *why = jid_why(from, jid_why(to, XE_WHY_BAD_ADDRESS));
+    else
+        *why = s2s_component_pair_why(s, span_of(remote), span_of(local));
+    if (*why != XE_WHY_NONE)
+        return NULL;
+    p = s2s_pair_new(s, span_of(remote), span_of(local));
+    if (p == NULL) {
+        *why = XE_WHY_OUT_OF_MEMORY;
+        return NULL;
+    }
+    p->open = true;
+    *why = s->service->events->paired(s->service->user, p);
+    if (*why == XE_WHY_NONE)
+        return p;
+    s2s_pair_free(p);
+    return NULL;
+}
+
+static void
+s2s_component_stanza(struct s2s *s, const struct xe_xml_event *e)
+{
+    char from_text[3 * 1024];
+    char to_text[3 * 1024];
+    struct xe_span from = s2s_address_domain(xe_xml_attr(e, "from"), from_text, sizeof from_text);
+    struct xe_span to = s2s_address_domain(xe_xml_attr(e, "to"), to_text, sizeof to_text);
+    struct s2s_pair *p;
+    enum xe_why why;
+    if (s->state != S2S_READY) {
+        s2s_fail(s, XE_WHY_NOT_AUTHORIZED);
+        return;
+    }
+    p = s2s_component_pair(s, from, to, &why);
+    s->stanzas++;
+    if (p == NULL)
+        s->service->events->refused(s->service->user, s, e, why);
+    else
+        s->service->events->stanza(s->service->user, p, e);
+}
+
+/* What the server of a component may say to it. */
+static void
+s2s_component_element(struct stream *stream, const struct xe_xml_event *e)
+{
+    static const struct s2s_known known[] = {
+        { XE_KIND_MESSAGE, s2s_component_stanza }, { XE_KIND_PRESENCE, s2s_component_stanza },
+        { XE_KIND_IQ, s2s_component_stanza }, { XE_KIND_HANDSHAKE, s2s_out_handshake },
+        { XE_KIND_FEATURES, s2s_out_features } };   /* some announce what nobody asks for */
+    s2s_handle((struct s2s *)(void *)stream, e, known, sizeof known / sizeof *known);
+}
+
 /* TLS is up, in either direction: what was said before does not count (RFC 6120 5.4.3.3). */
 static void
 s2s_secured(struct stream *stream)
@@ -20005,8 +20302,10 @@ s2s_note_refused(struct s2s *s, const struct dns_target *target)
 static void
 s2s_connected(void *user, int fd, const struct dns_target *target)
 {
-    static const struct stream_events events = { s2s_out_header, s2s_out_element, s2s_secured,
+    static const struct stream_events server = { s2s_out_header, s2s_out_element, s2s_secured,
         s2s_stream_drained, s2s_stream_ended, NULL, s2s_parting };
+    static const struct stream_events component = { s2s_out_header, s2s_component_element, NULL,
+        s2s_stream_drained, s2s_stream_ended, NULL, NULL };
     struct s2s *s = user;
     struct tls *tls;
     s->target = target->addr;
@@ -20015,13 +20314,15 @@ s2s_connected(void *user, int fd, const struct dns_target *target)
     s->max_bytes = SIZE_MAX;
     s->peer_idle_ms = 0;
     s2s_log_left_out(s);
-    if (!stream_start(&s->stream, s->service->shared, fd, true, &events)) {
+    if (!stream_start(&s->stream, s->service->shared, fd, true,
+            s->stream.component ? &component : &server)) {
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return;
     }
     if (!target->direct_tls) {
         s2s_enter(s, S2S_HEADER);
-        stream_send_header(&s->stream, span_of(s->local), span_of(s->remote));
+        stream_send_header(&s->stream, span_of(s->stream.component ? "" : s->local),
+            span_of(s->stream.component ? s->local : s->remote));
         return;
     }
     s2s_enter(s, S2S_TLS);
@@ -20078,7 +20379,8 @@ s2s_resolve(struct s2s *s)
     if (s->redirected && t->route_port != 0)
         return dns_find_host(s->service->dns, t->route, t->route_port, &party, &events, s);
     if (t->route[0] != '\0' && !s->redirected)
-        return dns_find_address(s->service->dns, t->route, t->route_port, t->route_tls, &events, s);
+        return dns_find_address(s->service->dns, t->route, s->stream.component
+            ? t->component->port : t->route_port, t->route_tls, &events, s);
     return dns_find_servers(s->service->dns, s->redirected ? t->route : s->remote, tls, &party,
         &events, s);
 }
@@ -20133,6 +20435,7 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
     if (s == NULL)
         return NULL;
     s->terms = *terms;
+    s->stream.component = kind == S2S_OUT && terms->component != NULL;
     memcpy(s->remote, remote.at, remote.len);
     memcpy(s->local, local.at, local.len);
     s2s_enter(s, S2S_RESOLVING);
@@ -21734,6 +22037,9 @@ trunk_link_close(struct trunk_link *link)
  *                            directions; its outcome sends the queue, bounces it, or holds it for
  *                            a server that has just been there, or is ours
  *
+ * A partner that is a component of an inner server (XEP-0114) has one connection for all its pairs
+ * there, in both directions, which is kept up whether anything waits or not.
+ *
  * A pair is pinned to a trunk by rendezvous hashing over those that are up and stays there until
  * the trunk goes down or leaves.  From a leaving trunk a pair moves when what it sent there is
  * acknowledged, so that order is kept.
@@ -21842,6 +22148,7 @@ struct route {
     struct list_node      slow;     /* route_pair: slowed */
     struct timer          slow_timer;
     struct timer          sweep;
+    struct timer          components;  /* one of them is missing */
     size_t                memory;   /* bytes in all queues and windows */
     size_t                outward;  /* stanzas that wait to be sent to a server */
     struct list_node      pings;
@@ -21894,6 +22201,7 @@ route_terms_of_partner(const struct config_partner *p, struct s2s_terms *terms)
     terms->bidi = p->bidi;
     terms->listed = route_is_named(p);
     terms->ours = false;
+    terms->component = NULL;
     terms->route[0] = '\0';
     if (p->proxy.name != NULL) {
         snprintf(terms->route, sizeof terms->route, "%s", p->proxy.name);
@@ -21941,6 +22249,7 @@ route_admit(void *user, struct xe_span remote, struct xe_span local, struct s2s_
         if (inner == NULL)
             return XE_WHY_DOMAIN_NOT_YOURS;
         route_terms_of_inner(inner, terms);
+        terms->component = config_component_for(inner, local);
         return XE_WHY_NONE;
     }
     partner = route_is_local(r, remote) ? NULL : config_partner_for(r->config, remote);
@@ -22627,11 +22936,26 @@ route_waits_for_server(const struct route_pair *p)
     return p->out == NULL && loop_now(p->route->shared->loop) < p->hold_until;
 }
 
+/* Does a component write its domain in another way than its server does?  Prosody ends a stream for
+ * that, and others go by it. */
+static bool
+route_is_odd(const struct route_pair *p, const struct xe_xml_event *e)
+{
+    const struct config_inner *in = config_inner_for(p->route->config, p->to);
+    char text[3 * 1024];
+    struct jid_forms forms;
+    return in != NULL && config_component_for(in, p->from) != NULL
+        && !span_eq(s2s_address_domain(xe_xml_attr(e, "from"), text, sizeof text),
+            jid_unicode(p->from, &forms));
+}
+
 /* Towards a server: wait for its connection, or be told why there is none. */
 static enum xe_why
 route_put_s2s(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
     struct xe_span text)
 {
+    if (e != NULL && route_is_odd(p, e))
+        return XE_WHY_BAD_ADDRESS;
     if (p->out == NULL && p->last_why != XE_WHY_NONE && !route_waits_for_server(p)
         && loop_now(p->route->shared->loop) < p->retry_at)
         return p->last_why;
@@ -22981,16 +23305,17 @@ route_serve_waiting(struct loop_task *task)
     }
 }
 
-/* Refuse a stanza of a trunk on the trunk itself: its pair is none of ours. */
-static void
-route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e,
+/* A stanza has come whose pair is none: the shared text is what its sender hears, if there is
+ * anything that he may. */
+static bool
+route_refuse(struct route *r, const char *via, const char *name, const struct xe_xml_event *e,
     enum xe_why why)
 {
     struct log *log = r->shared->log;
     r->refusals[why]++;
     r->bounces++;
-    if (log_begin(log, LOG_WARN, "bounce", span_of(t->name))) {
-        log_text(log, "trunk", t->name);
+    if (log_begin(log, LOG_WARN, "bounce", span_of(name))) {
+        log_text(log, via, name);
         log_span(log, "from", xe_xml_attr(e, "from"));
         log_span(log, "to", xe_xml_attr(e, "to"));
         log_span(log, "kind", e->name);
@@ -22998,13 +23323,31 @@ route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_even
         log_end(log);
     }
     if (!route_may_bounce(e) || xe_xml_attr(e, "from").at == NULL)
-        return;
+        return false;
     buf_clear(&r->text);
     route_put_error(&r->text, e, why);
-    if (!r->text.failed && buf_put(&t->window.bytes, buf_span(&r->text))
+    return !r->text.failed;
+}
+
+static void
+route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e,
+    enum xe_why why)
+{
+    if (route_refuse(r, "trunk", t->name, e, why)
+        && buf_put(&t->window.bytes, buf_span(&r->text))
         && trunk_commit(t, buf_len(&r->text), NULL))
         route_note_memory(r, buf_len(&r->text), 0);
     t->window.bytes.failed = false;
+}
+
+/* Here nobody keeps the answer: who does not read it hears nothing. */
+static void
+route_s2s_refused(void *user, struct s2s *s, const struct xe_xml_event *e, enum xe_why why)
+{
+    struct route *r = user;
+    if (route_refuse(r, "component", s->local, e, why) && s->stream.conn != NULL
+        && conn_queued(s->stream.conn) <= S2S_ANSWERS_MAX)
+        stream_send(&s->stream, buf_span(&r->text));
 }
 
 /* ---- the echo domain ---- */
@@ -23208,17 +23551,17 @@ route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
 
 /* ---- news from s2s connections ---- */
 
-static void
+static enum xe_why
 route_paired(void *user, struct s2s_pair *sp)
 {
     struct route *r = user;
     enum xe_why why;
     struct route_pair *p = route_pair_get(r, sp->remote, sp->local, &why);
     sp->route = p;
-    if (p == NULL) {
+    if (p == NULL && !sp->stream->stream.component)
         s2s_fail(sp->stream, why);
-        return;
-    }
+    if (p == NULL)
+        return why;
     list_append(&p->feeds, &sp->feed);
     if (p->way == ROUTE_TO_TRUNK) {
         route_pin(p);
@@ -23226,6 +23569,7 @@ route_paired(void *user, struct s2s_pair *sp)
     }
     if (p->paused)
         s2s_pause(sp->stream, true);
+    return XE_WHY_NONE;
 }
 
 static void
@@ -23605,6 +23949,14 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
         loop_at_end(p->route->shared->loop, &p->push);
 }
 
+/* Components are looked after again (route_keep_components). */
+static void
+route_components_later(struct route *r)
+{
+    if (!timer_armed(&r->components) && !r->ending && !r->trunks->stopping)
+        timer_set(r->shared->loop, &r->components, r->config->limits.partner_retry_first_ms);
+}
+
 static void
 route_s2s_closed(void *user, struct s2s *s, enum xe_why why)
 {
@@ -23612,6 +23964,8 @@ route_s2s_closed(void *user, struct s2s *s, enum xe_why why)
     r->refusals[why]++;
     while (!list_empty(&s->users))
         route_out_closed(MAP_OWNER(s->users.next, struct route_pair, use), s, why);
+    if (s->stream.component)
+        route_components_later(r);
 }
 
 /* ---- news from trunks ---- */
@@ -23766,15 +24120,68 @@ route_edge_is_greedy(const struct route_pair *p)
     return dialled >= most / r->config->nedges;
 }
 
-/* Connect for what waits.  XE_WHY_NONE: the outcome comes as an event. */
+/* The connection by which a partner is a component; NULL: there is none, or it takes no more. */
+static struct s2s *
+route_component(const struct route *r, const struct config_component *component,
+    struct xe_span partner)
+{
+    const struct list_node *n;
+    for (n = r->s2s->all.next; n != &r->s2s->all; n = n->next) {
+        struct s2s *s = MAP_OWNER(n, struct s2s, node);
+        if (s->stream.component && s->terms.component == component && !s->leaving
+            && span_is(partner, s->local))
+            return s;
+    }
+    return NULL;
+}
+
+/* Connect for a pair on these terms; *why when it cannot be.  All that a partner sends to the
+ * domains of a server where it is a component goes by one connection, logged with the first. */
+static struct s2s *
+route_connect(struct route *r, struct xe_span from, struct xe_span to,
+    const struct s2s_terms *terms, enum xe_why *why)
+{
+    struct s2s *s = NULL;
+    if (terms->component != NULL) {
+        s = route_component(r, terms->component, from);
+        to = config_inner_for(r->config, to)->domains[0].name;
+    }
+    if (s != NULL || (*why = route_room(r, NULL, to)) != XE_WHY_NONE)
+        return s;
+    s = s2s_dial(r->s2s, S2S_OUT, to, from, terms, NULL);
+    *why = s == NULL ? XE_WHY_OUT_OF_MEMORY : XE_WHY_NONE;
+    return s;
+}
+
+/* A component is connected all the time: its server cannot connect to us. */
+static void
+route_keep_components(struct timer *t)
+{
+    struct route *r = MAP_OWNER(t, struct route, components);
+    size_t i, j;
+    for (i = 0; i < r->config->ninner; i++) {
+        const struct config_inner *in = &r->config->inner[i];
+        for (j = 0; j < in->component.npartners; j++) {
+            struct xe_span partner = in->component.partners[j].name;
+            struct s2s_terms terms;
+            enum xe_why why = route_admit(r, in->domains[0].name, partner, &terms);
+            if (why != XE_WHY_NONE
+                || route_connect(r, partner, in->domains[0].name, &terms, &why) == NULL)
+                route_components_later(r);
+        }
+    }
+}
+
+/* Connect for what waits.  XE_WHY_NONE: it is connected, or the outcome comes as an event. */
 static enum xe_why
 route_dial(struct route_pair *p)
 {
     struct route *r = p->route;
     struct s2s_terms terms;
-    struct s2s *s;
+    struct s2s *s = NULL;
     enum xe_why why = route_admit(r, p->to, p->from, &terms);
-    struct s2s *turned = why == XE_WHY_NONE && terms.bidi && !p->elsewhere ? route_turned(p) : NULL;
+    struct s2s *turned = why == XE_WHY_NONE && terms.bidi && terms.component == NULL
+        && !p->elsewhere ? route_turned(p) : NULL;
     if (turned != NULL) {
         route_turn(p, turned);
         return XE_WHY_NONE;
@@ -23783,13 +24190,12 @@ route_dial(struct route_pair *p)
     if (why == XE_WHY_NONE && route_edge_is_greedy(p))
         why = XE_WHY_CONN_LIMIT;
     if (why == XE_WHY_NONE)
-        why = route_room(r, NULL, p->to);
-    if (why != XE_WHY_NONE)
-        return why;
-    s = s2s_dial(r->s2s, S2S_OUT, p->to, p->from, &terms, NULL);
+        s = route_connect(r, p->from, p->to, &terms, &why);
     if (s == NULL)
-        return XE_WHY_OUT_OF_MEMORY;
+        return why;
     route_use(p, s);
+    if (s->state == S2S_READY)
+        route_out_ready(p);
     if (p->elsewhere)
         s2s_follow(s, p->last_detail);
     p->elsewhere = false;
@@ -23854,6 +24260,8 @@ route_ping_from(const struct route *r, struct xe_span to)
     const struct config *c = r->config;
     bool inward = route_is_edge(r) ? route_way_to(r, to) == ROUTE_TO_TRUNK
         : route_way_to(r, to) == ROUTE_TO_S2S;
+    if (inward && !route_is_edge(r) && config_inner_for(c, to)->component.npartners > 0)
+        return config_inner_for(c, to)->component.partners[0].name;
     if (inward)
         return c->partners.count > 0 ? c->partners.list[0].domain.name : c->name;
     if (c->echo.domain.at != NULL)
@@ -23932,10 +24340,13 @@ route_is_allowed(struct route *r, struct s2s *s, bool *met)
     *met = true;
     if (s->remote[0] == '\0')
         return true;
-    if (route_admit(r, span_of(s->remote), span_of(s->local), &terms) != XE_WHY_NONE)
+    s->terms.component = NULL;   /* it was the old configuration's */
+    if (route_admit(r, span_of(s->remote), span_of(s->local), &terms) != XE_WHY_NONE
+        || (s->kind == S2S_OUT && s->stream.component != (terms.component != NULL)))
         return false;
     s->terms = terms;   /* for what is still to be proven */
-    *met = s->state != S2S_READY || s2s_meets(s, &terms, s->authenticated);
+    *met = s->state != S2S_READY || terms.component != NULL
+        || s2s_meets(s, &terms, s->authenticated);
     return true;
 }
 
@@ -23969,7 +24380,8 @@ static void
 route_reload_dialled(struct route *r, struct s2s *s)
 {
     bool met;
-    bool allowed = route_is_allowed(r, s, &met) && (s->terms.bidi || s->npairs == 0 || s->leaving);
+    bool allowed = route_is_allowed(r, s, &met)
+        && (s->terms.bidi || s->stream.component || s->npairs == 0 || s->leaving);
     if (!s2s_is_believed(s))
         s2s_fail(s, allowed ? XE_WHY_TRUST_CHANGED : XE_WHY_RELOADED);
     else if (!allowed && s->state == S2S_READY && !s->leaving)
@@ -24002,6 +24414,7 @@ route_reloaded(struct route *r)
         if (r->s2s->count < before)
             n = r->s2s->all.next;   /* others may have gone with it */
     }
+    route_keep_components(&r->components);
 }
 
 /* What is still undelivered when the time for an orderly end is over. */
@@ -24062,6 +24475,7 @@ route_open(struct route *r)
     r->serve_waiting.run = route_serve_waiting;
     r->slow_timer.fire = route_speed_up;
     r->sweep.fire = route_sweep;
+    r->components.fire = route_keep_components;
     list_init(&r->all);
     list_init(&r->walks);
     list_init(&r->waiting);
@@ -24070,6 +24484,7 @@ route_open(struct route *r)
     r->text.max = TRUNK_STANZA_MAX;   /* an echo is as large as what it answers */
     route_open_reader(r);
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
+    timer_set(r->shared->loop, &r->components, 0);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
         && tls_random(r->shared->tls, r->shared->log->keyed.seed, sizeof r->shared->log->keyed.seed)
         && tls_random(r->shared->tls, r->s2s->peers.seed, sizeof r->s2s->peers.seed);
@@ -24080,6 +24495,7 @@ route_close(struct route *r)
 {
     timer_cancel(r->shared->loop, &r->sweep);
     timer_cancel(r->shared->loop, &r->slow_timer);
+    timer_cancel(r->shared->loop, &r->components);
     loop_task_cancel(&r->serve_waiting);
     while (!list_empty(&r->all))
         route_pair_drop(MAP_OWNER(r->all.next, struct route_pair, all));
@@ -24911,7 +25327,8 @@ edge_open_services(struct xmppedge *e)
 {
     static const struct s2s_events s2s_events = { route_admit, route_room, edge_reach,
         edge_identity, edge_rule, route_paired, route_unpaired, route_s2s_stanza,
-        route_s2s_ready, route_s2s_turned, route_s2s_drained, route_s2s_leaving,
+        route_s2s_refused, route_s2s_ready, route_s2s_turned, route_s2s_drained,
+        route_s2s_leaving,
         route_s2s_acknowledged, route_s2s_settled, route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_paused,

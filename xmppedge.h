@@ -222,6 +222,12 @@ struct xe_span {
     X(XE_WHY_DIALBACK_UNREACHABLE, "dialback-unreachable", "", \
         "remote-server-timeout", "wait", \
         "dialback failed: the authoritative server could not be asked") \
+    X(XE_WHY_COMPONENT_UNKNOWN, "component-unknown", "", \
+        "remote-server-timeout", "wait", "the inner server has no component for this domain") \
+    X(XE_WHY_COMPONENT_REFUSED, "component-refused", "", \
+        "remote-server-timeout", "wait", "the inner server did not accept the component's secret") \
+    X(XE_WHY_COMPONENT_CONFLICT, "component-conflict", "", \
+        "remote-server-timeout", "wait", "the inner server has this component already") \
     /* policy */ \
     X(XE_WHY_PARTNER_UNLISTED, "partner-unlisted", "policy-violation", \
         "not-allowed", "cancel", "this domain is not on the list of allowed partners") \
@@ -629,7 +635,8 @@ bool xe_xml_domain(struct xe_span value, char out[XE_DOMAIN_MAX], size_t *len);
     X(XE_KIND_SM_RESUME,        "sm-resume") \
     X(XE_KIND_SM_RESUMED,       "sm-resumed") \
     X(XE_KIND_TRUNK,            "trunk") \
-    X(XE_KIND_BIDI,             "bidi")
+    X(XE_KIND_BIDI,             "bidi") \
+    X(XE_KIND_HANDSHAKE,        "handshake")        /* of a component, XEP-0114 */
 
 enum xe_element_kind {
     XE_KINDS(XE_MEMBER)

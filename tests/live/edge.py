@@ -260,7 +260,8 @@ class Edge(Node):
 
 class Gateway(Node):
     def __init__(self, lab, name, listen, pki, edges, inner, host=None, **more):
-        """edges: [(name, ip, port)]; inner: [(ip, port, [domains], tls)], or with bidi behind."""
+        """edges: [(name, ip, port)]; inner: [(ip, port, [domains], tls, ...)], and bidi, or what the
+        partners are components of: (port, file of the secret, [partners])."""
         super().__init__(lab, name, more.pop('resolver', None), **more)
         self.listen = (listen, 5269)
         self.pki = pki
@@ -274,11 +275,15 @@ class Gateway(Node):
         body = ''.join(tag('edge', {'name': n, 'address': a, 'port': p}) for n, a, p in self.edges)
         body += certificate(self.cert) + tag('trust', {'ca': self.pki.internal.crt})
         body += tag('listen', {'address': self.listen[0], 'port': self.listen[1]})
-        for ip, port, domains, tls, *bidi in self.inner:
+        for ip, port, domains, tls, *more in self.inner:
             # on loopback most servers connect from 127.0.0.1, whatever address they listen on
-            body += tag('inner', {'address': ip, 'port': port, 'tls': tls, 'bidi': bidi[0] if bidi else None},
-                        ''.join(tag('domain', {'name': d}) for d in domains)
-                        + tag('source', {'address': '127.0.0.0/8'}))
+            inside = ''.join(tag('domain', {'name': d}) for d in domains)
+            inside += tag('source', {'address': '127.0.0.0/8'})
+            bidi = more[0] if more and isinstance(more[0], bool) else None
+            for at, secret, partners in [m for m in more if isinstance(m, tuple)]:
+                inside += tag('component', {'port': at, 'secret_file': secret},
+                              ''.join(tag('partner', {'domain': p}) for p in partners))
+            body += tag('inner', {'address': ip, 'port': port, 'tls': tls, 'bidi': bidi}, inside)
         body += tag('dialback', {'secret_file': self.pki.secret})
         return tag('xmppedge', {'role': 'gateway', 'name': self.host}, body + self.common()) + '\n'
 

@@ -457,7 +457,7 @@ loglevel: info
 listen:
   - {port: %(c2s)d, ip: "%(ip)s", module: ejabberd_c2s, starttls: false, shaper: none}
   - {port: %(s2s_port)d, ip: "%(s2s_ip)s", module: ejabberd_s2s_in, shaper: none}
-s2s_use_starttls: %(tls)s
+%(listen)ss2s_use_starttls: %(tls)s
 s2s_max_retry_delay: 1
 outgoing_s2s_families: [ipv4]
 outgoing_s2s_ipv4_address: "%(s2s_ip)s"
@@ -566,10 +566,11 @@ class Lab:
 
     # -- servers
 
-    def prosody(self, name, ip, dns, hosts, s2s=None, direct=False, modules=(), settings=''):
+    def prosody(self, name, ip, dns, hosts, s2s=None, direct=False, modules=(), settings='',
+                more=''):
         """s2s: another (address, port) for the server-to-server listener, for a server whose
         outgoing connections must come from the address it listens on (they come from 127.0.0.1).
-        modules: besides the usual ones; settings: more lines for all hosts."""
+        modules: besides the usual ones; settings: more lines for all hosts; more: further sections."""
         s2s_ip, s2s_port = s2s or (ip, S2S_PORT)
         folder = self.folder(name)
         log = os.path.join(folder, 'prosody.log')
@@ -587,13 +588,13 @@ class Lab:
             config += prosody_host(host)
             for user in host.users:
                 prosody_account(folder, host.domain, user)
-        path = self.write(name + '/prosody.cfg.lua', config)
+        path = self.write(name + '/prosody.cfg.lua', config + more)
         server = Server(name, 'Prosody', ip, s2s_ip, s2s_port)
         server.processes.append(Process(self, name, [find_program('prosody'), '--config', path, '-F']))
         return server
 
-    def ejabberd(self, name, ip, dns, hosts, s2s=None):
-        """Erlang without distribution: no node name, no cookie, no epmd."""
+    def ejabberd(self, name, ip, dns, hosts, s2s=None, listen=''):
+        """Erlang without distribution: no node name, no cookie, no epmd.  listen: further listeners."""
         s2s_ip, s2s_port = s2s or (ip, S2S_PORT)
         dns = dns.with_numeric_targets(dns.name + '-' + name, self.spare_ip())
         folder = self.folder(name)
@@ -605,7 +606,7 @@ class Lab:
         tls = hosts[0].tls
         config = self.write(name + '/ejabberd.yml', EJABBERD_CONFIG % {
             'hosts': ', '.join('"%s"' % h.domain for h in hosts), 'certfiles': certfiles,
-            'c2s': C2S_PORT, 'ip': ip, 's2s_ip': s2s_ip, 's2s_port': s2s_port,
+            'c2s': C2S_PORT, 'ip': ip, 's2s_ip': s2s_ip, 's2s_port': s2s_port, 'listen': listen,
             'tls': 'false' if tls == 'off' else tls})
         inetrc = self.write(name + '/inetrc',
                             '{lookup,[dns]}.\n{resolv_conf,""}.\n{hosts_file,""}.\n{nameserver,{%s},%d}.\n'

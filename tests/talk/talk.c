@@ -1748,6 +1748,21 @@ talk_put_edge(FILE *f)
     fprintf(f, "</partners>\n");
 }
 
+/* component=NAME,...: these partners are components of the inner server, with one secret. */
+static void
+talk_put_component(FILE *f)
+{
+    struct xe_span rest = talk_setting("component");
+    if (rest.len > 0)
+        fprintf(f, "<component secret-file=\"secret\">");
+    while (rest.len > 0) {
+        size_t n = span_find(rest, ',');
+        fprintf(f, "<partner domain=\"%.*s\"/>", (int)n, rest.at);
+        rest = span_skip(rest, n + (n < rest.len));
+        fprintf(f, "%s", rest.len == 0 ? "</component>" : "");
+    }
+}
+
 static void
 talk_put_gateway(FILE *f)
 {
@@ -1757,8 +1772,9 @@ talk_put_gateway(FILE *f)
         "<listen address=\"127.0.0.1\" port=\"5269\"/><inner address=\"127.0.0.5\" port=\"5269\"");
     talk_put_setting(f, "tls", "optional");
     talk_put_setting(f, "bidi", NULL);
-    fprintf(f, "><domain name=\"near.example\"/><domain name=\"also.near.example\"/></inner>\n"
-        "<dialback secret-file=\"secret\"/>\n");
+    fprintf(f, "><domain name=\"near.example\"/><domain name=\"also.near.example\"/>");
+    talk_put_component(f);
+    fprintf(f, "</inner>\n<dialback secret-file=\"secret\"/>\n");
 }
 
 /* What is no word of ours is the name of a limit. */
@@ -1768,7 +1784,7 @@ talk_write_config(void)
     static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
         "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias",
-        "networks", "bidi" };
+        "networks", "bidi", "component" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");

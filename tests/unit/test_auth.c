@@ -56,6 +56,22 @@ a_raw_hmac_key_would_give_the_other_values(void **state)
     }
 }
 
+/* printf '3BF96D32a secret of two' | sha1sum; without secret and id, that of nothing. */
+static void
+a_component_proves_that_it_knows_the_secret(void **state)
+{
+    char out[COMPONENT_HANDSHAKE_LEN + 1];
+    static const char much[CONFIG_SECRET_MAX + 1];
+    (void)state;
+    assert_true(component_handshake(span_of("3BF96D32"), span_of("a secret of two"), out));
+    assert_string_equal(out, "69ca2399f6a0c1118e22f52a6c4b7fa401056be3");
+    assert_true(component_handshake(span_of(""), span_of(""), out));
+    assert_string_equal(out, "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+    assert_false(component_handshake(span_make(much, STREAM_ID_MAX),
+        span_make(much, sizeof much), out));
+    assert_string_equal(out, "");
+}
+
 static void
 only_the_exact_dialback_key_is_good(void **state)
 {
@@ -293,6 +309,7 @@ main(void)
         cmocka_unit_test(a_raw_hmac_key_would_give_the_other_values),
         cmocka_unit_test(only_the_exact_dialback_key_is_good),
         cmocka_unit_test(an_empty_secret_is_still_a_key),
+        cmocka_unit_test(a_component_proves_that_it_knows_the_secret),
         cmocka_unit_test(the_claimed_domain_is_encoded_as_in_xep_0178),
         cmocka_unit_test(authorization_identities_are_decoded_or_refused),
         cmocka_unit_test(an_authorization_identity_beyond_the_limit_is_refused),

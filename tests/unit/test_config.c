@@ -15,7 +15,7 @@ static const char *const files[] = { "edge01.pem", "edge01.key", "edge01.corp.ex
     "edge01.corp.example.key", "internal-ca.pem", "corp.example.pem", "corp.example.key",
     "common.pem", "common.key", "fe01.pem", "fe01.key", "fe01.corp.example.pem",
     "fe01.corp.example.key", "ca.pem", "fabrikam-ca.pem", "dialback.secret", "echo.pem", "echo.key",
-    "partners.pem", "partners.key" };
+    "partners.pem", "partners.key", "component.secret" };
 
 struct world {
     char          dir[64];
@@ -974,6 +974,81 @@ the_two_addresses_of_an_edge_are_compared(void **state)
     assert_says(load(span_of(text)), "the port for gateways is open on every address");
 }
 
+/* A gateway whose inner server, with these attributes, has this <component>, in line 2. */
+static const char *
+load_component(const char *attributes, const char *component)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+        "<inner address='127.0.0.1' port='5270' %s><domain name='corp.example'/>%s</inner>",
+        attributes, component);
+    return load_gateway(text);
+}
+
+#define COMPONENT(partners) "<component secret-file='component.secret'>" partners "</component>"
+
+static void
+partners_may_be_components_of_an_inner_server(void **state)
+{
+    const struct config_component *component;
+    const struct config_inner *in;
+    (void)state;
+    assert_string_equal(load_component("", COMPONENT("<partner domain='A.example'/>"
+        "<partner domain='b.example'/>")), "");
+    in = config_inner_for(world.c, span_of("corp.example"));
+    component = config_component_for(in, span_of("a.example"));
+    assert_ptr_equal(component, &in->component);
+    assert_ptr_equal(config_component_for(in, span_of("b.example")), component);
+    assert_null(config_component_for(in, span_of("c.example")));
+    assert_int_equal(component->port, 5347);
+    assert_true(span_is(component->secret, "0123456789abcdef"));
+    load_component("", "");
+    assert_null(config_component_for(config_inner_for(world.c, span_of("corp.example")),
+        span_of("a.example")));
+}
+
+static void
+components_that_could_not_be_are_refused(void **state)
+{
+    (void)state;
+    assert_says(load_component("", COMPONENT("<partner domain='corp.example'/>")),
+        "x.xml:2: expected the domain of a partner, found corp.example, which is inside");
+    assert_says(load_component("", COMPONENT("<partner domain='a.example'/>"
+        "<partner domain='a.example'/>")),
+        "x.xml:2: expected a.example as a component once, found it again");
+    assert_says(load_component("", COMPONENT("")), "x.xml:2: ");
+    assert_says(load_component("tls='required'", COMPONENT("<partner domain='a.example'/>")),
+        "x.xml:2: <component>: expected tls=\"optional\" of <inner>, found tls=\"required\"");
+    write_file("component.secret", span_of("short"), 0600);
+    assert_says(load_component("", COMPONENT("<partner domain='a.example'/>")),
+        "x.xml:2: <component> secret-file: expected 16 to 4096 bytes in ");
+    write_file("component.secret", span_of("0123456789abcdef\n"), 0604);
+    assert_says(load_component("", COMPONENT("<partner domain='a.example'/>")),
+        "x.xml:2: warning: every user of this machine can read the secret of <component> in ");
+    write_file("component.secret", span_of("0123456789abcdef\n"), 0600);
+    assert_says(load_gateway("<limits connections='1'/><inner address='::1'>"
+        "<domain name='c.example'/>" COMPONENT("<partner domain='a.example'/>"
+        "<partner domain='b.example'/>") "</inner>"),
+        "expected at most 1 partners in <component>, as <limits> connections says, found 2");
+}
+
+static void
+a_component_that_is_not_on_this_machine_is_warned_about(void **state)
+{
+    static const struct { const char *address; bool warned; } rows[] = { { "127.9.9.9", false },
+        { "::1", false }, { "10.1.0.1", true }, { "2001:db8::1", true } };
+    char text[512];
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(text, sizeof text, "<inner address='%s'><domain name='corp.example'/>"
+            COMPONENT("<partner domain='a.example'/>") "</inner>", rows[i].address);
+        assert_int_equal(strstr(load_gateway(text), "x.xml:2: warning: <component>: stanzas cross "
+            "the network in the clear") != NULL, rows[i].warned);
+        assert_non_null(world.c);
+    }
+}
+
 static void
 a_gateway_is_kept_from_talking_to_itself(void **state)
 {
@@ -993,7 +1068,7 @@ a_short_secret_is_refused_and_an_open_one_warned_about(void **state)
     assert_null(world.c);
     write_file("dialback.secret", span_of("0123456789abcdef"), 0644);
     assert_says(load_edge(EDGE_DOMAIN),
-        "x.xml:1: warning: every user of this machine can read the dialback secret in ");
+        "x.xml:1: warning: every user of this machine can read the secret of <dialback> in ");
     assert_non_null(world.c);
     write_file("dialback.secret", span_of("0123456789abcdef\n"), 0600);
 }
@@ -1604,8 +1679,10 @@ the_effective_settings_give_the_same_configuration_again(void **state)
         "<domain name='b.example'/></partner></partners>"
         "<limits hold-time='1500ms' memory='100000K'/></xmppedge>",
         GATEWAY_HEAD INNER "<inner address='::1' tls='required' bidi='true'>"
-        "<domain name='a.example'/><source "
-        "address='10.0.0.0/8'/></inner><log level='debug' format='json' file='x.log'/>"
+        "<domain name='a.example'/><source address='10.0.0.0/8'/></inner>"
+        "<inner address='127.0.0.2'><domain name='b.example'/>"
+        COMPONENT("<partner domain='c.example'/>") "</inner>"
+        "<log level='debug' format='json' file='x.log'/>"
         "<resolver address='::1' port='5300'/></xmppedge>" };
     struct buf first = { 0 }, second = { 0 };
     size_t i;
@@ -1700,6 +1777,19 @@ the_port_table_of_an_edge_has_the_three_rows_of_the_document(void **state)
     assert_says(ports(PORTS_JSON, &text), "],\"never\":[\n"
         "  {\"row\":\"never\",\"direction\":\"out\",\"protocol\":\"any\",\"port\":null,"
         "\"source\":\"10.0.0.5\",\"destination\":\"any\",");
+    buf_free(&text);
+}
+
+static void
+where_partners_are_components_there_is_a_row_for_it(void **state)
+{
+    struct buf text = { 0 };
+    (void)state;
+    load_component("", COMPONENT("<partner domain='a.example'/>"));
+    assert_says(ports(PORTS_TABLE, &text), "XMPP/TCP/5347    this machine        "
+        "127.0.0.1           partners are components of the inner server\n");
+    load_component("", "");
+    assert_null(strstr(ports(PORTS_TABLE, &text), "components"));
     buf_free(&text);
 }
 
@@ -2072,6 +2162,9 @@ main(void)
         TEST(a_domain_cannot_be_bound_to_an_unknown_gateway),
         TEST(repeated_domains_gateways_and_edges_are_refused),
         TEST(the_two_addresses_of_an_edge_are_compared),
+        TEST(partners_may_be_components_of_an_inner_server),
+        TEST(components_that_could_not_be_are_refused),
+        TEST(a_component_that_is_not_on_this_machine_is_warned_about),
         TEST(a_gateway_is_kept_from_talking_to_itself),
         TEST(a_short_secret_is_refused_and_an_open_one_warned_about),
         TEST(files_that_a_reload_could_not_read_are_warned_about),
@@ -2105,6 +2198,7 @@ main(void)
         TEST(the_effective_settings_carry_the_warnings),
         TEST(the_secret_is_never_printed),
         TEST(the_port_table_of_an_edge_has_the_three_rows_of_the_document),
+        TEST(where_partners_are_components_there_is_a_row_for_it),
         TEST(rules_of_an_edge_hold_its_user_to_the_rows),
         TEST(rules_without_a_user_say_so_and_hold_all_programs_to_what_never_may_be),
         TEST(rules_for_a_user_whom_no_rule_can_name_are_not_made),

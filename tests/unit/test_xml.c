@@ -14,6 +14,7 @@
 #define HEADER "<stream:stream xmlns='jabber:server' " NS_STREAMS ">"
 #define HEADER_LANG "<?xml version='1.0'?><stream:stream xmlns='jabber:server' " NS_STREAMS \
     " xmlns:db='jabber:server:dialback' xml:lang='en' to='a.example' from='b.example'>"
+#define HEADER_COMPONENT "<stream:stream xmlns='jabber:component:accept' " NS_STREAMS ">"
 
 static const struct xe_xml_limits limits = { 8192, 1 << 18, 64, 64, 0, 0 };
 
@@ -759,6 +760,20 @@ stanzas_are_written_for_another_stream(void **state)
           "<message xml:lang='en' xmlns:db='jabber:server:dialback'><db:x/></message>" },
         { HEADER_LANG, "<message xmlns:db='other'><db:x/></message>",
           "<message xml:lang='en' xmlns:db='other'><db:x/></message>" },
+        /* of another stream's content nothing is said: there it may be a component's */
+        { HEADER, "<message><body xmlns='jabber:server'>x</body></message>",
+          "<message><body>x</body></message>" },
+        { HEADER_COMPONENT, "<iq xmlns='jabber:component:accept'><a/></iq>", "<iq><a/></iq>" },
+        { HEADER_COMPONENT, "<iq><a xmlns='jabber:component:accept'/>"
+          "<b xmlns='jabber:client'/></iq>", "<iq><a/><b/></iq>" },
+        { HEADER_COMPONENT, "<c:iq xmlns:c='jabber:component:accept'><c:a/></c:iq>",
+          "<iq xmlns:c='jabber:component:accept'><a/></iq>" },
+        { HEADER_COMPONENT, "<iq><p:f xmlns:p='urn:f'><body/></p:f></iq>",
+          "<iq><p:f xmlns:p='urn:f'><body xmlns='jabber:component:accept'/></p:f></iq>" },
+        { HEADER_COMPONENT, "<iq><f xmlns='urn:f'><iq xmlns='jabber:component:accept'/></f></iq>",
+          "<iq><f xmlns='urn:f'><iq xmlns='jabber:component:accept'/></f></iq>" },
+        { HEADER, "<iq><a xmlns='jabber:component:accept'/></iq>",
+          "<iq><a xmlns='jabber:component:accept'/></iq>" },
         { HEADER, "<message><body xmlns='jabber:client'>x</body></message>",
           "<message><body>x</body></message>" },
         { HEADER, "<message><f xmlns='urn:f'><message xmlns='jabber:client'/></f></message>",
