@@ -12336,13 +12336,14 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
  * makes all of them unsent again when the connection died.  So a stanza is always owned by exactly
  * one queue.
  *
- * Costs: a stanza is its bytes and 16 more; everything is constant but the doubling of a full ring.
+ * Costs: a stanza is its bytes and 24 more; everything is constant but the doubling of a full ring.
  * Not done: queues on disk.  What cannot go is returned, and its sender knows best what to do.
  * ======================================================================== */
 
 struct queue_item {
     uint32_t len;     /* bytes */
     uint32_t end;     /* of those of its connection, modulo 2^32, when it was sent on one */
+    uint32_t ms;      /* modulo 2^32, when it was sent */
     void    *tag;     /* whose it is; meaning known to the user of the queue */
 };
 
@@ -12388,7 +12389,7 @@ queue_add(struct queue *q, size_t len, void *tag)
         q->bytes.tail -= len;
         return false;
     }
-    *queue_item(q, q->count) = (struct queue_item){ (uint32_t)len, 0, tag };
+    *queue_item(q, q->count) = (struct queue_item){ .len = (uint32_t)len, .tag = tag };
     q->count++;
     return true;
 }
@@ -12407,9 +12408,9 @@ queue_next(const struct queue *q)
 }
 
 /* The next unsent stanzas as one run of at most `max` bytes, but at least one, and behind that none
- * of more than `each`; they count as sent.  *n receives how many. */
+ * of more than `each`; they count as sent, now.  *n receives how many. */
 static struct xe_span
-queue_send(struct queue *q, size_t max, size_t each, size_t *n)
+queue_send(struct queue *q, int64_t now, size_t max, size_t each, size_t *n)
 {
     const char *at = buf_at(&q->bytes) + q->sent_bytes;
     size_t len = 0;
@@ -12419,6 +12420,7 @@ queue_send(struct queue *q, size_t max, size_t each, size_t *n)
         if (*n > 0 && (len + next > max || next > each))
             break;
         len += next;
+        queue_item(q, q->sent)->ms = (uint32_t)now;
         q->sent++;
         ++*n;
     }
@@ -12446,6 +12448,13 @@ queue_release(struct queue *q)
     }
     buf_skip(&q->bytes, item.len);
     return item;
+}
+
+/* ms since the oldest of those that were sent and may come back; 0 when there is none. */
+static uint32_t
+queue_age(const struct queue *q, int64_t now)
+{
+    return q->sent == 0 ? 0 : (uint32_t)now - queue_item(q, 0)->ms;
 }
 
 /* What was sent last, `n` stanzas, begins at `at` of the bytes of its connection. */
@@ -17956,6 +17965,7 @@ enum s2s_acks { S2S_ACKS_NONE, S2S_ACKS_OFFERED, S2S_ACKS_ASKED, S2S_ACKS_ON };
  * whose last one came, so many have been handed on, and when those before are. */
 struct s2s_mark {
     uint32_t         h;
+    uint32_t         ms;       /* modulo 2^32, when the first of them came */
     struct s2s_pair *pair;     /* borrowed */
     uint64_t         taken;
 };
@@ -19099,7 +19109,7 @@ static void
 s2s_count_received(struct s2s *s, struct s2s_pair *p)
 {
     struct s2s_mark *last = s->nmarks > 0 ? s2s_mark_at(s, s->nmarks - 1) : NULL;
-    struct s2s_mark mark = { ++s->received, p, 0 };
+    struct s2s_mark mark = { ++s->received, (uint32_t)loop_now(s2s_loop(s)), p, 0 };
     uint64_t settled = s->service->events->settled(s->service->user, p, &mark.taken);
     if (last == NULL && settled >= mark.taken) {
         s->handled = mark.h;
@@ -19111,12 +19121,23 @@ s2s_count_received(struct s2s *s, struct s2s_pair *p)
             return;
         }
         last = s2s_mark_at(s, s->nmarks++);
+    } else {
+        mark.ms = last->ms;
     }
     *last = mark;
     if (s->nmarks >= S2S_MARKS_MAX && !s->marks_full) {
         s->marks_full = true;
         s2s_pause(s, true);
     }
+}
+
+/* How many were received and are not handled, as far as is known, and in *ms since when the oldest
+ * of them. */
+static uint32_t
+s2s_unsettled(const struct s2s *s, int64_t now, uint32_t *ms)
+{
+    *ms = s->nmarks == 0 ? 0 : (uint32_t)now - s2s_mark_at(s, 0)->ms;
+    return s->nmarks == 0 ? 0 : s->received - s->handled;
 }
 
 /* How many of the stanzas that were received have been handled, one after the other. */
@@ -21217,7 +21238,8 @@ trunk_push(struct trunk *t)
         t->moved = loop_now(t->service->shared->loop);
     while (queue_unsent(&t->window) > 0 && conn_queued(t->stream.conn) < TRUNK_OUT_HIGH) {
         size_t n;
-        struct xe_span run = queue_send(&t->window, TRUNK_OUT_HIGH / 4, SIZE_MAX, &n);
+        struct xe_span run = queue_send(&t->window, loop_now(t->service->shared->loop),
+            TRUNK_OUT_HIGH / 4, SIZE_MAX, &n);
         if (!stream_send(&t->stream, run)) {
             trunk_end(t, XE_WHY_OUT_OF_MEMORY);
             return;
@@ -23211,6 +23233,7 @@ static void
 route_push_s2s(struct route_pair *p)
 {
     struct s2s *s = p->out;
+    int64_t now = loop_now(p->route->shared->loop);
     if (s == NULL || !s2s_carries(s) || p->way != ROUTE_TO_S2S)
         return;
     if (route_is_unread(p) && p->queue.sent == 0 && queue_unsent(&p->queue) > 0) {
@@ -23218,7 +23241,7 @@ route_push_s2s(struct route_pair *p)
         return;
     }
     if (p->queue.sent == 0)
-        p->moved_ms = loop_now(p->route->shared->loop);
+        p->moved_ms = now;
     if (s2s_is_counted(s))
         conn_arrived(s->stream.conn);   /* it has few marks, and nobody else looks at them now */
     while (queue_unsent(&p->queue) > 0 && conn_queued(s->stream.conn) < ROUTE_OUT_HIGH
@@ -23232,7 +23255,7 @@ route_push_s2s(struct route_pair *p)
             route_return_oldest(p, XE_WHY_STANZA_TOO_BIG);
             continue;
         }
-        run = queue_send(&p->queue, ROUTE_OUT_HIGH, s->max_bytes, &n);
+        run = queue_send(&p->queue, now, ROUTE_OUT_HIGH, s->max_bytes, &n);
         if (!stream_send(&s->stream, run)) {
             p->queue.sent -= n;
             p->queue.sent_bytes -= run.len;
@@ -23817,6 +23840,22 @@ route_sent_first(const struct s2s *s)
             first = p;
     }
     return first;
+}
+
+/* How many stanzas were sent on a connection and may come back, in *ms since when the oldest. */
+static size_t
+route_unacknowledged(const struct s2s *s, int64_t now, uint32_t *ms)
+{
+    const struct list_node *n;
+    size_t count = 0;
+    *ms = 0;
+    for (n = s->users.next; n != &s->users; n = n->next) {
+        const struct route_pair *p = MAP_OWNER(n, struct route_pair, use);
+        uint32_t age = queue_age(&p->queue, now);
+        count += p->queue.sent;
+        *ms = age > *ms ? age : *ms;
+    }
+    return count;
 }
 
 /* The peer has handled the oldest n. */
@@ -25794,7 +25833,7 @@ xe_timeout(struct xmppedge *e)
 
 /* ===========================================================================
  * [CONTROL] control_ status_   the control socket of a running instance, and what it tells
- * calls:  BASE BUF WHY JID MAP LOOP TLS CONN CONFIG STREAM S2S TRUNK ROUTE EDGE
+ * calls:  BASE BUF WHY JID MAP LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK ROUTE EDGE
  *
  * A UNIX socket that only its user can open.  One line is one question, the answer ends with the
  * connection:
@@ -25911,6 +25950,18 @@ status_seconds(const struct xmppedge *e, int64_t since)
     return ms > 0 ? (uint64_t)(ms / 1000) : 0;
 }
 
+/* What is still to be acknowledged, and for how long its oldest has waited for that. */
+static void
+status_waiting(struct status *w, const char *key, size_t count, uint32_t ms)
+{
+    char age[40];
+    if (count == 0 && !w->json)
+        return;
+    status_int(w, key, count);
+    snprintf(age, sizeof age, "%s_seconds", key);
+    status_int(w, age, ms / 1000);
+}
+
 static bool
 status_has_trunk(const struct xmppedge *e, struct xe_span name)
 {
@@ -25983,7 +26034,8 @@ status_trunks(struct status *w, const struct xmppedge *e)
         status_int(w, "domains", t->ndomains);
         status_int(w, "in", t->stanzas_in);
         status_int(w, "out", t->stanzas_out);
-        status_int(w, "unacknowledged", t->window.count);
+        status_waiting(w, "unacknowledged", t->window.count,
+            queue_age(&t->window, loop_now(&e->loop)));
         status_int(w, "seconds", status_seconds(e, t->since));
         status_item(w, false);
     }
@@ -26015,6 +26067,9 @@ static void
 status_stream(struct status *w, const struct xmppedge *e, const struct s2s *s)
 {
     char at[CONN_TEXT_MAX];
+    int64_t now = loop_now(&e->loop);
+    size_t count;
+    uint32_t ms;
     status_item(w, true);
     status_text(w, "direction", s2s_kind_name(s->kind));
     status_text(w, s2s_is_claim(s) ? "claims" : "remote", s->remote);
@@ -26031,6 +26086,10 @@ status_stream(struct status *w, const struct xmppedge *e, const struct s2s *s)
         status_text(w, "bidi", "true");
     status_int(w, "pairs", s->npairs);
     status_int(w, "stanzas", s->stanzas);
+    count = route_unacknowledged(s, now, &ms);
+    status_waiting(w, "unacknowledged", count, ms);
+    count = s2s_unsettled(s, now, &ms);
+    status_waiting(w, "unsettled", count, ms);
     status_int(w, "seconds", status_seconds(e, s->since));
     status_item(w, false);
 }
@@ -26085,6 +26144,7 @@ status_pair(struct status *w, const struct xmppedge *e, const struct route_pair 
     status_int(w, "bounced", p->bounced);
     status_int(w, "queued", p->queue.count + p->in_flight);
     status_int(w, "queued_bytes", buf_len(&p->queue.bytes) + p->in_flight_bytes);
+    status_waiting(w, "unacknowledged", p->queue.sent, queue_age(&p->queue, loop_now(&e->loop)));
     status_int(w, "idle_seconds", status_seconds(e, p->last_ms));
     status_item(w, false);
 }

@@ -361,7 +361,7 @@ queue_has_what_it_took(void)
         last += write_numbered(&q, i);
         must(q.count == last - first, "the count is right");
         if (i % 5 == 0)
-            queue_send(&q, 100, SIZE_MAX, &n);
+            queue_send(&q, 0, 100, SIZE_MAX, &n);
         if (i % 40 == 39)
             queue_rewind(&q);
         if (i % 3 == 0 && q.count > 0) {

@@ -1398,6 +1398,8 @@ talk_do_status(size_t at)
     struct status status = { .json = false };
     struct xe_span text;
     bool found = false;
+    if (!talk_turn())   /* what time is it? */
+        return false;
     while (status_put(&status, talk.edge, &out))
         continue;
     text = buf_span(&out);
