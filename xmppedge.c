@@ -17190,6 +17190,7 @@ struct stream {
     bool                        component;   /* as a component: XEP-0114 */
     bool                        version_1;   /* the peer's header says version 1.0 */
     bool                        peer_closed; /* its end tag has come */
+    bool                        peer_quit;   /* or an error that is no fault of ours */
     char                        id[STREAM_ID_MAX];          /* drawn by the receiving side */
     char                        detail[STREAM_DETAIL_MAX];  /* what the peer says of the end */
     uint64_t                    elements;    /* first-level elements received */
@@ -17541,6 +17542,14 @@ stream_peer_closed(struct stream *s)
 
 /* ---- receiving ---- */
 
+/* The errors of a peer that leaves whatever it is told (RFC 6120 4.9.3). */
+static bool
+stream_is_farewell(struct xe_span condition)
+{
+    return span_is(condition, "system-shutdown") || span_is(condition, "connection-timeout")
+        || span_is(condition, "see-other-host") || span_is(condition, "reset");
+}
+
 /* <stream:error/> from the peer: keep its words for the log, or where it sends us. */
 static void
 stream_peer_error(struct stream *s, const struct xe_xml_event *e)
@@ -17550,6 +17559,7 @@ stream_peer_error(struct stream *s, const struct xe_xml_event *e)
     enum xe_why why = XE_WHY_PEER_ERROR;
     struct elem child;
     for (child = elem_first(tree); child.at != NULL; child = elem_next(child)) {
+        s->peer_quit = s->peer_quit || stream_is_farewell(elem_name(child));
         if (elem_is(child, "text", STREAM_NS_ERRORS)) {
             buf_puts(t, ": ");
             elem_put_text(t, child);
@@ -18021,6 +18031,7 @@ struct s2s {
     size_t                  nasks;        /* verify: questions, answered or not */
     bool                    alone;        /* verify: there may be no second one */
     uint32_t                acked;        /* of `sent`, modulo 2^32: what the peer has handled */
+    uint64_t                acked_at;     /* which of the peer's elements said so */
     uint32_t                uncounted;    /* of `sent`, before the peer began to count */
     bool                    presumed;     /* some of `acked` the peer has not said */
     bool                    ack_asked;    /* an <a/> of the peer is awaited */
@@ -19059,10 +19070,20 @@ s2s_acknowledged(struct s2s *s, const struct xe_xml_event *e)
         return;
     }
     s->acked += fresh;
+    s->acked_at = s->stream.elements;
     s->ack_asked = false;
     s->service->events->acknowledged(s->service->user, s, fresh);
     if (fresh > 0)
         s2s_ask_ack(s);   /* else somewhat later (route_look) */
+}
+
+/* Has the peer taken leave, and said before what it has handled?  Who leaves with an error has when
+ * that was the last it said. */
+static bool
+s2s_has_parted(const struct s2s *s)
+{
+    return s->stream.peer_closed
+        || (s->stream.peer_quit && s->stream.elements == s->acked_at + 1);
 }
 
 static void
@@ -19306,6 +19327,7 @@ static void
 s2s_send_features(struct s2s *s)
 {
     struct buf *t = stream_text(&s->stream);
+    bool dialback = s2s_dialback_allowed(s, s->terms.methods);
     buf_puts(t, "<stream:features>");
     if (s2s_tls_possible(s))
         buf_puts(t, s2s_tls_missing(s, &s->terms)
@@ -19315,10 +19337,9 @@ s2s_send_features(struct s2s *s)
         && policy_allows_sasl(s->terms.methods, stream_is_secure(&s->stream)))
         buf_puts(t, "<mechanisms xmlns='" PHASE_NS_SASL "'><mechanism>EXTERNAL</mechanism>"
             "</mechanisms>");
-    if (s2s_dialback_allowed(s, s->terms.methods))
+    if (dialback)
         buf_puts(t, "<dialback xmlns='urn:xmpp:features:dialback'><errors/></dialback>");
-    if (s->authenticated || (stream_is_secure(&s->stream)
-            && s2s_dialback_allowed(s, s->terms.methods)))
+    if (s->authenticated || (stream_is_secure(&s->stream) && dialback))
         buf_puts(t, "<sm xmlns='" PHASE_NS_SM "'/>");
     if (s2s_bidi_possible(s))
         buf_puts(t, "<bidi xmlns='" PHASE_NS_BIDI_OFFER "'/>");
@@ -23966,7 +23987,7 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
     timer_cancel(p->route->shared->loop, &p->look);
     if (s->acks != S2S_ACKS_ON)
         route_release(p, arrived);
-    else if (!s->stream.peer_closed)   /* who takes leave has said before what he has handled */
+    else if (!s2s_has_parted(s))
         returned = route_return(p, arrived);
     p->good = p->good || returned > 0;
     route_log_undelivered(p, returned);
