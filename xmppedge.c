@@ -6178,9 +6178,9 @@ struct dns_query {
 };
 
 struct dns_socket {
-    struct loop_watch watch;
+    struct loop_watch watch;  /* fd -1: this place is free */
     struct dns       *dns;
-    struct list_node  node;   /* in dns.sockets */
+    unsigned          wanted; /* what c-ares wants to know; not watched: it could not be */
 };
 
 struct dns {
@@ -6190,8 +6190,8 @@ struct dns {
     char             servers[DNS_SERVERS_MAX * 64]; /* for the log; "" for the system's */
     struct timer     timer;      /* when c-ares wants to look at its own clock */
     struct list_node queries;
-    struct list_node sockets;
-    size_t           nsockets;
+    struct dns_socket sockets[DNS_SOCKETS_MAX];   /* here, so that memory is no matter */
+    bool             deaf;       /* some are not watched as they should be */
     uint64_t         random;     /* state of dns_random() */
 };
 
@@ -6568,12 +6568,36 @@ dns_query_settle(struct dns_query *q, size_t waiting, size_t usable)
         timer_set(q->dns->loop, &q->timer, DNS_PATIENCE_MS);
 }
 
+static void
+dns_log_deaf(struct dns *d)
+{
+    log_begin(d->log, LOG_ERROR, "dns-socket-failed", span_of("dns"));
+    log_end(d->log);
+}
+
+/* Watch the sockets as c-ares wants it.  One that cannot be watched is not heard, and c-ares puts
+ * further questions through it: so it is tried again whenever there is something to do. */
+static void
+dns_listen(struct dns *d)
+{
+    size_t i;
+    d->deaf = false;
+    for (i = 0; i < DNS_SOCKETS_MAX; i++)
+        if (d->sockets[i].watch.fd >= 0
+            && !loop_watch_set(d->loop, &d->sockets[i].watch, d->sockets[i].wanted))
+            d->deaf = true;
+    if (d->deaf)
+        dns_log_deaf(d);
+}
+
 /* Wake up when c-ares wants to look at its own clock.  To be called when it was given something
  * to do. */
 static void
 dns_clock(struct dns *d)
 {
     struct timeval tv;
+    if (d->deaf)
+        dns_listen(d);
     if (ares_timeout(d->channel, NULL, &tv) == NULL)
         timer_cancel(d->loop, &d->timer);
     else
@@ -6941,7 +6965,7 @@ dns_tick(struct timer *t)
     dns_clock(d);
 }
 
-/* c-ares may close the socket in here, which frees `w`. */
+/* c-ares may close the socket in here. */
 static void
 dns_socket_ready(struct loop_watch *w, unsigned events)
 {
@@ -6952,59 +6976,43 @@ dns_socket_ready(struct loop_watch *w, unsigned events)
     dns_clock(d);
 }
 
+/* The place of a socket, or with -1 a free one; NULL: there is none. */
 static struct dns_socket *
 dns_socket_find(struct dns *d, int fd)
 {
-    struct list_node *n;
-    for (n = d->sockets.next; n != &d->sockets; n = n->next)
-        if (MAP_OWNER(n, struct dns_socket, node)->watch.fd == fd)
-            return MAP_OWNER(n, struct dns_socket, node);
+    size_t i;
+    for (i = 0; i < DNS_SOCKETS_MAX; i++)
+        if (d->sockets[i].watch.fd == fd)
+            return &d->sockets[i];
     return NULL;
 }
 
-static struct dns_socket *
-dns_socket_add(struct dns *d, int fd)
-{
-    struct dns_socket *s = d->nsockets < DNS_SOCKETS_MAX ? calloc(1, sizeof *s) : NULL;
-    if (s == NULL)
-        return NULL;
-    s->dns = d;
-    s->watch.fd = fd;
-    s->watch.ready = dns_socket_ready;
-    list_append(&d->sockets, &s->node);
-    d->nsockets++;
-    return s;
-}
-
 static void
-dns_socket_drop(struct dns_socket *s)
+dns_sockets_init(struct dns *d)
 {
-    loop_watch_set(s->dns->loop, &s->watch, 0);
-    list_remove(&s->node);
-    s->dns->nsockets--;
-    free(s);
+    size_t i;
+    for (i = 0; i < DNS_SOCKETS_MAX; i++)
+        d->sockets[i] = (struct dns_socket){ .watch = { .fd = -1, .ready = dns_socket_ready },
+            .dns = d };
 }
 
-/* c-ares tells what it wants to know about a socket; nothing any more before it closes it.  A
- * socket that cannot be watched is not heard, and its questions time out. */
+/* c-ares tells what it wants to know about a socket; nothing any more before it closes it. */
 static void
 dns_socket_state(void *user, ares_socket_t fd, int readable, int writable)
 {
     struct dns *d = user;
     struct dns_socket *s = dns_socket_find(d, fd);
-    unsigned events =
-        (readable ? (unsigned)LOOP_READ : 0u) | (writable ? (unsigned)LOOP_WRITE : 0u);
-    if (events == 0) {
-        if (s != NULL)
-            dns_socket_drop(s);
+    if (s == NULL)
+        s = dns_socket_find(d, -1);
+    if (s == NULL) {
+        dns_log_deaf(d);   /* the questions of this one time out */
         return;
     }
-    if (s == NULL)
-        s = dns_socket_add(d, fd);
-    if (s == NULL || !loop_watch_set(d->loop, &s->watch, events)) {
-        log_begin(d->log, LOG_ERROR, "dns-socket-failed", span_of("dns"));
-        log_end(d->log);
-    }
+    s->watch.fd = fd;
+    s->wanted = (readable ? (unsigned)LOOP_READ : 0u) | (writable ? (unsigned)LOOP_WRITE : 0u);
+    dns_listen(d);
+    if (s->wanted == 0)
+        s->watch.fd = -1;
 }
 
 /* ---- asking ---- */
@@ -7181,7 +7189,7 @@ dns_open(struct dns **out, struct loop *loop, const struct dns_options *o, struc
     d->random = dns_seed();
     d->timer.fire = dns_tick;
     list_init(&d->queries);
-    list_init(&d->sockets);
+    dns_sockets_init(d);
     if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
         goto fail;
     if (!dns_open_channel(d, o))
@@ -7203,9 +7211,7 @@ dns_close(struct dns *d)
         return;
     while (!list_empty(&d->queries))
         dns_cancel(MAP_OWNER(d->queries.next, struct dns_query, node));
-    ares_destroy(d->channel);   /* gives all questions back, which frees the rest */
-    while (!list_empty(&d->sockets))
-        dns_socket_drop(MAP_OWNER(d->sockets.next, struct dns_socket, node));
+    ares_destroy(d->channel);   /* gives all questions back, and tells that its sockets close */
     timer_cancel(d->loop, &d->timer);
     ares_library_cleanup();
     free(d);

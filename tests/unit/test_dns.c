@@ -1113,6 +1113,35 @@ dns_may_be_closed_while_late_questions_are_open(void **state)
     assert_int_equal(out.n, 1);
 }
 
+/* As when the system had no memory for the watch.  c-ares asks all that comes through the socket
+ * that it has: none of those questions may have to wait until it gives one up. */
+static void
+a_socket_that_could_not_be_watched_is_heard_when_something_else_is_asked(void **state)
+{
+    static const struct rule rules[] = {
+        { "silent.example", 0, SILENCE, { 0 } },
+        { "a.far.example", A, ANSWER, { "127.1.0.1" } },
+        { "a.far.example", AAAA, NODATA, { 0 } },
+        { 0 }
+    };
+    struct outcome silent = { .times = 0 };
+    unsigned asked;
+    size_t i;
+    (void)state;
+    ns.rules = rules;
+    assert_non_null(dns_find_address(dns, "silent.example", 1, false, &outcome_events, &silent));
+    assert_true(dns_socket_find(dns, -1) != &dns->sockets[0]);
+    for (i = 0; i < DNS_SOCKETS_MAX; i++)
+        loop_watch_set(&loop, &dns->sockets[i].watch, 0);
+    dns->deaf = true;
+    asked = ns.asked;
+    find_address("a.far.example", 5269);
+    assert_int_equal(out.n, 1);
+    assert_true(ns.asked <= asked + 4);   /* nothing twice: two of each */
+    assert_false(dns->deaf);
+    run_until_done(&silent);
+}
+
 /* After a restart every partner is looked for at once. */
 static void
 many_queries_run_at_a_time(void **state)
@@ -1376,6 +1405,7 @@ main(void)
         T(closing_forgets_the_queries_that_run),
         T(dns_may_be_closed_by_whom_it_answers),
         T(dns_may_be_closed_while_late_questions_are_open),
+        T(a_socket_that_could_not_be_watched_is_heard_when_something_else_is_asked),
         T(many_queries_run_at_a_time),
         T(addresses_of_name_servers_are_checked),
         T(dnsmasq_gives_both_kinds_of_record),
