@@ -258,12 +258,6 @@ memory() {
         echo "1..0 # SKIP no static libraries here"
         return
     fi
-    # shellcheck disable=SC2086
-    if ! printf '#include <mbedtls/version.h>\n#if MBEDTLS_VERSION_NUMBER >= 0x03000000\n#error\n#endif\n' |
-            $CC -x c -fsyntax-only - 2>/dev/null; then
-        echo "1..0 # SKIP with mbed TLS 2.28 only"
-        return
-    fi
     (LIBS="-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc $libraries $LIBS"
      case $name in
      *_analyze) build_stage_test "$1" "$out/$name" ;;

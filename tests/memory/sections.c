@@ -284,7 +284,7 @@ questions_are_answered_or_refused(void)
             if (had_memory() || round == 1)
                 must(text.len >= begins && memcmp(text.at, all[i].begins, begins) == 0
                     && memcmp(text.at + text.len - ends, all[i].ends, ends) == 0,
-                    buf_text(&said));
+                    all[i].question);
             else
                 must(text.len == 0 || text.at[text.len - 1] == '\n', "a line is whole");
             buf_free(&said);
