@@ -95,11 +95,24 @@ run_mildly(size_t from, size_t to)
     return true;
 }
 
+/* The trunk of the bystander's stanzas, where there is more than one. */
+static void
+find_trunk(void)
+{
+    struct route_pair *p = route_pair_find(&talk.edge->route, span_of("by.example"),
+        span_of("near.example"));
+    size_t i;
+    for (i = 0; p != NULL && p->trunk != NULL && i < talk.npeers; i++)
+        if (talk.peers[i].pilot && strcmp(talk.peers[i].name, p->trunk->name) == 0)
+            talk.trunk = &talk.peers[i];
+}
+
 /* The instance may have given up the trunk; nothing else may be missing. */
 static bool
 come_back(void)
 {
     size_t i;
+    find_trunk();
     memory_is_back();
     talk.hold_acks = false;
     talk.refuse = talk.silent = 0;
