@@ -76,9 +76,10 @@
  *   s2s_in_element()        sees by its kind that it is a stanza
  *   s2s_stanza()            are its two domains a pair that this stream has proven?
  *   route_forward()         finds the way of the pair, or bounces what no stream could carry
- *   route_put_trunk()       writes it with xmlout_stanza() straight into the window of the trunk
- *   trunk_flush()           at the end of the turn hands all that is new to conn_send()
- *   trunk_on_ack()          it has arrived and is forgotten; or route_trunk_down() takes it back
+ *   route_put_trunk()       writes it with xmlout_stanza() into the queue of the pair
+ *   route_push_trunk()      at the end of the turn hands all that is new to conn_send()
+ *   trunk_on_ack()          the other node has it: there is room for more on the trunk
+ *   route_trunk_settled()   it is delivered and forgotten; or route_trunk_down(): it goes again
  *
  *  From the trunk to a server:
  *   trunk_on_stanza()       counts it for the acknowledgement
@@ -90,6 +91,7 @@
  *   route_push_s2s()        hands the queue to conn_send()
  *   conn_write()            at the end of the turn, as many stanzas in a TLS record as are ready
  *   route_release()         it has arrived and is forgotten; or route_bounce_queue()
+ *   route_tell()            tells the other node, which may forget it now
  *
  * WHERE IS ...
  *
@@ -310,6 +312,7 @@
 #define ROUTE_LOOK_LATE_MS 640    /* and is looked for so seldom when it has not */
 #define ROUTE_UNREAD_MS    2000   /* acknowledgements may stand so long behind what is not read */
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
+#define ROUTE_RETURN_MS    3000   /* a node that has something may come back: it tries after 1 s */
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are closed without a word */
 #define EDGE_SILENCE_MS    250    /* a caller may be silent so long when connections are taken */
 #define EDGE_LOOK_MAX      1024   /* callers that are compared when one has to go */
@@ -12406,11 +12409,11 @@ queue_unsent(const struct queue *q)
     return q->count - q->sent;
 }
 
-/* Bytes of the next unsent stanza. */
-static size_t
+/* The next unsent stanza; its bytes are valid until the queue changes. */
+static struct xe_span
 queue_next(const struct queue *q)
 {
-    return queue_item(q, q->sent)->len;
+    return span_make(buf_at(&q->bytes) + q->sent_bytes, queue_item(q, q->sent)->len);
 }
 
 /* The next unsent stanzas as one run of at most `max` bytes, but at least one, and behind that none
@@ -12422,7 +12425,7 @@ queue_send(struct queue *q, int64_t now, size_t max, size_t each, size_t *n)
     size_t len = 0;
     *n = 0;
     while (q->sent < q->count) {
-        size_t next = queue_next(q);
+        size_t next = queue_next(q).len;
         if (*n > 0 && (len + next > max || next > each))
             break;
         len += next;
@@ -20888,7 +20891,7 @@ s2s_close_service(struct s2s_service *v)
 
 /* ===========================================================================
  * [TRUNK] trunk_         the link between an edge and a gateway on 23456
- * calls:  BASE BUF WHY MAP NET LOG JID XML ELEM PHASE QUEUE LOOP DNS TLS CONN AUTH CONFIG STREAM
+ * calls:  BASE BUF WHY MAP NET LOG JID XML ELEM PHASE LOOP DNS TLS CONN AUTH CONFIG STREAM
  *
  * An RFC 6120 stream over direct TLS with certificates on both sides, dialled by the gateway.  The
  * edge never dials.
@@ -20906,9 +20909,15 @@ s2s_close_service(struct s2s_service *v)
  *     <enable xmlns='urn:xmpp:sm:3'/>  -------------->
  *     <------  <enabled/>                                 UP: stanzas and <a/> both ways
  *
- * A stanza that was sent stays in `window` until the other side has acknowledged it (XEP-0198
- * <a/>): acknowledged means that the other side answers for it.  When a trunk goes down, its window
- * is given back to the owner, in order, to be sent another way.
+ * Acknowledged (XEP-0198 <a/>) means that the other side has a stanza, whatever becomes of it
+ * there: so much may be under way on a trunk.  Settled means that it is delivered, or returned:
+ * until then this side keeps it, lest it is lost with the other one.  That is said pair by pair:
+ *
+ *     <pair from='a' to='b' n='7'/>  ----------------->   the next stanza of this pair is its 7th
+ *     <------  <settled from='a' to='b' n='9'/>           all before the 9th are settled
+ *
+ * On the next trunk to the same process the far end knows which ones it has already.  `node` in
+ * both <trunk/> names the process.  Who has none (0.1.0) answers for what he acknowledges.
  *
  * A slow server slows its own senders down and nobody else: <pause from='a' to='b'/> says that what
  * waits for this pair has reached half of what there is room for, <resume/> that there is room
@@ -20916,14 +20925,14 @@ s2s_close_service(struct s2s_service *v)
  * pair-stanzas how much that may be.  Who has not said so (0.1.0) is not told to pause.
  *
  * Leaving in order: <drain/> says that nothing new should be sent this way; the other side answers
- * <drained/> when all it had sent is acknowledged; the leaving side closes when its own window is
- * empty too.
+ * <drained/> when all it had sent is settled; the leaving side closes when its own is, too.
  *
- * Costs: 19 KiB, and each stanza until it is acknowledged.  An <a/> answers for all of 20 ms, or
- * for an eighth of what may be under way: one for each turn is a seventh of the work when one
+ * Costs: 19 KiB, and 16 bytes a stanza until it is acknowledged.  An <a/> answers for all of 20 ms,
+ * or for an eighth of what may be under way: one for each turn is a seventh of the work when one
  * stanza travels at a time.
- * Not done: resuming a trunk (XEP-0198 5).  What its window held goes by another trunk or by its
- * successor.  Dialling from the edge: nothing ever connects from the DMZ to the inside.
+ * Not done: resuming a trunk (XEP-0198 5): its stanzas have another order after that, since those
+ * of a pair that has moved are missing.  Dialling from the edge: nothing ever connects from the DMZ
+ * to the inside.
  * ======================================================================== */
 
 #define TRUNK_OUT_HIGH     ((size_t)256 << 10)   /* bytes handed to the connection at a time */
@@ -20949,6 +20958,12 @@ enum trunk_state {
 struct trunk_service;
 struct trunk_link;
 
+/* A stanza that is sent and not acknowledged. */
+struct trunk_sent {
+    uint32_t len;     /* bytes */
+    void    *tag;     /* whose it is; meaning known to the owner */
+};
+
 struct trunk {
     struct stream         stream;       /* first, so that a stream is its trunk */
     /* others may read these */
@@ -20956,7 +20971,9 @@ struct trunk {
     char                  name[XE_DOMAIN_MAX];   /* proven, or of the edge that we dial */
     struct xe_span        domains[TRUNK_DOMAINS_MAX];  /* inner domains behind the gateway; owned */
     size_t                ndomains;
-    struct queue          window;       /* sent or to be sent, and not acknowledged */
+    size_t                nsent;        /* stanzas that are sent and not acknowledged */
+    size_t                unsettled;    /* sent and not settled; the owner counts them */
+    uint64_t              process;      /* the other side's; 0: it settles nothing */
     size_t                max_bytes;    /* of a stanza, as the other side says */
     bool                  narrow;       /* 0.1.0 would end the trunk for a stanza XE_XML_LARGE */
     size_t                pair_bytes;   /* of a pair under way, as it says; 0: it knows no pauses */
@@ -20971,16 +20988,21 @@ struct trunk {
     bool                  silent;       /* it does not answer: others are better */
     struct list_node      node;         /* in service->all */
     struct list_node      pairs;        /* for the owner */
+    struct list_node      sources;      /* for the owner, too */
     /* private */
     struct trunk_service *service;      /* borrowed */
     struct trunk_link    *link;         /* borrowed; NULL at the edge */
     struct sockaddr_storage source;     /* the other side's address */
+    struct trunk_sent    *sent;         /* owned ring of `sent_cap`, a power of two */
+    size_t                sent_cap;
+    size_t                sent_first;   /* index of the oldest, not reduced */
+    size_t                sent_bytes;
     uint32_t              received;     /* stanzas, modulo 2^32 (XEP-0198 4) */
     uint32_t              told;         /* of them acknowledged to the other side */
     uint64_t              told_bytes;   /* stream.conn->received at that time */
     bool                  asked;        /* for an acknowledgement now */
     uint32_t              acked;        /* of ours acknowledged by the other side */
-    int64_t               moved;        /* ms, when the window was empty or shrank last */
+    int64_t               moved;        /* ms, when nothing was sent or something acknowledged */
     bool                  authenticated;
     bool                  drained_told; /* <drained/> is sent */
     bool                  peer_drained; /* <drained/> has come */
@@ -20996,13 +21018,20 @@ struct trunk_events {
     /* edge: may the gateway of this name serve the domain? */
     bool (*may_serve)(void *user, struct xe_span gateway, struct xe_span domain);
     void (*up)(void *user, struct trunk *t);
-    void (*down)(void *user, struct trunk *t, enum xe_why why);  /* take back t->window now */
+    void (*down)(void *user, struct trunk *t, enum xe_why why);
     void (*leaving)(void *user, struct trunk *t);   /* or silent: pin nothing new to it */
     void (*stanza)(void *user, struct trunk *t, const struct xe_xml_event *e);
+    /* the next stanza of this pair has the number n */
+    void (*numbered)(void *user, struct trunk *t, struct xe_span from, struct xe_span to,
+        uint32_t n);
+    /* all of this pair before the number n are settled; or of those that have none, n more */
+    void (*settled)(void *user, struct trunk *t, struct xe_span from, struct xe_span to,
+        uint32_t n, bool numbered);
     /* the other side has no room for more of this pair, or has again */
     void (*paused)(void *user, struct trunk *t, struct xe_span from, struct xe_span to, bool yes);
-    void (*released)(void *user, struct trunk *t, struct queue_item item);   /* acknowledged */
-    bool (*settled)(void *user);        /* all that trunks brought has been handed on */
+    void (*acknowledged)(void *user, struct trunk *t, void *tag);   /* the oldest that was sent */
+    void (*room)(void *user, struct trunk *t);      /* more may be sent again */
+    bool (*emptied)(void *user);        /* all that trunks brought has been handed on */
     bool (*finished)(void *user);       /* nothing more will be sent from here */
 };
 
@@ -21047,6 +21076,7 @@ struct trunk_service {
     struct trunk_last          last;        /* of those that had proven who they are */
     struct trunk_last          refused;     /* of those that had not: anybody on the port */
     size_t                     count;
+    char                       node[17];    /* hex: this process, which restarts with another */
     bool                       stopping;    /* no new attempts */
 };
 
@@ -21104,7 +21134,7 @@ trunk_free(struct loop_task *task)
     size_t i;
     for (i = 0; i < t->ndomains; i++)
         free((void *)(uintptr_t)t->domains[i].at);
-    queue_free(&t->window);
+    free(t->sent);
     xe_xml_free(&t->stream.xml);
     free(t);
 }
@@ -21121,7 +21151,8 @@ trunk_log_end(const struct trunk *t, enum xe_why why)
     log_text(log, "why", xe_why(why)->word);
     if (t->stream.detail[0] != '\0')
         log_text(log, "detail", t->stream.detail);
-    log_int(log, "unacknowledged", (int64_t)t->window.count);
+    log_int(log, "unacknowledged", (int64_t)t->nsent);
+    log_int(log, "unsettled", (int64_t)t->unsettled);
     log_end(log);
 }
 
@@ -21165,7 +21196,7 @@ trunk_remember(const struct trunk *t, enum xe_why why)
     snprintf(last->detail, sizeof last->detail, "%s", t->stream.detail);
 }
 
-/* The one way out: give the window back, then forget. */
+/* The one way out. */
 static void
 trunk_end(struct trunk *t, enum xe_why why)
 {
@@ -21183,7 +21214,6 @@ trunk_end(struct trunk *t, enum xe_why why)
     list_remove(&t->node);
     v->count--;
     trunk_remember(t, why);
-    queue_rewind(&t->window);
     if (t->link != NULL) {
         t->link->trunk = NULL;
         snprintf(t->link->detail, sizeof t->link->detail, "%s", t->stream.detail);
@@ -21221,8 +21251,57 @@ static bool
 trunk_has_room(const struct trunk *t)
 {
     const struct config_limits *l = trunk_limits(t);
-    return t->state == TRUNK_UP && t->window.count < l->trunk_window
-        && buf_len(&t->window.bytes) < l->trunk_window_bytes;
+    return t->state == TRUNK_UP && t->nsent < l->trunk_window
+        && t->sent_bytes < l->trunk_window_bytes && conn_queued(t->stream.conn) < TRUNK_OUT_HIGH;
+}
+
+static struct trunk_sent *
+trunk_sent_at(const struct trunk *t, size_t n)
+{
+    return &t->sent[(t->sent_first + n) & (t->sent_cap - 1)];
+}
+
+/* Room for one more that is not acknowledged. */
+static bool
+trunk_sent_grow(struct trunk *t)
+{
+    size_t cap = t->sent_cap == 0 ? 8 : t->sent_cap * 2;
+    struct trunk_sent *sent = malloc(cap * sizeof *sent);
+    size_t i;
+    if (sent == NULL)
+        return false;
+    for (i = 0; i < t->nsent; i++)
+        sent[i] = *trunk_sent_at(t, i);
+    free(t->sent);
+    t->sent = sent;
+    t->sent_cap = cap;
+    t->sent_first = 0;
+    return true;
+}
+
+/* Count in a stanza of `len` bytes that is sent next.  False when memory is out. */
+static bool
+trunk_count(struct trunk *t, size_t len, void *tag)
+{
+    if (t->nsent == t->sent_cap && !trunk_sent_grow(t))
+        return false;
+    if (t->nsent == 0)
+        t->moved = loop_now(t->service->shared->loop);
+    *trunk_sent_at(t, t->nsent) = (struct trunk_sent){ (uint32_t)len, tag };
+    t->nsent++;
+    t->sent_bytes += len;
+    t->stanzas_out++;
+    return true;
+}
+
+/* Send stanzas that are counted in, one behind the other. */
+static void
+trunk_send(struct trunk *t, struct xe_span run)
+{
+    if (!stream_send(&t->stream, run))
+        trunk_end(t, XE_WHY_OUT_OF_MEMORY);
+    else if (!timer_armed(&t->quiet))
+        timer_set(t->service->shared->loop, &t->quiet, TRUNK_QUIET_MS);
 }
 
 /* May what has come wait for more, to be acknowledged together?  Not where somebody waits for it:
@@ -21243,7 +21322,7 @@ trunk_send_acks(struct trunk *t)
 {
     struct loop *loop = t->service->shared->loop;
     if ((t->told == t->received && !t->asked)
-        || (t->we_leave && !t->service->events->settled(t->service->user)))
+        || (t->we_leave && t->process == 0 && !t->service->events->emptied(t->service->user)))
         return;
     if (trunk_ack_may_wait(t)) {
         if (!timer_armed(&t->ack))
@@ -21257,40 +21336,22 @@ trunk_send_acks(struct trunk *t)
     stream_send_ack(&t->stream, t->received);
 }
 
-/* Hand unsent stanzas to the connection, as many as it should hold at a time. */
-static void
-trunk_push(struct trunk *t)
-{
-    if (t->window.sent == 0)
-        t->moved = loop_now(t->service->shared->loop);
-    while (queue_unsent(&t->window) > 0 && conn_queued(t->stream.conn) < TRUNK_OUT_HIGH) {
-        size_t n;
-        struct xe_span run = queue_send(&t->window, loop_now(t->service->shared->loop),
-            TRUNK_OUT_HIGH / 4, SIZE_MAX, &n);
-        if (!stream_send(&t->stream, run)) {
-            trunk_end(t, XE_WHY_OUT_OF_MEMORY);
-            return;
-        }
-        t->stanzas_out += n;
-    }
-    if (t->window.sent > 0 && !timer_armed(&t->quiet))
-        timer_set(t->service->shared->loop, &t->quiet, TRUNK_QUIET_MS);
-}
-
-/* Both windows empty on a trunk that somebody leaves: the last words. */
+/* Nothing under way on a trunk that somebody leaves: the last words.  When the whole node stops,
+ * the other side answers for what it has acknowledged. */
 static void
 trunk_check_drained(struct trunk *t)
 {
-    if (!t->leaving || t->window.count > 0)
+    bool stopping = t->service->stopping;
+    if (!t->leaving || t->nsent > 0)
         return;
-    if (t->peer_leaves && !t->drained_told) {
+    if (t->peer_leaves && !t->drained_told && t->unsettled == 0) {
         /* said by both when both leave, or each would wait for the other */
         t->drained_told = true;
         stream_send(&t->stream, span_of("<drained xmlns='" PHASE_NS_TRUNK "'/>"));
     }
     /* when the whole node stops, its accepted streams may still bring what goes this way */
     if (t->we_leave && t->peer_drained
-        && (!t->service->stopping || t->service->events->finished(t->service->user)))
+        && (stopping ? t->service->events->finished(t->service->user) : t->unsettled == 0))
         stream_close(&t->stream, XE_WHY_SHUTDOWN);
 }
 
@@ -21300,11 +21361,8 @@ trunk_flush(struct loop_task *task)
     struct trunk *t = MAP_OWNER(task, struct trunk, flush);
     if (t->state != TRUNK_UP)
         return;
-    trunk_push(t);
-    if (t->state == TRUNK_UP) {
-        trunk_send_acks(t);
-        trunk_check_drained(t);
-    }
+    trunk_send_acks(t);
+    trunk_check_drained(t);
 }
 
 static void
@@ -21322,22 +21380,23 @@ trunk_ack_due(struct timer *timer)
     trunk_flush_later(t);
 }
 
-/* Count in a stanza of `len` bytes that was written to the end of t->window.bytes. */
-static bool
-trunk_commit(struct trunk *t, size_t len, void *tag)
+/* The oldest is acknowledged. */
+static void
+trunk_release(struct trunk *t)
 {
-    if (!queue_add(&t->window, len, tag))
-        return false;
-    trunk_flush_later(t);
-    return true;
+    struct trunk_sent *oldest = trunk_sent_at(t, 0);
+    t->sent_first++;
+    t->nsent--;
+    t->sent_bytes -= oldest->len;
+    t->service->events->acknowledged(t->service->user, t, oldest->tag);
 }
 
-/* <a h='n'/>: the other side answers for n stanzas in all, modulo 2^32 (XEP-0198 4). */
+/* <a h='n'/>: the other side has n stanzas in all, modulo 2^32 (XEP-0198 4). */
 static void
 trunk_on_ack(struct trunk *t, const struct xe_xml_event *e)
 {
     uint32_t fresh;
-    if (!stream_read_ack(e, t->acked, t->window.sent, &fresh)) {
+    if (!stream_read_ack(e, t->acked, t->nsent, &fresh)) {
         trunk_fail_with(t, XE_WHY_TRUNK_PROTOCOL,
             "an acknowledgement of stanzas that were not sent");
         return;
@@ -21345,37 +21404,65 @@ trunk_on_ack(struct trunk *t, const struct xe_xml_event *e)
     t->acked += fresh;
     t->moved = loop_now(t->service->shared->loop);
     for (; fresh > 0; fresh--)
-        t->service->events->released(t->service->user, t, queue_release(&t->window));
+        trunk_release(t);
+    t->service->events->room(t->service->user, t);
     trunk_flush_later(t);
 }
 
 /* ---- pair by pair ---- */
 
-/* Tell the other side to send no more of this pair for now, or to go on. */
+/* Say something about a pair; `count`, if any, names the number. */
 static void
-trunk_pause(struct trunk *t, struct xe_span from, struct xe_span to, bool paused)
+trunk_tell(struct trunk *t, const char *what, struct xe_span from, struct xe_span to,
+    const char *count, uint32_t n)
 {
-    struct buf *text;
-    if (t->state != TRUNK_UP || t->pair_bytes == 0)
+    struct buf *text = stream_text(&t->stream);
+    if (t->state != TRUNK_UP)
         return;
-    text = stream_text(&t->stream);
-    buf_puts(text, paused ? "<pause" : "<resume");
+    buf_putc(text, '<');
+    buf_puts(text, what);
     buf_puts(text, " xmlns='" PHASE_NS_TRUNK "'");
     xmlout_attr(text, "from", from);
     xmlout_attr(text, "to", to);
+    if (count != NULL) {
+        buf_putc(text, ' ');
+        buf_puts(text, count);
+        buf_puts(text, "='");
+        buf_putu(text, n);
+        buf_putc(text, '\'');
+    }
     buf_puts(text, "/>");
     stream_send_text(&t->stream);
 }
 
+/* Tell the other side to send no more of this pair for now, or to go on. */
 static void
-trunk_on_pause(struct trunk *t, const struct xe_xml_event *e, bool paused)
+trunk_pause(struct trunk *t, struct xe_span from, struct xe_span to, bool paused)
 {
+    if (t->pair_bytes > 0)
+        trunk_tell(t, paused ? "pause" : "resume", from, to, NULL, 0);
+}
+
+/* What the other side says of a pair. */
+static void
+trunk_on_pair(struct trunk *t, const struct xe_xml_event *e)
+{
+    const struct trunk_events *events = t->service->events;
+    void *user = t->service->user;
     struct xe_span from = xe_xml_attr(e, "from");
     struct xe_span to = xe_xml_attr(e, "to");
+    int64_t n = stream_number(xe_xml_attr(e, "n"));
+    int64_t more = stream_number(xe_xml_attr(e, "more"));
     if (from.at == NULL || to.at == NULL)
         trunk_fail(t, XE_WHY_TRUNK_PROTOCOL);
+    else if (span_is(e->name, "pause") || span_is(e->name, "resume"))
+        events->paused(user, t, from, to, span_is(e->name, "pause"));
+    else if (span_is(e->name, "pair") && n >= 0)
+        events->numbered(user, t, from, to, (uint32_t)n);
+    else if (span_is(e->name, "settled") && (n >= 0 || more >= 0))
+        events->settled(user, t, from, to, (uint32_t)(n >= 0 ? n : more), n >= 0);
     else
-        t->service->events->paused(t->service->user, t, from, to, paused);
+        trunk_fail(t, XE_WHY_TRUNK_PROTOCOL);
 }
 
 /* What this node takes, as attributes: how deep stanzas may be, and what one pair may have under
@@ -21392,6 +21479,8 @@ trunk_put_limits(const struct trunk *t, struct buf *text)
     buf_putu(text, trunk_limits(t)->queue_bytes / 2);
     buf_puts(text, "' pair-stanzas='");
     buf_putu(text, trunk_limits(t)->queue_stanzas / 2);
+    buf_puts(text, "' node='");
+    buf_puts(text, t->service->node);
     buf_putc(text, '\'');
 }
 
@@ -21400,6 +21489,9 @@ trunk_read_limits(struct trunk *t, const struct xe_xml_event *e)
 {
     int64_t bytes = stream_number(xe_xml_attr(e, "pair-bytes"));
     int64_t stanzas = stream_number(xe_xml_attr(e, "pair-stanzas"));
+    struct xe_span node = xe_xml_attr(e, "node");
+    struct map plain = { .seed = { 0, 0 } };
+    t->process = node.len == 0 ? 0 : map_hash(&plain, node) | 1;
     t->narrow = stream_number(xe_xml_attr(e, "max-depth")) < XE_XML_DEPTH_MAX
         || stream_number(xe_xml_attr(e, "max-attributes")) < XE_XML_ATTRS_MAX;
     t->pair_bytes = bytes > 0 && stanzas > 0 ? (size_t)bytes : 0;
@@ -21415,7 +21507,7 @@ trunk_timeout(struct timer *timer)
     const struct config_limits *l = trunk_limits(t);
     int64_t now = loop_now(t->service->shared->loop);
     int64_t quiet = now - t->stream.heard;
-    if (t->window.sent > 0 && !t->leaving && now - t->moved > quiet)
+    if (t->nsent > 0 && !t->leaving && now - t->moved > quiet)
         quiet = now - t->moved;   /* answering is not enough: it has to answer for what we sent */
     if (t->state == TRUNK_UP && t->we_leave && !t->service->stopping
         && now - t->left >= l->drain_ms) {
@@ -21439,7 +21531,7 @@ trunk_set_silent(struct trunk *t, bool silent)
         return;
     t->silent = silent;
     if (trunk_log(t, LOG_WARN, silent ? "trunk-silent" : "trunk-heard")) {
-        log_int(t->service->shared->log, "unacknowledged", (int64_t)t->window.sent);
+        log_int(t->service->shared->log, "unacknowledged", (int64_t)t->nsent);
         log_end(t->service->shared->log);
     }
     if (silent)
@@ -21455,10 +21547,10 @@ trunk_quiet(struct timer *timer)
     struct trunk *t = MAP_OWNER(timer, struct trunk, quiet);
     struct loop *loop = t->service->shared->loop;
     int64_t quiet = loop_now(loop) - t->stream.heard;
-    if (quiet < TRUNK_QUIET_MS || t->window.sent == 0) {
+    if (quiet < TRUNK_QUIET_MS || t->nsent == 0) {
         t->quiet_asked = false;
         trunk_set_silent(t, false);
-        if (t->window.sent > 0)
+        if (t->nsent > 0)
             timer_set(loop, timer, TRUNK_QUIET_MS - quiet);
         return;
     }
@@ -21507,7 +21599,6 @@ trunk_become_up(struct trunk *t)
 {
     struct log *log = t->service->shared->log;
     trunk_enter(t, TRUNK_UP);
-    t->window.bytes.max = trunk_limits(t)->trunk_window_bytes + 2 * trunk_limits(t)->stanza_bytes;
     if (t->link != NULL)
         t->link->backoff_ms = trunk_limits(t)->trunk_retry_first_ms;
     if (trunk_log(t, LOG_INFO, "trunk-up")) {
@@ -21544,10 +21635,8 @@ trunk_up_element(struct trunk *t, const struct xe_xml_event *e)
     } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "drained")) {
         t->peer_drained = true;
         trunk_flush_later(t);
-    } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "pause")) {
-        trunk_on_pause(t, e, true);
-    } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "resume")) {
-        trunk_on_pause(t, e, false);
+    } else if (span_is(e->ns, PHASE_NS_TRUNK)) {
+        trunk_on_pair(t, e);
     } else {
         trunk_fail(t, XE_WHY_BAD_ELEMENT);
     }
@@ -21614,6 +21703,7 @@ trunk_new(struct trunk_service *v)
     t->reap.run = trunk_free;
     t->since = loop_now(v->shared->loop);
     list_init(&t->pairs);
+    list_init(&t->sources);
     list_append(&v->all, &t->node);
     v->count++;
     timer_set(v->shared->loop, &t->timer, v->shared->limits->preauth_ms);
@@ -21640,7 +21730,9 @@ trunk_begin(struct trunk *t, int fd, const char *edge, const struct stream_event
 static void
 trunk_drained(struct stream *stream)
 {
-    trunk_flush_later((struct trunk *)(void *)stream);
+    struct trunk *t = (struct trunk *)(void *)stream;
+    t->service->events->room(t->service->user, t);
+    trunk_flush_later(t);
 }
 
 /* ---- the edge: accepted trunks ---- */
@@ -22078,8 +22170,9 @@ trunk_link_close(struct trunk_link *link)
  * Everything is kept per pair: the domain that a stanza is from and the one that it is to.  Order
  * is kept within a pair, limits are counted per pair, and one pair's trouble is no other's.
  *
- *   from s2s  --> pair TO_TRUNK --> window of the trunk that it is pinned to --> released by <a/>
- *                      \--> pair->queue while there is none (hold) or no room here or there
+ *   from s2s  --> pair TO_TRUNK --> pair->queue --> the trunk that it is pinned to --> released
+ *                      \                            when the other node has settled it
+ *                       \--> there is none (hold), or no room here or there: it waits
  *   from trunk --> pair TO_S2S --> pair->queue --> the dialled connection of the pair --> released
  *                      \                            when it has arrived (XEP-0198, TCP)
  *                       \--> no connection: one is dialled, unless an accepted one carries both
@@ -22091,7 +22184,10 @@ trunk_link_close(struct trunk_link *link)
  *
  * A pair is pinned to a trunk by rendezvous hashing over those that are up and stays there until
  * the trunk goes down or leaves.  From a leaving trunk a pair moves when what it sent there is
- * acknowledged, so that order is kept.
+ * settled, so that order is kept.  When a trunk breaks, what is not settled waits a moment for the
+ * same node: by its numbers it knows what it has already, and nothing arrives twice.  Then it goes
+ * another way.  So a stanza is lost with no node, be it killed with its queues full; it may arrive
+ * twice when that node had delivered it and could not say so.
  *
  * Slow is not undeliverable: when half of what a pair may hold is held, its sources are not read
  * until half of that is gone: the accepted connections that feed it, or, through <pause/>, those at
@@ -22100,13 +22196,13 @@ trunk_link_close(struct trunk_link *link)
  * behind the stanzas of a stream may come the dialback question on which its own answers wait.
  *
  * What cannot be delivered comes back to its sender as a stanza error (RFC 6120 8.3), never an
- * error for an error.  A stanza belongs to exactly one queue at any time, or has been handed on, or
- * has been bounced: that is the invariant that `nothing lost` rests on.
+ * error for an error.  A stanza belongs to exactly one queue of a node at any time, or has been
+ * delivered, or has been bounced: that is the invariant that `nothing lost` rests on.
  *
  * The same section keeps the limits on connections and says who may talk to whom (route_admit),
  * because both are questions about domains.
  *
- * Costs: a stanza costs the hash of its pair, unless the one before was of the same; 0.7 KiB a
+ * Costs: a stanza costs the hash of its pair, unless the one before was of the same; 0.9 KiB a
  * pair, at most total-pairs.  A trunk that comes, and a reload, walk over all pairs; a trunk that
  * goes over those that are pinned to it.
  * Not done: moving pairs when a trunk comes, which makes them wait for nothing.  Keeping what waits
@@ -22117,10 +22213,30 @@ trunk_link_close(struct trunk_link *link)
 #define ROUTE_CROWD          100                 /* connections whose memory is worth the work */
 #define ROUTE_BOUNCE_MS      1000                /* pair-bounces are counted for so long */
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
+#define ROUTE_RUN_MAX        ((size_t)64 << 10)  /* and to a trunk: others have their turn */
 #define ROUTE_PING_ID        "xmppedge-ping-"    /* and 16 hex digits */
 #define ROUTE_PING_RESOURCE  "/xmppedge"         /* sends messages to echo domains */
 
 enum route_way { ROUTE_TO_S2S, ROUTE_TO_TRUNK, ROUTE_TO_ECHO };
+
+struct route_pair;
+
+/* What one process at the other end of a trunk brings of a pair.  Both ends count its stanzas. */
+struct route_source {
+    struct list_node   node;       /* in pair->sources */
+    struct list_node   brings;     /* in trunk->sources */
+    struct list_node   news;       /* in route->news: there is something to tell */
+    struct route_pair *pair;       /* borrowed */
+    struct trunk      *trunk;      /* borrowed; NULL: down */
+    uint64_t           process;
+    uint64_t           home;       /* of its name */
+    bool               numbered;   /* it has said which number its stanzas have */
+    uint32_t           next;       /* number of the next stanza that comes; modulo 2^32 */
+    uint32_t           taken;      /* those before are taken: what comes twice is dropped */
+    uint32_t           queued;     /* of them in the queue of the pair */
+    uint32_t           behind;     /* settled, but younger than these */
+    uint32_t           told;       /* those before were told to be settled */
+};
 
 struct route_pair {
     struct map_node   node;        /* in route->pairs; the key is from NUL to */
@@ -22138,8 +22254,7 @@ struct route_pair {
     bool              settling;    /* `hold` runs until settle_at */
     int64_t           settle_at;   /* ms; by then what went the old way has arrived */
     bool              gave_up;     /* held for too long: bounced at once until a trunk is up */
-    struct queue      queue;
-    struct queue      back;        /* what a dead trunk gives back, until the queue is behind it */
+    struct queue      queue;       /* a stanza's tag is its route_source; NULL: none */
     struct timer      hold;        /* the oldest held stanza has waited long enough, or retry_at */
     struct loop_task  push;        /* end of turn: hand on what is in the queue */
     uint64_t          taken;       /* stanzas that were ever put into its queues */
@@ -22164,8 +22279,13 @@ struct route_pair {
     /* to a trunk */
     struct trunk     *trunk;       /* borrowed; pinned to; NULL: none */
     struct list_node  pin;         /* in trunk->pairs */
-    size_t            in_flight;   /* stanzas in that trunk's window */
-    size_t            in_flight_bytes;
+    uint32_t          number;      /* of the oldest in the queue, among all of the pair */
+    bool              announced;   /* to the other end of the trunk */
+    size_t            unacked;     /* sent on it, and not acknowledged */
+    size_t            handed;      /* of the oldest, those that a node has which is gone */
+    uint64_t          home;        /* of the name of that node, which may come back */
+    /* from a trunk */
+    struct list_node  sources;     /* route_source, owned */
     /* for the status */
     uint64_t          passed;      /* stanzas handed on */
     uint64_t          bounced;
@@ -22198,8 +22318,11 @@ struct route {
     struct timer          slow_timer;
     struct timer          sweep;
     struct timer          components;  /* one of them is missing */
-    size_t                memory;   /* bytes in all queues and windows */
+    size_t                memory;   /* bytes in all queues */
     size_t                outward;  /* stanzas that wait to be sent to a server */
+    struct list_node      news;     /* route_source */
+    struct timer          tell;
+    uint32_t              settled;  /* stanzas: no pair has a number beyond it */
     struct list_node      pings;
     size_t                npings;
     struct xe_xml         reader;   /* reads back stanzas that wait */
@@ -22441,6 +22564,151 @@ route_settle(struct route_pair *p)
         s2s_settled(MAP_OWNER(n, struct s2s_pair, feed)->stream);
 }
 
+/* ---- what the other end of a trunk may forget ---- */
+
+/* The name of a node as a number. */
+static uint64_t
+route_home(const struct trunk *t)
+{
+    struct map plain = { .seed = { UINT64_C(0x7872c3a5), 0 } };   /* the same everywhere, always */
+    return map_hash(&plain, span_of(t->name));
+}
+
+/* Of what it brought, those before this number are settled. */
+static uint32_t
+route_source_settled(const struct route_source *s)
+{
+    return s->taken - s->queued - s->behind;
+}
+
+static void
+route_source_tell(struct route_source *s)
+{
+    uint32_t n = route_source_settled(s);
+    list_remove(&s->news);
+    if (s->trunk != NULL && n != s->told)
+        trunk_tell(s->trunk, "settled", s->pair->from, s->pair->to, s->numbered ? "n" : "more",
+            s->numbered ? n : n - s->told);
+    s->told = n;
+}
+
+static void
+route_tell(struct timer *t)
+{
+    struct route *r = MAP_OWNER(t, struct route, tell);
+    while (!list_empty(&r->news))
+        route_source_tell(MAP_OWNER(r->news.next, struct route_source, news));
+}
+
+/* Something of it is settled: told with others, as acknowledgements are (trunk_ack_may_wait). */
+static void
+route_source_moved(struct route_source *s)
+{
+    struct route *r = s->pair->route;
+    uint32_t news = route_source_settled(s) - s->told;
+    if (s->trunk == NULL || s->trunk->process == 0 || news == 0)
+        return;
+    if (!list_linked(&s->news))
+        list_append(&r->news, &s->news);
+    if (s->trunk->leaving || news >= r->config->limits.queue_stanzas / 2 / TRUNK_ACK_SHARE)
+        timer_set(r->shared->loop, &r->tell, 0);
+    else if (!timer_armed(&r->tell))
+        timer_set(r->shared->loop, &r->tell, TRUNK_ACK_MS);
+}
+
+/* A stanza that was in the queue is gone from there. */
+static void
+route_source_release(struct route_source *s)
+{
+    if (--s->queued == 0)
+        s->behind = 0;
+    route_source_moved(s);
+}
+
+/* The one that has just come is in the queue; or it is settled, in its turn. */
+static void
+route_source_take(struct route_source *s, bool queued)
+{
+    struct queue *q = &s->pair->queue;
+    if (queued) {
+        queue_item(q, q->count - 1)->tag = s;
+        s->queued++;
+    } else if (s->queued > 0) {
+        s->behind++;
+    }
+    route_source_moved(s);
+}
+
+static void
+route_source_free(struct route_source *s)
+{
+    route_source_tell(s);
+    list_remove(&s->brings);
+    list_remove(&s->node);
+    free(s);
+}
+
+/* A process that has been replaced by another of the same name, and of which nothing waits. */
+static bool
+route_source_is_over(const struct route_source *s, const struct trunk *t)
+{
+    return s->trunk == NULL && s->queued == 0 && s->process != t->process
+        && s->home == route_home(t);
+}
+
+/* It comes by this trunk from now on. */
+static struct route_source *
+route_source_join(struct route_source *s, struct trunk *t)
+{
+    if (s->trunk == NULL) {
+        s->trunk = t;
+        list_append(&t->sources, &s->brings);
+    }
+    return s;
+}
+
+static void
+route_source_leave(struct route_source *s)
+{
+    s->trunk = NULL;
+    list_remove(&s->brings);
+    list_remove(&s->news);
+}
+
+/* Is the stanza that comes now one that has been taken already? */
+static bool
+route_source_is_repeat(struct route_source *s)
+{
+    if (s->next++ != s->taken)
+        return true;
+    s->taken++;
+    return false;
+}
+
+/* What this trunk brings of a pair, made if need be; NULL when memory is out. */
+static struct route_source *
+route_source_get(struct route_pair *p, struct trunk *t)
+{
+    struct list_node *n = p->sources.next;
+    struct route_source *s;
+    while (n != &p->sources) {
+        s = MAP_OWNER(n, struct route_source, node);
+        n = n->next;
+        if (s->process == t->process && (s->trunk == NULL || s->trunk == t))
+            return route_source_join(s, t);
+        if (route_source_is_over(s, t))
+            route_source_free(s);
+    }
+    s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    s->pair = p;
+    s->process = t->process;
+    s->home = route_home(t);
+    list_append(&p->sources, &s->node);
+    return route_source_join(s, t);
+}
+
 static void
 route_pair_drop(struct route_pair *p)
 {
@@ -22456,8 +22724,9 @@ route_pair_drop(struct route_pair *p)
     if (r->last == p)
         r->last = NULL;
     route_note_memory(r, 0, buf_len(&p->queue.bytes));
+    while (!list_empty(&p->sources))
+        route_source_free(MAP_OWNER(p->sources.next, struct route_source, node));
     queue_free(&p->queue);
-    queue_free(&p->back);
     free(p);
 }
 
@@ -22465,7 +22734,7 @@ route_pair_drop(struct route_pair *p)
 static bool
 route_pair_is_idle(const struct route_pair *p)
 {
-    return p->queue.count == 0 && p->in_flight == 0 && p->out == NULL && !p->paused
+    return p->queue.count == 0 && p->unacked == 0 && p->out == NULL && !p->paused
         && list_empty(&p->feeds) && loop_now(p->route->shared->loop) >= p->settle_at;
 }
 
@@ -22533,8 +22802,8 @@ route_high_bytes(const struct route_pair *p)
 static void
 route_press(struct route_pair *p)
 {
-    size_t bytes = p->in_flight_bytes + buf_len(&p->queue.bytes);
-    size_t count = p->in_flight + queue_unsent(&p->queue);
+    size_t bytes = buf_len(&p->queue.bytes);
+    size_t count = queue_unsent(&p->queue);
     size_t most = p->route->config->limits.queue_stanzas / 2;
     size_t most_bytes = route_high_bytes(p);
     bool was = p->full;
@@ -22626,9 +22895,7 @@ route_is_stuck(const struct route_pair *p)
 static uint64_t
 route_mark(const struct trunk *t, const struct route_pair *p)
 {
-    struct map keyed = { .seed = { UINT64_C(0x7872c3a5), 0 } };   /* the same everywhere, always */
-    uint64_t a = map_hash(&keyed, span_of(t->name));
-    keyed.seed[1] = a;
+    struct map keyed = { .seed = { UINT64_C(0x7872c3a5), route_home(t) } };
     return map_hash(&keyed, p->node.key);
 }
 
@@ -22639,7 +22906,7 @@ route_set_trunk(struct route_pair *p, struct trunk *t)
         return;
     list_remove(&p->pin);
     p->trunk = t;
-    p->far_full = false;   /* what the node behind the last one said of itself */
+    p->far_full = p->announced = false;   /* what the node behind the last one said and heard */
     if (t != NULL)
         list_append(&t->pairs, &p->pin);
     if (t != NULL && p->way != ROUTE_TO_TRUNK && p->paused)
@@ -22654,12 +22921,15 @@ route_pin(struct route_pair *p)
     const struct list_node *n;
     int64_t now = loop_now(r->shared->loop);
     bool stuck = route_is_stuck(p);
-    if (p->trunk != NULL && (p->in_flight > 0 || (route_trunk_usable(r, p->trunk, p) && !stuck)))
+    if (p->trunk != NULL && (p->queue.sent > 0 || p->unacked > 0
+            || (route_trunk_usable(r, p->trunk, p) && !stuck)))
         return;
     if (p->trunk != NULL)
         p->settle_at = now + ROUTE_SETTLE_MS;
-    for (n = r->trunks->all.next; n != &r->trunks->all && now >= p->settle_at; n = n->next) {
+    for (n = r->trunks->all.next; n != &r->trunks->all; n = n->next) {
         struct trunk *t = MAP_OWNER(n, struct trunk, node);
+        if (now < p->settle_at && route_home(t) != p->home)
+            continue;
         if (route_trunk_usable(r, t, p) && (best == NULL || best->silent > t->silent
                 || (best->silent == t->silent && route_mark(t, p) > route_mark(best, p))))
             best = t;
@@ -22725,15 +22995,15 @@ route_is_held(const struct route_pair *p)
     return p->trunk == NULL || !route_trunk_usable(p->route, p->trunk, p);
 }
 
-/* May a stanza of this pair go into the window of its trunk now?  There must be room at its other
- * end, too, for all that is under way. */
+/* May a stanza of this pair go by its trunk now?  There must be room at its other end, too, for all
+ * that is under way. */
 static bool
 route_may_send(const struct route_pair *p)
 {
     const struct trunk *t = p->trunk;
     return !route_is_held(p) && !route_is_stuck(p) && !p->far_full && trunk_has_room(t)
         && (t->pair_bytes == 0
-            || (p->in_flight < t->pair_stanzas && p->in_flight_bytes < t->pair_bytes));
+            || (p->queue.sent < t->pair_stanzas && p->queue.sent_bytes < t->pair_bytes));
 }
 
 /* Wait for a trunk: until the last one's stanzas have settled, or as long as a pair may be held. */
@@ -22915,30 +23185,6 @@ route_write(struct route *r, struct buf *out, const struct xe_xml *xml,
     return why;
 }
 
-/* The usual way towards a trunk: straight into its window. */
-static enum xe_why
-route_put_window(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
-    struct xe_span text)
-{
-    struct trunk *t = p->trunk;
-    size_t max = t->max_bytes + p->route->config->limits.header_bytes;
-    size_t len;
-    enum xe_why why = t->narrow && e != NULL && (e->flags & XE_XML_LARGE) != 0 ? XE_WHY_XML_LIMIT
-        : route_write(p->route, &t->window.bytes, xml, e, text, max, &len);
-    if (why != XE_WHY_NONE)
-        return why;
-    if (!trunk_commit(t, len, p))
-        return XE_WHY_OUT_OF_MEMORY;
-    route_note_memory(p->route, len, 0);
-    p->taken++;
-    p->in_flight++;
-    p->in_flight_bytes += len;
-    p->passed++;
-    p->route->stanzas++;
-    route_press(p);
-    return XE_WHY_NONE;
-}
-
 /* A server is given no more than stanza-bytes: it may end its stream for more.  On a trunk
  * what the header of the old stream adds does not count. */
 static enum xe_why
@@ -22955,7 +23201,7 @@ route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_
         l->stanza_bytes + (p->way == ROUTE_TO_TRUNK ? l->header_bytes : 0), &len);
     if (why != XE_WHY_NONE)
         return why == XE_WHY_MEMORY ? XE_WHY_QUEUE_FULL : why;
-    if (!queue_add(&p->queue, len, p))
+    if (!queue_add(&p->queue, len, NULL))
         return XE_WHY_OUT_OF_MEMORY;
     p->route->outward += p->way == ROUTE_TO_S2S;
     p->taken++;
@@ -22972,9 +23218,6 @@ route_put_trunk(struct route_pair *p, const struct xe_xml *xml, const struct xe_
     route_pin(p);
     if (p->trunk == NULL && p->gave_up)
         return XE_WHY_NO_TRUNK;
-    if (p->queue.count == 0 && route_may_send(p)
-        && p->route->memory < p->route->config->limits.memory_bytes)
-        return route_put_window(p, xml, e, text);
     return route_put_queue(p, xml, e, text);
 }
 
@@ -23016,7 +23259,10 @@ static enum xe_why
 route_put(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e,
     struct xe_span text)
 {
-    p->last_ms = loop_now(p->route->shared->loop);
+    int64_t now = loop_now(p->route->shared->loop);
+    if (p->queue.sent == 0 && now - p->last_ms > ROUTE_PAIR_IDLE_MS / 2)
+        p->announced = false;   /* the other end may have forgotten it */
+    p->last_ms = now;
     switch (p->way) {
     case ROUTE_TO_TRUNK:
         return route_put_trunk(p, xml, e, text);
@@ -23130,7 +23376,9 @@ route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_
     p->hold.fire = r->held;
     p->look.fire = r->look;
     p->last_ms = loop_now(r->shared->loop);
+    p->number = r->settled;
     list_init(&p->feeds);
+    list_init(&p->sources);
     if (!map_add(&r->pairs, &p->node, span_make(p->text, len))) {
         free(p);
         return NULL;
@@ -23186,37 +23434,79 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
     route_answer(p);
 }
 
-/* Send the oldest stanza that waits for a pair back. */
+/* Forget the oldest stanza of a pair: it is settled. */
 static void
-route_return_oldest(struct route_pair *p, enum xe_why why)
+route_forget_oldest(struct route_pair *p)
 {
-    struct xe_span stanza = queue_oldest(&p->queue);
-    const struct xe_xml_event *e = route_read_back(p->route, stanza);
-    if (e != NULL)
-        route_bounce(p, e, why);
-    route_note_memory(p->route, 0, stanza.len);
-    p->route->outward -= p->way == ROUTE_TO_S2S && p->queue.sent == 0;
-    queue_release(&p->queue);
+    struct route *r = p->route;
+    bool sent = p->queue.sent > 0;
+    struct queue_item item = queue_release(&p->queue);
+    route_note_memory(r, 0, item.len);
+    r->outward -= p->way == ROUTE_TO_S2S && !sent;
+    if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
+        p->trunk->unsettled -= sent;
+    p->handed -= p->handed > 0;
+    p->number++;
+    r->settled++;
+    if (item.tag != NULL)
+        route_source_release(item.tag);
     route_settle(p);
 }
 
-/* What was sent to a server that has gone waits again. */
+/* It has arrived. */
+static void
+route_release_oldest(struct route_pair *p)
+{
+    p->good = true;
+    p->moved_ms = loop_now(p->route->shared->loop);
+    p->look_ms = ROUTE_LOOK_MS;
+    p->passed++;
+    p->route->stanzas++;
+    route_forget_oldest(p);
+}
+
+/* Send it back. */
+static void
+route_return_oldest(struct route_pair *p, enum xe_why why)
+{
+    const struct xe_xml_event *e = route_read_back(p->route, queue_oldest(&p->queue));
+    if (e != NULL)
+        route_bounce(p, e, why);
+    p->announced = false;   /* the next one has not the number that the other end expects */
+    route_forget_oldest(p);
+}
+
+/* What was sent, to a server or a trunk that has gone, waits again. */
 static void
 route_rewind(struct route_pair *p)
 {
-    p->route->outward += p->way == ROUTE_TO_S2S ? p->queue.sent : 0;
+    if (p->way == ROUTE_TO_S2S)
+        p->route->outward += p->queue.sent;
+    else if (p->trunk != NULL)
+        p->trunk->unsettled -= p->queue.sent;
     queue_rewind(&p->queue);
 }
 
-/* Send all of them back. */
+/* Those that the node at the other end of the trunk has, by its own word, are its own now. */
+static void
+route_hand_over(struct route_pair *p)
+{
+    size_t n = p->queue.sent > p->unacked ? p->queue.sent - p->unacked : 0;
+    for (; n > 0; n--)
+        route_release_oldest(p);
+}
+
+/* Send all of them back.  A node that is gone had some of them: they may have arrived. */
 static void
 route_bounce_queue(struct route_pair *p, enum xe_why why)
 {
     timer_cancel(p->route->shared->loop, &p->hold);
     list_remove(&p->waiting);
+    if (p->way == ROUTE_TO_TRUNK)
+        route_hand_over(p);
     route_rewind(p);
     while (p->queue.count > 0)
-        route_return_oldest(p, why);
+        route_return_oldest(p, p->handed > 0 ? XE_WHY_UNACKNOWLEDGED : why);
     route_press(p);
 }
 
@@ -23276,7 +23566,7 @@ route_push_s2s(struct route_pair *p)
         uint64_t at = conn_sent(s->stream.conn);
         size_t n;
         struct xe_span run;
-        if (queue_next(&p->queue) > s->max_bytes) {
+        if (queue_next(&p->queue).len > s->max_bytes) {
             if (p->queue.sent > 0)
                 break;   /* it comes back when those before it have arrived */
             route_return_oldest(p, XE_WHY_STANZA_TOO_BIG);
@@ -23299,46 +23589,79 @@ route_push_s2s(struct route_pair *p)
 
 /* ---- from the queue of a pair to its trunk ---- */
 
-/* Would the node at the other end of the pair's trunk end that for this stanza?  r->event is it. */
-static bool
-route_is_too_large(struct route_pair *p, struct xe_span stanza)
+/* Why the node at the other end of the pair's trunk would end that for the next stanza. */
+static enum xe_why
+route_trunk_refuses(struct route_pair *p)
 {
-    const struct xe_xml_event *e = p->trunk->narrow ? route_read_back(p->route, stanza) : NULL;
-    return e != NULL && (e->flags & XE_XML_LARGE) != 0;
+    const struct trunk *t = p->trunk;
+    struct xe_span stanza = queue_next(&p->queue);
+    const struct xe_xml_event *e;
+    if (stanza.len > t->max_bytes + p->route->config->limits.header_bytes)
+        return XE_WHY_STANZA_TOO_BIG;
+    e = t->narrow ? route_read_back(p->route, stanza) : NULL;
+    return e != NULL && (e->flags & XE_XML_LARGE) != 0 ? XE_WHY_XML_LIMIT : XE_WHY_NONE;
 }
 
-/* Move what waits into the window of the pair's trunk, as far as there is room. */
+static void
+route_wait_for_room(struct route_pair *p)
+{
+    if (!list_linked(&p->waiting))
+        list_append(&p->route->waiting, &p->waiting);
+}
+
+/* Send what waits on the pair's trunk, as far as there is room; it stays in the queue until it is
+ * settled.  True when it could go on, and others have their turn before. */
+static bool
+route_send_trunk(struct route_pair *p)
+{
+    struct trunk *t = p->trunk;
+    int64_t now = loop_now(p->route->shared->loop);
+    struct xe_span run = span_make(NULL, 0);
+    while (queue_unsent(&p->queue) > 0 && run.len < ROUTE_RUN_MAX && route_may_send(p)) {
+        enum xe_why why = route_trunk_refuses(p);
+        struct xe_span one;
+        size_t n;
+        if (why != XE_WHY_NONE && p->queue.sent > 0)
+            break;   /* it comes back when those before it are settled */
+        if (why != XE_WHY_NONE) {
+            route_return_oldest(p, why);
+            continue;
+        }
+        if (!p->announced && t->process != 0)
+            trunk_tell(t, "pair", p->from, p->to, "n", p->number + (uint32_t)p->queue.sent);
+        p->announced = true;
+        if (!trunk_count(t, queue_next(&p->queue).len, p)) {
+            route_wait_for_room(p);
+            break;
+        }
+        one = queue_send(&p->queue, now, 0, SIZE_MAX, &n);
+        run = span_make(run.len == 0 ? one.at : run.at, run.len + one.len);
+        t->unsettled++;
+        p->unacked++;
+    }
+    if (run.len > 0)
+        trunk_send(t, run);
+    return run.len >= ROUTE_RUN_MAX;
+}
+
+/* What waits for a trunk: on the one that the pair is pinned to, when there is room, or until there
+ * is one. */
 static void
 route_push_trunk(struct route_pair *p)
 {
     struct route *r = p->route;
+    bool more;
     route_pin(p);
-    while (p->queue.count > 0 && route_may_send(p)) {
-        struct xe_span stanza = queue_oldest(&p->queue);
-        if (route_is_too_large(p, stanza)) {
-            route_return_oldest(p, XE_WHY_XML_LIMIT);
-            continue;
-        }
-        if (!buf_put(&p->trunk->window.bytes, stanza)) {
-            p->trunk->window.bytes.failed = false;
-            break;
-        }
-        if (!trunk_commit(p->trunk, stanza.len, p))
-            break;
-        p->in_flight++;
-        p->in_flight_bytes += stanza.len;
-        p->passed++;
-        r->stanzas++;
-        queue_release(&p->queue);
-    }
-    if (p->queue.count == 0) {
+    more = p->trunk != NULL && route_send_trunk(p);
+    if (queue_unsent(&p->queue) == 0) {
         timer_cancel(r->shared->loop, &p->hold);
         list_remove(&p->waiting);
-    } else {
-        if (!list_linked(&p->waiting) && !p->far_full)
-            list_append(&r->waiting, &p->waiting);
-        if (p->trunk == NULL)
-            route_arm_hold(p);
+    } else if (p->trunk == NULL) {
+        route_arm_hold(p);
+    } else if (more) {
+        loop_at_end(r->shared->loop, &p->push);
+    } else if (!trunk_has_room(p->trunk)) {
+        route_wait_for_room(p);
     }
     route_press(p);
 }
@@ -23377,17 +23700,6 @@ route_refuse(struct route *r, const char *via, const char *name, const struct xe
     buf_clear(&r->text);
     route_put_error(&r->text, e, why);
     return !r->text.failed;
-}
-
-static void
-route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e,
-    enum xe_why why)
-{
-    if (route_refuse(r, "trunk", t->name, e, why)
-        && buf_put(&t->window.bytes, buf_span(&r->text))
-        && trunk_commit(t, buf_len(&r->text), NULL))
-        route_note_memory(r, buf_len(&r->text), 0);
-    t->window.bytes.failed = false;
 }
 
 /* Here nobody keeps the answer: who does not read it hears nothing. */
@@ -23567,29 +23879,89 @@ route_pair_again(const struct route *r, const struct xe_xml_event *e)
         && span_eq(s2s_address_domain(xe_xml_attr(e, "to"), text, sizeof text), p->to) ? p : NULL;
 }
 
-/* From a trunk: is it a pair that this trunk may bring?  Asked once per pair and reload. */
+/* The pair of a stanza from a trunk, made if need be; NULL: there is none.  May this trunk bring
+ * it?  Asked once per pair and reload. */
+static enum xe_why
+route_trunk_pair(struct route *r, struct trunk *t, const struct xe_xml_event *e,
+    struct route_pair **p)
+{
+    char from[XE_DOMAIN_MAX];
+    char to[XE_DOMAIN_MAX];
+    enum xe_why why = XE_WHY_NONE;
+    *p = route_pair_again(r, e);
+    if (*p == NULL && !route_domains(e, from, to))
+        return XE_WHY_BAD_ADDRESS;
+    if (*p == NULL)
+        *p = route_pair_find(r, span_of(from), span_of(to));
+    if (*p == NULL)
+        why = route_trunk_why(r, t, span_of(from), span_of(to));
+    else if (!(*p)->admitted || (route_is_edge(r) && !trunk_serves(t, (*p)->from)))
+        why = route_trunk_why(r, t, (*p)->from, (*p)->to);
+    if (why == XE_WHY_NONE && *p == NULL)
+        *p = route_pair_get(r, span_of(from), span_of(to), &why);
+    return why;
+}
+
+/* Answer a stanza of a trunk whose pair is none of ours with the shared text: on the trunk itself,
+ * unless the opposite pair is known, whose stanzas are numbered. */
+static void
+route_answer_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e)
+{
+    char from[XE_DOMAIN_MAX];
+    char to[XE_DOMAIN_MAX];
+    struct route_pair *back = !route_domains(e, from, to) ? NULL
+        : route_pair_find(r, span_of(to), span_of(from));
+    if (back != NULL && back->way == ROUTE_TO_TRUNK
+        && (!route_is_edge(r) || trunk_serves(t, back->to))) {
+        route_put(back, NULL, NULL, buf_span(&r->text));
+        return;
+    }
+    r->settled++;   /* the number that it takes is none of a pair that comes later */
+    if (trunk_count(t, buf_len(&r->text), NULL))
+        trunk_send(t, buf_span(&r->text));
+}
+
+/* Refuse a stanza of a trunk: its pair is none of ours. */
+static void
+route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e,
+    enum xe_why why)
+{
+    if (route_refuse(r, "trunk", t->name, e, why))
+        route_answer_on_trunk(r, t, e);
+}
+
+/* A stanza that is not taken is settled all the same; that of no pair of ours without a number. */
+static void
+route_trunk_refused(struct trunk *t, struct route_source *s, const struct xe_xml_event *e)
+{
+    char text[3 * 1024];
+    struct xe_span from;
+    if (s != NULL) {
+        route_source_take(s, false);
+        return;
+    }
+    from = s2s_address_domain(xe_xml_attr(e, "from"), text, sizeof text / 2);
+    trunk_tell(t, "settled", from, s2s_address_domain(xe_xml_attr(e, "to"),
+            text + sizeof text / 2, sizeof text / 2), "more", 1);
+}
+
+/* From a trunk. */
 static void
 route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
 {
     struct route *r = user;
-    char from[XE_DOMAIN_MAX];
-    char to[XE_DOMAIN_MAX];
-    enum xe_why why = XE_WHY_NONE;
-    struct route_pair *p = route_pair_again(r, e);
-    if (p == NULL && !route_domains(e, from, to)) {
-        route_refuse_on_trunk(r, t, e, XE_WHY_BAD_ADDRESS);
+    struct route_pair *p;
+    enum xe_why why = route_trunk_pair(r, t, e, &p);
+    struct route_source *s = p != NULL && t->process != 0 ? route_source_get(p, t) : NULL;
+    uint64_t taken = p == NULL ? 0 : p->taken;
+    if (s != NULL && route_source_is_repeat(s))
         return;
-    }
-    if (p == NULL)
-        p = route_pair_find(r, span_of(from), span_of(to));
-    if (p == NULL)
-        why = route_trunk_why(r, t, span_of(from), span_of(to));
-    else if (!p->admitted || (route_is_edge(r) && !trunk_serves(t, p->from)))
-        why = route_trunk_why(r, t, p->from, p->to);
-    if (why == XE_WHY_NONE && p == NULL)
-        p = route_pair_get(r, span_of(from), span_of(to), &why);
+    if (why == XE_WHY_NONE && s == NULL && t->process != 0)
+        why = XE_WHY_OUT_OF_MEMORY;
     if (why != XE_WHY_NONE) {
         route_refuse_on_trunk(r, t, e, why);
+        if (t->process != 0)
+            route_trunk_refused(t, s, e);
         return;
     }
     r->last = p;
@@ -23597,6 +23969,17 @@ route_trunk_stanza(void *user, struct trunk *t, const struct xe_xml_event *e)
     if (p->way != ROUTE_TO_TRUNK)
         route_set_trunk(p, t);   /* whence it comes: to slow it down, and for the log */
     route_stanza(p, &t->stream.xml, e);
+    if (s != NULL)
+        route_source_take(s, p->taken != taken);
+}
+
+/* Two domains as the other end of a trunk writes them, in normal form; false: they are none. */
+static bool
+route_normal(struct xe_span from, struct xe_span to, char normal[2][XE_DOMAIN_MAX])
+{
+    size_t len;
+    return xe_jid_domain_normal(from, normal[0], &len)
+        && xe_jid_domain_normal(to, normal[1], &len);
 }
 
 /* ---- news from s2s connections ---- */
@@ -23705,21 +24088,6 @@ route_turned(const struct route_pair *p)
             return s;
     }
     return NULL;
-}
-
-/* Forget the oldest stanza: it has arrived. */
-static void
-route_release_oldest(struct route_pair *p)
-{
-    struct route *r = p->route;
-    struct queue_item item = queue_release(&p->queue);
-    route_note_memory(r, 0, item.len);
-    p->good = true;
-    p->moved_ms = loop_now(r->shared->loop);
-    p->look_ms = ROUTE_LOOK_MS;
-    p->passed++;
-    r->stanzas++;
-    route_settle(p);
 }
 
 /* Of all bytes of the connection of a pair, modulo 2^32, those up to its last stanza there. */
@@ -24058,47 +24426,29 @@ route_trunk_up(void *user, struct trunk *t)
     }
 }
 
-/* Put a stanza at the end of a queue of its pair, room or not: it was accepted long ago. */
+/* What a trunk had brought may come again by the next one, with the numbers that it had. */
 static void
-route_requeue(struct route_pair *p, struct queue *q, struct xe_span stanza)
+route_lose_sources(struct trunk *t)
 {
-    q->bytes.max = SIZE_MAX / 2;
-    if (buf_put(&q->bytes, stanza) && queue_add(q, stanza.len, p)) {
-        route_note_memory(p->route, stanza.len, 0);
-        return;
-    }
-    q->bytes.failed = false;
-    if (route_read_back(p->route, stanza) != NULL)
-        route_bounce(p, &p->route->event, XE_WHY_OUT_OF_MEMORY);
-    route_settle(p);
+    while (!list_empty(&t->sources))
+        route_source_leave(MAP_OWNER(t->sources.next, struct route_source, brings));
 }
 
-/* Stanzas that nobody has answered for come back, in order. */
+/* The trunk of a pair is down.  What is not settled is sent again: at once to the same node, whose
+ * process knows what it has; by another way when it has not come back for a while. */
 static void
-route_take_back(struct route *r, struct trunk *t)
+route_lose_trunk(struct route_pair *p, const struct trunk *t)
 {
-    while (t->window.count > 0) {
-        struct xe_span stanza = queue_oldest(&t->window);
-        struct route_pair *p = queue_item(&t->window, 0)->tag;
-        route_note_memory(r, 0, stanza.len);
-        if (p != NULL)
-            route_requeue(p, &p->back, stanza);
-        queue_release(&t->window);
-    }
-}
-
-/* And stand in front of what waited behind them. */
-static void
-route_put_before(struct route_pair *p)
-{
-    struct queue waited = p->queue;
-    p->queue = p->back;
-    p->back = (struct queue){ .count = 0 };
-    for (; waited.count > 0; queue_release(&waited)) {
-        route_note_memory(p->route, 0, queue_oldest(&waited).len);
-        route_requeue(p, &p->queue, queue_oldest(&waited));
-    }
-    queue_free(&waited);
+    int64_t now = loop_now(p->route->shared->loop);
+    size_t handed = p->queue.sent > p->unacked ? p->queue.sent - p->unacked : 0;
+    if (t->leaving)
+        route_hand_over(p);
+    p->handed = t->leaving ? 0 : handed;
+    p->home = route_home(t);
+    p->settle_at = p->queue.sent == 0 && !t->leaving ? 0
+        : now + (t->process == 0 || t->leaving ? ROUTE_SETTLE_MS : ROUTE_RETURN_MS);
+    route_rewind(p);
+    p->unacked = 0;
 }
 
 static void
@@ -24106,23 +24456,19 @@ route_trunk_down(void *user, struct trunk *t, enum xe_why why)
 {
     struct route *r = user;
     r->refusals[why]++;
-    route_take_back(r, t);
+    route_lose_sources(t);
     while (!list_empty(&t->pairs)) {
         struct route_pair *p = MAP_OWNER(t->pairs.next, struct route_pair, pin);
+        if (p->way == ROUTE_TO_TRUNK)
+            route_lose_trunk(p, t);
         route_set_trunk(p, NULL);
-        /* what the other side took and did not answer for is still on its way */
-        p->settle_at = t->leaving || (p->in_flight > 0 && why != XE_WHY_REPLACED)
-            ? loop_now(r->shared->loop) + ROUTE_SETTLE_MS : 0;
-        p->in_flight = p->in_flight_bytes = 0;
-        if (p->back.count > 0)
-            route_put_before(p);
         route_press(p);
         if (p->way == ROUTE_TO_TRUNK)
             loop_at_end(r->shared->loop, &p->push);
     }
 }
 
-/* The other side leaves: its pairs move when what they sent is acknowledged (route_push_trunk). */
+/* The other side leaves: its pairs move when what they sent is settled (route_push_trunk). */
 static void
 route_trunk_leaving(void *user, struct trunk *t)
 {
@@ -24130,24 +24476,92 @@ route_trunk_leaving(void *user, struct trunk *t)
     struct list_node *n;
     for (n = t->pairs.next; n != &t->pairs; n = n->next) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, pin);
-        if (p->in_flight == 0 && p->way == ROUTE_TO_TRUNK)
+        if (p->queue.sent == 0 && p->way == ROUTE_TO_TRUNK)
             loop_at_end(r->shared->loop, &p->push);
     }
 }
 
+/* The oldest n of a pair on its trunk are settled. */
 static void
-route_trunk_released(void *user, struct trunk *t, struct queue_item item)
+route_trunk_settle(struct route_pair *p, struct trunk *t, size_t n)
+{
+    for (; n > 0; n--)
+        route_release_oldest(p);
+    route_press(p);
+    loop_at_end(p->route->shared->loop, &p->push);
+    trunk_flush_later(t);
+}
+
+/* The other side has the oldest stanza of those on the trunk; one that does not settle what it has
+ * answers for it. */
+static void
+route_trunk_acknowledged(void *user, struct trunk *t, void *tag)
+{
+    struct route_pair *p = tag;
+    (void)user;
+    if (p == NULL)
+        return;
+    p->unacked--;
+    if (t->process == 0 && p->queue.sent > 0)
+        route_trunk_settle(p, t, 1);
+    else if (p->unacked == 0 && p->queue.sent == 0)
+        loop_at_end(p->route->shared->loop, &p->push);   /* it may move now */
+}
+
+static void
+route_trunk_settled(void *user, struct trunk *t, struct xe_span from, struct xe_span to,
+    uint32_t n, bool numbered)
+{
+    char normal[2][XE_DOMAIN_MAX];
+    struct route_pair *p = !route_normal(from, to, normal) ? NULL
+        : route_pair_find(user, span_of(normal[0]), span_of(normal[1]));
+    if (p == NULL || p->trunk != t || p->way != ROUTE_TO_TRUNK || !p->announced)
+        return;
+    if (numbered)
+        n -= p->number;
+    if (n > UINT32_MAX / 2)
+        return;   /* that was known */
+    if (n > p->queue.count) {
+        trunk_fail_with(t, XE_WHY_TRUNK_PROTOCOL, "stanzas are settled that were not sent");
+        return;
+    }
+    if (n > p->queue.sent)
+        p->announced = false;   /* they came by an earlier trunk: those do not go by this one */
+    route_trunk_settle(p, t, n);
+}
+
+/* The next stanza of this pair is the nth.  Those from there on that we have taken come again. */
+static void
+route_trunk_numbered(void *user, struct trunk *t, struct xe_span from, struct xe_span to,
+    uint32_t n)
 {
     struct route *r = user;
-    struct route_pair *p = item.tag;
+    char normal[2][XE_DOMAIN_MAX];
+    struct route_pair *p;
+    struct route_source *s;
+    enum xe_why why;
+    if (t->process == 0 || !route_normal(from, to, normal))
+        return;
+    from = span_of(normal[0]);
+    to = span_of(normal[1]);
+    p = route_pair_find(r, from, to);
+    if (p == NULL && route_trunk_why(r, t, from, to) == XE_WHY_NONE)
+        p = route_pair_get(r, from, to, &why);
+    s = p == NULL ? NULL : route_source_get(p, t);
+    if (s == NULL)
+        return;   /* what comes is refused, or settled without numbers */
+    if (!s->numbered || s->taken - n > UINT32_MAX / 2)
+        s->taken = n;
+    s->next = s->told = n;
+    s->numbered = true;
+    route_source_moved(s);
+}
+
+static void
+route_trunk_room(void *user, struct trunk *t)
+{
+    struct route *r = user;
     (void)t;
-    route_note_memory(r, 0, item.len);
-    if (p != NULL) {
-        p->in_flight--;
-        p->in_flight_bytes -= item.len;
-        route_settle(p);
-        route_press(p);
-    }
     if (!list_empty(&r->waiting))
         loop_at_end(r->shared->loop, &r->serve_waiting);
 }
@@ -24467,7 +24881,7 @@ route_reloaded(struct route *r)
     for (n = r->all.next; n != &r->all; n = n->next) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         p->admitted = false;
-        p->way = p->queue.count == 0 && p->in_flight == 0 ? route_way_to(r, p->to) : p->way;
+        p->way = p->queue.count == 0 && p->unacked == 0 ? route_way_to(r, p->to) : p->way;
     }
     for (n = r->s2s->all.next; n != &r->s2s->all;) {
         struct s2s *s = MAP_OWNER(n, struct s2s, node);
@@ -24483,7 +24897,8 @@ route_reloaded(struct route *r)
     route_keep_components(&r->components);
 }
 
-/* What is still undelivered when the time for an orderly end is over. */
+/* What is still undelivered when the time for an orderly end is over comes back, by trunks that
+ * have room for it. */
 static void
 route_bounce_all(struct route *r, enum xe_why why)
 {
@@ -24492,15 +24907,18 @@ route_bounce_all(struct route *r, enum xe_why why)
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         if (p->out != NULL && p->queue.sent > 0)
             s2s_fail(p->out, why);   /* so that what has arrived does not come back, too */
-        if (p->queue.count > 0)
+        if (p->way == ROUTE_TO_TRUNK)
+            route_hand_over(p);
+        if (p->queue.count > 0 && (p->way != ROUTE_TO_TRUNK || !route_may_send(p)))
             route_bounce_queue(p, why);
     }
 }
 
 /* Whether all that trunks brought has been handed on: only then does a trunk that leaves
- * acknowledge it, so that the pairs it served do not overtake themselves on their new way. */
+ * acknowledge it to a node that takes no other word, so that the pairs it served do not overtake
+ * themselves on their new way. */
 static bool
-route_settled(void *user)
+route_emptied(void *user)
 {
     const struct route *r = user;
     return r->outward == 0;
@@ -24535,21 +24953,27 @@ route_is_empty(const struct route *r)
 static bool
 route_open(struct route *r)
 {
+    unsigned char dice[8];
     r->push = route_pair_push;
     r->held = route_pair_held;
     r->look = route_pair_look;
     r->serve_waiting.run = route_serve_waiting;
     r->slow_timer.fire = route_speed_up;
     r->sweep.fire = route_sweep;
+    r->tell.fire = route_tell;
     r->components.fire = route_keep_components;
     list_init(&r->all);
     list_init(&r->walks);
+    list_init(&r->news);
     list_init(&r->waiting);
     list_init(&r->slow);
     list_init(&r->pings);
     r->text.max = TRUNK_STANZA_MAX;   /* an echo is as large as what it answers */
     route_open_reader(r);
     timer_set(r->shared->loop, &r->sweep, ROUTE_SWEEP_MS);
+    if (!tls_random(r->shared->tls, dice, sizeof dice))
+        return false;
+    *text_hex(r->trunks->node, dice, sizeof dice) = '\0';
     timer_set(r->shared->loop, &r->components, 0);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
         && tls_random(r->shared->tls, r->shared->log->keyed.seed, sizeof r->shared->log->keyed.seed)
@@ -24561,6 +24985,7 @@ route_close(struct route *r)
 {
     timer_cancel(r->shared->loop, &r->sweep);
     timer_cancel(r->shared->loop, &r->slow_timer);
+    timer_cancel(r->shared->loop, &r->tell);
     timer_cancel(r->shared->loop, &r->components);
     loop_task_cancel(&r->serve_waiting);
     while (!list_empty(&r->all))
@@ -25397,8 +25822,9 @@ edge_open_services(struct xmppedge *e)
         route_s2s_leaving,
         route_s2s_acknowledged, route_s2s_settled, route_s2s_closed };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
-        route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_paused,
-        route_trunk_released, route_settled, route_finished };
+        route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_numbered,
+        route_trunk_settled, route_trunk_paused, route_trunk_acknowledged, route_trunk_room,
+        route_emptied, route_finished };
     e->shared.wire = &e->wire;
     e->shared.loop = &e->loop;
     e->shared.log = &e->log;
@@ -26061,8 +26487,9 @@ status_trunks(struct status *w, const struct xmppedge *e)
         status_int(w, "domains", t->ndomains);
         status_int(w, "in", t->stanzas_in);
         status_int(w, "out", t->stanzas_out);
-        status_waiting(w, "unacknowledged", t->window.count,
-            queue_age(&t->window, loop_now(&e->loop)));
+        status_waiting(w, "unacknowledged", t->nsent,
+            t->nsent == 0 ? 0 : (uint32_t)(loop_now(&e->loop) - t->moved));
+        status_int(w, "unsettled", t->unsettled);
         status_int(w, "seconds", status_seconds(e, t->since));
         status_item(w, false);
     }
@@ -26169,8 +26596,8 @@ status_pair(struct status *w, const struct xmppedge *e, const struct route_pair 
         status_text(w, "trunk", p->trunk->name);
     status_int(w, "passed", p->passed);
     status_int(w, "bounced", p->bounced);
-    status_int(w, "queued", p->queue.count + p->in_flight);
-    status_int(w, "queued_bytes", buf_len(&p->queue.bytes) + p->in_flight_bytes);
+    status_int(w, "queued", p->queue.count);
+    status_int(w, "queued_bytes", buf_len(&p->queue.bytes));
     status_waiting(w, "unacknowledged", p->queue.sent, queue_age(&p->queue, loop_now(&e->loop)));
     status_int(w, "idle_seconds", status_seconds(e, p->last_ms));
     status_item(w, false);

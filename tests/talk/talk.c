@@ -141,6 +141,7 @@ static struct {
     size_t             log_seen;
     struct buf         settings;       /* of the config lines */
     bool               hold_acks;
+    bool               numbers;        /* pilots number the stanzas of pairs, and settle them */
     bool               deep;
     enum talk_mode     mode;
     bool               after_cut;      /* this is a copy */
@@ -1569,6 +1570,7 @@ talk_trunk_make(const char *name, const char *domains)
     struct trunk_service *v = &talk.edge->trunks;
     struct trunk *t = trunk_new(v);
     struct xe_span rest = span_of(domains);
+    struct map plain = { .seed = { 0, 0 } };
     struct talk_peer *p;
     size_t used;
     int pair[2];
@@ -1582,7 +1584,8 @@ talk_trunk_make(const char *name, const char *domains)
     xe_xml_init(&p->xml, &limits);
     xe_xml_next(&p->xml, header, sizeof header - 1, &used, &e);
     talk.trunk = p;
-    snprintf(t->name, sizeof t->name, "%s", name);
+    snprintf(t->name, sizeof t->name, "%.*s", (int)strcspn(name, "#"), name);
+    t->process = talk.numbers ? map_hash(&plain, span_of(name)) | 1 : 0;
     while (rest.len > 0)
         trunk_add_domain(t, talk_word(&rest));
     if (!stream_start(&t->stream, v->shared, pair[0], false, &events)
@@ -1592,7 +1595,6 @@ talk_trunk_make(const char *name, const char *domains)
     stream_trust(&t->stream, NULL);
     t->stream.header_sent = true;
     trunk_enter(t, TRUNK_UP);
-    t->window.bytes.max = trunk_limits(t)->trunk_window_bytes + 2 * trunk_limits(t)->stanza_bytes;
     v->events->up(v->user, t);
     return talk_rest(NULL);
 }
@@ -1844,6 +1846,7 @@ talk_open_instance(void)
     talk_watch_log();
     talk.hold_acks = span_is(talk_setting("acks"), "off");
     talk.deep = span_is(talk_setting("cuts"), "deep");
+    talk.numbers = span_is(talk_setting("trunk"), "numbers");
     trunk = !span_is(talk_setting("trunk"), "none");
     while (trunk && !list_empty(&talk.edge->trunks.links))
         trunk_link_close(MAP_OWNER(talk.edge->trunks.links.next, struct trunk_link, node));
@@ -1907,7 +1910,7 @@ static const struct talk_verb {
     { "deaf", talk_do_deaf },             /*                  we do not read it any more */
     { "inside", talk_do_inside },         /* TEXT             comes from the current trunk */
     { "trunk", talk_do_trunk },           /* PATTERN          has left through the current trunk */
-    { "trunk-up", talk_do_trunk_up },     /* NAME [DOMAINS]   one more trunk, the current one now */
+    { "trunk-up", talk_do_trunk_up },     /* NAME[#N] [DOMAINS]  one more trunk, current now */
     { "trunk-down", talk_do_trunk_down }, /*                  the current trunk breaks */
     { "on-trunk", talk_do_on_trunk },     /* NAME             choose a trunk */
     { "hold-acks", talk_do_hold_acks },   /*                  trunks do not acknowledge */
