@@ -21856,7 +21856,7 @@ trunk_edge_offer(struct trunk *t, const struct xe_xml_event *e)
     buf_putu(answer, (uint64_t)(trunk_limits(t)->trunk_ping_ms + trunk_limits(t)->trunk_answer_ms)
         / 1000);
     buf_putc(answer, '\'');
-    if (t->pair_bytes > 0)
+    if (t->pair_bytes > 0 || t->process != 0)
         trunk_put_limits(t, answer);
     buf_puts(answer, "/>");
     stream_send_text(&t->stream);

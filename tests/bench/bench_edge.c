@@ -163,6 +163,7 @@ struct end {
     size_t              matched;    /* bytes of "</message>" seen at the end of what was counted */
     uint64_t            stanzas;    /* counted */
     uint64_t            sent;       /* stanzas */
+    bool                settles;    /* the edge wants to know what is delivered */
     double              came_us;    /* when the last bytes came, CLOCK_REALTIME */
 };
 
@@ -413,8 +414,11 @@ gateway_connect(struct credentials *c)
     struct end *e = end_new(c, dial("127.0.7.3", TRUNK_PORT), "edge.corp.example");
     end_handshake(e);
     end_external(e, "<stream:stream from='fe.corp.example' to='edge.corp.example' " NS ">");
-    end_say(e, "<trunk xmlns='urn:xmppedge:trunk:0'><domain>corp.example</domain></trunk>");
+    end_say(e, "<trunk xmlns='urn:xmppedge:trunk:0' pair-bytes='524288' "
+        "pair-stanzas='500' node='bench'><domain>corp.example</domain></trunk>");
     end_expect(e, "<trunk");
+    end_expect(e, "max-bytes");   /* an attribute of the answer; its `node` stands behind that */
+    e->settles = strstr(e->text, " node=") != NULL;
     end_say(e, "<enable xmlns='urn:xmpp:sm:3'/>");
     end_expect(e, "<enabled xmlns='urn:xmpp:sm:3'/>");
     return e;
@@ -611,14 +615,17 @@ end_receive(struct end *e)
     return any;
 }
 
+/* All that has come, `fresh` of it since the last time, has arrived and is delivered. */
 static void
-end_acknowledge(struct end *gateway, uint64_t h)
+end_acknowledge(struct end *gateway, uint64_t fresh)
 {
-    char text[80];
-    snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%lu'/>",
-        (unsigned long)(h & 0xffffffff));
-    if (gateway->out_len + 512 < RAW)
-        end_say(gateway, text);
+    char text[240];
+    int len = snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%lu'/>",
+        (unsigned long)(gateway->stanzas & 0xffffffff));
+    if (gateway->settles)
+        snprintf(text + len, sizeof text - (size_t)len, "<settled xmlns='urn:xmppedge:trunk:0' "
+            "from='fab.example' to='corp.example' more='%lu'/>", (unsigned long)fresh);
+    end_say(gateway, text);
 }
 
 /* Send and count until all has arrived.  `from` and `to` are the partner and the gateway, or the
@@ -646,8 +653,8 @@ run_stanzas(const struct job *job, struct end *from, struct end *to, const struc
         end_pump(to);
         moved = end_receive(to) || moved;
         end_receive(from);
-        if (job->inwards && to->stanzas != told) {
-            end_acknowledge(to, to->stanzas);
+        if (job->inwards && to->stanzas != told && to->out_len + 512 < RAW) {
+            end_acknowledge(to, to->stanzas - told);
             told = to->stanzas;
         }
         if (!moved && to->in_at == to->in_len && (cut == load->ncuts || from->out_len > 0))
