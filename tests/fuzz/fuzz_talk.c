@@ -45,6 +45,8 @@ static struct world {
         "trunk-window=2 total-pairs=3 pairs=2 queue-stanzas=3 queue-bytes=10000 stanza-bytes=10000 "
         "trunk-window-bytes=10000 partner-dialbacks=2",
         { .dialback = true }, NULL },
+    { "numbers", "log=info trunk=numbers trunk-window=3 queue-stanzas=6",
+        { .dialback = true }, NULL },
     { "gateway", "log=info role=gateway", { .gateway = true, .dialback = true }, NULL },
     { "link", "log=info role=gateway trunk=none", { .gateway = true, .dialback = true }, NULL }
 };
@@ -132,6 +134,8 @@ choose_world(struct xe_span text)
     text.len = span_find(text, '\n');
     if (has_word(text, "role=gateway"))
         return find_world(has_word(text, "trunk=none") ? "link" : "gateway");
+    if (has_word(text, "trunk=numbers"))
+        return find_world("numbers");
     if (has_word(text, "sasl=required") || has_word(text, "dialback=false"))
         return find_world("strict");
     return find_world(has_word(text, "small=") || has_word(text, "bytes=")
@@ -172,6 +176,7 @@ static void
 begin_world(void)
 {
     talk.edge = world->edge;
+    talk.numbers = strcmp(world->name, "numbers") == 0;
     clear_world();
     book_begin(&world->rules);
     if (strcmp(world->name, "link") == 0) {
@@ -492,6 +497,11 @@ static const char *const phrases[] = {
     "inside <presence from='a@other.example' to='b@also.near.example'/>\n",
     "inside {r}\n", "inside {a 1}\n", "inside {drain}\n", "inside {drained}\n", "inside {end}\n",
     "them {r}\n", "them {a 1}\n", "them {drain}\n", "them {drained}\n",
+    "inside {pair near.example far.example 0}\n", "inside {pair near.example far.example 2}\n",
+    "inside {settled far.example near.example 1}\n", "trunk-up fe.near.example#2\n",
+    "inside {settled-more far.example near.example 1}\n",
+    "inside {pause far.example near.example}\n",
+    "them {pair near.example far.example 1}\n", "them {settled near.example far.example 1}\n",
     "them <stream:features>{f-external}</stream:features>\n",
     "them <stream:features>{f-starttls}</stream:features>\n", "them <stream:features/>\n",
     "them {serves-both}\n", "them {serves only.near.example}\n", "them {enable}\n",
@@ -500,6 +510,7 @@ static const char *const phrases[] = {
     "them {accepts edge.near.example fe.near.example t1}{f-sasl}\n",
     "them {accepts edge.near.example fe.near.example t2}{f-trunk}\n",
     "them <trunk xmlns='urn:xmppedge:trunk:0' max-bytes='10000' idle-seconds='60'/>\n",
+    "them <trunk xmlns='urn:xmppedge:trunk:0' max-bytes='10000' idle-seconds='60' node='x'/>\n",
     "open far 127.0.0.2\nthem {hello}\nthem {result far.example near.example abc}\n"
     "dialled verify\nthem {far-accepts v1}<stream:features/>\n"
     "them {verify-is far.example near.example $asked valid}\non far\n",

@@ -460,13 +460,14 @@ book_check_mark(size_t peer, struct xe_span tag, struct book_mark *m)
 
 /* What waits was taken in, too, and for these two. */
 static void
-book_check_queue(const struct queue *q)
+book_check_queue(const struct route_pair *p)
 {
+    const struct queue *q = &p->queue;
     struct xe_span rest = buf_span(&q->bytes);
     size_t i;
     for (i = 0; i < q->count; i++) {
         size_t len = queue_item(q, i)->len;
-        const struct route_pair *p = queue_item(q, i)->tag;
+        const struct route_source *source = queue_item(q, i)->tag;
         struct xe_span tag = span_make(rest.at, book_tag_end(span_make(rest.at, len)));
         const struct book_mark *m = book_mark_of(tag);
         char from[XE_DOMAIN_MAX], to[XE_DOMAIN_MAX];
@@ -474,7 +475,7 @@ book_check_queue(const struct queue *q)
         book_domain(tag, "to", to);
         if (m != NULL)
             book_check_source(m, from, to);
-        must(p == NULL || (span_is(p->from, from) && span_is(p->to, to)),
+        must(span_is(p->from, from) && span_is(p->to, to) && (source == NULL || source->pair == p),
             "a stanza waits with its pair");
         rest = span_skip(rest, len);
     }
@@ -591,13 +592,48 @@ book_check_s2s(const struct s2s *s)
         || book_server_proven(peer, s->remote, s->local), "a server is ready when it is proven");
 }
 
+/* What is under way on a trunk is what its pairs think. */
+static void
+book_check_window(const struct trunk *t)
+{
+    size_t unsettled = 0, unacked = 0, bytes = 0, i;
+    const struct list_node *n;
+    for (i = 0; i < t->nsent; i++) {
+        bytes += trunk_sent_at(t, i)->len;
+        unacked += trunk_sent_at(t, i)->tag != NULL;
+    }
+    must(bytes == t->sent_bytes, "the bytes of a window are those of its stanzas");
+    for (n = t->pairs.next; n != &t->pairs; n = n->next) {
+        const struct route_pair *p = MAP_OWNER(n, const struct route_pair, pin);
+        unsettled += p->way == ROUTE_TO_TRUNK ? p->queue.sent : 0;
+        unacked -= p->unacked;
+    }
+    must(unsettled == t->unsettled && unacked == 0, "pairs and their trunk count alike");
+}
+
+/* What is known of the numbers of a pair that a trunk brings. */
+static void
+book_check_sources(const struct route_pair *p)
+{
+    const struct list_node *n;
+    size_t i, queued = 0;
+    for (n = p->sources.next; n != &p->sources; n = n->next) {
+        const struct route_source *s = MAP_OWNER(n, const struct route_source, node);
+        queued += s->queued;
+        must(s->taken - s->next <= UINT32_MAX / 2 && (s->queued > 0 || s->behind == 0),
+            "what comes next was not taken, and what is settled waits for something");
+    }
+    for (i = 0; i < p->queue.count; i++)
+        queued -= queue_item(&p->queue, i)->tag != NULL;
+    must(queued == 0, "what a trunk has brought is in the queue");
+}
+
 static void
 book_check_trunk(const struct trunk *t)
 {
     size_t peer = book_peer_of(&t->stream), i;
     char domain[XE_DOMAIN_MAX];
-    book_check_queue(&t->window);
-    must(buf_len(&t->window.bytes) <= t->window.bytes.max, "a window has a ceiling");
+    book_check_window(t);
     if (peer == TALK_PEERS)
         return;
     must(t->state != TRUNK_UP || book_is_trunk(peer), "a trunk is up when it is proven");
@@ -611,7 +647,8 @@ book_check_trunk(const struct trunk *t)
 static void
 book_check_pair(const struct route_pair *p)
 {
-    book_check_queue(&p->queue);
+    book_check_queue(p);
+    book_check_sources(p);
     must(p->out == NULL || (span_is(p->to, p->out->remote) && span_is(p->from, p->out->local)),
         "a pair has the connection that was dialled for it");
 }
@@ -647,7 +684,7 @@ book_note_answers(void)
         struct book_mark *m = &book.marks[i];
         const struct talk_peer *p = &talk.peers[m->at];
         m->answered = m->answered
-            || (m->out && p->pilot && p->fd >= 0 && !p->eof && !talk.hold_acks);
+            || (m->out && p->pilot && p->fd >= 0 && !p->eof && !talk.hold_acks && !talk.numbers);
     }
 }
 
