@@ -148,6 +148,7 @@ dead_beside_deaf('nothing that somebody keeps is lost when both gateways die bes
 
 
 # ---- the trunk ---------------------------------------------------------------------------------
+# What a trunk had passed on and not acknowledged when it ended goes by another one, and may arrive twice.
 
 @row('nothing is lost when a trunk is reset', dict(twice=True))
 def cut(rig):

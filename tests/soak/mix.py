@@ -22,7 +22,7 @@ from edge import slowness                                                 # noqa
 from lab import wait_until                                                # noqa: E402
 
 DEADLY = ('edge is killed', 'gateway is killed', 'edge is stopped', 'gateway is stopped', 'edges die', 'gateways die')
-ONCE = ('in order', 'ended as idle')        # ends all, or changes the settings of all
+ONCE = ('nodes end in order', 'ended as idle')      # ends all, or changes the settings of all
 SPARE = 6 << 20                             # bytes that a node may have more in the end
 
 
