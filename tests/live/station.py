@@ -70,18 +70,18 @@ class CountingPeer(Peer):
         return True
 
     def keep(self, stream, stanza):
-        if getattr(stream, 'taken', None) is None:
+        if not self.counts or not hasattr(stream, 'gate'):
             return super().keep(stream, stanza)
         with stream.gate:               # what is not counted when it leaves is not taken either
             if not stream.leaving:
-                stream.taken += 1
+                stream.taken = None if stream.taken is None else stream.taken + 1
                 super().keep(stream, stanza)
 
     def leave(self, stream):
         """A polite end, with a last word about what was handled (XEP-0198 4)."""
         with stream.gate:
-            stream.leaving = stream.taken is not None
-            last = "<a xmlns='%s' h='%d'/>" % (NS_SM, stream.taken) if stream.leaving else ''
+            stream.leaving = True
+            last = "<a xmlns='%s' h='%d'/>" % (NS_SM, stream.taken) if stream.taken is not None else ''
             stream.send(last + '</stream:stream>')
 
     def take_dialled(self, stream, element):
