@@ -70,18 +70,20 @@ class CountingPeer(Peer):
         return True
 
     def keep(self, stream, stanza):
-        if not self.counts or not hasattr(stream, 'gate'):
+        if getattr(stream, 'taken', None) is None:
             return super().keep(stream, stanza)
         with stream.gate:               # what is not counted when it leaves is not taken either
             if not stream.leaving:
-                stream.taken = None if stream.taken is None else stream.taken + 1
+                stream.taken += 1
                 super().keep(stream, stanza)
 
     def leave(self, stream):
         """A polite end, with a last word about what was handled (XEP-0198 4)."""
         with stream.gate:
+            if self.counts and stream.taken is None:
+                return                  # it is not in use yet
             stream.leaving = True
-            last = "<a xmlns='%s' h='%d'/>" % (NS_SM, stream.taken) if stream.taken is not None else ''
+            last = "<a xmlns='%s' h='%d'/>" % (NS_SM, stream.taken) if self.counts else ''
             stream.send(last + '</stream:stream>')
 
     def take_dialled(self, stream, element):
