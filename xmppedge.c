@@ -24652,6 +24652,15 @@ route_keep_components(struct timer *t)
     }
 }
 
+/* Is it of use when a new connection of this pair brings stanzas, too?  Not when there is one that
+ * brings them already: this one may be made because that is not read, and would not be either. */
+static bool
+route_wants_both(const struct route_pair *p)
+{
+    const struct route_pair *opposite = route_pair_find(p->route, p->to, p->from);
+    return !p->route->trunks->stopping && (opposite == NULL || list_empty(&opposite->feeds));
+}
+
 /* Connect for what waits.  XE_WHY_NONE: it is connected, or the outcome comes as an event. */
 static enum xe_why
 route_dial(struct route_pair *p)
@@ -24666,7 +24675,7 @@ route_dial(struct route_pair *p)
         route_turn(p, turned);
         return XE_WHY_NONE;
     }
-    terms.bidi = terms.bidi && !r->trunks->stopping;   /* nothing new is brought to us */
+    terms.bidi = terms.bidi && route_wants_both(p);
     if (why == XE_WHY_NONE && route_edge_is_greedy(p))
         why = XE_WHY_CONN_LIMIT;
     if (why == XE_WHY_NONE)

@@ -217,6 +217,7 @@ kinds_are_told_by_name_namespace_and_type(void **state)
         { "<a xmlns='urn:xmpp:sm:3' h='1'/>", "sm-ack" },
         { "<trunk xmlns='urn:xmppedge:trunk:0'/>", "trunk" },
         { "<bidi xmlns='urn:xmpp:bidi'/>", "bidi" },
+        { "<bidi xmlns='urn:xmpp:features:bidi'/>", "bidi" },
     };
     size_t i;
     (void)state;
