@@ -24864,19 +24864,20 @@ route_reload_accepted(struct route *r, struct s2s *s)
 }
 
 /* A dialled one ends at once when it is not what it has to be; when nobody is to be talked to there
- * any more, or it may not bring stanzas any more, it still carries what comes back. */
+ * any more, it still carries what comes back.  One that may not bring stanzas any more leaves. */
 static void
 route_reload_dialled(struct route *r, struct s2s *s)
 {
     bool met;
-    bool allowed = route_is_allowed(r, s, &met)
-        && (s->terms.bidi || s->stream.component || s->npairs == 0 || s->leaving);
+    bool allowed = route_is_allowed(r, s, &met);
     if (!s2s_is_believed(s))
         s2s_fail(s, allowed ? XE_WHY_TRUST_CHANGED : XE_WHY_RELOADED);
     else if (!allowed && s->state == S2S_READY && !s->leaving)
         s2s_retire(s, XE_WHY_RELOADED);
     else if (!allowed || !met)
         s2s_fail(s, XE_WHY_RELOADED);
+    else if (s->bidi && !s->terms.bidi && s->state == S2S_READY)
+        s2s_close(s, XE_WHY_DONE);
     else
         s->retired = XE_WHY_NONE;
 }
