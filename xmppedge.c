@@ -24435,18 +24435,19 @@ route_lose_sources(struct trunk *t)
 }
 
 /* The trunk of a pair is down.  What is not settled is sent again: at once to the same node, whose
- * process knows what it has; by another way when it has not come back for a while. */
+ * process knows what it has; by another way when it has not come back for a while.  Only where we
+ * have left it is the other node's: one that leaves may be killed before it has delivered all. */
 static void
 route_lose_trunk(struct route_pair *p, const struct trunk *t)
 {
     int64_t now = loop_now(p->route->shared->loop);
     size_t handed = p->queue.sent > p->unacked ? p->queue.sent - p->unacked : 0;
-    if (t->leaving)
+    if (t->we_leave)
         route_hand_over(p);
-    p->handed = t->leaving ? 0 : handed;
+    p->handed = t->we_leave ? 0 : handed;
     p->home = route_home(t);
     p->settle_at = p->queue.sent == 0 && !t->leaving ? 0
-        : now + (t->process == 0 || t->leaving ? ROUTE_SETTLE_MS : ROUTE_RETURN_MS);
+        : now + (t->process == 0 || p->queue.sent == 0 ? ROUTE_SETTLE_MS : ROUTE_RETURN_MS);
     route_rewind(p);
     p->unacked = 0;
 }
