@@ -23143,9 +23143,14 @@ static const struct xe_xml_event *
 route_read_back(struct route *r, struct xe_span stanza)
 {
     size_t used;
-    if (xe_xml_next(&r->reader, stanza.at, stanza.len, &used, &r->event) == XE_XML_ELEMENT)
-        return &r->event;
-    route_open_reader(r);   /* a tokenizer that has refused something stays that way */
+    int tries;
+    for (tries = 0; tries < 2; tries++) {
+        if (xe_xml_next(&r->reader, stanza.at, stanza.len, &used, &r->event) == XE_XML_ELEMENT)
+            return &r->event;
+        /* a tokenizer that has refused something stays that way, and one that was made without
+         * memory has seen no header: the first stanza after that is no worse than others */
+        route_open_reader(r);
+    }
     return NULL;
 }
 
@@ -24804,11 +24809,12 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
         xmlout_text(&r->text, body);
         buf_puts(&r->text, "</body></message>");
     }
+    e = route_read_back(r, buf_span(&r->text));
+    if (e == NULL)
+        return XE_WHY_OUT_OF_MEMORY;
     list_append(&r->pings, &ping->node);
     r->npings++;
-    e = route_read_back(r, buf_span(&r->text));
-    if (e != NULL)
-        route_forward(p, &r->reader, e);
+    route_forward(p, &r->reader, e);
     return XE_WHY_NONE;
 }
 

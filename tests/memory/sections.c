@@ -230,7 +230,8 @@ reload_is_whole_or_changes_nothing(void)
     xe_close(e);
 }
 
-/* One question, and the loop for as long as its answer takes; what was said is in `said`. */
+/* One question, and the loop for as long as its answer takes; what was said is in `said`.  c-ares
+ * asks again after seconds when it had no memory for what came. */
 static void
 ask(struct xmppedge *e, const char *question, struct buf *said)
 {
@@ -246,7 +247,7 @@ ask(struct xmppedge *e, const char *question, struct buf *said)
     memory_runs(false);
     if (send(pair[1], question, strlen(question), MSG_NOSIGNAL) < 0)
         n = 0;
-    for (turns = 0; turns < 400 && n != 0; turns++) {
+    for (turns = 0; turns < (memory.fails_at > 0 ? 400 : 30000) && n != 0; turns++) {
         answer_questions();
         memory_runs(true);
         must(loop_step(&e->loop, turns < 20 ? 0 : 1), "the loop goes on");
