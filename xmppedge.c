@@ -11630,6 +11630,17 @@ conn_arrived(struct conn *c)
     return c->arrived;
 }
 
+/* How that is known, for `--version`. */
+static const char *
+conn_arrived_text(void)
+{
+#if defined(CONN_OUTQ)
+    return "asks the system what a peer's TCP has acknowledged";
+#else
+    return "takes what the system has taken for arrived: it cannot be asked here";
+#endif
+}
+
 /* All is written and the owner has let go: say goodbye in TLS, then in TCP. */
 static void
 conn_finish(struct conn *c)
@@ -27676,6 +27687,8 @@ main_version(const struct main_call *call)
     buf_puts(&out, elem_library_name());
     buf_puts(&out, ")\nxmppedge ");
     tls_paces_put(&out, tls_paces());
+    buf_puts(&out, "\nxmppedge ");
+    buf_puts(&out, conn_arrived_text());
     buf_putc(&out, '\n');
     return main_print(&out);
 }

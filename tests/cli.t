@@ -69,6 +69,8 @@ fine && has "$out" '^xmppedge [0-9]+\.[0-9]+\.[0-9]+ \(' '[Mm]bed ?TLS [0-9.]+, 
 report $? '--version names the program and its libraries'
 has "$out" '^xmppedge prefers (AES-GCM|ChaCha20-Poly1305) \([0-9]+ MB/s\) to .* \([0-9]+ MB/s\)$'
 report $? '--version tells which cipher costs less here'
+has "$out" '^xmppedge (asks the system what a peer.s TCP has acknowledged|takes what the system has taken for arrived: )'
+report $? '--version tells how we know what has arrived'
 
 for option in --help -h; do
     ask $option
