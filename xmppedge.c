@@ -28,7 +28,7 @@
  *   [PHASE]   phase_ xe_element_ xe_phase_ xe_side_  what may be said when
  *
  *  Wire: moves bytes and resolves names; does not know that XMPP exists
- *   [MAP]     map_ list_        a hash table and a list whose links live inside their objects
+ *   [MAP]     map_ list_ ring_  hash table, list (links live inside their objects), and ring
  *   [NET]     net_              the network of an address: whom a stranger's doings count for
  *   [REACH]   reach_            where what came from the network may lead, and where never
  *   [LOG]     log_              one line per event
@@ -4144,7 +4144,7 @@ xe_phase_next(enum xe_phase phase, enum xe_side side, enum xe_element_kind kind,
 #include <unistd.h>
 
 /* ===========================================================================
- * [MAP]   map_ list_     a hash table and a list whose links live inside their objects
+ * [MAP]   map_ list_ ring_  hash table, list (links live inside their objects), and ring
  * calls:  BASE
  *
  * Intrusive: the object embeds a map_node or a list_node, so that neither structure allocates per
@@ -4260,6 +4260,27 @@ list_leave(struct list_node *walks, struct list_node *n)
         w->at = w->at == n ? n->next : w->at;
     }
     list_remove(n);
+}
+
+/* A ring of `*cap` items of `size` bytes that is full, or NULL, with twice the room; its oldest is
+ * at `*first`, not reduced, and then at 0.  NULL, and all as it was, when memory is out. */
+static void *
+ring_grow(void *ring, size_t size, size_t *cap, size_t *first)
+{
+    size_t room = *cap == 0 ? 8 : *cap * 2;
+    size_t at = *cap == 0 ? 0 : *first & (*cap - 1);
+    char *old = ring;
+    char *items = malloc(room * size);
+    if (items == NULL)
+        return NULL;
+    if (old != NULL) {
+        memcpy(items, old + at * size, (*cap - at) * size);
+        memcpy(items + (*cap - at) * size, old, at * size);
+    }
+    free(old);
+    *cap = room;
+    *first = 0;
+    return items;
 }
 
 static uint64_t
@@ -12345,7 +12366,7 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
 
 /* ===========================================================================
  * [QUEUE] queue_         stanzas that wait: for a server, for a trunk, for an acknowledgement
- * calls:  BASE BUF
+ * calls:  BASE BUF MAP
  *
  *   bytes   |== sent, may come back ==|===== not sent =====|
  *           first                     first + sent         first + count
@@ -12386,18 +12407,10 @@ queue_item(const struct queue *q, size_t n)
 static bool
 queue_grow(struct queue *q)
 {
-    size_t cap = q->cap == 0 ? 8 : q->cap * 2;
-    struct queue_item *items = malloc(cap * sizeof *items);
-    size_t i;
-    if (items == NULL)
-        return false;
-    for (i = 0; i < q->count; i++)
-        items[i] = *queue_item(q, i);
-    free(q->items);
-    q->items = items;
-    q->cap = cap;
-    q->first = 0;
-    return true;
+    struct queue_item *items = ring_grow(q->items, sizeof *items, &q->cap, &q->first);
+    if (items != NULL)
+        q->items = items;
+    return items != NULL;
 }
 
 /* Count in the stanza that was just written to the end of q->bytes, `len` bytes.  False when memory
@@ -19130,18 +19143,10 @@ s2s_mark_at(const struct s2s *s, size_t n)
 static bool
 s2s_grow_marks(struct s2s *s)
 {
-    size_t cap = s->marks_cap == 0 ? 16 : s->marks_cap * 2;
-    struct s2s_mark *marks = malloc(cap * sizeof *marks);
-    size_t i;
-    if (marks == NULL)
-        return false;
-    for (i = 0; i < s->nmarks; i++)
-        marks[i] = *s2s_mark_at(s, i);
-    free(s->marks);
-    s->marks = marks;
-    s->marks_cap = cap;
-    s->first_mark = 0;
-    return true;
+    struct s2s_mark *marks = ring_grow(s->marks, sizeof *marks, &s->marks_cap, &s->first_mark);
+    if (marks != NULL)
+        s->marks = marks;
+    return marks != NULL;
 }
 
 /* A stanza of this pair was received, and the owner has it.  Neighbours share a mark; in blocks,
@@ -21276,18 +21281,10 @@ trunk_sent_at(const struct trunk *t, size_t n)
 static bool
 trunk_sent_grow(struct trunk *t)
 {
-    size_t cap = t->sent_cap == 0 ? 8 : t->sent_cap * 2;
-    struct trunk_sent *sent = malloc(cap * sizeof *sent);
-    size_t i;
-    if (sent == NULL)
-        return false;
-    for (i = 0; i < t->nsent; i++)
-        sent[i] = *trunk_sent_at(t, i);
-    free(t->sent);
-    t->sent = sent;
-    t->sent_cap = cap;
-    t->sent_first = 0;
-    return true;
+    struct trunk_sent *sent = ring_grow(t->sent, sizeof *sent, &t->sent_cap, &t->sent_first);
+    if (sent != NULL)
+        t->sent = sent;
+    return sent != NULL;
 }
 
 /* Count in a stanza of `len` bytes that is sent next.  False when memory is out. */

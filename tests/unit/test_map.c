@@ -101,6 +101,27 @@ a_walk_that_was_not_begun_or_has_ended_may_be_ended(void **state)
     assert_true(list_empty(&ring.walks));
 }
 
+static void
+a_ring_that_grows_keeps_its_items_in_order(void **state)
+{
+    size_t cap = 0;
+    size_t first = 0;
+    unsigned *ring = ring_grow(NULL, sizeof *ring, &cap, &first);
+    unsigned i;
+    (void)state;
+    assert_non_null(ring);
+    first = cap + 3;   /* the oldest stands in the middle, the youngest in front of it */
+    for (i = 0; i < cap; i++)
+        ring[(first + i) & (cap - 1)] = i;
+    ring = ring_grow(ring, sizeof *ring, &cap, &first);
+    assert_non_null(ring);
+    assert_int_equal(cap, 16);
+    assert_int_equal(first, 0);
+    for (i = 0; i < cap / 2; i++)
+        assert_int_equal(ring[i], i);
+    free(ring);
+}
+
 int
 main(void)
 {
@@ -109,6 +130,7 @@ main(void)
         cmocka_unit_test(who_leaves_takes_no_walk_along),
         cmocka_unit_test(who_comes_does_not_make_a_walk_longer),
         cmocka_unit_test(a_walk_that_was_not_begun_or_has_ended_may_be_ended),
+        cmocka_unit_test(a_ring_that_grows_keeps_its_items_in_order),
     };
     return cmocka_run_group_tests_name("map", tests, NULL, NULL);
 }
