@@ -23515,8 +23515,6 @@ route_bounce_queue(struct route_pair *p, enum xe_why why)
 {
     timer_cancel(p->route->shared->loop, &p->hold);
     list_remove(&p->waiting);
-    if (p->way == ROUTE_TO_TRUNK)
-        route_hand_over(p);
     route_rewind(p);
     while (p->queue.count > 0)
         route_return_oldest(p, p->handed > 0 ? XE_WHY_UNACKNOWLEDGED : why);
