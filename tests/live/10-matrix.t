@@ -15,9 +15,9 @@ import sys
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, binary, have_binary, partner             # noqa: E402
-from lab import DIRECT_PORT, Host, Lab, need_programs, self_signed     # noqa: E402
-from tap import check, note, run, skip_all, test, tests                # noqa: E402
+from edge import Border, Pki, begin, partner                           # noqa: E402
+from lab import DIRECT_PORT, Host, Lab, self_signed                    # noqa: E402
+from tap import check, test, tests                                     # noqa: E402
 from xmpp import Client, converse                                      # noqa: E402
 
 # partner domain, what it is, method seen in, method seen out, TLS, settings in the edge's policy
@@ -165,10 +165,4 @@ def edge_and_gateway_end_in_order(w):
     check(not trouble, '\n'.join(trouble))
 
 
-missing = need_programs('prosody', 'erl', 'jabberd2-s2s', 'dnsmasq', 'openssl')
-if missing:
-    skip_all('not installed: ' + ' '.join(missing))
-if not have_binary():
-    skip_all('no program to test: ' + binary())
-note('testing ' + binary())
-run(setup)
+begin(setup, 'prosody', 'erl', 'jabberd2-s2s', 'dnsmasq', 'openssl')

@@ -14,9 +14,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import hashlib                                                         # noqa: E402
 import socket                                                          # noqa: E402
 
-from edge import Border, Pki, binary, have_binary, partner             # noqa: E402
-from lab import Host, Lab, Process, find_program, need_programs, wait_until   # noqa: E402
-from tap import check, equal, note, run, skip_all, test                # noqa: E402
+from edge import Border, Pki, begin, partner                           # noqa: E402
+from lab import Host, Lab, Process, find_program, wait_until                  # noqa: E402
+from tap import check, equal, test                                     # noqa: E402
 from xmpp import Client, body, converse, kind                                  # noqa: E402
 
 SECRET = 'a secret of two that know each other'
@@ -203,10 +203,4 @@ def edge_and_gateway_end_in_order(w):
     check(not trouble, '\n'.join(trouble))
 
 
-missing = need_programs('prosody', 'erl', 'dnsmasq', 'openssl')
-if missing:
-    skip_all('not installed: ' + ' '.join(missing))
-if not have_binary():
-    skip_all('no program to test: ' + binary())
-note('testing ' + binary())
-run(setup)
+begin(setup, 'prosody', 'erl', 'dnsmasq', 'openssl')

@@ -16,10 +16,10 @@ import time
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Edge, Gateway, Pki, binary, have_binary               # noqa: E402
-from lab import Host, Lab, need_programs, wait_until                           # noqa: E402
+from edge import Border, Edge, Gateway, Pki, begin, binary                     # noqa: E402
+from lab import Host, Lab, wait_until                                          # noqa: E402
 from scene import LIMITS, World, call, knock, make_partners, secure_call, trusted_call   # noqa: E402
-from tap import check, equal, note, run, skip_all, test, tests                 # noqa: E402
+from tap import check, equal, test, tests                                      # noqa: E402
 from wire import Forwarder                                                     # noqa: E402
 from xmpp import NS_DB, NS_TLS, Client, Closed, Peer, Stream, Timeout, body, child   # noqa: E402
 from xmpp import client_context, error, ids, local, message, offers, show      # noqa: E402
@@ -801,10 +801,4 @@ def edge_and_gateway_end_in_order(w):
     check(not trouble, '\n'.join(trouble))
 
 
-missing = need_programs('prosody', 'dnsmasq', 'openssl')
-if missing:
-    skip_all('not installed: ' + ' '.join(missing))
-if not have_binary():
-    skip_all('no program to test: ' + binary())
-note('testing ' + binary())
-run(setup)
+begin(setup, 'prosody', 'dnsmasq', 'openssl')

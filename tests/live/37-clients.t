@@ -19,9 +19,9 @@ import sys
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, binary, have_binary, partner                # noqa: E402
-from lab import Host, Lab, need_programs                                  # noqa: E402
-from tap import check, note, run, skip_all, test, tests                   # noqa: E402
+from edge import Border, Pki, begin, partner                              # noqa: E402
+from lab import Host, Lab                                                 # noqa: E402
+from tap import check, note, skip_all, test, tests                        # noqa: E402
 
 try:
     from people import Person, canonical, quiet                           # noqa: E402
@@ -505,10 +505,4 @@ def edge_and_gateway_end_in_order(w):
     check(not trouble, '\n'.join(trouble))
 
 
-missing = need_programs('prosody', 'dnsmasq', 'openssl')
-if missing:
-    skip_all('not installed: ' + ' '.join(missing))
-if not have_binary():
-    skip_all('no program to test: ' + binary())
-note('testing ' + binary())
-run(setup)
+begin(setup, 'prosody', 'dnsmasq', 'openssl')

@@ -11,9 +11,9 @@ import time
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, binary, have_binary, partner                # noqa: E402
-from lab import Lab, need_programs, wait_until                            # noqa: E402
-from tap import check, equal, note, run, skip_all, test                   # noqa: E402
+from edge import Border, Pki, begin, partner                              # noqa: E402
+from lab import Lab, wait_until                                           # noqa: E402
+from tap import check, equal, note, test                                  # noqa: E402
 from xmpp import NS_TLS, Closed, Peer, Stream, client_context, message   # noqa: E402
 
 LIMITS = {'source-connections': 500, 'source-rate': 1000, 'source-burst': 1000, 'hold-time': '2s',
@@ -269,10 +269,4 @@ def a_gateway_without_an_edge_ends_at_once(w):
         check(not report, report)
 
 
-missing = need_programs('dnsmasq', 'openssl')
-if missing:
-    skip_all('not installed: ' + ' '.join(missing))
-if not have_binary():
-    skip_all('no program to test: ' + binary())
-note('testing ' + binary())
-run(setup)
+begin(setup, 'dnsmasq', 'openssl')

@@ -12,9 +12,9 @@ import time
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, binary, have_binary, partner                      # noqa: E402
-from lab import Lab, need_programs                                              # noqa: E402
-from tap import check, equal, note, run, skip_all, test                         # noqa: E402
+from edge import Border, Pki, begin, partner                                    # noqa: E402
+from lab import Lab                                                             # noqa: E402
+from tap import check, equal, note, test                                        # noqa: E402
 from xmpp import Peer, client_context, ids, message                             # noqa: E402
 
 LIMITS = {'connect-time': '1s', 'attempt-time': '5s', 'trunk-retry-first': '100ms', 'trunk-retry-max': '300ms',
@@ -260,10 +260,4 @@ def edge_and_gateway_end_in_order_amid_handshakes(w):
     check(not trouble, '\n'.join(trouble))
 
 
-missing = need_programs('dnsmasq', 'openssl')
-if missing:
-    skip_all('not installed: ' + ' '.join(missing))
-if not have_binary():
-    skip_all('no program to test: ' + binary())
-note('testing ' + binary())
-run(setup)
+begin(setup, 'dnsmasq', 'openssl')

@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import LOOPBACK, Edge, Gateway, Pki, binary, have_binary, partner     # noqa: E402
-from lab import Lab, free_port, need_programs                                   # noqa: E402
+from edge import LOOPBACK, Edge, Gateway, Pki, begin, binary, partner           # noqa: E402
+from lab import Lab, free_port                                                  # noqa: E402
 from scene import DIALBACK, LIMITS, World                                       # noqa: E402
-from tap import Skip, check, equal, note, run, skip_all, test, tests            # noqa: E402
+from tap import Skip, check, equal, note, test, tests                           # noqa: E402
 from xmpp import Peer, Stream                                                   # noqa: E402
 
 NOT_ASKED = 'dialback failed: the authoritative server could not be asked'
@@ -443,10 +443,4 @@ def the_edges_end_in_order_and_no_trap_was_ever_sprung(w):
         equal(edge.terminate(), 0, 'exit status')
 
 
-missing = need_programs('dnsmasq', 'openssl')
-if missing:
-    skip_all('not installed: ' + ' '.join(missing))
-if not have_binary():
-    skip_all('no program to test: ' + binary())
-note('testing ' + binary())
-run(setup)
+begin(setup, 'dnsmasq', 'openssl')

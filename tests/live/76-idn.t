@@ -9,9 +9,9 @@ import sys
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, binary, have_binary, partner                     # noqa: E402
-from lab import Host, Lab, need_programs                                       # noqa: E402
-from tap import check, equal, note, run, skip_all, test                        # noqa: E402
+from edge import Border, Pki, begin, partner                                   # noqa: E402
+from lab import Host, Lab                                                      # noqa: E402
+from tap import check, equal, test                                             # noqa: E402
 from xmpp import Client, Peer, message                                         # noqa: E402
 
 LIMITS = {'hold-time': '5s', 'close-time': '500ms', 'partner-retry-first': '100ms', 'partner-retry-max': '100ms',
@@ -96,10 +96,4 @@ def a_ping_may_name_it_either_way(w):
         check(status == 0, text)
 
 
-missing = need_programs('dnsmasq', 'openssl', 'prosody')
-if missing:
-    skip_all('not installed: ' + ' '.join(missing))
-if not have_binary():
-    skip_all('no program to test: ' + binary())
-note('testing ' + binary())
-run(setup)
+begin(setup, 'dnsmasq', 'openssl', 'prosody')

@@ -13,9 +13,9 @@ import time
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Edge, Pki, binary, have_binary, partner               # noqa: E402
-from lab import Host, Lab, need_programs, self_signed                          # noqa: E402
-from tap import check, equal, note, run, skip_all, test                        # noqa: E402
+from edge import Border, Edge, Pki, begin, partner                             # noqa: E402
+from lab import Host, Lab, self_signed                                         # noqa: E402
+from tap import check, equal, note, test                                       # noqa: E402
 from xmpp import NS_TLS, Client, Peer, Stream                                   # noqa: E402
 from xmpp import client_context, local, message, offers                        # noqa: E402
 
@@ -254,10 +254,4 @@ def edge_and_gateway_end_in_order(w):
     check(not trouble, '\n'.join(trouble))
 
 
-missing = need_programs('prosody', 'dnsmasq', 'openssl')
-if missing:
-    skip_all('not installed: ' + ' '.join(missing))
-if not have_binary():
-    skip_all('no program to test: ' + binary())
-note('testing ' + binary())
-run(setup)
+begin(setup, 'prosody', 'dnsmasq', 'openssl')

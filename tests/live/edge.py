@@ -15,7 +15,8 @@ import signal
 import subprocess
 from xml.sax.saxutils import quoteattr
 
-from lab import HarnessError, Process, read_text, wait_until
+from lab import HarnessError, Process, need_programs, read_text, wait_until
+from tap import note, run, skip_all
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TRUNK_PORT = 23456
@@ -29,6 +30,17 @@ def binary():
 
 def have_binary():
     return os.access(binary(), os.X_OK)
+
+
+def begin(setup, *programs):
+    """Run the tests with the program that is here, unless it or others that they need are missing."""
+    missing = need_programs(*programs)
+    if missing:
+        skip_all('not installed: ' + ' '.join(missing))
+    if not have_binary():
+        skip_all('no program to test: ' + binary())
+    note('testing ' + binary())
+    run(setup)
 
 
 def slowness():
