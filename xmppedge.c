@@ -24820,6 +24820,7 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
         return XE_WHY_OUT_OF_MEMORY;
     list_append(&r->pings, &ping->node);
     r->npings++;
+    p->retry_at = p->backoff_ms = 0;   /* who asks wants to know what there is now */
     route_forward(p, &r->reader, e);
     return XE_WHY_NONE;
 }
@@ -27001,13 +27002,28 @@ control_explain(const struct config *c, int code, char *message, size_t size)
             strerror(code));
 }
 
+/* Who answers questions; NULL when memory is out.  Nobody listens yet. */
+static struct control *
+control_new(struct xmppedge *e)
+{
+    struct control *control = calloc(1, sizeof *control);
+    if (control == NULL)
+        return NULL;
+    control->edge = e;
+    control->listener.accepted = control_accepted;
+    control->listener.user = control;
+    control->listener.watch.fd = -1;
+    list_init(&control->clients);
+    return control;
+}
+
 /* Open the control socket.  False with a sentence in `message`. */
 static bool
 control_open(struct xmppedge *e, char *message, size_t size)
 {
     struct sockaddr_storage at;
     struct sockaddr_un *un = (struct sockaddr_un *)(void *)&at;
-    struct control *control = calloc(1, sizeof *control);
+    struct control *control = control_new(e);
     mode_t mask;
     bool ok;
     if (control == NULL) {
@@ -27018,11 +27034,6 @@ control_open(struct xmppedge *e, char *message, size_t size)
     un->sun_family = AF_UNIX;
     snprintf(control->path, sizeof control->path, "%s", e->config->control);
     snprintf(un->sun_path, sizeof un->sun_path, "%s", e->config->control);
-    control->edge = e;
-    control->listener.accepted = control_accepted;
-    control->listener.user = control;
-    control->listener.watch.fd = -1;
-    list_init(&control->clients);
     if (control_is_alive(un)) {
         snprintf(message, size, "%s: another instance is running with this control socket\n",
             control->path);

@@ -1113,6 +1113,29 @@ talk_do_open_trunk(size_t at)
     return talk_open_named(&talk.steps[at], true);
 }
 
+/* ask NAME QUESTION: what `xmppedge ping` and its like ask; the answer is what is said there. */
+static bool
+talk_do_ask(size_t at)
+{
+    struct talk_step *s = &talk.steps[at];
+    struct xe_span question = buf_span(&s->text);
+    struct xe_span name = talk_word(&question);
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+        return talk_fail(s, "socketpair: %s", strerror(errno));
+    talk_unblock(pair[0]);
+    talk_unblock(pair[1]);
+    talk.on = talk_peer_new(pair[1], pair[0]);
+    snprintf(talk.on->name, sizeof talk.on->name, "%.*s", (int)name.len, name.at);
+    talk_enter(true);
+    control_accepted(talk.edge->control, pair[0], NULL);
+    talk_enter(false);
+    if (write(pair[1], question.at, question.len) != (ssize_t)question.len
+        || write(pair[1], "\n", 1) != 1)
+        return talk_fail(s, "the question cannot be written");
+    return talk_rest(s);
+}
+
 static struct talk_peer *
 talk_find_peer(struct xe_span name)
 {
@@ -1843,6 +1866,10 @@ talk_open_instance(void)
     talk.edge = xe_open(talk.config_file, message, sizeof message);
     if (talk.edge == NULL)
         return talk_fail(NULL, "%s", message);
+    talk.edge->control = control_new(talk.edge);   /* without a socket of its own */
+    if (talk.edge->control == NULL)
+        return talk_fail(NULL, "out of memory");
+    talk.edge->on_stop = control_close;
     talk_watch_log();
     talk.hold_acks = span_is(talk_setting("acks"), "off");
     talk.deep = span_is(talk_setting("cuts"), "deep");
@@ -1898,6 +1925,7 @@ static const struct talk_verb {
     { "us", talk_do_us },                 /* PATTERN          the instance has said it */
     { "open", talk_do_open },             /* [NAME [FROM]]    connect to 5269 */
     { "open-trunk", talk_do_open_trunk }, /* [NAME]           connect to 23456 */
+    { "ask", talk_do_ask },               /* NAME QUESTION    an administrator asks it */
     { "dialled", talk_do_dialled },       /* NAME [TO [from FROM]]   it has connected to us */
     { "on", talk_do_on },                 /* NAME             choose a connection */
     { "tls", talk_do_tls },               /* [cert= sni= alpn=]      a handshake */
