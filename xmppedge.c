@@ -238,6 +238,7 @@
 #define DNS_NAME_MAX       253    /* characters of a domain without its last dot: RFC 1035 2.3.4 */
 #define DNS_SRV_MAX        16     /* SRV records used: each costs two questions more */
 #define DNS_ADDRESSES_MAX  8      /* addresses of one host and family: other hosts have a turn */
+#define DNS_ODD_MAX        4      /* records of an answer that are not used, and remembered */
 #define DNS_TARGETS_MAX    32     /* addresses to try: four at a time, they outlast attempt-time */
 #define DNS_ALIASES_MAX    8      /* CNAME records followed in an answer: a loop ends */
 #define DNS_SERVERS_MAX    4      /* <resolver>: a silent one costs resolver-time and its tries */
@@ -6128,15 +6129,17 @@ struct dns_target {
     unsigned                given;      /* by the configuration or the hosts file: REACH_*_GIVEN */
 };
 
+struct dns_query;
+
 /* What becomes of a query.  XE_WHY_NONE comes with n > 0 targets in the order to try them, valid
  * during the call; DNS_NOT_FOUND, DNS_NO_SERVICE and DNS_FAILED come with none, as does
  * ADDRESS_REFUSED, when the configuration leads to addresses that nobody has.  The query is over
  * with this call: its handle must not be used any more. */
 struct dns_events {
     void (*done)(void *user, enum xe_why why, const struct dns_target *targets, size_t n);
+    /* right before: all that was seen, to be read during the call.  NULL: no need */
+    void (*seen)(void *user, const struct dns_query *q);
 };
-
-struct dns_query;
 
 /* One SRV record. */
 struct dns_srv {
@@ -6145,6 +6148,22 @@ struct dns_srv {
     uint16_t port;
     bool     direct_tls;   /* found at _xmpps-server */
     char     host[DNS_NAME_MAX + 1];
+};
+
+/* An SRV record that is not used. */
+struct dns_odd {
+    uint16_t    priority;
+    uint16_t    weight;
+    uint16_t    port;
+    char        host[64];  /* as it stands there, and cut where it is longer */
+    const char *fault;     /* static: why not, for people */
+};
+
+/* The SRV records of an answer that are not used. */
+struct dns_odds {
+    struct dns_odd list[DNS_ODD_MAX];   /* the first of them */
+    size_t         n;
+    size_t         all;
 };
 
 enum dns_answer {
@@ -6162,6 +6181,8 @@ struct dns_service {
     enum dns_answer   answer;
     bool              direct_tls;
     size_t            n;       /* records in its half of dns_query.srv */
+    struct dns_odds   odds;    /* and those that are not there */
+    const char       *problem; /* static; NULL: none.  Why the answer is broken */
 };
 
 /* The question for the addresses of one host and family. */
@@ -6171,6 +6192,8 @@ struct dns_family {
     const char       *host;    /* borrowed from the query */
     int               family;  /* AF_INET6 or AF_INET */
     bool              refused; /* some address that nobody has */
+    bool              alias;   /* the name is one */
+    const char       *problem; /* static; NULL: none.  Why the answer is broken */
     size_t            n;
     unsigned char     bytes[DNS_ADDRESSES_MAX][16];   /* network byte order; IPv4 uses four */
 };
@@ -6297,28 +6320,79 @@ dns_message_name(struct dns_message *m, char out[DNS_NAME_MAX + 1])
     dns_message_skip(m, (size_t)used);
 }
 
-/* The content of an SRV record, put at out[*n] if it can be used.  A target of "." is refusal. */
-static enum dns_answer
-dns_read_srv_record(struct dns_message *m, size_t len, struct dns_srv *out, size_t *n)
+/* Remember a record that is not used.  Its host is read once more where it stands, as it was no
+ * name of a host. */
+static void
+dns_odds_add(struct dns_odds *odds, const struct dns_srv *srv, const struct dns_message *m,
+    size_t host, const char *fault)
 {
-    struct dns_srv *srv = &out[*n];
+    struct dns_odd *odd = &odds->list[odds->n];
+    char *name = NULL;
+    long used;
+    odds->all++;
+    if (odds->n == DNS_ODD_MAX)
+        return;
+    odds->n++;
+    *odd = (struct dns_odd){ srv->priority, srv->weight, srv->port, { 0 }, fault };
+    if (ares_expand_name(m->bytes + host, m->bytes, (int)m->len, &name, &used) != ARES_SUCCESS)
+        return;
+    snprintf(odd->host, sizeof odd->host, "%s", name[0] == '\0' ? "." : name);
+    ares_free_string(name);
+}
+
+/* An IPv4 address, or an IPv6 address with or without brackets; 0 when the text is neither. */
+static int
+dns_literal(const char *text, unsigned char bytes[16])
+{
+    struct xe_span s = span_of(text);
+    char bare[INET6_ADDRSTRLEN];
+    memset(bytes, 0, 16);
+    if (inet_pton(AF_INET, text, bytes) == 1)
+        return AF_INET;
+    if (s.len > 2 && s.at[0] == '[' && s.at[s.len - 1] == ']')
+        s = span_make(s.at + 1, s.len - 2);
+    if (s.len >= sizeof bare)
+        return 0;
+    memcpy(bare, s.at, s.len);
+    bare[s.len] = '\0';
+    return inet_pton(AF_INET6, bare, bytes) == 1 ? AF_INET6 : 0;
+}
+
+/* The content of an SRV record, put at out[*n] if it can be used, among the odds if not.  A target
+ * of "." is refusal. */
+static enum dns_answer
+dns_read_srv_record(struct dns_message *m, size_t len, struct dns_srv *out, size_t *n,
+    struct dns_odds *odds)
+{
     size_t end = m->at + len;
+    size_t host;
     struct dns_srv got;
+    unsigned char bytes[16];
     memset(&got, 0, sizeof got);
     got.priority = (uint16_t)dns_message_u16(m);
     got.weight = (uint16_t)dns_message_u16(m);
     got.port = (uint16_t)dns_message_u16(m);
+    host = m->at;
     dns_message_name(m, got.host);
     if (m->bad || m->at > end)
         return DNS_BROKEN;
-    if (got.host[0] == '\0')
+    if (got.host[0] == '\0') {
+        dns_odds_add(odds, &got, m, host, "this service is not offered");
         return DNS_REFUSED;
-    if (got.port == 0 || got.host[0] == '?')
+    }
+    if (got.port == 0 || got.host[0] == '?') {
+        dns_odds_add(odds, &got, m, host, got.port == 0 ? "port 0 is none"
+            : "the target is no name of a host");
+        if (got.port != 0 && odds->n == odds->all
+            && dns_literal(odds->list[odds->n - 1].host, bytes) != 0)
+            odds->list[odds->n - 1].fault = "the target is an address: it must be a name";
         return DNS_BROKEN;
-    if (*n == DNS_SRV_MAX)
+    }
+    if (*n == DNS_SRV_MAX) {
+        dns_odds_add(odds, &got, m, host, "there are more records than are used");
         return DNS_SOME;
-    *srv = got;
-    (*n)++;
+    }
+    out[(*n)++] = got;
     return DNS_SOME;
 }
 
@@ -6347,10 +6421,10 @@ dns_message_record(struct dns_message *m, struct dns_record *r)
 
 /* Read the SRV records that a message holds for `asked` (lower case) into out[DNS_SRV_MAX].  Those
  * of other names are ignored, unless a CNAME leads to them.  Single records without sense are left
- * out; when nothing else is there, the answer is broken. */
+ * out, among the odds; when nothing else is there, the answer is broken. */
 static enum dns_answer
 dns_read_srv(const unsigned char *bytes, size_t len, const char *asked, struct dns_srv *out,
-    size_t *n)
+    size_t *n, struct dns_odds *odds)
 {
     enum { TYPE_CNAME = 5, TYPE_SRV = 33, CLASS_IN = 1 };
     struct dns_message m = { bytes, len, 4, len < 12 };   /* behind id and flags */
@@ -6361,7 +6435,7 @@ dns_read_srv(const unsigned char *bytes, size_t len, const char *asked, struct d
     struct dns_record r;
     enum dns_answer all = DNS_NONE;
     size_t asked_len = strlen(asked);
-    *n = 0;
+    *n = odds->n = odds->all = 0;
     if (asked_len >= sizeof name)
         return DNS_NONE;   /* RFC 1035 2.3.4: there is no name that long */
     memcpy(name, asked, asked_len + 1);
@@ -6376,7 +6450,7 @@ dns_read_srv(const unsigned char *bytes, size_t len, const char *asked, struct d
             dns_message_name(&m, name);
             m.bad = m.bad || name[0] == '?' || aliases++ == DNS_ALIASES_MAX;
         } else if (ours && r.type == TYPE_SRV) {
-            enum dns_answer one = dns_read_srv_record(&m, r.len, out, n);
+            enum dns_answer one = dns_read_srv_record(&m, r.len, out, n, odds);
             if (all == DNS_NONE || one == DNS_SOME)
                 all = one;
         }
@@ -6577,6 +6651,8 @@ dns_query_finish(struct dns_query *q, enum xe_why why, const struct dns_target *
     }
     q->open++;   /* the owner may close DNS from here */
     dns_query_leave(q);
+    if (q->events->seen != NULL)
+        q->events->seen(q->user, q);
     q->events->done(q->user, why, targets, n);
     q->open--;
     dns_query_leave(q);
@@ -6687,7 +6763,7 @@ static void
 dns_log_alias(const struct dns_family *f, const struct ares_addrinfo *found)
 {
     struct dns_query *q = f->query;
-    if (!q->from_srv || f->family != AF_INET || found->cnames == NULL)
+    if (!q->from_srv || !f->alias || f->family != AF_INET)
         return;
     if (log_begin_about(q->dns->log, LOG_INFO, "dns-target-is-alias", &q->party,
         span_of(q->domain))) {
@@ -6708,10 +6784,12 @@ dns_family_answer(void *arg, int status, int timeouts, struct ares_addrinfo *fou
     if (dns_query_answered(q, f->answer)) {
         for (; status == ARES_SUCCESS && node != NULL; node = node->ai_next)
             dns_family_add_sockaddr(f, node->ai_addr);
+        f->alias = found != NULL && found->cnames != NULL;
         if (found != NULL)
             dns_log_alias(f, found);
         f->answer = status == ARES_SUCCESS || status == ARES_ENODATA || status == ARES_ENOTFOUND
             ? dns_family_outcome(f) : DNS_BROKEN;
+        f->problem = f->answer == DNS_BROKEN ? ares_strerror(status) : NULL;
         dns_query_settle(q, dns_families_with(q, DNS_WAITING), dns_families_with(q, DNS_SOME));
     }
     if (found != NULL)
@@ -6789,24 +6867,6 @@ dns_ask_hosts(struct dns_query *q)
     dns_clock(q->dns);
 }
 
-/* An IPv4 address, or an IPv6 address with or without brackets; 0 when the text is neither. */
-static int
-dns_literal(const char *text, unsigned char bytes[16])
-{
-    struct xe_span s = span_of(text);
-    char bare[INET6_ADDRSTRLEN];
-    memset(bytes, 0, 16);
-    if (inet_pton(AF_INET, text, bytes) == 1)
-        return AF_INET;
-    if (s.len > 2 && s.at[0] == '[' && s.at[s.len - 1] == ']')
-        s = span_make(s.at + 1, s.len - 2);
-    if (s.len >= sizeof bare)
-        return 0;
-    memcpy(bare, s.at, s.len);
-    bare[s.len] = '\0';
-    return inet_pton(AF_INET6, bare, bytes) == 1 ? AF_INET6 : 0;
-}
-
 /* Ask for the one host that the caller has named, or that stands in for missing SRV records.  An
  * address needs no question (RFC 6120 3.1), only the form of an answer. */
 static void
@@ -6851,9 +6911,10 @@ dns_service_name(const struct dns_service *s, char out[DNS_NAME_MAX + 32])
 }
 
 static void
-dns_log_broken(const struct dns_service *s, const char *problem)
+dns_log_broken(struct dns_service *s, const char *problem)
 {
     struct dns_query *q = s->query;
+    s->problem = problem;
     if (log_begin_about(q->dns->log, LOG_INFO, "dns-bad-answer", &q->party,
         span_of(q->domain))) {
         log_text(q->dns->log, "domain", q->domain);
@@ -6877,7 +6938,7 @@ dns_service_answer(struct dns_service *s, int status, const unsigned char *bytes
         return;
     dns_service_name(s, name);
     if (status == ARES_SUCCESS && bytes != NULL)
-        s->answer = dns_read_srv(bytes, len, name, srv, &s->n);
+        s->answer = dns_read_srv(bytes, len, name, srv, &s->n, &s->odds);
     else if (status == ARES_ENODATA || status == ARES_ENOTFOUND || status == ARES_EBADNAME)
         s->answer = DNS_NONE;   /* EBADNAME: too long to exist with the service in front */
     else
@@ -20439,7 +20500,7 @@ s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size
 static struct dns_query *
 s2s_resolve(struct s2s *s)
 {
-    static const struct dns_events events = { s2s_resolved };
+    static const struct dns_events events = { s2s_resolved, NULL };
     const struct log_party party = s2s_party(s);
     const struct s2s_terms *t = &s->terms;
     enum dns_tls tls = t->tls == POLICY_NOT_SUPPORTED ? DNS_TLS_STARTTLS_ONLY : DNS_TLS_ANY;
@@ -22084,7 +22145,7 @@ trunk_link_resolved(void *user, enum xe_why why, const struct dns_target *target
 static void
 trunk_link_try(struct timer *timer)
 {
-    static const struct dns_events events = { trunk_link_resolved };
+    static const struct dns_events events = { trunk_link_resolved, NULL };
     struct trunk_link *link = MAP_OWNER(timer, struct trunk_link, retry);
     dial_free(link->dial);
     link->dial = NULL;

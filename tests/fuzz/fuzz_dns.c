@@ -24,10 +24,12 @@ read_answer(const uint8_t *data, size_t size)
 {
     unsigned char *copy = malloc(size == 0 ? 1 : size);   /* its end is watched by the sanitizer */
     struct dns_srv list[DNS_SRV_MAX];
+    struct dns_odds odds;
     size_t n = 0, i;
     enum dns_answer answer;
     memcpy(copy, data, size);
-    answer = dns_read_srv(copy, size, ASKED, list, &n);
+    answer = dns_read_srv(copy, size, ASKED, list, &n, &odds);
+    must(odds.n <= DNS_ODD_MAX && odds.n <= odds.all, "what is not used has its place, too");
     must(n <= DNS_SRV_MAX && (answer == DNS_SOME) == (n > 0), "an answer has what it says");
     for (i = 0; i < n; i++)
         check_record(&list[i]);

@@ -93,6 +93,7 @@ message_add(struct message *m, const char *owner, unsigned type, const char *tex
 
 static struct dns_srv got[DNS_SRV_MAX];
 static size_t ngot;
+static struct dns_odds odds;
 
 /* Read from memory that ends with the message, so that the sanitizer sees a step too far. */
 static enum dns_answer
@@ -102,7 +103,7 @@ read_srv(const struct message *m, size_t len)
     enum dns_answer answer;
     assert_non_null(copy);
     memcpy(copy, m->bytes, len);
-    answer = dns_read_srv(copy, len, ASKED, got, &ngot);
+    answer = dns_read_srv(copy, len, ASKED, got, &ngot, &odds);
     free(copy);
     return answer;
 }
@@ -180,12 +181,19 @@ records_without_sense_are_left_out(void **state)
     assert_int_equal(read_srv(&m, m.len), DNS_SOME);
     assert_int_equal(ngot, 1);
     assert_string_equal(got[0].host, "good.example");
+    assert_int_equal(odds.all, 2);
+    assert_string_equal(odds.list[0].host, "port.example");
+    assert_string_equal(odds.list[0].fault, "port 0 is none");
+    assert_string_equal(odds.list[1].host, "192.0.2.1");
+    assert_string_equal(odds.list[1].fault, "the target is an address: it must be a name");
     message_begin(&m, ASKED, SRV);
     message_add(&m, ASKED, SRV, "0 0 0 port.example");
     message_add(&m, ASKED, SRV, "0 0 5269 192.0.2.1");
     message_add(&m, ASKED, SRV, "0 0 5269 quo\"te.example");
     assert_int_equal(read_srv(&m, m.len), DNS_BROKEN);
     assert_int_equal(ngot, 0);
+    assert_int_equal(odds.n, 3);
+    assert_string_equal(odds.list[2].fault, "the target is no name of a host");
 }
 
 static void
@@ -202,6 +210,9 @@ a_long_list_is_cut_at_its_ceiling(void **state)
     }
     assert_int_equal(read_srv(&m, m.len), DNS_SOME);
     assert_int_equal(ngot, DNS_SRV_MAX);
+    assert_int_equal(odds.all, 40 - DNS_SRV_MAX);
+    assert_int_equal(odds.n, DNS_ODD_MAX);
+    assert_string_equal(odds.list[0].host, "h16.example");
 }
 
 static void
@@ -236,7 +247,7 @@ changed_bytes_do_no_harm(void **state)
             bent.bytes[(r >> 8) % m.len] = (unsigned char)(r >> 24);
         }
         read_srv(&bent, m.len);
-        assert_true(ngot <= DNS_SRV_MAX);
+        assert_true(ngot <= DNS_SRV_MAX && odds.n <= DNS_ODD_MAX);
     }
 }
 
@@ -571,7 +582,7 @@ outcome_done(void *user, enum xe_why why, const struct dns_target *targets, size
     }
 }
 
-static const struct dns_events outcome_events = { outcome_done };
+static const struct dns_events outcome_events = { outcome_done, NULL };
 
 static void
 run_until_done(struct outcome *o)
