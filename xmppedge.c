@@ -270,6 +270,7 @@
 #define CONN_TEXT_MAX      80     /* bytes of an address as text, NUL included: IPv6 takes 54 */
 #define CONN_LINGER_MS     2000   /* wait for the peer's FIN: a reset would take our last words */
 #define CONN_HASTY_MS      5000   /* for a caller's last words, of which at most 64 KiB wait */
+#define CONN_ACK_MS        500    /* so late TCP may acknowledge (RFC 1122 4.2.3.2) */
 #define CONN_MARKS         8      /* batches under way of which it is known what has arrived */
 #define LISTENER_BACKLOG   256    /* connections that the system holds: some turns' worth */
 #define LISTENER_PAUSE_MS  200    /* when descriptors are out: one may be free by then */
@@ -11280,7 +11281,8 @@ tls_mint_new(struct tls_shared *shared, const char *name, int days, struct tls_i
  * A TLS handshake is lent to [TLS] when it has something to do, and not touched until it is back.
  *
  * Written is not arrived: conn_arrived() asks the system how much of what it has taken the peer's
- * system has not acknowledged.  It still knows that after a reset.
+ * system has not acknowledged.  It still knows that after a reset.  What the peer read right before
+ * that may not be acknowledged: conn_departed() counts what has been on the way at all.
  *
  * Costs: besides TLS an idle connection has its struct and at most CONN_KEEP bytes of buffer.  What
  * is sent is copied once, what is received only when the owner leaves it unfinished.
@@ -11293,6 +11295,7 @@ tls_mint_new(struct tls_shared *shared, const char *name, int days, struct tls_i
 #endif
 #if defined(TIOCOUTQ) && defined(__linux__)
 #define CONN_OUTQ TIOCOUTQ
+#define CONN_NOTSENT 0x894b   /* SIOCOUTQNSD of <linux/sockios.h>, which not every libc brings */
 #elif defined(FIONWRITE)
 #define CONN_OUTQ FIONWRITE
 #endif
@@ -11669,13 +11672,21 @@ conn_wire(const struct conn *c)
     return c->tls != NULL ? c->clear + c->tls->sent : c->written;
 }
 
-/* A batch is written.  When there is no room for one more mark, the last two become one. */
+/* No room for one more mark: every second one goes. */
+static void
+conn_thin_marks(struct conn *c)
+{
+    for (c->nmarks = 0; c->nmarks < CONN_MARKS / 2; c->nmarks++)
+        c->marks[c->nmarks] = c->marks[c->nmarks * 2 + 1];
+}
+
+/* A batch is written. */
 static void
 conn_mark(struct conn *c)
 {
-    if (c->nmarks < CONN_MARKS)
-        c->nmarks++;
-    c->marks[c->nmarks - 1] = (struct conn_mark){ c->written, conn_wire(c) };
+    if (c->nmarks == CONN_MARKS)
+        conn_thin_marks(c);
+    c->marks[c->nmarks++] = (struct conn_mark){ c->written, conn_wire(c) };
 }
 
 /* Bytes that the system has taken and the peer's has not; 0 where it cannot tell. */
@@ -11691,6 +11702,20 @@ conn_outq(const struct conn *c)
     return 0;
 }
 
+/* Those of them that it has not sent even once. */
+static uint64_t
+conn_notsent(const struct conn *c)
+{
+#ifdef CONN_NOTSENT
+    int waiting = 0;
+    if (ioctl(c->watch.fd, CONN_NOTSENT, &waiting) != 0)
+        return conn_outq(c);
+    return waiting > 0 ? (uint64_t)waiting : 0;
+#else
+    return conn_outq(c);
+#endif
+}
+
 /* All bytes that were ever sent on this connection. */
 static uint64_t
 conn_sent(const struct conn *c)
@@ -11698,18 +11723,35 @@ conn_sent(const struct conn *c)
     return c->written + buf_len(&c->out);
 }
 
+/* How many marks are before the last n bytes that the system has taken. */
+static unsigned
+conn_passed(const struct conn *c, uint64_t n)
+{
+    uint64_t wire = conn_wire(c);
+    unsigned passed = 0;
+    while (passed < c->nmarks && c->marks[passed].wire + n <= wire)
+        passed++;
+    return passed;
+}
+
 /* How many of them have arrived at the peer's system, as far as this one can tell. */
 static uint64_t
 conn_arrived(struct conn *c)
 {
-    uint64_t outq = c->nmarks == 0 || c->watch.fd < 0 ? 0 : conn_outq(c);
-    uint64_t wire = conn_wire(c);
-    unsigned n = 0;
-    while (n < c->nmarks && c->marks[n].wire + outq <= wire)
-        c->arrived = c->marks[n++].text;
+    unsigned n = conn_passed(c, c->nmarks == 0 || c->watch.fd < 0 ? 0 : conn_outq(c));
+    if (n > 0)
+        c->arrived = c->marks[n - 1].text;
     c->nmarks -= n;
     memmove(c->marks, c->marks + n, c->nmarks * sizeof *c->marks);
     return c->arrived;
+}
+
+/* How many of them the peer may have read: they have been on the way. */
+static uint64_t
+conn_departed(const struct conn *c)
+{
+    unsigned n = conn_passed(c, c->nmarks == 0 || c->watch.fd < 0 ? 0 : conn_notsent(c));
+    return n == 0 ? c->arrived : c->marks[n - 1].text;
 }
 
 /* How that is known, for `--version`. */
@@ -11758,12 +11800,13 @@ conn_write(struct conn *c)
         size_t put;
         result = conn_put(c, buf_at(&c->out), n, &put);
         c->retry = result == TLS_DONE ? 0 : n;
-        moved = moved || put > 0;
+        if (put == 0)
+            continue;
+        moved = true;
         c->written += put;
         buf_skip(&c->out, put);
-    }
-    if (moved)
         conn_mark(c);
+    }
     if (result == TLS_CLOSED || result == TLS_LOST || result == TLS_FAILED) {
         conn_lost(c, XE_WHY_PEER_LOST);
         return;
@@ -24395,14 +24438,24 @@ route_hold_or_bounce(struct route_pair *p, enum xe_why why)
             (p->retry_at < p->hold_until ? p->retry_at : p->hold_until) - now);
 }
 
-/* The peer's system has these, and the peer has not said that it has handled them: sent again they
- * might arrive twice, so their senders shall know. */
 static size_t
-route_return(struct route_pair *p, uint32_t arrived)
+route_return_until(struct route_pair *p, uint32_t end)
 {
     size_t n = 0;
-    for (; route_has_arrived(p, arrived); n++)
+    for (; route_has_arrived(p, end); n++)
         route_return_oldest(p, XE_WHY_UNACKNOWLEDGED);
+    return n;
+}
+
+/* The peer's system has these, and the peer has not said that it has handled them: sent again they
+ * might arrive twice, so their senders shall know.  What went just now it may have, too. */
+static size_t
+route_return(struct route_pair *p, const struct s2s *s, uint32_t arrived)
+{
+    size_t n = route_return_until(p, arrived);
+    if (s->stream.conn != NULL
+        && queue_age(&p->queue, loop_now(p->route->shared->loop)) < CONN_ACK_MS)
+        n += route_return_until(p, (uint32_t)conn_departed(s->stream.conn));
     return n;
 }
 
@@ -24431,10 +24484,10 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
     size_t returned = 0;
     route_use_end(p);
     timer_cancel(p->route->shared->loop, &p->look);
-    if (s->acks != S2S_ACKS_ON)
+    if (!s2s_is_counted(s))
         route_release(p, arrived);
     else if (!s2s_has_parted(s))
-        returned = route_return(p, arrived);
+        returned = route_return(p, s, arrived);
     p->good = p->good || returned > 0;
     route_log_undelivered(p, returned);
     if (under_way && p->queue.sent > 0 && s->stream.conn != NULL)
