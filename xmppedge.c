@@ -50,6 +50,7 @@
  *   [ROUTE]   route_    where a stanza goes, where it waits, and what comes back when it cannot go
  *
  *  Program: puts it together
+ *   [METRICS] metrics_          what a monitor asks: counters, and whether all is well
  *   [EDGE]    edge_ xe_         one running instance: start, reload, drain, stop
  *   [CONTROL] control_ status_  the control socket of a running instance, and what it tells
  *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
@@ -127,6 +128,7 @@
  *   a line of the log                       log_begin(), log_end()
  *   the answers of the echo domain          route_echo()
  *   status and ping                         control_command(), status_put()
+ *   what a monitor is told                  metrics_families[] in [METRICS]
  *   the port summary                        ports_rows(), ports_print()
  *
  * WORDS
@@ -305,16 +307,19 @@
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
 #define TRUNK_STANZA_MAX   ((size_t)17 << 20)  /* bytes: most of stanza-bytes and of header-bytes */
 
-/* [ROUTE] [EDGE] [CONTROL] [AUTHORITY]: what is remembered, and how long is waited */
+/* [ROUTE] [METRICS] [EDGE] [CONTROL] [AUTHORITY]: what is remembered, and how long is waited */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
 #define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
 #define ROUTE_OWED_MAX     ((size_t)16 << 10)  /* bytes: an error to the longest addresses and id */
+#define ROUTE_DOMAIN_IDLE_MS 3600000 /* a domain that is not listed is remembered for so long */
 #define ROUTE_LOOK_MAX     64     /* pairs looked at for an idle one when all are taken */
 #define ROUTE_LOOK_MS      2      /* what was written has arrived in a network nearby */
 #define ROUTE_LOOK_LATE_MS 640    /* and is looked for so seldom when it has not */
 #define ROUTE_UNREAD_MS    2000   /* acknowledgements may stand so long behind what is not read */
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define ROUTE_RETURN_MS    3000   /* a node that has something may come back: it tries after 1 s */
+#define METRICS_ROWS       64     /* told or gathered in a turn: half a ms */
+#define METRICS_TRUNKS_MAX 1000   /* trunks told one by one */
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are closed without a word */
 #define EDGE_SILENCE_MS    250    /* a caller may be silent so long when connections are taken */
 #define EDGE_LOOK_MAX      1024   /* callers that are compared when one has to go */
@@ -8386,6 +8391,8 @@ struct tls_facts {
     const char     *sni;          /* server name asked for, printable ASCII */
     const char     *subject;      /* of the peer's certificate, for people */
     const char     *not_after;    /* its last moment, "2026-11-22T03:14:15Z" */
+    int64_t         begins;       /* s since 1970, its first moment */
+    int64_t         ends;         /* and its last; 0: there is no certificate */
     const char     *error;        /* why it failed, for the log */
     struct xe_span *dns;          /* dNSName, as in the certificate, printable ASCII */
     struct xe_span *srv_id;       /* SRVName (RFC 4985), "_service.domain", printable ASCII */
@@ -8460,6 +8467,9 @@ struct tls_shared {
     struct list_node         waiting;   /* struct tls, in the order in which they came */
     size_t                   nwaiting;
     size_t                   nrunning;
+    uint64_t                 good[2];   /* handshakes that came to their end: [of a server] */
+    uint64_t                 failed[2]; /* and those that did not */
+    uint64_t                 spent_us;  /* of processor time, on all of them */
     struct net_book         *nets;      /* borrowed, likewise; touched by the loop alone */
     struct timer             later;     /* all who wait are in debt */
     struct loop_task         turn;      /* without threads: the next step */
@@ -8840,6 +8850,18 @@ tls_time_text(const mbedtls_x509_time *when, char out[32])
     memcpy(out, text, 32);
 }
 
+/* The same in seconds since 1970: days of the calendar whose years begin with March, so that a leap
+ * day is the last of its year. */
+static int64_t
+tls_time_seconds(const mbedtls_x509_time *when)
+{
+    int64_t year = when->mon > 2 ? when->year : when->year - 1;
+    int64_t month = when->mon > 2 ? when->mon - 3 : when->mon + 9;
+    int64_t days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5
+        + when->day - 1 - 719468;
+    return ((days * 24 + when->hour) * 60 + when->min) * 60 + when->sec;
+}
+
 static void
 tls_draft_make(struct tls_draft *d, const mbedtls_x509_crt *crt)
 {
@@ -8910,6 +8932,8 @@ tls_facts_make(const mbedtls_x509_crt *crt, unsigned chain, const char *sni)
         return f;
     f->subject = tls_facts_put(&at, span_of(d.subject));
     f->not_after = tls_facts_put(&at, span_of(d.not_after));
+    f->begins = tls_time_seconds(&crt->valid_from);
+    f->ends = tls_time_seconds(&crt->valid_to);
     if (tls_hash(crt->pk_raw.p, crt->pk_raw.len, f->key))
         return f;
     free(f);
@@ -10749,6 +10773,7 @@ tls_come_back(struct tls_shared *s, struct tls *t)
 {
     struct net_source *n;
     s->nrunning--;
+    s->spent_us += (uint64_t)t->spent_us;
     for (n = t->from; n != NULL; n = n->wider)
         n->computed.spent += t->spent_us;
     if (t->result == TLS_AGAIN) {
@@ -10756,6 +10781,10 @@ tls_come_back(struct tls_shared *s, struct tls *t)
         return;
     }
     t->place = TLS_HERE;
+    if (t->result == TLS_DONE)
+        s->good[t->profile->server]++;
+    else if (t->result != TLS_WANT_READ && t->result != TLS_WANT_WRITE)
+        s->failed[t->profile->server]++;
     if (t->result != TLS_WANT_READ && t->result != TLS_WANT_WRITE)
         tls_part(t);
     if (t->dropped)
@@ -11332,6 +11361,12 @@ struct conn_events {
     void (*hello)(struct conn *c, void *user);   /* instead of bytes: the peer begins with TLS */
 };
 
+/* Bytes of plaintext, of all connections that are counted together. */
+struct conn_tally {
+    uint64_t received;
+    uint64_t written;
+};
+
 /* When so many bytes of plaintext had been written, the system had taken so many in all. */
 struct conn_mark {
     uint64_t text;
@@ -11349,6 +11384,7 @@ struct conn {
     struct sockaddr_storage   peer;
     struct sockaddr_storage   local;
     uint64_t                  received;   /* bytes of plaintext so far */
+    struct conn_tally        *tally;      /* borrowed; the owner's: counts them, too; or NULL */
     /* private */
     struct wire              *wire;       /* borrowed */
     struct loop_watch         watch;
@@ -11513,6 +11549,8 @@ conn_fill(struct conn *c, char *to, size_t max, size_t *total)
         *total += got;
     }
     c->received += *total;
+    if (c->tally != NULL)
+        c->tally->received += *total;
     return result;
 }
 
@@ -11804,6 +11842,8 @@ conn_write(struct conn *c)
             continue;
         moved = true;
         c->written += put;
+        if (c->tally != NULL)
+            c->tally->written += put;
         buf_skip(&c->out, put);
         conn_mark(c);
     }
@@ -13166,6 +13206,7 @@ struct config_limits {
     size_t  pairs;                 /* authorised domain pairs on one stream */
     size_t  source_pairs;          /* of one source network, unlisted */
     size_t  total_pairs;           /* remembered, of all streams and trunks */
+    size_t  partner_series;        /* domains of partners that are counted by themselves */
     size_t  dialbacks;             /* dialback questions under way */
     size_t  partner_dialbacks;     /* and with one domain */
     size_t  source_dialbacks;      /* and for one source network */
@@ -13647,6 +13688,8 @@ static const struct config_row config_rows[] = {
         "And the time that it may take from when it is returned to its end."),
     LIMIT_BYTES("header-bytes", header_bytes, "8K", KIB, MIB, "Size of a stream header."),
     LIMIT_COUNT("pairs", pairs, "1000", 1, 100000, "Domain pairs authorised on one stream."),
+    LIMIT_COUNT("partner-series", partner_series, "1000", 0, 100000,
+        "Domains of partners that are remembered, and told one by one in the metrics."),
     LIMIT_COUNT("total-pairs", total_pairs, "20000", 1, 100000,
         "Domain pairs in all, a quarter for partners with an entry; idle ones are forgotten."),
     LIMIT_COUNT("source-pairs", source_pairs, "500", 1, 100000,
@@ -17336,6 +17379,7 @@ struct stream {
     struct xe_xml               xml;
     /* private */
     struct stream_shared       *shared;      /* borrowed */
+    struct conn_tally          *tally;       /* borrowed; what its bytes are counted with */
     bool                        trusted;     /* authenticated: the early limits are lifted */
     bool                        header_sent; /* on this (re)start */
     enum xe_why                 why;         /* the end that is under way */
@@ -17970,6 +18014,8 @@ stream_start(struct stream *s, struct stream_shared *shared, int fd, bool initia
     xe_xml_init(&s->xml, &limits);
     s->conn = conn_new(shared->wire, fd, limits.element, STREAM_OUT_MAX + limits.element,
         &conn_events, s);
+    if (s->conn != NULL)
+        s->conn->tally = s->tally;
     return s->conn != NULL;
 }
 
@@ -18237,6 +18283,8 @@ struct s2s_service {
     size_t                      accepted;    /* of them accepted */
     size_t                      unlisted;    /* of them dialled or proven for unlisted domains */
     size_t                      verifies;    /* of them dialback questions under way */
+    size_t                      states[S2S_VERIFY + 1][S2S_ENDED + 1];  /* all that ever were */
+    struct conn_tally           bytes;
     struct map                  peers;       /* s2s_peer by remote domain */
     struct list_node            strangers;   /* accepted, nothing proven; the oldest first */
     struct list_node            questions;   /* dialback questions under way; the oldest first */
@@ -18705,6 +18753,8 @@ s2s_enter(struct s2s *s, enum s2s_state next)
     /* a restart for TLS or SASL does not give a stranger a new allowance of time */
     if (next == S2S_ACCEPTED && s->state == S2S_ACCEPTED && timer_armed(&s->timer))
         return;
+    s->service->states[s->kind][s->state]--;
+    s->service->states[s->kind][next]++;
     s->state = next;
     timer_cancel(s2s_loop(s), &s->timer);
     if (limit > 0)
@@ -20577,6 +20627,7 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     s->max_bytes = SIZE_MAX;
     s->cert_why = XE_WHY_CERT_MISSING;
     s->stream.shared = v->shared;
+    s->stream.tally = &v->bytes;
     s->stream.state = STREAM_ENDED;
     s->timer.fire = s2s_timeout;
     s->attempt.fire = s2s_attempt_timeout;
@@ -20593,6 +20644,7 @@ s2s_new(struct s2s_service *v, enum s2s_kind kind)
     v->peak = v->count > v->peak ? v->count : v->peak;
     v->accepted += kind == S2S_IN;
     v->verifies += kind == S2S_VERIFY;
+    v->states[kind][s->state]++;
     return s;
 }
 
@@ -21198,6 +21250,7 @@ struct trunk_service {
     size_t                     count;
     char                       node[17];    /* hex: this process, which restarts with another */
     bool                       stopping;    /* no new attempts */
+    struct conn_tally          bytes;
 };
 
 static const char *
@@ -21805,6 +21858,7 @@ trunk_new(struct trunk_service *v)
         return NULL;
     t->service = v;
     t->stream.shared = v->shared;
+    t->stream.tally = &v->bytes;
     t->stream.state = STREAM_ENDED;
     t->state = TRUNK_TLS;
     t->max_bytes = v->shared->limits->stanza_bytes;
@@ -22331,6 +22385,28 @@ trunk_link_close(struct trunk_link *link)
 
 enum route_way { ROUTE_TO_S2S, ROUTE_TO_TRUNK, ROUTE_TO_ECHO };
 
+/* Out of the organisation, or into it: seen from both nodes alike. */
+enum route_direction { ROUTE_INWARD, ROUTE_OUTWARD };
+
+/* What can end: s2s connections by their kind, trunks, and connections that are not accepted. */
+enum route_end { ROUTE_END_TRUNK = S2S_VERIFY + 1, ROUTE_END_REFUSED, ROUTE_ENDS };
+
+/* What is remembered of a domain that is proven or dialled, or has a pair, longer than they last.
+ * Stanzas are counted for the one outside, at either node. */
+struct route_domain {
+    struct map_node  node;        /* in route->domains; the key is `name` */
+    struct list_node all;         /* in route->known */
+    size_t           pairs;       /* that count here */
+    int64_t          used;        /* ms */
+    uint64_t         passed[ROUTE_OUTWARD + 1];
+    uint64_t         bounced[ROUTE_OUTWARD + 1];
+    int64_t          proven[S2S_OUT + 1];  /* s since 1970; the last time by kind, 0: never */
+    int64_t          failed;      /* likewise: when it could not be reached */
+    enum xe_why      why;         /* then; until something is proven */
+    int64_t          cert_ends;   /* s since 1970: of the certificate it showed last; 0: none */
+    char             name[];      /* no NUL */
+};
+
 struct route_pair;
 
 /* What one process at the other end of a trunk brings of a pair.  Both ends count its stanzas. */
@@ -22404,6 +22480,7 @@ struct route_pair {
     int64_t           last_ms;     /* of the last stanza */
     int64_t           bounce_ms;   /* begin of the second in which bounces are counted */
     size_t            bounce_count;
+    struct route_domain *outside;  /* borrowed; counts its stanzas; or NULL */
     struct list_node  slow;        /* in route->slow */
     char              text[];      /* from NUL to */
 };
@@ -22445,10 +22522,48 @@ struct route {
     void                (*push)(struct loop_task *t);   /* work of a pair at the end of a turn */
     void                (*held)(struct timer *t);       /* a pair has waited too long for a trunk */
     void                (*look)(struct timer *t);       /* has what a pair sent arrived? */
-    uint64_t              stanzas;  /* handed on */
-    uint64_t              bounces;
-    uint64_t              refusals[XE_WHY_COUNT];  /* ends and bounces by reason */
+    struct map            domains;
+    struct list_node      known;    /* route_domain */
+    uint64_t              passed[ROUTE_OUTWARD + 1];   /* stanzas handed on */
+    uint64_t              bounced[ROUTE_OUTWARD + 1][XE_WHY_COUNT];
+    uint64_t              ends[ROUTE_ENDS][XE_WHY_COUNT];
 };
+
+/* Stanzas handed on. */
+static uint64_t
+route_stanzas(const struct route *r)
+{
+    return r->passed[ROUTE_INWARD] + r->passed[ROUTE_OUTWARD];
+}
+
+/* Stanzas returned for this reason. */
+static uint64_t
+route_bounces_for(const struct route *r, enum xe_why why)
+{
+    return r->bounced[ROUTE_INWARD][why] + r->bounced[ROUTE_OUTWARD][why];
+}
+
+/* For any. */
+static uint64_t
+route_bounces(const struct route *r)
+{
+    uint64_t all = 0;
+    unsigned why;
+    for (why = 0; why < XE_WHY_COUNT; why++)
+        all += route_bounces_for(r, (enum xe_why)why);
+    return all;
+}
+
+/* What ended for this reason, whatever it was. */
+static uint64_t
+route_ends_for(const struct route *r, enum xe_why why)
+{
+    uint64_t all = 0;
+    unsigned end;
+    for (end = 0; end < ROUTE_ENDS; end++)
+        all += r->ends[end][why];
+    return all;
+}
 
 static bool
 route_is_edge(const struct route *r)
@@ -22629,7 +22744,98 @@ route_is_full(const struct route *r)
     return route_connections(r) >= most - most / 8;
 }
 
+/* ---- domains that are remembered ---- */
+
+static void
+route_domain_drop(struct route *r, struct route_domain *d)
+{
+    map_remove(&r->domains, &d->node);
+    list_leave(&r->walks, &d->all);
+    free(d);
+}
+
+/* Room for one more, or for one that is listed in the place of one that is not and has no pairs:
+ * strangers who prove many domains, and users who write to many, take no partner's place. */
+static bool
+route_domain_room(struct route *r, bool listed)
+{
+    struct route_domain *oldest = NULL;
+    struct list_node *n;
+    if (r->domains.count < r->config->limits.partner_series)
+        return true;
+    for (n = r->known.next; n != &r->known; n = n->next) {
+        struct route_domain *d = MAP_OWNER(n, struct route_domain, all);
+        if (d->pairs == 0 && (oldest == NULL || d->used < oldest->used)
+            && !route_is_named(config_partner_for(r->config, d->node.key)))
+            oldest = d;
+    }
+    if (oldest == NULL || (!listed
+        && loop_now(r->shared->loop) - oldest->used < ROUTE_DOMAIN_IDLE_MS))
+        return false;
+    route_domain_drop(r, oldest);
+    return true;
+}
+
+/* What is remembered of a domain, from now on if need be.  NULL: there is no room for it.  Inner
+ * domains of a gateway are few, and always remembered. */
+static struct route_domain *
+route_domain_get(struct route *r, struct xe_span name)
+{
+    struct map_node *n = map_find(&r->domains, name);
+    struct route_domain *d = n == NULL ? NULL : MAP_OWNER(n, struct route_domain, node);
+    bool inner = !route_is_edge(r) && config_inner_for(r->config, name) != NULL;
+    if (d == NULL && (inner || route_domain_room(r,
+        route_is_named(config_partner_for(r->config, name))))) {
+        d = calloc(1, sizeof *d + name.len);
+        if (d == NULL)
+            return NULL;
+        memcpy(d->name, name.at, name.len);
+        if (!map_add(&r->domains, &d->node, span_make(d->name, name.len))) {
+            free(d);
+            return NULL;
+        }
+        list_append(&r->known, &d->all);
+    }
+    if (d != NULL)
+        d->used = loop_now(r->shared->loop);
+    return d;
+}
+
+/* A domain was proven on a connection, in whichever direction: it is there. */
+static void
+route_domain_proven(struct route *r, const struct s2s *s, struct xe_span name)
+{
+    struct route_domain *d = route_domain_get(r, name);
+    const struct tls_facts *facts = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)
+        : NULL;
+    if (d == NULL)
+        return;
+    d->proven[s->kind] = (int64_t)time(NULL);
+    d->why = XE_WHY_NONE;
+    if (facts != NULL && facts->certificate)
+        d->cert_ends = facts->ends;
+}
+
+static void
+route_domain_failed(struct route *r, struct xe_span name, enum xe_why why)
+{
+    struct route_domain *d = route_domain_get(r, name);
+    if (d == NULL)
+        return;
+    d->failed = (int64_t)time(NULL);
+    d->why = why;
+}
+
 /* ---- pairs ---- */
+
+/* Which way do the stanzas of a pair go?  What the echo domain is sent has come in. */
+static enum route_direction
+route_direction(const struct route_pair *p)
+{
+    if (p->way == ROUTE_TO_ECHO)
+        return ROUTE_INWARD;
+    return (p->way == ROUTE_TO_S2S) == route_is_edge(p->route) ? ROUTE_OUTWARD : ROUTE_INWARD;
+}
 
 static struct route_pair *
 route_pair_find(struct route *r, struct xe_span from, struct xe_span to)
@@ -22833,6 +23039,8 @@ route_pair_drop(struct route_pair *p)
     list_remove(&p->pin);
     list_leave(&r->walks, &p->all);
     map_remove(&r->pairs, &p->node);
+    if (p->outside != NULL)
+        p->outside->pairs--;
     if (r->last == p)
         r->last = NULL;
     route_note_memory(r, 0, buf_len(&p->queue.bytes));
@@ -23501,6 +23709,9 @@ route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_
         return NULL;
     }
     list_append(&r->all, &p->all);
+    p->outside = route_domain_get(r, route_direction(p) == ROUTE_OUTWARD ? p->to : p->from);
+    if (p->outside != NULL)
+        p->outside->pairs++;
     *why = XE_WHY_NONE;
     return p;
 }
@@ -23533,10 +23744,12 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
 {
     struct route *r = p->route;
     struct route_ping *ping;
-    r->refusals[why]++;
+    enum route_direction direction = route_direction(p);
+    r->bounced[direction][why]++;
     p->bounce_why = why;
     p->bounced++;
-    r->bounces++;
+    if (p->outside != NULL)
+        p->outside->bounced[direction]++;
     route_log_bounce(p, e, why);
     route_slow_down(p);
     if (!route_may_bounce(e))
@@ -23578,7 +23791,9 @@ route_release_oldest(struct route_pair *p)
     p->moved_ms = loop_now(p->route->shared->loop);
     p->look_ms = ROUTE_LOOK_MS;
     p->passed++;
-    p->route->stanzas++;
+    p->route->passed[route_direction(p)]++;
+    if (p->outside != NULL)
+        p->outside->passed[route_direction(p)]++;
     route_forget_oldest(p);
 }
 
@@ -23800,8 +24015,8 @@ route_refuse(struct route *r, const char *via, const char *name, const struct xe
     enum xe_why why)
 {
     struct log *log = r->shared->log;
-    r->refusals[why]++;
-    r->bounces++;
+    bool trunk = strcmp(via, "trunk") == 0;
+    r->bounced[trunk == route_is_edge(r) ? ROUTE_OUTWARD : ROUTE_INWARD][why]++;
     if (log_begin(log, LOG_WARN, "bounce", span_of(name))) {
         log_text(log, via, name);
         log_span(log, "from", xe_xml_attr(e, "from"));
@@ -24110,6 +24325,7 @@ route_paired(void *user, struct s2s_pair *sp)
         s2s_fail(sp->stream, why);
     if (p == NULL)
         return why;
+    route_domain_proven(r, sp->stream, sp->remote);
     list_append(&p->feeds, &sp->feed);
     if (p->way == ROUTE_TO_TRUNK) {
         route_pin(p);
@@ -24164,7 +24380,7 @@ route_out_ready(struct route_pair *p)
 static void
 route_s2s_ready(void *user, struct s2s *s)
 {
-    (void)user;
+    route_domain_proven(user, s, span_of(s->remote));
     route_each(s, route_out_ready);
 }
 
@@ -24498,6 +24714,7 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
     if (p->elsewhere)
         snprintf(p->last_detail, sizeof p->last_detail, "%s", s->stream.detail);
     if (!p->good && !p->elsewhere && s->kind == S2S_OUT && route_turned(p) == NULL) {
+        route_domain_failed(p->route, p->to, why);
         route_back_off(p, why, s->stream.detail);
         route_hold_or_bounce(p, why);
         return;
@@ -24520,7 +24737,7 @@ static void
 route_s2s_closed(void *user, struct s2s *s, enum xe_why why)
 {
     struct route *r = user;
-    r->refusals[why]++;
+    r->ends[s->kind][why]++;
     while (!list_empty(&s->users))
         route_out_closed(MAP_OWNER(s->users.next, struct route_pair, use), s, why);
     if (s->stream.component)
@@ -24581,7 +24798,7 @@ static void
 route_trunk_down(void *user, struct trunk *t, enum xe_why why)
 {
     struct route *r = user;
-    r->refusals[why]++;
+    r->ends[ROUTE_END_TRUNK][why]++;
     route_lose_sources(t);
     while (!list_empty(&t->pairs)) {
         struct route_pair *p = MAP_OWNER(t->pairs.next, struct route_pair, pin);
@@ -25101,6 +25318,7 @@ route_open(struct route *r)
     r->tell.fire = route_tell;
     r->components.fire = route_keep_components;
     list_init(&r->all);
+    list_init(&r->known);
     list_init(&r->walks);
     list_init(&r->news);
     list_init(&r->waiting);
@@ -25114,6 +25332,7 @@ route_open(struct route *r)
     *text_hex(r->trunks->node, dice, sizeof dice) = '\0';
     timer_set(r->shared->loop, &r->components, 0);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
+        && tls_random(r->shared->tls, r->domains.seed, sizeof r->domains.seed)
         && tls_random(r->shared->tls, r->shared->log->keyed.seed, sizeof r->shared->log->keyed.seed)
         && tls_random(r->shared->tls, r->s2s->peers.seed, sizeof r->s2s->peers.seed);
 }
@@ -25128,6 +25347,9 @@ route_close(struct route *r)
     loop_task_cancel(&r->serve_waiting);
     while (!list_empty(&r->all))
         route_pair_drop(MAP_OWNER(r->all.next, struct route_pair, all));
+    while (!list_empty(&r->known))
+        route_domain_drop(r, MAP_OWNER(r->known.next, struct route_domain, all));
+    map_free(&r->domains);
     map_free(&r->pairs);
     s2s_close_service(r->s2s);
     xe_xml_free(&r->reader);
@@ -25135,8 +25357,850 @@ route_close(struct route *r)
 }
 
 /* ===========================================================================
+ * [METRICS] metrics_         what a monitor asks: counters, and whether all is well
+ * calls:  BASE BUF WHY MAP LOOP TLS QUEUE CONFIG S2S TRUNK ROUTE
+ *
+ * metrics_families[] names every family with its type, its sentence and the function that tells its
+ * samples.  They are told in one of two forms: OpenMetrics 1.0, which Prometheus asks for, and its
+ * older text format 0.0.4, which the text-file collector of node_exporter and promtool read.
+ * Directions are those of the organisation, `in` and `out` of it, so edges and gateways add up.
+ *
+ *   metrics_begin() --> metrics_put() --> ... until it says that this was all
+ *
+ * Costs: told in turns, METRICS_ROWS rows in each: what is gathered of streams and pairs is not of
+ * one moment.  A family of single partners walks over all of them, partner-series at most.
+ * ======================================================================== */
+
+/* What a whole answer ends with, in both forms: the older one takes it for a comment. */
+#define METRICS_END "# EOF\n"
+
+enum metrics_type { METRICS_GAUGE, METRICS_COUNTER, METRICS_INFO };
+
+/* What is to be watched of one instance. */
+struct metrics {
+    struct route *route;      /* borrowed */
+    int64_t       started;    /* s since 1970 */
+    uint64_t      reloads;
+    struct metrics_own *own;  /* owned: our certificates */
+    size_t        nown;
+};
+
+/* A certificate of ours. */
+struct metrics_own {
+    struct xe_span name;      /* whom it is for, borrowed from the configuration */
+    const char    *use;       /* static: "s2s", "trunk" */
+    int64_t        begins;    /* s since 1970 */
+    int64_t        ends;
+};
+
+/* What waits, in one direction. */
+struct metrics_queue {
+    uint64_t pairs;
+    uint64_t paused;
+    uint64_t stanzas;
+    uint64_t bytes;
+    uint32_t oldest;          /* ms, since it was sent and is not acknowledged */
+};
+
+/* Where the telling of an answer is. */
+enum metrics_part { METRICS_STREAMS, METRICS_PAIRS, METRICS_FAMILIES, METRICS_TOLD };
+
+struct metrics_family;
+
+/* An answer being told. */
+struct metrics_text {
+    const struct metrics *m;  /* borrowed */
+    struct buf           *out;   /* borrowed; of this turn */
+    bool                  open;  /* OpenMetrics */
+    enum metrics_part     part;
+    const struct metrics_family *family;   /* being told */
+    struct list_walk      walk;  /* through streams, pairs or domains */
+    bool                  walking;
+    bool                  labelled;   /* a label of this sample is written */
+    uint64_t              unsettled;  /* gathered: stanzas that are not handled yet */
+    uint32_t              unsettled_ms;   /* and for how long the oldest */
+    struct metrics_queue  queues[ROUTE_OUTWARD + 1];
+};
+
+struct metrics_family {
+    const char       *name;
+    enum metrics_type type;
+    const char       *help;
+    void            (*all)(struct metrics_text *w);   /* tells every sample, or NULL and: */
+    void            (*each)(struct metrics_text *w, const struct route_domain *d);
+};
+
+static const char *
+metrics_direction(unsigned direction)
+{
+    return direction == ROUTE_INWARD ? "in" : "out";
+}
+
+/* ---- samples ---- */
+
+static const char *
+metrics_suffix(const struct metrics_text *w)
+{
+    static const char *const suffixes[] = { "", "_total", "_info" };
+    return suffixes[w->family->type];
+}
+
+/* The value of a label: what is not to be seen is '?', so that it ends neither text nor line. */
+static void
+metrics_put_value(struct buf *out, struct xe_span s)
+{
+    const char *p = s.at;
+    const char *end = span_end(s);
+    while (p < end) {
+        uint32_t c;
+        int len = xe_utf8(p, end, &c);
+        if (*p == '"' || *p == '\\')
+            buf_putc(out, '\\');
+        if (len > 0 && xe_is_visible(c))
+            buf_put(out, span_make(p, (size_t)len));
+        else
+            buf_putc(out, '?');
+        p += len > 0 ? len : 1;
+    }
+}
+
+static void
+metrics_label(struct metrics_text *w, const char *name, struct xe_span value)
+{
+    if (!w->labelled)
+        buf_puts(w->out, w->family->name);
+    buf_puts(w->out, w->labelled ? "," : metrics_suffix(w));
+    buf_puts(w->out, w->labelled ? "" : "{");
+    w->labelled = true;
+    buf_puts(w->out, name);
+    buf_puts(w->out, "=\"");
+    metrics_put_value(w->out, value);
+    buf_putc(w->out, '"');
+}
+
+static void
+metrics_word(struct metrics_text *w, const char *name, const char *value)
+{
+    metrics_label(w, name, span_of(value));
+}
+
+/* End a sample, with its labels or without any. */
+static void
+metrics_end(struct metrics_text *w, const char *value)
+{
+    if (!w->labelled)
+        buf_puts(w->out, w->family->name);
+    buf_puts(w->out, w->labelled ? "}" : metrics_suffix(w));
+    buf_putc(w->out, ' ');
+    buf_puts(w->out, value);
+    buf_putc(w->out, '\n');
+    w->labelled = false;
+}
+
+static void
+metrics_count(struct metrics_text *w, uint64_t n)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)n);
+    metrics_end(w, text);
+}
+
+static void
+metrics_seconds(struct metrics_text *w, uint64_t us)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%llu.%06u", (unsigned long long)(us / 1000000),
+        (unsigned)(us % 1000000));
+    metrics_end(w, text);
+}
+
+/* A moment, in seconds since 1970; before that there was none. */
+static void
+metrics_moment(struct metrics_text *w, int64_t when)
+{
+    metrics_count(w, when < 0 ? 0 : (uint64_t)when);
+}
+
+/* ---- the families ---- */
+
+static void
+metrics_build(struct metrics_text *w)
+{
+    metrics_word(w, "version", XE_VERSION);
+    metrics_word(w, "role", config_roles[w->m->route->config->role]);
+    metrics_label(w, "name", w->m->route->config->name);
+    metrics_count(w, 1);
+}
+
+static void
+metrics_started(struct metrics_text *w)
+{
+    metrics_moment(w, w->m->started);
+}
+
+static void
+metrics_reloads(struct metrics_text *w)
+{
+    metrics_count(w, w->m->reloads);
+}
+
+static void
+metrics_connections(struct metrics_text *w)
+{
+    metrics_count(w, route_connections(w->m->route));
+}
+
+static void
+metrics_connections_limit(struct metrics_text *w)
+{
+    metrics_count(w, w->m->route->config->limits.connections);
+}
+
+static void
+metrics_streams(struct metrics_text *w)
+{
+    const struct s2s_service *v = w->m->route->s2s;
+    unsigned kind, state;
+    for (kind = S2S_IN; kind <= S2S_VERIFY; kind++)
+        for (state = 0; state < S2S_ENDED; state++) {
+            if (v->states[kind][state] == 0)
+                continue;
+            metrics_word(w, "kind", s2s_kind_name((enum s2s_kind)kind));
+            metrics_word(w, "state", s2s_state_name((enum s2s_state)state));
+            metrics_count(w, v->states[kind][state]);
+        }
+}
+
+static void
+metrics_streams_begun(struct metrics_text *w)
+{
+    const struct s2s_service *v = w->m->route->s2s;
+    unsigned kind, state;
+    for (kind = S2S_IN; kind <= S2S_VERIFY; kind++) {
+        uint64_t all = 0;
+        for (state = 0; state <= S2S_ENDED; state++)
+            all += v->states[kind][state];
+        metrics_word(w, "kind", s2s_kind_name((enum s2s_kind)kind));
+        metrics_count(w, all);
+    }
+}
+
+static void
+metrics_ends(struct metrics_text *w)
+{
+    static const char *const kinds[ROUTE_ENDS] = { "in", "out", "verify", "trunk", "refused" };
+    unsigned end, why;
+    for (end = 0; end < ROUTE_ENDS; end++)
+        for (why = 0; why < XE_WHY_COUNT; why++) {
+            if (w->m->route->ends[end][why] == 0)
+                continue;
+            metrics_word(w, "kind", kinds[end]);
+            metrics_word(w, "reason", xe_why((enum xe_why)why)->word);
+            metrics_count(w, w->m->route->ends[end][why]);
+        }
+}
+
+static void
+metrics_handshakes(struct metrics_text *w)
+{
+    const struct tls_shared *tls = w->m->route->shared->tls;
+    unsigned server;
+    for (server = 0; server < 2; server++) {
+        metrics_word(w, "side", server ? "server" : "client");
+        metrics_word(w, "result", "done");
+        metrics_count(w, tls->good[server]);
+        metrics_word(w, "side", server ? "server" : "client");
+        metrics_word(w, "result", "failed");
+        metrics_count(w, tls->failed[server]);
+    }
+}
+
+static void
+metrics_handshake_time(struct metrics_text *w)
+{
+    metrics_seconds(w, w->m->route->shared->tls->spent_us);
+}
+
+static void
+metrics_handshakes_waiting(struct metrics_text *w)
+{
+    metrics_count(w, w->m->route->shared->tls->nwaiting);
+}
+
+static void
+metrics_received(struct metrics_text *w)
+{
+    metrics_word(w, "leg", "s2s");
+    metrics_count(w, w->m->route->s2s->bytes.received);
+    metrics_word(w, "leg", "trunk");
+    metrics_count(w, w->m->route->trunks->bytes.received);
+}
+
+static void
+metrics_sent(struct metrics_text *w)
+{
+    metrics_word(w, "leg", "s2s");
+    metrics_count(w, w->m->route->s2s->bytes.written);
+    metrics_word(w, "leg", "trunk");
+    metrics_count(w, w->m->route->trunks->bytes.written);
+}
+
+static void
+metrics_stanzas(struct metrics_text *w)
+{
+    unsigned d;
+    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
+        metrics_word(w, "direction", metrics_direction(d));
+        metrics_count(w, w->m->route->passed[d]);
+    }
+}
+
+static void
+metrics_bounces(struct metrics_text *w)
+{
+    unsigned d, why;
+    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++)
+        for (why = 0; why < XE_WHY_COUNT; why++) {
+            if (w->m->route->bounced[d][why] == 0)
+                continue;
+            metrics_word(w, "direction", metrics_direction(d));
+            metrics_word(w, "reason", xe_why((enum xe_why)why)->word);
+            metrics_count(w, w->m->route->bounced[d][why]);
+        }
+}
+
+static void
+metrics_pairs(struct metrics_text *w)
+{
+    unsigned d;
+    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
+        metrics_word(w, "direction", metrics_direction(d));
+        metrics_count(w, w->queues[d].pairs);
+    }
+}
+
+static void
+metrics_pairs_paused(struct metrics_text *w)
+{
+    unsigned d;
+    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
+        metrics_word(w, "direction", metrics_direction(d));
+        metrics_count(w, w->queues[d].paused);
+    }
+}
+
+static void
+metrics_queue_stanzas(struct metrics_text *w)
+{
+    unsigned d;
+    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
+        metrics_word(w, "direction", metrics_direction(d));
+        metrics_count(w, w->queues[d].stanzas);
+    }
+}
+
+static void
+metrics_queue_bytes(struct metrics_text *w)
+{
+    unsigned d;
+    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
+        metrics_word(w, "direction", metrics_direction(d));
+        metrics_count(w, w->queues[d].bytes);
+    }
+}
+
+static void
+metrics_queue_limit(struct metrics_text *w)
+{
+    metrics_count(w, w->m->route->config->limits.memory_bytes);
+}
+
+static void
+metrics_queue_oldest(struct metrics_text *w)
+{
+    unsigned d;
+    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
+        metrics_word(w, "direction", metrics_direction(d));
+        metrics_seconds(w, (uint64_t)w->queues[d].oldest * 1000);
+    }
+}
+
+static void
+metrics_unsettled(struct metrics_text *w)
+{
+    metrics_count(w, w->unsettled);
+}
+
+static void
+metrics_unsettled_oldest(struct metrics_text *w)
+{
+    metrics_seconds(w, (uint64_t)w->unsettled_ms * 1000);
+}
+
+/* ---- trunks ---- */
+
+/* All trunks with the node of one name, together: an old one may linger beside the new. */
+struct metrics_trunk {
+    struct xe_span name;
+    bool           up;
+    uint64_t       unacknowledged;
+    uint64_t       unsettled;
+    uint64_t       lag;       /* ms */
+};
+
+static struct metrics_trunk
+metrics_trunk_of(const struct metrics *m, struct xe_span name)
+{
+    const struct trunk_service *v = m->route->trunks;
+    struct metrics_trunk sum = { .name = name };
+    const struct list_node *n;
+    for (n = v->all.next; n != &v->all; n = n->next) {
+        const struct trunk *t = MAP_OWNER(n, const struct trunk, node);
+        int64_t lag = t->nsent == 0 ? 0 : loop_now(v->shared->loop) - t->moved;
+        if (!span_is(name, t->name))
+            continue;
+        sum.up = sum.up || (t->state == TRUNK_UP && !t->leaving);
+        sum.unacknowledged += t->nsent;
+        sum.unsettled += t->unsettled;
+        sum.lag = lag > (int64_t)sum.lag ? (uint64_t)lag : sum.lag;
+    }
+    return sum;
+}
+
+/* The name of the i-th node at the other end of a trunk; at == NULL when it has come before: two
+ * edges may have one name. */
+static struct xe_span
+metrics_trunk_name(const struct config *c, size_t i)
+{
+    bool edge = c->role == CONFIG_EDGE;
+    struct xe_span name = edge ? c->internal.gateways[i].name : c->edges[i].name;
+    size_t before;
+    for (before = 0; !edge && before < i; before++)
+        if (span_eq(c->edges[before].name, name))
+            return span_make(NULL, 0);
+    return name;
+}
+
+static size_t
+metrics_trunk_count(const struct config *c)
+{
+    return c->role == CONFIG_EDGE ? c->internal.ngateways : c->nedges;
+}
+
+static void
+metrics_trunks(struct metrics_text *w, void (*put)(struct metrics_text *w,
+    const struct metrics_trunk *t))
+{
+    const struct config *c = w->m->route->config;
+    size_t i;
+    for (i = 0; i < metrics_trunk_count(c) && i < METRICS_TRUNKS_MAX; i++) {
+        struct metrics_trunk t = metrics_trunk_of(w->m, metrics_trunk_name(c, i));
+        if (t.name.at == NULL)
+            continue;
+        metrics_label(w, "peer", t.name);
+        put(w, &t);
+    }
+}
+
+static void
+metrics_put_up(struct metrics_text *w, const struct metrics_trunk *t)
+{
+    metrics_count(w, t->up);
+}
+
+static void
+metrics_put_unacknowledged(struct metrics_text *w, const struct metrics_trunk *t)
+{
+    metrics_count(w, t->unacknowledged);
+}
+
+static void
+metrics_put_unsettled(struct metrics_text *w, const struct metrics_trunk *t)
+{
+    metrics_count(w, t->unsettled);
+}
+
+static void
+metrics_put_lag(struct metrics_text *w, const struct metrics_trunk *t)
+{
+    metrics_seconds(w, t->lag * 1000);
+}
+
+static void
+metrics_trunks_up(struct metrics_text *w)
+{
+    metrics_trunks(w, metrics_put_up);
+}
+
+static void
+metrics_trunks_unacknowledged(struct metrics_text *w)
+{
+    metrics_trunks(w, metrics_put_unacknowledged);
+}
+
+static void
+metrics_trunks_unsettled(struct metrics_text *w)
+{
+    metrics_trunks(w, metrics_put_unsettled);
+}
+
+static void
+metrics_trunks_lag(struct metrics_text *w)
+{
+    metrics_trunks(w, metrics_put_lag);
+}
+
+/* ---- certificates, and single domains ---- */
+
+static void
+metrics_certificates(struct metrics_text *w)
+{
+    size_t i;
+    for (i = 0; i < w->m->nown; i++) {
+        metrics_word(w, "use", w->m->own[i].use);
+        metrics_label(w, "name", w->m->own[i].name);
+        metrics_moment(w, w->m->own[i].ends);
+    }
+}
+
+static void
+metrics_domain_certificate(struct metrics_text *w, const struct route_domain *d)
+{
+    if (d->cert_ends == 0)
+        return;
+    metrics_label(w, "domain", d->node.key);
+    metrics_moment(w, d->cert_ends);
+}
+
+static void
+metrics_domain_stanzas(struct metrics_text *w, const struct route_domain *d)
+{
+    unsigned i;
+    for (i = ROUTE_INWARD; i <= ROUTE_OUTWARD; i++) {
+        metrics_label(w, "domain", d->node.key);
+        metrics_word(w, "direction", metrics_direction(i));
+        metrics_count(w, d->passed[i]);
+    }
+}
+
+static void
+metrics_domain_bounces(struct metrics_text *w, const struct route_domain *d)
+{
+    unsigned i;
+    for (i = ROUTE_INWARD; i <= ROUTE_OUTWARD; i++) {
+        metrics_label(w, "domain", d->node.key);
+        metrics_word(w, "direction", metrics_direction(i));
+        metrics_count(w, d->bounced[i]);
+    }
+}
+
+static void
+metrics_domain_proven(struct metrics_text *w, const struct route_domain *d)
+{
+    unsigned kind;
+    for (kind = S2S_IN; kind <= S2S_OUT; kind++) {
+        if (d->proven[kind] == 0)
+            continue;
+        metrics_label(w, "domain", d->node.key);
+        metrics_word(w, "kind", s2s_kind_name((enum s2s_kind)kind));
+        metrics_moment(w, d->proven[kind]);
+    }
+}
+
+static void
+metrics_domain_failed(struct metrics_text *w, const struct route_domain *d)
+{
+    if (d->failed == 0)
+        return;
+    metrics_label(w, "domain", d->node.key);
+    metrics_moment(w, d->failed);
+}
+
+static void
+metrics_domain_failing(struct metrics_text *w, const struct route_domain *d)
+{
+    if (d->why == XE_WHY_NONE)
+        return;
+    metrics_label(w, "domain", d->node.key);
+    metrics_word(w, "reason", xe_why(d->why)->word);
+    metrics_count(w, 1);
+}
+
+static void
+metrics_domains(struct metrics_text *w)
+{
+    metrics_count(w, w->m->route->domains.count);
+}
+
+static const struct metrics_family metrics_families[] = {
+    { "xmppedge_build", METRICS_INFO, "The node: its version, role and name.", metrics_build,
+        NULL },
+    { "xmppedge_start_time_seconds", METRICS_GAUGE, "When it was started, since 1970.",
+        metrics_started, NULL },
+    { "xmppedge_reloads", METRICS_COUNTER, "Configurations read again and taken.", metrics_reloads,
+        NULL },
+    { "xmppedge_connections", METRICS_GAUGE,
+        "Server-to-server connections, but for dialback questions.", metrics_connections, NULL },
+    { "xmppedge_connections_limit", METRICS_GAUGE, "How many there may be.",
+        metrics_connections_limit, NULL },
+    { "xmppedge_streams", METRICS_GAUGE,
+        "Server-to-server streams by kind (accepted: in, dialled: out, dialback questions: verify) "
+        "and state.", metrics_streams, NULL },
+    { "xmppedge_streams_begun", METRICS_COUNTER, "Server-to-server streams that were ever begun.",
+        metrics_streams_begun, NULL },
+    { "xmppedge_ends", METRICS_COUNTER,
+        "What has ended, by reason: streams by kind, trunks, and callers that were refused.",
+        metrics_ends, NULL },
+    { "xmppedge_tls_handshakes", METRICS_COUNTER,
+        "TLS handshakes that came to an end, of streams and trunks.", metrics_handshakes, NULL },
+    { "xmppedge_tls_handshake_cpu_seconds", METRICS_COUNTER,
+        "Processor time that they took.", metrics_handshake_time, NULL },
+    { "xmppedge_tls_handshakes_waiting", METRICS_GAUGE,
+        "TLS handshakes that wait to be computed.", metrics_handshakes_waiting, NULL },
+    { "xmppedge_received_bytes", METRICS_COUNTER,
+        "Bytes received, without TLS, by leg: s2s, trunk.", metrics_received, NULL },
+    { "xmppedge_sent_bytes", METRICS_COUNTER, "Bytes sent, likewise.", metrics_sent, NULL },
+    { "xmppedge_stanzas", METRICS_COUNTER,
+        "Stanzas that the next hop has taken, into the organisation and out of it.",
+        metrics_stanzas, NULL },
+    { "xmppedge_bounces", METRICS_COUNTER,
+        "Stanzas that could not be delivered, by the direction in which they went and the reason.",
+        metrics_bounces, NULL },
+    { "xmppedge_pairs", METRICS_GAUGE, "Pairs of domains in use, by direction.", metrics_pairs,
+        NULL },
+    { "xmppedge_pairs_paused", METRICS_GAUGE,
+        "Those of them whose senders are not read, because too much waits.", metrics_pairs_paused,
+        NULL },
+    { "xmppedge_queue_stanzas", METRICS_GAUGE,
+        "Stanzas that are held: not sent, or not acknowledged.", metrics_queue_stanzas, NULL },
+    { "xmppedge_queue_bytes", METRICS_GAUGE, "And their bytes.", metrics_queue_bytes, NULL },
+    { "xmppedge_queue_limit_bytes", METRICS_GAUGE,
+        "How many bytes may be held in both directions.", metrics_queue_limit, NULL },
+    { "xmppedge_acknowledgement_lag_seconds", METRICS_GAUGE,
+        "For how long the oldest stanza that was sent waits for its acknowledgement.",
+        metrics_queue_oldest, NULL },
+    { "xmppedge_unsettled_stanzas", METRICS_GAUGE,
+        "Stanzas that servers have brought and that are not acknowledged to them.",
+        metrics_unsettled, NULL },
+    { "xmppedge_unsettled_lag_seconds", METRICS_GAUGE, "And for how long the oldest is there.",
+        metrics_unsettled_oldest, NULL },
+    { "xmppedge_trunk_up", METRICS_GAUGE,
+        "Whether a trunk is up, by the name of the node at its other end.", metrics_trunks_up,
+        NULL },
+    { "xmppedge_trunk_unacknowledged_stanzas", METRICS_GAUGE,
+        "Stanzas that were sent on it and not acknowledged.", metrics_trunks_unacknowledged, NULL },
+    { "xmppedge_trunk_unsettled_stanzas", METRICS_GAUGE,
+        "Stanzas that the other node has and has not delivered.", metrics_trunks_unsettled, NULL },
+    { "xmppedge_trunk_acknowledgement_lag_seconds", METRICS_GAUGE,
+        "For how long it has acknowledged nothing while it had to.", metrics_trunks_lag, NULL },
+    { "xmppedge_certificate_expiry_timestamp_seconds", METRICS_GAUGE,
+        "The last moment of a certificate of this node, since 1970.", metrics_certificates, NULL },
+    { "xmppedge_domain_certificate_expiry_timestamp_seconds", METRICS_GAUGE,
+        "The same of the certificate that a domain's server showed last.", NULL,
+        metrics_domain_certificate },
+    { "xmppedge_domain_stanzas", METRICS_COUNTER, "Stanzas passed, by the domain outside.", NULL,
+        metrics_domain_stanzas },
+    { "xmppedge_domain_bounces", METRICS_COUNTER, "Stanzas returned, by the domain outside.", NULL,
+        metrics_domain_bounces },
+    { "xmppedge_domain_success_timestamp_seconds", METRICS_GAUGE,
+        "When a domain was proven last, since 1970, by kind of stream: in, out.", NULL,
+        metrics_domain_proven },
+    { "xmppedge_domain_failure_timestamp_seconds", METRICS_GAUGE,
+        "When an attempt to reach a domain failed last, since 1970.", NULL, metrics_domain_failed },
+    { "xmppedge_domain_failing", METRICS_GAUGE,
+        "1 for a domain that could not be reached, by reason, until it is proven again.", NULL,
+        metrics_domain_failing },
+    { "xmppedge_domains", METRICS_GAUGE,
+        "Domains that are told one by one, at most partner-series and those inside.",
+        metrics_domains, NULL }
+};
+
+#define METRICS_COUNT (sizeof metrics_families / sizeof *metrics_families)
+
+/* ---- the text ---- */
+
+/* OpenMetrics names a family without what its type puts behind it; the older format knows only
+ * names of samples, and no info. */
+static void
+metrics_head(struct metrics_text *w, const char *what, const char *text)
+{
+    buf_puts(w->out, "# ");
+    buf_puts(w->out, what);
+    buf_putc(w->out, ' ');
+    buf_puts(w->out, w->family->name);
+    buf_puts(w->out, w->open ? "" : metrics_suffix(w));
+    buf_putc(w->out, ' ');
+    buf_puts(w->out, text);
+    buf_putc(w->out, '\n');
+}
+
+static void
+metrics_family_begin(struct metrics_text *w)
+{
+    static const char *const types[] = { "gauge", "counter", "info" };
+    static const char *const units[] = { "seconds", "bytes" };
+    enum metrics_type type = w->family->type;
+    struct xe_span name = span_of(w->family->name);
+    size_t i;
+    metrics_head(w, "HELP", w->family->help);
+    metrics_head(w, "TYPE", types[type == METRICS_INFO && !w->open ? METRICS_GAUGE : type]);
+    for (i = 0; w->open && i < sizeof units / sizeof *units; i++)
+        if (span_is(span_last(name, strlen(units[i])), units[i]))
+            metrics_head(w, "UNIT", units[i]);
+}
+
+static void
+metrics_walk(struct metrics_text *w, struct list_node *list, size_t count)
+{
+    list_walk_begin(&w->walk, &w->m->route->walks, list, count);
+    w->walking = true;
+}
+
+static void
+metrics_walked(struct metrics_text *w)
+{
+    list_walk_end(&w->walk);
+    w->walking = false;
+}
+
+/* The next family, or the next domain of the one being told. */
+static void
+metrics_family_step(struct metrics_text *w)
+{
+    struct route *r = w->m->route;
+    const struct list_node *n;
+    if (!w->walking) {
+        metrics_family_begin(w);
+        if (w->family->each != NULL)
+            metrics_walk(w, &r->known, r->domains.count);
+        else
+            w->family->all(w);
+    }
+    n = w->walking ? list_walk_next(&w->walk) : NULL;
+    if (n != NULL) {
+        w->family->each(w, MAP_OWNER(n, const struct route_domain, all));
+        return;
+    }
+    if (w->walking)
+        metrics_walked(w);
+    if (++w->family < metrics_families + METRICS_COUNT)
+        return;
+    buf_puts(w->out, METRICS_END);
+    w->part = METRICS_TOLD;
+}
+
+static void
+metrics_gather_stream(struct metrics_text *w, const struct s2s *s)
+{
+    uint32_t ms;
+    w->unsettled += s2s_unsettled(s, loop_now(w->m->route->shared->loop), &ms);
+    w->unsettled_ms = ms > w->unsettled_ms ? ms : w->unsettled_ms;
+}
+
+static void
+metrics_gather_pair(struct metrics_text *w, const struct route_pair *p)
+{
+    struct metrics_queue *q = &w->queues[route_direction(p)];
+    uint32_t age = queue_age(&p->queue, loop_now(w->m->route->shared->loop));
+    q->pairs++;
+    q->paused += p->paused;
+    q->stanzas += p->queue.count;
+    q->bytes += buf_len(&p->queue.bytes);
+    q->oldest = age > q->oldest ? age : q->oldest;
+}
+
+static void
+metrics_step(struct metrics_text *w)
+{
+    struct route *r = w->m->route;
+    const struct list_node *n = w->part == METRICS_FAMILIES ? NULL : list_walk_next(&w->walk);
+    switch (w->part) {
+    case METRICS_STREAMS:
+        if (n != NULL) {
+            metrics_gather_stream(w, MAP_OWNER(n, const struct s2s, node));
+            break;
+        }
+        metrics_walked(w);
+        metrics_walk(w, &r->all, r->pairs.count);
+        w->part = METRICS_PAIRS;
+        break;
+    case METRICS_PAIRS:
+        if (n != NULL) {
+            metrics_gather_pair(w, MAP_OWNER(n, const struct route_pair, all));
+            break;
+        }
+        metrics_walked(w);
+        w->part = METRICS_FAMILIES;
+        break;
+    case METRICS_FAMILIES:
+        metrics_family_step(w);
+        break;
+    case METRICS_TOLD:
+        break;
+    }
+}
+
+/* Begin an answer.  It ends with metrics_leave(), be it told or not. */
+static void
+metrics_begin(struct metrics_text *w, const struct metrics *m, bool open)
+{
+    *w = (struct metrics_text){ .m = m, .open = open, .family = metrics_families };
+    list_walk_begin(&w->walk, &m->route->s2s->walks, &m->route->s2s->all, m->route->s2s->count);
+    w->walking = true;
+}
+
+/* Some of it, as much as a turn has time for; maybe nothing, while it is gathered.  False when that
+ * was all. */
+static bool
+metrics_put(struct metrics_text *w, struct buf *out)
+{
+    int rows = 0;
+    w->out = out;
+    while (w->part != METRICS_TOLD && rows++ < METRICS_ROWS)
+        metrics_step(w);
+    return w->part != METRICS_TOLD;
+}
+
+static void
+metrics_leave(struct metrics_text *w)
+{
+    list_walk_end(&w->walk);
+}
+
+/* ---- what is told of our own certificates ---- */
+
+static void
+metrics_forget_own(struct metrics *m)
+{
+    free(m->own);
+    m->own = NULL;
+    m->nown = 0;
+}
+
+/* There may be `most` of them; false when memory is out. */
+static bool
+metrics_expect_own(struct metrics *m, size_t most)
+{
+    metrics_forget_own(m);
+    m->own = calloc(most + 1, sizeof *m->own);
+    return m->own != NULL;
+}
+
+/* One of them, which stands for `name`; NULL: there is none. */
+static void
+metrics_add_own(struct metrics *m, const struct tls_identity *id, const char *use,
+    struct xe_span name)
+{
+    if (id == NULL || m->own == NULL)
+        return;
+    m->own[m->nown++] = (struct metrics_own){ name, use, tls_identity_facts(id)->begins,
+        tls_identity_facts(id)->ends };
+}
+
+/* ===========================================================================
  * [EDGE]  edge_ xe_      one running instance: start, reload, drain, stop
  * calls:  BASE BUF WHY XML MAP NET REACH LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S TRUNK ROUTE
+ * calls:  METRICS
  *
  *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> RETURNING what is left
  *      --> ENDING all connections --last words written--> STOPPED
@@ -25198,6 +26262,7 @@ struct xmppedge {
     struct s2s_service    s2s;
     struct trunk_service  trunks;
     struct route          route;
+    struct metrics        metrics;
     struct listener       s2s_listener;
     struct listener       trunk_listener;
     struct sockaddr_storage from;    /* edge: outgoing connections leave from here (row 2) */
@@ -25205,7 +26270,6 @@ struct xmppedge {
     struct timer          drain;     /* looks around while draining */
     int64_t               drain_until;   /* ms */
     int64_t               started;   /* ms */
-    uint64_t              reloads;
     bool                  told;      /* that it is ready */
     void                (*on_stop)(struct xmppedge *e);  /* set by the section below; may be NULL */
     void                 *control;   /* of the section below */
@@ -25728,7 +26792,7 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
     struct net net = net_of(from, NET_SUBNET);
     char at[CONN_TEXT_MAX];
     char network[NET_TEXT_MAX];
-    e->route.refusals[why]++;
+    e->route.ends[ROUTE_END_REFUSED][why]++;
     if (log_begin_from(&e->log, LOG_WARN, "connection-refused",
         net_source_of(&e->nets, from))) {
         log_text(&e->log, "source", conn_host_text(from, at));
@@ -25861,6 +26925,22 @@ edge_use_limits(struct xmppedge *e, const struct config_limits *l)
     tls_lend_limits(e->tls, &limits);
 }
 
+/* Our certificates, each by the name that it was loaded for. */
+static void
+edge_use_certificates(struct xmppedge *e)
+{
+    const struct edge_keys *k = &e->keys;
+    struct metrics *m = &e->metrics;
+    size_t i;
+    if (!metrics_expect_own(m, k->ndomains + 3))
+        return;
+    for (i = 0; i < k->ndomains; i++)
+        metrics_add_own(m, k->domains[i], "s2s", e->config->domains[i].name);
+    metrics_add_own(m, k->echo, "s2s", e->config->echo.domain);
+    metrics_add_own(m, k->fallback, "s2s", span_of("*"));
+    metrics_add_own(m, k->trunk, "trunk", e->config->name);
+}
+
 static void
 edge_use(struct xmppedge *e)
 {
@@ -25877,6 +26957,7 @@ edge_use(struct xmppedge *e)
     e->trunks.rule = (struct tls_rule){ .trust = e->keys.internal };
     e->log.level = e->config->log.level;
     e->log.json = e->config->log.json;
+    edge_use_certificates(e);
 }
 
 static bool
@@ -25973,6 +27054,8 @@ edge_open_services(struct xmppedge *e)
     e->s2s.events = &s2s_events;
     e->trunks.events = &trunk_events;
     e->s2s.user = e->trunks.user = &e->route;
+    e->metrics.route = &e->route;
+    e->metrics.started = (int64_t)time(NULL);
     e->route.s2s = &e->s2s;
     e->route.trunks = &e->trunks;
     s2s_open_service(&e->s2s);
@@ -26102,8 +27185,8 @@ edge_log_stopped(struct xmppedge *e)
 {
     if (!log_begin(&e->log, LOG_INFO, "stopped", span_make(NULL, 0)))
         return;
-    log_int(&e->log, "stanzas", (int64_t)e->route.stanzas);
-    log_int(&e->log, "bounced", (int64_t)e->route.bounces);
+    log_int(&e->log, "stanzas", (int64_t)route_stanzas(&e->route));
+    log_int(&e->log, "bounced", (int64_t)route_bounces(&e->route));
     log_int(&e->log, "undelivered_bytes", (int64_t)e->route.memory);
     log_end(&e->log);
 }
@@ -26196,6 +27279,7 @@ xe_close(struct xmppedge *e)
         wire_close(&e->wire);
     dns_close(e->dns);
     edge_keys_free(&e->keys);
+    metrics_forget_own(&e->metrics);
     if (e->tls != NULL)
         tls_lend_close(e->tls);
     net_book_close(&e->nets);
@@ -26385,7 +27469,7 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
     e->config = fresh;
     edge_use(e);
     edge_open_log(e, &out);
-    e->reloads++;
+    e->metrics.reloads++;
     edge_fit_files(fresh);
     edge_warn_keys(&e->keys, fresh, &fresh->warnings);
     edge_log_warnings(e, fresh);
@@ -26424,12 +27508,13 @@ xe_timeout(struct xmppedge *e)
 
 /* ===========================================================================
  * [CONTROL] control_ status_   the control socket of a running instance, and what it tells
- * calls:  BASE BUF WHY JID MAP LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK ROUTE EDGE
+ * calls:  BASE BUF WHY JID MAP LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK ROUTE METRICS EDGE
  *
  * A UNIX socket that only its user can open.  One line is one question, the answer ends with the
  * connection:
  *
  *   status | status json      trunks, streams, partners in both directions, queues, reasons
+ *   metrics | metrics text    counters for a monitor, in either of two forms
  *   ping DOMAIN               XEP-0199 through the running service, both ways
  *   message DOMAIN [TEXT]     a message to an echo domain, and back
  *   reload | stop             what SIGHUP and SIGTERM do
@@ -26439,7 +27524,6 @@ xe_timeout(struct xmppedge *e)
  *
  * Costs: `status` is told in turns, CONTROL_ROWS rows in each, and every row as it is then: what
  * comes meanwhile may be missing.
- * Not done: a port for metrics.  `status --json` tells the same without one.
  * ======================================================================== */
 
 /* ---- what there is to tell ---- */
@@ -26747,11 +27831,13 @@ status_reasons(struct status *w, const struct xmppedge *e)
     unsigned i;
     status_list(w, "reasons", "ENDS AND BOUNCES BY REASON");
     for (i = 1; i < XE_WHY_COUNT; i++) {
-        if (e->route.refusals[i] == 0)
+        uint64_t count = route_ends_for(&e->route, (enum xe_why)i)
+            + route_bounces_for(&e->route, (enum xe_why)i);
+        if (count == 0)
             continue;
         status_item(w, true);
         status_text(w, "why", xe_why((enum xe_why)i)->word);
-        status_int(w, "count", e->route.refusals[i]);
+        status_int(w, "count", count);
         status_item(w, false);
     }
     status_list_end(w);
@@ -26769,10 +27855,10 @@ status_head(struct status *w, const struct xmppedge *e)
     status_int(w, "pid", (uint64_t)getpid());
     status_int(w, "seconds", status_seconds(e, e->started));
     status_int(w, "connections", e->s2s.count);
-    status_int(w, "stanzas", e->route.stanzas);
-    status_int(w, "bounces", e->route.bounces);
+    status_int(w, "stanzas", route_stanzas(&e->route));
+    status_int(w, "bounces", route_bounces(&e->route));
     status_int(w, "queued_bytes", e->route.memory);
-    status_int(w, "reloads", e->reloads);
+    status_int(w, "reloads", e->metrics.reloads);
     if (!w->json)
         buf_putc(w->out, '\n');
 }
@@ -26841,6 +27927,7 @@ struct control {
 struct control_client {
     struct route_ping ping;      /* first, so that a ping is its client */
     struct status     status;    /* being told, once `telling` */
+    struct metrics_text metrics; /* or these, once they have begun: m != NULL */
     struct loop_task  tell;
     bool              telling;
     struct control   *control;   /* borrowed */
@@ -26869,6 +27956,7 @@ control_end(struct control_client *c)
     timer_cancel(&control->edge->loop, &c->timer);
     loop_task_cancel(&c->tell);
     list_walk_end(&c->status.walk);
+    metrics_leave(&c->metrics);
     if (list_linked(&c->ping.node)) {
         list_remove(&c->ping.node);
         control->edge->route.npings--;
@@ -26947,15 +28035,18 @@ control_ping(struct control_client *c, struct xe_span domain, struct xe_span bod
         control_answer_ping(c, why, span_make(NULL, 0));
 }
 
-/* The next rows of a status.  They are written before those behind them are made, so that a client
+/* The next rows of an answer.  They are written before those behind them are made, so that a client
  * costs one piece of memory, however slow it is; one that takes nothing is closed by write-time. */
 static void
 control_tell(struct loop_task *task)
 {
     struct control_client *c = MAP_OWNER(task, struct control_client, tell);
     struct buf out = { .max = CONTROL_PIECE };
-    bool more = status_put(&c->status, c->control->edge, &out);
+    bool more = c->metrics.m != NULL ? metrics_put(&c->metrics, &out)
+        : status_put(&c->status, c->control->edge, &out);
     c->telling = !out.failed && conn_send(c->conn, buf_span(&out)) && more;
+    if (c->telling && buf_len(&out) == 0)
+        loop_soon(&c->control->edge->loop, &c->tell);   /* nothing will be drained */
     buf_free(&out);
     if (!c->telling)
         control_end(c);
@@ -26975,6 +28066,14 @@ control_status(struct control_client *c, bool json)
 {
     timer_cancel(&c->control->edge->loop, &c->timer);
     c->status.json = json;
+    control_tell(&c->tell);
+}
+
+static void
+control_metrics(struct control_client *c, bool open)
+{
+    timer_cancel(&c->control->edge->loop, &c->timer);
+    metrics_begin(&c->metrics, &c->control->edge->metrics, open);
     control_tell(&c->tell);
 }
 
@@ -26999,6 +28098,8 @@ control_command(struct control_client *c, struct xe_span line)
     struct xe_span rest = span_skip(line, space + (space < line.len));
     if (span_is(word, "status")) {
         control_status(c, span_is(rest, "json"));
+    } else if (span_is(word, "metrics")) {
+        control_metrics(c, !span_is(rest, "text"));
     } else if (span_is(word, "ping")) {
         control_ping(c, rest, span_make(NULL, 0));
     } else if (span_is(word, "message")) {
@@ -27488,7 +28589,7 @@ authority_run(const char *dir, char *const *words, int days)
 
 /* ===========================================================================
  * [MAIN]  main_ main     commands, signals, exit codes
- * calls:  BASE BUF ELEM MAP LOOP DNS TLS CONN CONFIG PORTS EDGE CONTROL AUTHORITY
+ * calls:  BASE BUF ELEM MAP LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE CONTROL AUTHORITY
  *
  * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
  * ======================================================================== */
@@ -27503,6 +28604,8 @@ static const char main_usage[] =
     "                                    print the port summary, or firewall rules, of this "
         "configuration\n"
     "  xmppedge status FILE [--json]     what the running service is doing\n"
+    "  xmppedge metrics FILE [--text]    the same for a monitor, in OpenMetrics; or in the text\n"
+    "                                    format of Prometheus, for its collector of text files\n"
     "  xmppedge ping FILE DOMAIN         ping a domain through the running service\n"
     "  xmppedge message FILE DOMAIN      the same with a message, which an echo domain sends back\n"
     "  xmppedge authority DIR NAME... [--days N]\n"
@@ -27882,6 +28985,12 @@ main_status(const struct main_call *call)
 }
 
 static int
+main_metrics(const struct main_call *call)
+{
+    return main_ask(call->given[0], "metrics", call->option != NULL ? "text" : NULL, METRICS_END);
+}
+
+static int
 main_ping(const struct main_call *call)
 {
     return main_ask(call->given[0], "ping", call->given[1], "\n");
@@ -27901,6 +29010,7 @@ static const struct main_command main_commands[] = {
     { "config", 0, { "edge|gateway" }, { NULL }, main_config },
     { "ports", 1, { "FILE" }, { "--nft", "--iptables", "--json" }, main_ports },
     { "status", 1, { "FILE" }, { "--json" }, main_status },
+    { "metrics", 1, { "FILE" }, { "--text" }, main_metrics },
     { "ping", 2, { "FILE", "DOMAIN" }, { NULL }, main_ping },
     { "message", 2, { "FILE", "DOMAIN" }, { NULL }, main_message },
     { "authority", 2, { "DIR", "NAME..." }, { "--days N" }, main_authority },

@@ -74,7 +74,7 @@ report $? '--version tells how we know what has arrived'
 
 for option in --help -h; do
     ask $option
-    fine && has "$out" 'run FILE' 'check FILE' 'config ' 'ports FILE' 'status FILE' 'ping FILE DOMAIN' \
+    fine && has "$out" 'run FILE' 'check FILE' 'config ' 'ports FILE' 'status FILE' 'metrics FILE' 'ping FILE DOMAIN' \
         'authority DIR NAME' 'SIGHUP' 'SIGTERM' 'Exit codes'
     report $? "$option names every command"
 done
@@ -106,6 +106,8 @@ misuse 'one option is enough, found also --nft' ports a --json --nft
 misuse 'missing argument FILE' status
 misuse 'unknown option --xml' status a --xml
 misuse 'missing argument FILE' status --json
+misuse 'missing argument FILE' metrics
+misuse 'unknown option --json' metrics a --json
 misuse 'missing argument FILE' ping
 misuse 'missing argument DOMAIN' ping a
 misuse 'one argument too many: c' ping a b c
@@ -582,6 +584,8 @@ sed 's,^</xmppedge>,<control socket="edge.sock"/>&,; s/203\.0\.113\.10/127.93.17
     "$dir/e.xml" >"$dir/edge.xml"
 silence status "$dir/edge.xml"
 silence status "$dir/edge.xml" --json
+silence metrics "$dir/edge.xml"
+silence metrics "$dir/edge.xml" --text
 silence ping "$dir/edge.xml" corp.example
 
 ask status "$dir/none.xml"
