@@ -18379,18 +18379,26 @@ s2s_log(const struct s2s *s, enum log_level level, const char *event)
     return true;
 }
 
-static void
-s2s_log_why(const struct s2s *s, enum log_level level, const char *event, enum xe_why why)
+/* The same with a reason; more may follow. */
+static bool
+s2s_log_begin_why(const struct s2s *s, enum log_level level, const char *event, enum xe_why why)
 {
     struct log *log = s->service->shared->log;
     if (!s2s_log(s, level, event))
-        return;
+        return false;
     log_text(log, "state", s2s_state_name(s->state));
     log_text(log, "why", xe_why(why)->word);
     log_text(log, "setting", config_limit_of(why));
     if (s->stream.detail[0] != '\0')
         log_text(log, "detail", s->stream.detail);
-    log_end(log);
+    return true;
+}
+
+static void
+s2s_log_why(const struct s2s *s, enum log_level level, const char *event, enum xe_why why)
+{
+    if (s2s_log_begin_why(s, level, event, why))
+        log_end(s->service->shared->log);
 }
 
 /* A pair is refused: `from` and `to` are what was claimed. */
@@ -18943,19 +18951,60 @@ s2s_end_questions(struct s2s *s, enum xe_why why, bool again)
     }
 }
 
+/* What the peer's certificate is worth for a domain, by those who may vouch for it now. */
+static enum xe_why
+s2s_cert_why(const struct s2s *s, struct xe_span remote)
+{
+    if (!stream_is_secure(&s->stream))
+        return XE_WHY_CERT_MISSING;
+    if (remote.len == 0)
+        return XE_WHY_CERT_NAME;
+    return peer_may_speak_for(tls_facts(s->stream.conn->tls), remote,
+        s->service->events->rule(s->service->user, remote));
+}
+
+/* Who leaves before anything is proven often does so because of the certificate that it has shown,
+ * and does not know that: it was not offered EXTERNAL. */
+static void
+s2s_log_shown(const struct s2s *s)
+{
+    struct log *log = s->service->shared->log;
+    const struct tls_facts *facts;
+    enum xe_why why;
+    if (!stream_is_secure(&s->stream) || s->kind == S2S_VERIFY || s->method[0] != '\0'
+        || s->remote[0] == '\0')
+        return;
+    facts = tls_facts(s->stream.conn->tls);
+    why = s2s_cert_why(s, span_of(s->remote));
+    log_text(log, "cert", why == XE_WHY_NONE ? "good" : xe_why(why)->word);
+    if (!facts->certificate)
+        return;
+    log_text(log, "subject", facts->subject);
+    log_text(log, "until", facts->not_after);
+}
+
+static void
+s2s_log_end(const struct s2s *s, enum xe_why why)
+{
+    static const char *const events[] = { "s2s-in-closed", "s2s-out-closed", "s2s-verify-closed" };
+    bool calm = why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED || why == XE_WHY_IDLE
+        || why == XE_WHY_SHUTDOWN;
+    if (!s2s_log_begin_why(s, calm ? LOG_INFO : LOG_WARN, events[s->kind], why))
+        return;
+    s2s_log_shown(s);
+    log_end(s->service->shared->log);
+}
+
 /* The one way out. */
 static void
 s2s_end(struct s2s *s, enum xe_why why)
 {
-    static const char *const events[] = { "s2s-in-closed", "s2s-out-closed", "s2s-verify-closed" };
     struct s2s_service *service = s->service;
     bool again = s->state == S2S_VERIFYING && s->nasks > 1 && (why == XE_WHY_PEER_CLOSED
         || why == XE_WHY_PEER_LOST || why == XE_WHY_PEER_ERROR || why == XE_WHY_SEE_OTHER_HOST);
-    bool calm = why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED || why == XE_WHY_IDLE
-        || why == XE_WHY_SHUTDOWN;
     if (s->state == S2S_ENDED)
         return;
-    s2s_log_why(s, calm ? LOG_INFO : LOG_WARN, events[s->kind], why);
+    s2s_log_end(s, why);
     s2s_enter(s, S2S_ENDED);
     timer_cancel(s2s_loop(s), &s->attempt);
     timer_cancel(s2s_loop(s), &s->ack_timer);
@@ -19120,19 +19169,7 @@ s2s_new_tls(struct s2s *s)
         : tls_new(v->client_tls, mine, s->remote, s->stream.conn->watch.fd);
 }
 
-/* What the peer's certificate is worth for a domain, by those who may vouch for it now. */
-static enum xe_why
-s2s_cert_why(const struct s2s *s, struct xe_span remote)
-{
-    if (!stream_is_secure(&s->stream))
-        return XE_WHY_CERT_MISSING;
-    if (remote.len == 0)
-        return XE_WHY_CERT_NAME;
-    return peer_may_speak_for(tls_facts(s->stream.conn->tls), remote,
-        s->service->events->rule(s->service->user, remote));
-}
-
-/* And for the domain that it claims.  Somebody has to compare a new key with the one pinned. */
+/* What its certificate is worth for the domain that it claims.  Somebody has to compare a new key with the one pinned. */
 static void
 s2s_judge(struct s2s *s)
 {
