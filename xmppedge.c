@@ -277,6 +277,9 @@
 #define LISTENER_BACKLOG   256    /* connections that the system holds: some turns' worth */
 #define LISTENER_PAUSE_MS  200    /* when descriptors are out: one may be free by then */
 #define DIAL_PARALLEL_MAX  4      /* addresses tried at a time: a dead one holds up no good one */
+#define DIAL_SHARES_MAX    8      /* of the time of an attempt: more leave too little for any */
+#define DIAL_SILENT_MAX    64     /* targets known to be silent: a step through them costs a us */
+#define DIAL_SILENT_MS     600000 /* and for so long: then the first of a domain is first again */
 
 /* [AUTH] [CONFIG] [PORTS]: what is read */
 #define SASL_TEXT_MAX      1368   /* bytes of JID_PART_MAX in base64, NUL included */
@@ -11336,6 +11339,13 @@ tls_mint_new(struct tls_shared *shared, const char *name, int days, struct tls_i
 #define CONN_TLS_FIRST      0x16    /* first byte of a TLS handshake record */
 #define LISTENER_ACCEPTS    64      /* connections taken in one turn */
 
+/* A server that was silent, however far it had come: others are tried before it. */
+struct wire_silent {
+    struct sockaddr_storage addr;
+    bool                    direct_tls;
+    int64_t                 until;     /* ms; before that it is remembered */
+};
+
 /* What the connections of one running instance share. */
 struct wire {
     struct loop      *loop;      /* borrowed */
@@ -11346,6 +11356,7 @@ struct wire {
     size_t            nlingering;  /* connections whose owner has let go */
     struct loop_task  reap;
     int64_t           write_timeout_ms;
+    struct wire_silent silent[DIAL_SILENT_MAX];
 };
 
 struct conn;
@@ -12216,8 +12227,12 @@ listener_close(struct listener *l)
 /* Targets come in order of preference.  The first is tried; when it has failed, or has not answered
  * for race_ms (RFC 8305 5: 250), the next of the same priority is tried beside it; the next
  * priority waits until all of this one have failed (RFC 2782).  The first connection that stands
- * wins.  When it turns out to be of no use (TLS, stream), dial_next() goes on with the targets that
- * are left. */
+ * wins.  When it turns out to be of no use (TLS, stream), dial_refuted() goes on with the targets
+ * that are left.
+ *
+ * Silence is no reason to wait for the end of the attempt while there is another target: each has
+ * its share of the time that is left, for all that it takes until it is proven to be of use
+ * (dial_share).  Who was silent is remembered, and tried last for a while (dial_order). */
 
 struct dial;
 
@@ -12238,8 +12253,11 @@ struct dial {
     int64_t                   race_ms;    /* head start of an address before the next is tried */
     struct dial_try           tries[DIAL_PARALLEL_MAX];
     struct timer              stagger;
+    int64_t                   until;     /* ms; the end of the attempt.  0: there is none */
     enum xe_why               why;       /* the most telling failure so far */
     size_t                    told;      /* the target that it is about */
+    char                      detail[STREAM_DETAIL_MAX];  /* and what was said of it */
+    size_t                    won;       /* the last target to which a connection stood */
     size_t                    refused;   /* the first target that may not be dialled */
     size_t                    nrefused;  /* and how many there were */
     /* may this be dialled?  NULL: all of them, since the configuration names them */
@@ -12248,6 +12266,70 @@ struct dial {
     void                    (*failed)(void *user, enum xe_why why, const struct dns_target *target);
     void                     *user;      /* borrowed */
 };
+
+/* ---- who was silent ---- */
+
+static bool
+dial_is_at(const struct wire_silent *known, const struct dns_target *t)
+{
+    return known->direct_tls == t->direct_tls && memcmp(&known->addr, &t->addr, t->addr_len) == 0;
+}
+
+/* Whether it was silent lately.  An address of all zeros is nobody's. */
+static bool
+dial_was_silent(const struct wire *w, const struct dns_target *t)
+{
+    size_t i;
+    for (i = 0; i < DIAL_SILENT_MAX; i++)
+        if (w->silent[i].until > loop_now(w->loop) && dial_is_at(&w->silent[i], t))
+            return true;
+    return false;
+}
+
+/* It was silent, or it has answered.  Whoever has been known for longest makes room. */
+static void
+dial_remember(struct wire *w, const struct dns_target *t, bool silent)
+{
+    struct wire_silent *oldest = &w->silent[0];
+    struct wire_silent *same = NULL;
+    size_t i;
+    for (i = 0; i < DIAL_SILENT_MAX; i++) {
+        if (dial_is_at(&w->silent[i], t))
+            same = &w->silent[i];
+        if (w->silent[i].until < oldest->until)
+            oldest = &w->silent[i];
+    }
+    if (same == NULL && !silent)
+        return;
+    same = same != NULL ? same : oldest;
+    same->addr = t->addr;
+    same->direct_tls = t->direct_tls;
+    same->until = silent ? loop_now(w->loop) + DIAL_SILENT_MS : 0;
+}
+
+/* Those that were silent go behind all others, if there are any, in the order that they had. */
+static void
+dial_order(struct dial *d)
+{
+    size_t last = d->count;
+    size_t silent = 0;
+    size_t i;
+    for (i = 0; i < d->count; i++)
+        silent += dial_was_silent(d->wire, &d->targets[i]);
+    for (i = 0; silent < d->count && i < last;) {
+        struct dns_target t = d->targets[i];
+        if (!dial_was_silent(d->wire, &t)) {
+            i++;
+            continue;
+        }
+        t.priority = UINT16_MAX;
+        memmove(d->targets + i, d->targets + i + 1, (d->count - i - 1) * sizeof t);
+        d->targets[d->count - 1] = t;
+        last--;
+    }
+}
+
+/* ---- trying ---- */
 
 static void
 dial_try_end(struct dial_try *t)
@@ -12334,6 +12416,7 @@ dial_won(struct dial_try *t)
     int fd = t->watch.fd;
     dial_try_end(t);
     dial_stop(d);
+    d->won = t->target;
     d->connected(d->user, fd, &d->targets[t->target]);
 }
 
@@ -12342,7 +12425,7 @@ dial_won(struct dial_try *t)
 static int
 dial_weight(enum xe_why why)
 {
-    if (why == XE_WHY_CONNECT_TIMEOUT)
+    if (why == XE_WHY_CONNECT_TIMEOUT || why == XE_WHY_ATTEMPT_TIMEOUT)
         return 5;
     if (why == XE_WHY_REFUSED)
         return 4;
@@ -12359,7 +12442,25 @@ dial_note(struct dial *d, size_t target, enum xe_why why)
     if (dial_weight(why) > dial_weight(d->why)) {
         d->why = why;
         d->told = target;
+        d->detail[0] = '\0';
     }
+}
+
+/* How long may an address take to answer?  Those of the next priority wait for it, in vain when it
+ * takes all the time there is. */
+static int64_t
+dial_patience(const struct dial *d, size_t target)
+{
+    int64_t turns = 1;
+    int64_t share;
+    size_t i;
+    for (i = target + 1; i < d->count; i++)
+        turns += !d->used[i] && d->targets[i].priority != d->targets[i - 1].priority;
+    if (d->until == 0 || turns == 1)
+        return d->connect_ms;
+    share = (d->until - loop_now(d->wire->loop)) / (turns < DIAL_SHARES_MAX ? turns
+        : DIAL_SHARES_MAX);
+    return share < d->connect_ms ? share : d->connect_ms;
 }
 
 /* May it be dialled?  What may not is not tried, whatever else there is. */
@@ -12375,6 +12476,14 @@ dial_may(struct dial *d, size_t target)
     return false;
 }
 
+/* Can it be reached from the address that we leave from? */
+static bool
+dial_is_family(const struct dial *d, size_t target)
+{
+    return d->from.ss_family == AF_UNSPEC
+        || d->from.ss_family == d->targets[target].addr.ss_family;
+}
+
 /* Start one attempt.  False when it failed at once; the reason is noted. */
 static bool
 dial_launch(struct dial *d, size_t target)
@@ -12383,7 +12492,7 @@ dial_launch(struct dial *d, size_t target)
     d->used[target] = true;
     if (!dial_may(d, target))
         return false;
-    if (d->from.ss_family != AF_UNSPEC && d->from.ss_family != d->targets[target].addr.ss_family) {
+    if (!dial_is_family(d, target)) {
         dial_note(d, target, XE_WHY_UNREACHABLE);
         return false;
     }
@@ -12397,7 +12506,7 @@ dial_launch(struct dial *d, size_t target)
     }
     t->dial = d;
     loop_watch_set(d->wire->loop, &t->watch, LOOP_WRITE);
-    timer_set(d->wire->loop, &t->timer, d->connect_ms);
+    timer_set(d->wire->loop, &t->timer, dial_patience(d, target));
     return true;
 }
 
@@ -12450,13 +12559,43 @@ dial_ready(struct loop_watch *w, unsigned events)
 static void
 dial_try_timeout(struct timer *timer)
 {
-    dial_try_failed(MAP_OWNER(timer, struct dial_try, timer), XE_WHY_CONNECT_TIMEOUT);
+    struct dial_try *t = MAP_OWNER(timer, struct dial_try, timer);
+    dial_remember(t->dial->wire, &t->dial->targets[t->target], true);
+    dial_try_failed(t, XE_WHY_CONNECT_TIMEOUT);
 }
 
 static void
 dial_stagger(struct timer *timer)
 {
     dial_next(MAP_OWNER(timer, struct dial, stagger));
+}
+
+/* How long the connection that stands may take to be of use, before the next target is tried (ms);
+ * 0: as long as the attempt, since there is none that could be. */
+static int64_t
+dial_share(const struct dial *d)
+{
+    int64_t left = d->until - loop_now(d->wire->loop);
+    int64_t n = 1;
+    size_t i;
+    for (i = 0; i < d->count; i++)
+        n += !d->used[i] && dial_is_family(d, i)
+            && (d->judge == NULL || d->judge(d->user, &d->targets[i]) == XE_WHY_NONE);
+    if (n == 1 || d->until == 0)
+        return 0;
+    return left <= DIAL_SHARES_MAX ? 1 : left / (n < DIAL_SHARES_MAX ? n : DIAL_SHARES_MAX);
+}
+
+/* The connection that stood was of no use, for this reason: go on with what is left. */
+static void
+dial_refuted(struct dial *d, enum xe_why why, const char *detail)
+{
+    d->why = why;
+    d->told = d->won;
+    snprintf(d->detail, sizeof d->detail, "%s", detail);
+    if (why == XE_WHY_ATTEMPT_TIMEOUT)
+        dial_remember(d->wire, &d->targets[d->won], true);
+    dial_next(d);
 }
 
 /* Stop, without an event. */
@@ -12505,6 +12644,7 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
         return NULL;
     }
     memcpy(d->targets, targets, count * sizeof *targets);
+    dial_order(d);
     return d;
 }
 
@@ -18207,6 +18347,7 @@ struct s2s {
     bool                    unlisted;     /* for a domain that has no entry in the configuration */
     struct dns_query       *query;        /* owned while resolving */
     struct dial            *dial;         /* owned while there may be another target to try */
+    int64_t                 share_until;  /* ms; then the next target is tried; 0: there is none */
     bool                    tried_sasl;   /* EXTERNAL was refused on this stream */
     bool                    authenticated; /* SASL is done, the last features are awaited */
     bool                    redirected;   /* a server has said where it leads: terms.route */
@@ -18720,6 +18861,14 @@ s2s_patience(const struct s2s *s)
         ? s->peer_idle_ms * 3 / 4 : ms;
 }
 
+/* What is left of the share of this target in the time of the attempt; 0: it has all of it. */
+static int64_t
+s2s_share(const struct s2s *s)
+{
+    int64_t left = s->share_until - loop_now(s2s_loop(s));
+    return s->share_until == 0 ? 0 : left > 0 ? left : 1;
+}
+
 /* How long a state may last; 0: as long as the attempt timer, or the idle timer, allows. */
 static int64_t
 s2s_state_limit(const struct s2s *s, enum s2s_state state)
@@ -18734,12 +18883,13 @@ s2s_state_limit(const struct s2s *s, enum s2s_state state)
     case S2S_READY:
     case S2S_OPEN:
         return s2s_patience(s) < s2s_keepalive(s) ? s2s_patience(s) : s2s_keepalive(s);
-    case S2S_RESOLVING:
-    case S2S_DIALLING:
     case S2S_HEADER:
     case S2S_FEATURES:
     case S2S_STARTTLS:
     case S2S_TLS:
+        return s2s_share(s);
+    case S2S_RESOLVING:
+    case S2S_DIALLING:
     case S2S_AUTH:
     case S2S_HANDSHAKE:
     case S2S_ENDED:
@@ -19044,8 +19194,9 @@ static void
 s2s_fail(struct s2s *s, enum xe_why why)
 {
     if (s->stream.state != STREAM_ENDED && s->stream.conn != NULL)
-        stream_fail(&s->stream, why);   /* comes back through s2s_stream_ended() */
-    s2s_end(s, why);
+        stream_fail(&s->stream, why);   /* s2s_stream_ended() may go on with another target */
+    else
+        s2s_end(s, why);
 }
 
 /* Nothing new goes this way. */
@@ -19134,12 +19285,14 @@ s2s_timeout(struct timer *t)
     case S2S_ACCEPTED:
         s2s_fail(s, XE_WHY_SETUP_TIMEOUT);
         break;
-    case S2S_RESOLVING:
-    case S2S_DIALLING:
     case S2S_HEADER:
     case S2S_FEATURES:
     case S2S_STARTTLS:
     case S2S_TLS:
+        s2s_fail(s, XE_WHY_ATTEMPT_TIMEOUT);   /* of this target: s2s_try_next_target() */
+        break;
+    case S2S_RESOLVING:
+    case S2S_DIALLING:
     case S2S_AUTH:
     case S2S_HANDSHAKE:
     case S2S_ENDED:
@@ -19151,6 +19304,10 @@ static void
 s2s_attempt_timeout(struct timer *t)
 {
     struct s2s *s = MAP_OWNER(t, struct s2s, attempt);
+    bool silent = s->state == S2S_HEADER || s->state == S2S_FEATURES || s->state == S2S_STARTTLS
+        || s->state == S2S_TLS;
+    if (silent && s->dial != NULL)
+        dial_remember(s->dial->wire, &s->dial->targets[s->dial->won], true);
     s2s_fail(s, XE_WHY_ATTEMPT_TIMEOUT);
 }
 
@@ -19169,7 +19326,8 @@ s2s_new_tls(struct s2s *s)
         : tls_new(v->client_tls, mine, s->remote, s->stream.conn->watch.fd);
 }
 
-/* What its certificate is worth for the domain that it claims.  Somebody has to compare a new key with the one pinned. */
+/* What its certificate is worth for the domain that it claims.  Somebody has to compare a new key
+ * with the one pinned. */
 static void
 s2s_judge(struct s2s *s)
 {
@@ -19900,19 +20058,22 @@ static bool
 s2s_try_next_target(struct s2s *s, enum xe_why why)
 {
     bool certificate = why >= XE_WHY_CERT_KEY_SIZE && why <= XE_WHY_CERT_CRITICAL;
+    char detail[STREAM_DETAIL_MAX];
     if (s->dial == NULL || s->kind == S2S_IN || !timer_armed(&s->attempt))
         return false;
     if (s->state != S2S_HEADER && s->state != S2S_TLS && s->state != S2S_STARTTLS
         && s->state != S2S_FEATURES)
         return false;
     if (!certificate && why != XE_WHY_TLS_FAILED && why != XE_WHY_PEER_LOST
-        && why != XE_WHY_PEER_CLOSED && why != XE_WHY_NOT_XMPP && why != XE_WHY_TLS_REFUSED)
+        && why != XE_WHY_PEER_CLOSED && why != XE_WHY_NOT_XMPP && why != XE_WHY_TLS_REFUSED
+        && why != XE_WHY_ATTEMPT_TIMEOUT)
         return false;
     s2s_log_why(s, LOG_INFO, "s2s-target-failed", why);
     xe_xml_free(&s->stream.xml);
     s2s_enter(s, S2S_DIALLING);
-    s->dial->why = why;
-    dial_next(s->dial);
+    snprintf(detail, sizeof detail, "%s", s->stream.detail);
+    s->stream.detail[0] = '\0';   /* of this target: the next has nothing to do with it */
+    dial_refuted(s->dial, why, detail);
     return true;
 }
 
@@ -20100,6 +20261,8 @@ s2s_become_ready(struct s2s *s, const char *method)
 {
     s->method = method;
     timer_cancel(s2s_loop(s), &s->attempt);
+    if (s->dial != NULL)
+        dial_remember(s->dial->wire, &s->dial->targets[s->dial->won], false);
     dial_free(s->dial);
     s->dial = NULL;
     stream_trust(&s->stream,
@@ -20133,6 +20296,7 @@ static void
 s2s_out_authenticate(struct s2s *s, bool external)
 {
     bool trusted = s->cert_why == XE_WHY_NONE;
+    s->share_until = 0;   /* it is no silent one */
     if (s2s_tls_missing(s, &s->terms) || (s->redirected && !stream_is_secure(&s->stream))) {
         s2s_fail(s, XE_WHY_TLS_NOT_OFFERED);
     } else if (s->redirected && !trusted) {
@@ -20566,7 +20730,10 @@ s2s_connected(void *user, int fd, const struct dns_target *target)
         s2s_stream_drained, s2s_stream_ended, NULL, NULL };
     struct s2s *s = user;
     struct tls *tls;
+    int64_t share = dial_share(s->dial);
     s->target = target->addr;
+    s->share_until = share == 0 ? 0 : loop_now(s2s_loop(s)) + share;
+    s->tried_sasl = s->authenticated = false;   /* another server has proven nothing */
     s->acks = S2S_ACKS_NONE;
     s->bidi = false;
     s->max_bytes = SIZE_MAX;
@@ -20597,6 +20764,7 @@ s2s_dial_failed(void *user, enum xe_why why, const struct dns_target *target)
     struct s2s *s = user;
     if (target != NULL)
         s->target = target->addr;
+    stream_note(&s->stream, span_of(s->dial->detail));
     if (why == XE_WHY_ADDRESS_REFUSED || why == XE_WHY_PORT_REFUSED)
         s2s_note_refused(s, target);
     else
@@ -20623,6 +20791,7 @@ s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size
     s->dial->connected = s2s_connected;
     s->dial->failed = s2s_dial_failed;
     s->dial->user = s;
+    s->dial->until = s->attempt.due;
     s2s_enter(s, S2S_DIALLING);
     dial_next(s->dial);
 }
