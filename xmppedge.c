@@ -323,7 +323,7 @@
 #define ROUTE_RETURN_MS    3000   /* a node that has something may come back: it tries after 1 s */
 #define METRICS_ROWS       64     /* told or gathered in a turn: half a ms */
 #define METRICS_TRUNKS_MAX 1000   /* trunks told one by one */
-#define EDGE_REFUSED_MAX   64     /* callers being told why not; more are closed without a word */
+#define EDGE_REFUSED_MAX   64     /* callers being told why not; more are not waited for */
 #define EDGE_SILENCE_MS    250    /* a caller may be silent so long when connections are taken */
 #define EDGE_LOOK_MAX      1024   /* callers that are compared when one has to go */
 #define EDGE_FILES         256    /* descriptors for trunks, dials, listeners, files */
@@ -26965,6 +26965,7 @@ edge_tell(struct xmppedge *e, int fd, struct xe_span words)
     static const struct conn_events events = { edge_refused_received, NULL, NULL, NULL, NULL };
     struct conn *c;
     if (e->wire.nlingering >= EDGE_REFUSED_MAX) {
+        (void)send(fd, words.at, words.len, MSG_NOSIGNAL);   /* as far as it comes */
         close(fd);
         return;
     }
@@ -28355,7 +28356,7 @@ control_accepted(void *user, int fd, const struct sockaddr_storage *from)
     struct control_client *c = control->count < CONTROL_CLIENTS ? calloc(1, sizeof *c) : NULL;
     (void)from;
     if (c == NULL) {
-        edge_tell(control->edge, fd, span_of("failed: too many questions at a time\n"));
+        edge_tell(control->edge, fd, span_of("failed: too many questions at a time: ask again\n"));
         return;
     }
     c->control = control;
@@ -28477,23 +28478,23 @@ control_open(struct xmppedge *e, char *message, size_t size)
 
 /* ---- the other end: asking a running instance ---- */
 
+/* False with errno when there is no answer.  Who is refused may be told so before he has asked. */
 static bool
 control_exchange(int fd, struct xe_span question, struct buf *answer)
 {
     ssize_t n;
-    while (question.len > 0) {
-        n = send(fd, question.at, question.len, MSG_NOSIGNAL);
-        if (n <= 0)
-            return false;
+    while (question.len > 0 && (n = send(fd, question.at, question.len, MSG_NOSIGNAL)) > 0)
         question = span_skip(question, (size_t)n);
-    }
     do {
         char *room = buf_room(answer, 4096);
         n = room == NULL ? -1 : recv(fd, room, 4096, 0);
         if (n > 0)
             answer->tail += (size_t)n;
     } while (n > 0);
-    return n == 0;
+    if (buf_len(answer) > 0)
+        return true;
+    errno = n < 0 && errno == EAGAIN ? ETIMEDOUT : ECONNRESET;
+    return false;
 }
 
 /* Put a question to the instance at `path`; `argument` may be NULL.  False with errno if nobody is
@@ -28520,7 +28521,7 @@ control_ask(const char *path, const char *question, const char *argument, struct
     ok = fd >= 0 && !line.failed && connect(fd, (struct sockaddr *)&at, sizeof at) == 0
         && control_exchange(fd, buf_span(&line), answer);
     if (!ok && errno == EAGAIN)
-        errno = ETIMEDOUT;   /* connected, but not accepted, or not answered */
+        errno = ETIMEDOUT;   /* connected, but not accepted */
     buf_free(&line);
     if (fd >= 0)
         close(fd);
@@ -29166,8 +29167,11 @@ main_ask(const char *file, const char *question, const char *argument, const cha
     if (c == NULL)
         return 2;
     if (!control_ask(c->control, question, argument, &answer)) {
-        text_print(stderr, c->control, ": nobody answers on the control socket (", strerror(errno),
-            "): is the service running, and are you its user?\n");
+        bool is_there = errno == ECONNRESET || errno == ETIMEDOUT;
+        text_print(stderr, c->control, is_there ? ": the service is there and does not answer ("
+            : ": nobody answers on the control socket (", strerror(errno), is_there
+            ? "): it is asked too much at a time, or is ending: ask again\n"
+            : "): is the service running, and are you its user?\n");
         config_free(c);
         buf_free(&answer);
         return 1;

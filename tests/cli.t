@@ -626,6 +626,30 @@ c.sendall(b"{\"version\":\"0\"\n")' "$dir/cut.sock" &
     done
 fi
 
+# ---- an answer that comes before the question, or never ----
+
+if command -v python3 >/dev/null 2>&1; then
+    for words in 'failed: too many questions at a time' ''; do
+        python3 -c 'import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen(1)
+c = s.accept()[0]
+c.sendall(sys.argv[2].encode())
+c.close()' "$dir/cut.sock" "$words" &
+        until [ -S "$dir/cut.sock" ]; do sleep 0.1; done
+        ask status "$dir/cut.xml"
+        if [ -n "$words" ]; then
+            [ "$code" = 1 ] && has "$out" '^failed: too many questions'
+        else
+            [ "$code" = 1 ] && has "$err" 'the service is there and does not answer' && ! has "$err" 'is the service running'
+        fi
+        report $? "who is refused before he has asked is told so: ${words:-nothing}"
+        wait
+        rm "$dir/cut.sock"
+    done
+fi
+
 # ---- output that cannot be written ----
 
 if [ -c /dev/full ]; then
