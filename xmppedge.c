@@ -298,6 +298,8 @@
 #define STREAM_EARLY_MAX   64     /* open elements, and attributes, before authentication */
 #define STREAM_ID_MAX      256    /* bytes of a peer's stream id, NUL included: ours have 32 */
 #define STREAM_DETAIL_MAX  160    /* bytes that a peer says of an end: two lines of a terminal */
+#define STREAM_LINE_MAX    80     /* bytes of a first line that is no XMPP: enough to know it */
+#define STREAM_LINE_MS     1000   /* it is one packet of most: so long the rest of it is awaited */
 #define STREAM_OUT_MAX     ((size_t)4 << 20)  /* bytes gathered for a connection, and a stanza */
 #define STREAM_LATE_MS     60000  /* a peer may finish for so long while close-time has its bytes */
 #define S2S_ANSWERS_MAX    ((size_t)64 << 10)  /* bytes that a caller need not read at once */
@@ -17522,6 +17524,8 @@ struct stream {
     struct conn_tally          *tally;       /* borrowed; what its bytes are counted with */
     bool                        trusted;     /* authenticated: the early limits are lifted */
     bool                        header_sent; /* on this (re)start */
+    bool                        awaits_line; /* it is no XMPP: what it is will be told */
+    bool                        bare_error;  /* an error stands in place of the header */
     enum xe_why                 why;         /* the end that is under way */
     struct tls                 *next_tls;    /* owned; TLS begins when this batch is done */
     struct xe_span              next_tls_say; /* in the clear, right before it */
@@ -17779,6 +17783,79 @@ stream_fail(struct stream *s, enum xe_why why)
     stream_fail_with(s, why, NULL);
 }
 
+/* ---- what is no XMPP ---- */
+
+/* The first line of what was said, without its end, as much as is told of it. */
+static struct xe_span
+stream_line(struct xe_span said)
+{
+    size_t n = 0;
+    while (n < said.len && n < STREAM_LINE_MAX && said.at[n] != '\r' && said.at[n] != '\n')
+        n++;
+    return span_make(said.at, n);
+}
+
+/* An alert in the clear is what a server says that waits for TLS from the first byte. */
+static bool
+stream_is_alert(struct xe_span said)
+{
+    return said.len >= 2 && said.at[0] == 0x15 && said.at[1] == 0x03;
+}
+
+/* Is more needed to tell what this is? */
+static bool
+stream_is_cut(struct xe_span said)
+{
+    return stream_is_alert(said) ? said.len < 7
+        : said.len < STREAM_LINE_MAX && stream_line(said).len == said.len;
+}
+
+/* HTTP, SSH, SMTP and TLS name themselves in what they say first. */
+static void
+stream_note_said(struct stream *s, struct xe_span said)
+{
+    struct xe_span line = stream_line(said);
+    char text[STREAM_LINE_MAX + 64];
+    size_t n;
+    if (stream_is_alert(said)) {
+        snprintf(text, sizeof text, "it said a TLS alert, %s: it wants TLS from the first byte",
+            said.len < 7 ? "cut short" : xe_alert_name((unsigned char)said.at[6]));
+    } else {
+        n = (size_t)snprintf(text, sizeof text, "it said: ");
+        for (; line.len > 0; line = span_skip(line, 1))
+            text[n++] = line.at[0] == '\0' ? '?' : line.at[0];
+        text[n] = '\0';
+    }
+    stream_note(s, span_of(text));
+}
+
+/* The tokenizer has met what no stream has.  Where that is no stream at all, its first line is
+ * awaited; false then. */
+static bool
+stream_is_told(struct stream *s, struct xe_span said)
+{
+    if (s->xml.why != XE_WHY_NOT_XMPP || (said.len > 0 && said.at[0] == '<'))
+        return true;
+    if (!stream_is_cut(said)) {
+        stream_note_said(s, said);
+        return true;
+    }
+    if (!s->awaits_line)
+        timer_set(s->shared->loop, &s->timer, STREAM_LINE_MS);
+    s->awaits_line = true;
+    return false;
+}
+
+/* No more of it comes. */
+static void
+stream_end_line(struct stream *s)
+{
+    stream_note_said(s, buf_span(&s->conn->in));
+    stream_fail(s, XE_WHY_NOT_XMPP);
+}
+
+/* ---- ends of the peer's ---- */
+
 /* The peer's end tag does not come, or the end of a stanza that is read past.  Who is not read from
  * cannot say it. */
 static void
@@ -17787,7 +17864,9 @@ stream_timeout(struct timer *t)
     struct stream *s = MAP_OWNER(t, struct stream, timer);
     int64_t now = loop_now(s->shared->loop);
     int64_t quiet = s->conn->paused ? 0 : now - s->heard;   /* who is not read may have said much */
-    if (s->state != STREAM_CLOSING && s->conn->paused)
+    if (s->awaits_line)
+        stream_end_line(s);
+    else if (s->state != STREAM_CLOSING && s->conn->paused)
         timer_set(s->shared->loop, t, s->shared->limits->past_ms);
     else if (s->state != STREAM_CLOSING)
         stream_fail(s, XE_WHY_STANZA_ENDLESS);
@@ -17845,13 +17924,26 @@ stream_quit(struct stream *s, enum xe_why why)
     stream_finish(s, why);
 }
 
+/* Is it known why the stream ends, whatever comes of the connection? */
+static bool
+stream_is_explained(const struct stream *s)
+{
+    return s->state == STREAM_CLOSING || s->bare_error;
+}
+
+static enum xe_why
+stream_own_why(const struct stream *s)
+{
+    return s->bare_error && s->why == XE_WHY_NONE ? XE_WHY_PEER_ERROR : s->why;
+}
+
 /* The peer's end tag: answer it, unless it answers ours. */
 static void
 stream_peer_closed(struct stream *s)
 {
     s->peer_closed = true;
-    if (s->state == STREAM_CLOSING) {
-        stream_end(s, s->why);
+    if (stream_is_explained(s)) {
+        stream_end(s, stream_own_why(s));
         return;
     }
     if (!s->header_sent)
@@ -17871,7 +17963,24 @@ stream_is_farewell(struct xe_span condition)
         || span_is(condition, "see-other-host") || span_is(condition, "reset");
 }
 
-/* <stream:error/> from the peer: keep its words for the log, or where it sends us. */
+/* One word of a <stream:error/>, put behind those before it: for the log, or where it sends us. */
+static enum xe_why
+stream_put_word(struct stream *s, struct buf *t, struct elem child)
+{
+    s->peer_quit = s->peer_quit || stream_is_farewell(elem_name(child));
+    if (elem_is(child, "text", STREAM_NS_ERRORS)) {
+        buf_puts(t, ": ");
+        elem_put_text(t, child);
+    } else if (buf_len(t) == 0 && elem_is(child, "see-other-host", STREAM_NS_ERRORS)) {
+        elem_put_text(t, child);
+        return XE_WHY_SEE_OTHER_HOST;
+    } else if (buf_len(t) == 0) {
+        buf_put(t, elem_name(child));
+    }
+    return XE_WHY_PEER_ERROR;
+}
+
+/* <stream:error/> from the peer. */
 static void
 stream_peer_error(struct stream *s, const struct xe_xml_event *e)
 {
@@ -17879,21 +17988,34 @@ stream_peer_error(struct stream *s, const struct xe_xml_event *e)
     struct buf *t = stream_text(s);
     enum xe_why why = XE_WHY_PEER_ERROR;
     struct elem child;
-    for (child = elem_first(tree); child.at != NULL; child = elem_next(child)) {
-        s->peer_quit = s->peer_quit || stream_is_farewell(elem_name(child));
-        if (elem_is(child, "text", STREAM_NS_ERRORS)) {
-            buf_puts(t, ": ");
-            elem_put_text(t, child);
-        } else if (buf_len(t) == 0 && elem_is(child, "see-other-host", STREAM_NS_ERRORS)) {
+    for (child = elem_first(tree); child.at != NULL; child = elem_next(child))
+        if (stream_put_word(s, t, child) == XE_WHY_SEE_OTHER_HOST)
             why = XE_WHY_SEE_OTHER_HOST;
-            elem_put_text(t, child);
-        } else if (buf_len(t) == 0) {
-            buf_put(t, elem_name(child));
-        }
-    }
     stream_note(s, buf_span(t));
     elem_free(tree);
     stream_end(s, why);
+}
+
+/* Some send it without a header (against RFC 6120 4.9.1.2), and without its namespace: it is what
+ * the server says all the same. */
+static bool
+stream_is_bare_error(const struct xe_xml_event *e)
+{
+    return span_is(e->name, "error") && (span_is(e->ns, PHASE_NS_STREAMS)
+        || (e->ns.at == NULL && span_is(span_make(e->raw.at + 1, 7), "stream:")));
+}
+
+/* Then its words come one by one. */
+static void
+stream_bare_word(struct stream *s, const struct xe_xml_event *e)
+{
+    struct elem child = elem_parse(&s->xml, e);
+    struct buf *t = stream_text(s);
+    buf_puts(t, s->detail);
+    if (stream_put_word(s, t, child) == XE_WHY_SEE_OTHER_HOST)
+        s->why = XE_WHY_SEE_OTHER_HOST;
+    stream_note(s, buf_span(t));
+    elem_free(child);
 }
 
 static bool
@@ -17902,6 +18024,7 @@ stream_header_ok(struct stream *s, const struct xe_xml_event *e)
     struct xe_span version = xe_xml_attr(e, "version");
     const char *ns = s->component ? PHASE_NS_COMPONENT : STREAM_NS_SERVER;
     if (!span_is(e->name, "stream") || !span_is(e->ns, PHASE_NS_STREAMS)) {
+        stream_note_said(s, e->raw);
         stream_fail(s, span_is(e->name, "stream") ? XE_WHY_BAD_NAMESPACE : XE_WHY_NOT_XMPP);
         return false;
     }
@@ -17918,7 +18041,8 @@ static void
 stream_on_header(struct stream *s, const struct xe_xml_event *e)
 {
     struct xe_span id = xe_xml_attr(e, "id");
-    if (!stream_header_ok(s, e))
+    s->bare_error = stream_is_bare_error(e);
+    if (s->bare_error || !stream_header_ok(s, e))
         return;
     if (s->initiator && !stream_unescape(id, s->id, sizeof s->id) && id.at != NULL) {
         stream_fail(s, XE_WHY_HEADER_TOO_BIG);   /* no dialback key could be made of a part of it */
@@ -17964,6 +18088,10 @@ static void
 stream_on_element(struct stream *s, const struct xe_xml_event *e)
 {
     s->elements++;
+    if (s->bare_error) {
+        stream_bare_word(s, e);
+        return;
+    }
     if (!s->component && span_is(e->ns, PHASE_NS_COMPONENT)) {
         stream_fail(s, XE_WHY_BAD_ELEMENT);   /* between servers it is nobody's content */
         return;
@@ -18014,6 +18142,8 @@ stream_step(struct stream *s, const char *at, size_t len, size_t *used)
         stream_peer_closed(s);
         break;
     case XE_XML_BAD:
+        if (!stream_is_told(s, span_make(at + *used, len - *used)))
+            return false;
         stream_fail(s, s->xml.why);
         break;
     }
@@ -18036,7 +18166,8 @@ stream_received(struct conn *c, void *user, const char *at, size_t len)
         used = 0;
     }
     done += used;
-    if (s->state != STREAM_CLOSING && timer_armed(&s->timer) && s->xml.state != XML_AT_PAST)
+    if (s->state != STREAM_CLOSING && timer_armed(&s->timer) && s->xml.state != XML_AT_PAST
+        && !s->awaits_line)
         timer_cancel(s->shared->loop, &s->timer);
     if (s->next_tls != NULL && s->state == STREAM_TLS) {
         stream_begin_tls(s, span_make(at + done, len - done));
@@ -18068,7 +18199,10 @@ stream_conn_closed(struct conn *c, void *user, enum xe_why why)
     struct stream *s = user;
     if (why == XE_WHY_TLS_FAILED && c->tls != NULL)
         stream_note(s, span_of(tls_facts(c->tls)->error));
-    stream_end(s, s->state == STREAM_CLOSING ? s->why : why);
+    if (s->awaits_line)
+        stream_end_line(s);
+    else
+        stream_end(s, stream_is_explained(s) ? stream_own_why(s) : why);
 }
 
 static void
@@ -18076,10 +18210,12 @@ stream_hello(struct conn *c, void *user)
 {
     struct stream *s = user;
     (void)c;
-    if (s->events->hello != NULL)
+    if (s->events->hello != NULL) {
         s->events->hello(s);
-    else
-        stream_end(s, XE_WHY_NOT_XMPP);
+        return;
+    }
+    stream_note(s, span_of("it began a TLS handshake, as if it had called us"));
+    stream_end(s, XE_WHY_NOT_XMPP);
 }
 
 /* ---- beginning ---- */
@@ -18149,6 +18285,8 @@ stream_start(struct stream *s, struct stream_shared *shared, int fd, bool initia
     s->timer.fire = stream_timeout;
     s->heard = s->spoke = loop_now(shared->loop);
     s->header_sent = s->version_1 = s->peer_closed = s->trusted = false;
+    s->awaits_line = s->bare_error = false;
+    s->why = XE_WHY_NONE;
     s->elements = 0;
     s->id[0] = '\0';
     xe_xml_init(&s->xml, &limits);
@@ -29168,10 +29306,13 @@ main_ask(const char *file, const char *question, const char *argument, const cha
         return 2;
     if (!control_ask(c->control, question, argument, &answer)) {
         bool is_there = errno == ECONNRESET || errno == ETIMEDOUT;
-        text_print(stderr, c->control, is_there ? ": the service is there and does not answer ("
-            : ": nobody answers on the control socket (", strerror(errno), is_there
-            ? "): it is asked too much at a time, or is ending: ask again\n"
-            : "): is the service running, and are you its user?\n");
+        const char *what = strerror(errno);
+        if (is_there)
+            text_print(stderr, c->control, ": the service is there and does not answer (", what,
+                "): it is asked too much at a time, or is ending: ask again\n");
+        else
+            text_print(stderr, c->control, ": nobody answers on the control socket (", what,
+                "): is the service running, and are you its user?\n");
         config_free(c);
         buf_free(&answer);
         return 1;
