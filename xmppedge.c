@@ -261,6 +261,7 @@
 #define TLS_ALPN_MAX       4      /* protocols offered: XMPP has one (XEP-0368) */
 #define TLS_LANES_MAX      16     /* threads for handshakes: each copies keys, authorities */
 #define TLS_STACK          ((size_t)256 << 10)  /* bytes of their stacks: mbed TLS takes 30 KiB */
+#define TLS_LEFT_MAX       512    /* bytes of a handshake in which a last alert is looked for */
 #define TLS_BARREN_MAX     ((size_t)128 << 10)  /* bytes of which no data comes: a handshake's 80 */
 #define TLS_TURN_OTHERS    4      /* of so many turns of a lane one is for who is not known */
 #define TLS_KEY_MAX        8192   /* bytes of a private key in DER: RSA-8192 takes 4.7 KiB */
@@ -8583,6 +8584,7 @@ struct tls {
     bool                 ahead;    /* within tls_read(): records may be read ahead */
     bool                 eof;      /* the descriptor has said end of file */
     bool                 goodbye;  /* close_notify has been sent */
+    bool                 deaf;     /* a write has met a reset; what was said before can be read */
     /* lending: the loop's, but for `result` and `spent_us` while it is running */
     enum tls_place       place;
     struct list_node     node;     /* in shared->waiting or shared->done */
@@ -10348,8 +10350,9 @@ tls_facts(const struct tls *t)
     return t->facts == NULL || t->place == TLS_RUNNING ? &nothing : t->facts;
 }
 
+/* Keep in words how it ended: with this alert of the peer, unless it is XE_ALERT_NONE. */
 static void
-tls_explain(struct tls *t, int code)
+tls_explain(struct tls *t, int code, int alert)
 {
     char text[TLS_ERROR_MAX];
     if (t->facts == NULL)
@@ -10358,8 +10361,8 @@ tls_explain(struct tls *t, int code)
         return;
     if (t->end == TLS_CLOSED && tls_is_over(&t->ssl))
         return;   /* in order */
-    if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
-        t->facts->alert = t->ssl.TLS_FIELD(in_msg)[1];
+    if (alert != XE_ALERT_NONE) {
+        t->facts->alert = (short)alert;
         snprintf(text, sizeof text, "the other side sent the TLS alert %s (%d)",
             xe_alert_name(t->facts->alert), t->facts->alert);
     } else if (t->why != XE_WHY_NONE) {
@@ -10391,10 +10394,29 @@ tls_blame(struct tls *t, int code)
             : MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT);
 }
 
+/* A handshake has met a reset, most often by writing to who is gone.  An alert that came before is
+ * still in the system, and in the clear up to TLS 1.2: its number, or XE_ALERT_NONE. */
+static int
+tls_alert_left(struct tls *t)
+{
+    unsigned char bytes[TLS_LEFT_MAX];
+    int got = tls_receive_some(t, bytes, sizeof bytes);
+    int at = 0;
+    while (got - at >= 7 && bytes[at + 1] == 3) {
+        int len = bytes[at + 3] << 8 | bytes[at + 4];
+        if (bytes[at] == MBEDTLS_SSL_MSG_ALERT && len == 2)
+            return bytes[at + 6];
+        at += 5 + len;
+    }
+    return XE_ALERT_NONE;
+}
+
 /* mbed TLS's negative answer in our words; an end is remembered. */
 static enum tls_result
 tls_answer(struct tls *t, int code)
 {
+    int alert = code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE ? t->ssl.TLS_FIELD(in_msg)[1]
+        : XE_ALERT_NONE;
     if (code == MBEDTLS_ERR_SSL_WANT_READ)
         return TLS_WANT_READ;
     if (code == MBEDTLS_ERR_SSL_WANT_WRITE)
@@ -10405,8 +10427,12 @@ tls_answer(struct tls *t, int code)
         t->end = TLS_LOST;
     else
         t->end = TLS_FAILED;
+    if (code == MBEDTLS_ERR_NET_CONN_RESET && t->facts == NULL)
+        alert = tls_alert_left(t);
+    if (alert != XE_ALERT_NONE)
+        t->end = TLS_FAILED;
     tls_blame(t, code);
-    tls_explain(t, code);
+    tls_explain(t, code, alert);
     return t->end;
 }
 
@@ -10570,14 +10596,15 @@ tls_read(struct tls *t, char *to, size_t max, size_t *got)
 
 /* Encrypt and send at most one record.  TLS_DONE: *put bytes are gone (1 to 16384, maybe fewer than
  * `n`).  TLS_WANT_WRITE: *put is 0, the record is made and partly sent; call again with the same
- * bytes in front (more may have come behind them) until it is TLS_DONE. */
+ * bytes in front (more may have come behind them) until it is TLS_DONE.  TLS_LOST: nobody listens
+ * any more; what was said before, an alert perhaps, can still be read. */
 static enum tls_result
 tls_write(struct tls *t, const char *from, size_t n, size_t *put)
 {
     int code;
     *put = 0;
-    if (t->end == TLS_LOST || t->end == TLS_FAILED)
-        return t->end;
+    if (t->end == TLS_LOST || t->end == TLS_FAILED || t->deaf)
+        return t->deaf ? TLS_LOST : t->end;
     if (t->writing > 0) {
         assert(n >= t->writing);
         n = t->writing;   /* mbed TLS believes the length of this call, whatever the last one was */
@@ -10585,6 +10612,9 @@ tls_write(struct tls *t, const char *from, size_t n, size_t *put)
     if (n == 0)
         return TLS_DONE;
     code = mbedtls_ssl_write(&t->ssl, (const unsigned char *)from, n);
+    t->deaf = code == MBEDTLS_ERR_NET_CONN_RESET;
+    if (t->deaf)
+        return TLS_LOST;
     if (code < 0) {
         enum tls_result result = tls_answer(t, code);
         if (result == TLS_WANT_WRITE || result == TLS_WANT_READ)
@@ -10601,7 +10631,8 @@ static enum tls_result
 tls_close_notify(struct tls *t)
 {
     int code = 0;
-    if (t->goodbye || t->end == TLS_LOST || t->end == TLS_FAILED || !tls_is_over(&t->ssl))
+    if (t->goodbye || t->deaf || t->end == TLS_LOST || t->end == TLS_FAILED
+        || !tls_is_over(&t->ssl))
         return TLS_DONE;
     if (t->writing > 0)
         code = mbedtls_ssl_close_notify(&t->ssl);   /* only finishes the record */
@@ -11840,6 +11871,17 @@ conn_written_all(struct conn *c)
         c->events->drained(c, c->user);
 }
 
+/* Nobody listens any more.  What the peer said before it went is still there, and tells more than
+ * that it is gone: an alert of TLS, a stream error. */
+static void
+conn_broken(struct conn *c)
+{
+    if (conn_is_up(c))
+        conn_read(c);
+    if (c->state != CONN_CLOSED)
+        conn_lost(c, XE_WHY_PEER_LOST);
+}
+
 static void
 conn_write(struct conn *c)
 {
@@ -11861,7 +11903,7 @@ conn_write(struct conn *c)
         conn_mark(c);
     }
     if (result == TLS_CLOSED || result == TLS_LOST || result == TLS_FAILED) {
-        conn_lost(c, XE_WHY_PEER_LOST);
+        conn_broken(c);
         return;
     }
     /* last words have one limit in all */
@@ -11962,6 +12004,7 @@ conn_handshake(struct conn *c)
 static void
 conn_start_tls(struct conn *c, struct tls *tls)
 {
+    c->paused = true;   /* what comes now is not for the owner */
     if (buf_len(&c->out) > 0)
         conn_write(c);   /* <proceed/> or <starttls/>: small, the system takes it at once */
     if (c->state != CONN_OPEN || buf_len(&c->out) > 0) {

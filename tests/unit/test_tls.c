@@ -1170,6 +1170,50 @@ close_notify_and_a_cut_connection_are_told_apart(void **state)
     pair_close(&q);
 }
 
+/* Whoever writes to a peer that is gone finds out, and can still read why it went. */
+static void
+an_alert_is_read_behind_a_reset(void **state)
+{
+    char in[64];
+    size_t got;
+    size_t put;
+    struct pair p = { 0 };
+    (void)state;
+    pair_open(&p, NULL, "far");
+    assert_int_equal(tls_write(p.tls[1], "last words", 10, &put), TLS_DONE);
+    assert_int_equal(mbedtls_ssl_send_alert_message(&p.tls[1]->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
+        XE_ALERT_CERTIFICATE_EXPIRED), 0);
+    close(p.fd[1]);
+    p.fd[1] = -1;
+    assert_int_equal(tls_write(p.tls[0], "x", 1, &put), TLS_LOST);
+    assert_int_equal(tls_write(p.tls[0], "x", 1, &put), TLS_LOST);
+    assert_int_equal(tls_close_notify(p.tls[0]), TLS_DONE);
+    assert_int_equal(tls_read(p.tls[0], in, sizeof in, &got), TLS_FAILED);
+    assert_int_equal(got, 10);
+    assert_int_equal(tls_facts(p.tls[0])->alert, XE_ALERT_CERTIFICATE_EXPIRED);
+    pair_close(&p);
+}
+
+/* The same while a handshake goes on: up to TLS 1.2 the alert is in the clear. */
+static void
+an_alert_is_read_behind_a_reset_in_a_handshake(void **state)
+{
+    static const char alert[] = "\x15\x03\x03\x00\x02\x02\x2a";
+    struct pair p = { 0 };
+    (void)state;
+    pair_prepare(&p, NULL, "far");
+    assert_int_equal(write(p.fd[1], alert, 7), 7);
+    close(p.fd[1]);
+    p.fd[1] = -1;
+    while ((p.result[0] = tls_handshake(p.tls[0])) == TLS_AGAIN)
+        continue;
+    assert_int_equal(p.result[0], TLS_FAILED);
+    assert_int_equal(tls_facts(p.tls[0])->alert, XE_ALERT_BAD_CERTIFICATE);
+    assert_string_equal(tls_facts(p.tls[0])->error,
+        "the other side sent the TLS alert bad_certificate (42)");
+    pair_close(&p);
+}
+
 static void
 a_connection_lost_during_the_handshake_is_told(void **state)
 {
@@ -2442,6 +2486,8 @@ main(int argc, char **argv)
         cmocka_unit_test(our_own_chain_is_judged_by_a_trust),
         cmocka_unit_test(a_bundle_with_unreadable_entries_is_used),
         cmocka_unit_test(close_notify_and_a_cut_connection_are_told_apart),
+        cmocka_unit_test(an_alert_is_read_behind_a_reset),
+        cmocka_unit_test(an_alert_is_read_behind_a_reset_in_a_handshake),
         cmocka_unit_test(a_connection_lost_during_the_handshake_is_told),
         cmocka_unit_test(plain_text_instead_of_tls_fails_with_a_reason),
         cmocka_unit_test(damaged_records_end_the_session),
