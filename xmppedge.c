@@ -52,6 +52,7 @@
  *  Program: puts it together
  *   [METRICS] metrics_          what a monitor asks: counters, and whether all is well
  *   [EDGE]    edge_ xe_         one running instance: start, reload, drain, stop
+ *   [EXPLAIN] explain_  all about one partner, in both directions, looked at for somebody who asks
  *   [CONTROL] control_ status_  the control socket of a running instance, and what it tells
  *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
  *   [MAIN]    main_ main        commands, signals, exit codes
@@ -128,6 +129,7 @@
  *   a line of the log                       log_begin(), log_end()
  *   the answers of the echo domain          route_echo()
  *   status and ping                         control_command(), status_put()
+ *   what is said of one partner             explain_new(), s2s_look()
  *   what a monitor is told                  metrics_families[] in [METRICS]
  *   the port summary                        ports_rows(), ports_print()
  *
@@ -313,7 +315,7 @@
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
 #define TRUNK_STANZA_MAX   ((size_t)17 << 20)  /* bytes: most of stanza-bytes and of header-bytes */
 
-/* [ROUTE] [METRICS] [EDGE] [CONTROL] [AUTHORITY]: what is remembered, and how long is waited */
+/* [ROUTE] [METRICS] [EDGE] [EXPLAIN] [CONTROL] [AUTHORITY]: what is kept, and how long is waited */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
 #define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
 #define ROUTE_OWED_MAX     ((size_t)16 << 10)  /* bytes: an error to the longest addresses and id */
@@ -332,6 +334,16 @@
 #define EDGE_FILES         256    /* descriptors for trunks, dials, listeners, files */
 #define EDGE_TRUNKS        16     /* connections on the internal address, besides 4 a gateway */
 #define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
+#define EXPLAIN_TARGETS    8      /* addresses that are looked at, one after the other */
+#define EXPLAIN_LOOK_MS    15000  /* for each, and at most attempt-time */
+#define EXPLAIN_MS         90000  /* for all of them: CONTROL_WAIT_S, less the last question */
+#define EXPLAIN_LAST_MS    10000  /* for that: where our own records lead */
+#define EXPLAIN_BYTES      ((size_t)256 << 10) /* of a report: each text in it has its limit */
+#define EXPLAIN_LINE       1536   /* bytes of a fact: a certificate is two subjects and dates */
+#define EXPLAIN_COLUMNS    80     /* of a terminal */
+#define EXPLAIN_INDENT     19     /* columns before a fact: the longest key */
+#define EXPLAIN_CALLS      4      /* connections of a partner that are told of one by one */
+#define EXPLAIN_DAYS       14     /* a certificate that ends so soon should be renewed by now */
 #define CONTROL_CLIENTS    16     /* questions at a time: administrators and a monitor */
 #define CONTROL_LINE_MAX   512    /* bytes of a question: a command, a domain, a short message */
 #define CONTROL_ROWS       64     /* of a status in a turn: half a ms */
@@ -8388,6 +8400,17 @@ struct tls_verdict {
     unsigned short chain;                  /* TLS_CHAIN_*, without UNTRUSTED */
 };
 
+/* A certificate as it was shown, for people.  Texts come from the peer: printable ASCII. */
+struct tls_shown {
+    char subject[TLS_DN_MAX];
+    char issuer[TLS_DN_MAX];
+    char not_before[32];   /* "2026-11-22T03:14:15Z" */
+    char not_after[32];
+    int64_t ends;          /* the same, in s since 1970 */
+    bool for_servers;      /* its extended key usage, if any, has serverAuth */
+    bool for_clients;      /* clientAuth */
+};
+
 /* What a handshake told.  One allocation, texts behind the struct; a member is NULL where there is
  * nothing to tell.  Bytes in names and texts come from the peer: printable or UTF-8 as noted. */
 struct tls_facts {
@@ -8574,6 +8597,9 @@ struct tls {
     size_t               judged;   /* of profile->others */
     char                *sni;      /* owned, moves into facts */
     char                *error;    /* owned; facts->error points here */
+    struct tls_shown    *shown;    /* owned, when `keeps`: the chain of the peer */
+    size_t               nshown;
+    bool                 keeps;    /* somebody wants to read the chain afterwards */
     size_t               writing;  /* bytes of a record that is made but not wholly sent; 0: none */
     uint64_t             sent;     /* bytes that the system has taken */
     int                  fd;       /* borrowed */
@@ -8955,6 +8981,14 @@ tls_is_for_servers(const mbedtls_x509_crt *crt)
         MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)) == 0;
 }
 
+/* The same of clientAuth. */
+static bool
+tls_is_for_clients(const mbedtls_x509_crt *crt)
+{
+    return mbedtls_x509_crt_check_extended_key_usage(crt, MBEDTLS_OID_CLIENT_AUTH,
+        MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH)) == 0;
+}
+
 /* What a certificate says about itself whoever signed it. */
 static unsigned
 tls_chain_notes(const mbedtls_x509_crt *crt)
@@ -8963,9 +8997,7 @@ tls_chain_notes(const mbedtls_x509_crt *crt)
     if (crt->issuer_raw.len == crt->subject_raw.len
         && memcmp(crt->issuer_raw.p, crt->subject_raw.p, crt->issuer_raw.len) == 0)
         notes |= TLS_CHAIN_SELF_SIGNED;
-    if (tls_is_for_servers(crt)
-        && mbedtls_x509_crt_check_extended_key_usage(crt, MBEDTLS_OID_CLIENT_AUTH,
-            MBEDTLS_OID_SIZE(MBEDTLS_OID_CLIENT_AUTH)) != 0)
+    if (tls_is_for_servers(crt) && !tls_is_for_clients(crt))
         notes |= TLS_CHAIN_EKU_SERVER_ONLY;
     return notes;
 }
@@ -10270,6 +10302,7 @@ tls_free(struct tls *t)
     tls_profile_release(t->profile);
     free(t->facts);
     free(t->verdicts);
+    free(t->shown);
     cert_flight_free(&t->flight);
     free(t->sni);
     free(t->error);
@@ -10488,6 +10521,42 @@ tls_judge_next(struct tls *t)
     return false;
 }
 
+/* Before or during the handshake: the chain that the peer shows is to be kept. */
+static void
+tls_keep_shown(struct tls *t)
+{
+    t->keeps = true;
+}
+
+/* The chain that the peer has shown, its own certificate first, when that was wanted.  Valid as
+ * long as the session. */
+static const struct tls_shown *
+tls_shown(const struct tls *t, size_t *n)
+{
+    *n = t->place == TLS_RUNNING ? 0 : t->nshown;
+    return t->shown;
+}
+
+/* Without memory there is nothing to read later. */
+static void
+tls_note_shown(struct tls *t, const mbedtls_x509_crt *crt)
+{
+    if (!t->keeps || crt == NULL || (t->shown = calloc(CERT_PATH_MAX, sizeof *t->shown)) == NULL)
+        return;
+    for (; crt != NULL && t->nshown < CERT_PATH_MAX; crt = crt->next) {
+        struct tls_shown *s = &t->shown[t->nshown++];
+        if (mbedtls_x509_dn_gets(s->subject, sizeof s->subject, &crt->subject) < 0)
+            snprintf(s->subject, sizeof s->subject, "(long)");
+        if (mbedtls_x509_dn_gets(s->issuer, sizeof s->issuer, &crt->issuer) < 0)
+            snprintf(s->issuer, sizeof s->issuer, "(long)");
+        tls_time_text(&crt->valid_from, s->not_before);
+        tls_time_text(&crt->valid_to, s->not_after);
+        s->ends = tls_time_seconds(&crt->valid_to);
+        s->for_servers = tls_is_for_servers(crt);
+        s->for_clients = tls_is_for_clients(crt);
+    }
+}
+
 /* The handshake is over: keep the facts, let go of what served only to get here. */
 static enum tls_result
 tls_finish(struct tls *t)
@@ -10500,6 +10569,7 @@ tls_finish(struct tls *t)
     if (t->facts == NULL)
         return tls_answer(t, MBEDTLS_ERR_SSL_ALLOC_FAILED);
     t->barren = 0;
+    tls_note_shown(t, peer);
     if (peer != NULL && t->profile->trust != NULL)
         tls_keep_verdict(t, t->profile->trust, &t->path, chain);
     t->facts->verdicts = t->verdicts;
@@ -18379,6 +18449,10 @@ stream_widen(struct stream *s, size_t bytes)
  *
  *   RESOLVING -> DIALLING -> HEADER -> HANDSHAKE -> READY
  *
+ * A look (s2s_look) is a dialled connection to one address that goes as far as the features say
+ * how who we are could be proven, tells its owner what it sees (events->seen), and leaves: nothing
+ * is proven, asked or sent.
+ *
  * Every state has its time limit (s2s_enter).  s2s_end() is the one way out: it tells the owner and
  * the waiting pair, exactly once, and the object is freed at the end of the turn.
  *
@@ -18472,6 +18546,23 @@ struct s2s_peer {
     char            name[];    /* no NUL */
 };
 
+/* What features offer. */
+struct s2s_offer {
+    bool starttls;
+    bool tls_required;
+    bool external;    /* SASL EXTERNAL */
+    bool dialback;
+    bool bidi;        /* XEP-0288 */
+    bool acks;        /* XEP-0198 */
+};
+
+/* What a look has come to see: the connection stands, its TLS, the peer's header, its features (of
+ * each stream), and that it may prove itself by SASL EXTERNAL, or by dialback. */
+enum s2s_sight {
+    S2S_SEES_TCP, S2S_SEES_TLS, S2S_SEES_HEADER, S2S_SEES_FEATURES, S2S_SEES_SASL,
+    S2S_SEES_DIALBACK
+};
+
 /* XEP-0198 on a connection: whoever has dialled asks for it. */
 enum s2s_acks { S2S_ACKS_NONE, S2S_ACKS_OFFERED, S2S_ACKS_ASKED, S2S_ACKS_ON };
 
@@ -18521,6 +18612,8 @@ struct s2s {
     unsigned                pauses;       /* how many reasons there are to read nothing now */
     struct list_node        users;        /* for the owner: whose stanzas go this way */
     struct list_node        node;         /* in service->all */
+    void                   *looker;       /* for the owner; not NULL: it only looks */
+    struct s2s_offer        offer;        /* of the last features that came */
     /* private */
     struct s2s_service     *service;      /* borrowed */
     struct s2s_pair        *last;         /* of the last stanza: usually that of the next */
@@ -18586,6 +18679,7 @@ struct s2s_events {
     /* how many stanzas of this pair were handed on in all, and in *taken how many were taken */
     uint64_t (*settled)(void *user, const struct s2s_pair *p, uint64_t *taken);
     void (*closed)(void *user, struct s2s *s, enum xe_why why);   /* exactly once */
+    void (*seen)(void *user, struct s2s *s, enum s2s_sight what); /* by a look; else NULL will do */
 };
 
 /* What all s2s connections of one running instance share. */
@@ -19500,11 +19594,15 @@ s2s_new_tls(struct s2s *s)
 {
     struct s2s_service *v = s->service;
     struct tls_identity *mine = v->events->identity(v->user, span_of(s->local));
+    struct tls *tls;
     if (s->kind == S2S_IN)
         return v->server_tls == NULL ? NULL
             : tls_new(v->server_tls, mine, NULL, s->stream.conn->watch.fd);
-    return v->client_tls == NULL ? NULL
+    tls = v->client_tls == NULL ? NULL
         : tls_new(v->client_tls, mine, s->remote, s->stream.conn->watch.fd);
+    if (tls != NULL && s->looker != NULL)
+        tls_keep_shown(tls);
+    return tls;
 }
 
 /* What its certificate is worth for the domain that it claims.  Somebody has to compare a new key
@@ -20234,6 +20332,13 @@ s2s_in_result_refused(struct s2s *s, struct xe_span remote, struct xe_span local
 
 /* ---- dialled connections ---- */
 
+static void
+s2s_see(struct s2s *s, enum s2s_sight what)
+{
+    if (s->looker != NULL)
+        s->service->events->seen(s->service->user, s, what);
+}
+
 /* Where there is another target, a connection that failed before it was of any use is no end. */
 static bool
 s2s_try_next_target(struct s2s *s, enum xe_why why)
@@ -20288,7 +20393,7 @@ s2s_may_follow(const struct s2s *s, enum xe_why why)
     char host[XE_DOMAIN_MAX];
     uint16_t port;
     return why == XE_WHY_SEE_OTHER_HOST && s->kind != S2S_IN && !s->redirected && !s->leaving
-        && !s->terms.ours && s->terms.tls != POLICY_NOT_SUPPORTED
+        && !s->terms.ours && s->looker == NULL && s->terms.tls != POLICY_NOT_SUPPORTED
         && s->service->client_tls != NULL && s2s_other_host(s->stream.detail, host, &port);
 }
 
@@ -20349,7 +20454,7 @@ static void
 s2s_stream_ended(struct stream *stream, enum xe_why why)
 {
     struct s2s *s = (struct s2s *)(void *)stream;
-    if (s->state == S2S_ENDED || s2s_try_next_target(s, why))
+    if (s->state == S2S_ENDED || (s->looker == NULL && s2s_try_next_target(s, why)))
         return;
     if (s->state != S2S_READY && s2s_may_follow(s, why)) {
         s2s_follow(s, s->stream.detail);
@@ -20359,11 +20464,23 @@ s2s_stream_ended(struct stream *stream, enum xe_why why)
     s2s_end(s, why == XE_WHY_PEER_ERROR && stream->component ? s2s_component_why(s) : why);
 }
 
+/* Where it would prove who it is, a look leaves. */
+static bool
+s2s_has_looked(struct s2s *s, enum s2s_sight what)
+{
+    s2s_see(s, what);
+    if (s->looker != NULL)
+        s2s_close(s, XE_WHY_DONE);
+    return s->looker != NULL;
+}
+
 static void
 s2s_send_dialback(struct s2s *s)
 {
     char key[DIALBACK_KEY_LEN + 1];
     struct buf *t;
+    if (s2s_has_looked(s, S2S_SEES_DIALBACK))
+        return;
     dialback_key(s->service->secret, span_of(s->remote), span_of(s->local),
         span_of(s->stream.id), key);
     t = s2s_begin_dialback(s, "db:result", span_of(s->local), span_of(s->remote));
@@ -20405,6 +20522,8 @@ s2s_send_verifies(struct s2s *s)
 static void
 s2s_send_auth(struct s2s *s)
 {
+    if (s2s_has_looked(s, S2S_SEES_SASL))
+        return;
     s->tried_sasl = true;
     s2s_enter(s, S2S_AUTH);
     stream_send_auth(&s->stream, span_of(s->local));
@@ -20507,31 +20626,39 @@ s2s_offers_external(struct s2s *s, struct elem features)
 }
 
 static void
+s2s_read_offer(struct s2s *s, struct elem features)
+{
+    struct elem starttls = elem_child(features, "starttls", PHASE_NS_TLS);
+    s->offer = (struct s2s_offer){ .starttls = starttls.at != NULL,
+        .tls_required = elem_child(starttls, "required", PHASE_NS_TLS).at != NULL,
+        .external = s2s_offers_external(s, features),
+        .dialback = elem_child(features, "dialback", "urn:xmpp:features:dialback").at != NULL,
+        .bidi = elem_child(features, "bidi", PHASE_NS_BIDI_OFFER).at != NULL
+            || elem_child(features, "bidi", PHASE_NS_BIDI).at != NULL,
+        .acks = elem_child(features, "sm", PHASE_NS_SM).at != NULL };
+}
+
+static void
 s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
 {
     struct elem features;
-    bool external;
-    bool starttls;
-    bool bidi;
     if (s->state != S2S_FEATURES)
         return;
     features = elem_parse(&s->stream.xml, e);
-    external = s2s_offers_external(s, features);
-    s->acks = elem_child(features, "sm", PHASE_NS_SM).at != NULL ? S2S_ACKS_OFFERED : S2S_ACKS_NONE;
-    starttls = elem_child(features, "starttls", PHASE_NS_TLS).at != NULL;
-    bidi = elem_child(features, "bidi", PHASE_NS_BIDI_OFFER).at != NULL
-        || elem_child(features, "bidi", PHASE_NS_BIDI).at != NULL;
+    s2s_read_offer(s, features);
+    s->acks = s->offer.acks ? S2S_ACKS_OFFERED : S2S_ACKS_NONE;
     s2s_read_limits(s, features);
     elem_free(features);
+    s2s_see(s, S2S_SEES_FEATURES);
     if (s->authenticated) {
         s2s_become_ready(s, "sasl-external");
-    } else if (starttls && s2s_tls_possible(s)) {
+    } else if (s->offer.starttls && s2s_tls_possible(s)) {
         s2s_enter(s, S2S_STARTTLS);
         stream_send(&s->stream, span_of("<starttls xmlns='" PHASE_NS_TLS "'/>"));
     } else {
-        if (bidi && s2s_bidi_possible(s))
+        if (s->offer.bidi && s2s_bidi_possible(s) && s->looker == NULL)
             s2s_send_bidi(s);
-        s2s_out_authenticate(s, external);
+        s2s_out_authenticate(s, s->offer.external);
     }
 }
 
@@ -20559,6 +20686,7 @@ s2s_out_header(struct stream *stream, const struct xe_xml_event *e)
     }
     s2s_judge(s);
     s2s_enter(s, S2S_FEATURES);
+    s2s_see(s, S2S_SEES_HEADER);
     if (!s->stream.version_1)
         s2s_out_authenticate(s, false);   /* before 1.0 there are no features (RFC 6120 4.7.5) */
 }
@@ -20839,6 +20967,7 @@ s2s_secured(struct stream *stream)
     stream_restart(stream);
     if (s->kind == S2S_IN)
         return;
+    s2s_see(s, S2S_SEES_TLS);
     s2s_enter(s, S2S_HEADER);
     stream_send_header(stream, span_of(s->local), span_of(s->remote));
 }
@@ -20925,6 +21054,7 @@ s2s_connected(void *user, int fd, const struct dns_target *target)
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return;
     }
+    s2s_see(s, S2S_SEES_TCP);
     if (!target->direct_tls) {
         s2s_enter(s, S2S_HEADER);
         stream_send_header(&s->stream, span_of(s->stream.component ? "" : s->local),
@@ -20954,14 +21084,8 @@ s2s_dial_failed(void *user, enum xe_why why, const struct dns_target *target)
 }
 
 static void
-s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size_t n)
+s2s_dial_targets(struct s2s *s, const struct dns_target *targets, size_t n)
 {
-    struct s2s *s = user;
-    s->query = NULL;
-    if (why != XE_WHY_NONE) {
-        s2s_end(s, why);
-        return;
-    }
     s->dial = dial_new(s->service->shared->wire, targets, n, s->service->from,
         s2s_limits(s)->connect_ms, s2s_limits(s)->race_ms);
     if (s->dial == NULL) {
@@ -20975,6 +21099,17 @@ s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size
     s->dial->until = s->attempt.due;
     s2s_enter(s, S2S_DIALLING);
     dial_next(s->dial);
+}
+
+static void
+s2s_resolved(void *user, enum xe_why why, const struct dns_target *targets, size_t n)
+{
+    struct s2s *s = user;
+    s->query = NULL;
+    if (why == XE_WHY_NONE)
+        s2s_dial_targets(s, targets, n);
+    else
+        s2s_end(s, why);
 }
 
 static struct dns_query *
@@ -21061,6 +21196,26 @@ s2s_dial(struct s2s_service *v, enum s2s_kind kind, struct xe_span remote, struc
     }
     if (asker != NULL)
         s2s_pair_enter_ask(asker, s);
+    return s;
+}
+
+/* Look at one address of `remote` in the name of `local`, for at most ms.  What is seen comes to
+ * events->seen() with this `looker`, and the end to events->closed(): at the earliest from within
+ * this call.  It goes by the terms as they are; whether the pair is admitted is no matter.  NULL
+ * when memory is out. */
+static struct s2s *
+s2s_look(struct s2s_service *v, struct xe_span remote, struct xe_span local,
+    const struct s2s_terms *terms, const struct dns_target *target, int64_t ms, void *looker)
+{
+    struct s2s *s = s2s_new(v, S2S_OUT);
+    if (s == NULL)
+        return NULL;
+    s->looker = looker;
+    s->terms = *terms;
+    memcpy(s->remote, remote.at, remote.len);
+    memcpy(s->local, local.at, local.len);
+    timer_set(v->shared->loop, &s->attempt, ms);
+    s2s_dial_targets(s, target, 1);
     return s;
 }
 
@@ -22790,6 +22945,10 @@ struct route_domain {
     int64_t          proven[S2S_OUT + 1];  /* s since 1970; the last time by kind, 0: never */
     int64_t          failed;      /* likewise: when it could not be reached */
     enum xe_why      why;         /* then; until something is proven */
+    int64_t          called;      /* likewise: end of the last call in its name, whoever it was */
+    enum xe_why      called_why;  /* how it ended */
+    bool             called_proven;   /* and whether it had proven the domain */
+    struct sockaddr_storage caller;
     int64_t          cert_ends;   /* s since 1970: of the certificate it showed last; 0: none */
     char             name[];      /* no NUL */
 };
@@ -25120,11 +25279,31 @@ route_components_later(struct route *r)
         timer_set(r->shared->loop, &r->components, r->config->limits.partner_retry_first_ms);
 }
 
+/* Remember how a call in the name of a domain has ended: of one that is listed, or known already,
+ * since anybody can claim any. */
+static void
+route_domain_called(struct route *r, const struct s2s *s, enum xe_why why)
+{
+    struct xe_span name = span_of(s->remote);
+    struct map_node *n = map_find(&r->domains, name);
+    struct route_domain *d = n == NULL ? NULL : MAP_OWNER(n, struct route_domain, node);
+    if (d == NULL && route_is_edge(r) && route_is_named(config_partner_for(r->config, name)))
+        d = route_domain_get(r, name);
+    if (d == NULL)
+        return;
+    d->called = (int64_t)time(NULL);
+    d->called_why = why;
+    d->called_proven = s->method[0] != '\0';
+    d->caller = s->source;
+}
+
 static void
 route_s2s_closed(void *user, struct s2s *s, enum xe_why why)
 {
     struct route *r = user;
     r->ends[s->kind][why]++;
+    if (s->kind == S2S_IN && s->remote[0] != '\0')
+        route_domain_called(r, s, why);
     while (!list_empty(&s->users))
         route_out_closed(MAP_OWNER(s->users.next, struct route_pair, use), s, why);
     if (s->stream.component)
@@ -26649,6 +26828,8 @@ struct xmppedge {
     struct s2s_service    s2s;
     struct trunk_service  trunks;
     struct route          route;
+    struct s2s_service    looks;     /* connections that only look: counted nowhere else */
+    struct stream_shared  unlogged;  /* what they share: as `shared`, without a log */
     struct metrics        metrics;
     struct listener       s2s_listener;
     struct listener       trunk_listener;
@@ -26658,6 +26839,7 @@ struct xmppedge {
     int64_t               drain_until;   /* ms */
     int64_t               started;   /* ms */
     bool                  told;      /* that it is ready */
+    bool                  alone;     /* it serves nobody: it is here to look */
     void                (*on_stop)(struct xmppedge *e);  /* set by the section below; may be NULL */
     void                 *control;   /* of the section below */
 };
@@ -27340,10 +27522,12 @@ edge_use(struct xmppedge *e)
         ? e->keys.server : NULL;
     e->s2s.client_tls = e->keys.client;
     e->s2s.secret = &e->keys.secret;
+    e->unlogged.limits = e->shared.limits;
+    e->looks.client_tls = e->s2s.client_tls;
     e->trunks.profile = e->keys.link;
     e->trunks.identity = e->keys.trunk;
     e->trunks.rule = (struct tls_rule){ .trust = e->keys.internal };
-    e->log.level = e->config->log.level;
+    e->log.level = e->alone ? LOG_ERROR : e->config->log.level;
     e->log.json = e->config->log.json;
     edge_use_certificates(e);
 }
@@ -27427,7 +27611,7 @@ edge_open_services(struct xmppedge *e)
         edge_identity, edge_rule, route_paired, route_unpaired, route_s2s_stanza,
         route_s2s_refused, route_s2s_ready, route_s2s_turned, route_s2s_drained,
         route_s2s_leaving,
-        route_s2s_acknowledged, route_s2s_settled, route_s2s_closed };
+        route_s2s_acknowledged, route_s2s_settled, route_s2s_closed, NULL };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_numbered,
         route_trunk_settled, route_trunk_paused, route_trunk_acknowledged, route_trunk_room,
@@ -27453,6 +27637,13 @@ edge_open_services(struct xmppedge *e)
         e->from = e->config->external.address.sa;
         e->s2s.from = &e->from;
     }
+    e->unlogged = e->shared;
+    e->unlogged.log = NULL;
+    e->looks.shared = &e->unlogged;
+    e->looks.dns = e->dns;
+    e->looks.from = e->s2s.from;
+    e->looks.user = &e->route;
+    s2s_open_service(&e->looks);
     edge_use(e);
     return route_open(&e->route);
 }
@@ -27540,6 +27731,8 @@ edge_end_all(struct xmppedge *e)
     e->route.ending = true;
     while (!list_empty(&e->s2s.all))
         s2s_fail(MAP_OWNER(e->s2s.all.next, struct s2s, node), XE_WHY_SHUTDOWN);
+    while (!list_empty(&e->looks.all))
+        s2s_fail(MAP_OWNER(e->looks.all.next, struct s2s, node), XE_WHY_SHUTDOWN);
     while (!list_empty(&e->trunks.all))
         trunk_fail(MAP_OWNER(e->trunks.all.next, struct trunk, node), XE_WHY_SHUTDOWN);
 }
@@ -27675,6 +27868,7 @@ xe_close(struct xmppedge *e)
     loop_close(&e->loop);
     reach_machine_free(&e->machine);
     buf_free(&e->shared.text);
+    buf_free(&e->unlogged.text);
     buf_free(&e->log.line);
     buf_free(&e->log.rest);
     if (e->log_file >= 0)
@@ -27705,7 +27899,7 @@ edge_open(struct xmppedge *e, const char *path, struct buf *out)
 {
     char err[TLS_ERROR_MAX];
     e->config = config_load(path, out);
-    if (e->config == NULL || !edge_open_log(e, out))
+    if (e->config == NULL || (!e->alone && !edge_open_log(e, out)))
         return false;
     buf_clear(out);   /* warnings go to the log */
     e->tls = tls_shared_open(err);
@@ -27721,11 +27915,13 @@ edge_open(struct xmppedge *e, const char *path, struct buf *out)
         buf_puts(out, "out of memory or descriptors\n");
         return false;
     }
-    return edge_open_listeners(e, out) && edge_open_links(e);
+    return e->alone || (edge_open_listeners(e, out) && edge_open_links(e));
 }
 
-struct xmppedge *
-xe_open(const char *config_file, char *message, size_t size)
+/* An instance of a configuration, or with a sentence in `message` NULL.  Who is `alone` listens
+ * nowhere, dials nobody by himself and writes no log. */
+static struct xmppedge *
+edge_new(const char *config_file, bool alone, char *message, size_t size)
 {
     struct xmppedge *e = calloc(1, sizeof *e);
     struct buf out = { 0 };
@@ -27734,6 +27930,7 @@ xe_open(const char *config_file, char *message, size_t size)
         snprintf(message, size, "out of memory or descriptors\n");
         return NULL;
     }
+    e->alone = alone;
     e->log_file = -1;
     e->log.fd = 2;
     e->log.level = LOG_INFO;
@@ -27742,6 +27939,7 @@ xe_open(const char *config_file, char *message, size_t size)
     list_init(&e->trunks.links);
     list_init(&e->trunks.all);
     list_init(&e->s2s.all);
+    list_init(&e->looks.all);
     net_book_open(&e->nets);
     if (!edge_open(e, config_file, &out)) {
         edge_say(message, size, &out);
@@ -27754,6 +27952,12 @@ xe_open(const char *config_file, char *message, size_t size)
     edge_warn_keys(&e->keys, e->config, &e->config->warnings);
     edge_log_warnings(e, e->config);
     return e;
+}
+
+struct xmppedge *
+xe_open(const char *config_file, char *message, size_t size)
+{
+    return edge_new(config_file, false, message, size);
 }
 
 /* ---- reload ---- */
@@ -27895,14 +28099,1178 @@ xe_timeout(struct xmppedge *e)
 }
 
 /* ===========================================================================
+ * [EXPLAIN] explain_     all about one partner, in both directions, looked at for somebody who asks
+ * calls:  BASE BUF WHY JID MAP LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S ROUTE EDGE
+ *
+ *   policy -> DNS --> each address: TCP, header, features, TLS, certificates --> our own DNS
+ *                                                   --> what we know of their calls -> what to do
+ *
+ * It asks the resolver that stanzas ask, leaves from the address that they leave from, and judges
+ * by the same rules, for a domain that is listed or not; for one that is not, by the settings of
+ * the default partner.  An address is looked at with s2s_look(): nothing is proven, asked or sent,
+ * and nothing of it is counted or remembered.
+ *
+ * The report is written piece by piece into a buffer that the asker takes from (explain_take).  It
+ * has two forms, lines of 80 columns and one JSON object, made by the same calls: each fact is a
+ * key and a text.  Whatever others have said is escaped where it is written.
+ *
+ * Costs: a report is some 4 KiB, at most EXPLAIN_BYTES; one connection at a time, EXPLAIN_TARGETS
+ * of them, EXPLAIN_MS in all.
+ * Not done: a gateway has one inner server for a domain, and no partners; `ping` tells of it.
+ * ======================================================================== */
+
+/* What a whole report ends with: who asks sees whether all is well, and that nothing is missing. */
+#define EXPLAIN_GOOD      "\nEND: all is well\n"
+#define EXPLAIN_BAD       "\nEND: something is wrong\n"
+#define EXPLAIN_GOOD_JSON ",\"well\":true}\n"
+#define EXPLAIN_BAD_JSON  ",\"well\":false}\n"
+
+enum explain_stage { EXPLAIN_ASKS, EXPLAIN_LOOKS, EXPLAIN_ASKS_US, EXPLAIN_TOLD };
+
+/* What may come of an address. */
+enum explain_fault { EXPLAIN_FINE, EXPLAIN_DOUBT, EXPLAIN_FAULT };
+
+struct explain_events {
+    void (*more)(void *user);   /* there is something to take, or all has been told */
+};
+
+struct explain {
+    struct xmppedge   *edge;      /* borrowed */
+    const struct explain_events *events;   /* borrowed, static */
+    void              *user;
+    enum explain_stage stage;
+    bool               json;
+    bool               comma;     /* something stands before in this object or list */
+    struct buf         out;       /* owned; not taken yet */
+    char               domain[XE_DOMAIN_MAX];
+    char               local[XE_DOMAIN_MAX];   /* ours, in whose name it is looked */
+    struct s2s_terms   terms;
+    enum xe_why        admit;     /* why it may not talk to us */
+    struct dns_query  *query;     /* owned while it is asked */
+    struct dns_target  targets[EXPLAIN_TARGETS];
+    size_t             ntargets;
+    size_t             left;      /* targets beyond that */
+    size_t             next;
+    struct s2s        *look;      /* borrowed while it looks; its looker is this */
+    const struct dns_target *target;   /* that is looked at */
+    int64_t            since;     /* ms */
+    const char        *missing;   /* static; what it waits for */
+    bool               tried;     /* some address was dialled */
+    bool               works;     /* at some address all is well */
+    enum xe_why        why;       /* the first address that is not: why */
+    char               where[CONN_TEXT_MAX + DNS_NAME_MAX + 8];   /* and which */
+    char               detail[STREAM_DETAIL_MAX];                 /* and what it said */
+    bool               secured;   /* some address has seen our certificate */
+    bool               external;  /* and offers SASL EXTERNAL then */
+    int64_t            ends;      /* s since 1970: their certificate; 0: none seen */
+    bool               no_intermediate;
+    enum xe_why        doubt;     /* it works, and its certificate proves nothing: why */
+    enum xe_why        ours;      /* what is wrong with our certificate */
+    bool               found;     /* our records lead here */
+    enum xe_why        lost;      /* why there are none */
+    struct timer       deadline;
+    struct loop_task   go_on;     /* with the next address, or to the end */
+    char               line[EXPLAIN_LINE];   /* of the fact that is being put together */
+};
+
+/* ---- two forms ---- */
+
+/* A text in lines of 80 columns, those behind the first indented as far as the value.  What cannot
+ * be seen in it is escaped, the end of a line as well: nobody outside writes lines of a report. */
+static void
+explain_wrap(struct buf *out, size_t column, struct xe_span text)
+{
+    size_t indent = column;
+    struct buf word = { 0 };
+    while (text.len > 0) {
+        size_t len = span_find(text, ' ');
+        const char *p = text.at;
+        while (p < text.at + len)
+            p += buf_put_seen(&word, p, text.at + len);
+        if (column > indent && column + 1 + buf_len(&word) > EXPLAIN_COLUMNS) {
+            buf_putc(out, '\n');
+            for (column = 0; column < indent; column++)
+                buf_putc(out, ' ');
+        } else if (column > indent && len > 0) {
+            buf_putc(out, ' ');
+            column++;
+        }
+        buf_add(out, &word);
+        column += buf_len(&word);
+        buf_clear(&word);
+        text = span_skip(text, len + (len < text.len));
+    }
+    buf_free(&word);
+    buf_putc(out, '\n');
+}
+
+static void
+explain_key(struct explain *x, const char *key)
+{
+    buf_puts(&x->out, x->comma ? ",\"" : "\"");
+    buf_puts(&x->out, key);
+    buf_puts(&x->out, "\":");
+    x->comma = true;
+}
+
+/* A fact. */
+static void
+explain_span(struct explain *x, const char *key, struct xe_span text)
+{
+    const char *c = key;
+    size_t column;
+    if (x->json) {
+        explain_key(x, key);
+        buf_put_json(&x->out, text, EXPLAIN_LINE);
+        return;
+    }
+    buf_puts(&x->out, "  ");
+    for (column = 2; *c != '\0'; c++, column++)
+        buf_putc(&x->out, *c == '_' && c > key ? ' ' : *c);
+    for (; column < EXPLAIN_INDENT; column++)
+        buf_putc(&x->out, ' ');
+    explain_wrap(&x->out, column, text);
+}
+
+static void
+explain_text(struct explain *x, const char *key, const char *text)
+{
+    explain_span(x, key, span_of(text));
+}
+
+/* The fact that stands in x->line. */
+static void
+explain_line(struct explain *x, const char *key)
+{
+    explain_text(x, key, x->line);
+}
+
+/* An object of facts, under a heading. */
+static void
+explain_begin(struct explain *x, const char *key, const char *heading)
+{
+    if (x->json) {
+        explain_key(x, key);
+        buf_putc(&x->out, '{');
+        x->comma = false;
+    } else {
+        buf_putc(&x->out, '\n');
+        buf_puts(&x->out, heading);
+        buf_putc(&x->out, '\n');
+    }
+}
+
+static void
+explain_end(struct explain *x)
+{
+    if (x->json)
+        buf_putc(&x->out, '}');
+    x->comma = true;
+}
+
+/* A list of texts, which for people are facts of one name. */
+static void
+explain_list(struct explain *x, const char *key)
+{
+    if (!x->json)
+        return;
+    explain_key(x, key);
+    buf_putc(&x->out, '[');
+    x->comma = false;
+}
+
+static void
+explain_item(struct explain *x, const char *label)
+{
+    if (!x->json) {
+        explain_line(x, label);
+        return;
+    }
+    if (x->comma)
+        buf_putc(&x->out, ',');
+    buf_put_json(&x->out, span_of(x->line), EXPLAIN_LINE);
+    x->comma = true;
+}
+
+static void
+explain_list_end(struct explain *x)
+{
+    if (x->json)
+        buf_putc(&x->out, ']');
+    x->comma = true;
+}
+
+/* A paragraph by itself. */
+static void
+explain_paragraph(struct explain *x, const char *key, const char *heading, struct xe_span text)
+{
+    if (x->json) {
+        explain_key(x, key);
+        buf_put_json(&x->out, text, 2 * EXPLAIN_LINE);
+        return;
+    }
+    buf_putc(&x->out, '\n');
+    buf_puts(&x->out, heading);
+    buf_puts(&x->out, "\n  ");
+    explain_wrap(&x->out, 2, text);
+}
+
+/* "cert-expired: the certificate has expired" */
+static void
+explain_why(struct explain *x, const char *key, enum xe_why why, const char *detail)
+{
+    snprintf(x->line, sizeof x->line, "%s: %s%s%s%s", xe_why(why)->word, xe_why(why)->text,
+        detail[0] == '\0' ? "" : " (", detail, detail[0] == '\0' ? "" : ")");
+    explain_line(x, key);
+}
+
+/* ---- policy ---- */
+
+/* The settings that hold for it: of its own, or of the default partner. */
+static const struct config_partner *
+explain_partner(const struct explain *x)
+{
+    const struct config *c = x->edge->config;
+    const struct config_partner *p = config_partner_for(c, span_of(x->domain));
+    return p == NULL ? &c->partners.fallback : p;
+}
+
+static void
+explain_listed(struct explain *x, const struct config_partner *p)
+{
+    if (x->terms.listed)
+        snprintf(x->line, sizeof x->line, "yes, as %.*s (%s)%s%s", (int)p->domain.name.len,
+            p->domain.name.at, config_partner_types[p->type], p->description == NULL ? "" : ": ",
+            p->description == NULL ? "" : p->description);
+    else if (x->admit == XE_WHY_NONE)
+        snprintf(x->line, sizeof x->line, "no; <partners default=\"allow\"> lets it in, with the "
+            "settings of the default partner");
+    else
+        snprintf(x->line, sizeof x->line, "no: neither side can write to the other "
+            "(partner-unlisted).  What follows goes by the settings of the default partner");
+    explain_line(x, "listed");
+}
+
+static void
+explain_methods(struct explain *x, unsigned methods)
+{
+    snprintf(x->line, sizeof x->line, "%s%s%s%s%s",
+        (methods & POLICY_SASL_TLS) != 0 ? "SASL EXTERNAL with a certificate" : "",
+        (methods & POLICY_SASL_TLS) != 0 && (methods & POLICY_TLS_DIALBACK) != 0 ? ", " : "",
+        (methods & POLICY_TLS_DIALBACK) != 0 ? "dialback over TLS" : "",
+        methods != POLICY_TCP_DIALBACK && (methods & POLICY_TCP_DIALBACK) != 0 ? ", " : "",
+        (methods & POLICY_TCP_DIALBACK) != 0 ? "dialback without TLS" : "");
+    explain_line(x, "methods");
+}
+
+static void
+explain_policy(struct explain *x)
+{
+    const struct config_partner *p = explain_partner(x);
+    char at[CONN_TEXT_MAX];
+    explain_begin(x, "policy", "POLICY");
+    explain_listed(x, p);
+    snprintf(x->line, sizeof x->line, "tls=\"%s\" sasl=\"%s\" dialback=\"%s\", row %u of 18 (%s): "
+        "%s", policy_levels[p->tls], policy_levels[p->sasl], p->dialback ? "true" : "false",
+        p->row->number, policy_verdicts[p->row->verdict], p->row->why);
+    explain_line(x, "settings");
+    explain_methods(x, x->terms.methods);
+    snprintf(x->line, sizeof x->line, "%s%s%s", p->trust.line > 0 ? "authorities of its own in "
+        : "the common authorities", p->trust.line > 0 ? p->trust.ca : "",
+        p->pins.count > 0 ? ", or a pinned key" : "");
+    explain_line(x, "trust");
+    if (x->terms.route[0] != '\0')
+        snprintf(x->line, sizeof x->line, "proxy=\"%s\", port %u, %s", x->terms.route,
+            (unsigned)x->terms.route_port, x->terms.route_tls ? "TLS from the first byte"
+            : "STARTTLS");
+    else
+        snprintf(x->line, sizeof x->line, "as DNS says");
+    explain_line(x, "route");
+    snprintf(x->line, sizeof x->line, "%s, from %s", x->local,
+        conn_host_text(&x->edge->from, at));
+    explain_line(x, "in_the_name_of");
+    explain_end(x);
+}
+
+/* ---- DNS ---- */
+
+static const char *
+explain_service_name(bool direct_tls)
+{
+    return direct_tls ? "_xmpps-server" : "_xmpp-server";
+}
+
+/* What was answered for the SRV records of one kind. */
+static void
+explain_service(struct explain *x, const struct dns_service *s)
+{
+    size_t all = s->n + s->odds.all;
+    switch (s->answer) {
+    case DNS_UNASKED:
+        snprintf(x->line, sizeof x->line, "not asked for, as tls=\"not-supported\"");
+        break;
+    case DNS_WAITING:
+    case DNS_BROKEN:
+        snprintf(x->line, sizeof x->line, "no answer of use: %s", s->problem == NULL ? "late"
+            : s->problem);
+        break;
+    case DNS_NONE:
+        snprintf(x->line, sizeof x->line, "no records");
+        break;
+    case DNS_REFUSED:
+        snprintf(x->line, sizeof x->line, "the target is \".\": decidedly no such service");
+        break;
+    case DNS_SOME:
+        snprintf(x->line, sizeof x->line, "%lu record%s", (unsigned long)all, all == 1 ? "" : "s");
+        break;
+    }
+    explain_line(x, explain_service_name(s->direct_tls));
+}
+
+static void
+explain_records(struct explain *x, const struct dns_query *q)
+{
+    size_t i, j;
+    explain_list(x, "records");
+    for (i = 0; q->from_srv && i < q->nsrv; i++) {
+        const struct dns_srv *srv = &q->srv[i];
+        snprintf(x->line, sizeof x->line, "%s %u %u %u %s", explain_service_name(srv->direct_tls),
+            (unsigned)srv->priority, (unsigned)srv->weight, (unsigned)srv->port, srv->host);
+        explain_item(x, "record");
+    }
+    for (i = 0; i < 2; i++)
+        for (j = 0; j < q->services[i].odds.n; j++) {
+            const struct dns_odd *odd = &q->services[i].odds.list[j];
+            snprintf(x->line, sizeof x->line, "%s %u %u %u %s is not used: %s",
+                explain_service_name(q->services[i].direct_tls), (unsigned)odd->priority,
+                (unsigned)odd->weight, (unsigned)odd->port, odd->host, odd->fault);
+            explain_item(x, "record");
+        }
+    explain_list_end(x);
+}
+
+/* What is wrong with the names of hosts. */
+static void
+explain_hosts(struct explain *x, const struct dns_query *q)
+{
+    size_t i;
+    explain_list(x, "hosts");
+    for (i = 0; i < q->nhosts; i++) {
+        const struct dns_family *v6 = &q->hosts[i].v6;
+        const struct dns_family *v4 = &q->hosts[i].v4;
+        const char *problem = v4->problem != NULL ? v4->problem : v6->problem;
+        if (v6->n + v4->n == 0)
+            snprintf(x->line, sizeof x->line, "%s has no address%s%s", v4->host,
+                problem == NULL ? "" : ", as far as the resolver says: ",
+                problem == NULL ? "" : problem);
+        else if (q->from_srv && (v4->alias || v6->alias))
+            snprintf(x->line, sizeof x->line, "%s is an alias (CNAME), which the target of an SRV "
+                "record must not be (RFC 2782); it works here, and not everywhere", v4->host);
+        else
+            continue;
+        explain_item(x, "host");
+    }
+    explain_list_end(x);
+}
+
+static void
+explain_dns(struct explain *x, const struct dns_query *q)
+{
+    struct dns *d = x->edge->dns;
+    explain_text(x, "resolver", d->servers[0] == '\0' ? "/etc/resolv.conf" : d->servers);
+    if (q->services[1].query != NULL) {
+        explain_service(x, &q->services[0]);
+        explain_service(x, &q->services[1]);
+        explain_records(x, q);
+        if (!q->from_srv && q->nhosts > 0)
+            explain_text(x, "instead", "without SRV records it is the domain itself, at port 5269");
+    }
+    explain_hosts(x, q);
+}
+
+/* ---- one address ---- */
+
+static void
+explain_where(const struct dns_target *t, char *out, size_t size)
+{
+    char at[CONN_TEXT_MAX];
+    snprintf(out, size, "%s (%s)", conn_address_text(&t->addr, at), t->host);
+}
+
+/* The address is of no use. */
+static void
+explain_failed(struct explain *x, enum xe_why why, const char *detail)
+{
+    explain_why(x, "result", why, detail);
+    if (x->why != XE_WHY_NONE)
+        return;
+    x->why = why;
+    explain_where(x->target, x->where, sizeof x->where);
+    snprintf(x->detail, sizeof x->detail, "%s", detail);
+}
+
+static long
+explain_days(int64_t until)
+{
+    int64_t left = until - (int64_t)time(NULL);
+    return (long)(left >= 0 ? left / 86400 : -((86399 - left) / 86400));
+}
+
+/* "from 2026-01-01 to 2026-04-01, 34 days from now" */
+static void
+explain_dates(char *out, size_t size, const char *from, const char *to, int64_t ends)
+{
+    long days = explain_days(ends);
+    snprintf(out, size, "%.10s%s%.10s, %ld day%s %s", from, from[0] == '\0' ? "" : " to ", to,
+        days < 0 ? -days : days, days == 1 || days == -1 ? "" : "s", days < 0 ? "ago" : "from now");
+}
+
+static void
+explain_names(struct explain *x, const struct tls_facts *f)
+{
+    struct buf names = { .max = EXPLAIN_LINE - 1 };
+    size_t i;
+    for (i = 0; i < f->dns_count; i++) {
+        buf_puts(&names, i == 0 ? "" : ", ");
+        buf_put(&names, f->dns[i]);
+    }
+    for (i = 0; i < f->srv_id_count; i++) {
+        buf_puts(&names, buf_len(&names) == 0 ? "" : ", ");
+        buf_put(&names, f->srv_id[i]);
+    }
+    for (i = 0; i < f->xmpp_addr_count; i++) {
+        buf_puts(&names, buf_len(&names) == 0 ? "" : ", ");
+        buf_put(&names, f->xmpp_addr[i]);
+    }
+    if (buf_len(&names) == 0)
+        buf_puts(&names, "none: a common name counts for nothing (RFC 9525 2)");
+    explain_span(x, "names", buf_span(&names));
+    buf_free(&names);
+}
+
+/* The chain as it came; whether it ends where ours begins is the verdict's. */
+static void
+explain_chain(struct explain *x, const struct tls *tls)
+{
+    size_t n, i;
+    const struct tls_shown *shown = tls_shown(tls, &n);
+    char dates[96];
+    explain_list(x, "certificates");
+    for (i = 0; i < n; i++) {
+        explain_dates(dates, sizeof dates, shown[i].not_before, shown[i].not_after, shown[i].ends);
+        snprintf(x->line, sizeof x->line, "%s, signed by %s, %s%s", shown[i].subject,
+            strcmp(shown[i].subject, shown[i].issuer) == 0 ? "itself" : shown[i].issuer, dates,
+            shown[i].for_clients ? "" : shown[i].for_servers ? "; for servers only, which some "
+            "software does not take from a server that calls" : "; for neither servers nor "
+            "clients");
+        explain_item(x, "certificate");
+    }
+    explain_list_end(x);
+    x->ends = n == 0 ? 0 : shown[0].ends;
+    x->no_intermediate = n == 1 && strcmp(shown[0].subject, shown[0].issuer) != 0;
+}
+
+static void
+explain_tls(struct explain *x, const struct s2s *s)
+{
+    const struct tls_facts *f = tls_facts(s->stream.conn->tls);
+    snprintf(x->line, sizeof x->line, "%s, %s%s%s", f->version, f->ciphersuite,
+        f->alpn == NULL ? "" : ", ALPN ", f->alpn == NULL ? "" : f->alpn);
+    explain_line(x, "tls");
+    explain_chain(x, s->stream.conn->tls);
+    explain_names(x, f);
+}
+
+/* What our rules make of the certificate; nothing is sent for it. */
+static void
+explain_verdict(struct explain *x, const struct s2s *s)
+{
+    const struct tls_facts *f = tls_facts(s->stream.conn->tls);
+    char chain[TLS_CHAIN_MAX];
+    unsigned bits = tls_chain_by(f, s->service->events->rule(s->service->user,
+        span_of(x->domain))->trust);
+    if (s->cert_why == XE_WHY_NONE) {
+        snprintf(x->line, sizeof x->line, "good for %s", x->domain);
+        explain_line(x, "verdict");
+        return;
+    }
+    snprintf(x->line, sizeof x->line, "%s: %s%s%s%s", xe_why(s->cert_why)->word,
+        xe_why(s->cert_why)->text, bits == 0 ? "" : " (", bits == 0 ? "" : tls_chain_text(bits,
+        chain), bits == 0 ? "" : ")");
+    if (s->cert_why == XE_WHY_CERT_UNTRUSTED && x->no_intermediate)
+        snprintf(x->line + strlen(x->line), sizeof x->line - strlen(x->line),
+            ".  Only one certificate came, and an intermediate one may be missing behind it");
+    explain_line(x, "verdict");
+}
+
+static void
+explain_offer(struct explain *x, const struct s2s *s)
+{
+    const struct s2s_offer *o = &s->offer;
+    const char *parts[6];
+    size_t n = 0, i;
+    if (o->starttls)
+        parts[n++] = o->tls_required ? "STARTTLS (required)" : "STARTTLS";
+    if (o->external)
+        parts[n++] = "SASL EXTERNAL";
+    if (o->dialback)
+        parts[n++] = "dialback";
+    if (o->bidi)
+        parts[n++] = "both directions (XEP-0288)";
+    if (o->acks)
+        parts[n++] = "acknowledgements (XEP-0198)";
+    x->line[0] = '\0';
+    for (i = 0; i < n; i++)
+        snprintf(x->line + strlen(x->line), sizeof x->line - strlen(x->line), "%s%s",
+            i == 0 ? "" : ", ", parts[i]);
+    explain_text(x, stream_is_secure(&s->stream) ? "offers_in_TLS" : "offers", n == 0 ? "nothing"
+        : x->line);
+}
+
+/* What it takes (XEP-0478). */
+static void
+explain_limits(struct explain *x, const struct s2s *s)
+{
+    x->line[0] = '\0';
+    if (s->max_bytes != SIZE_MAX)
+        snprintf(x->line, sizeof x->line, "stanzas of %lu bytes", (unsigned long)s->max_bytes);
+    if (s->peer_idle_ms > 0)
+        snprintf(x->line + strlen(x->line), sizeof x->line - strlen(x->line), "%ssilence of %ld s",
+            x->line[0] == '\0' ? "" : ", ", (long)(s->peer_idle_ms / 1000));
+    explain_line(x, stream_is_secure(&s->stream) ? "takes_in_TLS" : "takes");
+}
+
+/* They have seen our certificate by now: do they believe it? */
+static void
+explain_accepted(struct explain *x, const struct s2s *s)
+{
+    struct tls_identity *mine = edge_identity(s->service->user, span_of(x->local));
+    if (!stream_is_secure(&s->stream))
+        return;
+    if (mine == NULL) {
+        explain_text(x, "ours", "we have no certificate to show for this domain");
+        return;
+    }
+    x->secured = true;
+    x->external = x->external || s->offer.external;
+    explain_text(x, "ours", s->offer.external
+        ? "they take our certificate: behind it they offer SASL EXTERNAL" : s->offer.dialback
+        ? "they offer no SASL EXTERNAL, only dialback: they do not believe our certificate, or do "
+        "not ask for any" : "they offer neither SASL EXTERNAL nor dialback: most servers do so "
+        "when they do not believe our certificate");
+}
+
+/* It would prove itself now, and how. */
+static void
+explain_way(struct explain *x, const struct s2s *s, bool sasl)
+{
+    bool secure = stream_is_secure(&s->stream);
+    x->works = true;
+    snprintf(x->line, sizeof x->line, "good: stanzas would go by %s", sasl ? "SASL EXTERNAL"
+        : secure ? "dialback over TLS" : "dialback without TLS");
+    if (!sasl && secure && s->cert_why != XE_WHY_NONE) {
+        x->doubt = s->cert_why;
+        snprintf(x->line + strlen(x->line), sizeof x->line - strlen(x->line),
+            ", as the certificate proves nothing (%s)", xe_why(s->cert_why)->word);
+    }
+    explain_line(x, "result");
+}
+
+static void
+explain_more(struct explain *x)
+{
+    x->events->more(x->user);
+}
+
+/* The next address, or what comes behind the last one. */
+static void
+explain_target_end(struct explain *x)
+{
+    x->target = NULL;
+    explain_end(x);
+    loop_soon(&x->edge->loop, &x->go_on);
+    explain_more(x);
+}
+
+/* A look has told all: it goes by itself, and nobody hears of it any more. */
+static void
+explain_let_go(struct explain *x)
+{
+    if (x->look != NULL)
+        x->look->looker = x->look;
+    x->look = NULL;
+}
+
+/* News of a look. */
+static void
+explain_seen(void *user, struct s2s *s, enum s2s_sight what)
+{
+    struct explain *x = s->looker;
+    (void)user;
+    if (s->looker == s)
+        return;
+    switch (what) {
+    case S2S_SEES_TCP:
+        snprintf(x->line, sizeof x->line, "open after %ld ms",
+            (long)(loop_now(&x->edge->loop) - x->since));
+        explain_line(x, "tcp");
+        x->missing = x->target->direct_tls ? "its side of the TLS handshake" : "its stream header";
+        break;
+    case S2S_SEES_TLS:
+        explain_tls(x, s);
+        x->missing = "its stream header inside TLS";
+        break;
+    case S2S_SEES_HEADER:
+        if (stream_is_secure(&s->stream))
+            explain_verdict(x, s);
+        else
+            explain_text(x, "header", s->stream.version_1 ? "XMPP 1.0"
+                : "from before XMPP 1.0: no features, no TLS");
+        x->missing = "its stream features";
+        break;
+    case S2S_SEES_FEATURES:
+        explain_offer(x, s);
+        if (s->max_bytes != SIZE_MAX || s->peer_idle_ms > 0)
+            explain_limits(x, s);
+        explain_accepted(x, s);
+        x->missing = "<proceed/>, or its side of the TLS handshake";
+        break;
+    case S2S_SEES_SASL:
+    case S2S_SEES_DIALBACK:
+        explain_way(x, s, what == S2S_SEES_SASL);
+        explain_let_go(x);
+        explain_target_end(x);
+        return;
+    }
+    explain_more(x);
+}
+
+/* A look is over before it has seen all. */
+static void
+explain_closed(void *user, struct s2s *s, enum xe_why why)
+{
+    struct explain *x = s->looker;
+    (void)user;
+    if (s->looker == s)
+        return;
+    x->look = NULL;
+    if (why == XE_WHY_ATTEMPT_TIMEOUT)
+        snprintf(s->stream.detail, sizeof s->stream.detail, "it waited in vain for %s", x->missing);
+    explain_failed(x, why, s->stream.detail);
+    explain_target_end(x);
+}
+
+/* Who vouches for a domain that is not listed is who does for the default partner. */
+static const struct tls_rule *
+explain_rule(void *user, struct xe_span remote)
+{
+    const struct xmppedge *e = MAP_OWNER(user, struct xmppedge, route);
+    return config_partner_for(e->config, remote) != NULL ? edge_rule(user, remote)
+        : &e->keys.rules[e->config->partners.count];
+}
+
+/* Look at the next address. */
+static void
+explain_look(struct explain *x)
+{
+    static const struct s2s_events events = { .reach = edge_reach, .identity = edge_identity,
+        .rule = explain_rule, .closed = explain_closed, .seen = explain_seen };
+    struct xmppedge *e = x->edge;
+    const struct dns_target *t = &x->targets[x->next++];
+    int64_t most = e->config->limits.attempt_ms;
+    const char *what = NULL;
+    enum xe_why why = edge_reach(&e->route, span_of(x->domain), t, &what);
+    struct s2s *s;
+    char heading[sizeof x->where];
+    x->target = t;
+    x->since = loop_now(&e->loop);
+    x->missing = "an open connection";
+    explain_where(t, heading, sizeof heading);
+    if (x->json) {
+        buf_puts(&x->out, x->comma ? ",{" : "{");
+        x->comma = false;
+        explain_text(x, "address", heading);
+        explain_text(x, "tls_begins", t->direct_tls ? "at once" : "with STARTTLS");
+    } else {
+        buf_puts(&x->out, "\nADDRESS ");
+        buf_puts(&x->out, heading);
+        buf_puts(&x->out, t->direct_tls ? ", TLS from the first byte\n" : "\n");
+    }
+    if (why != XE_WHY_NONE) {
+        explain_failed(x, why, what == NULL ? "" : what);
+        explain_target_end(x);
+        return;
+    }
+    x->tried = true;
+    e->looks.events = &events;
+    s = s2s_look(&e->looks, span_of(x->domain), span_of(x->local), &x->terms, t,
+        most < EXPLAIN_LOOK_MS ? most : EXPLAIN_LOOK_MS, x);
+    if (s == NULL) {
+        explain_failed(x, XE_WHY_OUT_OF_MEMORY, "");
+        explain_target_end(x);
+    } else if (s->state != S2S_ENDED) {
+        x->look = s;
+    }
+}
+
+/* ---- inward ---- */
+
+/* How long ago, for people. */
+static void
+explain_ago(char out[32], int64_t seconds)
+{
+    const char *unit = seconds < 120 ? "s" : seconds < 7200 ? "minutes" : seconds < 172800 ? "hours"
+        : "days";
+    int64_t each = seconds < 120 ? 1 : seconds < 7200 ? 60 : seconds < 172800 ? 3600 : 86400;
+    snprintf(out, 32, "%ld %s ago", (long)(seconds / each), unit);
+}
+
+/* Connections in its name that are there now. */
+static size_t
+explain_present(struct explain *x)
+{
+    const struct list_node *n = x->edge->s2s.all.next;
+    char at[CONN_TEXT_MAX];
+    size_t found = 0;
+    for (; n != &x->edge->s2s.all; n = n->next) {
+        const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
+        if (s->kind != S2S_IN || strcmp(s->remote, x->domain) != 0)
+            continue;
+        if (found++ >= EXPLAIN_CALLS)
+            continue;
+        snprintf(x->line, sizeof x->line, "from %s, %s%s%s, %lu stanzas, since %ld s",
+            conn_address_text(&s->source, at), s2s_state_name(s->state),
+            s->method[0] == '\0' ? "" : " by ", s->method, (unsigned long)s->stanzas,
+            (long)((loop_now(&x->edge->loop) - s->since) / 1000));
+        explain_item(x, "is_here");
+    }
+    return found;
+}
+
+/* When they came last, as far as this node knows since it started. */
+static void
+explain_calls(struct explain *x)
+{
+    const struct route *r = &x->edge->route;
+    const struct map_node *n = map_find(&r->domains, span_of(x->domain));
+    const struct route_domain *d = n == NULL ? NULL : MAP_OWNER(n, const struct route_domain, node);
+    int64_t now = (int64_t)time(NULL);
+    char ago[32], at[CONN_TEXT_MAX];
+    size_t present;
+    if (x->edge->alone) {
+        explain_text(x, "calls", "not known: the running service was not asked");
+        return;
+    }
+    explain_list(x, "connections");
+    present = explain_present(x);
+    explain_list_end(x);
+    if (d != NULL && d->proven[S2S_IN] > 0) {
+        explain_ago(ago, now - d->proven[S2S_IN]);
+        snprintf(x->line, sizeof x->line, "%s", ago);
+        explain_line(x, "proven");
+    }
+    if (d != NULL && d->called > 0) {
+        explain_ago(ago, now - d->called);
+        snprintf(x->line, sizeof x->line, "the last call in its name from %s ended %s%s: %s",
+            conn_host_text(&d->caller, at), ago, d->called_proven ? "" : ", with nothing proven",
+            xe_why(d->called_why)->word);
+        explain_line(x, "last");
+    } else if (present == 0 && (d == NULL || d->proven[S2S_IN] == 0)) {
+        explain_text(x, "calls", "nobody has called in its name since this node started");
+    }
+}
+
+/* Our certificate for the domain in whose name we call, as they would judge it. */
+static void
+explain_ours(struct explain *x)
+{
+    const struct tls_identity *id = edge_identity(&x->edge->route, span_of(x->local));
+    const struct tls_facts *f = id == NULL ? NULL : tls_identity_facts(id);
+    char dates[96];
+    if (f == NULL) {
+        x->ours = XE_WHY_CERT_MISSING;
+        explain_text(x, "our_certificate", "none for this domain: only dialback proves us");
+        return;
+    }
+    x->ours = peer_may_speak_for(f, span_of(x->local), NULL);
+    explain_dates(dates, sizeof dates, "", f->not_after, f->ends);
+    snprintf(x->line, sizeof x->line, "%s, until %s; for %s %s%s%s", f->subject, dates, x->local,
+        x->ours == XE_WHY_NONE ? "good" : xe_why(x->ours)->word,
+        x->ours == XE_WHY_NONE ? "" : ": ", x->ours == XE_WHY_NONE ? "" : xe_why(x->ours)->text);
+    explain_line(x, "our_certificate");
+    if ((f->chain & TLS_CHAIN_EKU_SERVER_ONLY) != 0)
+        explain_text(x, "its_purpose", "for servers only: some software does not take it from us "
+            "when we call, and asks by dialback instead");
+    if (x->secured)
+        explain_text(x, "they_take_it", x->external ? "yes: they offer SASL EXTERNAL behind it"
+            : "it seems not: they offer no SASL EXTERNAL behind it");
+}
+
+/* Where others find us. */
+static void
+explain_found(struct explain *x, const struct dns_target *targets, size_t n)
+{
+    const struct config_address *us = &x->edge->config->external.address;
+    char at[CONN_TEXT_MAX];
+    size_t i;
+    for (i = 0; i < n; i++)
+        x->found = x->found || (targets[i].addr_len == us->len
+            && memcmp(&targets[i].addr, &us->sa, us->len) == 0);
+    if (n == 0)
+        return;
+    snprintf(x->line, sizeof x->line, "%s leads to %s%s%s", x->local,
+        x->found ? "us: " : "", conn_address_text(x->found ? &us->sa : &targets[0].addr, at),
+        x->found ? "" : ", and nowhere to the external address of this node: right where that is "
+            "another edge of yours, or an address that is translated to this one's");
+    explain_line(x, "our_records");
+}
+
+/* ---- what to do ---- */
+
+/* What its administrator is asked for when this is what is wrong; static. */
+static const char *
+explain_wish(enum xe_why why)
+{
+    static const struct { enum xe_why first, last; const char *wish; } wishes[] = {
+        { XE_WHY_DNS_NOT_FOUND, XE_WHY_DNS_NO_SERVICE, "Please publish an SRV record "
+            "_xmpp-server._tcp for the domain that leads to your server." },
+        { XE_WHY_DNS_FAILED, XE_WHY_DNS_FAILED, "Please see whether your name servers answer "
+            "questions for _xmpp-server._tcp and _xmpps-server._tcp, and with records of use." },
+        { XE_WHY_ADDRESS_REFUSED, XE_WHY_PORT_REFUSED, "Please let your SRV records lead to public "
+            "addresses, and to port 5269 or another that no other protocol has." },
+        { XE_WHY_REFUSED, XE_WHY_CONNECT_TIMEOUT, "Please see whether your server listens there, "
+            "and whether a firewall in front of it lets us in." },
+        { XE_WHY_ATTEMPT_TIMEOUT, XE_WHY_ATTEMPT_TIMEOUT, "Please see whether what answers there "
+            "is your XMPP server, and what its log says of us." },
+        { XE_WHY_PEER_CLOSED, XE_WHY_SEE_OTHER_HOST, "Please see what the log of your server says "
+            "of our connection." },
+        { XE_WHY_TLS_FAILED, XE_WHY_TLS_REFUSED, "Please see to it that your server offers "
+            "STARTTLS with TLS 1.2 or 1.3 on that port." },
+        { XE_WHY_CERT_MISSING, XE_WHY_CERT_MISSING, "Please give your server a certificate." },
+        { XE_WHY_CERT_EXPIRED, XE_WHY_CERT_EXPIRED, "Please renew the certificate, and let your "
+            "server read it again." },
+        { XE_WHY_CERT_NOT_YET, XE_WHY_CERT_NOT_YET, "Please see whether the certificate is meant "
+            "to begin later, and the clock." },
+        { XE_WHY_CERT_NAME, XE_WHY_CERT_NAME, "Please give your server a certificate that names "
+            "the domain itself, as a dNSName or SRVName." },
+        { XE_WHY_CERT_UNTRUSTED, XE_WHY_CERT_NOT_FOR_PARTNER, "Please install the whole chain with "
+            "all intermediate certificates, of an authority that we trust, or tell us which one "
+            "signs yours." },
+        { XE_WHY_CERT_PIN, XE_WHY_CERT_CRITICAL, "Please have a look at the certificate of your "
+            "server." },
+        { XE_WHY_CERT_INVALID, XE_WHY_CERT_INVALID, "Please have a look at the certificate of your "
+            "server." },
+        { XE_WHY_NO_METHOD, XE_WHY_NO_METHOD, "Please allow SASL EXTERNAL with our certificate, or "
+            "dialback." },
+        { XE_WHY_NOT_XMPP, XE_WHY_NOT_XMPP, "Please see what listens there: it is no XMPP "
+            "server." } };
+    size_t i;
+    for (i = 0; i < sizeof wishes / sizeof *wishes; i++)
+        if (why >= wishes[i].first && why <= wishes[i].last)
+            return wishes[i].wish;
+    return "Please see what the log of your server says of our connection.";
+}
+
+/* One sentence, in x->line. */
+static void
+explain_sentence(struct explain *x)
+{
+    char *line = x->line;
+    size_t size = sizeof x->line;
+    if (x->admit != XE_WHY_NONE)
+        snprintf(line, size, "List it with <partner domain=\"%s\"/> in <partners> if you want to "
+            "talk to it%s.", x->domain, x->works ? "; its server can be reached" : x->tried
+            ? ", but its server is of no use as it is" : "");
+    else if (x->why != XE_WHY_NONE && !x->works)
+        snprintf(line, size, "Nothing reaches %s (%s%s%s).  %s", x->domain, x->where,
+            x->where[0] == '\0' ? "" : ": ", xe_why(x->why)->word, xe_why(x->why)->text);
+    else if (x->ours != XE_WHY_NONE)
+        snprintf(line, size, "Give our domain %s a certificate that others believe: the one it has "
+            "is of no use (%s).", x->local, xe_why(x->ours)->word);
+    else if (x->lost != XE_WHY_NONE)
+        snprintf(line, size, "Publish SRV records _xmpp-server._tcp for %s: others do not find us "
+            "(%s).", x->local, xe_why(x->lost)->word);
+    else if (x->why != XE_WHY_NONE)
+        snprintf(line, size, "It works, but one of its addresses is of no use (%s: %s).  %s",
+            x->where, xe_why(x->why)->word, xe_why(x->why)->text);
+    else if (x->doubt != XE_WHY_NONE)
+        snprintf(line, size, "It works, by dialback alone: its certificate proves nothing (%s).  "
+            "%s", xe_why(x->doubt)->word, xe_why(x->doubt)->text);
+    else if (x->secured && !x->external)
+        snprintf(line, size, "Ask them whether they trust the authority of our certificate: they "
+            "offer no SASL EXTERNAL behind it, which leaves dialback alone.");
+    else if (x->ends != 0 && explain_days(x->ends) < EXPLAIN_DAYS)
+        snprintf(line, size, "Nothing yet: but its certificate ends in %ld days.",
+            explain_days(x->ends));
+    else
+        snprintf(line, size, "Nothing: all that can be seen from here is well.");
+}
+
+/* What can be sent to the other administrator as it is, in x->line. */
+static void
+explain_letter(struct explain *x)
+{
+    char at[CONN_TEXT_MAX];
+    enum xe_why why = x->why != XE_WHY_NONE ? x->why : x->doubt;
+    const char *there = x->where[0] == '\0' ? "" : " at ";
+    conn_host_text(&x->edge->from, at);
+    if (why == XE_WHY_NONE && (!x->secured || x->external || x->ours != XE_WHY_NONE))
+        snprintf(x->line, sizeof x->line, "Nothing: their side is as it should be.");
+    else if (why == XE_WHY_NONE)
+        snprintf(x->line, sizeof x->line, "Our XMPP server for %s calls yours for %s from %s with "
+            "a valid certificate, and yours does not offer SASL EXTERNAL behind it.  Dialback "
+            "works meanwhile.  Please see whether your server trusts the authority that signs "
+            "ours.", x->local, x->domain, at);
+    else if (x->why == XE_WHY_NONE)
+        snprintf(x->line, sizeof x->line, "Our XMPP server for %s talks to yours for %s by "
+            "dialback alone: %s (%s).  %s", x->local, x->domain, xe_why(why)->text,
+            xe_why(why)->word, explain_wish(why));
+    else
+        snprintf(x->line, sizeof x->line, "Our XMPP server for %s cannot talk to yours for %s%s%s: "
+            "%s%s%s%s (%s).  It calls from %s.  %s", x->local, x->domain, there, x->where,
+            xe_why(why)->text, x->detail[0] == '\0' ? "" : " (", x->detail,
+            x->detail[0] == '\0' ? "" : ")", xe_why(why)->word, at, explain_wish(why));
+}
+
+static void
+explain_finish(struct explain *x)
+{
+    bool well = x->admit == XE_WHY_NONE && x->works && x->why == XE_WHY_NONE
+        && x->ours == XE_WHY_NONE && x->lost == XE_WHY_NONE;
+    timer_cancel(&x->edge->loop, &x->deadline);
+    loop_task_cancel(&x->go_on);
+    explain_sentence(x);
+    explain_paragraph(x, "what_to_do", "WHAT TO DO", span_of(x->line));
+    explain_letter(x);
+    explain_paragraph(x, "letter", "TO THEIR ADMINISTRATOR", span_of(x->line));
+    if (x->json)
+        buf_puts(&x->out, well ? EXPLAIN_GOOD_JSON : EXPLAIN_BAD_JSON);
+    else
+        buf_puts(&x->out, well ? EXPLAIN_GOOD : EXPLAIN_BAD);
+    x->stage = EXPLAIN_TOLD;
+    explain_more(x);
+}
+
+/* ---- from one part to the next ---- */
+
+static void
+explain_found_us(void *user, enum xe_why why, const struct dns_target *targets, size_t n)
+{
+    struct explain *x = user;
+    x->query = NULL;
+    x->lost = why;
+    if (why != XE_WHY_NONE)
+        explain_why(x, "our_records", why, "");
+    explain_found(x, targets, n);
+    explain_end(x);
+    explain_finish(x);
+}
+
+/* The other direction. */
+static void
+explain_inward(struct explain *x)
+{
+    static const struct dns_events events = { explain_found_us, NULL };
+    const struct log_party ours = { .whom = LOG_PARTNER };
+    explain_list_end(x);
+    if (x->left > 0) {
+        snprintf(x->line, sizeof x->line, "%lu more were not looked at", (unsigned long)x->left);
+        explain_line(x, "addresses_left");
+    }
+    explain_begin(x, "inward", "INWARD");
+    explain_calls(x);
+    explain_ours(x);
+    x->stage = EXPLAIN_ASKS_US;
+    timer_set(&x->edge->loop, &x->deadline, EXPLAIN_LAST_MS);
+    x->query = dns_find_servers(x->edge->dns, x->local, DNS_TLS_ANY, &ours, &events, x);
+    if (x->query == NULL)
+        explain_found_us(x, XE_WHY_OUT_OF_MEMORY, NULL, 0);
+}
+
+static void
+explain_go_on(struct loop_task *task)
+{
+    struct explain *x = MAP_OWNER(task, struct explain, go_on);
+    if (x->next < x->ntargets)
+        explain_look(x);
+    else
+        explain_inward(x);
+}
+
+/* All that DNS has said, right before its outcome. */
+static void
+explain_dns_seen(void *user, const struct dns_query *q)
+{
+    explain_dns(user, q);
+}
+
+static void
+explain_resolved(void *user, enum xe_why why, const struct dns_target *targets, size_t n)
+{
+    struct explain *x = user;
+    x->query = NULL;
+    x->ntargets = n < EXPLAIN_TARGETS ? n : EXPLAIN_TARGETS;
+    x->left = n - x->ntargets;
+    if (n > 0)
+        memcpy(x->targets, targets, x->ntargets * sizeof *targets);
+    if (why != XE_WHY_NONE) {
+        x->why = why;
+        explain_why(x, "result", why, "");
+    } else {
+        snprintf(x->line, sizeof x->line, "%lu address%s to try", (unsigned long)n,
+            n == 1 ? "" : "es");
+        explain_line(x, "result");
+    }
+    explain_end(x);
+    explain_list(x, "addresses");
+    x->stage = EXPLAIN_LOOKS;
+    loop_soon(&x->edge->loop, &x->go_on);
+    explain_more(x);
+}
+
+static bool
+explain_resolve(struct explain *x)
+{
+    static const struct dns_events events = { explain_resolved, explain_dns_seen };
+    const struct log_party ours = { .whom = LOG_PARTNER };
+    struct dns *d = x->edge->dns;
+    explain_begin(x, "dns", "DNS");
+    x->query = x->terms.route[0] != '\0' ? dns_find_address(d, x->terms.route,
+        x->terms.route_port, x->terms.route_tls, &events, x)
+        : dns_find_servers(d, x->domain, x->terms.tls == POLICY_NOT_SUPPORTED
+        ? DNS_TLS_STARTTLS_ONLY : DNS_TLS_ANY, &ours, &events, x);
+    return x->query != NULL;
+}
+
+/* It takes too long: what is under way is left where it is, and what has not begun does not. */
+static void
+explain_late(struct timer *t)
+{
+    struct explain *x = MAP_OWNER(t, struct explain, deadline);
+    struct s2s *look = x->look;
+    if (x->query != NULL)
+        dns_cancel(x->query);
+    x->query = NULL;
+    x->left += x->ntargets - x->next;
+    x->ntargets = x->next;
+    if (x->stage == EXPLAIN_ASKS) {
+        explain_resolved(x, XE_WHY_DNS_FAILED, NULL, 0);
+    } else if (x->stage == EXPLAIN_ASKS_US) {
+        explain_found_us(x, XE_WHY_DNS_FAILED, NULL, 0);
+    } else if (look != NULL) {
+        explain_failed(x, XE_WHY_ATTEMPT_TIMEOUT, "there was no more time");
+        explain_let_go(x);
+        s2s_close(look, XE_WHY_DONE);
+        explain_target_end(x);
+    }
+}
+
+/* ---- for the sections below ---- */
+
+/* Why `given` cannot be explained; NULL when it can, and its normal form.  Static. */
+static const char *
+explain_refused(const struct xmppedge *e, struct xe_span given, char normal[XE_DOMAIN_MAX],
+    size_t *len)
+{
+    if (!xe_jid_domain_normal(given, normal, len))
+        return "this is not a domain";
+    if (e->config->role != CONFIG_EDGE)
+        return "this node is a gateway: its edge knows the partners";
+    return config_is_ours(e->config, span_make(normal, *len)) ? "this is a domain of ours: ping it"
+        : NULL;
+}
+
+/* Begin to look at a domain.  The report is told in pieces; events come from within this call, too.
+ * NULL with a reason in *why (static). */
+static struct explain *
+explain_new(struct xmppedge *e, struct xe_span given, bool json,
+    const struct explain_events *events, void *user, const char **why)
+{
+    char normal[XE_DOMAIN_MAX];
+    struct xe_span domain = { normal, 0 };
+    struct xe_span local;
+    struct explain *x = NULL;
+    *why = explain_refused(e, given, normal, &domain.len);
+    if (*why != NULL)
+        return NULL;
+    *why = "out of memory";
+    if ((x = calloc(1, sizeof *x)) == NULL)
+        return NULL;
+    local = route_ping_from(&e->route, domain);
+    x->edge = e;
+    x->events = events;
+    x->user = user;
+    x->json = json;
+    x->out.max = EXPLAIN_BYTES;
+    x->deadline.fire = explain_late;
+    x->go_on.run = explain_go_on;
+    memcpy(x->domain, domain.at, domain.len);
+    memcpy(x->local, local.at, local.len);
+    x->admit = route_admit(&e->route, domain, local, &x->terms);
+    if (x->admit != XE_WHY_NONE)
+        route_terms_of_partner(&e->config->partners.fallback, &x->terms);
+    if (log_begin(&e->log, LOG_INFO, "explain", domain)) {
+        log_text(&e->log, "domain", x->domain);
+        log_end(&e->log);
+    }
+    snprintf(x->line, sizeof x->line, "%s, as %.*s sees it", x->domain, (int)e->config->name.len,
+        e->config->name.at);
+    buf_puts(&x->out, json ? "{" : x->line);
+    if (json)
+        explain_text(x, "domain", x->domain);
+    else
+        buf_putc(&x->out, '\n');
+    timer_set(&e->loop, &x->deadline, EXPLAIN_MS);
+    explain_policy(x);
+    if (explain_resolve(x))
+        return x;
+    timer_cancel(&e->loop, &x->deadline);
+    buf_free(&x->out);
+    free(x);
+    return NULL;
+}
+
+/* Nobody wants to know any more, or all is told. */
+static void
+explain_free(struct explain *x)
+{
+    struct s2s *look;
+    if (x == NULL)
+        return;
+    look = x->look;
+    explain_let_go(x);
+    if (look != NULL)
+        s2s_close(look, XE_WHY_DONE);
+    if (x->query != NULL)
+        dns_cancel(x->query);
+    timer_cancel(&x->edge->loop, &x->deadline);
+    loop_task_cancel(&x->go_on);
+    buf_free(&x->out);
+    free(x);
+}
+
+/* At most `max` bytes of what has been told since the last time, to be dropped with buf_skip() when
+ * they are used.  *over: nothing more will come behind them. */
+static struct xe_span
+explain_take(const struct explain *x, size_t max, bool *over)
+{
+    struct xe_span all = buf_span(&x->out);
+    *over = x->stage == EXPLAIN_TOLD && all.len <= max;
+    return span_make(all.at, all.len < max ? all.len : max);
+}
+
+/* ===========================================================================
  * [CONTROL] control_ status_   the control socket of a running instance, and what it tells
  * calls:  BASE BUF WHY JID MAP LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK ROUTE METRICS EDGE
+ * calls:  EXPLAIN
  *
  * A UNIX socket that only its user can open.  One line is one question, the answer ends with the
  * connection:
  *
  *   status | status json      trunks, streams, partners in both directions, queues, reasons
  *   metrics | metrics text    counters for a monitor, in either of two forms
+ *   explain DOMAIN | explain-json DOMAIN
+ *                             all about one partner, in both directions
  *   ping DOMAIN               XEP-0199 through the running service, both ways
  *   message DOMAIN [TEXT]     a message to an echo domain, and back
  *   reload | stop             what SIGHUP and SIGTERM do
@@ -28318,6 +29686,7 @@ struct control_client {
     struct metrics_text metrics; /* or these, once they have begun: m != NULL */
     struct loop_task  tell;
     bool              telling;
+    struct explain   *explain;   /* owned; NULL: something else is told */
     struct control   *control;   /* borrowed */
     struct conn      *conn;      /* owned */
     struct timer      timer;     /* the question, or the answer to a ping, takes too long */
@@ -28345,6 +29714,8 @@ control_end(struct control_client *c)
     loop_task_cancel(&c->tell);
     list_walk_end(&c->status.walk);
     metrics_leave(&c->metrics);
+    explain_free(c->explain);
+    c->explain = NULL;
     if (list_linked(&c->ping.node)) {
         list_remove(&c->ping.node);
         control->edge->route.npings--;
@@ -28423,6 +29794,21 @@ control_ping(struct control_client *c, struct xe_span domain, struct xe_span bod
         control_answer_ping(c, why, span_make(NULL, 0));
 }
 
+/* What there is of a report, as much as the client has taken what came before. */
+static void
+control_tell_report(struct control_client *c)
+{
+    bool over;
+    struct xe_span piece = explain_take(c->explain, CONTROL_PIECE - 1, &over);
+    if (c->explain->out.failed || (piece.len > 0 && !conn_send(c->conn, piece))) {
+        control_end(c);
+        return;
+    }
+    buf_skip(&c->explain->out, piece.len);
+    if (over)
+        control_end(c);
+}
+
 /* The next rows of an answer.  They are written before those behind them are made, so that a client
  * costs one piece of memory, however slow it is; one that takes nothing is closed by write-time. */
 static void
@@ -28430,7 +29816,12 @@ control_tell(struct loop_task *task)
 {
     struct control_client *c = MAP_OWNER(task, struct control_client, tell);
     struct buf out = { .max = CONTROL_PIECE };
-    bool more = c->metrics.m != NULL ? metrics_put(&c->metrics, &out)
+    bool more;
+    if (c->explain != NULL) {
+        control_tell_report(c);
+        return;
+    }
+    more = c->metrics.m != NULL ? metrics_put(&c->metrics, &out)
         : status_put(&c->status, c->control->edge, &out);
     c->telling = !out.failed && conn_send(c->conn, buf_span(&out)) && more;
     if (c->telling && buf_len(&out) == 0)
@@ -28466,6 +29857,36 @@ control_metrics(struct control_client *c, bool open)
 }
 
 static void
+control_has_more(void *user)
+{
+    struct control_client *c = user;
+    if (c->conn != NULL && conn_queued(c->conn) == 0)
+        loop_soon(&c->control->edge->loop, &c->tell);
+}
+
+/* All about one partner: it comes as it is found out. */
+static void
+control_explain_domain(struct control_client *c, struct xe_span domain, bool json)
+{
+    static const struct explain_events events = { control_has_more };
+    struct xmppedge *e = c->control->edge;
+    const char *why;
+    struct buf out = { .max = 256 };
+    timer_cancel(&e->loop, &c->timer);
+    c->explain = explain_new(e, domain, json, &events, c, &why);
+    if (c->explain != NULL) {
+        c->telling = true;
+        control_tell(&c->tell);
+        return;
+    }
+    buf_puts(&out, "failed: ");
+    buf_puts(&out, why);
+    buf_putc(&out, '\n');
+    control_answer(c, buf_span(&out));
+    buf_free(&out);
+}
+
+static void
 control_reload(struct control_client *c)
 {
     char message[1024];
@@ -28488,6 +29909,8 @@ control_command(struct control_client *c, struct xe_span line)
         control_status(c, span_is(rest, "json"));
     } else if (span_is(word, "metrics")) {
         control_metrics(c, !span_is(rest, "text"));
+    } else if (span_is(word, "explain") || span_is(word, "explain-json")) {
+        control_explain_domain(c, rest, span_is(word, "explain-json"));
     } else if (span_is(word, "ping")) {
         control_ping(c, rest, span_make(NULL, 0));
     } else if (span_is(word, "message")) {
@@ -28657,11 +30080,73 @@ control_open(struct xmppedge *e, char *message, size_t size)
     return true;
 }
 
+/* ---- a report without a running instance ---- */
+
+/* What a whole report ends with, when all is well or not; static. */
+static const char *
+control_report_end(bool json, bool well)
+{
+    if (json)
+        return well ? EXPLAIN_GOOD_JSON : EXPLAIN_BAD_JSON;
+    return well ? EXPLAIN_GOOD : EXPLAIN_BAD;
+}
+
+static void
+control_alone_has_more(void *user)
+{
+    (void)user;   /* it is taken after each turn */
+}
+
+/* Print what is told until all is.  False: it is not all, or not well. */
+static bool
+control_print_report(struct xmppedge *e, struct explain *x, const char *good)
+{
+    bool over = false;
+    bool well = false;
+    while (!over && !x->out.failed && loop_step(&e->loop, 1000)) {
+        struct xe_span piece = explain_take(x, SIZE_MAX, &over);
+        well = span_is(span_last(piece, strlen(good)), good);
+        fwrite(piece.at, 1, piece.len, stdout);
+        fflush(stdout);
+        buf_skip(&x->out, piece.len);
+    }
+    return over && well;
+}
+
+/* Look at a domain in an instance that serves nobody, and print the report.  The exit code. */
+static int
+control_explain_alone(const char *file, const char *domain, bool json)
+{
+    static const struct explain_events events = { control_alone_has_more };
+    char message[1024];
+    struct xmppedge *e = edge_new(file, true, message, sizeof message);
+    struct explain *x;
+    const char *why;
+    bool well;
+    if (e == NULL) {
+        text_print(stderr, message);
+        return 2;
+    }
+    x = explain_new(e, span_of(domain), json, &events, NULL, &why);
+    if (x == NULL)
+        text_print(stderr, "failed: ", why, "\n");
+    well = x != NULL && control_print_report(e, x, control_report_end(json, true));
+    explain_free(x);
+    xe_close(e);
+    return well ? 0 : 1;
+}
+
 /* ---- the other end: asking a running instance ---- */
+
+/* Who waits for an answer may see what there is of it already. */
+struct control_reader {
+    void  (*came)(struct control_reader *r, const struct buf *answer);   /* NULL: it can wait */
+    size_t  seen;   /* bytes of the answer that it has dealt with; its own */
+};
 
 /* False with errno when there is no answer.  Who is refused may be told so before he has asked. */
 static bool
-control_exchange(int fd, struct xe_span question, struct buf *answer)
+control_exchange(int fd, struct xe_span question, struct buf *answer, struct control_reader *r)
 {
     ssize_t n;
     while (question.len > 0 && (n = send(fd, question.at, question.len, MSG_NOSIGNAL)) > 0)
@@ -28671,6 +30156,8 @@ control_exchange(int fd, struct xe_span question, struct buf *answer)
         n = room == NULL ? -1 : recv(fd, room, 4096, 0);
         if (n > 0)
             answer->tail += (size_t)n;
+        if (n > 0 && r->came != NULL)
+            r->came(r, answer);
     } while (n > 0);
     if (buf_len(answer) > 0)
         return true;
@@ -28681,7 +30168,8 @@ control_exchange(int fd, struct xe_span question, struct buf *answer)
 /* Put a question to the instance at `path`; `argument` may be NULL.  False with errno if nobody is
  * there to answer. */
 static bool
-control_ask(const char *path, const char *question, const char *argument, struct buf *answer)
+control_ask(const char *path, const char *question, const char *argument, struct buf *answer,
+    struct control_reader *reader)
 {
     struct sockaddr_un at;
     struct buf line = { .max = CONTROL_LINE_MAX };
@@ -28700,7 +30188,7 @@ control_ask(const char *path, const char *question, const char *argument, struct
     }
     buf_putc(&line, '\n');
     ok = fd >= 0 && !line.failed && connect(fd, (struct sockaddr *)&at, sizeof at) == 0
-        && control_exchange(fd, buf_span(&line), answer);
+        && control_exchange(fd, buf_span(&line), answer, reader);
     if (!ok && errno == EAGAIN)
         errno = ETIMEDOUT;   /* connected, but not accepted */
     buf_free(&line);
@@ -28994,6 +30482,12 @@ static const char main_usage[] =
     "  xmppedge status FILE [--json]     what the running service is doing\n"
     "  xmppedge metrics FILE [--text]    the same for a monitor, in OpenMetrics; or in the text\n"
     "                                    format of Prometheus, for its collector of text files\n"
+    "  xmppedge explain FILE DOMAIN [--json] [--offline]\n"
+    "                                    all about one partner, listed or not: policy, DNS, each "
+        "address,\n"
+    "                                    TLS, certificates, both directions, what to do; with "
+        "--offline\n"
+    "                                    without the running service\n"
     "  xmppedge ping FILE DOMAIN         ping a domain through the running service\n"
     "  xmppedge message FILE DOMAIN      the same with a message, which an echo domain sends back\n"
     "  xmppedge authority DIR NAME... [--days N]\n"
@@ -29015,9 +30509,11 @@ static const char main_usage[] =
 struct main_call {
     char **given;         /* the arguments; NULL at their end */
     const char *option;   /* NULL: none */
+    const char *second;   /* beside it; NULL: none */
     const char *value;    /* of the option; NULL: it takes none */
 };
 
+/* Where an option is "+--x", two may be given. */
 struct main_command {
     const char *name;
     unsigned least;                          /* arguments that must be given */
@@ -29337,17 +30833,34 @@ main_authority(const struct main_call *call)
 
 /* ---- the commands that ask the running service ---- */
 
+/* Print the whole lines that have come: who asks may have to wait for the next. */
+static void
+main_came(struct control_reader *r, const struct buf *answer)
+{
+    struct xe_span rest = span_skip(buf_span(answer), r->seen);
+    struct buf out = { 0 };
+    while (rest.len > 0 && rest.at[rest.len - 1] != '\n')
+        rest.len--;
+    r->seen += rest.len;
+    buf_put(&out, rest);
+    text_print(stdout, buf_text(&out));
+    fflush(stdout);
+    buf_free(&out);
+}
+
 /* Ask over the control socket and print the answer.  1 when it says "failed", otherwise 0. */
 /* Ask a running instance, print its answer, which ends with `end` when it is whole. */
 static int
-main_ask(const char *file, const char *question, const char *argument, const char *end)
+main_ask(const char *file, const char *question, const char *argument, const char *end,
+    const char *bad)
 {
     struct config *c = main_load(file);
     struct buf answer = { .max = CONTROL_ANSWER_MAX };
+    struct control_reader reader = { bad == NULL ? NULL : main_came, 0 };
     int result;
     if (c == NULL)
         return 2;
-    if (!control_ask(c->control, question, argument, &answer)) {
+    if (!control_ask(c->control, question, argument, &answer, &reader)) {
         bool is_there = errno == ECONNRESET || errno == ETIMEDOUT;
         const char *what = strerror(errno);
         if (is_there)
@@ -29361,12 +30874,14 @@ main_ask(const char *file, const char *question, const char *argument, const cha
         return 1;
     }
     config_free(c);
-    result = buf_len(&answer) == 0 || strncmp(buf_text(&answer), "failed", 6) == 0;
+    result = buf_len(&answer) == 0 || strncmp(buf_text(&answer), "failed", 6) == 0
+        || (bad != NULL && span_is(span_last(buf_span(&answer), strlen(bad)), bad));
     if (result == 0 && !span_is(span_last(buf_span(&answer), strlen(end)), end)) {
         text_print(stderr, "xmppedge: the answer was cut short, for the service has ended, or has "
             "no memory\n");
         result = 1;
     }
+    buf_skip(&answer, reader.seen);
     return main_print(&answer) != 0 ? 1 : result;
 }
 
@@ -29375,25 +30890,47 @@ main_status(const struct main_call *call)
 {
     bool json = call->option != NULL;
     return main_ask(call->given[0], "status", json ? "json" : NULL,
-        json ? STATUS_END_JSON : STATUS_END);
+        json ? STATUS_END_JSON : STATUS_END, NULL);
+}
+
+static bool
+main_has(const struct main_call *call, const char *option)
+{
+    return (call->option != NULL && strcmp(call->option, option) == 0)
+        || (call->second != NULL && strcmp(call->second, option) == 0);
+}
+
+/* All about a partner.  1, too, when something is wrong. */
+static int
+main_explain(const struct main_call *call)
+{
+    bool json = main_has(call, "--json");
+    int result;
+    if (!main_has(call, "--offline"))
+        return main_ask(call->given[0], json ? "explain-json" : "explain", call->given[1],
+            control_report_end(json, true), control_report_end(json, false));
+    result = control_explain_alone(call->given[0], call->given[1], json);
+    errno = 0;   /* of something else, long ago */
+    return main_flush() != 0 ? 1 : result;
 }
 
 static int
 main_metrics(const struct main_call *call)
 {
-    return main_ask(call->given[0], "metrics", call->option != NULL ? "text" : NULL, METRICS_END);
+    const char *form = call->option != NULL ? "text" : NULL;
+    return main_ask(call->given[0], "metrics", form, METRICS_END, NULL);
 }
 
 static int
 main_ping(const struct main_call *call)
 {
-    return main_ask(call->given[0], "ping", call->given[1], "\n");
+    return main_ask(call->given[0], "ping", call->given[1], "\n", NULL);
 }
 
 static int
 main_message(const struct main_call *call)
 {
-    return main_ask(call->given[0], "message", call->given[1], "\n");
+    return main_ask(call->given[0], "message", call->given[1], "\n", NULL);
 }
 
 /* ---- which of them ---- */
@@ -29405,6 +30942,7 @@ static const struct main_command main_commands[] = {
     { "ports", 1, { "FILE" }, { "--nft", "--iptables", "--json" }, main_ports },
     { "status", 1, { "FILE" }, { "--json" }, main_status },
     { "metrics", 1, { "FILE" }, { "--text" }, main_metrics },
+    { "explain", 2, { "FILE", "DOMAIN" }, { "--json", "+--offline" }, main_explain },
     { "ping", 2, { "FILE", "DOMAIN" }, { NULL }, main_ping },
     { "message", 2, { "FILE", "DOMAIN" }, { NULL }, main_message },
     { "authority", 2, { "DIR", "NAME..." }, { "--days N" }, main_authority },
@@ -29422,8 +30960,19 @@ main_put_synopsis(const struct main_command *m)
     for (i = 0; m->wants[i] != NULL; i++)
         fprintf(stderr, i < m->least ? " %s" : " [%s]", m->wants[i]);
     for (i = 0; m->options[i] != NULL; i++)
-        fprintf(stderr, "%s%s", i == 0 ? " [" : "|", m->options[i]);
+        fprintf(stderr, "%s%s", i == 0 ? " [" : m->options[i][0] == '+' ? "] [" : "|",
+            m->options[i] + (m->options[i][0] == '+'));
     fputs(i > 0 ? "]\n" : "\n", stderr);
+}
+
+static bool
+main_takes_two(const struct main_command *m)
+{
+    size_t i;
+    for (i = 0; m->options[i] != NULL; i++)
+        if (m->options[i][0] == '+')
+            return true;
+    return false;
 }
 
 /* Say what is wrong with the arguments of a command; the exit code. */
@@ -29441,10 +30990,11 @@ main_find_option(const struct main_command *m, const char *word)
 {
     size_t len = strlen(word);
     size_t i;
-    for (i = 0; m->options[i] != NULL; i++)
-        if (strncmp(m->options[i], word, len) == 0
-            && (m->options[i][len] == '\0' || m->options[i][len] == ' '))
+    for (i = 0; m->options[i] != NULL; i++) {
+        const char *option = m->options[i] + (m->options[i][0] == '+');
+        if (strncmp(option, word, len) == 0 && (option[len] == '\0' || option[len] == ' '))
             return m->options[i];
+    }
     return NULL;
 }
 
@@ -29459,8 +31009,10 @@ main_perform(const struct main_command *m, char **arguments)
         char *word = *arguments;
         const char *option = main_find_option(m, word);
         if (option != NULL) {
-            if (call.option != NULL)
+            if (call.option != NULL && (call.second != NULL || strcmp(word, call.option) == 0
+                || !main_takes_two(m)))
                 return main_misused(m, "one option is enough, found also ", word);
+            call.second = call.option;
             call.option = word;
             if (strchr(option, ' ') != NULL && (call.value = *++arguments) == NULL)
                 return main_misused(m, "missing value of ", option);

@@ -108,6 +108,10 @@ misuse 'unknown option --xml' status a --xml
 misuse 'missing argument FILE' status --json
 misuse 'missing argument FILE' metrics
 misuse 'unknown option --json' metrics a --json
+misuse 'missing argument FILE' explain
+misuse 'missing argument DOMAIN' explain a --json
+misuse 'one argument too many: c' explain a b c
+misuse 'one option is enough, found also --json' explain a b --json --offline --json
 misuse 'missing argument FILE' ping
 misuse 'missing argument DOMAIN' ping a
 misuse 'one argument too many: c' ping a b c
@@ -138,6 +142,9 @@ misuse 'one argument too many: x' --help x
 ask ping a
 has "$err" '^usage: xmppedge ping FILE DOMAIN$'
 report $? 'and how it is done'
+ask explain a
+has "$err" '^usage: xmppedge explain FILE DOMAIN \[--json\] \[--offline\]$'
+report $? 'two options may go together where they say so'
 ask authority
 has "$err" '^usage: xmppedge authority DIR NAME\.\.\. \[--days N\]$'
 report $? 'also where a value is wanted'
@@ -587,6 +594,16 @@ silence status "$dir/edge.xml" --json
 silence metrics "$dir/edge.xml"
 silence metrics "$dir/edge.xml" --text
 silence ping "$dir/edge.xml" corp.example
+silence explain "$dir/edge.xml" far.example --json
+
+alone() {
+    ask explain "$1" "$2" --offline
+    [ "$code" = 1 ] && [ -z "$out" ] && has "$err" "^failed: $3\$"
+    report $? "explain --offline: $3"
+}
+alone "$dir/edge.xml" corp.example 'this is a domain of ours: ping it'
+alone "$dir/edge.xml" 'a b' 'this is not a domain'
+alone "$dir/g.xml" far.example 'this node is a gateway: its edge knows the partners'
 
 ask status "$dir/none.xml"
 refused
