@@ -792,7 +792,7 @@ buf_text(struct buf *b)
 
 /* ===========================================================================
  * [WHY]   xe_why xe_alert_   the one list of endings, and the alerts of TLS
- * calls:  (nothing)
+ * calls:  BASE
  *
  * The lists themselves are XE_WHY(X) and XE_ALERTS(X) in xmppedge.h.
  * ======================================================================== */
@@ -801,11 +801,20 @@ const struct xe_why_row *
 xe_why(enum xe_why why)
 {
     static const struct xe_why_row rows[XE_WHY_COUNT] = {
-#define X(name, word, stream, stanza, type, text) { word, stream, stanza, type, text },
+#define X(name, ...) { __VA_ARGS__ },
         XE_WHY(X)
 #undef X
     };
     return &rows[(unsigned)why < XE_WHY_COUNT ? why : XE_WHY_INTERNAL];
+}
+
+enum xe_why
+xe_why_find(struct xe_span word)
+{
+    unsigned i = 0;
+    while (i < XE_WHY_COUNT && !span_is(word, xe_why((enum xe_why)i)->word))
+        i++;
+    return (enum xe_why)i;
 }
 
 const char *
@@ -16045,11 +16054,12 @@ config_put_address(struct buf *out, const struct config_address *a)
 
 #define CONFIG_PAGE 100   /* columns */
 
-/* Text that is broken into lines at CONFIG_PAGE, each after the first indented. */
+/* Text that is broken into lines, each after the first indented. */
 struct config_pen {
     struct buf *out;      /* borrowed */
     size_t      column;   /* of the next byte */
     unsigned    indent;   /* spaces before each further line */
+    unsigned    page;     /* columns of a line; 0: CONFIG_PAGE */
 };
 
 static void
@@ -16063,7 +16073,7 @@ config_pen_indent(struct config_pen *pen, unsigned n)
 static void
 config_pen_piece(struct config_pen *pen, struct xe_span piece)
 {
-    if (pen->column + 1 + piece.len > CONFIG_PAGE) {
+    if (pen->column + 1 + piece.len > (pen->page == 0 ? CONFIG_PAGE : pen->page)) {
         buf_putc(pen->out, '\n');
         config_pen_indent(pen, pen->indent);
     } else {
@@ -16256,7 +16266,7 @@ config_put_tag(struct config_pen *pen, const struct config_row *element, unsigne
 static void
 config_put_end(struct buf *out, const struct config_row *element, unsigned depth)
 {
-    struct config_pen pen = { out, 0, 0 };
+    struct config_pen pen = { out, 0, 0, 0 };
     config_pen_indent(&pen, depth * 2);
     buf_puts(out, "</");
     buf_puts(out, config_tag(element));
@@ -16268,7 +16278,7 @@ static void
 config_put_element(struct buf *out, const struct config_row *element, enum config_role role,
     const void *object, unsigned depth)
 {
-    struct config_pen pen = { out, 0, 0 };
+    struct config_pen pen = { out, 0, 0, 0 };
     const struct config_row *r = element;
     struct buf value = { 0 }, below = { 0 };
     if (!config_is_present(element, role, object))
@@ -16358,7 +16368,7 @@ config_put_doc_value(struct buf *out, const struct config_row *row)
 static void
 config_put_attr_doc(struct buf *out, const struct config_row *row, unsigned depth)
 {
-    struct config_pen pen = { out, 0, depth * 2 + 25 };
+    struct config_pen pen = { out, 0, depth * 2 + 25, 0 };
     struct buf text = { 0 };
     buf_putc(out, '\n');
     config_pen_indent(&pen, depth * 2 + 5);
@@ -16381,7 +16391,7 @@ static void
 config_put_doc(struct buf *out, const struct config_row *element, enum config_role role,
     unsigned depth, bool all)
 {
-    struct config_pen pen = { out, 0, depth * 2 + 5 };
+    struct config_pen pen = { out, 0, depth * 2 + 5, 0 };
     const struct config_row *r = element;
     struct buf most = { 0 };
     bool above = false;
@@ -16420,7 +16430,7 @@ static void
 config_put_example(struct buf *out, const struct config_row *element, enum config_role role,
     unsigned depth, bool off)
 {
-    struct config_pen pen = { out, 0, 0 };
+    struct config_pen pen = { out, 0, 0, 0 };
     const struct config_row *r = element;
     bool hide = element->example != NULL, below = false;
     if (!off)
@@ -16453,7 +16463,7 @@ config_put_example(struct buf *out, const struct config_row *element, enum confi
 static void
 config_example(enum config_role role, struct buf *out)
 {
-    struct config_pen pen = { out, 0, 5 };
+    struct config_pen pen = { out, 0, 5, 0 };
     buf_puts(out, "<!--");
     pen.column = 4;
     config_pen_words(&pen, role == CONFIG_EDGE
@@ -29340,6 +29350,16 @@ status_int(struct status *w, const char *key, uint64_t value)
     buf_putu(w->out, value);
 }
 
+/* A reason that somebody has to do something about, and what. */
+static void
+status_why(struct status *w, const char *key, enum xe_why why)
+{
+    if (why == XE_WHY_NONE && !w->json)
+        return;
+    status_text(w, key, why == XE_WHY_NONE ? "" : xe_why(why)->word);
+    status_text(w, "remedy", why == XE_WHY_NONE ? "" : xe_why(why)->remedy);
+}
+
 /* A list of objects: begin, each, end. */
 static void
 status_list(struct status *w, const char *name, const char *title)
@@ -29413,7 +29433,7 @@ status_trunk_last(struct status *w, const struct xmppedge *e, const struct trunk
     status_item(w, true);
     status_text(w, "name", last->name);
     status_text(w, "state", state);
-    status_text(w, "why", xe_why(last->why)->word);
+    status_why(w, "why", last->why);
     status_text(w, "detail", last->detail);
     status_text(w, "peer", conn_address_text(&last->peer, at));
     status_int(w, "count", last->count);
@@ -29478,7 +29498,7 @@ status_trunks(struct status *w, const struct xmppedge *e)
         status_item(w, true);
         status_text(w, "name", link->name);
         status_text(w, "state", "down");
-        status_text(w, "why", xe_why(link->why)->word);
+        status_why(w, "why", link->why);
         status_text(w, "detail", link->detail);
         status_item(w, false);
     }
@@ -29527,11 +29547,10 @@ status_stream(struct status *w, const struct xmppedge *e, const struct s2s *s)
 }
 
 /* Why the last attempt failed; else why the last stanza came back. */
-static const char *
+static enum xe_why
 status_pair_error(const struct route_pair *p)
 {
-    enum xe_why why = p->last_why != XE_WHY_NONE ? p->last_why : p->bounce_why;
-    return why == XE_WHY_NONE ? "" : xe_why(why)->word;
+    return p->last_why != XE_WHY_NONE ? p->last_why : p->bounce_why;
 }
 
 /* The state of one direction of a pair, in one word. */
@@ -29568,7 +29587,7 @@ status_pair(struct status *w, const struct xmppedge *e, const struct route_pair 
     status_text(w, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
     status_text(w, "state", status_pair_state(p));
     status_text(w, "paused_by", status_pair_pause(p));
-    status_text(w, "last_error", status_pair_error(p));
+    status_why(w, "last_error", status_pair_error(p));
     status_text(w, "detail", w->json ? p->last_detail : NULL);
     if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
         status_text(w, "trunk", p->trunk->name);
@@ -29753,6 +29772,8 @@ control_answer_ping(struct control_client *c, enum xe_why why, struct xe_span wh
             buf_puts(&out, ": ");
             buf_put_escaped(&out, what, 600);
         }
+        buf_puts(&out, "\nwhat to do: ");
+        buf_puts(&out, xe_why(why)->remedy);
         buf_putc(&out, '\n');
     }
     control_answer(c, buf_span(&out));
@@ -30465,7 +30486,7 @@ authority_run(const char *dir, char *const *words, int days)
 
 /* ===========================================================================
  * [MAIN]  main_ main     commands, signals, exit codes
- * calls:  BASE BUF ELEM MAP LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE CONTROL AUTHORITY
+ * calls:  BASE BUF WHY ELEM MAP LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE CONTROL AUTHORITY
  *
  * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
  * ======================================================================== */
@@ -30490,6 +30511,7 @@ static const char main_usage[] =
     "                                    without the running service\n"
     "  xmppedge ping FILE DOMAIN         ping a domain through the running service\n"
     "  xmppedge message FILE DOMAIN      the same with a message, which an echo domain sends back\n"
+    "  xmppedge why [WORD]               what a reason (why= in the log) means, and what to do\n"
     "  xmppedge authority DIR NAME... [--days N]\n"
     "                                    make an authority for the trunk in DIR, a certificate for "
         "each node\n"
@@ -30809,6 +30831,105 @@ main_help(const struct main_call *call)
     return main_flush();
 }
 
+/* ---- the command that explains reasons ---- */
+
+#define MAIN_PAGE      80   /* columns of a terminal */
+#define MAIN_LABEL     14   /* of them before a text */
+#define MAIN_NEAR_MAX  8    /* words that may have been meant */
+
+static void
+main_put_field(struct buf *out, const char *label, const char *text)
+{
+    struct config_pen pen = { out, 0, MAIN_LABEL + 1, MAIN_PAGE };
+    buf_puts(out, label);
+    config_pen_indent(&pen, MAIN_LABEL - (unsigned)strlen(label));
+    pen.column = MAIN_LABEL;
+    config_pen_words(&pen, text);
+    buf_putc(out, '\n');
+}
+
+/* What a word means, what others are told when it is the reason, and what to do. */
+static void
+main_put_why(struct buf *out, const struct xe_why_row *row)
+{
+    struct buf sender = { .max = 256 };
+    buf_puts(&sender, row->stanza[0] != '\0' ? row->stanza : "nothing comes back");
+    if (row->stanza[0] != '\0') {
+        buf_puts(&sender, ", type ");
+        buf_puts(&sender, row->stanza_type);
+    }
+    buf_puts(out, row->word);
+    buf_putc(out, '\n');
+    main_put_field(out, "  means", row->text);
+    main_put_field(out, "  the peer", row->stream[0] != '\0' ? row->stream : "no stream error");
+    main_put_field(out, "  a sender", buf_text(&sender));
+    main_put_field(out, "  what to do", row->remedy);
+    buf_fail_with(out, &sender);
+    buf_free(&sender);
+}
+
+/* How many characters have to be changed, added or taken away to make one word of the other. */
+static size_t
+main_distance(const char *a, const char *b)
+{
+    size_t row[64];
+    size_t n = strlen(b);
+    size_t i, j;
+    if (n >= sizeof row / sizeof *row)
+        return SIZE_MAX;
+    for (j = 0; j <= n; j++)
+        row[j] = j;
+    for (i = 0; a[i] != '\0'; i++) {
+        size_t corner = row[0]++;
+        for (j = 0; j < n; j++) {
+            size_t least = row[j] < row[j + 1] ? row[j] + 1 : row[j + 1] + 1;
+            if (corner + (a[i] != b[j]) < least)
+                least = corner + (a[i] != b[j]);
+            corner = row[j + 1];
+            row[j + 1] = least;
+        }
+    }
+    return row[n];
+}
+
+static int
+main_why_unknown(const char *word)
+{
+    struct buf near = { 0 };
+    unsigned found = 0;
+    unsigned i;
+    for (i = 0; i < XE_WHY_COUNT && found < MAIN_NEAR_MAX; i++) {
+        const char *known = xe_why((enum xe_why)i)->word;
+        if ((*word == '\0' || strstr(known, word) == NULL)
+            && main_distance(known, word) > 1 + strlen(known) / 4)
+            continue;
+        buf_puts(&near, found++ == 0 ? "; near it: " : ", ");
+        buf_puts(&near, known);
+    }
+    text_print(stderr, "xmppedge why: there is no reason ", word, found > 0 ? buf_text(&near)
+        : "; xmppedge why lists all", "\n");
+    buf_free(&near);
+    return 2;
+}
+
+static int
+main_why(const struct main_call *call)
+{
+    const char *word = call->given[0];
+    enum xe_why why = word == NULL ? XE_WHY_NONE : xe_why_find(span_of(word));
+    struct buf out = { 0 };
+    unsigned i;
+    if (why == XE_WHY_COUNT)
+        return main_why_unknown(word);
+    if (word != NULL)
+        main_put_why(&out, xe_why(why));
+    for (i = 0; word == NULL && i < XE_WHY_COUNT; i++) {
+        buf_puts(&out, i > 0 ? "\n" : "");
+        main_put_why(&out, xe_why((enum xe_why)i));
+    }
+    return main_print(&out);
+}
+
 /* ---- the command that makes certificates ---- */
 
 static int
@@ -30945,6 +31066,7 @@ static const struct main_command main_commands[] = {
     { "explain", 2, { "FILE", "DOMAIN" }, { "--json", "+--offline" }, main_explain },
     { "ping", 2, { "FILE", "DOMAIN" }, { NULL }, main_ping },
     { "message", 2, { "FILE", "DOMAIN" }, { NULL }, main_message },
+    { "why", 0, { "WORD" }, { NULL }, main_why },
     { "authority", 2, { "DIR", "NAME..." }, { "--days N" }, main_authority },
     { "--version", 0, { NULL }, { NULL }, main_version },
     { "--help", 0, { NULL }, { NULL }, main_help },

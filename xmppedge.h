@@ -40,272 +40,453 @@ struct xe_span {
  * list.  The columns are: the enum; the word in logs, metrics and verdicts (stable: scripts match
  * it); the stream error condition of RFC 6120 4.9.3 ("" closes without an error); the stanza error
  * condition of RFC 6120 8.3.3 for what it leaves undelivered; its error type; one sentence in words
- * that may be shown to the other side. */
+ * that may be shown to the other side; one sentence for our own administrator, what to do or where
+ * to look, of at most XE_REMEDY_MAX bytes.  In the last one name= is an attribute of the
+ * configuration or a key of the log, <name> an element of the configuration. */
+#define XE_REMEDY_MAX 119
 #define XE_WHY(X) \
     X(XE_WHY_NONE, "none", "", \
-        "", "", "no reason") \
+        "", "", "no reason", \
+        "Nothing: nothing has gone wrong.") \
     /* orderly ends */ \
     X(XE_WHY_DONE, "done", "", \
-        "remote-server-timeout", "wait", "the stream was closed") \
+        "remote-server-timeout", "wait", "the stream was closed", \
+        "Nothing: the stream was of no more use, and the next stanza opens another.") \
     X(XE_WHY_PEER_CLOSED, "peer-closed", "", \
-        "remote-server-timeout", "wait", "the other server closed the stream") \
+        "remote-server-timeout", "wait", "the other server closed the stream", \
+        "Look into the log of the other server if this comes again and again; once in a while " \
+            "it is normal.") \
     X(XE_WHY_PEER_LOST, "peer-lost", "", \
-        "remote-server-timeout", "wait", "the connection was lost") \
+        "remote-server-timeout", "wait", "the connection was lost", \
+        "Look for a restart of the other server, or a firewall in between that cuts idle " \
+            "connections.") \
     X(XE_WHY_PEER_ERROR, "peer-stream-error", "", \
-        "remote-server-timeout", "wait", "the other server ended the stream with an error") \
+        "remote-server-timeout", "wait", "the other server ended the stream with an error", \
+        "Read detail=, the other server's own words, and show them to its administrator.") \
     X(XE_WHY_SEE_OTHER_HOST, "see-other-host", "", \
         "remote-server-timeout", "wait", \
-        "the other server sends us to another host, to which we do not go") \
+        "the other server sends us to another host, to which we do not go", \
+        "Ask the administrator whether the host in detail= is his; if so, name it in proxy= " \
+            "of the <partner>.") \
     X(XE_WHY_SHUTDOWN, "shutdown", "system-shutdown", \
-        "remote-server-timeout", "wait", "the service is shutting down") \
+        "remote-server-timeout", "wait", "the service is shutting down", \
+        "Start this node again if nobody stopped it on purpose: systemctl status xmppedge.") \
     X(XE_WHY_RELOADED, "policy-changed", "policy-violation", \
-        "not-allowed", "cancel", "federation with this domain is no longer allowed") \
+        "not-allowed", "cancel", "federation with this domain is no longer allowed", \
+        "List the domain as <partner> again and reload, unless it was taken out on purpose.") \
     X(XE_WHY_TRUST_CHANGED, "trust-changed", "reset", \
         "remote-server-timeout", "wait", \
-        "the certificate of the other server is no longer believed") \
+        "the certificate of the other server is no longer believed", \
+        "Compare <trust> and pin= of the partner, which the last reload has changed, with its " \
+            "certificate.") \
     X(XE_WHY_REPLACED, "replaced", "conflict", \
-        "remote-server-timeout", "wait", "a newer connection took the place of this one") \
+        "remote-server-timeout", "wait", "a newer connection took the place of this one", \
+        "If this comes again and again, two gateways have the same name: give each its own " \
+            "name=.") \
     /* reaching a server */ \
     X(XE_WHY_DNS_NOT_FOUND, "dns-not-found", "", \
         "remote-server-not-found", "cancel", \
-        "the domain does not exist or has no server records") \
+        "the domain does not exist or has no server records", \
+        "Run dig SRV _xmpp-server._tcp.DOMAIN on this machine; its owner must publish it, or " \
+            "set proxy=.") \
     X(XE_WHY_DNS_NO_SERVICE, "dns-no-service", "", \
         "remote-server-not-found", "cancel", \
-        "the domain announces that it offers no XMPP service") \
+        "the domain announces that it offers no XMPP service", \
+        "Ask the partner why its SRV record has the target \".\"; proxy= of the <partner> " \
+            "leads around it.") \
     X(XE_WHY_DNS_FAILED, "dns-failed", "", \
-        "remote-server-timeout", "wait", "our resolver gave no usable answer about the domain") \
+        "remote-server-timeout", "wait", "our resolver gave no usable answer about the domain", \
+        "Check that this machine reaches each <resolver>, or those of /etc/resolv.conf, on " \
+            "UDP and TCP port 53.") \
     X(XE_WHY_ADDRESS_REFUSED, "address-refused", "", \
         "remote-server-not-found", "cancel", \
-        "the domain leads to an address that is not connected to from here") \
+        "the domain leads to an address that is not connected to from here", \
+        "If its server does stand at an inside address, add that to networks= of the <partner>.") \
     X(XE_WHY_PORT_REFUSED, "port-refused", "", \
         "remote-server-not-found", "cancel", \
-        "the domain leads to a port that is not connected to from here") \
+        "the domain leads to a port that is not connected to from here", \
+        "Ask the partner for an SRV record with another port, or set proxy= of the <partner>.") \
     X(XE_WHY_REFUSED, "tcp-refused", "", \
-        "remote-server-not-found", "cancel", "the connection was refused") \
+        "remote-server-not-found", "cancel", "the connection was refused", \
+        "Check that the server runs and listens there, and that no firewall rejects us: " \
+            "xmppedge ports FILE.") \
     X(XE_WHY_UNREACHABLE, "tcp-unreachable", "", \
-        "remote-server-not-found", "cancel", "the server cannot be reached") \
+        "remote-server-not-found", "cancel", "the server cannot be reached", \
+        "Check the route to the server from this machine with ip route get ADDRESS, and the " \
+            "firewall's rules.") \
     X(XE_WHY_CONNECT_TIMEOUT, "tcp-timeout", "", \
-        "remote-server-timeout", "wait", "the server did not answer") \
+        "remote-server-timeout", "wait", "the server did not answer", \
+        "Look for a firewall that drops our packets; xmppedge ports FILE lists what must be " \
+            "open.") \
     X(XE_WHY_BIND, "bind-failed", "", \
         "remote-server-timeout", "wait", \
-        "no connection could be made from the configured address") \
+        "no connection could be made from the configured address", \
+        "Check with ip address that address= of <external> is on this machine, and local " \
+            "firewall rules.") \
     X(XE_WHY_ATTEMPT_TIMEOUT, "attempt-timeout", "connection-timeout", \
-        "remote-server-timeout", "wait", "the connection could not be completed in time") \
+        "remote-server-timeout", "wait", "the connection could not be completed in time", \
+        "See with level=\"debug\" in <log> which target took the time; attempt-time= of " \
+            "<limits> is the limit.") \
     X(XE_WHY_SETUP_TIMEOUT, "setup-timeout", "connection-timeout", \
-        "remote-server-timeout", "wait", "the stream was not established in time") \
+        "remote-server-timeout", "wait", "the stream was not established in time", \
+        "See state= for what the other side left undone; preauth-time= of <limits> is the limit.") \
     /* XML and streams */ \
     X(XE_WHY_XML_MALFORMED, "xml-malformed", "not-well-formed", \
-        "", "", "the data is not well-formed XML") \
+        "", "", "the data is not well-formed XML", \
+        "Tell the other server's administrator: it sends broken XML; a capture shows which.") \
     X(XE_WHY_XML_RESTRICTED, "xml-restricted", "restricted-xml", \
         "", "", \
-        "comments, processing instructions, document types and entities are not allowed") \
+        "comments, processing instructions, document types and entities are not allowed", \
+        "Tell the other server's administrator: it sends XML that RFC 6120 11.1 forbids.") \
     X(XE_WHY_XML_ENCODING, "xml-encoding", "unsupported-encoding", \
-        "", "", "only UTF-8 is allowed") \
+        "", "", "only UTF-8 is allowed", \
+        "Tell the other server's administrator: it sends text that is not UTF-8.") \
     X(XE_WHY_XML_LIMIT, "xml-limit", "policy-violation", \
         "policy-violation", "modify", \
-        "too deeply nested, or too many elements, attributes or namespaces, or too long a name") \
+        "too deeply nested, or too many elements, attributes or namespaces, or too long a name", \
+        "Find out what sends such stanzas; stanza-depth=, stanza-attributes= and " \
+            "stanza-elements= are the limits.") \
     X(XE_WHY_XML_PREFIX, "xml-prefix", "", \
-        "bad-request", "modify", "a namespace prefix or name in the stanza cannot be forwarded") \
+        "bad-request", "modify", "a namespace prefix or name in the stanza cannot be forwarded", \
+        "Tell the sender's software maker: the stanza uses a prefix that it nowhere declares.") \
     X(XE_WHY_HEADER_TOO_BIG, "header-too-big", "policy-violation", \
-        "", "", "the stream header is too large") \
+        "", "", "the stream header is too large", \
+        "Raise header-bytes= of <limits> if the other side is a server that you know.") \
     X(XE_WHY_STANZA_TOO_BIG, "stanza-too-big", "policy-violation", \
-        "policy-violation", "modify", "the stanza is too large") \
+        "policy-violation", "modify", "the stanza is too large", \
+        "Raise stanza-bytes= of <limits> on edges and gateways if such large stanzas are wanted.") \
     X(XE_WHY_STANZA_ENDLESS, "stanza-endless", "policy-violation", \
-        "", "", "a stanza that is too large did not come to its end") \
+        "", "", "a stanza that is too large did not come to its end", \
+        "Find out which user sends so much; past-bytes= and past-time= of <limits> are the " \
+            "limits.") \
     X(XE_WHY_NOT_XMPP, "not-xmpp", "invalid-xml", \
-        "", "", "this is not an XMPP stream") \
+        "", "", "this is not an XMPP stream", \
+        "Check that the port is the other server's s2s port (5269), not that of clients or of " \
+            "the web.") \
     X(XE_WHY_BAD_NAMESPACE, "bad-namespace", "invalid-namespace", \
-        "", "", "the stream header does not name the server-to-server namespace") \
+        "", "", "the stream header does not name the server-to-server namespace", \
+        "Check that the port is for servers: clients (5222) and components (5347) have another.") \
     X(XE_WHY_BAD_VERSION, "bad-version", "unsupported-version", \
-        "", "", "XMPP version 1.0 is needed here") \
+        "", "", "XMPP version 1.0 is needed here", \
+        "Ask for a server of XMPP 1.0 (2004); only dialback=\"true\" with tls=\"optional\" " \
+            "lets it in.") \
     X(XE_WHY_HOST_UNKNOWN, "host-unknown", "host-unknown", \
-        "item-not-found", "cancel", "this domain is not served here") \
+        "item-not-found", "cancel", "this domain is not served here", \
+        "Add a <domain> if the one in to= is ours; else a partner's DNS leads the wrong " \
+            "domain to us.") \
     X(XE_WHY_HEADER_CHANGED, "header-changed", "improper-addressing", \
-        "", "", "the stream addresses changed after a restart") \
+        "", "", "the stream addresses changed after a restart", \
+        "Tell the other server's administrator: after TLS or SASL it names other domains than " \
+            "before.") \
     X(XE_WHY_BAD_ADDRESS, "bad-address", "improper-addressing", \
-        "jid-malformed", "modify", "the stanza has no valid sender or recipient address") \
+        "jid-malformed", "modify", "the stanza has no valid sender or recipient address", \
+        "Look at from= and to= in the log: a client or server writes addresses that are none.") \
     X(XE_WHY_DOMAIN_DISALLOWED, "domain-disallowed", "improper-addressing", \
-        "jid-malformed", "modify", "a domain has characters that IDNA 2008 does not allow") \
+        "jid-malformed", "modify", "a domain has characters that IDNA 2008 does not allow", \
+        "Look at the domain in the log: it is misspelt, or the other software is older than " \
+            "IDNA 2008.") \
     X(XE_WHY_DOMAIN_A_LABEL, "domain-a-label", "improper-addressing", \
-        "jid-malformed", "modify", "XMPP writes a domain in Unicode, not with xn--") \
+        "jid-malformed", "modify", "XMPP writes a domain in Unicode, not with xn--", \
+        "Tell the other server's administrator to write its domain in Unicode on XMPP streams.") \
     X(XE_WHY_DOMAIN_NOT_ASCII, "domain-not-ascii", "improper-addressing", \
-        "jid-malformed", "modify", "domains that are not ASCII are not known here") \
+        "jid-malformed", "modify", "domains that are not ASCII are not known here", \
+        "Build xmppedge with libidn2 (make finds it by itself), or leave such domains out.") \
     X(XE_WHY_INVALID_FROM, "invalid-from", "invalid-from", \
-        "not-allowed", "cancel", "the sender domain is not authorised on this stream") \
+        "not-allowed", "cancel", "the sender domain is not authorised on this stream", \
+        "Tell the other server's administrator: it sends for a domain that it has not proven.") \
     X(XE_WHY_BAD_ELEMENT, "bad-element", "unsupported-stanza-type", \
-        "", "", "an element that is not known here") \
+        "", "", "an element that is not known here", \
+        "Tell the other server's administrator what it sends; level=\"debug\" in <log> shows it.") \
     X(XE_WHY_BAD_ACK, "bad-ack", "undefined-condition", \
-        "", "", "an acknowledgement of stanzas that were not sent") \
+        "", "", "an acknowledgement of stanzas that were not sent", \
+        "Tell the other server's administrator: its XEP-0198 counts wrongly; a restart of it " \
+            "helps.") \
     X(XE_WHY_NOT_AUTHORIZED, "not-authorized", "not-authorized", \
-        "", "", "stanzas were sent before authentication") \
+        "", "", "stanzas were sent before authentication", \
+        "Ignore it from strangers; a partner's server that does so is broken, and its " \
+            "administrator should know.") \
     /* TLS and certificates */ \
     X(XE_WHY_TLS_FAILED, "tls-failed", "", \
-        "remote-server-timeout", "wait", "the TLS handshake failed") \
+        "remote-server-timeout", "wait", "the TLS handshake failed", \
+        "Read detail=: the alert or the error; versions and ciphersuites= are set in <tls>.") \
     X(XE_WHY_TLS_REQUIRED, "tls-required", "policy-violation", \
-        "remote-server-timeout", "wait", "encryption is required") \
+        "remote-server-timeout", "wait", "encryption is required", \
+        "Tell the partner to turn on TLS, or set tls=\"optional\" for it here.") \
     X(XE_WHY_TLS_NOT_OFFERED, "tls-not-offered", "policy-violation", \
         "remote-server-timeout", "wait", \
-        "encryption is required and the other server does not offer it") \
+        "encryption is required and the other server does not offer it", \
+        "Ask the partner to offer STARTTLS, or set tls=\"optional\" for it here; somebody may " \
+            "strip it on the way.") \
     X(XE_WHY_TLS_REFUSED, "tls-refused", "", \
-        "remote-server-timeout", "wait", "the other server refused to start TLS") \
+        "remote-server-timeout", "wait", "the other server refused to start TLS", \
+        "Check that the side that refuses has a certificate for the domain: here, xmppedge " \
+            "check FILE.") \
     X(XE_WHY_TLS_INJECTION, "tls-injection", "policy-violation", \
-        "", "", "data was sent between STARTTLS and the TLS handshake") \
+        "", "", "data was sent between STARTTLS and the TLS handshake", \
+        "Take it seriously from a known server: somebody in between may add plaintext; else " \
+            "its software is broken.") \
     X(XE_WHY_CERT_MISSING, "cert-missing", "not-authorized", \
-        "remote-server-timeout", "wait", "a certificate is required and none was sent") \
+        "remote-server-timeout", "wait", "a certificate is required and none was sent", \
+        "Ask the partner to send its certificate as a client, too, or allow dialback=\"true\".") \
     X(XE_WHY_CERT_EXPIRED, "cert-expired", "not-authorized", \
-        "remote-server-timeout", "wait", "the certificate of the other server has expired") \
+        "remote-server-timeout", "wait", "the certificate of the other server has expired", \
+        "Have the other server's certificate renewed and loaded; look at the clock of this " \
+            "machine, too.") \
     X(XE_WHY_CERT_NOT_YET, "cert-not-yet-valid", "not-authorized", \
-        "remote-server-timeout", "wait", "the certificate of the other server is not valid yet") \
+        "remote-server-timeout", "wait", "the certificate of the other server is not valid yet", \
+        "Check the clock of this machine with timedatectl; if it is right, the partner's is " \
+            "wrong.") \
     X(XE_WHY_CERT_NAME, "cert-name", "not-authorized", \
         "remote-server-timeout", "wait", \
-        "the certificate of the other server is not valid for its domain") \
+        "the certificate of the other server is not valid for its domain", \
+        "Have it certified for the domain in the log, not only for its host; a node of ours " \
+            "for its name=.") \
     X(XE_WHY_CERT_UNTRUSTED, "cert-untrusted", "not-authorized", \
         "remote-server-timeout", "wait", \
-        "the certificate of the other server is not from a trusted authority") \
+        "the certificate of the other server is not from a trusted authority", \
+        "Ask for its whole chain, or name its authority in <trust>: of the <partner>, of " \
+            "<internal> for a trunk.") \
     X(XE_WHY_CERT_NOT_FOR_PARTNER, "cert-untrusted-for-partner", "not-authorized", \
         "remote-server-timeout", "wait", \
-        "the certificate of the other server is from an authority that may not vouch for it") \
+        "the certificate of the other server is from an authority that may not vouch for it", \
+        "Name the authority that signs for this partner in its own <trust>, if it is the " \
+            "right one.") \
     X(XE_WHY_CERT_PIN, "cert-pin-mismatch", "not-authorized", \
         "remote-server-timeout", "wait", \
-        "the key of the other server is not one of those that are pinned for its domain") \
+        "the key of the other server is not one of those that are pinned for its domain", \
+        "Ask the partner, by telephone, whether its key has changed; then put the new one " \
+            "into pin=.") \
     X(XE_WHY_CERT_REVOKED, "cert-revoked", "not-authorized", \
-        "remote-server-timeout", "wait", "the certificate of the other server has been revoked") \
+        "remote-server-timeout", "wait", "the certificate of the other server has been revoked", \
+        "Ask the partner for a new certificate; crl= of <trust> names the list, which should " \
+            "be fresh.") \
     X(XE_WHY_CERT_CONSTRAINTS, "cert-name-constraints", "not-authorized", \
         "remote-server-timeout", "wait", \
-        "an authority in the chain may not vouch for the names in the certificate") \
+        "an authority in the chain may not vouch for the names in the certificate", \
+        "Ask the partner for a certificate of an authority that may sign for its domain.") \
     X(XE_WHY_CERT_PURPOSE, "cert-purpose", "not-authorized", \
         "remote-server-timeout", "wait", \
-        "the certificate, or an authority in its chain, is not for this purpose") \
+        "the certificate, or an authority in its chain, is not for this purpose", \
+        "Ask the partner for a certificate with serverAuth and clientAuth, or with no " \
+            "extended key usage.") \
     X(XE_WHY_CERT_WEAK, "cert-weak", "not-authorized", \
         "remote-server-timeout", "wait", \
-        "a key or a signature in the chain is weaker than is allowed") \
+        "a key or a signature in the chain is weaker than is allowed", \
+        "Ask the partner for a key of 2048 bits or more and SHA-256; rsa-bits-min= of " \
+            "<limits> is the limit.") \
     /* certificates that end a handshake, KEY_SIZE to CRITICAL */ \
     X(XE_WHY_CERT_KEY_SIZE, "cert-key-size", "", \
         "remote-server-timeout", "wait", \
-        "a certificate has a key with more bits than are computed with here") \
+        "a certificate has a key with more bits than are computed with here", \
+        "Raise rsa-bits-max= or curve-bits= of <limits>, or ask the partner for a smaller key.") \
     X(XE_WHY_CERT_KEY_EXPONENT, "cert-key-exponent", "", \
         "remote-server-timeout", "wait", \
-        "a certificate has an RSA key with a longer public exponent than is computed with here") \
+        "a certificate has an RSA key with a longer public exponent than is computed with here", \
+        "Ask the partner for a key with the exponent 65537, or raise rsa-exponent-bits= of " \
+            "<limits>.") \
     X(XE_WHY_CERT_KEY_KIND, "cert-key-kind", "", \
         "remote-server-timeout", "wait", \
-        "a certificate has a key that is neither RSA nor of P-256, P-384 or P-521") \
+        "a certificate has a key that is neither RSA nor of P-256, P-384 or P-521", \
+        "Ask the partner for a key of RSA, P-256, P-384 or P-521; nothing else is computed " \
+            "with here.") \
     X(XE_WHY_CERT_CHAIN_LENGTH, "cert-chain-length", "", \
-        "remote-server-timeout", "wait", "the chain has more certificates than are read here") \
+        "remote-server-timeout", "wait", "the chain has more certificates than are read here", \
+        "Ask the partner to send fewer certificates, or raise chain-certificates= of <limits>.") \
     X(XE_WHY_CERT_CHAIN_BYTES, "cert-chain-bytes", "", \
-        "remote-server-timeout", "wait", "the chain has more bytes than are read here") \
+        "remote-server-timeout", "wait", "the chain has more bytes than are read here", \
+        "Ask the partner to send a shorter chain, or raise chain-bytes= of <limits>.") \
     X(XE_WHY_CERT_MALFORMED, "cert-malformed", "", \
-        "remote-server-timeout", "wait", "a certificate cannot be read") \
+        "remote-server-timeout", "wait", "a certificate cannot be read", \
+        "Ask the partner for a certificate that openssl x509 -text can read.") \
     X(XE_WHY_CERT_CRITICAL, "cert-critical-extension", "", \
         "remote-server-timeout", "wait", \
-        "a certificate has a critical extension, such as name constraints, that cannot be read") \
+        "a certificate has a critical extension, such as name constraints, that cannot be read", \
+        "Ask the partner for a chain without that extension, or name its lowest authority in " \
+            "<trust>.") \
     /* and any other */ \
     X(XE_WHY_CERT_INVALID, "cert-invalid", "not-authorized", \
         "remote-server-timeout", "wait", \
-        "the certificate of the other server is not acceptable") \
+        "the certificate of the other server is not acceptable", \
+        "Look at its chain with openssl s_client -starttls xmpp-server, and ask for another " \
+            "certificate.") \
     /* authentication */ \
     X(XE_WHY_SASL_REFUSED, "sasl-refused", "not-authorized", \
-        "remote-server-timeout", "wait", "the other server refused SASL EXTERNAL") \
+        "remote-server-timeout", "wait", "the other server refused SASL EXTERNAL", \
+        "Read detail=; send our chain and its authority to the partner, who must trust it for " \
+            "our domain.") \
     X(XE_WHY_SASL_ABUSE, "sasl-abuse", "policy-violation", \
-        "", "", "SASL was used in a way that is not allowed") \
+        "", "", "SASL was used in a way that is not allowed", \
+        "Ignore it from strangers; a partner's server that does so is broken, or asks for PLAIN.") \
     X(XE_WHY_NO_METHOD, "no-auth-method", "policy-violation", \
         "remote-server-timeout", "wait", \
-        "no permitted authentication method is offered by the other server") \
+        "no permitted authentication method is offered by the other server", \
+        "Compare sasl= and dialback= of the <partner> with what its server offers; one must " \
+            "be common.") \
     X(XE_WHY_DIALBACK_OFF, "dialback-off", "policy-violation", \
-        "", "", "dialback is not allowed with this domain") \
+        "", "", "dialback is not allowed with this domain", \
+        "Ask the partner to use a certificate (SASL EXTERNAL), or set dialback=\"true\" for it.") \
     X(XE_WHY_DIALBACK_INVALID, "dialback-invalid", "not-authorized", \
-        "internal-server-error", "wait", "dialback failed: the key was not valid") \
+        "internal-server-error", "wait", "dialback failed: the key was not valid", \
+        "Give all nodes of one side the same secret-file= of <dialback>; restart those that " \
+            "have an old one.") \
     X(XE_WHY_DIALBACK_ERROR, "dialback-error", "", \
         "remote-server-timeout", "wait", \
-        "dialback failed: the other server answered with an error") \
+        "dialback failed: the other server answered with an error", \
+        "Read detail=; the server that should confirm the key does not know it or cannot be " \
+            "asked.") \
     X(XE_WHY_DIALBACK_TIMEOUT, "dialback-timeout", "connection-timeout", \
-        "remote-server-timeout", "wait", "dialback was not answered in time") \
+        "remote-server-timeout", "wait", "dialback was not answered in time", \
+        "See who asks whom: the other server must reach ours under its SRV name, on the port " \
+            "there.") \
     X(XE_WHY_DIALBACK_UNREACHABLE, "dialback-unreachable", "", \
         "remote-server-timeout", "wait", \
-        "dialback failed: the authoritative server could not be asked") \
+        "dialback failed: the authoritative server could not be asked", \
+        "Look for the dialback lines just before: the server in the domain's own DNS cannot " \
+            "be reached.") \
     X(XE_WHY_COMPONENT_UNKNOWN, "component-unknown", "", \
-        "remote-server-timeout", "wait", "the inner server has no component for this domain") \
+        "remote-server-timeout", "wait", "the inner server has no component for this domain", \
+        "Add the partner as an external component to the inner server, with the domain in the " \
+            "log.") \
     X(XE_WHY_COMPONENT_REFUSED, "component-refused", "", \
-        "remote-server-timeout", "wait", "the inner server did not accept the component's secret") \
+        "remote-server-timeout", "wait", "the inner server did not accept the component's secret", \
+        "Put the same secret into secret-file= of <component> and into the inner server's " \
+            "settings.") \
     X(XE_WHY_COMPONENT_CONFLICT, "component-conflict", "", \
-        "remote-server-timeout", "wait", "the inner server has this component already") \
+        "remote-server-timeout", "wait", "the inner server has this component already", \
+        "Stop the other gateway or program that is this component: only one can be connected.") \
     /* policy */ \
     X(XE_WHY_PARTNER_UNLISTED, "partner-unlisted", "policy-violation", \
-        "not-allowed", "cancel", "this domain is not on the list of allowed partners") \
+        "not-allowed", "cancel", "this domain is not on the list of allowed partners", \
+        "Add a <partner> with this domain and reload, if the two organisations are to talk.") \
     X(XE_WHY_DOMAIN_UNKNOWN, "domain-unknown", "host-unknown", \
-        "item-not-found", "cancel", "the domain is not served here") \
+        "item-not-found", "cancel", "the domain is not served here", \
+        "Look at to= in the log: our own server should not send this domain to the border.") \
     X(XE_WHY_DOMAIN_NOT_YOURS, "domain-not-yours", "not-authorized", \
-        "not-allowed", "cancel", "this peer may not speak for the domain") \
+        "not-allowed", "cancel", "this peer may not speak for the domain", \
+        "List the domain under <inner> at the gateway and as <domain> at the edge, if that is " \
+            "where it belongs.") \
     X(XE_WHY_SOURCE_DENIED, "source-denied", "not-authorized", \
-        "", "", "connections from this address are not accepted here") \
+        "", "", "connections from this address are not accepted here", \
+        "If it is an address of the inner server, add a <source> for it to <inner>.") \
     X(XE_WHY_NAME_DENIED, "name-denied", "not-authorized", \
-        "", "", "this name is not configured here") \
+        "", "", "this name is not configured here", \
+        "Give the name in the log its <gateway> at the edge; each node must use its own " \
+            "certificate.") \
     /* limits */ \
     X(XE_WHY_CONN_LIMIT, "limit-connections", "resource-constraint", \
-        "resource-constraint", "wait", "too many connections (limit: connections)") \
+        "resource-constraint", "wait", "too many connections (limit: connections)", \
+        "See in xmppedge status FILE whose connections they are; connections= of <limits> is " \
+            "the limit.") \
     X(XE_WHY_PARTNER_LIMIT, "limit-partner-connections", "resource-constraint", \
         "resource-constraint", "wait", \
-        "too many connections with this domain (limit: partner-connections)") \
+        "too many connections with this domain (limit: partner-connections)", \
+        "Raise connection-limit= of the <partner>, if it is so large, or else " \
+            "partner-connections=.") \
     X(XE_WHY_SOURCE_LIMIT, "limit-source-connections", "resource-constraint", \
-        "", "", "too many connections from this address (limit: source-connections)") \
+        "", "", "too many connections from this address (limit: source-connections)", \
+        "Block the address in peer= if it is no partner; else raise source-connections= of " \
+            "<limits>.") \
     X(XE_WHY_SOURCE_RATE, "limit-source-rate", "resource-constraint", \
-        "", "", "too many new connections from this address (limit: source-rate)") \
+        "", "", "too many new connections from this address (limit: source-rate)", \
+        "Block the address in peer= if it floods us; else raise source-rate= and " \
+            "source-burst= of <limits>.") \
     X(XE_WHY_HANDSHAKES, "limit-handshakes", "", \
-        "resource-constraint", "wait", "too many TLS handshakes are waiting (limit: handshakes)") \
+        "resource-constraint", "wait", "too many TLS handshakes are waiting (limit: handshakes)", \
+        "Raise handshake-threads= to the number of cores, then handshakes= of <limits>; look " \
+            "who connects.") \
     X(XE_WHY_TLS_BYTES, "limit-tls-bytes", "", \
-        "remote-server-timeout", "wait", "TLS sends and sends, and no data comes of it") \
+        "remote-server-timeout", "wait", "TLS sends and sends, and no data comes of it", \
+        "Block the address in peer= if it is no partner: no honest program does this.") \
     X(XE_WHY_PREAUTH_BYTES, "limit-preauth-bytes", "policy-violation", \
-        "", "", "too much data before authentication (limit: preauth-bytes)") \
+        "", "", "too much data before authentication (limit: preauth-bytes)", \
+        "Ignore it from strangers; for a partner of many domains raise preauth-bytes= of " \
+            "<limits>.") \
     X(XE_WHY_PREAUTH_ELEMENTS, "limit-preauth-elements", "policy-violation", \
-        "", "", "too many elements before authentication (limit: preauth-elements)") \
+        "", "", "too many elements before authentication (limit: preauth-elements)", \
+        "Ignore it from strangers; for a partner of many domains raise preauth-elements= of " \
+            "<limits>.") \
     X(XE_WHY_PAIR_LIMIT, "limit-pairs", "resource-constraint", \
-        "resource-constraint", "wait", "too many domain pairs on one stream (limit: pairs)") \
+        "resource-constraint", "wait", "too many domain pairs on one stream (limit: pairs)", \
+        "Raise pairs= of <limits> if the partner does host so many domains.") \
     X(XE_WHY_TOTAL_PAIRS, "limit-total-pairs", "resource-constraint", \
-        "resource-constraint", "wait", "too many domain pairs in all (limit: total-pairs)") \
+        "resource-constraint", "wait", "too many domain pairs in all (limit: total-pairs)", \
+        "Raise total-pairs= of <limits> (1 KiB each); see in xmppedge status FILE who has so " \
+            "many.") \
     X(XE_WHY_SOURCE_PAIRS, "limit-source-pairs", "resource-constraint", \
         "resource-constraint", "wait", \
-        "too many domain pairs from one source (limit: source-pairs)") \
+        "too many domain pairs from one source (limit: source-pairs)", \
+        "List the domains behind that network as <partner>, or raise source-pairs= of <limits>.") \
     X(XE_WHY_DIALBACKS, "limit-dialbacks", "resource-constraint", \
         "resource-constraint", "wait", \
-        "too many dialback keys are being verified (limit: dialbacks)") \
+        "too many dialback keys are being verified (limit: dialbacks)", \
+        "Raise dialbacks= of <limits> if many partners come at once; silent servers take the " \
+            "places.") \
     X(XE_WHY_PARTNER_DIALBACKS, "limit-partner-dialbacks", "resource-constraint", \
         "resource-constraint", "wait", \
-        "too many dialback keys of this domain are being verified (limit: partner-dialbacks)") \
+        "too many dialback keys of this domain are being verified (limit: partner-dialbacks)", \
+        "See why that partner's server answers so slowly; partner-dialbacks= of <limits> is " \
+            "the limit.") \
     X(XE_WHY_SOURCE_DIALBACKS, "limit-source-dialbacks", "resource-constraint", \
         "resource-constraint", "wait", \
-        "too many dialback keys of this source are being verified (limit: source-dialbacks)") \
+        "too many dialback keys of this source are being verified (limit: source-dialbacks)", \
+        "Block the network if it is no partner's; else raise source-dialbacks= of <limits>.") \
     X(XE_WHY_DIALBACK_WAIT, "dialback-wait", "resource-constraint", \
         "resource-constraint", "wait", \
-        "the dialback key waited too long for others before it (limit: dialback-wait)") \
+        "the dialback key waited too long for others before it (limit: dialback-wait)", \
+        "Raise dialbacks= of <limits>, or find the servers that do not answer their dialback " \
+            "questions.") \
     X(XE_WHY_QUEUE_FULL, "limit-queue", "", \
         "resource-constraint", "wait", \
-        "too much is waiting for the other server (limit: queue-stanzas, queue-bytes)") \
+        "too much is waiting for the other server (limit: queue-stanzas, queue-bytes)", \
+        "See in xmppedge status FILE why the other server takes so little; queue-stanzas= and " \
+            "queue-bytes= limit.") \
     X(XE_WHY_MEMORY, "limit-memory", "resource-constraint", \
-        "resource-constraint", "wait", "too much is waiting for delivery (limit: memory)") \
+        "resource-constraint", "wait", "too much is waiting for delivery (limit: memory)", \
+        "Find the pairs with the most queued_bytes= in xmppedge status FILE; memory= of " \
+            "<limits> is the limit.") \
     X(XE_WHY_IDLE, "idle", "connection-timeout", \
-        "remote-server-timeout", "wait", "the stream was idle for too long") \
+        "remote-server-timeout", "wait", "the stream was idle for too long", \
+        "Nothing: the next stanza opens a new stream; inactivity-time= of <limits> is the limit.") \
     X(XE_WHY_WRITE_TIMEOUT, "write-timeout", "connection-timeout", \
-        "remote-server-timeout", "wait", "the other server stopped reading") \
+        "remote-server-timeout", "wait", "the other server stopped reading", \
+        "Ask the other server's administrator: it hangs or is overloaded; write-time= of " \
+            "<limits> is the limit.") \
     X(XE_WHY_ACK_TIMEOUT, "ack-timeout", "connection-timeout", \
-        "remote-server-timeout", "wait", "the other server stopped acknowledging") \
+        "remote-server-timeout", "wait", "the other server stopped acknowledging", \
+        "Ask the other server's administrator: it reads and hangs; ack-time= of <limits> is " \
+            "the limit.") \
     X(XE_WHY_UNACKNOWLEDGED, "unacknowledged", "", \
         "remote-server-timeout", "wait", \
-        "the connection was lost before the other server acknowledged this; it may have arrived") \
+        "the connection was lost before the other server acknowledged this; it may have arrived", \
+        "Tell the sender to ask whether it came; look for peer-lost of the same connection " \
+            "before.") \
     X(XE_WHY_PING_TIMEOUT, "ping-timeout", "connection-timeout", \
-        "remote-server-timeout", "wait", "the other side stopped answering") \
-    X(XE_WHY_PING_ERROR, "ping-error", "", "", "", "the answer is an error") \
+        "remote-server-timeout", "wait", "the other side stopped answering", \
+        "Try again with level=\"debug\" in <log> at both nodes: the last line shows how far " \
+            "it came.") \
+    X(XE_WHY_PING_ERROR, "ping-error", "", "", "", "the answer is an error", \
+        "Read the error: whoever answers it was reached, so the way there is good.") \
     /* the trunk */ \
     X(XE_WHY_NO_TRUNK, "no-trunk", "", \
-        "remote-server-timeout", "wait", "the service behind this border is not connected") \
+        "remote-server-timeout", "wait", "the service behind this border is not connected", \
+        "Run xmppedge status FILE at the gateway: its TRUNKS say why it is not connected to " \
+            "the edge.") \
     X(XE_WHY_TRUNK_LIMIT, "limit-trunks", "resource-constraint", \
-        "", "", "too many connections of gateways") \
+        "", "", "too many connections of gateways", \
+        "Look for gateways that connect in a loop, or another program on the port of <internal>.") \
     X(XE_WHY_TRUNK_DOMAINS, "limit-trunk-domains", "policy-violation", \
-        "", "", "more inner domains than a trunk carries") \
+        "", "", "more inner domains than a trunk carries", \
+        "Serve fewer domains with one gateway: share those of <inner> among two.") \
     X(XE_WHY_TRUNK_PROTOCOL, "trunk-protocol", "undefined-condition", \
-        "", "", "the other side does not follow the trunk protocol") \
+        "", "", "the other side does not follow the trunk protocol", \
+        "Run the same version of xmppedge at both ends; what else speaks on that port is no " \
+            "gateway.") \
     X(XE_WHY_OUT_OF_MEMORY, "out-of-memory", "internal-server-error", \
-        "resource-constraint", "wait", "out of memory") \
+        "resource-constraint", "wait", "out of memory", \
+        "Give this machine more memory, or lower memory= and connections= of <limits>.") \
     X(XE_WHY_INTERNAL, "internal", "internal-server-error", \
-        "internal-server-error", "wait", "an internal error")
+        "internal-server-error", "wait", "an internal error", \
+        "Report it with the log lines before it: it is a fault of xmppedge.")
 
 enum xe_why {
     XE_WHY(XE_MEMBER)
@@ -318,11 +499,16 @@ struct xe_why_row {
     const char *stream;      /* stream error condition, "" for none */
     const char *stanza;      /* stanza error condition, "" for none */
     const char *stanza_type; /* cancel, wait, modify, auth; "" for none */
-    const char *text;        /* one sentence */
+    const char *text;        /* one sentence, that the other side may read */
+    const char *remedy;      /* one sentence for our administrator: what to do */
 };
 
 /* The row of a reason; `why` outside the list gives the row of XE_WHY_INTERNAL.  Static. */
 const struct xe_why_row *xe_why(enum xe_why why);
+
+/* The reason of a word, as it stands in a log; XE_WHY_COUNT when there is no such word.  Looks
+ * through the list, allocates nothing. */
+enum xe_why xe_why_find(struct xe_span word);
 
 /* ---- alerts of TLS ---- */
 

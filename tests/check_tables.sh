@@ -81,10 +81,25 @@ of_the_analyzer() {
     done <"$work/words"
 }
 
+# Whoever reads what to do finds the settings and the keys of the log that it names.
+remedies() {
+    ./xmppedge why | sed 's/^  what to do//' >"$work/remedies"
+    { ./xmppedge config edge; ./xmppedge config gateway; } >"$work/config"
+    grep -oE '<[a-z]+>' "$work/remedies" | sort -u | tr -d '<>' |
+        while read -r name; do
+            grep -qE "<$name[ >]" "$work/config" || echo "there is no element <$name>"
+        done
+    grep -oE '[a-z_-]+=' "$work/remedies" | sort -u | tr -d '=' |
+        while read -r name; do
+            grep -qE "^ +$name +[A-Z]" "$work/config" || grep -qE "(log|status)_[a-z]+\([a-z]+, \"$name\"" xmppedge.c ||
+                echo "there is no setting and no key $name="
+        done
+}
+
 # looked_at COUNT: a list is not empty because nothing was read.
 looked_at() { [ "$1" -gt 2 ] || echo "only $1 rows were found"; }
 
-echo 1..5
+echo 1..6
 verdict 'every reason is reached by a transcript or a live test' "$(reasons
     looked_at "$(rows XE_WHY xmppedge.h | wc -l)")"
 verdict 'every setting is made by a test' "$(settings
@@ -95,3 +110,5 @@ verdict 'every cause of the analyzer is in README.md' "$(of_the_analyzer CAUSE
     looked_at "$(rows CAUSE analyze/*.[ch] | wc -l)")"
 verdict 'every violation is in README.md' "$(of_the_analyzer VIOLATION
     looked_at "$(rows VIOLATION analyze/*.[ch] | wc -l)")"
+verdict 'what to do names settings and keys that there are' "$(remedies
+    looked_at "$(grep -coE '[a-z]=' "$work/remedies")")"

@@ -79,6 +79,29 @@ for option in --help -h; do
     report $? "$option names every command"
 done
 
+# ---- what a reason means ----
+
+ask why tcp-refused
+fine && has "$out" '^tcp-refused$' '^  means +the connection was refused$' '^  the peer +no stream error$' \
+    '^  a sender +remote-server-not-found, type cancel$' '^  what to do +Check that the server runs'
+report $? 'a reason is explained: what it means, what others hear, what to do'
+ask why
+fine && [ "$(printf '%s\n' "$out" | grep -c '^  what to do  *[A-Z]')" -gt 100 ] &&
+    [ "$(printf '%s\n' "$out" | grep -c '^[a-z]')" = "$(printf '%s\n' "$out" | grep -c '^  what to do')" ] &&
+    ! printf '%s\n' "$out" | grep -q '^.\{81\}'
+report $? 'or all of them, on a terminal of 80 columns'
+ask why peer-lots
+refused && has "$err" 'there is no reason peer-lots; near it: peer-lost$'
+report $? 'the word that was meant is named'
+ask why cert
+refused && has "$err" 'near it: cert-missing, cert-expired, '
+report $? 'and those that it is a part of'
+for word in '' zzz "$(printf 'a%.0s' $(seq 300))"; do
+    ask why "$word"
+    refused && has "$err" "there is no reason $word; xmppedge why lists all\$"
+    report $? "no word is near '$(printf '%.9s' "$word")'"
+done
+
 # ---- misuse ----
 
 # misuse PATTERN ARGUMENTS...: refused, and the first line says what exactly is wrong
@@ -115,6 +138,7 @@ misuse 'one option is enough, found also --json' explain a b --json --offline --
 misuse 'missing argument FILE' ping
 misuse 'missing argument DOMAIN' ping a
 misuse 'one argument too many: c' ping a b c
+misuse 'one argument too many: b' why a b
 misuse 'missing argument DIR' authority
 misuse 'missing argument NAME...' authority a
 misuse 'unknown option --wrong' authority a b.example --wrong

@@ -127,12 +127,15 @@ def a_ping_and_the_log_tell_what_could_not_be_reached_and_where(w):
     w.edge.forget_log()
     status, said = w.edge.command('ping', w.edge.path, 'closed.example', seconds=70)
     equal(status, 1, said)
-    check('tcp-refused' in said, said)
+    check('tcp-refused' in said and '\nwhat to do: Check that the server runs' in said, said)
     w.edge.wait_log('s2s-out-closed', why='tcp-refused', peer=r'127\.\d+\.\d+\.\d+:\d+')
     status, said = w.edge.command('ping', w.edge.path, 'unlisted.example', seconds=70)
     check(status == 1 and 'partner-unlisted' in said, said)
     [pair] = [p for p in w.edge.status_json()['pairs'] if p['to'] == 'unlisted.example'][:1]
     equal(pair['last_error'], 'partner-unlisted')
+    check('<partner>' in pair['remedy'], pair)
+    status, said = w.edge.command('status', w.edge.path)
+    check('last_error=partner-unlisted remedy="Add a <partner>' in said, said)
 
 
 @test
