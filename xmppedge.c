@@ -318,6 +318,7 @@
 /* [ROUTE] [METRICS] [EDGE] [EXPLAIN] [CONTROL] [AUTHORITY]: what is kept, and how long is waited */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
 #define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
+#define ROUTE_WORDS_MAX    256    /* bytes of a reason in words, NUL included: all take 150 */
 #define ROUTE_OWED_MAX     ((size_t)16 << 10)  /* bytes: an error to the longest addresses and id */
 #define ROUTE_DOMAIN_IDLE_MS 3600000 /* a domain that is not listed is remembered for so long */
 #define ROUTE_LOOK_MAX     64     /* pairs looked at for an idle one when all are taken */
@@ -13297,6 +13298,19 @@ peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain,
 
 enum config_role { CONFIG_EDGE, CONFIG_GATEWAY };
 
+/* Where on the way something went wrong, told as hop= with each reason; and who is there, in words
+ * that a sender may read. */
+#define CONFIG_HOPS(X) \
+    X(CONFIG_HOP_NODE,     "node",     "")   /* this one itself: its limits, its rules */ \
+    X(CONFIG_HOP_PARTNER,  "partner",  "the partner's server") \
+    X(CONFIG_HOP_INNER,    "inner",    "our own server") \
+    X(CONFIG_HOP_TRUNK,    "trunk",    "")   /* the other node, or the way there */ \
+    X(CONFIG_HOP_RESOLVER, "resolver", "")
+
+enum config_hop {
+    CONFIG_HOPS(XE_MEMBER)
+};
+
 enum config_partner_type {        /* how far the users of a partner are trusted */
     CONFIG_FEDERATED,             /* own company or established business relation */
     CONFIG_PUBLIC_VERIFIED,       /* public provider that verifies its users */
@@ -14034,6 +14048,50 @@ config_limit_of(enum xe_why why)
         if (config_rows[i].kind != CONFIG_ELEMENT && strcmp(config_rows[i].name, word) == 0)
             return config_rows[i].name;
     return NULL;
+}
+
+static const struct { const char *word; const char *who; } config_hop_rows[] = {
+#define X(name, word, who) { word, who },
+    CONFIG_HOPS(X)
+#undef X
+};
+
+/* The word of a hop, for the log. */
+static const char *
+config_hop_name(enum config_hop hop)
+{
+    return config_hop_rows[hop].word;
+}
+
+/* Who is there; "" when the reason says it. */
+static const char *
+config_hop_who(enum config_hop hop)
+{
+    return config_hop_rows[hop].who;
+}
+
+/* The hop of a word; false: there is none. */
+static bool
+config_hop_find(struct xe_span word, enum config_hop *hop)
+{
+    size_t i = 0;
+    size_t n = sizeof config_hop_rows / sizeof *config_hop_rows;
+    while (i < n && !span_is(word, config_hop_rows[i].word))
+        i++;
+    *hop = (enum config_hop)i;
+    return i < n;
+}
+
+/* The hop that the end of a connection with `far` is about: some of them come from elsewhere. */
+static enum config_hop
+config_hop_of(enum config_hop far, enum xe_why why)
+{
+    if (why == XE_WHY_DNS_NOT_FOUND || why == XE_WHY_DNS_NO_SERVICE || why == XE_WHY_DNS_FAILED)
+        return CONFIG_HOP_RESOLVER;
+    if (why == XE_WHY_ADDRESS_REFUSED || why == XE_WHY_PORT_REFUSED || why == XE_WHY_BIND
+        || why == XE_WHY_OUT_OF_MEMORY || why == XE_WHY_INTERNAL)
+        return CONFIG_HOP_NODE;
+    return far;
 }
 
 #undef E
@@ -18700,6 +18758,7 @@ struct s2s_service {
     struct tls_profile         *client_tls;  /* borrowed */
     const struct dialback_secret *secret;    /* borrowed */
     const struct sockaddr_storage *from;     /* dial from this address; NULL: any */
+    enum config_hop             far;         /* who is at the other end of each connection */
     const struct s2s_events    *events;      /* borrowed, static */
     void                       *user;
     struct list_node            all;
@@ -18805,6 +18864,16 @@ s2s_log(const struct s2s *s, enum log_level level, const char *event)
     return true;
 }
 
+/* Why, and where. */
+static void
+s2s_log_reason(const struct s2s *s, enum xe_why why)
+{
+    struct log *log = s->service->shared->log;
+    log_text(log, "hop", config_hop_name(config_hop_of(s->service->far, why)));
+    log_text(log, "why", xe_why(why)->word);
+    log_text(log, "setting", config_limit_of(why));
+}
+
 /* The same with a reason; more may follow. */
 static bool
 s2s_log_begin_why(const struct s2s *s, enum log_level level, const char *event, enum xe_why why)
@@ -18813,8 +18882,7 @@ s2s_log_begin_why(const struct s2s *s, enum log_level level, const char *event, 
     if (!s2s_log(s, level, event))
         return false;
     log_text(log, "state", s2s_state_name(s->state));
-    log_text(log, "why", xe_why(why)->word);
-    log_text(log, "setting", config_limit_of(why));
+    s2s_log_reason(s, why);
     if (s->stream.detail[0] != '\0')
         log_text(log, "detail", s->stream.detail);
     return true;
@@ -18836,8 +18904,7 @@ s2s_log_refused(const struct s2s *s, struct xe_span from, struct xe_span to, enu
         return;
     log_span(log, "from", from);
     log_span(log, "to", to);
-    log_text(log, "why", xe_why(why)->word);
-    log_text(log, "setting", config_limit_of(why));
+    s2s_log_reason(s, why);
     log_end(log);
 }
 
@@ -20728,20 +20795,12 @@ s2s_out_success(struct s2s *s, const struct xe_xml_event *e)
     stream_send_header(&s->stream, span_of(s->local), span_of(s->remote));
 }
 
-/* <failure/>: remember what the peer says and go on with dialback on the same stream (XEP-0178
- * 1.2). */
+/* Remember what the peer says of a failure: its condition, and its own words. */
 static void
-s2s_out_sasl_failure(struct s2s *s, const struct xe_xml_event *e)
+s2s_note_words(struct s2s *s, struct elem failure)
 {
-    struct elem failure;
+    struct buf *t = stream_text(&s->stream);
     struct elem c;
-    struct buf *t;
-    if (s->state != S2S_AUTH) {
-        s2s_fail(s, XE_WHY_BAD_ELEMENT);
-        return;
-    }
-    failure = elem_parse(&s->stream.xml, e);
-    t = stream_text(&s->stream);
     for (c = elem_first(failure); c.at != NULL; c = elem_next(c)) {
         buf_puts(t, buf_len(t) > 0 ? ": " : "");
         if (elem_is(c, "text", NULL))
@@ -20750,19 +20809,32 @@ s2s_out_sasl_failure(struct s2s *s, const struct xe_xml_event *e)
             buf_put(t, elem_name(c));
     }
     stream_note(&s->stream, buf_span(t));
+}
+
+/* <failure/>: remember why and go on with dialback on the same stream (XEP-0178 1.2). */
+static void
+s2s_out_sasl_failure(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct elem failure;
+    if (s->state != S2S_AUTH) {
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+        return;
+    }
+    failure = elem_parse(&s->stream.xml, e);
+    s2s_note_words(s, failure);
     elem_free(failure);
     s2s_log_why(s, LOG_WARN, "s2s-out-sasl-refused", XE_WHY_SASL_REFUSED);
     s2s_out_dialback_or(s, XE_WHY_SASL_REFUSED);
 }
 
-/* The condition inside <error/> of a dialback answer, for the log. */
+/* The same of the <error/> in a dialback answer. */
 static void
 s2s_note_error(struct s2s *s, const struct xe_xml_event *e)
 {
     struct elem tree = elem_parse(&s->stream.xml, e);
-    struct elem c = elem_first(elem_child(tree, "error", NULL));
-    if (c.at != NULL)
-        stream_note(&s->stream, elem_name(c));
+    struct elem error = elem_child(tree, "error", NULL);
+    if (error.at != NULL)
+        s2s_note_words(s, error);
     elem_free(tree);
 }
 
@@ -21648,6 +21720,10 @@ s2s_close_service(struct s2s_service *v)
  * again.  The other half is for what is under way, so each side has said with pair-bytes and
  * pair-stanzas how much that may be.  Who has not said so (0.1.0) is not told to pause.
  *
+ * What could not be delivered comes back as a stanza, and whoever asks this node why is told, too:
+ *
+ *     <------  <bounced from='a' to='b' why='tcp-refused' hop='inner' detail='...'/>
+ *
  * Leaving in order: <drain/> says that nothing new should be sent this way; the other side answers
  * <drained/> when all it had sent is settled; the leaving side closes when its own is, too.
  *
@@ -21738,6 +21814,16 @@ struct trunk {
     struct loop_task      reap;
 };
 
+/* Why the node at one end of a trunk has sent a stanza back. */
+struct trunk_bounce {
+    struct xe_span  from;      /* of the pair */
+    struct xe_span  to;
+    struct xe_span  id;        /* of a stanza of the other node's own; absent: of somebody else's */
+    enum xe_why     why;
+    enum config_hop hop;       /* as seen there */
+    const char     *detail;    /* what was said there; "": nothing */
+};
+
 struct trunk_events {
     /* edge: may the gateway of this name serve the domain? */
     bool (*may_serve)(void *user, struct xe_span gateway, struct xe_span domain);
@@ -21753,6 +21839,7 @@ struct trunk_events {
         uint32_t n, bool numbered);
     /* the other side has no room for more of this pair, or has again */
     void (*paused)(void *user, struct trunk *t, struct xe_span from, struct xe_span to, bool yes);
+    void (*bounced)(void *user, struct trunk *t, const struct trunk_bounce *b);
     void (*acknowledged)(void *user, struct trunk *t, void *tag);   /* the oldest that was sent */
     void (*room)(void *user, struct trunk *t);      /* more may be sent again */
     bool (*emptied)(void *user);        /* all that trunks brought has been handed on */
@@ -21873,6 +21960,7 @@ trunk_log_end(const struct trunk *t, enum xe_why why)
     if (!trunk_log(t, calm ? LOG_INFO : LOG_WARN, "trunk-down"))
         return;
     log_text(log, "state", trunk_state_name(t->state));
+    log_text(log, "hop", config_hop_name(config_hop_of(CONFIG_HOP_TRUNK, why)));
     log_text(log, "why", xe_why(why)->word);
     if (t->stream.detail[0] != '\0')
         log_text(log, "detail", t->stream.detail);
@@ -21898,6 +21986,7 @@ trunk_link_wait(struct trunk_link *link, enum xe_why why)
         return;
     if (log_begin(v->shared->log, LOG_WARN, "trunk-retry", span_of(link->name))) {
         log_text(v->shared->log, "name", link->name);
+        log_text(v->shared->log, "hop", config_hop_name(config_hop_of(CONFIG_HOP_TRUNK, why)));
         log_text(v->shared->log, "why", xe_why(why)->word);
         if (link->detail[0] != '\0')
             log_text(v->shared->log, "detail", link->detail);
@@ -22160,6 +22249,40 @@ trunk_pause(struct trunk *t, struct xe_span from, struct xe_span to, bool paused
         trunk_tell(t, paused ? "pause" : "resume", from, to, NULL, 0);
 }
 
+/* Tell the other side why a stanza of its has gone back.  It is no more than news: none is kept for
+ * it when the trunk has no room, or is that of a 0.1.0. */
+static void
+trunk_tell_bounce(struct trunk *t, const struct trunk_bounce *b)
+{
+    struct buf *text = stream_text(&t->stream);
+    if (t->process == 0 || !trunk_has_room(t))
+        return;
+    buf_puts(text, "<bounced xmlns='" PHASE_NS_TRUNK "'");
+    xmlout_attr(text, "from", b->from);
+    xmlout_attr(text, "to", b->to);
+    if (b->id.at != NULL)
+        xmlout_attr(text, "id", b->id);
+    xmlout_attr(text, "why", span_of(xe_why(b->why)->word));
+    xmlout_attr(text, "hop", span_of(config_hop_name(b->hop)));
+    if (b->detail[0] != '\0')
+        xmlout_attr(text, "detail", span_of(b->detail));
+    buf_puts(text, "/>");
+    stream_send_text(&t->stream);
+}
+
+/* A reason or a hop of a later version is no fault, and nothing is known of it here. */
+static void
+trunk_on_bounced(struct trunk *t, const struct xe_xml_event *e)
+{
+    char detail[STREAM_DETAIL_MAX];
+    struct trunk_bounce b = { .from = xe_xml_attr(e, "from"), .to = xe_xml_attr(e, "to"),
+        .id = xe_xml_attr(e, "id"), .why = xe_why_find(xe_xml_attr(e, "why")), .detail = detail };
+    stream_unescape(xe_xml_attr(e, "detail"), detail, sizeof detail);
+    if (b.why != XE_WHY_COUNT && b.why != XE_WHY_NONE
+        && config_hop_find(xe_xml_attr(e, "hop"), &b.hop))
+        t->service->events->bounced(t->service->user, t, &b);
+}
+
 /* What the other side says of a pair. */
 static void
 trunk_on_pair(struct trunk *t, const struct xe_xml_event *e)
@@ -22178,6 +22301,8 @@ trunk_on_pair(struct trunk *t, const struct xe_xml_event *e)
         events->numbered(user, t, from, to, (uint32_t)n);
     else if (span_is(e->name, "settled") && (n >= 0 || more >= 0))
         events->settled(user, t, from, to, (uint32_t)(n >= 0 ? n : more), n >= 0);
+    else if (span_is(e->name, "bounced"))
+        trunk_on_bounced(t, e);
     else
         trunk_fail(t, XE_WHY_TRUNK_PROTOCOL);
 }
@@ -22932,6 +23057,7 @@ trunk_link_close(struct trunk_link *link)
 #define ROUTE_BOUNCE_MS      1000                /* pair-bounces are counted for so long */
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
 #define ROUTE_RUN_MAX        ((size_t)64 << 10)  /* and to a trunk: others have their turn */
+#define ROUTE_OTHER          "the other server"  /* as the texts of reasons say */
 #define ROUTE_PING_ID        "xmppedge-ping-"    /* and 16 hex digits */
 #define ROUTE_PING_RESOURCE  "/xmppedge"         /* sends messages to echo domains */
 
@@ -23045,8 +23171,14 @@ struct route_pair {
 struct route_ping {
     struct list_node node;         /* in route->pings */
     char             id[40];
-    /* the answer's content, or why there is none; the ping is out of the list by then */
-    void           (*answered)(struct route_ping *p, enum xe_why why, struct xe_span what);
+    enum config_hop  hop;          /* who is asked */
+    enum xe_why      far_why;      /* the other node says that it comes back, and why */
+    enum config_hop  far_hop;
+    char             far_detail[STREAM_DETAIL_MAX];
+    /* the answer's content, or why there is none, where, and what was said there; the ping is out
+     * of the list by then */
+    void           (*answered)(struct route_ping *p, enum xe_why why, enum config_hop hop,
+        struct xe_span what);
 };
 
 struct route {
@@ -23952,10 +24084,41 @@ route_put_reply(struct buf *out, const struct xe_xml_event *e, const char *type)
     buf_putc(out, '>');
 }
 
+/* Where it went wrong.  What ends the connection of a pair is the server's at its other end; what
+ * stands in the way of a stanza before that is this node's. */
+static enum config_hop
+route_hop(const struct route_pair *p, enum xe_why why)
+{
+    if (why == XE_WHY_NO_TRUNK || (why == XE_WHY_UNACKNOWLEDGED && p->way == ROUTE_TO_TRUNK))
+        return CONFIG_HOP_TRUNK;
+    if (p->way == ROUTE_TO_S2S && (why == p->last_why || why == XE_WHY_UNACKNOWLEDGED))
+        return config_hop_of(p->route->s2s->far, why);
+    return CONFIG_HOP_NODE;
+}
+
+/* The reason in words, with who it is about: "our own server did not answer". */
+static const char *
+route_words(enum config_hop hop, enum xe_why why, char text[ROUTE_WORDS_MAX])
+{
+    const char *said = xe_why(why)->text;
+    const char *who = config_hop_who(hop);
+    const char *other = strstr(said, ROUTE_OTHER);
+    if (who[0] == '\0')
+        return said;
+    if (other == NULL)
+        snprintf(text, ROUTE_WORDS_MAX, "%s: %s", who, said);
+    else
+        snprintf(text, ROUTE_WORDS_MAX, "%.*s%s%s", (int)(other - said), said, who,
+            other + strlen(ROUTE_OTHER));
+    return text;
+}
+
 static void
-route_put_error(struct buf *out, const struct xe_xml_event *e, enum xe_why why)
+route_put_error(struct buf *out, const struct xe_xml_event *e, enum config_hop hop,
+    enum xe_why why)
 {
     const struct xe_why_row *row = xe_why(why);
+    char text[ROUTE_WORDS_MAX];
     route_put_reply(out, e, "error");
     buf_puts(out, "<error type='");
     buf_puts(out, row->stanza[0] != '\0' ? row->stanza_type : "wait");
@@ -23963,10 +24126,17 @@ route_put_error(struct buf *out, const struct xe_xml_event *e, enum xe_why why)
     buf_puts(out, row->stanza[0] != '\0' ? row->stanza : "remote-server-timeout");
     buf_puts(out, " xmlns='" STREAM_NS_STANZAS "'/><text xmlns='" STREAM_NS_STANZAS
         "' xml:lang='en'>");
-    xmlout_text(out, span_of(row->text));
+    xmlout_text(out, span_of(route_words(hop, why, text)));
     buf_puts(out, "</text></error></");
     buf_put(out, e->name);
     buf_putc(out, '>');
+}
+
+/* What was said of that; "": nothing. */
+static const char *
+route_detail(const struct route_pair *p, enum xe_why why)
+{
+    return why == p->last_why ? p->last_detail : "";
 }
 
 static void
@@ -23978,10 +24148,11 @@ route_log_bounce(const struct route_pair *p, const struct xe_xml_event *e, enum 
     log_span(log, "from", p->from);
     log_span(log, "to", p->to);
     log_span(log, "kind", e->name);
+    log_text(log, "hop", config_hop_name(route_hop(p, why)));
     log_text(log, "why", xe_why(why)->word);
     log_text(log, "setting", config_limit_of(why));
-    if (p->last_detail[0] != '\0' && why == p->last_why)
-        log_text(log, "detail", p->last_detail);
+    if (route_detail(p, why)[0] != '\0')
+        log_text(log, "detail", route_detail(p, why));
     log_end(log);
 }
 
@@ -24171,11 +24342,12 @@ route_ping_find(struct route *r, struct xe_span id)
 }
 
 static void
-route_ping_end(struct route *r, struct route_ping *ping, enum xe_why why, struct xe_span what)
+route_ping_end(struct route *r, struct route_ping *ping, enum xe_why why, enum config_hop hop,
+    struct xe_span what)
 {
     list_remove(&ping->node);
     r->npings--;
-    ping->answered(ping, why, what);
+    ping->answered(ping, why, hop, what);
 }
 
 /* The condition of a stanza error and its text, in the shared text. */
@@ -24208,10 +24380,12 @@ route_is_ping_answer(struct route *r, const struct xe_xml *xml, const struct xe_
     struct route_ping *ping = r->npings == 0 ? NULL : route_ping_find(r, xe_xml_attr(e, "id"));
     if (ping == NULL || span_is(type, "get"))
         return false;
-    if (route_is_error_type(type))
-        route_ping_end(r, ping, XE_WHY_PING_ERROR, route_error_words(r, xml, e));
+    if (!route_is_error_type(type))
+        route_ping_end(r, ping, XE_WHY_NONE, ping->hop, e->inner);
+    else if (ping->far_why != XE_WHY_NONE)
+        route_ping_end(r, ping, ping->far_why, ping->far_hop, span_of(ping->far_detail));
     else
-        route_ping_end(r, ping, XE_WHY_NONE, e->inner);
+        route_ping_end(r, ping, XE_WHY_PING_ERROR, ping->hop, route_error_words(r, xml, e));
     return true;
 }
 
@@ -24289,9 +24463,31 @@ route_answer(struct route_pair *p)
     if (lost != XE_WHY_NONE && route_log(p, LOG_WARN, "answer-undeliverable")) {
         log_span(r->shared->log, "from", p->to);
         log_span(r->shared->log, "to", p->from);
+        log_text(r->shared->log, "hop", config_hop_name(back == NULL ? CONFIG_HOP_NODE
+            : route_hop(back, lost)));
         log_text(r->shared->log, "why", xe_why(lost)->word);
         log_end(r->shared->log);
     }
+}
+
+/* The id of a stanza by which a node asks (ping, message); absent: it is none. */
+static struct xe_span
+route_asking_id(const struct xe_xml_event *e)
+{
+    struct xe_span id = xe_xml_attr(e, "id");
+    struct xe_span begin = span_make(id.at, xml_smaller(id.len, sizeof ROUTE_PING_ID - 1));
+    return span_is(begin, ROUTE_PING_ID) && id.len < sizeof ((struct route_ping *)NULL)->id ? id
+        : span_make(NULL, 0);
+}
+
+/* The node whence it came is told why it goes back. */
+static void
+route_tell_bounce(const struct route_pair *p, const struct xe_xml_event *e, enum xe_why why)
+{
+    struct trunk_bounce b = { p->from, p->to, route_asking_id(e), why, route_hop(p, why),
+        route_detail(p, why) };
+    if (p->way != ROUTE_TO_TRUNK && p->trunk != NULL)
+        trunk_tell_bounce(p->trunk, &b);
 }
 
 /* Send a stanza of a pair back to its sender. */
@@ -24307,16 +24503,17 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
     if (p->outside != NULL)
         p->outside->bounced[direction]++;
     route_log_bounce(p, e, why);
+    route_tell_bounce(p, e, why);
     route_slow_down(p);
     if (!route_may_bounce(e))
         return;
     ping = route_ping_find(r, xe_xml_attr(e, "id"));
     if (ping != NULL) {
-        route_ping_end(r, ping, why, span_of(p->last_detail));
+        route_ping_end(r, ping, why, route_hop(p, why), span_of(route_detail(p, why)));
         return;
     }
     buf_clear(&r->text);
-    route_put_error(&r->text, e, why);
+    route_put_error(&r->text, e, route_hop(p, why), why);
     route_answer(p);
 }
 
@@ -24578,13 +24775,14 @@ route_refuse(struct route *r, const char *via, const char *name, const struct xe
         log_span(log, "from", xe_xml_attr(e, "from"));
         log_span(log, "to", xe_xml_attr(e, "to"));
         log_span(log, "kind", e->name);
+        log_text(log, "hop", config_hop_name(CONFIG_HOP_NODE));
         log_text(log, "why", xe_why(why)->word);
         log_end(log);
     }
     if (!route_may_bounce(e) || xe_xml_attr(e, "from").at == NULL)
         return false;
     buf_clear(&r->text);
-    route_put_error(&r->text, e, why);
+    route_put_error(&r->text, e, CONFIG_HOP_NODE, why);
     return !r->text.failed;
 }
 
@@ -24812,6 +25010,13 @@ static void
 route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_event *e,
     enum xe_why why)
 {
+    char from[XE_DOMAIN_MAX];
+    char to[XE_DOMAIN_MAX];
+    if (route_domains(e, from, to)) {
+        struct trunk_bounce b = { span_of(from), span_of(to), route_asking_id(e), why,
+            CONFIG_HOP_NODE, "" };
+        trunk_tell_bounce(t, &b);
+    }
     if (route_refuse(r, "trunk", t->name, e, why))
         route_answer_on_trunk(r, t, e);
 }
@@ -25500,6 +25705,38 @@ route_trunk_paused(void *user, struct trunk *t, struct xe_span from, struct xe_s
         loop_at_end(r->shared->loop, &p->push);
 }
 
+/* The other node has sent a stanza of this pair back: here, too, somebody may look for the reason.
+ * Only for what goes there: nobody else's lines are its business. */
+static void
+route_trunk_bounced(void *user, struct trunk *t, const struct trunk_bounce *b)
+{
+    struct route *r = user;
+    struct log *log = r->shared->log;
+    char normal[2][XE_DOMAIN_MAX];
+    struct route_pair *p = !route_normal(b->from, b->to, normal) ? NULL
+        : route_pair_find(r, span_of(normal[0]), span_of(normal[1]));
+    struct route_ping *ping;
+    if (p == NULL || p->trunk != t || p->way != ROUTE_TO_TRUNK)
+        return;
+    p->bounce_why = b->why;
+    ping = route_ping_find(r, b->id);
+    if (ping != NULL) {
+        ping->far_why = b->why;
+        ping->far_hop = b->hop;
+        snprintf(ping->far_detail, sizeof ping->far_detail, "%s", b->detail);
+    }
+    if (!route_log(p, LOG_WARN, "far-bounce"))
+        return;
+    log_span(log, "from", p->from);
+    log_span(log, "to", p->to);
+    log_text(log, "node", t->name);
+    log_text(log, "hop", config_hop_name(b->hop));
+    log_text(log, "why", xe_why(b->why)->word);
+    if (b->detail[0] != '\0')
+        log_text(log, "detail", b->detail);
+    log_end(log);
+}
+
 /* ---- the pair's own work ---- */
 
 /* Has the edge that brings this pair as many connections of a gateway as are its share?  It is
@@ -25660,14 +25897,20 @@ route_pair_held(struct timer *t)
     route_bounce_queue(p, XE_WHY_NO_TRUNK);
 }
 
+/* Does a stanza for this domain go to our side of the border? */
+static bool
+route_leads_inward(const struct route *r, struct xe_span to)
+{
+    return route_way_to(r, to) == (route_is_edge(r) ? ROUTE_TO_TRUNK : ROUTE_TO_S2S);
+}
+
 /* A domain in whose name a ping may go to `to`: one of ours towards the outside, a partner's
  * towards the inside. */
 static struct xe_span
 route_ping_from(const struct route *r, struct xe_span to)
 {
     const struct config *c = r->config;
-    bool inward = route_is_edge(r) ? route_way_to(r, to) == ROUTE_TO_TRUNK
-        : route_way_to(r, to) == ROUTE_TO_S2S;
+    bool inward = route_leads_inward(r, to);
     if (inward && !route_is_edge(r) && config_inner_for(c, to)->component.npartners > 0)
         return config_inner_for(c, to)->component.partners[0].name;
     if (inward)
@@ -25700,8 +25943,11 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     struct route_pair *p;
     const struct xe_xml_event *e;
     enum xe_why why;
+    ping->hop = route_leads_inward(r, to) ? CONFIG_HOP_INNER : CONFIG_HOP_PARTNER;
+    ping->far_why = XE_WHY_NONE;
     if (span_eq(to, r->config->echo.domain)) {
-        ping->answered(ping, XE_WHY_NONE, span_make(NULL, 0));   /* by this node itself */
+        /* by this node itself */
+        ping->answered(ping, XE_WHY_NONE, CONFIG_HOP_NODE, span_make(NULL, 0));
         return XE_WHY_NONE;
     }
     p = route_pair_get(r, from, to, &why);
@@ -27378,6 +27624,7 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
         log_text(&e->log, "source", conn_host_text(from, at));
         if (from->ss_family == AF_INET6)
             log_text(&e->log, "network", net_text(&net, network));
+        log_text(&e->log, "hop", config_hop_name(e->s2s.far));
         log_text(&e->log, "why", xe_why(why)->word);
         log_text(&e->log, "setting", config_limit_of(why));
         log_end(&e->log);
@@ -27624,8 +27871,8 @@ edge_open_services(struct xmppedge *e)
         route_s2s_acknowledged, route_s2s_settled, route_s2s_closed, NULL };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_numbered,
-        route_trunk_settled, route_trunk_paused, route_trunk_acknowledged, route_trunk_room,
-        route_emptied, route_finished };
+        route_trunk_settled, route_trunk_paused, route_trunk_bounced, route_trunk_acknowledged,
+        route_trunk_room, route_emptied, route_finished };
     e->shared.wire = &e->wire;
     e->shared.loop = &e->loop;
     e->shared.log = &e->log;
@@ -27634,6 +27881,7 @@ edge_open_services(struct xmppedge *e)
     e->s2s.shared = e->trunks.shared = e->route.shared = &e->shared;
     e->s2s.dns = e->trunks.dns = e->dns;
     e->s2s.events = &s2s_events;
+    e->s2s.far = e->config->role == CONFIG_EDGE ? CONFIG_HOP_PARTNER : CONFIG_HOP_INNER;
     e->trunks.events = &trunk_events;
     e->s2s.user = e->trunks.user = &e->route;
     e->metrics.route = &e->route;
@@ -29754,8 +30002,10 @@ control_answer(struct control_client *c, struct xe_span text)
 }
 
 static void
-control_answer_ping(struct control_client *c, enum xe_why why, struct xe_span what)
+control_answer_ping(struct control_client *c, enum xe_why why, enum config_hop hop,
+    struct xe_span what)
 {
+    char text[ROUTE_WORDS_MAX];
     struct buf out = { .max = 4096 };
     if (why == XE_WHY_NONE) {
         buf_puts(&out, "ok ");
@@ -29767,11 +30017,13 @@ control_answer_ping(struct control_client *c, enum xe_why why, struct xe_span wh
         buf_puts(&out, "failed why=");
         buf_puts(&out, xe_why(why)->word);
         buf_puts(&out, ": ");
-        buf_puts(&out, xe_why(why)->text);
+        buf_puts(&out, route_words(hop, why, text));
         if (what.len > 0) {
             buf_puts(&out, ": ");
             buf_put_escaped(&out, what, 600);
         }
+        buf_puts(&out, "\nhop=");
+        buf_puts(&out, config_hop_name(hop));
         buf_puts(&out, "\nwhat to do: ");
         buf_puts(&out, xe_why(why)->remedy);
         buf_putc(&out, '\n');
@@ -29781,16 +30033,17 @@ control_answer_ping(struct control_client *c, enum xe_why why, struct xe_span wh
 }
 
 static void
-control_ping_answered(struct route_ping *ping, enum xe_why why, struct xe_span what)
+control_ping_answered(struct route_ping *ping, enum xe_why why, enum config_hop hop,
+    struct xe_span what)
 {
-    control_answer_ping((struct control_client *)(void *)ping, why, what);
+    control_answer_ping((struct control_client *)(void *)ping, why, hop, what);
 }
 
 static void
 control_ping_timeout(struct timer *t)
 {
     struct control_client *c = MAP_OWNER(t, struct control_client, timer);
-    control_answer_ping(c, XE_WHY_PING_TIMEOUT, span_make(NULL, 0));
+    control_answer_ping(c, XE_WHY_PING_TIMEOUT, c->ping.hop, span_make(NULL, 0));
 }
 
 /* A ping, or with a `body` a message. */
@@ -29812,7 +30065,7 @@ control_ping(struct control_client *c, struct xe_span domain, struct xe_span bod
         + CONTROL_ASK_MS);
     why = route_ping_send(&e->route, &c->ping, span_make(normal, len), body);
     if (why != XE_WHY_NONE)
-        control_answer_ping(c, why, span_make(NULL, 0));
+        control_answer_ping(c, why, CONFIG_HOP_NODE, span_make(NULL, 0));
 }
 
 /* What there is of a report, as much as the client has taken what came before. */

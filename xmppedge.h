@@ -57,7 +57,7 @@ struct xe_span {
         "Look into the log of the other server if this comes again and again; once in a while " \
             "it is normal.") \
     X(XE_WHY_PEER_LOST, "peer-lost", "", \
-        "remote-server-timeout", "wait", "the connection was lost", \
+        "remote-server-timeout", "wait", "the connection to the other server was lost", \
         "Look for a restart of the other server, or a firewall in between that cuts idle " \
             "connections.") \
     X(XE_WHY_PEER_ERROR, "peer-stream-error", "", \
@@ -107,15 +107,15 @@ struct xe_span {
         "the domain leads to a port that is not connected to from here", \
         "Ask the partner for an SRV record with another port, or set proxy= of the <partner>.") \
     X(XE_WHY_REFUSED, "tcp-refused", "", \
-        "remote-server-not-found", "cancel", "the connection was refused", \
+        "remote-server-not-found", "cancel", "the other server refused the connection", \
         "Check that the server runs and listens there, and that no firewall rejects us: " \
             "xmppedge ports FILE.") \
     X(XE_WHY_UNREACHABLE, "tcp-unreachable", "", \
-        "remote-server-not-found", "cancel", "the server cannot be reached", \
+        "remote-server-not-found", "cancel", "the other server cannot be reached", \
         "Check the route to the server from this machine with ip route get ADDRESS, and the " \
             "firewall's rules.") \
     X(XE_WHY_CONNECT_TIMEOUT, "tcp-timeout", "", \
-        "remote-server-timeout", "wait", "the server did not answer", \
+        "remote-server-timeout", "wait", "the other server did not answer", \
         "Look for a firewall that drops our packets; xmppedge ports FILE lists what must be " \
             "open.") \
     X(XE_WHY_BIND, "bind-failed", "", \
@@ -124,7 +124,8 @@ struct xe_span {
         "Check with ip address that address= of <external> is on this machine, and local " \
             "firewall rules.") \
     X(XE_WHY_ATTEMPT_TIMEOUT, "attempt-timeout", "connection-timeout", \
-        "remote-server-timeout", "wait", "the connection could not be completed in time", \
+        "remote-server-timeout", "wait", \
+        "the connection to the other server could not be completed in time", \
         "See with level=\"debug\" in <log> which target took the time; attempt-time= of " \
             "<limits> is the limit.") \
     X(XE_WHY_SETUP_TIMEOUT, "setup-timeout", "connection-timeout", \
@@ -344,15 +345,15 @@ struct xe_span {
         "Look for the dialback lines just before: the server in the domain's own DNS cannot " \
             "be reached.") \
     X(XE_WHY_COMPONENT_UNKNOWN, "component-unknown", "", \
-        "remote-server-timeout", "wait", "the inner server has no component for this domain", \
+        "remote-server-timeout", "wait", "the other server has no component for this domain", \
         "Add the partner as an external component to the inner server, with the domain in the " \
             "log.") \
     X(XE_WHY_COMPONENT_REFUSED, "component-refused", "", \
-        "remote-server-timeout", "wait", "the inner server did not accept the component's secret", \
+        "remote-server-timeout", "wait", "the other server did not accept the component's secret", \
         "Put the same secret into secret-file= of <component> and into the inner server's " \
             "settings.") \
     X(XE_WHY_COMPONENT_CONFLICT, "component-conflict", "", \
-        "remote-server-timeout", "wait", "the inner server has this component already", \
+        "remote-server-timeout", "wait", "the other server has this component already", \
         "Stop the other gateway or program that is this component: only one can be connected.") \
     /* policy */ \
     X(XE_WHY_PARTNER_UNLISTED, "partner-unlisted", "policy-violation", \
@@ -468,7 +469,7 @@ struct xe_span {
         "Read the error: whoever answers it was reached, so the way there is good.") \
     /* the trunk */ \
     X(XE_WHY_NO_TRUNK, "no-trunk", "", \
-        "remote-server-timeout", "wait", "the service behind this border is not connected", \
+        "remote-server-timeout", "wait", "the two nodes of this border are not connected", \
         "Run xmppedge status FILE at the gateway: its TRUNKS say why it is not connected to " \
             "the edge.") \
     X(XE_WHY_TRUNK_LIMIT, "limit-trunks", "resource-constraint", \

@@ -82,7 +82,7 @@ done
 # ---- what a reason means ----
 
 ask why tcp-refused
-fine && has "$out" '^tcp-refused$' '^  means +the connection was refused$' '^  the peer +no stream error$' \
+fine && has "$out" '^tcp-refused$' '^  means +the other server refused the connection$' '^  the peer +no stream error$' \
     '^  a sender +remote-server-not-found, type cancel$' '^  what to do +Check that the server runs'
 report $? 'a reason is explained: what it means, what others hear, what to do'
 ask why

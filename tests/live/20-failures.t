@@ -76,8 +76,13 @@ def bob_fails(w, domain, condition, type, why):
     fresh(w)
     id = 'b%d' % next(ids)
     w.bob.message('x@' + domain, 'hello', id=id)
-    said_well(w.bob.wait_error(id), condition, type)
+    found = w.bob.wait_error(id)
+    said_well(found, condition, type)
     w.edge.wait_log(None, why=why, **({} if why == 'partner-unlisted' else {'remote': domain}))
+    hop = 'node' if why == 'partner-unlisted' else 'resolver' if why.startswith('dns-') else 'partner'
+    w.edge.wait_log('bounce', why=why, hop=hop)
+    w.gateway.wait_log('far-bounce', why=why, hop=hop, node=r'edge01\.corp\.example', to=domain)
+    equal("the partner's server" in found.text, hop == 'partner', 'who is meant: ' + found.text)
 
 
 def ends_with(stream, condition, edge, why, seconds=5, **more):
@@ -796,6 +801,22 @@ def bob_can_still_talk_after_all_that(w):
     w.bob.wait_message('still there?')
     w.bob.message('x@raw.example', 'yes')
     w.raw.wait_message('yes')
+
+
+@test
+def an_inner_server_that_is_down_is_told_by_both_nodes_and_to_whoever_asks(w):
+    fresh(w)
+    s = trusted_call(w)
+    w.corp.stop()
+    s.send(message('x@raw.example', 'bob@corp.example', 'anybody there?', id='down'))
+    found = w.raw.wait_error('down', 15)
+    said_well(found, *NOT_FOUND)
+    equal(found.text, 'our own server refused the connection', 'text')
+    w.gateway.wait_log('bounce', hop='inner', why='tcp-refused')
+    w.edge.wait_log('far-bounce', hop='inner', why='tcp-refused', node=r'fe01\.corp\.example')
+    status, said = w.edge.command('ping', w.edge.path, 'corp.example', seconds=70)
+    equal((status, said.splitlines()[:2]), (1, ['failed why=tcp-refused: our own server refused the connection',
+                                               'hop=inner']), 'ping')
 
 
 @test

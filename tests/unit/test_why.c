@@ -26,6 +26,16 @@ every_reason_says_what_to_do(void **state)
     }
 }
 
+/* A sender reads it with who it is about, in 256 bytes (ROUTE_WORDS_MAX). */
+static void
+no_text_is_longer_than_a_sender_reads(void **state)
+{
+    unsigned i;
+    (void)state;
+    for (i = 0; i < XE_WHY_COUNT; i++)
+        assert_in_range(strlen(row_at(i)->text), 5, 150);
+}
+
 static void
 no_two_reasons_say_the_same(void **state)
 {
@@ -57,6 +67,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_reason_says_what_to_do),
+        cmocka_unit_test(no_text_is_longer_than_a_sender_reads),
         cmocka_unit_test(no_two_reasons_say_the_same),
         cmocka_unit_test(a_reason_is_found_by_its_word),
     };
