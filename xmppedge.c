@@ -23144,6 +23144,7 @@ struct route_pair {
     int64_t           hold_until;  /* ms; then what waits goes back; 0: it waits for no server */
     enum xe_why       last_why;    /* of the last failed attempt */
     enum xe_why       bounce_why;  /* of the last stanza sent back, since it last worked */
+    enum config_hop   bounce_hop;  /* and where that was */
     char              last_detail[STREAM_DETAIL_MAX];
     struct list_node  feeds;       /* s2s_pair.feed: accepted connections that bring its stanzas */
     /* to a trunk */
@@ -24499,6 +24500,7 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
     enum route_direction direction = route_direction(p);
     r->bounced[direction][why]++;
     p->bounce_why = why;
+    p->bounce_hop = route_hop(p, why);
     p->bounced++;
     if (p->outside != NULL)
         p->outside->bounced[direction]++;
@@ -25719,6 +25721,7 @@ route_trunk_bounced(void *user, struct trunk *t, const struct trunk_bounce *b)
     if (p == NULL || p->trunk != t || p->way != ROUTE_TO_TRUNK)
         return;
     p->bounce_why = b->why;
+    p->bounce_hop = b->hop;
     ping = route_ping_find(r, b->id);
     if (ping != NULL) {
         ping->far_why = b->why;
@@ -29534,7 +29537,8 @@ explain_take(const struct explain *x, size_t max, bool *over)
  *   reload | stop             what SIGHUP and SIGTERM do
  *
  * The first word of an answer to ping, message, reload and stop is "ok" or "failed".  After "ok"
- * and the time comes the content that was sent back, if any.
+ * and the time comes the content that was sent back, if any; after a ping or message that failed
+ * why=, the reason in words with what was said there, and in two lines more hop= and what to do.
  *
  * Costs: `status` is told in turns, CONTROL_ROWS rows in each, and every row as it is then: what
  * comes meanwhile may be missing.
@@ -29794,11 +29798,16 @@ status_stream(struct status *w, const struct xmppedge *e, const struct s2s *s)
     status_item(w, false);
 }
 
-/* Why the last attempt failed; else why the last stanza came back. */
-static enum xe_why
-status_pair_error(const struct route_pair *p)
+/* Why, and where, the last attempt failed; else the last stanza came back. */
+static void
+status_pair_error(struct status *w, const struct xmppedge *e, const struct route_pair *p)
 {
-    return p->last_why != XE_WHY_NONE ? p->last_why : p->bounce_why;
+    bool ended = p->last_why != XE_WHY_NONE;
+    enum xe_why why = ended ? p->last_why : p->bounce_why;
+    status_why(w, "last_error", why);
+    if (why != XE_WHY_NONE || w->json)
+        status_text(w, "hop", why == XE_WHY_NONE ? "" : config_hop_name(ended
+            ? config_hop_of(e->s2s.far, why) : p->bounce_hop));
 }
 
 /* The state of one direction of a pair, in one word. */
@@ -29835,7 +29844,7 @@ status_pair(struct status *w, const struct xmppedge *e, const struct route_pair 
     status_text(w, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
     status_text(w, "state", status_pair_state(p));
     status_text(w, "paused_by", status_pair_pause(p));
-    status_why(w, "last_error", status_pair_error(p));
+    status_pair_error(w, e, p);
     status_text(w, "detail", w->json ? p->last_detail : NULL);
     if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
         status_text(w, "trunk", p->trunk->name);
