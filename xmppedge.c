@@ -27627,7 +27627,8 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
         log_text(&e->log, "source", conn_host_text(from, at));
         if (from->ss_family == AF_INET6)
             log_text(&e->log, "network", net_text(&net, network));
-        log_text(&e->log, "hop", config_hop_name(e->s2s.far));
+        log_text(&e->log, "hop", config_hop_name(why == XE_WHY_TRUNK_LIMIT ? CONFIG_HOP_TRUNK
+            : e->s2s.far));
         log_text(&e->log, "why", xe_why(why)->word);
         log_text(&e->log, "setting", config_limit_of(why));
         log_end(&e->log);
