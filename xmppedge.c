@@ -20078,28 +20078,24 @@ s2s_send_features(struct s2s *s)
     stream_send_text(&s->stream);
 }
 
-/* Take the addresses of the peer's header.  False when they are of no use and the stream ends. */
+/* One address of the peer's header: taken into `known`, "" when it is the first.  False when it is
+ * none, or is another than before, and the stream ends. */
 static bool
-s2s_in_addresses(struct s2s *s, const struct xe_xml_event *e)
+s2s_in_address(struct s2s *s, struct xe_span value, char known[XE_DOMAIN_MAX])
 {
-    struct xe_span from = xe_xml_attr(e, "from");
-    struct xe_span to = xe_xml_attr(e, "to");
     char domain[XE_DOMAIN_MAX];
-    if (to.at != NULL) {
-        if (!s2s_domain(to, domain) || (s->local[0] != '\0' && strcmp(domain, s->local) != 0)) {
-            s2s_fail(s, s2s_domain_why(to, to,
-                s->local[0] != '\0' ? XE_WHY_HEADER_CHANGED : XE_WHY_HOST_UNKNOWN));
-            return false;
-        }
-        strcpy(s->local, domain);
+    enum xe_why why = XE_WHY_NONE;
+    if (value.at == NULL)
+        return true;
+    if (!s2s_domain(value, domain))
+        why = s2s_domain_why(value, value, XE_WHY_HEADER_ADDRESS);
+    else if (known[0] != '\0' && strcmp(domain, known) != 0)
+        why = XE_WHY_HEADER_CHANGED;
+    if (why != XE_WHY_NONE) {
+        s2s_fail(s, why);
+        return false;
     }
-    if (from.at != NULL) {
-        if (!s2s_domain(from, domain) || (s->remote[0] != '\0' && strcmp(domain, s->remote) != 0)) {
-            s2s_fail(s, s2s_domain_why(from, from, XE_WHY_HEADER_CHANGED));
-            return false;
-        }
-        strcpy(s->remote, domain);
-    }
+    strcpy(known, domain);
     return true;
 }
 
@@ -20122,7 +20118,8 @@ s2s_in_header(struct stream *stream, const struct xe_xml_event *e)
 {
     struct s2s *s = (struct s2s *)(void *)stream;
     enum xe_why why;
-    if (!s2s_in_addresses(s, e))
+    if (!s2s_in_address(s, xe_xml_attr(e, "to"), s->local)
+        || !s2s_in_address(s, xe_xml_attr(e, "from"), s->remote))
         return;
     why = s2s_admit(s, span_of(s->remote), span_of(s->local), &s->terms);
     if (why == XE_WHY_NONE && s->remote[0] != '\0')

@@ -179,6 +179,9 @@ struct xe_span {
         "", "", "the stream addresses changed after a restart", \
         "Tell the other server's administrator: after TLS or SASL it names other domains than " \
             "before.") \
+    X(XE_WHY_HEADER_ADDRESS, "header-address", "improper-addressing", \
+        "", "", "an address in the stream header is empty, or is no domain", \
+        "Tell the other server's administrator: from or to in its stream header is no domain.") \
     X(XE_WHY_BAD_ADDRESS, "bad-address", "improper-addressing", \
         "jid-malformed", "modify", "the stanza has no valid sender or recipient address", \
         "Look at from= and to= in the log: a client or server writes addresses that are none.") \
