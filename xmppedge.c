@@ -310,6 +310,7 @@
 #define S2S_ACK_EVERY      64     /* stanzas that are acknowledged without being asked */
 #define S2S_MARKS_MAX      4096   /* runs of stanzas that are not: as many as 4 full queues hold */
 #define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
+#define S2S_ASKED_MS       5000   /* a server of ours asks about a key at once; a lost packet more */
 #define S2S_SHARE_MAX      20     /* dialback questions on a connection: some take 30 elements */
 #define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
@@ -18690,6 +18691,8 @@ struct s2s {
     struct dns_query       *query;        /* owned while resolving */
     struct dial            *dial;         /* owned while there may be another target to try */
     int64_t                 share_until;  /* ms; then the next target is tried; 0: there is none */
+    int64_t                 key_until;    /* ms; so long the answer to our dialback key is awaited */
+    bool                    asked_back;   /* the authoritative side of our key, us, was asked */
     bool                    tried_sasl;   /* EXTERNAL was refused on this stream */
     bool                    authenticated; /* SASL is done, the last features are awaited */
     bool                    redirected;   /* a server has said where it leads: terms.route */
@@ -19221,6 +19224,14 @@ s2s_share(const struct s2s *s)
     return s->share_until == 0 ? 0 : left > 0 ? left : 1;
 }
 
+/* What became of our dialback key.  One of our own servers has to ask us about it: when it has asked
+ * somebody else, or nobody, its resolver leads past this node. */
+static enum xe_why
+s2s_key_why(const struct s2s *s, enum xe_why why)
+{
+    return s->terms.ours && !s->asked_back ? XE_WHY_INNER_RESOLVER : why;
+}
+
 /* How long a state may last; 0: as long as the attempt timer, or the idle timer, allows. */
 static int64_t
 s2s_state_limit(const struct s2s *s, enum s2s_state state)
@@ -19230,6 +19241,7 @@ s2s_state_limit(const struct s2s *s, enum s2s_state state)
     case S2S_ACCEPTED:
         return l->preauth_ms;
     case S2S_DIALBACK:
+        return s->terms.ours && l->dialback_ms > S2S_ASKED_MS ? S2S_ASKED_MS : l->dialback_ms;
     case S2S_VERIFYING:
         return l->dialback_ms;
     case S2S_READY:
@@ -19618,6 +19630,21 @@ s2s_idle(struct s2s *s)
         ? patience - quiet : keepalive);
 }
 
+/* Our key is not answered.  One of our own servers should have asked about it by now: whoever looks
+ * for the reason need not wait for the end. */
+static void
+s2s_key_unanswered(struct s2s *s)
+{
+    int64_t left = s->key_until - loop_now(s2s_loop(s));
+    if (left <= 0) {
+        s2s_fail(s, s2s_key_why(s, XE_WHY_DIALBACK_TIMEOUT));
+        return;
+    }
+    if (!s->asked_back)
+        s2s_log_why(s, LOG_WARN, "s2s-out-unasked", XE_WHY_INNER_RESOLVER);
+    timer_set(s2s_loop(s), &s->timer, left);
+}
+
 static void
 s2s_timeout(struct timer *t)
 {
@@ -19631,6 +19658,8 @@ s2s_timeout(struct timer *t)
             s2s_idle(s);
         break;
     case S2S_DIALBACK:
+        s2s_key_unanswered(s);
+        break;
     case S2S_VERIFYING:
         s2s_fail(s, XE_WHY_DIALBACK_TIMEOUT);
         break;
@@ -20345,6 +20374,19 @@ s2s_log_asked(const struct s2s *s, const char *type)
     log_end(log);
 }
 
+/* The server to which this key was sent has come to the right place with it. */
+static void
+s2s_mark_asked(const struct s2s_service *v, const char *remote, const char *local, const char *id)
+{
+    const struct list_node *n;
+    for (n = v->all.next; n != &v->all; n = n->next) {
+        struct s2s *s = MAP_OWNER(n, struct s2s, node);
+        if (s->state == S2S_DIALBACK && strcmp(s->remote, remote) == 0
+            && strcmp(s->local, local) == 0 && strcmp(s->stream.id, id) == 0)
+            s->asked_back = true;
+    }
+}
+
 /* <db:verify/>: was this key made by us?  Needs no state and no trunk, and is answered for every
  * domain of ours, in any state and on any stream (interop A.4). */
 static void
@@ -20371,6 +20413,8 @@ s2s_verify_asked(struct s2s *s, const struct xe_xml_event *e)
     else if (dialback_check(s->service->secret, span_of(remote), span_of(local),
         span_of(id), span_of(key)))
         type = "valid";
+    if (s2s_admit(s, span_of(remote), span_of(local), &terms) == XE_WHY_NONE && terms.ours)
+        s2s_mark_asked(s->service, remote, local, id);
     t = s2s_begin_dialback(s, "db:verify", span_of(local), span_of(remote));
     xmlout_attr(t, "id", span_of(id));
     xmlout_attr(t, "type", span_of(type));
@@ -20562,6 +20606,8 @@ s2s_send_dialback(struct s2s *s)
     buf_puts(t, key);
     buf_puts(t, "</db:result>");
     timer_cancel(s2s_loop(s), &s->attempt);
+    s->key_until = loop_now(s2s_loop(s)) + s2s_limits(s)->dialback_ms;
+    s->asked_back = false;
     s2s_enter(s, S2S_DIALBACK);
     stream_send_text(&s->stream);
 }
@@ -20855,9 +20901,9 @@ s2s_out_result(struct s2s *s, const struct xe_xml_event *e)
         s2s_become_ready(s, stream_is_secure(&s->stream) ? "tls-dialback" : "tcp-dialback");
     } else if (span_is(type, "error")) {
         s2s_note_error(s, e);
-        s2s_close(s, XE_WHY_DIALBACK_ERROR);
+        s2s_close(s, s2s_key_why(s, XE_WHY_DIALBACK_ERROR));
     } else {
-        s2s_close(s, XE_WHY_DIALBACK_INVALID);
+        s2s_close(s, s2s_key_why(s, XE_WHY_DIALBACK_INVALID));
     }
 }
 

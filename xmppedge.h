@@ -347,6 +347,10 @@ struct xe_span {
         "dialback failed: the authoritative server could not be asked", \
         "Look for the dialback lines just before: the server in the domain's own DNS cannot " \
             "be reached.") \
+    X(XE_WHY_INNER_RESOLVER, "inner-resolver", "connection-timeout", \
+        "remote-server-timeout", "wait", \
+        "the inner server has not asked its gateway about a dialback key", \
+        "Let the resolver of the inner server answer for every partner with the gateway's <listen>.") \
     X(XE_WHY_COMPONENT_UNKNOWN, "component-unknown", "", \
         "remote-server-timeout", "wait", "the other server has no component for this domain", \
         "Add the partner as an external component to the inner server, with the domain in the " \
