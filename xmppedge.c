@@ -310,7 +310,7 @@
 #define S2S_ACK_EVERY      64     /* stanzas that are acknowledged without being asked */
 #define S2S_MARKS_MAX      4096   /* runs of stanzas that are not: as many as 4 full queues hold */
 #define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
-#define S2S_ASKED_MS       5000   /* a server of ours asks about a key at once; a lost packet more */
+#define S2S_ASKED_MS       5000   /* a server of ours asks about a key at once, or a packet later */
 #define S2S_SHARE_MAX      20     /* dialback questions on a connection: some take 30 elements */
 #define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
@@ -6108,6 +6108,7 @@ loop_step(struct loop *l, int max_wait_ms)
  *
  *   records in any of them       those records, both kinds mixed as if they were one answer
  *   target "." in any, none else the domain offers no service: DNS_NO_SERVICE, and no fall-back
+ *   an address as the target     DNS_TARGET, whatever the other answer is, if it is no record
  *   none in both                 the domain itself, port 5269
  *   otherwise                    somebody did not answer, or not with sense: DNS_FAILED.  With a
  *                                fall-back, whoever can drop a packet could choose the server
@@ -6167,7 +6168,7 @@ struct dns_target {
 struct dns_query;
 
 /* What becomes of a query.  XE_WHY_NONE comes with n > 0 targets in the order to try them, valid
- * during the call; DNS_NOT_FOUND, DNS_NO_SERVICE and DNS_FAILED come with none, as does
+ * during the call; DNS_NOT_FOUND, DNS_NO_SERVICE, DNS_TARGET and DNS_FAILED come with none, as does
  * ADDRESS_REFUSED, when the configuration leads to addresses that nobody has.  The query is over
  * with this call: its handle must not be used any more. */
 struct dns_events {
@@ -6207,6 +6208,7 @@ enum dns_answer {
     DNS_SOME,      /* usable records */
     DNS_NONE,      /* the name does not exist or has no such record */
     DNS_REFUSED,   /* target ".": decidedly not here; or addresses that nobody has */
+    DNS_ADDRESS,   /* an address where the name of a host must be (RFC 2782) */
     DNS_BROKEN     /* no answer, an error, nonsense, or too late */
 };
 
@@ -6337,11 +6339,30 @@ dns_message_skip(struct dns_message *m, size_t n)
         m->at += n;
 }
 
+/* An IPv4 address, or an IPv6 address with or without brackets; 0 when the text is neither. */
+static int
+dns_literal(const char *text, unsigned char bytes[16])
+{
+    struct xe_span s = span_of(text);
+    char bare[INET6_ADDRSTRLEN];
+    memset(bytes, 0, 16);
+    if (inet_pton(AF_INET, text, bytes) == 1)
+        return AF_INET;
+    if (s.len > 2 && s.at[0] == '[' && s.at[s.len - 1] == ']')
+        s = span_make(s.at + 1, s.len - 2);
+    if (s.len >= sizeof bare)
+        return 0;
+    memcpy(bare, s.at, s.len);
+    bare[s.len] = '\0';
+    return inet_pton(AF_INET6, bare, bytes) == 1 ? AF_INET6 : 0;
+}
+
 /* Read a name, in lower case; "" is the root.  A name that is well-formed but too strange for a
- * host is read as "?", which is equal to no name. */
+ * host is read as "?", and an address as "#", which are equal to no name. */
 static void
 dns_message_name(struct dns_message *m, char out[DNS_NAME_MAX + 1])
 {
+    unsigned char address[16];
     char *name = NULL;
     long used = 0;
     out[0] = '\0';
@@ -6350,7 +6371,7 @@ dns_message_name(struct dns_message *m, char out[DNS_NAME_MAX + 1])
     if (m->bad)
         return;
     if (name[0] != '\0' && !dns_name_copy(out, span_of(name)))
-        memcpy(out, "?", 2);
+        memcpy(out, dns_literal(name, address) != 0 ? "#" : "?", 2);
     ares_free_string(name);
     dns_message_skip(m, (size_t)used);
 }
@@ -6375,24 +6396,6 @@ dns_odds_add(struct dns_odds *odds, const struct dns_srv *srv, const struct dns_
     ares_free_string(name);
 }
 
-/* An IPv4 address, or an IPv6 address with or without brackets; 0 when the text is neither. */
-static int
-dns_literal(const char *text, unsigned char bytes[16])
-{
-    struct xe_span s = span_of(text);
-    char bare[INET6_ADDRSTRLEN];
-    memset(bytes, 0, 16);
-    if (inet_pton(AF_INET, text, bytes) == 1)
-        return AF_INET;
-    if (s.len > 2 && s.at[0] == '[' && s.at[s.len - 1] == ']')
-        s = span_make(s.at + 1, s.len - 2);
-    if (s.len >= sizeof bare)
-        return 0;
-    memcpy(bare, s.at, s.len);
-    bare[s.len] = '\0';
-    return inet_pton(AF_INET6, bare, bytes) == 1 ? AF_INET6 : 0;
-}
-
 /* The content of an SRV record, put at out[*n] if it can be used, among the odds if not.  A target
  * of "." is refusal. */
 static enum dns_answer
@@ -6402,7 +6405,6 @@ dns_read_srv_record(struct dns_message *m, size_t len, struct dns_srv *out, size
     size_t end = m->at + len;
     size_t host;
     struct dns_srv got;
-    unsigned char bytes[16];
     memset(&got, 0, sizeof got);
     got.priority = (uint16_t)dns_message_u16(m);
     got.weight = (uint16_t)dns_message_u16(m);
@@ -6418,10 +6420,11 @@ dns_read_srv_record(struct dns_message *m, size_t len, struct dns_srv *out, size
     if (got.port == 0 || got.host[0] == '?') {
         dns_odds_add(odds, &got, m, host, got.port == 0 ? "port 0 is none"
             : "the target is no name of a host");
-        if (got.port != 0 && odds->n == odds->all
-            && dns_literal(odds->list[odds->n - 1].host, bytes) != 0)
-            odds->list[odds->n - 1].fault = "the target is an address: it must be a name";
         return DNS_BROKEN;
+    }
+    if (got.host[0] == '#') {
+        dns_odds_add(odds, &got, m, host, "the target is an address: it must be a name");
+        return DNS_ADDRESS;
     }
     if (*n == DNS_SRV_MAX) {
         dns_odds_add(odds, &got, m, host, "there are more records than are used");
@@ -6483,7 +6486,7 @@ dns_read_srv(const unsigned char *bytes, size_t len, const char *asked, struct d
         bool ours = r.class == CLASS_IN && strcmp(r.owner, name) == 0;
         if (ours && r.type == TYPE_CNAME) {
             dns_message_name(&m, name);
-            m.bad = m.bad || name[0] == '?' || aliases++ == DNS_ALIASES_MAX;
+            m.bad = m.bad || name[0] == '?' || name[0] == '#' || aliases++ == DNS_ALIASES_MAX;
         } else if (ours && r.type == TYPE_SRV) {
             enum dns_answer one = dns_read_srv_record(&m, r.len, out, n, odds);
             if (all == DNS_NONE || one == DNS_SOME)
@@ -6980,6 +6983,8 @@ dns_service_answer(struct dns_service *s, int status, const unsigned char *bytes
         s->answer = DNS_BROKEN;
     if (s->answer == DNS_BROKEN)
         dns_log_broken(s, status == ARES_SUCCESS ? "not understood" : ares_strerror(status));
+    if (s->answer == DNS_ADDRESS)
+        dns_log_broken(s, "the target is an address: it must be a name");
     for (i = 0; i < s->n; i++)
         srv[i].direct_tls = s->direct_tls;
     dns_query_settle(q, dns_services_with(q, DNS_WAITING), dns_services_with(q, DNS_SOME));
@@ -7064,6 +7069,8 @@ dns_finish_srv(struct dns_query *q)
     if (dns_services_with(q, DNS_SOME) > 0) {
         dns_merge(q);
         dns_ask_hosts(q);
+    } else if (dns_services_with(q, DNS_ADDRESS) > 0) {
+        dns_query_finish(q, XE_WHY_DNS_TARGET, NULL, 0);
     } else if (waiting || dns_services_with(q, DNS_BROKEN) > 0) {
         dns_query_finish(q, XE_WHY_DNS_FAILED, NULL, 0);
     } else if (dns_services_with(q, DNS_REFUSED) > 0) {
@@ -18691,7 +18698,7 @@ struct s2s {
     struct dns_query       *query;        /* owned while resolving */
     struct dial            *dial;         /* owned while there may be another target to try */
     int64_t                 share_until;  /* ms; then the next target is tried; 0: there is none */
-    int64_t                 key_until;    /* ms; so long the answer to our dialback key is awaited */
+    int64_t                 key_until;    /* ms; so long our dialback key may be unanswered */
     bool                    asked_back;   /* the authoritative side of our key, us, was asked */
     bool                    tried_sasl;   /* EXTERNAL was refused on this stream */
     bool                    authenticated; /* SASL is done, the last features are awaited */
@@ -19224,8 +19231,8 @@ s2s_share(const struct s2s *s)
     return s->share_until == 0 ? 0 : left > 0 ? left : 1;
 }
 
-/* What became of our dialback key.  One of our own servers has to ask us about it: when it has asked
- * somebody else, or nobody, its resolver leads past this node. */
+/* What became of our dialback key.  One of our own servers has to ask us about it: when it has not,
+ * but somebody else or nobody, its resolver leads past this node. */
 static enum xe_why
 s2s_key_why(const struct s2s *s, enum xe_why why)
 {
@@ -28725,6 +28732,7 @@ explain_service(struct explain *x, const struct dns_service *s)
     case DNS_REFUSED:
         snprintf(x->line, sizeof x->line, "the target is \".\": decidedly no such service");
         break;
+    case DNS_ADDRESS:   /* what is wrong with it stands beside it */
     case DNS_SOME:
         snprintf(x->line, sizeof x->line, "%lu record%s", (unsigned long)all, all == 1 ? "" : "s");
         break;

@@ -94,6 +94,10 @@ struct xe_span {
         "the domain announces that it offers no XMPP service", \
         "Ask the partner why its SRV record has the target \".\"; proxy= of the <partner> " \
             "leads around it.") \
+    X(XE_WHY_DNS_TARGET, "dns-target-address", "", \
+        "remote-server-not-found", "cancel", \
+        "the domain's SRV record names an address, where the name of a host must be", \
+        "Tell the domain's administrator: the target of an SRV record is the name of a host.") \
     X(XE_WHY_DNS_FAILED, "dns-failed", "", \
         "remote-server-timeout", "wait", "our resolver gave no usable answer about the domain", \
         "Check that this machine reaches each <resolver>, or those of /etc/resolv.conf, on " \
@@ -350,7 +354,7 @@ struct xe_span {
     X(XE_WHY_INNER_RESOLVER, "inner-resolver", "connection-timeout", \
         "remote-server-timeout", "wait", \
         "the inner server has not asked its gateway about a dialback key", \
-        "Let the resolver of the inner server answer for every partner with the gateway's <listen>.") \
+        "Have the inner server's resolver answer for every partner with the gateway's <listen>.") \
     X(XE_WHY_COMPONENT_UNKNOWN, "component-unknown", "", \
         "remote-server-timeout", "wait", "the other server has no component for this domain", \
         "Add the partner as an external component to the inner server, with the domain in the " \

@@ -194,6 +194,10 @@ records_without_sense_are_left_out(void **state)
     assert_int_equal(ngot, 0);
     assert_int_equal(odds.n, 3);
     assert_string_equal(odds.list[2].fault, "the target is no name of a host");
+    message_begin(&m, ASKED, SRV);
+    message_add(&m, ASKED, SRV, "0 0 5269 192.0.2.1");
+    assert_int_equal(read_srv(&m, m.len), DNS_ADDRESS);
+    assert_int_equal(ngot, 0);
 }
 
 static void
@@ -701,6 +705,9 @@ the_table_of_srv_answers_holds(void **state)
         { ANSWER, NXDOMAIN, "0 0 0 .", NULL, XE_WHY_DNS_NO_SERVICE, NULL, false },
         { NXDOMAIN, ANSWER, NULL, "0 0 0 .", XE_WHY_DNS_NO_SERVICE, NULL, false },
         { ANSWER, ANSWER, "0 0 0 .", "0 0 0 .", XE_WHY_DNS_NO_SERVICE, NULL, false },
+        { NXDOMAIN, ANSWER, NULL, "0 0 5269 192.0.2.1", XE_WHY_DNS_TARGET, NULL, false },
+        { SERVFAIL, ANSWER, NULL, "0 0 5269 192.0.2.1", XE_WHY_DNS_TARGET, NULL, false },
+        { ANSWER, ANSWER, "0 0 0 .", "0 0 5269 192.0.2.1", XE_WHY_DNS_TARGET, NULL, false },
         { ANSWER, ANSWER, "0 0 0 .", "0 0 5269 a.far.example", XE_WHY_NONE, "starttls", false },
         { ANSWER, ANSWER, "0 0 5270 a.far.example", "0 0 0 .", XE_WHY_NONE, "direct", false },
         { ANSWER, NODATA, "0 0 5270 a.far.example", NULL, XE_WHY_NONE, "direct", false },
