@@ -310,6 +310,8 @@
 #define S2S_ACK_EVERY      64     /* stanzas that are acknowledged without being asked */
 #define S2S_MARKS_MAX      4096   /* runs of stanzas that are not: as many as 4 full queues hold */
 #define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
+#define S2S_DAY_MAX        16     /* bytes of a day as text, NUL included: 2026-11-27 takes 11 */
+#define S2S_MISDATED       3      /* partners with wrong dates in a row: is it the clock? */
 #define S2S_ASKED_MS       5000   /* a server of ours asks about a key at once, or a packet later */
 #define S2S_SHARE_MAX      20     /* dialback questions on a connection: some take 30 elements */
 #define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
@@ -18785,6 +18787,8 @@ struct s2s_service {
     struct list_node            questions;   /* dialback questions under way; the oldest first */
     struct list_node            waiting;     /* s2s_pair whose question has no room; the same */
     size_t                      nwaiting;
+    unsigned                    nmisdated;   /* partners in a row whose certificates are */
+    char                        misdated[XE_DOMAIN_MAX];   /* the last of them */
     struct timer                turn;        /* while some wait: is it somebody else's turn? */
     struct loop_task            serve;       /* there may be room for one that waits */
 };
@@ -19718,14 +19722,68 @@ s2s_new_tls(struct s2s *s)
     return tls;
 }
 
+/* What day it is by the clock of this machine. */
+static const char *
+s2s_today(char out[S2S_DAY_MAX])
+{
+    time_t now = time(NULL);
+    struct tm utc;
+    gmtime_r(&now, &utc);
+    strftime(out, S2S_DAY_MAX, "%Y-%m-%d", &utc);
+    return out;
+}
+
+/* A date is wrong, or the clock by which it is judged: by a wrong one our own certificate, too, may
+ * not be valid yet. */
+static void
+s2s_note_date(struct s2s *s)
+{
+    struct s2s_service *v = s->service;
+    const struct tls_identity *mine = v->events->identity(v->user, span_of(s->local));
+    bool ours = mine != NULL && (tls_identity_facts(mine)->chain & TLS_CHAIN_NOT_YET) != 0;
+    char day[S2S_DAY_MAX];
+    char text[STREAM_DETAIL_MAX];
+    snprintf(text, sizeof text, "good %s%s, and the clock of this machine says %s%s",
+        s->cert_why == XE_WHY_CERT_EXPIRED ? "until " : "later",
+        s->cert_why == XE_WHY_CERT_EXPIRED ? tls_facts(s->stream.conn->tls)->not_after : "",
+        s2s_today(day), ours ? "; our own certificate is not valid yet either: it is wrong" : "");
+    stream_note(&s->stream, span_of(text));
+}
+
+/* When the dates of several listed partners are wrong, one after the other and of none that we
+ * dial is good, it is our clock.  Callers do not count: they may claim and show what they like. */
+static void
+s2s_doubt_clock(struct s2s *s)
+{
+    struct s2s_service *v = s->service;
+    bool wrong = s->cert_why == XE_WHY_CERT_EXPIRED || s->cert_why == XE_WHY_CERT_NOT_YET;
+    char day[S2S_DAY_MAX];
+    if (s->kind != S2S_OUT || !s->terms.listed || !stream_is_secure(&s->stream)
+        || (wrong && strcmp(v->misdated, s->remote) == 0))
+        return;
+    v->nmisdated = wrong ? v->nmisdated + 1 : 0;
+    snprintf(v->misdated, sizeof v->misdated, "%s", wrong ? s->remote : "");
+    if (v->nmisdated != S2S_MISDATED || !s2s_log(s, LOG_WARN, "clock-doubtful"))
+        return;
+    log_text(v->shared->log, "why", xe_why(s->cert_why)->word);
+    log_int(v->shared->log, "partners", S2S_MISDATED);
+    log_text(v->shared->log, "clock", s2s_today(day));
+    log_text(v->shared->log, "detail", "the certificates of several partners in a row have wrong "
+        "dates: is the clock of this machine right?");
+    log_end(v->shared->log);
+}
+
 /* What its certificate is worth for the domain that it claims.  Somebody has to compare a new key
- * with the one pinned. */
+ * with the one pinned, or a date with the clock. */
 static void
 s2s_judge(struct s2s *s)
 {
     char key[TLS_PIN_MAX];
     char text[TLS_PIN_MAX + 16];
     s->cert_why = s2s_cert_why(s, span_of(s->remote));
+    s2s_doubt_clock(s);
+    if (s->cert_why == XE_WHY_CERT_EXPIRED || s->cert_why == XE_WHY_CERT_NOT_YET)
+        s2s_note_date(s);
     if (s->cert_why != XE_WHY_CERT_PIN)
         return;
     snprintf(text, sizeof text, "its key is %s",
@@ -20687,6 +20745,7 @@ static void
 s2s_become_ready(struct s2s *s, const char *method)
 {
     s->method = method;
+    s->stream.detail[0] = '\0';   /* what was noted on the way here is no matter of the end */
     timer_cancel(s2s_loop(s), &s->attempt);
     if (s->dial != NULL)
         dial_remember(s->dial->wire, &s->dial->targets[s->dial->won], false);
@@ -27372,6 +27431,8 @@ edge_warn_identity(const struct config *c, const struct config_certificate *cert
     if (why != XE_WHY_CERT_NAME) {
         buf_puts(out, ": ");
         buf_puts(out, tls_chain_text(tls_identity_facts(id)->chain, chain));
+        if (why == XE_WHY_CERT_NOT_YET)
+            buf_puts(out, ": is the clock of this machine right?");
     } else if (c->role == CONFIG_GATEWAY) {
         buf_puts(out, ", the name of this node: no edge will accept it");
     } else if (cert == &c->internal.certificate) {
