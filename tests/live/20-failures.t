@@ -734,6 +734,46 @@ def the_second_address_is_tried_after_the_race_delay(w):
     edge.terminate()
 
 
+@test
+def the_second_server_is_tried_when_the_first_takes_the_connection_and_is_silent(w):
+    edge = another_edge(w, attempt_time='4s')
+    ping = subprocess.Popen([binary(), 'ping', edge.path, 'halfsilent.example'], stdout=subprocess.DEVNULL)
+    edge.wait_log('s2s-target-failed', remote='halfsilent.example', state='header', why='attempt-timeout')
+    edge.wait_log('s2s-out-open', remote='halfsilent.example')
+    ping.kill()
+    ping.wait()
+    edge.terminate()
+
+
+def told(domain, why, *words):
+    def ping(w):
+        status, said = w.edge.command('ping', w.edge.path, domain, seconds=70)
+        check(status == 1 and 'why=' + why in said and all(word in said for word in words), said)
+    return ping
+
+
+for what, domain, why, *words in (
+        ('a web server', 'web.example', 'not-xmpp', 'it said: HTTP/1.1 400 Bad Request'),
+        ('an error without a header', 'bare.example', 'peer-stream-error', 'host-unknown'),
+        ('an SRV record with an address', 'numeric.example', 'dns-target-address')):
+    function = told(domain, why, *words)
+    function.sentence = 'a ping to %s tells that' % what
+    tests.append(function)
+
+
+@test
+def an_inner_server_whose_resolver_leads_past_the_gateway_is_named(w):
+    astray = w.lab.prosody('astray', w.lab.ip(55), w.outside, [Host('corp.example')])
+    gateway = Gateway(w.lab, 'fe05', w.lab.ip(46), w.pki, [(w.edge.host, w.lab.ip(199), 23456)],
+                      [astray.s2s + (['corp.example'], 'optional')], limits=LIMITS)
+    w.lab.wait_ready(astray)
+    gateway.start()
+    status, said = gateway.command('ping', gateway.path, 'corp.example', seconds=70)
+    check(status == 1 and 'why=inner-resolver' in said, said)
+    gateway.terminate()
+    astray.stop()
+
+
 def count_errors(w, sent, seconds=8):
     """How often which condition came back for these ids."""
     counts = {}

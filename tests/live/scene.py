@@ -11,7 +11,7 @@ import unicodedata
 from edge import binary, partner
 from lab import self_signed
 from tap import check, equal
-from wire import DeafPort
+from wire import DeafPort, Said
 from xmpp import NS_TLS, Closed, Peer, Stream, child, client_context, local, offers, show
 
 # short enough to wait for; dialback before attempt, so that the cause is told apart
@@ -79,6 +79,14 @@ def make_partners(w):
     w.db = Peer(lab, ['db.example', 'db2.example'], place('db.example', **DIALBACK))
     w.outside.server('db2.example', w.db.address[0])
     policies.append(partner('db2.example', **DIALBACK))
+    # two servers, and the one that nearly always comes first takes connections and is silent
+    Peer(lab, ['halfsilent.example'], place('halfsilent.example', **DIALBACK))
+    w.outside.srv('halfsilent.example', 'xmpp.silent.example', 5269, weight=65535)
+    Said(lab, place('web.example', **DIALBACK), b'HTTP/1.1 400 Bad Request\r\nServer: web\r\n\r\n')
+    Said(lab, place('bare.example', **DIALBACK), b"<stream:error xmlns:stream='http://etherx.jabber.org/streams'>"
+         b"<host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>")
+    place('numeric.example', records=False, **DIALBACK)
+    w.outside.srv('numeric.example', lab.ip(n), 5269)
     policies.append(partner('strict.example', **STRICT))
     policies.append(partner('nodialback.example', tls='optional', sasl='optional', dialback=False))
     return policies

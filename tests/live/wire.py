@@ -105,6 +105,31 @@ def finish(sock):
         pass
 
 
+class Said:
+    """A port on which everybody is told the same bytes, and then left alone."""
+
+    def __init__(self, lab, address, words):
+        self.listener = socket.create_server(address)
+        self.words = words
+        self.told = []
+        lab.closers.append(self.stop)
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+                s.sendall(self.words)
+            except OSError:
+                return
+            self.told.append(s)
+
+    def stop(self):
+        self.listener.close()
+        for s in self.told:
+            s.close()
+
+
 class DeafPort:
     """A port on which a connection neither succeeds nor fails: its queue is full for ever."""
 
