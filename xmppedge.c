@@ -309,6 +309,10 @@
 #define S2S_ACK_MS         1000   /* an <r/> waits so long for what it asks about to be handed on */
 #define S2S_ACK_EVERY      64     /* stanzas that are acknowledged without being asked */
 #define S2S_MARKS_MAX      4096   /* runs of stanzas that are not: as many as 4 full queues hold */
+#define S2S_RESUME_MS      60000  /* what a lost caller may resume is kept so long (XEP-0198 5) */
+#define S2S_RESUME_WAIT_MS 5000   /* who resumes waits so long for what has not been handed on */
+#define S2S_PARKED_MAX     1000   /* lost callers of whom is known what they may resume */
+#define S2S_RESUME_ID_MAX  256    /* bytes of a peer's name for that, NUL included */
 #define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
 #define S2S_DAY_MAX        16     /* bytes of a day as text, NUL included: 2026-11-27 takes 11 */
 #define S2S_MISDATED       3      /* partners with wrong dates in a row: is it the clock? */
@@ -18519,6 +18523,7 @@ stream_widen(struct stream *s, size_t bytes)
  *   RESOLVING -> DIALLING -> HEADER -> FEATURES -> STARTTLS -> TLS -> HEADER -> FEATURES
  *        -> AUTH (EXTERNAL) -> HEADER -> FEATURES -> READY
  *        -> DIALBACK (db:result sent) -> READY
+ *        -> RESUMING (<resume/> sent) -> READY
  *        -> VERIFYING (db:verify sent) -> the answer goes to the pair that waits for it
  *
  * To a server that takes a domain of ours for its component (XEP-0114), the secret of both is proof
@@ -18553,6 +18558,10 @@ stream_widen(struct stream *s, size_t bytes)
  * its owner has handed on (s2s_settled), not what this node alone would answer for.  When a
  * connection is left in good order, that is all that was received.
  *
+ * Resumption (XEP-0198 5), both ways, of a connection of one pair and one direction.  A caller that
+ * is lost may say on his next connection what he knows of the last: he hears how many of his
+ * stanzas have come, and nothing has to be guessed.  He hears it when all of them are handed on.
+ *
  * Costs: an idle authenticated stream is 42 KiB, 35 of them mbed TLS's (`make bench`, 2.28 on
  * x86-64).  A stanza's pair is that of the one before, or is looked for among all of its stream.
  * How many there are with a domain is counted where they begin and end (struct s2s_peer).
@@ -18571,6 +18580,7 @@ enum s2s_kind { S2S_IN, S2S_OUT, S2S_VERIFY };
     X(S2S_AUTH,      "auth") \
     X(S2S_HANDSHAKE, "handshake") \
     X(S2S_DIALBACK,  "dialback") \
+    X(S2S_RESUMING,  "resuming") \
     X(S2S_VERIFYING, "verifying") \
     X(S2S_READY,     "ready") \
     X(S2S_ACCEPTED,  "accepted") \
@@ -18656,6 +18666,21 @@ struct s2s_mark {
 struct s2s_service;
 struct s2s;
 
+/* What a caller may resume, while his connection stands and for S2S_RESUME_MS after that. */
+struct s2s_session {
+    struct map_node  node;       /* in service->sessions; the key is `id` */
+    struct list_node parked;     /* in service->parked, when the connection is lost */
+    struct s2s      *stream;     /* borrowed; NULL: it is parked */
+    int64_t          since;      /* ms, when it was */
+    uint32_t         received;   /* stanzas by then */
+    uint32_t         handled;    /* of them, as far as was known */
+    uint64_t         taken;      /* all of them are when the owner has handed on so many */
+    char             id[2 * STREAM_ID_BYTES + 1];
+    struct xe_span   remote;     /* in text */
+    struct xe_span   local;      /* in text */
+    char             text[];     /* both names */
+};
+
 /* An element that may be said on a connection, and who understands it. */
 struct s2s_known {
     enum xe_element_kind kind;
@@ -18710,7 +18735,9 @@ struct s2s {
     bool                    alone;        /* verify: there may be no second one */
     uint32_t                acked;        /* of `sent`, modulo 2^32: what the peer has handled */
     uint64_t                acked_at;     /* which of the peer's elements said so */
-    uint32_t                uncounted;    /* of `sent`, before the peer began to count */
+    uint32_t                uncounted;    /* `sent` is so far ahead of what the peer counts */
+    char                   *resume_id;    /* owned; what the peer lets us resume; NULL: nothing */
+    struct s2s_session     *session;      /* owned; what we let it resume; NULL: nothing */
     bool                    presumed;     /* some of `acked` the peer has not said */
     bool                    ack_asked;    /* an <a/> of the peer is awaited */
     int64_t                 peer_idle_ms; /* we may be silent for so long (XEP-0478); 0: any time */
@@ -18758,6 +18785,10 @@ struct s2s_events {
     void (*acknowledged)(void *user, struct s2s *s, size_t n);   /* the oldest n are handled */
     /* how many stanzas of this pair were handed on in all, and in *taken how many were taken */
     uint64_t (*settled)(void *user, const struct s2s_pair *p, uint64_t *taken);
+    /* the name of an earlier connection that this one should resume; NULL: of none */
+    const char *(*resumes)(void *user, const struct s2s *s);
+    /* its server has handled h stanzas of it, and goes on or not; false: so many were not sent */
+    bool (*resumed)(void *user, struct s2s *s, uint32_t h, bool goes_on);
     void (*closed)(void *user, struct s2s *s, enum xe_why why);   /* exactly once */
     void (*seen)(void *user, struct s2s *s, enum s2s_sight what); /* by a look; else NULL will do */
 };
@@ -18783,6 +18814,9 @@ struct s2s_service {
     size_t                      states[S2S_VERIFY + 1][S2S_ENDED + 1];  /* all that ever were */
     struct conn_tally           bytes;
     struct map                  peers;       /* s2s_peer by remote domain */
+    struct map                  sessions;    /* s2s_session by id */
+    struct list_node            parked;      /* of them, without a connection; the oldest first */
+    size_t                      nparked;
     struct list_node            strangers;   /* accepted, nothing proven; the oldest first */
     struct list_node            questions;   /* dialback questions under way; the oldest first */
     struct list_node            waiting;     /* s2s_pair whose question has no room; the same */
@@ -19205,6 +19239,85 @@ s2s_may_carry(const struct s2s *s)
     return s->kind == S2S_IN && s->pauses == 0 && s->retired == XE_WHY_NONE && s2s_carries(s);
 }
 
+/* ---- what may be resumed ---- */
+
+static void
+s2s_session_free(struct s2s_service *v, struct s2s_session *x)
+{
+    map_remove(&v->sessions, &x->node);
+    if (list_linked(&x->parked)) {
+        list_remove(&x->parked);
+        v->nparked--;
+    }
+    free(x);
+}
+
+/* NULL when memory is out: then nothing of this connection may be resumed. */
+static struct s2s_session *
+s2s_session_new(struct s2s *s, const struct s2s_pair *p)
+{
+    struct s2s_session *x = calloc(1, sizeof *x + p->remote.len + p->local.len);
+    if (x == NULL)
+        return NULL;
+    if (!stream_new_id(s->service->shared, x->id)
+        || !map_add(&s->service->sessions, &x->node, span_of(x->id))) {
+        free(x);
+        return NULL;
+    }
+    x->stream = s;
+    memcpy(x->text, p->remote.at, p->remote.len);
+    memcpy(x->text + p->remote.len, p->local.at, p->local.len);
+    x->remote = span_make(x->text, p->remote.len);
+    x->local = span_make(x->text + p->remote.len, p->local.len);
+    return x;
+}
+
+/* The one pair of an accepted connection of which there is no other; NULL: there are more, or it is
+ * not proven yet. */
+static struct s2s_pair *
+s2s_only_pair(const struct s2s *s)
+{
+    struct s2s_pair *p = s->npairs == 1 ? MAP_OWNER(s->pairs.next, struct s2s_pair, node) : NULL;
+    return p != NULL && p->open && !s->bidi ? p : NULL;
+}
+
+/* A connection is gone.  If that was without a word, its caller may come again and go on. */
+static void
+s2s_park(struct s2s *s, enum xe_why why)
+{
+    struct s2s_service *v = s->service;
+    struct s2s_session *x = s->session;
+    const struct s2s_pair *p = s2s_only_pair(s);
+    s->session = NULL;
+    if (x == NULL)
+        return;
+    if (p == NULL || s->acks != S2S_ACKS_ON || s->stream.peer_closed || s->stream.peer_quit
+        || (why != XE_WHY_PEER_LOST && why != XE_WHY_PEER_CLOSED)) {
+        s2s_session_free(v, x);
+        return;
+    }
+    x->stream = NULL;
+    x->since = loop_now(s2s_loop(s));
+    x->received = s->received;
+    x->handled = s->handled;
+    v->events->settled(v->user, p, &x->taken);
+    list_append(&v->parked, &x->parked);
+    if (++v->nparked > S2S_PARKED_MAX)
+        s2s_session_free(v, MAP_OWNER(v->parked.next, struct s2s_session, parked));
+}
+
+/* What a caller may resume who has proven this pair, and has its name; NULL: nothing. */
+static struct s2s_session *
+s2s_session_find(struct s2s_service *v, const struct s2s_pair *p, const char *id)
+{
+    struct map_node *n = map_find(&v->sessions, span_of(id));
+    struct s2s_session *x = n == NULL ? NULL : MAP_OWNER(n, struct s2s_session, node);
+    bool late = x != NULL && x->stream == NULL
+        && loop_now(v->shared->loop) - x->since > S2S_RESUME_MS;
+    return x != NULL && !late && span_eq(x->remote, p->remote) && span_eq(x->local, p->local)
+        ? x : NULL;
+}
+
 /* ---- states and the end ---- */
 
 /* White space goes out before the peer takes the stream for an idle one (XEP-0478). */
@@ -19267,6 +19380,7 @@ s2s_state_limit(const struct s2s *s, enum s2s_state state)
     case S2S_DIALLING:
     case S2S_AUTH:
     case S2S_HANDSHAKE:
+    case S2S_RESUMING:
     case S2S_ENDED:
         break;
     }
@@ -19300,6 +19414,7 @@ s2s_free(struct loop_task *task)
     struct s2s *s = MAP_OWNER(task, struct s2s, reap);
     xe_xml_free(&s->stream.xml);
     free(s->marks);
+    free(s->resume_id);
     free(s);
 }
 
@@ -19542,6 +19657,7 @@ s2s_end(struct s2s *s, enum xe_why why)
     s->dial = NULL;
     stream_end(&s->stream, why);
     s2s_end_questions(s, why, again);
+    s2s_park(s, why);
     while (!list_empty(&s->pairs)) {
         struct s2s_pair *p = MAP_OWNER(s->pairs.next, struct s2s_pair, node);
         struct s2s *question = p->verify;
@@ -19687,6 +19803,7 @@ s2s_timeout(struct timer *t)
     case S2S_DIALLING:
     case S2S_AUTH:
     case S2S_HANDSHAKE:
+    case S2S_RESUMING:
     case S2S_ENDED:
         break;
     }
@@ -19850,6 +19967,17 @@ s2s_pause(struct s2s *s, bool paused)
 
 /* ---- acknowledgements: what was sent ---- */
 
+/* A connection goes on where another was lost. */
+static void
+s2s_log_resumed(const struct s2s *s, uint32_t h)
+{
+    struct log *log = s->service->shared->log;
+    if (!s2s_log(s, LOG_INFO, "s2s-resumed"))
+        return;
+    log_int(log, "handled", (int64_t)h);
+    log_end(log);
+}
+
 /* Does the peer count what it is sent? */
 static bool
 s2s_is_counted(const struct s2s *s)
@@ -19918,6 +20046,27 @@ s2s_has_parted(const struct s2s *s)
         || (s->stream.peer_quit && s->stream.elements == s->acked_at + 1);
 }
 
+/* Is something said to be resumable? */
+static bool
+s2s_says_resume(const struct xe_xml_event *e)
+{
+    return span_is(xe_xml_attr(e, "resume"), "true") || span_is(xe_xml_attr(e, "resume"), "1");
+}
+
+/* What the peer calls this connection when it is to be resumed. */
+static void
+s2s_keep_id(struct s2s *s, struct xe_span id)
+{
+    char text[S2S_RESUME_ID_MAX];
+    free(s->resume_id);
+    s->resume_id = NULL;
+    if (s->bidi || !stream_unescape(id, text, sizeof text) || text[0] == '\0')
+        return;
+    s->resume_id = malloc(strlen(text) + 1);
+    if (s->resume_id != NULL)
+        memcpy(s->resume_id, text, strlen(text) + 1);
+}
+
 static void
 s2s_out_enabled(struct s2s *s, const struct xe_xml_event *e)
 {
@@ -19926,6 +20075,8 @@ s2s_out_enabled(struct s2s *s, const struct xe_xml_event *e)
         return;
     }
     s->acks = xe_element_kind(e) == XE_KIND_SM_ENABLED ? S2S_ACKS_ON : S2S_ACKS_NONE;
+    if (s->acks == S2S_ACKS_ON && s2s_says_resume(e))
+        s2s_keep_id(s, xe_xml_attr(e, "id"));
     s2s_ask_ack(s);
     if (s->acks == S2S_ACKS_NONE)
         s->service->events->drained(s->service->user, s);
@@ -19948,6 +20099,17 @@ s2s_grow_marks(struct s2s *s)
     return marks != NULL;
 }
 
+/* Room for one more mark; NULL when memory is out. */
+static struct s2s_mark *
+s2s_new_mark(struct s2s *s)
+{
+    if (s->nmarks == s->marks_cap && !s2s_grow_marks(s)) {
+        s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
+        return NULL;
+    }
+    return s2s_mark_at(s, s->nmarks++);
+}
+
 /* A stanza of this pair was received, and the owner has it.  Neighbours share a mark; in blocks,
  * since otherwise in a stream that never pauses no mark would ever be reached. */
 static void
@@ -19961,11 +20123,9 @@ s2s_count_received(struct s2s *s, struct s2s_pair *p)
         return;
     }
     if (last == NULL || last->pair != p || last->h / 8 != mark.h / 8) {
-        if (s->nmarks == s->marks_cap && !s2s_grow_marks(s)) {
-            s2s_fail(s, XE_WHY_OUT_OF_MEMORY);
+        last = s2s_new_mark(s);
+        if (last == NULL)
             return;
-        }
-        last = s2s_mark_at(s, s->nmarks++);
     } else {
         mark.ms = last->ms;
     }
@@ -20026,12 +20186,71 @@ s2s_has_enough(const struct s2s *s)
         > S2S_ANSWERS_MAX + (list_empty(&s->users) ? 0 : STREAM_OUT_MAX / 2);
 }
 
+/* Does a caller wait to hear whether his last connection goes on with this one? */
+static bool
+s2s_is_resuming(const struct s2s *s)
+{
+    return s->kind == S2S_IN && s->acks == S2S_ACKS_ASKED;
+}
+
+static void
+s2s_send_failed(struct s2s *s, const char *condition)
+{
+    struct buf *t = stream_text(&s->stream);
+    buf_puts(t, "<failed xmlns='" PHASE_NS_SM "'");
+    if (s2s_is_resuming(s)) {
+        buf_puts(t, " h='");
+        buf_putu(t, s->handled);
+        buf_puts(t, "'");
+    }
+    buf_puts(t, "><");
+    buf_puts(t, condition);
+    buf_puts(t, " xmlns='" STREAM_NS_STANZAS "'/></failed>");
+    stream_send_text(&s->stream);
+}
+
+/* It does not: too much of what the last one has brought is not handed on. */
+static void
+s2s_refuse_resume(struct s2s *s)
+{
+    s2s_send_failed(s, "resource-constraint");
+    s2s_session_free(s->service, s->session);
+    s->session = NULL;
+    s->acks = S2S_ACKS_NONE;
+    s->received = s->handled = s->told = 0;
+    s->nmarks = 0;
+}
+
+/* It does, as soon as all that the last one has brought is handed on. */
+static void
+s2s_answer_resume(struct s2s *s)
+{
+    struct buf *t;
+    if (s2s_handled(s) != s->received)
+        return;
+    timer_cancel(s2s_loop(s), &s->ack_timer);
+    s->acks = S2S_ACKS_ON;
+    s->told = s->received;
+    t = stream_text(&s->stream);
+    buf_puts(t, "<resumed xmlns='" PHASE_NS_SM "' previd='");
+    buf_puts(t, s->session->id);
+    buf_puts(t, "' h='");
+    buf_putu(t, s->received);
+    buf_puts(t, "'/>");
+    stream_send_text(&s->stream);
+    s2s_log_resumed(s, s->received);
+}
+
 /* Something has been handed on: answer when it is all that was asked about, or very much. */
 static void
 s2s_ack_settled(struct loop_task *task)
 {
     struct s2s *s = MAP_OWNER(task, struct s2s, ack_task);
     uint32_t h = s2s_handled(s);
+    if (s2s_is_resuming(s)) {
+        s2s_answer_resume(s);
+        return;
+    }
     if (!s2s_has_enough(s)
         && ((s->ack_due && !s2s_is_behind(h, s->asked)) || h - s->told >= S2S_ACK_EVERY))
         s2s_send_ack(s, h);
@@ -20043,6 +20262,10 @@ s2s_ack_timeout(struct timer *t)
 {
     struct s2s *s = MAP_OWNER(t, struct s2s, ack_timer);
     uint32_t h = s2s_handled(s);
+    if (s2s_is_resuming(s)) {
+        s2s_refuse_resume(s);
+        return;
+    }
     if (!s2s_has_enough(s) && (!s->told_late || h != s->told)) {
         s2s_send_ack(s, h);
         s->told_late = s->ack_due;
@@ -20055,7 +20278,7 @@ s2s_ack_timeout(struct timer *t)
 static void
 s2s_settled(struct s2s *s)
 {
-    if (s->acks == S2S_ACKS_ON && s->state != S2S_ENDED)
+    if (s2s_is_counted(s) && s->state != S2S_ENDED)
         loop_at_end(s2s_loop(s), &s->ack_task);
 }
 
@@ -20064,17 +20287,76 @@ s2s_settled(struct s2s *s)
 static void
 s2s_in_enable(struct s2s *s, const struct xe_xml_event *e)
 {
-    (void)e;
+    const struct s2s_pair *p = s2s_only_pair(s);
+    struct buf *t;
     if (s->state != S2S_OPEN || s->acks != S2S_ACKS_NONE) {
-        stream_send(&s->stream, span_of("<failed xmlns='" PHASE_NS_SM "'>"
-            "<unexpected-request xmlns='" STREAM_NS_STANZAS "'/></failed>"));
+        s2s_send_failed(s, "unexpected-request");
         return;
     }
     s->service->events->drained(s->service->user, s);
     s->acks = S2S_ACKS_ON;
     s->uncounted = (uint32_t)s->sent;
-    stream_send(&s->stream, span_of("<enabled xmlns='" PHASE_NS_SM "'/>"));
+    s->session = p != NULL && s2s_says_resume(e) ? s2s_session_new(s, p) : NULL;
+    t = stream_text(&s->stream);
+    buf_puts(t, "<enabled xmlns='" PHASE_NS_SM "'");
+    if (s->session != NULL) {
+        buf_puts(t, " resume='true' max='");
+        buf_putu(t, S2S_RESUME_MS / 1000);
+        buf_puts(t, "'");
+        xmlout_attr(t, "id", span_of(s->session->id));
+    }
+    buf_puts(t, "/>");
+    stream_send_text(&s->stream);
     s2s_ask_ack(s);
+}
+
+/* The connection goes on where a lost one was: what that has brought counts here. */
+static void
+s2s_take_over(struct s2s *s, struct s2s_pair *p, struct s2s_session *x)
+{
+    uint64_t taken;
+    uint64_t settled = s->service->events->settled(s->service->user, p, &taken);
+    struct s2s_mark *mark;
+    list_remove(&x->parked);
+    s->service->nparked--;
+    x->stream = s;
+    s->session = x;
+    s->acks = S2S_ACKS_ASKED;
+    s->received = x->received;
+    s->handled = s->told = x->handled;
+    if (settled >= x->taken || taken < x->taken) {   /* or the owner has forgotten the pair since */
+        s->handled = x->received;
+        return;
+    }
+    mark = s2s_new_mark(s);
+    if (mark != NULL)
+        *mark = (struct s2s_mark){ x->received, (uint32_t)loop_now(s2s_loop(s)), p, x->taken };
+}
+
+/* <resume/>: a connection that we may take for a living one is lost where its caller is. */
+static void
+s2s_in_resume(struct s2s *s, const struct xe_xml_event *e)
+{
+    struct s2s_pair *p = s->state == S2S_OPEN && s->acks == S2S_ACKS_NONE ? s2s_only_pair(s) : NULL;
+    struct s2s_session *x;
+    char id[S2S_RESUME_ID_MAX];
+    if (p == NULL || !stream_unescape(xe_xml_attr(e, "previd"), id, sizeof id)) {
+        s2s_send_failed(s, "unexpected-request");
+        return;
+    }
+    x = s2s_session_find(s->service, p, id);
+    if (x != NULL && x->stream != NULL) {
+        stream_note(&x->stream->stream, span_of("its peer goes on by another connection"));
+        s2s_end(x->stream, XE_WHY_PEER_LOST);
+        x = s2s_session_find(s->service, p, id);
+    }
+    if (x == NULL) {
+        s2s_send_failed(s, "item-not-found");
+        return;
+    }
+    s2s_take_over(s, p, x);
+    timer_set(s2s_loop(s), &s->ack_timer, S2S_RESUME_WAIT_MS);
+    s2s_answer_resume(s);
 }
 
 /* <r/>: the answer waits a little for what is on its way (XEP-0198 4). */
@@ -20082,7 +20364,7 @@ static void
 s2s_asked_ack(struct s2s *s, const struct xe_xml_event *e)
 {
     (void)e;
-    if (!s2s_is_counted(s))
+    if (s->acks != S2S_ACKS_ON)
         return;
     s->asked = s->received;
     s->ack_due = true;
@@ -20740,6 +21022,15 @@ s2s_send_bidi(struct s2s *s)
     s->bidi = stream_send_text(&s->stream);
 }
 
+/* Ask the peer to count, and to let us resume where that is one pair's business. */
+static void
+s2s_send_enable(struct s2s *s)
+{
+    if (stream_send(&s->stream, span_of(s->bidi ? "<enable xmlns='" PHASE_NS_SM "'/>"
+            : "<enable xmlns='" PHASE_NS_SM "' resume='true'/>")))
+        s->acks = S2S_ACKS_ASKED;
+}
+
 /* The connection may carry the stanzas of its pair. */
 static void
 s2s_become_ready(struct s2s *s, const char *method)
@@ -20755,12 +21046,64 @@ s2s_become_ready(struct s2s *s, const char *method)
         s->terms.listed ? net_source_of(s->service->shared->nets, &s->target) : NULL);
     s2s_enter(s, S2S_READY);
     s2s_log_open(s, span_of(s->remote));
-    if (s->acks == S2S_ACKS_OFFERED
-        && stream_send(&s->stream, span_of("<enable xmlns='" PHASE_NS_SM "'/>")))
-        s->acks = S2S_ACKS_ASKED;
+    if (s->acks == S2S_ACKS_OFFERED)
+        s2s_send_enable(s);
     s->service->events->ready(s->service->user, s);
     if (s->bidi && s->state == S2S_READY)
         s2s_turn_round(s);
+}
+
+/* Who we are is proven.  If there was a connection that may be resumed, that comes first. */
+static void
+s2s_out_proven(struct s2s *s, const char *method)
+{
+    const char *id = s->acks != S2S_ACKS_OFFERED || s->bidi ? NULL
+        : s->service->events->resumes(s->service->user, s);
+    struct buf *t;
+    if (id == NULL) {
+        s2s_become_ready(s, method);
+        return;
+    }
+    s->method = method;
+    s2s_enter(s, S2S_RESUMING);
+    t = stream_text(&s->stream);
+    buf_puts(t, "<resume xmlns='" PHASE_NS_SM "' h='0'");   /* it has brought us nothing */
+    xmlout_attr(t, "previd", span_of(id));
+    buf_puts(t, "/>");
+    stream_send_text(&s->stream);
+}
+
+static void
+s2s_out_resumed(struct s2s *s, const struct xe_xml_event *e)
+{
+    int64_t h = stream_number(xe_xml_attr(e, "h"));
+    if (s->state != S2S_RESUMING) {
+        s2s_fail(s, XE_WHY_BAD_ELEMENT);
+        return;
+    }
+    if (h < 0 || !s->service->events->resumed(s->service->user, s, (uint32_t)h, true)) {
+        s2s_fail(s, XE_WHY_BAD_ACK);
+        return;
+    }
+    s->acks = S2S_ACKS_ON;
+    s->uncounted = 0 - (uint32_t)h;   /* it goes on counting */
+    s2s_keep_id(s, xe_xml_attr(e, "previd"));
+    s2s_log_resumed(s, (uint32_t)h);
+    s2s_become_ready(s, s->method);
+}
+
+/* Nothing is resumed, or counted.  It may say how much it had of what is not resumed. */
+static void
+s2s_out_failed(struct s2s *s, const struct xe_xml_event *e)
+{
+    int64_t h = stream_number(xe_xml_attr(e, "h"));
+    if (s->state != S2S_RESUMING) {
+        s2s_out_enabled(s, e);
+        return;
+    }
+    if (h >= 0)
+        s->service->events->resumed(s->service->user, s, (uint32_t)h, false);
+    s2s_become_ready(s, s->method);
 }
 
 /* Dialback where policy allows it on this stream; otherwise the reason why there is no way on. */
@@ -20837,7 +21180,7 @@ s2s_out_features(struct s2s *s, const struct xe_xml_event *e)
     elem_free(features);
     s2s_see(s, S2S_SEES_FEATURES);
     if (s->authenticated) {
-        s2s_become_ready(s, "sasl-external");
+        s2s_out_proven(s, "sasl-external");
     } else if (s->offer.starttls && s2s_tls_possible(s)) {
         s2s_enter(s, S2S_STARTTLS);
         stream_send(&s->stream, span_of("<starttls xmlns='" PHASE_NS_TLS "'/>"));
@@ -20964,7 +21307,7 @@ s2s_out_result(struct s2s *s, const struct xe_xml_event *e)
         return;
     }
     if (span_is(type, "valid")) {
-        s2s_become_ready(s, stream_is_secure(&s->stream) ? "tls-dialback" : "tcp-dialback");
+        s2s_out_proven(s, stream_is_secure(&s->stream) ? "tls-dialback" : "tcp-dialback");
     } else if (span_is(type, "error")) {
         s2s_note_error(s, e);
         s2s_close(s, s2s_key_why(s, XE_WHY_DIALBACK_ERROR));
@@ -21055,7 +21398,8 @@ s2s_out_element(struct stream *stream, const struct xe_xml_event *e)
         { XE_KIND_SASL_FAILURE, s2s_out_sasl_failure },
         { XE_KIND_DB_RESULT_ANSWER, s2s_out_result },
         { XE_KIND_DB_VERIFY_ANSWER, s2s_out_verify }, { XE_KIND_SM_ENABLED, s2s_out_enabled },
-        { XE_KIND_SM_FAILED, s2s_out_enabled }, { XE_KIND_SM_A, s2s_acknowledged },
+        { XE_KIND_SM_FAILED, s2s_out_failed }, { XE_KIND_SM_A, s2s_acknowledged },
+        { XE_KIND_SM_RESUMED, s2s_out_resumed },
         { XE_KIND_SM_R, s2s_asked_ack }, { XE_KIND_MESSAGE, s2s_stanza },
         { XE_KIND_PRESENCE, s2s_stanza }, { XE_KIND_IQ, s2s_stanza },
         { XE_KIND_DB_RESULT, s2s_out_more_pairs }, { XE_KIND_DB_VERIFY, s2s_out_asked_verify } };
@@ -21726,6 +22070,7 @@ s2s_in_element(struct stream *stream, const struct xe_xml_event *e)
         { XE_KIND_AUTH, s2s_in_auth }, { XE_KIND_DB_RESULT, s2s_in_result },
         { XE_KIND_DB_VERIFY, s2s_verify_asked }, { XE_KIND_DB_RESULT_ANSWER, s2s_in_unasked },
         { XE_KIND_DB_VERIFY_ANSWER, s2s_in_unasked }, { XE_KIND_SM_ENABLE, s2s_in_enable },
+        { XE_KIND_SM_RESUME, s2s_in_resume },
         { XE_KIND_SM_R, s2s_asked_ack }, { XE_KIND_SM_A, s2s_acknowledged },
         { XE_KIND_BIDI, s2s_in_bidi } };
     struct s2s *s = (struct s2s *)(void *)stream;
@@ -21782,6 +22127,7 @@ s2s_open_service(struct s2s_service *v)
     list_init(&v->strangers);
     list_init(&v->questions);
     list_init(&v->waiting);
+    list_init(&v->parked);
     v->turn.fire = s2s_turn;
     v->serve.run = s2s_serve_waiting;
 }
@@ -21791,6 +22137,9 @@ s2s_close_service(struct s2s_service *v)
 {
     timer_cancel(v->shared->loop, &v->turn);
     loop_task_cancel(&v->serve);
+    while (!list_empty(&v->parked))
+        s2s_session_free(v, MAP_OWNER(v->parked.next, struct s2s_session, parked));
+    map_free(&v->sessions);
     map_free(&v->peers);
 }
 
@@ -23217,6 +23566,15 @@ struct route_source {
     uint32_t           told;       /* those before were told to be settled */
 };
 
+/* A lost connection that may be resumed.  Of the oldest stanzas of a pair `sent` were under way on
+ * it, and `arrived` of them its server may have. */
+struct route_resume {
+    uint32_t h;        /* stanzas before them: that many it has handled, or they went back */
+    size_t   sent;
+    size_t   arrived;
+    char     id[];     /* what its server calls it */
+};
+
 struct route_pair {
     struct map_node   node;        /* in route->pairs; the key is from NUL to */
     struct list_node  all;         /* in route->all */
@@ -23255,6 +23613,7 @@ struct route_pair {
     enum xe_why       bounce_why;  /* of the last stanza sent back, since it last worked */
     enum config_hop   bounce_hop;  /* and where that was */
     char              last_detail[STREAM_DETAIL_MAX];
+    struct route_resume *resume;   /* owned; a lost connection that may be resumed; NULL: none */
     struct list_node  feeds;       /* s2s_pair.feed: accepted connections that bring its stanzas */
     /* to a trunk */
     struct trunk     *trunk;       /* borrowed; pinned to; NULL: none */
@@ -23845,6 +24204,7 @@ route_pair_drop(struct route_pair *p)
     while (!list_empty(&p->sources))
         route_source_free(MAP_OWNER(p->sources.next, struct route_source, node));
     queue_free(&p->queue);
+    free(p->resume);
     free(p);
 }
 
@@ -24630,6 +24990,24 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
 
 /* Forget the oldest stanza of a pair: it is settled. */
 static void
+route_resume_forget(struct route_pair *p)
+{
+    free(p->resume);
+    p->resume = NULL;
+}
+
+/* One stanza less to be asked about. */
+static void
+route_resume_less(struct route_pair *p)
+{
+    p->resume->h++;
+    p->resume->sent--;
+    p->resume->arrived -= p->resume->arrived > 0;
+    if (p->resume->sent == 0)
+        route_resume_forget(p);
+}
+
+static void
 route_forget_oldest(struct route_pair *p)
 {
     struct route *r = p->route;
@@ -24641,6 +25019,8 @@ route_forget_oldest(struct route_pair *p)
         p->trunk->unsettled -= sent;
     p->handed -= p->handed > 0;
     p->number++;
+    if (p->resume != NULL)
+        route_resume_less(p);
     r->settled++;
     if (item.tag != NULL)
         route_source_release(item.tag);
@@ -25238,9 +25618,99 @@ route_each(struct s2s *s, void (*act)(struct route_pair *p))
 }
 
 /* It may send now. */
+/* How many stanzas the server of a dead connection may have: its system has those that have
+ * `arrived`, and what went just now it may have, too. */
+static size_t
+route_may_have(const struct route_pair *p, const struct s2s *s, uint32_t arrived)
+{
+    const struct queue *q = &p->queue;
+    uint32_t now = (uint32_t)loop_now(p->route->shared->loop);
+    uint32_t departed = s->stream.conn == NULL ? arrived : (uint32_t)conn_departed(s->stream.conn);
+    size_t n = 0;
+    while (n < q->sent && !s2s_is_behind(arrived, queue_item(q, n)->end))
+        n++;
+    if (n < q->sent && now - queue_item(q, n)->ms < CONN_ACK_MS)
+        while (n < q->sent && !s2s_is_behind(departed, queue_item(q, n)->end))
+            n++;
+    return n;
+}
+
+/* It has not said that it has handled them: sent again they might arrive twice, so their senders
+ * shall know. */
+static void
+route_return(struct route_pair *p, size_t n)
+{
+    for (; n > 0; n--)
+        route_return_oldest(p, XE_WHY_UNACKNOWLEDGED);
+}
+
+/* What a dead connection did not deliver, for the one who asks what a fault has cost. */
+static void
+route_log_undelivered(const struct route_pair *p, size_t returned)
+{
+    struct log *log = p->route->shared->log;
+    size_t asked = p->resume == NULL ? 0 : p->resume->arrived;   /* as soon as it is there again */
+    if ((returned == 0 && p->queue.sent == 0) || !route_log(p, LOG_WARN, "undelivered"))
+        return;
+    log_span(log, "from", p->from);
+    log_span(log, "to", p->to);
+    log_int(log, "sent_again", (int64_t)(p->queue.sent - asked));
+    log_int(log, "returned", (int64_t)returned);
+    if (asked > 0)
+        log_int(log, "resuming", (int64_t)asked);
+    log_end(log);
+}
+
+/* The pair for which a connection was dialled whose predecessor may be resumed; NULL: for none. */
+static struct route_pair *
+route_resuming(const struct s2s *s)
+{
+    struct route_pair *p = list_empty(&s->users) ? NULL
+        : MAP_OWNER(s->users.next, struct route_pair, use);
+    return p != NULL && p->resume != NULL ? p : NULL;
+}
+
+static const char *
+route_s2s_resumes(void *user, const struct s2s *s)
+{
+    const struct route_pair *p = route_resuming(s);
+    (void)user;
+    return p == NULL ? NULL : p->resume->id;
+}
+
+/* Who has handled less than he said, or than went back meanwhile, is told no more of that. */
+static bool
+route_s2s_resumed(void *user, struct s2s *s, uint32_t h, bool goes_on)
+{
+    struct route_pair *p = route_resuming(s);
+    uint32_t fresh = p == NULL || s2s_is_behind(h, p->resume->h) ? 0 : h - p->resume->h;
+    (void)user;
+    if (p == NULL)
+        return true;
+    if (fresh > p->resume->sent)
+        return false;
+    for (; fresh > 0; fresh--)
+        route_release_oldest(p);
+    if (goes_on)
+        route_resume_forget(p);
+    return true;
+}
+
+/* Nobody will say any more what a lost connection has delivered. */
+static void
+route_resume_end(struct route_pair *p)
+{
+    size_t n = p->resume->arrived;
+    route_resume_forget(p);
+    route_return(p, n);
+    route_log_undelivered(p, n);
+}
+
 static void
 route_out_ready(struct route_pair *p)
 {
+    if (p->resume != NULL)
+        route_resume_end(p);
     p->last_why = p->bounce_why = XE_WHY_NONE;
     p->last_detail[0] = '\0';
     p->backoff_ms = 0;
@@ -25526,39 +25996,22 @@ route_hold_or_bounce(struct route_pair *p, enum xe_why why)
             (p->retry_at < p->hold_until ? p->retry_at : p->hold_until) - now);
 }
 
-static size_t
-route_return_until(struct route_pair *p, uint32_t end)
+/* Of a connection that may be resumed its server will say what it has: n of what is under way it
+ * may have.  False: it will not be asked. */
+static bool
+route_park(struct route_pair *p, const struct s2s *s, size_t n)
 {
-    size_t n = 0;
-    for (; route_has_arrived(p, end); n++)
-        route_return_oldest(p, XE_WHY_UNACKNOWLEDGED);
-    return n;
-}
-
-/* The peer's system has these, and the peer has not said that it has handled them: sent again they
- * might arrive twice, so their senders shall know.  What went just now it may have, too. */
-static size_t
-route_return(struct route_pair *p, const struct s2s *s, uint32_t arrived)
-{
-    size_t n = route_return_until(p, arrived);
-    if (s->stream.conn != NULL
-        && queue_age(&p->queue, loop_now(p->route->shared->loop)) < CONN_ACK_MS)
-        n += route_return_until(p, (uint32_t)conn_departed(s->stream.conn));
-    return n;
-}
-
-/* What a dead connection did not deliver, for the one who asks what a fault has cost. */
-static void
-route_log_undelivered(const struct route_pair *p, size_t returned)
-{
-    struct log *log = p->route->shared->log;
-    if ((returned == 0 && p->queue.sent == 0) || !route_log(p, LOG_WARN, "undelivered"))
-        return;
-    log_span(log, "from", p->from);
-    log_span(log, "to", p->to);
-    log_int(log, "sent_again", (int64_t)p->queue.sent);
-    log_int(log, "returned", (int64_t)returned);
-    log_end(log);
+    size_t len = s->resume_id == NULL ? 0 : strlen(s->resume_id) + 1;
+    if (len == 0 || n == 0 || p->route->ending)
+        return false;
+    p->resume = calloc(1, sizeof *p->resume + len);
+    if (p->resume == NULL)
+        return false;
+    p->resume->h = s->acked - s->uncounted;
+    p->resume->sent = p->queue.sent;
+    p->resume->arrived = n;
+    memcpy(p->resume->id, s->resume_id, len);
+    return true;
 }
 
 /* The connection of a pair has ended.  What did not arrive goes by the next one, if this one has
@@ -25569,15 +26022,16 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
 {
     uint32_t arrived = route_arrived(p, s);
     bool under_way = p->queue.sent > 0 && s2s_is_behind(arrived, route_sent_end(p));
-    size_t returned = 0;
+    size_t had = s2s_is_counted(s) && !s2s_has_parted(s) ? route_may_have(p, s, arrived) : 0;
+    bool parked = route_park(p, s, had);
     route_use_end(p);
     timer_cancel(p->route->shared->loop, &p->look);
     if (!s2s_is_counted(s))
         route_release(p, arrived);
-    else if (!s2s_has_parted(s))
-        returned = route_return(p, s, arrived);
-    p->good = p->good || returned > 0;
-    route_log_undelivered(p, returned);
+    else if (!parked)
+        route_return(p, had);
+    p->good = p->good || had > 0;
+    route_log_undelivered(p, parked ? 0 : had);
     if (under_way && p->queue.sent > 0 && s->stream.conn != NULL)
         conn_reset(s->stream.conn);   /* or the peer might read what goes another way, too */
     route_rewind(p);
@@ -27983,7 +28437,8 @@ edge_open_services(struct xmppedge *e)
         edge_identity, edge_rule, route_paired, route_unpaired, route_s2s_stanza,
         route_s2s_refused, route_s2s_ready, route_s2s_turned, route_s2s_drained,
         route_s2s_leaving,
-        route_s2s_acknowledged, route_s2s_settled, route_s2s_closed, NULL };
+        route_s2s_acknowledged, route_s2s_settled, route_s2s_resumes, route_s2s_resumed,
+        route_s2s_closed, NULL };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_numbered,
         route_trunk_settled, route_trunk_paused, route_trunk_bounced, route_trunk_acknowledged,

@@ -13,7 +13,7 @@ sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from chaos import TIMES, again, frozen, hole, lasting, main, row, sentence     # noqa: E402
-from tap import check                                                     # noqa: E402
+from tap import check, note                                               # noqa: E402
 
 LEAVING = ['pb.example', 'in1.example']         # who count nothing, and take leave
 IDLE = 1                                        # seconds
@@ -34,17 +34,37 @@ def reset_counting(rig):
     told(rig, 'pa.example', 'reset', 20, pause=0.07)
 
 
+@sentence('nothing comes back, and nothing is sent again, when what a partner may resume is reset on both sides')
+def reset_resumed(rig):
+    partner, pace = rig.stations['pa.example'], (0.001, 0.004)
+    partner.tell('resume', yes=True)
+    rig.row(lambda: (partner.tell('close'), partner.tell('tear', how='reset'))).judge(back=True)
+
+    def resets():
+        for _ in range(10):
+            told(rig, 'pa.example', 'reset', 1, pause=0.07)
+            told(rig, 'pa.example', 'tear', 1, pause=0.07, how='reset')
+    for _ in range(TIMES):
+        account = rig.row(resets, pause=pace)
+        account.judge()
+        check(not account.told, '%d were told by their server' % len(account.told))
+    resumed = [line for edge in rig.edges for line in edge.find_log('s2s-resumed')]
+    check(len(resumed) > 5, 'only %d streams were resumed' % len(resumed))
+    note('%d streams were resumed' % len(resumed))
+    partner.tell('resume', yes=False)
+
+
 @row('what others reset is all that is lost', dict(back=True), dead=['pb.example', 'in1.example'])
 def reset(rig):
-    told(rig, 'pb.example', 'reset')
-    told(rig, 'in1.example', 'reset')
+    told(rig, 'pb.example', 'reset', 8, pause=0.07)
+    told(rig, 'in1.example', 'reset', 8, pause=0.07)
 
 
 @row('what servers drop that end connections without a word is all that is lost', dict(back=True),
      dead=['pb.example', 'in1.example'])
 def drop(rig):
     for domain in 'pa.example', 'pb.example', 'in1.example':
-        told(rig, domain, 'finish', 1)
+        told(rig, domain, 'finish', 4, pause=0.07)
 
 
 @row('nothing is lost of others when servers break off in the middle of a stanza')

@@ -47,6 +47,27 @@ class CountingPeer(Peer):
     """A Peer that offers XEP-0198 on what it accepts, and enables it on what it dials."""
 
     counts = False
+    resumes = False                     # and resumes what was lost, and lets it be resumed
+    kept = {}                           # by its name, the stream that may be resumed
+
+    def grant(self, stream):
+        if not self.resumes:
+            return ''
+        name = 'r%d' % len(self.kept)
+        self.kept[name] = stream
+        return " resume='true' id='%s'" % name
+
+    def go_on(self, stream, name):
+        """What a lost stream has brought counts on this one, and nothing that it still brings."""
+        lost = self.kept.get(name)
+        if lost is None:
+            stream.send("<failed xmlns='%s'/>" % NS_SM)
+            return
+        with lost.gate:
+            lost.leaving = True
+        stream.taken = lost.taken
+        self.kept[name] = stream
+        stream.send("<resumed xmlns='%s' previd='%s' h='%d'/>" % (NS_SM, name, stream.taken))
 
     def serve(self, stream):
         stream.taken = None             # stanzas handled, once that is counted
@@ -64,7 +85,9 @@ class CountingPeer(Peer):
             return super().take(stream, element)
         if local(element) == 'enable':
             stream.taken = 0
-            stream.send("<enabled xmlns='%s'/>" % NS_SM)
+            stream.send("<enabled xmlns='%s'%s/>" % (NS_SM, self.grant(stream)))
+        elif local(element) == 'resume':
+            self.go_on(stream, element.get('previd'))
         elif local(element) == 'r' and stream.taken is not None:
             stream.send("<a xmlns='%s' h='%d'/>" % (NS_SM, stream.taken))
         return True
@@ -89,25 +112,46 @@ class CountingPeer(Peer):
     def take_dialled(self, stream, element):
         if space(element) != NS_SM:
             return super().take_dialled(stream, element)
-        if local(element) == 'enabled':
+        if local(element) == 'a':
+            self.acknowledged(stream, int(element.get('h')))
+        else:
+            stream.answer = element
             stream.counted.set()
-        elif local(element) == 'a':
-            with stream.lock:
-                stream.asked = False
-                while stream.acknowledged < int(element.get('h')) and stream.open_ids:
-                    stream.acknowledged += 1
-                    stream.open_ids.popleft()
         return True
+
+    def acknowledged(self, stream, h):
+        with stream.lock:
+            stream.asked = False
+            while stream.acknowledged < h and stream.open:
+                stream.acknowledged += 1
+                stream.open.popleft()
+
+    def ask(self, stream, text):
+        """What the other side says to that; None: nothing."""
+        stream.counted, stream.answer = threading.Event(), None
+        stream.send(text)
+        stream.counted.wait(10)
+        return stream.answer
 
     def enable(self, stream):
         """From now on the other side says what it has handled."""
         stream.lock = threading.Lock()
-        stream.counted = threading.Event()
-        stream.acknowledged, stream.asked = 0, False
-        stream.open_ids = collections.deque()
+        stream.acknowledged, stream.asked, stream.name = 0, False, None
+        stream.open = collections.deque()       # identifiers and texts
         if self.counts:
-            stream.send("<enable xmlns='%s'/>" % NS_SM)
-            stream.counted.wait(5)
+            answer = self.ask(stream, "<enable xmlns='%s'%s/>" % (NS_SM, " resume='true'" if self.resumes else ''))
+            stream.name = answer.get('id') if answer is not None and self.resumes else None
+
+    def resume(self, stream, lost):
+        """The same on from where another stream was lost; false: it does not go on."""
+        answer = self.ask(stream, "<resume xmlns='%s' h='0' previd='%s'/>" % (NS_SM, lost.name))
+        if answer is None or local(answer) != 'resumed':
+            return False
+        stream.lock, stream.asked, stream.name = threading.Lock(), False, lost.name
+        stream.acknowledged, stream.open = lost.acknowledged, lost.open
+        self.acknowledged(stream, int(answer.get('h')))
+        stream.send(''.join(text for _, text in stream.open))
+        return True
 
 
 class Flow(threading.Thread):
@@ -119,6 +163,7 @@ class Flow(threading.Thread):
         self.doors = [tuple(d) for d in doors]
         self.frm = station.domain
         self.stream, self.streams, self.number = None, int(now() * 1000) % 10 ** 8, 0
+        self.lost = None            # a stream that may be resumed
         self.job = None
         self.tear = None            # how the stream is to end in the middle of the next stanza
 
@@ -148,12 +193,17 @@ class Flow(threading.Thread):
         """Through the first door that opens, another one each time."""
         if self.look():
             return True
-        door = self.doors.pop(0)
-        self.doors.append(door)
+        lost, self.lost = self.lost, None
+        if lost is None:
+            self.doors.append(self.doors.pop(0))
         try:
-            stream = self.station.peer.dial(door, self.to, frm=self.frm)
-            self.station.peer.enable(stream)
+            stream = self.station.peer.dial(self.doors[-1], self.to, frm=self.frm)
+            if lost is None or not self.station.peer.resume(stream, lost):
+                self.tell(lost)
+                lost = None
+                self.station.peer.enable(stream)
         except (OSError, AssertionError, Closed, Timeout):
+            self.tell(lost)
             self.station.forget_halves()
             time.sleep(0.1)
             return False
@@ -161,20 +211,28 @@ class Flow(threading.Thread):
         self.stream = stream
         return True
 
+    def tell(self, stream):
+        """What is not acknowledged on a stream never will be."""
+        if stream is not None and self.station.peer.counts:
+            with stream.lock:
+                for id, _ in stream.open:
+                    self.station.record('told', id)
+
     def leave(self):
         """Answer an end tag; what is acknowledged until the connection ends counts."""
         stream, self.stream = self.stream, None
         if stream.ended == 'close':
             stream.answer_close()
             deadline = now() + 2
-            while not stream.eof and now() < deadline and (stream.open_ids or not self.station.peer.counts):
+            while not stream.eof and now() < deadline and (stream.open or not self.station.peer.counts):
                 time.sleep(0.02)
         stream.close(politely=False)
         if stream in self.station.peer.dialled:
             self.station.peer.dialled.remove(stream)
-        with stream.lock:
-            for id in stream.open_ids if self.station.peer.counts else ():
-                self.station.record('told', id)
+        if stream.name is not None and stream.ended != 'close':
+            self.lost = stream
+        else:
+            self.tell(stream)
 
     # -- stanzas
 
@@ -186,16 +244,16 @@ class Flow(threading.Thread):
     def send(self, job):
         if self.tear:
             return self.torn(job)
-        stream, text, ids = self.stream, '', []
+        stream, new = self.stream, []
         for _ in range(job['burst']):           # many in one write, as a group chat makes them
             id, one = self.stanza(job)
             self.station.record('sent', id)
-            ids.append(id)
-            text += one
+            new.append((id, one))
+        text = ''.join(one for _, one in new)
         with stream.lock:
             if self.station.peer.counts:
-                stream.open_ids.extend(ids)
-            if self.station.peer.counts and not stream.asked and len(stream.open_ids) >= min(ASK, job['burst']):
+                stream.open.extend(new)
+            if self.station.peer.counts and not stream.asked and len(stream.open) >= min(ASK, job['burst']):
                 stream.asked = True
                 text += "<r xmlns='%s'/>" % NS_SM
         try:
@@ -203,7 +261,7 @@ class Flow(threading.Thread):
         except (Closed, Timeout, OSError):
             stream.ended = stream.ended or 'reset'
             if not self.station.peer.counts:
-                self.station.record('told', ids[0])     # of a burst the first may be out already
+                self.station.record('told', new[0][0])  # of a burst the first may be out already
 
     def torn(self, job):
         how, self.tear = self.tear, None
@@ -257,6 +315,10 @@ class Station:
             if not only or '%s>%s' % (flow.frm, flow.to) in only:
                 flow.job = dict(job, until=until, epoch=epoch)
 
+    def resume(self, yes):
+        """Streams that begin from now on may be resumed."""
+        self.peer.resumes = yes
+
     def reset(self):
         """What comes in is reset, in the middle of whatever comes."""
         for stream in list(self.peer.streams):
@@ -266,7 +328,10 @@ class Station:
         """The same with FIN, and without an end tag."""
         for stream in list(self.peer.streams):
             stream.closed_by_us = True
-            stream.sock.shutdown(2)
+            try:
+                stream.sock.shutdown(2)
+            except OSError:
+                pass                        # it has ended already
 
     def close(self):
         """A polite end of what comes in."""
