@@ -102,6 +102,8 @@ class CountingPeer(Peer):
 
     def leave(self, stream):
         """A polite end, with a last word about what was handled (XEP-0198 4)."""
+        if not hasattr(stream, 'gate'):
+            return                      # nobody reads it yet
         with stream.gate:
             if self.counts and stream.taken is None:
                 return                  # it is not in use yet
@@ -338,8 +340,8 @@ class Station:
         for stream in list(self.peer.streams):
             try:
                 self.peer.leave(stream)
-            except (Closed, Timeout, OSError):
-                pass
+            except (Closed, Timeout, OSError, ValueError):
+                pass                        # it has ended already
 
     def tear(self, how):
         """What goes out ends in the middle of a stanza."""
