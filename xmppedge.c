@@ -19241,6 +19241,13 @@ s2s_may_carry(const struct s2s *s)
 
 /* ---- what may be resumed ---- */
 
+/* Does the peer count what it is sent? */
+static bool
+s2s_is_counted(const struct s2s *s)
+{
+    return s->acks >= S2S_ACKS_ASKED;
+}
+
 static void
 s2s_session_free(struct s2s_service *v, struct s2s_session *x)
 {
@@ -19291,7 +19298,7 @@ s2s_park(struct s2s *s, enum xe_why why)
     s->session = NULL;
     if (x == NULL)
         return;
-    if (p == NULL || s->acks != S2S_ACKS_ON || s->stream.peer_closed || s->stream.peer_quit
+    if (p == NULL || !s2s_is_counted(s) || s->stream.peer_closed || s->stream.peer_quit
         || (why != XE_WHY_PEER_LOST && why != XE_WHY_PEER_CLOSED)) {
         s2s_session_free(v, x);
         return;
@@ -19976,13 +19983,6 @@ s2s_log_resumed(const struct s2s *s, uint32_t h)
         return;
     log_int(log, "handled", (int64_t)h);
     log_end(log);
-}
-
-/* Does the peer count what it is sent? */
-static bool
-s2s_is_counted(const struct s2s *s)
-{
-    return s->acks >= S2S_ACKS_ASKED;
 }
 
 /* Ask what has been handled, unless the answer to such a question is still to come. */

@@ -37,6 +37,7 @@ def reset_counting(rig):
 @sentence('nothing comes back, and nothing is sent again, when what a partner may resume is reset on both sides')
 def reset_resumed(rig):
     partner, pace = rig.stations['pa.example'], (0.001, 0.004)
+    rig.put_back()
     partner.tell('resume', yes=True)
     rig.row(lambda: (partner.tell('close'), partner.tell('tear', how='reset'))).judge(back=True)
 
