@@ -5,7 +5,7 @@
  *              [-t seconds] [-k key] [what ...]
  *
  *   EDGE   the program; DIR has edge.xml and the certificates (run.sh makes it)
- *   what   any of xml in out mem flood; all of them if absent
+ *   what   any of xml in out calls relays mem flood; all of them if absent
  *   -t     how long each row of the flood is measured
  *   -k     only this key in the flood: p256, rsa2048, rsa4096
  *
@@ -14,6 +14,10 @@
  * time of the edge's process is read before and after.  The yardstick, in the same run: mbed TLS
  * alone decrypts the same stanzas in the same records from memory and encrypts them to memory, in
  * records of the size that the edge has sent, with the ciphersuite that the edge has chosen.
+ *
+ * System calls are those that strace counts, which makes the edge slower and lets it gather more.
+ * The other relays, where they are installed, are HAProxy and stunnel: they decrypt and encrypt the
+ * same stanzas between the same ends, and neither read nor check nor keep them.
  *
  * The flood: a process with N connections at a time, each from an address of its own, that says
  * ClientHello, waits for the server's whole answer and hangs up.  It computes nothing, which is the
@@ -62,6 +66,7 @@
 #define PARTNER_PORT  25269      /* 127.0.7.1: where the edge finds the partner */
 #define EXTERNAL_PORT 25269      /* 127.0.7.2: the edge, row 1 */
 #define TRUNK_PORT    23456      /* 127.0.7.3: the edge, row 3 */
+#define RELAY_PORT    25269      /* 127.0.7.4: another relay, which leads to the partner */
 #define RECORD        16384      /* bytes of plaintext in a full record */
 #define RAW           (256 << 10) /* ciphertext that an end gathers */
 #define TEXT_MAX      (64 << 10) /* answers in the negotiation */
@@ -857,46 +862,205 @@ measure(struct bench *b, struct end *partner, struct end *gateway, const struct 
     return r;
 }
 
+/* An edge between its two ends. */
+struct border {
+    int         listener;
+    struct end *partner;
+    struct end *gateway;
+};
+
+static struct border
+border_open(struct bench *b, bool inwards)
+{
+    struct border o;
+    char stanza[512];
+    o.listener = partner_listen();
+    edge_start(b->program);
+    o.gateway = gateway_connect(&b->gateway);
+    if (inwards) {
+        o.partner = partner_connect(&b->partner);
+        return o;
+    }
+    stanza_make(stanza, 300, false, 0);
+    end_say(o.gateway, stanza);
+    o.partner = partner_accept(&b->partner_server, o.listener);
+    end_expect(o.partner, "</message>");
+    return o;
+}
+
+static void
+border_close(struct border *o)
+{
+    edge_stop();
+    close(o->gateway->fd);
+    close(o->partner->fd);
+    close(o->listener);
+    end_free(o->gateway);
+    end_free(o->partner);
+}
+
+/* The jobs of a table: three ways to send, two sizes; false when the command line leaves it out. */
+static bool
+job_of(const struct bench *b, bool inwards, size_t i, struct job *job)
+{
+    static const size_t sizes[] = { 300, 1000 };
+    enum mode mode = (enum mode)(i % 3);
+    *job = (struct job){ inwards, mode, sizes[i / 3], mode == PACED ? b->count / 15 : b->count };
+    return (b->mode == NULL || strcmp(b->mode, mode_names[mode]) == 0)
+        && (b->size == 0 || b->size == job->size);
+}
+
+static void
+bench_rows(struct bench *b, const char *name, struct end *partner, struct end *gateway,
+    bool inwards)
+{
+    struct job job;
+    size_t i;
+    for (i = 0; i < 6; i++) {
+        struct result r;
+        if (!job_of(b, inwards, i, &job))
+            continue;
+        r = measure(b, partner, gateway, &job);
+        printf("%-8s %-6s %5lu %10.2f %10.2f %7.2f %8lu %9.0f %5.0f%%  %s\n", name,
+            mode_names[job.mode], (unsigned long)job.size, r.edge_us, r.bare_us, r.ratio,
+            (unsigned long)r.record, 1e6 / r.wall_us, 100 * r.edge_us / r.wall_us,
+            mbedtls_ssl_get_ciphersuite(&partner->ssl));
+        fflush(stdout);
+    }
+}
+
 static void
 bench_direction(struct bench *b, bool inwards)
 {
-    static const size_t sizes[] = { 300, 1000 };
-    int listener = partner_listen();
-    struct end *gateway;
-    struct end *partner;
-    size_t i;
-    edge_start(b->program);
-    gateway = gateway_connect(&b->gateway);
-    if (inwards) {
-        partner = partner_connect(&b->partner);
-    } else {
-        char stanza[512];
-        stanza_make(stanza, 300, false, 0);
-        end_say(gateway, stanza);
-        partner = partner_accept(&b->partner_server, listener);
-        end_expect(partner, "</message>");
+    struct border o = border_open(b, inwards);
+    bench_rows(b, inwards ? "inward" : "outward", o.partner, o.gateway, inwards);
+    border_close(&o);
+}
+
+/* ---- other relays ---- */
+
+/* A program that is found in PATH becomes the process that is measured; the last of the arguments
+ * is a file in our folder. */
+static bool
+relay_start(const char *program, const char *option, const char *file)
+{
+    char path[512];
+    int fd = open("/dev/null", O_WRONLY);
+    int status;
+    snprintf(path, sizeof path, "command -v %s >/dev/null", program);
+    if (fd < 0 || system(path) != 0) {
+        close(fd);
+        return false;
     }
-    for (i = 0; i < 6; i++) {
-        enum mode mode = (enum mode)(i % 3);
-        struct job job = { inwards, mode, sizes[i / 3], mode == PACED ? b->count / 15 : b->count };
-        struct result r;
-        if ((b->mode != NULL && strcmp(b->mode, mode_names[mode]) != 0)
-            || (b->size != 0 && b->size != job.size))
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    edge_pid = fork();
+    if (edge_pid == 0) {
+        dup2(fd, 1);
+        dup2(fd, 2);
+        execlp(program, program, option[0] == '\0' ? path : option, option[0] == '\0' ? NULL : path,
+            (char *)NULL);
+        _exit(127);
+    }
+    close(fd);
+    usleep(500000);
+    if (waitpid(edge_pid, &status, WNOHANG) != 0)
+        die("%s has ended: %s", program, path);
+    return true;
+}
+
+static void
+bench_relay(struct bench *b, const char *program, const char *option, const char *file)
+{
+    int listener = partner_listen();
+    struct end *from;
+    struct end *to;
+    if (!relay_start(program, option, file)) {
+        printf("%-8s is not installed\n", program);
+        close(listener);
+        return;
+    }
+    from = end_new(&b->partner, dial("127.0.7.4", RELAY_PORT), "corp.example");
+    end_handshake(from);
+    end_say(from, " ");   /* stunnel dials when it has something to say */
+    to = end_new(&b->partner_server, accept(listener, NULL, NULL), NULL);
+    end_handshake(to);
+    bench_rows(b, program, from, to, true);
+    edge_stop();
+    close(from->fd);
+    close(to->fd);
+    close(listener);
+    end_free(from);
+    end_free(to);
+}
+
+/* ---- system calls ---- */
+
+/* strace counts those of the edge from now on; 0: it is not there. */
+static pid_t
+calls_begin(const char *path)
+{
+    char target[20];
+    pid_t pid;
+    int status;
+    snprintf(target, sizeof target, "%d", (int)edge_pid);
+    pid = fork();
+    if (pid == 0) {
+        if (freopen("/dev/null", "w", stderr) == NULL)
+            _exit(127);
+        execlp("strace", "strace", "-f", "-q", "-c", "-o", path, "-p", target, (char *)NULL);
+        _exit(127);
+    }
+    sleep(1);   /* until it is attached */
+    return waitpid(pid, &status, WNOHANG) == 0 ? pid : 0;
+}
+
+/* How many there were: the last line but for the word `total` has them in front of the errors. */
+static unsigned long
+calls_end(pid_t pid, const char *path)
+{
+    FILE *f;
+    char line[256];
+    unsigned long calls = 0;
+    kill(pid, SIGINT);
+    waitpid(pid, NULL, 0);
+    f = fopen(path, "r");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (strstr(line, " total") != NULL)
+            sscanf(line, "%*s %*s %*s %lu", &calls);
+    if (f != NULL)
+        fclose(f);
+    return calls;
+}
+
+static void
+bench_calls(struct bench *b, bool inwards)
+{
+    static struct load load;
+    struct border o = border_open(b, inwards);
+    struct job job;
+    char path[512];
+    size_t i;
+    snprintf(path, sizeof path, "%s/calls", dir);
+    for (i = 0; i < 3; i++) {
+        uint64_t first;
+        pid_t pid;
+        if (!job_of(b, inwards, i, &job))
             continue;
-        r = measure(b, partner, gateway, &job);
-        printf("%-8s %-6s %5lu %10.2f %10.2f %7.2f %8lu %9.0f %5.0f%%  %s\n",
-            inwards ? "inward" : "outward",
-            mode_names[mode], (unsigned long)job.size, r.edge_us, r.bare_us,
-            r.ratio, (unsigned long)r.record, 1e6 / r.wall_us,
-            100 * r.edge_us / r.wall_us, mbedtls_ssl_get_ciphersuite(&partner->ssl));
+        job.count = job.mode == PACED ? 2000 : 20000;
+        load_make(&load, &job);
+        pid = calls_begin(path);
+        if (pid == 0) {
+            printf("strace is not installed, or may not look\n");
+            break;
+        }
+        first = inwards ? o.gateway->stanzas : o.partner->stanzas;
+        run_stanzas(&job, inwards ? o.partner : o.gateway, inwards ? o.gateway : o.partner, &load);
+        printf("%-8s %-6s %5lu bytes: %.2f system calls a stanza\n", inwards ? "inward" : "outward",
+            mode_names[job.mode], (unsigned long)job.size, (double)calls_end(pid, path)
+                / (double)((inwards ? o.gateway : o.partner)->stanzas - first));
         fflush(stdout);
     }
-    edge_stop();
-    close(gateway->fd);
-    close(partner->fd);
-    close(listener);
-    end_free(gateway);
-    end_free(partner);
+    border_close(&o);
 }
 
 /* The tokenizer and the writer by themselves. */
@@ -1470,7 +1634,7 @@ main(int argc, char **argv)
     char path[512];
     int i = 3;
     if (argc < 3)
-        die("usage: bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [xml|in|out|mem|flood ...]");
+        die("usage: bench_edge EDGE DIR [-n stanzas] [-c ciphersuite] [what ...]");
     b.program = argv[1];
     dir = argv[2];
     for (; i + 1 < argc && argv[i][0] == '-'; i += 2) {
@@ -1510,7 +1674,8 @@ main(int argc, char **argv)
         bench_xml(300);
         bench_xml(1000);
     }
-    if (wanted(argc, argv, i, "in") || wanted(argc, argv, i, "out")) {
+    if (wanted(argc, argv, i, "in") || wanted(argc, argv, i, "out")
+        || wanted(argc, argv, i, "relays")) {
         b.bare = bare_open(&b.partner, &b.partner_server);
         printf("%-8s %-6s %5s %10s %10s %7s %8s %9s %6s  %s\n", "", "mode", "bytes", "edge us",
             "alone us",
@@ -1520,6 +1685,14 @@ main(int argc, char **argv)
         bench_direction(&b, true);
     if (wanted(argc, argv, i, "out"))
         bench_direction(&b, false);
+    if (wanted(argc, argv, i, "relays")) {
+        bench_relay(&b, "haproxy", "-f", "haproxy.cfg");
+        bench_relay(&b, "stunnel", "", "stunnel.conf");
+    }
+    if (wanted(argc, argv, i, "calls")) {
+        bench_calls(&b, true);
+        bench_calls(&b, false);
+    }
     if (wanted(argc, argv, i, "mem"))
         bench_memory(&b);
     if (wanted(argc, argv, i, "flood"))

@@ -3,7 +3,8 @@
 #
 #   run.sh [EDGE] [options and names for bench_edge]
 #
-# EDGE is the program, ../../xmppedge if absent.  BENCH_DIR keeps the folder with the configuration.
+# EDGE is the program, ../../xmppedge if absent; BASE another one, whose relay is measured in the same run.
+# BENCH_DIR keeps the folder with the configuration.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -67,6 +68,32 @@ if [ ! -f edge.xml ]; then
 </xmppedge>
 END
 fi
+# Other relays, with as many threads as the edge has for stanzas.
+cat corp.example.pem corp.example.key >corp.example.both
+cat >haproxy.cfg <<END
+global
+    nbthread 1
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+listen relay
+    bind 127.0.7.4:25269 ssl crt $dir/corp.example.both
+    server partner 127.0.7.1:25269 ssl verify none
+END
+cat >stunnel.conf <<END
+foreground = yes
+pid =
+[in]
+accept = 127.0.7.4:25269
+connect = 127.0.7.4:25270
+cert = $dir/corp.example.both
+[out]
+client = yes
+accept = 127.0.7.4:25270
+connect = 127.0.7.1:25269
+END
 # For the flood: each kind of key, with the threads of handshakes and without; a source may do what it likes.
 if [ ! -f flood-p256-2.xml ]; then
     python3 "$here/bomb.py" bomb.pem
@@ -86,5 +113,10 @@ if [ ! -f flood-p256-2.xml ]; then
                 handshake-threads=\"$threads\"/" edge.xml >flood-$key-$threads.xml
         done
     done
+fi
+if [ -n "${BASE-}" ]; then
+    echo "$BASE:"
+    "$dir/bench_edge" "$BASE" "$dir" "$@" in out calls
+    echo "$edge:"
 fi
 "$dir/bench_edge" "$edge" "$dir" "$@"
