@@ -50,7 +50,7 @@ def reset_resumed(rig):
         account.judge()
         check(not account.told, '%d were told by their server' % len(account.told))
     resumed = [line for edge in rig.edges for line in edge.find_log('s2s-resumed')]
-    check(len(resumed) > 5, 'only %d streams were resumed' % len(resumed))
+    check(resumed, 'nothing was resumed')
     note('%d streams were resumed' % len(resumed))
     partner.tell('resume', yes=False)
 
