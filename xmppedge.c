@@ -37,6 +37,7 @@
  *   [CERT]    cert_             what certificates say, read by us
  *   [TLS]     tls_              TLS sessions, certificates and what they say
  *   [CONN]    conn_ listener_ dial_ wire_  byte pipes: accepting, dialling, TLS, and their end
+ *   [HTTP]    http_             one question and its answer over HTTP/1.1 (RFC 9112)
  *
  *  Service: server-to-server XMPP; never touches a socket
  *   [QUEUE]   queue_        stanzas that wait: for a server, for a trunk, for an acknowledgement
@@ -284,6 +285,12 @@
 #define DIAL_SILENT_MAX    64     /* targets known to be silent: a step through them costs a us */
 #define DIAL_SILENT_MS     600000 /* and for so long: then the first of a domain is first again */
 
+/* [HTTP]: a monitor asks */
+#define HTTP_CLIENTS       8      /* questions at a time: a few monitors */
+#define HTTP_REQUEST_MAX   8192   /* bytes of a request: Prometheus sends 300 */
+#define HTTP_TIME_MS       10000  /* for a question and its answer: a scrape waits for 10 s */
+#define HTTP_PIECE         ((size_t)1 << 20)   /* bytes of an answer that are made at a time */
+
 /* [AUTH] [CONFIG] [PORTS]: what is read */
 #define SASL_TEXT_MAX      1368   /* bytes of JID_PART_MAX in base64, NUL included */
 #define CONFIG_FILE_MAX    ((size_t)16 << 20)  /* bytes of the file: CONFIG_LIST_MAX partners */
@@ -334,6 +341,9 @@
 #define ROUTE_UNREAD_MS    2000   /* acknowledgements may stand so long behind what is not read */
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define ROUTE_RETURN_MS    3000   /* a node that has something may come back: it tries after 1 s */
+#define METRICS_REASONS_MAX 100   /* lines of a health: nobody reads more */
+#define METRICS_STALE_S    600    /* a server that was not tried since may be there again */
+#define METRICS_SOON_S     604800 /* a certificate expires soon: a week to renew it */
 #define METRICS_ROWS       64     /* told or gathered in a turn: half a ms */
 #define METRICS_TRUNKS_MAX 1000   /* trunks told one by one */
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are not waited for */
@@ -341,6 +351,7 @@
 #define EDGE_LOOK_MAX      1024   /* callers that are compared when one has to go */
 #define EDGE_FILES         256    /* descriptors for trunks, dials, listeners, files */
 #define EDGE_TRUNKS        16     /* connections on the internal address, besides 4 a gateway */
+#define EDGE_METRICS_MAX   ((size_t)256 << 20)   /* bytes: 200 a row, of 12 for each domain */
 #define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
 #define EXPLAIN_TARGETS    8      /* addresses that are looked at, one after the other */
 #define EXPLAIN_LOOK_MS    15000  /* for each, and at most attempt-time */
@@ -12788,6 +12799,446 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
 }
 
 /* ===========================================================================
+ * [HTTP]  http_          one question and its answer over HTTP/1.1 (RFC 9112)
+ * calls:  BASE BUF MAP LOOP CONN
+ *
+ * As much as a monitor needs: GET and HEAD, one request a connection, no body, no TLS.  What else
+ * is said is refused in the words of the protocol, and every answer ends its connection.
+ *
+ *   http_accepted() --> http_received() --> events->asked() --> http_answer(), all at once
+ *                            |                    \--> http_begin(), then events->more()
+ *                            \--> 400 405 431 505, or 408 when it does not come
+ *
+ * Costs: a connection for each question; a piece of an answer is made when the one before it has
+ * been written, so a slow reader costs one piece.
+ * Not done: connections that stay, conditional requests, compression.
+ * ======================================================================== */
+
+/* What was asked; the texts are those of the connection, good until events->asked() returns. */
+struct http_request {
+    struct xe_span path;      /* without a query */
+    struct xe_span accept;    /* the field, if it is there */
+    bool           head;      /* HEAD: no content is wanted */
+    bool           chunked;   /* the other side knows chunks: HTTP/1.1 */
+};
+
+struct http_client;
+
+struct http_events {
+    /* may this address ask? */
+    bool (*may)(void *user, const struct sockaddr_storage *from);
+    /* answer, or begin to */
+    void (*asked)(void *user, struct http_client *c, const struct http_request *r);
+    /* the next piece of what was begun, maybe nothing yet; false: it was the last */
+    bool (*more)(void *user, struct http_client *c, struct buf *out);
+    void (*ended)(void *user, struct http_client *c);   /* last call, exactly once */
+};
+
+/* A port where questions are answered. */
+struct http_server {
+    struct listener           listener;
+    struct list_node          clients;   /* http_client; the oldest first */
+    size_t                    count;
+    const struct http_events *events;    /* borrowed, static */
+    void                     *user;
+};
+
+struct http_client {
+    struct http_server *server;   /* borrowed */
+    struct conn        *conn;     /* owned; NULL when ended */
+    struct timer        timer;    /* the question, then the answer, takes too long */
+    struct loop_task    tell;
+    struct loop_task    reap;
+    struct list_node    node;     /* in server->clients */
+    bool                asked;    /* the question has come */
+    bool                telling;  /* more of the answer is to come */
+    bool                chunked;
+    bool                head;
+    void               *state;    /* of the owner */
+};
+
+static const char *
+http_reason(int status)
+{
+    static const struct { int status; const char *reason; } all[] = { { 200, "OK" },
+        { 400, "Bad Request" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
+        { 408, "Request Timeout" }, { 431, "Request Header Fields Too Large" },
+        { 503, "Service Unavailable" }, { 505, "HTTP Version Not Supported" } };
+    size_t i = 0;
+    while (all[i].status != status)
+        i++;
+    return all[i].reason;
+}
+
+/* ---- a request ---- */
+
+/* RFC 9110 5.6.2 */
+static bool
+http_is_token(struct xe_span s)
+{
+    size_t i;
+    for (i = 0; i < s.len; i++) {
+        char c = text_lower(s.at[i]);
+        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9')
+            && (c == '\0' || strchr("!#$%&'*+-.^_`|~", c) == NULL))
+            return false;
+    }
+    return s.len > 0;
+}
+
+static bool
+http_is_visible(struct xe_span s)
+{
+    size_t i;
+    for (i = 0; i < s.len; i++)
+        if (s.at[i] <= ' ' || s.at[i] > '~')
+            return false;
+    return s.len > 0;
+}
+
+/* Take what stands before `c`, which is taken, too. */
+static struct xe_span
+http_take(struct xe_span *rest, char c)
+{
+    size_t n = span_find(*rest, c);
+    struct xe_span part = span_make(rest->at, n);
+    *rest = span_skip(*rest, n + (n < rest->len));
+    return part;
+}
+
+/* The next line, without its end: CRLF, or LF alone (RFC 9112 2.2). */
+static struct xe_span
+http_line(struct xe_span *rest)
+{
+    struct xe_span line = http_take(rest, '\n');
+    line.len -= line.len > 0 && line.at[line.len - 1] == '\r';
+    return line;
+}
+
+/* The path of a target, be it whole (RFC 9112 3.2.2) or not; at == NULL when it is neither. */
+static struct xe_span
+http_path(struct xe_span target)
+{
+    if (target.len > 7 && strncasecmp(target.at, "http://", 7) == 0) {
+        target = span_skip(target, 7);
+        target = span_skip(target, span_find(target, '/'));
+    }
+    return target.len > 0 && target.at[0] == '/' ? span_make(target.at, span_find(target, '?'))
+        : span_make(NULL, 0);
+}
+
+static struct xe_span
+http_trim(struct xe_span s)
+{
+    while (s.len > 0 && (*s.at == ' ' || *s.at == '\t'))
+        s = span_skip(s, 1);
+    while (s.len > 0 && (s.at[s.len - 1] == ' ' || s.at[s.len - 1] == '\t'))
+        s.len--;
+    return s;
+}
+
+static bool
+http_is_name(struct xe_span name, const char *lower)
+{
+    return name.len == strlen(lower) && strncasecmp(name.at, lower, name.len) == 0;
+}
+
+/* The fields, up to the empty line.  False when one is none; *hosts: how often Host is there. */
+static bool
+http_read_fields(struct xe_span rest, struct http_request *r, unsigned *hosts)
+{
+    struct xe_span line = http_line(&rest);
+    for (*hosts = 0; line.len > 0; line = http_line(&rest)) {
+        struct xe_span name = http_take(&line, ':');
+        size_t i;
+        if (!http_is_token(name) || span_end(name) == span_end(line))
+            return false;
+        line = http_trim(line);
+        for (i = 0; i < line.len; i++)
+            if ((unsigned char)line.at[i] < ' ' && line.at[i] != '\t')
+                return false;
+        *hosts += http_is_name(name, "host");
+        if (http_is_name(name, "accept"))
+            r->accept = line;
+    }
+    return true;
+}
+
+/* Read a request, which ends in an empty line, and may begin with one (RFC 9112 2.2): 200, or the
+ * status with which it is refused. */
+static int
+http_read_request(struct xe_span text, struct http_request *r)
+{
+    struct xe_span rest = text;
+    struct xe_span line = http_line(&rest);
+    struct xe_span method, target;
+    unsigned hosts;
+    if (line.len == 0)
+        line = http_line(&rest);
+    method = http_take(&line, ' ');
+    target = http_take(&line, ' ');
+    *r = (struct http_request){ .head = span_is(method, "HEAD") };
+    if (!http_is_token(method) || !http_is_visible(target) || line.len != 8
+        || memcmp(line.at, "HTTP/", 5) != 0 || line.at[6] != '.')
+        return 400;
+    if (line.at[5] != '1')
+        return 505;
+    r->chunked = line.at[7] != '0';
+    if (!http_read_fields(rest, r, &hosts) || hosts > 1 || (r->chunked && hosts == 0))
+        return 400;   /* RFC 9112 3.2 */
+    if (!r->head && !span_is(method, "GET"))
+        return 405;
+    r->path = http_path(target);
+    return r->path.at == NULL ? 400 : 200;
+}
+
+/* Is the empty line there that ends it? */
+static bool
+http_is_whole(struct xe_span text)
+{
+    bool any = false;
+    while (span_find(text, '\n') < text.len) {
+        bool empty = http_line(&text).len == 0;
+        if (empty && any)
+            return true;
+        any = true;
+    }
+    return false;
+}
+
+/* ---- clients ---- */
+
+static void
+http_free(struct loop_task *task)
+{
+    free(MAP_OWNER(task, struct http_client, reap));
+}
+
+static void
+http_end(struct http_client *c)
+{
+    struct http_server *server = c->server;
+    struct loop *loop = server->listener.wire->loop;
+    struct conn *conn = c->conn;
+    if (conn == NULL)
+        return;
+    c->conn = NULL;
+    timer_cancel(loop, &c->timer);
+    loop_task_cancel(&c->tell);
+    list_remove(&c->node);
+    server->count--;
+    server->events->ended(server->user, c);
+    conn_close(conn);
+    loop_at_end(loop, &c->reap);
+}
+
+static void
+http_put_head(struct buf *out, int status, const char *type)
+{
+    char line[64];
+    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", status, http_reason(status));
+    buf_puts(out, line);
+    buf_puts(out, "Content-Type: ");
+    buf_puts(out, type);
+    buf_puts(out, "\r\nCache-Control: no-store\r\nConnection: close\r\n");
+    if (status == 405)
+        buf_puts(out, "Allow: GET, HEAD\r\n");
+}
+
+/* A whole answer, which ends the connection. */
+static void
+http_answer(struct http_client *c, int status, const char *type, struct xe_span text)
+{
+    struct buf out = { .max = HTTP_PIECE };
+    http_put_head(&out, status, type);
+    buf_puts(&out, "Content-Length: ");
+    buf_putu(&out, text.len);
+    buf_puts(&out, "\r\n\r\n");
+    if (!c->head)
+        buf_put(&out, text);
+    if (!out.failed)
+        conn_send(c->conn, buf_span(&out));
+    buf_free(&out);
+    http_end(c);
+}
+
+static void
+http_refuse(struct http_client *c, int status)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%d %s\n", status, http_reason(status));
+    http_answer(c, status, "text/plain; charset=utf-8", span_of(text));
+}
+
+/* Begin an answer whose length is not known: its pieces are asked for. */
+static void
+http_begin(struct http_client *c, const char *type)
+{
+    struct buf out = { .max = HTTP_PIECE };
+    http_put_head(&out, 200, type);
+    buf_puts(&out, c->chunked ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
+    c->telling = !c->head && !out.failed;
+    if (!out.failed)
+        conn_send(c->conn, buf_span(&out));
+    buf_free(&out);
+    if (c->telling)
+        loop_soon(c->server->listener.wire->loop, &c->tell);
+    else
+        http_end(c);
+}
+
+/* RFC 9112 7.1 */
+static void
+http_put_chunk(struct buf *out, struct xe_span piece)
+{
+    char size[24];
+    snprintf(size, sizeof size, "%lx\r\n", (unsigned long)piece.len);
+    buf_puts(out, size);
+    buf_put(out, piece);
+    buf_puts(out, "\r\n");
+}
+
+static void
+http_tell(struct loop_task *task)
+{
+    struct http_client *c = MAP_OWNER(task, struct http_client, tell);
+    struct buf piece = { .max = HTTP_PIECE };
+    struct buf out = { .max = 2 * HTTP_PIECE };
+    bool more = c->server->events->more(c->server->user, c, &piece);
+    bool good = !piece.failed;
+    if (!c->chunked)
+        buf_add(&out, &piece);
+    else if (buf_len(&piece) > 0)
+        http_put_chunk(&out, buf_span(&piece));
+    if (c->chunked && !more)
+        buf_puts(&out, "0\r\n\r\n");
+    c->telling = good && !out.failed && conn_send(c->conn, buf_span(&out)) && more;
+    if (c->telling && buf_len(&out) == 0)
+        loop_soon(c->server->listener.wire->loop, &c->tell);   /* nothing will be drained */
+    buf_free(&piece);
+    buf_free(&out);
+    if (!c->telling)
+        http_end(c);   /* without the last chunk it is seen to be cut */
+}
+
+static void
+http_drained(struct conn *conn, void *user)
+{
+    struct http_client *c = user;
+    (void)conn;
+    if (c->telling)
+        loop_soon(c->server->listener.wire->loop, &c->tell);
+}
+
+static size_t
+http_received(struct conn *conn, void *user, const char *at, size_t len)
+{
+    struct http_client *c = user;
+    struct xe_span text = span_make(at, len < HTTP_REQUEST_MAX ? len : HTTP_REQUEST_MAX);
+    struct http_request r;
+    int status = 431;
+    (void)conn;
+    if (c->conn == NULL || c->asked)
+        return len;   /* one question a connection */
+    if (!http_is_whole(text) && len < HTTP_REQUEST_MAX)
+        return 0;
+    c->asked = true;
+    if (http_is_whole(text))
+        status = http_read_request(text, &r);
+    c->chunked = status == 200 && r.chunked;
+    c->head = status == 200 && r.head;
+    if (status == 200)
+        c->server->events->asked(c->server->user, c, &r);
+    else
+        http_refuse(c, status);
+    return len;
+}
+
+static void
+http_closed(struct conn *conn, void *user, enum xe_why why)
+{
+    (void)conn;
+    (void)why;
+    http_end(user);
+}
+
+static void
+http_timeout(struct timer *t)
+{
+    struct http_client *c = MAP_OWNER(t, struct http_client, timer);
+    if (c->asked) {
+        http_end(c);   /* its reader is too slow */
+        return;
+    }
+    http_refuse(c, 408);
+}
+
+/* All places are taken: one who has asked nothing yet goes, the oldest. */
+static void
+http_make_room(struct http_server *s)
+{
+    struct list_node *n;
+    for (n = s->clients.next; n != &s->clients; n = n->next) {
+        struct http_client *c = MAP_OWNER(n, struct http_client, node);
+        if (c->asked)
+            continue;
+        http_end(c);
+        return;
+    }
+}
+
+static void
+http_accepted(void *user, int fd, const struct sockaddr_storage *from)
+{
+    static const struct conn_events events = { http_received, NULL, http_drained, http_closed,
+        NULL };
+    struct http_server *s = user;
+    struct http_client *c;
+    if (s->count >= HTTP_CLIENTS)
+        http_make_room(s);
+    c = s->events->may(s->user, from) && s->count < HTTP_CLIENTS ? calloc(1, sizeof *c) : NULL;
+    if (c == NULL) {
+        close(fd);
+        return;
+    }
+    c->server = s;
+    c->timer.fire = http_timeout;
+    c->tell.run = http_tell;
+    c->reap.run = http_free;
+    c->conn = conn_new(s->listener.wire, fd, HTTP_REQUEST_MAX, 3 * HTTP_PIECE, &events, c);
+    if (c->conn == NULL) {
+        free(c);
+        return;
+    }
+    c->conn->hasty = true;
+    list_append(&s->clients, &c->node);
+    s->count++;
+    timer_set(s->listener.wire->loop, &c->timer, HTTP_TIME_MS);
+}
+
+/* Listen; `events` and `user` are set by the caller.  False with errno. */
+static bool
+http_open(struct http_server *s, struct wire *wire, const struct sockaddr_storage *at,
+    socklen_t at_len)
+{
+    list_init(&s->clients);
+    s->listener.accepted = http_accepted;
+    s->listener.user = s;
+    return listener_open(&s->listener, wire, at, at_len);
+}
+
+/* No more questions; those under way end.  What was never open may be closed. */
+static void
+http_close(struct http_server *s)
+{
+    if (s->listener.wire == NULL)
+        return;
+    listener_close(&s->listener);
+    while (!list_empty(&s->clients))
+        http_end(MAP_OWNER(s->clients.next, struct http_client, node));
+}
+
+/* ===========================================================================
  * [QUEUE] queue_         stanzas that wait: for a server, for a trunk, for an acknowledgement
  * calls:  BASE BUF MAP
  *
@@ -13532,6 +13983,14 @@ struct config_limits {
     unsigned line;
 };
 
+struct config_metrics {                  /* where a monitor asks, over HTTP */
+    struct config_address   address;
+    struct config_network  *sources;     /* who may; none: anybody who reaches it */
+    size_t                  nsources;
+    bool                    force;       /* partners may reach it, too */
+    unsigned                line;        /* 0: nowhere */
+};
+
 struct config_echo {
     struct xe_span            domain;    /* this node answers for it itself; absent: none */
     struct config_certificate certificate; /* edge; line 0: config.certificate is used */
@@ -13580,6 +14039,7 @@ struct config {
     struct config_certificate certificate; /* edge: of domains without one; gateway: its own */
     struct config_trust       trust;     /* edge: of partners; gateway: of edges */
     struct config_echo        echo;
+    struct config_metrics     metrics;
     struct config_resolver   *resolvers; /* none: those of the system */
     size_t                    nresolvers;
     struct config_tls         tls;
@@ -13897,6 +14357,19 @@ static const struct config_row config_rows[] = {
         offsetof(struct config_certificate, line), NULL,
         "The certificate shown to partners for it; the common one if absent."),
     CERTIFICATE("echo.pem", "echo.key"),
+    ONE(E | G, "metrics", 0, offsetof(struct config, metrics),
+        offsetof(struct config_metrics, line), "off",
+        "Where a monitor asks over HTTP: GET /metrics, what `xmppedge metrics` prints, and GET "
+        "/health, 200 when all is well or 503, with the reasons in words."),
+    MUST(E | G, CONFIG_ADDRESS, "address", config_metrics, address, "127.0.0.1",
+        "Address to listen on: of loopback, or of the inside."),
+    MUST(E | G, CONFIG_PORT, "port", config_metrics, address.port, "9269", "Port to listen on."),
+    WORD(CONFIG_BOOL, "force", config_metrics, force, "false", config_false_true, NULL,
+        "Whether it may be an address where partners could ask as well."),
+    MANY(E | G, "metrics/source", 0, config_metrics, sources, nsources, config_network, NULL,
+        "An address that may ask; anybody who reaches it if there is none."),
+    MUST(E | G, CONFIG_NETWORK, "address", config_network, address, "127.0.0.0/8",
+        "An address, or a network with its prefix length."),
     UPTO(DNS_SERVERS_MAX, E | G, "resolver", 0, config, resolvers, nresolvers, config_resolver,
         "off",
         "A name server to ask; one element each. Those of the system are asked if there is none."),
@@ -15446,6 +15919,16 @@ config_derive(struct config_loader *l)
 
 /* ---- what the table cannot say ---- */
 
+/* Append the host of an address as text. */
+static void
+config_put_address(struct buf *out, const struct config_address *a)
+{
+    char text[INET6_ADDRSTRLEN + 32];
+    if (a->len > 0 && getnameinfo((const struct sockaddr *)(const void *)&a->sa, a->len, text,
+        sizeof text, NULL, 0, NI_NUMERICHOST) == 0)
+        buf_puts(out, text);
+}
+
 static bool
 config_address_is_any(const struct config_address *a)
 {
@@ -15906,10 +16389,45 @@ config_check_user(struct config_loader *l)
     config_check_reloads(l, &who, &config_rows[0], (const char *)c);
 }
 
+/* Whoever asks hears who federates with whom, so it is nowhere where partners are. */
+static bool
+config_is_inside(const struct config *c, const struct config_address *a)
+{
+    static const struct reach nothing = { { NULL, NULL }, NULL, 0 };
+    const char *what;
+    if (config_address_is_loopback(a) || c->role == CONFIG_EDGE)
+        return config_address_is_loopback(a) || config_same_address(a, &c->internal.address);
+    return !config_address_is_any(a)
+        && reach_why(&nothing, &a->sa, REACH_PORT_GIVEN, &what) != XE_WHY_NONE;
+}
+
+static void
+config_check_metrics(struct config_loader *l)
+{
+    const struct config *c = l->c;
+    const struct config_metrics *m = &c->metrics;
+    struct buf at = { 0 };
+    if (m->line == 0 || m->address.len == 0)
+        return;
+    config_put_address(&at, &m->address);
+    if (!m->force && !config_is_inside(c, &m->address))
+        config_error(l, m->line, "<metrics> address: expected one of loopback",
+            c->role == CONFIG_EDGE ? ", or that of <internal>" : ", or one of the inside",
+            ", found ", buf_text(&at), ", where others could ask who federates with whom; "
+            "force=\"true\" takes it nevertheless");
+    if (config_ports_collide(&m->address, &c->external.address)
+        || config_ports_collide(&m->address, &c->internal.address)
+        || config_ports_collide(&m->address, &c->listen.address))
+        config_error(l, m->line, "<metrics>: expected another port or address than those of the "
+            "streams, found the same");
+    buf_free(&at);
+}
+
 static void
 config_check_common(struct config_loader *l)
 {
     const struct config *c = l->c;
+    config_check_metrics(l);
     if (c->tls.keylog)
         config_warn(l, c->tls.line, "keylog is allowed: whoever has the file can read every "
             "captured stream");
@@ -16101,6 +16619,17 @@ config_inner_allows(const struct config_inner *in, const struct sockaddr *sa)
     return false;
 }
 
+/* Whether a monitor may ask from an address. */
+static bool
+config_monitor_allowed(const struct config *c, const struct sockaddr *sa)
+{
+    size_t i;
+    for (i = 0; i < c->metrics.nsources; i++)
+        if (config_network_has(&c->metrics.sources[i], sa))
+            return true;
+    return c->metrics.nsources == 0;
+}
+
 /* Gateway: whether any inner server may connect from an address. */
 static bool
 config_source_allowed(const struct config *c, const struct sockaddr *sa)
@@ -16110,16 +16639,6 @@ config_source_allowed(const struct config *c, const struct sockaddr *sa)
         if (config_inner_allows(&c->inner[i], sa))
             return true;
     return false;
-}
-
-/* Append the host of an address as text. */
-static void
-config_put_address(struct buf *out, const struct config_address *a)
-{
-    char text[INET6_ADDRSTRLEN + 32];
-    if (a->len > 0 && getnameinfo((const struct sockaddr *)(const void *)&a->sa, a->len, text,
-        sizeof text, NULL, 0, NI_NUMERICHOST) == 0)
-        buf_puts(out, text);
 }
 
 /* ---- printing: the effective settings, the example ---- */
@@ -16561,7 +17080,8 @@ config_example(enum config_role role, struct buf *out)
  *    never any              edge, external address    the inside
  *
  * An edge has these rows, and a row 2 for each static route; a gateway has row 3 from its side, and
- * the two ways between it and the inner server.  The rows of a configuration are made in one place,
+ * the two ways between it and the inner server; both have where a monitor asks, if that is not
+ * within the machine.  The rows of a configuration are made in one place,
  * and every form of output is a walk over them.  Whoever looks up names needs DNS besides, which is
  * no row.
  *
@@ -16577,7 +17097,8 @@ enum ports_format { PORTS_TABLE, PORTS_NFT, PORTS_IPTABLES, PORTS_JSON };
 
 /* One permitted direction, or one that is not. */
 struct ports_row {
-    unsigned                     number;   /* of the port table; 0: behind the gateway */
+    unsigned                     number;   /* of the port table; 0: of none of its rows */
+    const char                  *name;     /* in packet filters; NULL: that of the number */
     bool                         in;       /* towards this node */
     const char                  *protocol;
     uint16_t                     port;     /* of the destination; 0: any */
@@ -16664,15 +17185,34 @@ ports_rows_gateway(const struct config *c, ports_sink *put, void *user)
     }
 }
 
+/* Where a monitor asks, unless that is within this machine. */
+static void
+ports_rows_monitor(const struct config *c, ports_sink *put, void *user)
+{
+    struct ports_row row = { .in = true, .name = "metrics", .protocol = "HTTP/TCP",
+        .port = c->metrics.address.port, .destination = &c->metrics.address,
+        .comment = "a monitor asks for metrics and health" };
+    size_t i;
+    if (c->metrics.line == 0 || config_address_is_loopback(&c->metrics.address))
+        return;
+    for (i = 0; i < c->metrics.nsources; i++) {
+        row.network = &c->metrics.sources[i];
+        put(&row, user);
+    }
+    if (c->metrics.nsources == 0)
+        put(&row, user);
+}
+
 static void
 ports_rows(const struct config *c, ports_sink *put, void *user)
 {
     if (c->role == CONFIG_GATEWAY) {
         ports_rows_gateway(c, put, user);
-        return;
+    } else {
+        ports_rows_edge(c, put, user);
+        ports_rows_routes(c, put, user);
     }
-    ports_rows_edge(c, put, user);
-    ports_rows_routes(c, put, user);
+    ports_rows_monitor(c, put, user);
 }
 
 /* What must never be: from either address of an edge, and on a gateway from an edge. */
@@ -17045,7 +17585,8 @@ ports_rule_row(const struct ports_row *row, void *user)
 {
     static const char *const names[] = { "inner server", "row 1", "row 2", "row 3" };
     const struct ports_rules *rules = user;
-    struct ports_rule r = { .protocol = "tcp", .port = row->port, .comment = names[row->number] };
+    struct ports_rule r = { .protocol = "tcp", .port = row->port,
+        .comment = row->name != NULL ? row->name : names[row->number] };
     bool known = row->destination != NULL || (row->host != NULL && row->host->address.len > 0);
     int from = ports_source_family(row), to = ports_destination_family(row);
     if (row->in != rules->in || known != rules->known
@@ -26746,7 +27287,7 @@ route_close(struct route *r)
 
 /* ===========================================================================
  * [METRICS] metrics_         what a monitor asks: counters, and whether all is well
- * calls:  BASE BUF WHY MAP LOOP TLS QUEUE CONFIG S2S TRUNK ROUTE
+ * calls:  BASE BUF WHY MAP LOOP TLS CONN HTTP QUEUE CONFIG S2S TRUNK ROUTE
  *
  * metrics_families[] names every family with its type, its sentence and the function that tells its
  * samples.  They are told in one of two forms: OpenMetrics 1.0, which Prometheus asks for, and its
@@ -26771,6 +27312,8 @@ struct metrics {
     uint64_t      reloads;
     struct metrics_own *own;  /* owned: our certificates */
     size_t        nown;
+    struct http_server port;  /* open while `at` has a length */
+    struct config_address at; /* where it listens */
 };
 
 /* A certificate of ours. */
@@ -27238,6 +27781,165 @@ metrics_trunks_lag(struct metrics_text *w)
     metrics_trunks(w, metrics_put_lag);
 }
 
+/* ---- whether all is well ---- */
+
+/* What is said of it: a line a reason. */
+struct metrics_health {
+    struct buf *out;          /* borrowed; NULL: only the verdict is wanted */
+    bool        good;
+    unsigned    lines;
+};
+
+/* Begin a line; false when nobody wants it, or there are so many. */
+static bool
+metrics_tell(struct metrics_health *h, const char *text)
+{
+    if (h->out == NULL || h->lines++ >= METRICS_REASONS_MAX)
+        return false;
+    buf_puts(h->out, text);
+    return true;
+}
+
+static void
+metrics_tell_why(struct metrics_health *h, enum xe_why why)
+{
+    if (why != XE_WHY_NONE) {
+        buf_puts(h->out, ": ");
+        buf_puts(h->out, xe_why(why)->word);
+        buf_puts(h->out, ", ");
+        buf_puts(h->out, xe_why(why)->text);
+    }
+    buf_putc(h->out, '\n');
+}
+
+/* A gateway that is not there is a failure when no other is. */
+static void
+metrics_judge_gateways(struct metrics_health *h, const struct metrics *m)
+{
+    const struct config_internal *in = &m->route->config->internal;
+    const struct trunk_service *v = m->route->trunks;
+    size_t i, up = 0;
+    for (i = 0; i < in->ngateways; i++)
+        up += metrics_trunk_of(m, in->gateways[i].name).up;
+    if (in->line > 0 && up == 0) {
+        h->good = false;
+        if (metrics_tell(h, "no gateway is connected, so nothing passes to the inside or from it"))
+            metrics_tell_why(h, v->last.count > 0 ? v->last.why : v->refused.why);
+    }
+    for (i = 0; up > 0 && i < in->ngateways && i < METRICS_TRUNKS_MAX; i++) {
+        if (metrics_trunk_of(m, in->gateways[i].name).up || !metrics_tell(h, "note: gateway "))
+            continue;
+        metrics_put_value(h->out, in->gateways[i].name);
+        buf_puts(h->out, " is not connected\n");
+    }
+}
+
+/* The same for the edges of a gateway. */
+static void
+metrics_judge_edges(struct metrics_health *h, const struct metrics *m)
+{
+    const struct trunk_service *v = m->route->trunks;
+    const struct list_node *n;
+    size_t up = 0;
+    for (n = v->links.next; n != &v->links; n = n->next) {
+        const struct trunk_link *link = MAP_OWNER(n, const struct trunk_link, node);
+        up += link->trunk != NULL && link->trunk->state == TRUNK_UP;
+    }
+    h->good = h->good && up > 0;
+    for (n = v->links.next; n != &v->links; n = n->next) {
+        const struct trunk_link *link = MAP_OWNER(n, const struct trunk_link, node);
+        if ((link->trunk != NULL && link->trunk->state == TRUNK_UP)
+            || !metrics_tell(h, up == 0 ? "no trunk to edge " : "note: no trunk to edge "))
+            continue;
+        metrics_put_value(h->out, span_of(link->name));
+        metrics_tell_why(h, link->why);
+    }
+}
+
+/* An inner server that could not be reached.  When that was long ago nobody has written since. */
+static void
+metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
+{
+    const struct config *c = m->route->config;
+    int64_t now = (int64_t)time(NULL);
+    size_t i, j;
+    for (i = 0; i < c->ninner; i++)
+        for (j = 0; j < c->inner[i].ndomains; j++) {
+            struct xe_span name = c->inner[i].domains[j].name;
+            const struct map_node *n = map_find(&m->route->domains, name);
+            const struct route_domain *d = n == NULL ? NULL
+                : MAP_OWNER(n, const struct route_domain, node);
+            bool late = d != NULL && now - d->failed > METRICS_STALE_S;
+            if (d == NULL || d->why == XE_WHY_NONE)
+                continue;
+            h->good = h->good && late;
+            if (!metrics_tell(h, late ? "note: the inner server of "
+                : "the inner server of "))
+                continue;
+            metrics_put_value(h->out, name);
+            buf_puts(h->out, late ? " could not be reached when it was last tried"
+                : " cannot be reached");
+            metrics_tell_why(h, d->why);
+        }
+}
+
+static void
+metrics_judge_certificates(struct metrics_health *h, const struct metrics *m)
+{
+    int64_t now = (int64_t)time(NULL);
+    size_t i;
+    for (i = 0; i < m->nown; i++) {
+        const struct metrics_own *own = &m->own[i];
+        bool expired = now > own->ends;
+        bool early = now < own->begins;
+        h->good = h->good && !expired && !early;
+        if ((!expired && !early && own->ends - now > METRICS_SOON_S)
+            || !metrics_tell(h, expired || early ? "our certificate for "
+                : "note: our certificate for "))
+            continue;
+        metrics_put_value(h->out, own->name);
+        buf_puts(h->out, strcmp(own->use, "trunk") == 0 ? " (trunk)" : "");
+        if (expired || early) {
+            buf_puts(h->out, expired ? " has expired\n"
+                : " is not valid yet: is the clock of this machine right?\n");
+        } else {
+            buf_puts(h->out, " expires in ");
+            buf_putu(h->out, (uint64_t)(own->ends - now) / 86400 + 1);
+            buf_puts(h->out, own->ends - now < 86400 ? " day\n" : " days\n");
+        }
+    }
+}
+
+/* Whether all is well, and in `out`, if it is not NULL, a line for each reason why not; what begins
+ * with "note:" is none. */
+static bool
+metrics_is_well(const struct metrics *m, struct buf *out)
+{
+    struct metrics_health h = { .out = out, .good = true };
+    const struct route *r = m->route;
+    if (r->trunks->stopping) {
+        h.good = false;
+        metrics_tell(&h, "the service is being stopped\n");
+    }
+    if (r->config->role == CONFIG_EDGE)
+        metrics_judge_gateways(&h, m);
+    else
+        metrics_judge_edges(&h, m);
+    metrics_judge_inner(&h, m);
+    metrics_judge_certificates(&h, m);
+    if (r->memory > r->config->limits.memory_bytes / 10 * 9)
+        metrics_tell(&h, "note: queues take more than nine tenths of `memory`\n");
+    if (route_is_full(r))
+        metrics_tell(&h, "note: as good as all `connections` are taken\n");
+    return h.good;
+}
+
+static void
+metrics_well(struct metrics_text *w)
+{
+    metrics_count(w, metrics_is_well(w->m, NULL));
+}
+
 /* ---- certificates, and single domains ---- */
 
 static void
@@ -27325,6 +28027,9 @@ static const struct metrics_family metrics_families[] = {
         NULL },
     { "xmppedge_start_time_seconds", METRICS_GAUGE, "When it was started, since 1970.",
         metrics_started, NULL },
+    { "xmppedge_healthy", METRICS_GAUGE,
+        "Whether all is well: a trunk, the inner servers, our certificates; /health says what not.",
+        metrics_well, NULL },
     { "xmppedge_reloads", METRICS_COUNTER, "Configurations read again and taken.", metrics_reloads,
         NULL },
     { "xmppedge_connections", METRICS_GAUGE,
@@ -27553,6 +28258,120 @@ static void
 metrics_leave(struct metrics_text *w)
 {
     list_walk_end(&w->walk);
+}
+
+/* ---- the port where a monitor asks ---- */
+
+#define METRICS_PLAIN "text/plain; charset=utf-8"
+
+static bool
+metrics_may(void *user, const struct sockaddr_storage *from)
+{
+    const struct metrics *m = user;
+    return config_monitor_allowed(m->route->config,
+        (const struct sockaddr *)(const void *)from);
+}
+
+static void
+metrics_answer_health(struct http_client *c, const struct metrics *m)
+{
+    struct buf reasons = { 0 };
+    struct buf out = { 0 };
+    bool well = metrics_is_well(m, &reasons);
+    buf_puts(&out, well ? "ok\n" : "failed\n");
+    buf_add(&out, &reasons);
+    http_answer(c, well ? 200 : 503, METRICS_PLAIN, buf_span(&out));
+    buf_free(&reasons);
+    buf_free(&out);
+}
+
+/* Prometheus asks for OpenMetrics before all others. */
+static bool
+metrics_wants_open(struct xe_span accept)
+{
+    static const char type[] = "application/openmetrics-text";
+    for (; accept.len >= sizeof type - 1; accept = span_skip(accept, 1))
+        if (strncasecmp(accept.at, type, sizeof type - 1) == 0)
+            return true;
+    return false;
+}
+
+static void
+metrics_asked(void *user, struct http_client *c, const struct http_request *r)
+{
+    const struct metrics *m = user;
+    bool open = metrics_wants_open(r->accept);
+    struct metrics_text *w;
+    if (span_is(r->path, "/health")) {
+        metrics_answer_health(c, m);
+        return;
+    }
+    if (!span_is(r->path, "/metrics")) {
+        http_answer(c, 404, METRICS_PLAIN, span_of("there is /metrics, and /health\n"));
+        return;
+    }
+    w = malloc(sizeof *w);
+    if (w == NULL) {
+        http_answer(c, 503, METRICS_PLAIN, span_of("out of memory\n"));
+        return;
+    }
+    metrics_begin(w, m, open);
+    c->state = w;
+    http_begin(c, open ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        : "text/plain; version=0.0.4; charset=utf-8");
+}
+
+static bool
+metrics_more(void *user, struct http_client *c, struct buf *out)
+{
+    (void)user;
+    return metrics_put(c->state, out);
+}
+
+static void
+metrics_ended(void *user, struct http_client *c)
+{
+    (void)user;
+    if (c->state != NULL)
+        metrics_leave(c->state);
+    free(c->state);
+    c->state = NULL;
+}
+
+static void
+metrics_close(struct metrics *m)
+{
+    http_close(&m->port);
+    m->at.len = 0;
+}
+
+/* Listen where the configuration says, or no more.  False with a line in `out`. */
+static bool
+metrics_listen(struct metrics *m, struct buf *out)
+{
+    static const struct http_events events = { metrics_may, metrics_asked, metrics_more,
+        metrics_ended };
+    const struct config *c = m->route->config;
+    const struct config_address *at = &c->metrics.address;
+    char text[CONN_TEXT_MAX];
+    if (at->len == m->at.len && memcmp(&at->sa, &m->at.sa, sizeof at->sa) == 0)
+        return true;
+    metrics_close(m);
+    if (at->len == 0)
+        return true;
+    m->port.events = &events;
+    m->port.user = m;
+    if (http_open(&m->port, m->route->shared->wire, &at->sa, at->len)) {
+        m->at = *at;
+        return true;
+    }
+    config_put_where(out, c, c->metrics.line);
+    buf_puts(out, "cannot listen on ");
+    buf_puts(out, conn_address_text(&at->sa, text));
+    buf_puts(out, ": ");
+    buf_puts(out, strerror(errno));
+    buf_putc(out, '\n');
+    return false;
 }
 
 /* ---- what is told of our own certificates ---- */
@@ -28424,10 +29243,10 @@ edge_open_listeners(struct xmppedge *e, struct buf *out)
     if (!edge_listen(e, &e->s2s_listener, s2s, edge ? c->external.line : c->listen.line,
         edge_s2s_accepted, out))
         return false;
-    if (edge)
-        return c->internal.line == 0 || edge_listen(e, &e->trunk_listener, &c->internal.address,
-            c->internal.line, edge_trunk_accepted, out);
-    return true;
+    if (edge && c->internal.line > 0 && !edge_listen(e, &e->trunk_listener, &c->internal.address,
+        c->internal.line, edge_trunk_accepted, out))
+        return false;
+    return metrics_listen(&e->metrics, out);
 }
 
 static bool
@@ -28502,6 +29321,8 @@ edge_log_ready(struct xmppedge *e)
     } else {
         log_text(&e->log, "listen", conn_address_text(&e->config->listen.address.sa, at));
     }
+    if (e->metrics.at.len > 0)
+        log_text(&e->log, "metrics", conn_address_text(&e->metrics.at.sa, at));
     log_int(&e->log, "pid", (int64_t)getpid());
     log_end(&e->log);
 }
@@ -28549,6 +29370,22 @@ edge_log_warnings(struct xmppedge *e, const struct config *c)
         }
         w = span_skip(w, len + (len < w.len));
     }
+}
+
+/* A text as the message of a caller: whole lines, and a word about those that do not fit. */
+static void
+edge_say(char *message, size_t size, struct buf *text)
+{
+    static const char rest[] = "more is left out\n";
+    struct xe_span said = text->failed ? span_of("out of memory\n") : buf_span(text);
+    bool whole = said.len < size;
+    if (!whole)
+        said.len = size < sizeof rest ? 0 : size - sizeof rest;
+    while (!whole && said.len > 0 && said.at[said.len - 1] != '\n')
+        said.len--;
+    if (message != NULL && size > 0)
+        snprintf(message, size, "%.*s%s", (int)said.len, said.at, whole ? "" : rest);
+    buf_free(text);
 }
 
 /* ---- end ---- */
@@ -28661,6 +29498,34 @@ xe_stop(struct xmppedge *e)
 }
 
 bool
+xe_health(const struct xmppedge *e, char *message, size_t size)
+{
+    struct buf out = { 0 };
+    bool well = metrics_is_well(&e->metrics, message == NULL ? NULL : &out);
+    edge_say(message, size, &out);
+    return well && e->state == EDGE_RUNNING;
+}
+
+char *
+xe_metrics(const struct xmppedge *e, bool open, size_t *len)
+{
+    struct metrics_text w;
+    struct buf out = { .max = EDGE_METRICS_MAX };
+    char *text;
+    metrics_begin(&w, &e->metrics, open);
+    while (metrics_put(&w, &out))
+        continue;
+    metrics_leave(&w);
+    *len = out.failed ? 0 : buf_len(&out);
+    text = *len == 0 ? NULL : malloc(*len + 1);
+    if (text != NULL)
+        memcpy(text, buf_text(&out), *len + 1);
+    *len = text == NULL ? 0 : *len;
+    buf_free(&out);
+    return text;
+}
+
+bool
 xe_is_running(const struct xmppedge *e)
 {
     return e->state != EDGE_STOPPED;
@@ -28680,6 +29545,7 @@ xe_close(struct xmppedge *e)
             trunk_link_close(MAP_OWNER(e->trunks.links.next, struct trunk_link, node));
         listener_close(&e->s2s_listener);
         listener_close(&e->trunk_listener);
+        metrics_close(&e->metrics);
         loop_step(&e->loop, 0);
         route_close(&e->route);
     }
@@ -28703,22 +29569,6 @@ xe_close(struct xmppedge *e)
         close(e->log_file);
     config_free(e->config);
     free(e);
-}
-
-/* A text as the message of a caller: whole lines, and a word about those that do not fit. */
-static void
-edge_say(char *message, size_t size, struct buf *text)
-{
-    static const char rest[] = "more is left out\n";
-    struct xe_span said = text->failed ? span_of("out of memory\n") : buf_span(text);
-    bool whole = said.len < size;
-    if (!whole)
-        said.len = size < sizeof rest ? 0 : size - sizeof rest;
-    while (!whole && said.len > 0 && said.at[said.len - 1] != '\n')
-        said.len--;
-    if (message != NULL && size > 0)
-        snprintf(message, size, "%.*s%s", (int)said.len, said.at, whole ? "" : rest);
-    buf_free(text);
 }
 
 /* Everything but the listeners' privileges: in the order in which it is torn down again. */
@@ -28763,6 +29613,7 @@ edge_new(const char *config_file, bool alone, char *message, size_t size)
     e->log.fd = 2;
     e->log.level = LOG_INFO;
     e->s2s_listener.watch.fd = e->trunk_listener.watch.fd = -1;
+    e->metrics.port.listener.watch.fd = -1;
     e->drain.fire = edge_drain_step;
     list_init(&e->trunks.links);
     list_init(&e->trunks.all);
@@ -28889,10 +29740,16 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
     e->config = fresh;
     edge_use(e);
     edge_open_log(e, &out);
+    metrics_listen(&e->metrics, &out);
     e->metrics.reloads++;
     edge_fit_files(fresh);
     edge_warn_keys(&e->keys, fresh, &fresh->warnings);
     edge_log_warnings(e, fresh);
+    if (buf_len(&out) > 0 && log_begin(&e->log, LOG_ERROR, "reload-incomplete",
+        span_make(NULL, 0))) {
+        log_span(&e->log, "text", buf_span(&out));
+        log_end(&e->log);
+    }
     route_reloaded(&e->route);
     edge_reload_links(e);
     edge_reload_trunks(e);
@@ -30744,8 +31601,7 @@ control_reload(struct control_client *c)
     struct buf out = { .max = 4096 };
     bool ok = xe_reload(c->control->edge, message, sizeof message);
     buf_puts(&out, ok ? "ok\n" : "failed: ");
-    if (!ok)
-        buf_put_lines(&out, span_of(message));   /* of files: paths, names of certificates */
+    buf_put_lines(&out, span_of(message));   /* of files: paths, names of certificates */
     control_answer(c, buf_span(&out));
     buf_free(&out);
 }

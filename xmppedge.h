@@ -927,6 +927,17 @@ bool xe_reload(struct xmppedge *e, char *message, size_t size);
  * drain-time of <limits>.  Go on calling xe_step() until it returns false. */
 void xe_stop(struct xmppedge *e);
 
+/* Whether all is well, as GET /health says: it is running, a trunk is up, inner servers are
+ * reached, our certificates are valid.  `message` (of `size` bytes, ends in NUL; may be NULL) gets
+ * a line for each reason, and for what is only to be noted one that begins with "note:". */
+bool xe_health(const struct xmppedge *e, char *message, size_t size);
+
+/* What a monitor asks, as GET /metrics says: OpenMetrics 1.0, or when not `open` the text format
+ * 0.0.4 of Prometheus.  It is told in one go: with 10,000 streams and as many pairs that takes some
+ * ms.  *len is its length in bytes, without the NUL behind it.  The caller frees it with free();
+ * NULL, and *len 0, when memory is out. */
+char *xe_metrics(const struct xmppedge *e, bool open, size_t *len);
+
 /* Whether it has not come to its end. */
 bool xe_is_running(const struct xmppedge *e);
 

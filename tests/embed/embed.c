@@ -433,12 +433,29 @@ we_were_thrown_out(struct program *p)
 }
 
 static void
+a_monitor_can_be_answered(struct program *p)
+{
+    char message[512] = "?";
+    size_t len, i;
+    for (i = 0; i < INSTANCES; i++) {
+        bool well = xe_health(p->instances[i], message, sizeof message);
+        char *text = xe_metrics(p->instances[i], true, &len);
+        report(p, well && strncmp(message, "note: our certificate for ", 26) == 0
+            && text != NULL && strlen(text) == len && strcmp(text + len - 6, "# EOF\n") == 0
+            && strstr(text, "\nxmppedge_healthy 1\n") != NULL,
+            "a monitor hears that all is well, but for certificates of a day");
+        free(text);
+    }
+}
+
+static void
 both_end_in_order(struct program *p)
 {
     size_t i;
     int fd;
     for (i = 0; i < INSTANCES; i++)
         xe_stop(p->instances[i]);
+    report(p, !xe_health(p->instances[0], NULL, 0), "who is being stopped is not well");
     report(p, wait_for(p, all_have_stopped), "both stop when they are asked to");
     fd = connect_to(p, 2, 5269);
     report(p, fd < 0, "and the external port is closed");
@@ -476,7 +493,7 @@ main(void)
         printf("Bail out! no socket, or no certificates: see %s\n", p.dir);
         return 99;
     }
-    printf("1..13\n");
+    printf("1..16\n");
     write_edge(&p, "far.example");
     write_gateway(&p);
     faults_are_told_before_anything_is_served(&p);
@@ -484,6 +501,7 @@ main(void)
     p.instances[1] = open_instance(&p, "gateway.xml", "a gateway is opened beside it");
     if (!p.failed) {
         a_ping_crosses_both(&p);
+        a_monitor_can_be_answered(&p);
         a_reload_is_all_or_nothing(&p);
         report(&p, wait_for(&p, we_were_thrown_out),
             "a partner that is gone from it is disconnected");

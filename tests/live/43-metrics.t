@@ -1,25 +1,30 @@
 #!/usr/bin/env python3
 """43-metrics.t -- what a monitor is told: is it true, well-formed, and no burden to anybody else?
 
-The text is read here by the rules of OpenMetrics 1.0, and by promtool where Debian's prometheus is
-installed.
+The text is read here by the rules of OpenMetrics 1.0, and by promtool and Prometheus itself where
+Debian's prometheus is installed.
 """
+import http.client
+import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, begin, partner                              # noqa: E402
-from lab import Lab, find_program, wait_until                             # noqa: E402
+from edge import Border, Pki, begin, partner, tag                         # noqa: E402
+from lab import Lab, Process, find_program, wait_until                    # noqa: E402
 from tap import Skip, check, equal, note, test                            # noqa: E402
 from xmpp import NS_STREAM, Peer, message                                 # noqa: E402
 
 MANY = 3000        # streams
+PORT = 9269
+PLACES = 8         # HTTP_CLIENTS
+OPEN = 'application/openmetrics-text'
 HEADER = ("<stream:stream xmlns='jabber:server' xmlns:stream='%s' from='pa.example' to='corp.example' "
           "version='1.0'>" % NS_STREAM)
 SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\})? (\d+(?:\.\d+)?)$')
@@ -46,14 +51,71 @@ def setup():
                       edge_limits={'connections': 9000, 'source-connections': 9000, 'source-rate': 100000,
                                    'source-burst': 100000, 'partner-connections': 9000},
                       gateway_limits={'partner-series': 1})
-    w.border.start()
     w.edge, w.gateway = w.border.edge, w.border.gateway
+    w.pki = pki
+    for node, last in ((w.edge, 31), (w.gateway, 41)):
+        node.port = (lab.ip(last), PORT)
+        if node is w.gateway:
+            node.port = (lab.ip(44), PORT)
+        node.extra = listen(*node.port)
+    w.border.start()
     w.stream = w.peer.dial(w.edge.external, 'corp.example', frm='pa.example')
     for i in range(3):
         w.stream.send(message('a@pa.example', 'b@corp.example', 'number %d' % i, id='m%d' % i))
         w.corp.wait_message('number %d' % i)
     w.strangers = []
     return w
+
+
+def listen(ip, port, inner=None):
+    return tag('metrics', {'address': ip, 'port': port}, inner)
+
+
+# ---- asking over HTTP --------------------------------------------------------------------------
+
+def get(node, path, method='GET', **fields):
+    """(status, type, content)."""
+    c = http.client.HTTPConnection(*node.port, timeout=15)
+    c.request(method, path, headers=fields)
+    r = c.getresponse()
+    content = r.read().decode()
+    c.close()
+    return r.status, r.getheader('Content-Type'), content
+
+
+def health(node):
+    """(status, content); nothing when the port does not answer."""
+    try:
+        status, _, text = get(node, '/health')
+    except OSError:
+        return 0, ''
+    return status, text
+
+
+def everything(s):
+    got = b''
+    try:
+        while True:
+            more = s.recv(65536)
+            if not more:
+                return got.decode()
+            got += more
+    except ConnectionResetError:
+        return got.decode()
+
+
+def say(node, *pieces):
+    """The status line of the answer to these bytes."""
+    with socket.create_connection(node.port, timeout=15) as s:
+        for piece in pieces:
+            s.sendall(piece)
+        return everything(s).split('\r\n')[0]
+
+
+def refused(node):
+    with socket.socket() as s:
+        s.settimeout(5)
+        return s.connect_ex(node.port) != 0
 
 
 # ---- reading -----------------------------------------------------------------------------------
@@ -214,6 +276,182 @@ def many_streams_hold_up_nobody(w):
                 break
             text += more
         read(text.decode())
+
+
+# ---- over HTTP ---------------------------------------------------------------------------------
+
+@test
+def a_monitor_gets_the_form_that_it_knows(w):
+    for node in (w.edge, w.gateway):
+        status, kind, text = get(node, '/metrics', Accept=OPEN + ';version=1.0.0,text/plain;q=0.5')
+        equal((status, kind), (200, OPEN + '; version=1.0.0; charset=utf-8'), 'OpenMetrics')
+        check(value(read(text), 'xmppedge_healthy') == 1, 'healthy')
+        status, kind, text = get(node, '/metrics?x=y')
+        equal((status, kind), (200, 'text/plain; version=0.0.4; charset=utf-8'), 'the older form')
+        promtool(text)
+        equal(get(node, '/metrics', 'HEAD')[0::2], (200, ''), 'HEAD')
+        equal(health(node), (200, 'ok\n'), 'health')
+
+
+@test
+def what_is_no_question_hears_why(w):
+    host = b'\r\nHost: a\r\n\r\n'
+    for status, text in ((404, b'GET / HTTP/1.1' + host), (404, b'GET /metrics/ HTTP/1.1' + host),
+                         (405, b'POST /metrics HTTP/1.1\r\nContent-Length: 3' + host + b'a=b'),
+                         (400, b'GET /metrics HTTP/1.1\r\n\r\n'), (400, b'\x16\x03\x01\x02\x00\n\n'),
+                         (400, HEADER.encode() + b'\n\n'), (505, b'GET / HTTP/3.0' + host),
+                         (431, b'GET / HTTP/1.1\r\nCookie: ' + b'a' * 9000 + host), (431, b'a' * 9000)):
+        equal(say(w.edge, text).split(' ')[1], str(status), 'the answer to %r' % text[:40])
+    check('Allow: GET, HEAD\r\n' in everything(send(w.edge, b'PUT /health HTTP/1.1' + host)), 'no Allow')
+    equal(say(w.edge, *[bytes([c]) for c in b'GET /health HTTP/1.1' + host]), 'HTTP/1.1 200 OK', 'byte by byte')
+    equal(say(w.edge, b'GET /health HTTP/1.0\n\n'), 'HTTP/1.1 200 OK', 'by hand')
+
+
+def send(node, text):
+    s = socket.create_connection(node.port, timeout=15)
+    s.sendall(text)
+    return s
+
+
+@test
+def who_is_silent_takes_no_place_for_long(w):
+    silent = [send(w.edge, b'GET /') for _ in range(PLACES)]
+    late = send(w.edge, b'GET /health HTTP/1.0\r\n\r\n')
+    check('200 OK' in everything(late), 'no answer for the next one')
+    equal(everything(silent[0]), '', 'the oldest that had not asked')
+    check(everything(silent[1]).startswith('HTTP/1.1 408 '), 'the others hear that it took too long')
+    for s in silent + [late]:
+        s.close()
+
+
+@test
+def who_reads_nothing_is_let_go(w):
+    slow = []
+    for _ in range(PLACES):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        s.connect(w.edge.port)
+        s.sendall(b'GET /metrics HTTP/1.0\r\n\r\n')
+        slow.append(s)
+    wait_until(lambda: say(w.edge, b'GET /health HTTP/1.0\r\n\r\n') == 'HTTP/1.1 200 OK', 20, 'a place')
+    for s in slow:
+        s.close()
+
+
+@test
+def prometheus_scrapes_it(w):
+    program = find_program('prometheus')
+    if not program:
+        raise Skip('prometheus is not installed')
+    at = '%s:9090' % w.lab.ip(45)
+    config = w.lab.write('prometheus.yml', 'global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n'
+                         '- job_name: border\n  static_configs:\n  - targets: [%s]\n'
+                         % ', '.join('"%s:%d"' % n.port for n in (w.edge, w.gateway)))
+    p = Process(w.lab, 'prometheus', [program, '--config.file=' + config, '--web.listen-address=' + at,
+                                      '--storage.tsdb.path=' + w.lab.folder('tsdb')])
+
+    def query(text):
+        try:
+            with urllib.request.urlopen('http://%s/api/v1/query?query=%s' % (at, text), timeout=5) as r:
+                return json.loads(r.read())['data']['result']
+        except OSError:
+            return []
+    try:
+        wait_until(lambda: [r['value'][1] for r in query('up')] == ['1', '1'], 30, 'two targets that are up')
+        result = query('sum(xmppedge_stanzas_total{direction="in"})'.replace('{', '%7B').replace('}', '%7D')
+                       .replace('"', '%22').replace('=', '%3D'))
+        equal(float(result[0]['value'][1]) >= 6, True, 'stanzas of both nodes')
+        with urllib.request.urlopen('http://%s/api/v1/targets/metadata?metric=xmppedge_ends' % at) as r:
+            equal({m['type'] for m in json.loads(r.read())['data']}, {'counter'}, 'the type that it has read')
+        with open(p.log) as f:
+            for line in f:
+                check('level=warn' not in line and 'level=error' not in line, line)
+    finally:
+        p.kill()
+
+
+@test
+def a_reload_opens_and_closes_the_port(w):
+    was = w.edge.extra
+    w.edge.extra = ''
+    w.edge.write()
+    w.edge.reload()
+    wait_until(lambda: refused(w.edge), 5, 'the end of the port')
+    w.edge.extra = listen(*w.edge.external)
+    w.edge.write()
+    status, text = w.edge.command('check', w.edge.path)
+    equal(status, 2, 'check')
+    check('<metrics> address: expected one of loopback, or that of <internal>' not in text
+          and 'those of the streams' in text, text)
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.bind(w.edge.port)
+    taken.listen(1)
+    w.edge.extra = was
+    w.edge.write()
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(w.edge.control())
+    s.sendall(b'reload\n')
+    text = everything(s)
+    check(re.fullmatch('ok\n.*: cannot listen on .*:%d: Address already in use\n' % PORT, text), text)
+    check(w.edge.find_log('reload-incomplete', text='.*cannot listen on .*'), 'no line tells of it')
+    taken.close()
+    w.edge.reload()
+    wait_until(lambda: health(w.edge)[0] == 200, 5, 'the port')
+
+
+@test
+def only_its_sources_may_ask(w):
+    w.edge.extra = listen(*w.edge.port, inner=tag('source', {'address': w.lab.ip(46)}))
+    w.edge.write()
+    w.edge.reload()
+    wait_until(lambda: say(w.edge, b'GET /health HTTP/1.0\r\n\r\n') == '', 5, 'silence')
+    with socket.create_connection(w.edge.port, timeout=5, source_address=(w.lab.ip(46), 0)) as s:
+        s.sendall(b'GET /health HTTP/1.0\r\n\r\n')
+        check('200 OK' in everything(s), 'the monitor')
+    w.edge.extra = listen(*w.edge.port)
+    w.edge.write()
+    w.edge.reload()
+    wait_until(lambda: say(w.edge, b'GET /health HTTP/1.0\r\n\r\n') != '', 5, 'the end of that')
+
+
+# ---- health ------------------------------------------------------------------------------------
+
+@test
+def an_inner_server_that_is_down_is_told_by_the_gateway(w):
+    w.corp.stop()
+    w.gateway.forget_log()
+    for s in w.corp.streams:
+        s.close()
+    w.gateway.wait_log('s2s-out-closed', local='pa.example', remote='corp.example')
+    w.stream.send(message('a@pa.example', 'b@corp.example', 'nobody there', id='d'))
+    wait_until(lambda: health(w.gateway)[0] == 503, 15, 'the failure')
+    text = health(w.gateway)[1]
+    check(re.fullmatch('failed\nthe inner server of corp.example cannot be reached: tcp-refused, .*\n', text), text)
+    equal(numbers(w.gateway, 'xmppedge_healthy'), 0, 'the same as a number')
+    equal(numbers(w.gateway, 'xmppedge_domain_failing', domain='corp.example', reason='tcp-refused'), 1, 'and why')
+    equal(health(w.edge), (200, 'ok\n'), 'the edge')
+
+
+@test
+def a_certificate_that_has_expired_is_told(w):
+    mine = w.edge.domains['corp.example']
+    w.pki.public.issue('corp.example', expired=True).copy_to(mine)
+    w.edge.reload()
+    wait_until(lambda: health(w.edge) == (503, 'failed\nour certificate for corp.example has expired\n'), 5, 'it')
+    w.pki.public.issue('corp.example').copy_to(mine)
+    w.edge.reload()
+    wait_until(lambda: health(w.edge) == (200, 'ok\n'), 5, 'health')
+
+
+@test
+def a_gateway_that_is_gone_is_told_by_the_edge(w):
+    w.gateway.kill()
+    wait_until(lambda: health(w.edge)[0] == 503, 10, 'the failure')
+    text = health(w.edge)[1]
+    check(re.fullmatch('failed\nno gateway is connected, so nothing passes to the inside or from it: peer-lost, .*\n',
+                       text), text)
+    equal(numbers(w.edge, 'xmppedge_trunk_up', peer='fe01.corp.example'), 0, 'the trunk')
 
 
 @test

@@ -1806,6 +1806,88 @@ part(const char *text, const char *from, const char *to)
     return kept;
 }
 
+static bool
+may_ask(const char *from)
+{
+    struct config_address a;
+    assert_true(config_parse_address(from, &a));
+    return config_monitor_allowed(world.c, (const struct sockaddr *)(const void *)&a.sa);
+}
+
+static void
+a_monitor_asks_where_no_partner_can(void **state)
+{
+    static const char *const edge[] = { "127.0.0.1", "127.9.9.9", "::1", "10.0.0.5" };
+    static const char *const edge_not[] = { "203.0.113.10", "0.0.0.0", "::", "10.0.0.6",
+        "2001:db8::1" };
+    static const char *const gateway[] = { "127.0.0.1", "10.9.9.9", "192.168.1.1", "fd00::1" };
+    static const char *const gateway_not[] = { "8.8.8.8", "0.0.0.0", "::", "2a00::1" };
+    char text[512];
+    size_t i;
+    (void)state;
+    for (i = 0; i < 4; i++) {
+        snprintf(text, sizeof text, EDGE_DOMAIN "<metrics address='%s' port='9269'/>", edge[i]);
+        load_edge(text);
+        assert_non_null(world.c);
+        snprintf(text, sizeof text, INNER "<metrics address='%s' port='9269'/>", gateway[i]);
+        load_gateway(text);
+        assert_non_null(world.c);
+        snprintf(text, sizeof text, INNER "<metrics address='%s' port='9269'/>", gateway_not[i]);
+        assert_says(load_gateway(text), "<metrics> address: expected one of loopback, or one of "
+            "the inside, found ");
+        assert_null(world.c);
+    }
+    for (i = 0; i < sizeof edge_not / sizeof *edge_not; i++) {
+        snprintf(text, sizeof text, EDGE_DOMAIN "<metrics address='%s' port='9'/>", edge_not[i]);
+        assert_says(load_edge(text), "<metrics> address: expected one of loopback, or that of "
+            "<internal>, found ");
+        assert_null(world.c);
+        snprintf(text, sizeof text, EDGE_DOMAIN "<metrics address='%s' port='9' force='true'/>",
+            edge_not[i]);
+        load_edge(text);
+        assert_non_null(world.c);
+    }
+    assert_says(load_edge(EDGE_DOMAIN "<metrics address='10.0.0.5' port='23456'/>"),
+        "expected another port or address than those of the streams");
+    assert_says(load_edge(EDGE_DOMAIN "<metrics address='10.0.0.5'/>"),
+        "<metrics> port: expected a port from 1 to 65535, found nothing");
+    load_edge(EDGE_DOMAIN "<metrics address='10.0.0.5' port='9269'><source address='10.1.0.0/16'/>"
+        "</metrics>");
+    assert_true(may_ask("10.1.2.3"));
+    assert_false(may_ask("10.2.2.3"));
+    load_edge(EDGE_DOMAIN "<metrics address='10.0.0.5' port='9269'/><limits partner-series='0'/>");
+    assert_true(may_ask("10.2.2.3"));
+    assert_int_equal(world.c->limits.partner_series, 0);
+}
+
+static void
+the_port_of_a_monitor_is_a_row_and_a_rule_unless_it_is_of_loopback(void **state)
+{
+    struct buf text = { 0 };
+    const char *said;
+    (void)state;
+    load_edge(EDGE_DOMAIN "<metrics address='10.0.0.5' port='9269'><source address='10.1.0.0/16'/>"
+        "<source address='10.2.0.9'/></metrics>");
+    said = ports(PORTS_TABLE, &text);
+    assert_says(said, "\n-      HTTP/TCP/9269    10.1.0.0/16         10.0.0.5            "
+        "a monitor asks for metrics and health\n");
+    assert_says(said, "\n-      HTTP/TCP/9269    10.2.0.9            10.0.0.5            ");
+    assert_says(ports(PORTS_JSON, &text), "{\"row\":null,\"direction\":\"in\",\"protocol\":"
+        "\"HTTP/TCP\",\"port\":9269,\"source\":\"10.1.0.0/16\",\"destination\":\"10.0.0.5\"");
+    said = part(ports(PORTS_NFT, &text), "chain input", "}");
+    assert_says(said, "ip saddr 10.1.0.0/16 ip daddr 10.0.0.5 tcp dport 9269 accept comment "
+        "\"metrics\"");
+    assert_says(said, "tcp dport 9269 counter drop comment \"nothing else on this port\"");
+    assert_says(ports(PORTS_IPTABLES, &text), "-A XMPPEDGE-IN -p tcp -s 10.2.0.9 -d 10.0.0.5 "
+        "--dport 9269 -m comment --comment \"metrics\" -j ACCEPT");
+    load_gateway(INNER "<metrics address='10.0.0.7' port='9269'/>");
+    assert_says(ports(PORTS_TABLE, &text), "HTTP/TCP/9269    any                 10.0.0.7 ");
+    load_edge(EDGE_DOMAIN "<metrics address='127.0.0.1' port='9269'/>");
+    assert_null(strstr(ports(PORTS_TABLE, &text), "9269"));
+    assert_null(strstr(ports(PORTS_NFT, &text), "9269"));
+    buf_free(&text);
+}
+
 static void
 rules_of_an_edge_hold_its_user_to_the_rows(void **state)
 {
@@ -2199,6 +2281,8 @@ main(void)
         TEST(the_secret_is_never_printed),
         TEST(the_port_table_of_an_edge_has_the_three_rows_of_the_document),
         TEST(where_partners_are_components_there_is_a_row_for_it),
+        TEST(a_monitor_asks_where_no_partner_can),
+        TEST(the_port_of_a_monitor_is_a_row_and_a_rule_unless_it_is_of_loopback),
         TEST(rules_of_an_edge_hold_its_user_to_the_rows),
         TEST(rules_without_a_user_say_so_and_hold_all_programs_to_what_never_may_be),
         TEST(rules_for_a_user_whom_no_rule_can_name_are_not_made),
