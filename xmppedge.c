@@ -342,6 +342,8 @@
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define ROUTE_RETURN_MS    3000   /* a node that has something may come back: it tries after 1 s */
 #define METRICS_REASONS_MAX 100   /* lines of a health: nobody reads more */
+#define METRICS_WATCH_MS   60000  /* how often it is looked whether a certificate expires */
+#define METRICS_LATE_DAYS  1000   /* after which nothing more is said of one that has expired */
 #define METRICS_STALE_S    600    /* a server that was not tried since may be there again */
 #define METRICS_SOON_S     604800 /* a certificate expires soon: a week to renew it */
 #define METRICS_ROWS       64     /* told or gathered in a turn: half a ms */
@@ -9749,6 +9751,23 @@ tls_trust_is_named(const struct tls_trust *trust, const mbedtls_x509_crt *chain)
             if (tls_same_name(&chain->issuer, &ca->subject))
                 return true;
     return false;
+}
+
+/* Whether nobody can get from the last certificate of our chain to an authority of the store, since
+ * what has signed it is neither.  `issuer` gets its name. */
+static bool
+tls_identity_lacks(const struct tls_identity *id, const struct tls_trust *trust,
+    char issuer[TLS_DN_MAX])
+{
+    const mbedtls_x509_crt *last = &id->chain;
+    while (last->next != NULL)
+        last = last->next;
+    if (tls_trust_is_named(trust, &id->chain)
+        || (tls_chain_notes(last) & TLS_CHAIN_SELF_SIGNED) != 0)
+        return false;
+    if (mbedtls_x509_dn_gets(issuer, TLS_DN_MAX, &last->issuer) < 0)
+        snprintf(issuer, TLS_DN_MAX, "(long)");
+    return true;
 }
 
 /* ---- which cipher costs less here ---- */
@@ -24085,6 +24104,8 @@ struct route_domain {
     bool             called_proven;   /* and whether it had proven the domain */
     struct sockaddr_storage caller;
     int64_t          cert_ends;   /* s since 1970: of the certificate it showed last; 0: none */
+    int64_t          cert_seen;   /* s since 1970: when that was */
+    int              cert_told;   /* for the owner: what was said of it */
     char             name[];      /* no NUL */
 };
 
@@ -24510,8 +24531,10 @@ route_domain_proven(struct route *r, const struct s2s *s, struct xe_span name)
         return;
     d->proven[s->kind] = (int64_t)time(NULL);
     d->why = XE_WHY_NONE;
-    if (facts != NULL && facts->certificate)
-        d->cert_ends = facts->ends;
+    if (facts == NULL || !facts->certificate)
+        return;
+    d->cert_ends = facts->ends;
+    d->cert_seen = d->proven[s->kind];
 }
 
 static void
@@ -27287,7 +27310,7 @@ route_close(struct route *r)
 
 /* ===========================================================================
  * [METRICS] metrics_         what a monitor asks: counters, and whether all is well
- * calls:  BASE BUF WHY MAP LOOP TLS CONN HTTP QUEUE CONFIG S2S TRUNK ROUTE
+ * calls:  BASE BUF WHY MAP LOG LOOP TLS CONN HTTP QUEUE CONFIG S2S TRUNK ROUTE
  *
  * metrics_families[] names every family with its type, its sentence and the function that tells its
  * samples.  They are told in one of two forms: OpenMetrics 1.0, which Prometheus asks for, and its
@@ -27296,12 +27319,17 @@ route_close(struct route *r)
  *
  *   metrics_begin() --> metrics_put() --> ... until it says that this was all
  *
+ * Certificates that will expire, ours and those that were seen of servers, are told in the log,
+ * too: 30, 14, 7, 3 and 1 days before, and every day when it is too late.
+ *
  * Costs: told in turns, METRICS_ROWS rows in each: what is gathered of streams and pairs is not of
  * one moment.  A family of single partners walks over all of them, partner-series at most.
  * ======================================================================== */
 
 /* What a whole answer ends with, in both forms: the older one takes it for a comment. */
 #define METRICS_END "# EOF\n"
+
+#define METRICS_DAY 86400   /* s */
 
 enum metrics_type { METRICS_GAUGE, METRICS_COUNTER, METRICS_INFO };
 
@@ -27312,6 +27340,7 @@ struct metrics {
     uint64_t      reloads;
     struct metrics_own *own;  /* owned: our certificates */
     size_t        nown;
+    struct timer  watch;      /* does a certificate expire? */
     struct http_server port;  /* open while `at` has a length */
     struct config_address at; /* where it listens */
 };
@@ -27322,6 +27351,7 @@ struct metrics_own {
     const char    *use;       /* static: "s2s", "trunk" */
     int64_t        begins;    /* s since 1970 */
     int64_t        ends;
+    int            told;      /* what was said of its end: see metrics_stage() */
 };
 
 /* What waits, in one direction. */
@@ -27781,6 +27811,14 @@ metrics_trunks_lag(struct metrics_text *w)
     metrics_trunks(w, metrics_put_lag);
 }
 
+/* Days until then, the one that has begun included; below 0: it is too late, by so many. */
+static int64_t
+metrics_days(int64_t ends)
+{
+    int64_t left = ends - (int64_t)time(NULL);
+    return left > 0 ? (left + METRICS_DAY - 1) / METRICS_DAY : -1 - -left / METRICS_DAY;
+}
+
 /* ---- whether all is well ---- */
 
 /* What is said of it: a line a reason. */
@@ -27890,7 +27928,7 @@ metrics_judge_certificates(struct metrics_health *h, const struct metrics *m)
     size_t i;
     for (i = 0; i < m->nown; i++) {
         const struct metrics_own *own = &m->own[i];
-        bool expired = now > own->ends;
+        bool expired = metrics_days(own->ends) < 0;
         bool early = now < own->begins;
         h->good = h->good && !expired && !early;
         if ((!expired && !early && own->ends - now > METRICS_SOON_S)
@@ -27904,8 +27942,8 @@ metrics_judge_certificates(struct metrics_health *h, const struct metrics *m)
                 : " is not valid yet: is the clock of this machine right?\n");
         } else {
             buf_puts(h->out, " expires in ");
-            buf_putu(h->out, (uint64_t)(own->ends - now) / 86400 + 1);
-            buf_puts(h->out, own->ends - now < 86400 ? " day\n" : " days\n");
+            buf_putu(h->out, (uint64_t)metrics_days(own->ends));
+            buf_puts(h->out, metrics_days(own->ends) == 1 ? " day\n" : " days\n");
         }
     }
 }
@@ -28341,6 +28379,7 @@ metrics_ended(void *user, struct http_client *c)
 static void
 metrics_close(struct metrics *m)
 {
+    timer_cancel(m->route->shared->loop, &m->watch);
     http_close(&m->port);
     m->at.len = 0;
 }
@@ -28356,7 +28395,8 @@ metrics_listen(struct metrics *m, struct buf *out)
     char text[CONN_TEXT_MAX];
     if (at->len == m->at.len && memcmp(&at->sa, &m->at.sa, sizeof at->sa) == 0)
         return true;
-    metrics_close(m);
+    http_close(&m->port);
+    m->at.len = 0;
     if (at->len == 0)
         return true;
     m->port.events = &events;
@@ -28372,6 +28412,87 @@ metrics_listen(struct metrics *m, struct buf *out)
     buf_puts(out, strerror(errno));
     buf_putc(out, '\n');
     return false;
+}
+
+/* ---- certificates that will expire ---- */
+
+/* A moment as the log writes it, "2026-12-24T18:00:00Z". */
+static const char *
+metrics_time_text(int64_t when, char out[32])
+{
+    time_t t = (time_t)when;
+    struct tm utc;
+    if (gmtime_r(&t, &utc) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
+        out[0] = '\0';
+    return out;
+}
+
+/* How urgent that is: each number is told once, 0 is not told.  Each day after the end has a number
+ * of its own. */
+static int
+metrics_stage(int64_t days)
+{
+    static const int at[] = { 30, 14, 7, 3, 1 };
+    int stage = 0;
+    while (stage < 5 && days <= at[stage])
+        stage++;
+    return days >= 0 ? stage : days < -METRICS_LATE_DAYS ? stage + METRICS_LATE_DAYS
+        : stage - (int)days;
+}
+
+/* Begin a line about a certificate if it is due; `told` remembers that. */
+static bool
+metrics_is_due(const struct metrics *m, int64_t ends, bool ours, struct xe_span name, int *told)
+{
+    struct log *log = m->route->shared->log;
+    int64_t days = metrics_days(ends);
+    int stage = metrics_stage(days);
+    bool due = stage > *told;
+    char until[32];
+    *told = stage;
+    if (!due || !log_begin(log, ours && days <= 3 ? LOG_ERROR : LOG_WARN,
+        days < 0 ? "certificate-expired" : "certificate-expires", name))
+        return false;
+    log_text(log, "of", ours ? "this node" : "a server");
+    log_span(log, "name", name);
+    log_int(log, "days", days);
+    log_text(log, "until", metrics_time_text(ends, until));
+    return true;
+}
+
+static void
+metrics_watch(struct timer *t)
+{
+    struct metrics *m = MAP_OWNER(t, struct metrics, watch);
+    struct log *log = m->route->shared->log;
+    struct list_node *n;
+    size_t i;
+    for (i = 0; i < m->nown; i++) {
+        struct metrics_own *own = &m->own[i];
+        if (!metrics_is_due(m, own->ends, true, own->name, &own->told))
+            continue;
+        log_text(log, "use", own->use);
+        log_text(log, "todo", "renew it, then reload");
+        log_end(log);
+    }
+    for (n = m->route->known.next; n != &m->route->known; n = n->next) {
+        struct route_domain *d = MAP_OWNER(n, struct route_domain, all);
+        if (d->cert_ends == 0
+            || !metrics_is_due(m, d->cert_ends, false, d->node.key, &d->cert_told))
+            continue;
+        log_int(log, "seen_days_ago", ((int64_t)time(NULL) - d->cert_seen) / METRICS_DAY);
+        log_text(log, "todo", "tell its administrator");
+        log_end(log);
+    }
+    timer_set(m->route->shared->loop, t, METRICS_WATCH_MS);
+}
+
+/* Our certificates have changed: say at once what is to be said of them. */
+static void
+metrics_watch_now(struct metrics *m)
+{
+    m->watch.fire = metrics_watch;
+    timer_set(m->route->shared->loop, &m->watch, 0);
 }
 
 /* ---- what is told of our own certificates ---- */
@@ -28393,6 +28514,27 @@ metrics_expect_own(struct metrics *m, size_t most)
     return m->own != NULL;
 }
 
+/* Until when they are good, a comment for each behind the effective settings. */
+static void
+metrics_put_own(const struct metrics *m, struct buf *out)
+{
+    char until[32];
+    size_t i;
+    for (i = 0; i < m->nown; i++) {
+        const struct metrics_own *own = &m->own[i];
+        int64_t days = metrics_days(own->ends);
+        buf_puts(out, "<!-- certificate for ");
+        buf_put(out, own->name);
+        buf_puts(out, strcmp(own->use, "trunk") == 0 ? " on the trunk: until "
+            : ", towards servers: until ");
+        buf_puts(out, metrics_time_text(own->ends, until));
+        buf_puts(out, days < 0 ? ", it has expired" : ", days left: ");
+        if (days >= 0)
+            buf_putu(out, (uint64_t)days);
+        buf_puts(out, " -->\n");
+    }
+}
+
 /* One of them, which stands for `name`; NULL: there is none. */
 static void
 metrics_add_own(struct metrics *m, const struct tls_identity *id, const char *use,
@@ -28401,7 +28543,7 @@ metrics_add_own(struct metrics *m, const struct tls_identity *id, const char *us
     if (id == NULL || m->own == NULL)
         return;
     m->own[m->nown++] = (struct metrics_own){ name, use, tls_identity_facts(id)->begins,
-        tls_identity_facts(id)->ends };
+        tls_identity_facts(id)->ends, 0 };
 }
 
 /* ===========================================================================
@@ -28787,6 +28929,41 @@ edge_warn_chain(const struct config *c, const struct config_certificate *cert,
         "in xmppedge, ends the handshake; leave that authority out, to be trusted there\n");
 }
 
+/* What partners will not like, or not all of them, in a certificate that is shown to them. */
+static void
+edge_warn_partners(const struct config *c, const struct config_certificate *cert,
+    struct tls_identity *id, struct tls_trust *trust, struct buf *out)
+{
+    char issuer[TLS_DN_MAX];
+    struct tls_beyond beyond;
+    unsigned notes = id == NULL ? 0 : tls_identity_facts(id)->chain;
+    if (id == NULL || trust == NULL)
+        return;
+    tls_identity_holds(id, &c->limits.certificates, &beyond);
+    if ((notes & TLS_CHAIN_SELF_SIGNED) != 0) {
+        edge_warn(c, cert->line, cert->chain, out);
+        buf_puts(out, " is self-signed: a partner takes it only with dialback, or pinned\n");
+    } else if (tls_identity_lacks(id, trust, issuer)) {
+        edge_warn(c, cert->line, cert->chain, out);
+        buf_puts(out, ": the chain ends with a certificate that is signed by ");
+        buf_puts(out, issuer);
+        buf_puts(out, ", which is no authority in ");
+        config_put_message(out, c, c->trust.ca);
+        buf_puts(out, ": partners who do not have it refuse the chain; if it is an intermediate "
+            "one, put it behind the others in this file\n");
+    }
+    if ((notes & TLS_CHAIN_EKU_SERVER_ONLY) != 0) {
+        edge_warn(c, cert->line, cert->chain, out);
+        buf_puts(out, " is for servers only (extended key usage without clientAuth): when we call, "
+            "a partner may refuse it, and dialback is all that is left\n");
+    }
+    if (beyond.why == XE_WHY_NONE && (tls_trust_verdict(trust, id) & TLS_CHAIN_WEAK) != 0) {
+        edge_warn(c, cert->line, cert->chain, out);
+        buf_puts(out, ": a signature or a key in this chain is weaker than partners accept "
+            "(SHA-1, or RSA below 2048 bits)\n");
+    }
+}
+
 static void
 edge_warn_authorities(const struct config *c, const struct config_trust *files,
     const struct tls_trust *trust, struct buf *out)
@@ -28834,6 +29011,12 @@ edge_warn_keys(const struct edge_keys *k, const struct config *c, struct buf *ou
     edge_warn_identity(c, edge ? &c->internal.certificate : &c->certificate,
         k->trunk, c->name, out);
     edge_warn_trunk(c, k, out);
+    for (i = 0; edge && i < k->ndomains; i++)
+        edge_warn_partners(c, &c->domains[i].certificate, k->domains[i], k->partners, out);
+    if (edge) {
+        edge_warn_partners(c, &c->certificate, k->fallback, k->partners, out);
+        edge_warn_partners(c, &c->echo.certificate, k->echo, k->partners, out);
+    }
     edge_warn_limits(k, c, out);
     for (i = 0; i < c->ndomains; i++)
         edge_warn_key(c, &c->domains[i].certificate, out);
@@ -28842,6 +29025,32 @@ edge_warn_keys(const struct edge_keys *k, const struct config *c, struct buf *ou
     edge_warn_key(c, &c->echo.certificate, out);
     if (c->listen.certificate.line != c->certificate.line)
         edge_warn_key(c, &c->listen.certificate, out);
+}
+
+static void
+edge_warn_end(const struct config *c, const struct config_certificate *cert,
+    const struct tls_identity *id, struct buf *out)
+{
+    int64_t days = id == NULL ? 0 : metrics_days(tls_identity_facts(id)->ends);
+    if (id == NULL || days < 0 || metrics_stage(days) == 0)
+        return;
+    edge_warn(c, cert->line, cert->chain, out);
+    buf_puts(out, " expires in ");
+    buf_putu(out, (uint64_t)days);
+    buf_puts(out, days == 1 ? " day: renew it\n" : " days: renew it\n");
+}
+
+/* Certificates of ours that will expire; a running service tells them as time goes by. */
+static void
+edge_warn_ends(const struct edge_keys *k, const struct config *c, struct buf *out)
+{
+    bool edge = c->role == CONFIG_EDGE;
+    size_t i;
+    for (i = 0; i < k->ndomains; i++)
+        edge_warn_end(c, &c->domains[i].certificate, k->domains[i], out);
+    edge_warn_end(c, &c->echo.certificate, k->echo, out);
+    edge_warn_end(c, edge ? &c->certificate : &c->listen.certificate, k->fallback, out);
+    edge_warn_end(c, edge ? &c->internal.certificate : &c->certificate, k->trunk, out);
 }
 
 /* The authorities that the system believes: the file that its package manager keeps.  NULL where
@@ -29630,6 +29839,7 @@ edge_new(const char *config_file, bool alone, char *message, size_t size)
     edge_fit_files(e->config);
     edge_warn_keys(&e->keys, e->config, &e->config->warnings);
     edge_log_warnings(e, e->config);
+    metrics_watch_now(&e->metrics);
     return e;
 }
 
@@ -29745,6 +29955,7 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
     edge_fit_files(fresh);
     edge_warn_keys(&e->keys, fresh, &fresh->warnings);
     edge_log_warnings(e, fresh);
+    metrics_watch_now(&e->metrics);
     if (buf_len(&out) > 0 && log_begin(&e->log, LOG_ERROR, "reload-incomplete",
         span_make(NULL, 0))) {
         log_span(&e->log, "text", buf_span(&out));
@@ -30976,7 +31187,7 @@ explain_take(const struct explain *x, size_t max, bool *over)
 #define STATUS_END_JSON "}\n"
 
 /* What comes next. */
-enum status_part { STATUS_HEAD, STATUS_STREAMS, STATUS_PAIRS, STATUS_TOLD };
+enum status_part { STATUS_HEAD, STATUS_STREAMS, STATUS_PAIRS, STATUS_CERTIFICATES, STATUS_TOLD };
 
 /* A writer of both forms: aligned text for people, one JSON object for programs. */
 struct status {
@@ -31282,6 +31493,44 @@ status_pair(struct status *w, const struct xmppedge *e, const struct route_pair 
     status_item(w, false);
 }
 
+/* Until when a certificate is good; with fewer than 0 days it has expired. */
+static void
+status_end(struct status *w, struct xe_span name, const char *of, int64_t ends)
+{
+    char until[32];
+    int64_t days = metrics_days(ends);
+    status_item(w, true);
+    status_span(w, "name", name);
+    status_text(w, "of", of);
+    status_key(w, "days");
+    buf_puts(w->out, days < 0 ? "-" : "");
+    buf_putu(w->out, (uint64_t)(days < 0 ? -days : days));
+    status_text(w, "until", metrics_time_text(ends, until));
+}
+
+static void
+status_own_certificates(struct status *w, const struct xmppedge *e)
+{
+    size_t i;
+    for (i = 0; i < e->metrics.nown; i++) {
+        const struct metrics_own *own = &e->metrics.own[i];
+        status_end(w, own->name, strcmp(own->use, "trunk") == 0 ? "this node, trunk" : "this node",
+            own->ends);
+        status_item(w, false);
+    }
+}
+
+static void
+status_certificate_seen(struct status *w, const struct route_domain *d)
+{
+    char seen[32];
+    if (d->cert_ends == 0)
+        return;
+    status_end(w, d->node.key, "server", d->cert_ends);
+    status_text(w, "seen", metrics_time_text(d->cert_seen, seen));
+    status_item(w, false);
+}
+
 static void
 status_reasons(struct status *w, const struct xmppedge *e)
 {
@@ -31347,6 +31596,18 @@ status_step(struct status *w, struct xmppedge *e)
     case STATUS_PAIRS:
         if (n != NULL) {
             status_pair(w, e, MAP_OWNER(n, const struct route_pair, all));
+            break;
+        }
+        status_list_end(w);
+        status_list(w, "certificates", "CERTIFICATES (days left; of servers, as seen last)");
+        status_own_certificates(w, e);
+        list_walk_end(&w->walk);
+        list_walk_begin(&w->walk, &e->route.walks, &e->route.known, e->route.domains.count);
+        w->part = STATUS_CERTIFICATES;
+        break;
+    case STATUS_CERTIFICATES:
+        if (n != NULL) {
+            status_certificate_seen(w, MAP_OWNER(n, const struct route_domain, all));
             break;
         }
         status_list_end(w);
@@ -32423,9 +32684,13 @@ main_check(const struct main_call *call)
     ok = scratch.tls != NULL && edge_load_keys(&scratch, scratch.config, &scratch.keys, &errors);
     if (ok) {
         edge_warn_keys(&scratch.keys, scratch.config, &errors);
+        edge_warn_ends(&scratch.keys, scratch.config, &errors);
         edge_warn_common(&scratch.keys, scratch.config, &errors);
         text_print(stderr, buf_text(&errors));
         config_print_effective(scratch.config, &out);
+        edge_use_certificates(&scratch);
+        metrics_put_own(&scratch.metrics, &out);
+        metrics_forget_own(&scratch.metrics);
         edge_keys_free(&scratch.keys);
     } else {
         text_print(stderr, scratch.tls == NULL ? err : buf_text(&errors));

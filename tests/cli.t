@@ -469,6 +469,39 @@ if command -v openssl >/dev/null 2>&1; then
     doubt_many 'a chain of ours that is too long' e \
         "[^ ]*long\\.pem: certificate 6 \\(.*\\) $refused, cert-chain-length: partners .* refuse it" \
         's|chain="corp\.example\.pem"|chain="long.pem"|'
+    doubt_many 'a certificate of ours that is its own authority' e \
+        '[^ ]*weak\.pem is self-signed: a partner takes it only with dialback, or pinned' "$own"
+    doubt_many 'a certificate of ours that will expire' e '[^ ]*weak\.pem expires in 9 days: renew it' "$own"
+    has "$out" '^<!-- certificate for corp\.example, towards servers: until 2[0-9-]+T[0-9:]+Z, days left: 9 -->$' &&
+        has "$out" '^<!-- certificate for edge01\.corp\.example on the trunk: until 2'
+    report $? 'check prints until when our certificates are good'
+    (
+        cd "$dir"
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -days 99 -subj /CN=root
+        for name in middle leaf; do
+            openssl req -newkey rsa:2048 -nodes -keyout $name.key -out $name.csr -subj /CN=$name
+        done
+        echo basicConstraints=critical,CA:TRUE >middle.ext
+        printf '%s\n' extendedKeyUsage=serverAuth subjectAltName=DNS:corp.example >leaf.ext
+        openssl x509 -req -in middle.csr -CA root.pem -CAkey root.key -CAcreateserial -days 99 -extfile middle.ext \
+            -out middle.pem
+        openssl x509 -req -in leaf.csr -CA middle.pem -CAkey middle.key -CAcreateserial -days 99 -sha1 \
+            -extfile leaf.ext -out leaf.pem
+        cat leaf.pem middle.pem >both.pem
+        chmod 600 leaf.key
+    ) 2>/dev/null
+    own='s|chain="corp\.example\.pem" key="corp\.example\.key"|chain="leaf.pem" key="leaf.key"|'
+    own="$own; s|<trust ca=\"public-ca.pem\"|<trust ca=\"root.pem\"|"
+    doubt_many 'a chain of ours without its intermediate certificate' e \
+        '[^ ]*leaf\.pem: the chain ends with a certificate that is signed by CN=middle, which is no authority in [^ ]*root\.pem: .*' \
+        "$own"
+    doubt_many 'a certificate of ours that is for servers only' e \
+        '[^ ]*leaf\.pem is for servers only \(.*\): when we call, a partner may refuse it, and dialback .*' "$own"
+    own="$own; s|leaf\.pem|both.pem|"
+    doubt_many 'a signature in our chain that proves nothing' e \
+        '[^ ]*both\.pem: a signature or a key in this chain is weaker than partners accept .*' "$own"
+    ! has "$err" 'chain ends with'
+    report $? 'and of nothing that is missing in a chain that is whole'
     doubt_many 'an authority whose key proves nothing' e \
         "[^ ]*weak\\.pem: authority 1 \\(.*\\) $refused, cert-weak: nothing that it signs is accepted" \
         's|public-ca\.pem|weak.pem|'
@@ -483,7 +516,7 @@ if [ -r /etc/ssl/certs/ca-certificates.crt ]; then
     sed "$another; s|<trust ca=\"public-ca.pem\"/>|<trust ca=\"/etc/ssl/certs/ca-certificates.crt\"/>|" \
         "$dir/e.xml" >"$dir/calm.xml"
     ask check "$dir/calm.xml"
-    fine
+    [ "$code" = 0 ] && ! has "$err" ' holds '
     report $? "and not of the system's own"
 fi
 another='s|^  </partners>|<partner domain="contoso.example" dialback="false"><trust ca="internal-ca.pem"/></partner>&|'

@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import time
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
@@ -20,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from chaos import (EDGE, GATEWAY, INNER, PARTNERS, TIMES, Rig, again, frozen, lasting, main,    # noqa: E402
                    row, sentence)
-from edge import slowness                                                 # noqa: E402
+from edge import shift_clock, shifted_clock                               # noqa: E402
 from lab import Lab                                                    # noqa: E402
 from tap import Skip, check, equal                                        # noqa: E402
 from wire import finish                                                   # noqa: E402
@@ -35,20 +34,6 @@ def small_disk(folder):
     return (libc.unshare(CLONE_NEWNS) == 0
             and libc.mount(b'none', b'/', None, MS_REC | MS_PRIVATE, None) == 0
             and libc.mount(b'none', folder.encode(), b'tmpfs', 0, b'size=1m') == 0)
-
-
-def shifted_clock(lab):
-    """Nodes read the time of day from a library of ours; the file of the seconds by which it is wrong."""
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'clock.c')
-    library, shift = os.path.join(lab.dir, 'clock.so'), lab.write('shift', '%-8d' % 0)
-    compiler = (os.environ.get('CC') or 'cc').split()
-    done = subprocess.run(compiler + ['-shared', '-fPIC', '-o', library, source, '-ldl'],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode != 0 or slowness() > 1:      # a sanitizer wants to be the first library
-        return None
-    lab.environment = lambda name: dict(LD_PRELOAD=library, CLOCK_SHIFT=shift) if name in (
-        'edge01', 'edge02', 'fe01', 'fe02') else {}
-    return shift
 
 
 def make():
@@ -239,14 +224,10 @@ def clock(rig):
     if not rig.clock:
         raise Skip('no clock of its own here')
 
-    def leap(seconds):
-        with open(rig.clock, 'r+') as f:
-            f.write('%-8d' % seconds)
-
     def event():
-        leap(86400)
+        shift_clock(rig.clock, 86400)
         everybody_leaves(rig, 1)
-        leap(0)
+        shift_clock(rig.clock, 0)
         everybody_leaves(rig, 1)
     rig.row(event, unsure=EVERYBODY).judge()
     days = [line.text[:10] for line in rig.edges[0].lines() + rig.edges[1].lines()]

@@ -16,7 +16,7 @@ import urllib.request
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, begin, partner, tag                         # noqa: E402
+from edge import Border, Pki, begin, partner, shift_clock, shifted_clock, tag   # noqa: E402
 from lab import Lab, Process, find_program, wait_until                    # noqa: E402
 from tap import Skip, check, equal, note, test                            # noqa: E402
 from xmpp import NS_STREAM, Peer, message                                 # noqa: E402
@@ -39,14 +39,19 @@ class World:
 def setup():
     w = World()
     w.lab = lab = Lab()
+    w.clock = shifted_clock(lab)
     pki = Pki(lab)
     outside = lab.resolver('outside', lab.ip(2))
     outside.server('pa.example', lab.ip(61))
+    outside.server('pb.example', lab.ip(62))
     w.peer = Peer(lab, ['pa.example'], (lab.ip(61), 5269))
+    w.other = Peer(lab, ['pb.example'], (lab.ip(62), 5269), cert=pki.public.issue('pb.example'), ca=pki.public,
+                   tls='required')
     outside.start()
     w.corp = Peer(lab, ['corp.example'], (lab.ip(51), 5269))
     w.border = Border(lab, pki, outside, ['corp.example'],
-                      [partner('pa.example', tls='optional', sasl='not-supported', dialback=True)],
+                      [partner('pa.example', tls='optional', sasl='not-supported', dialback=True),
+                       partner('pb.example')],
                       [w.corp.address + (['corp.example'], 'optional')],
                       edge_limits={'connections': 9000, 'source-connections': 9000, 'source-rate': 100000,
                                    'source-burst': 100000, 'partner-connections': 9000},
@@ -276,6 +281,57 @@ def many_streams_hold_up_nobody(w):
                 break
             text += more
         read(text.decode())
+
+
+# ---- certificates ------------------------------------------------------------------------------
+
+@test
+def a_certificate_is_told_with_its_days(w):
+    s = w.corp.dial(w.gateway.listen, 'pb.example', frm='corp.example')
+    s.send(message('b@corp.example', 'd@pb.example', 'to the other', id='o'))
+    w.other.wait_message('to the other')
+    w.strangers.append(s)
+    rows = {(r['name'], r['of']): r for r in w.edge.status_json()['certificates']}
+    equal(sorted(rows), [('corp.example', 'this node'), (w.edge.host, 'this node, trunk'),
+                         ('pb.example', 'server')], 'certificates')
+    equal({r['days'] for r in rows.values()}, {90}, 'days left')
+    check(re.search(r'\n +name=pb\.example of=server days=90 until=2[0-9TZ:-]+ seen=2[0-9TZ:-]+\n', w.edge.status()),
+          'the status for people')
+    until = numbers(w.edge, 'xmppedge_domain_certificate_expiry_timestamp_seconds', domain='pb.example')
+    check(abs(until - time.time() - 90 * 86400) < 200, 'as a number')
+
+
+@test
+def certificates_are_told_before_they_hurt(w):
+    if not w.clock:
+        raise Skip('no clock of its own here')
+    check(not w.edge.find_log('certificate-.*'), 'something is told too early')
+    try:
+        for passed, left, level in ((60, 30, 'warn'), (77, 13, 'warn'), (88, 2, 'error')):
+            w.edge.forget_log()
+            shift_clock(w.clock, passed * 86400)
+            w.edge.reload()
+            line = w.edge.wait_log('certificate-expires', name='corp.example', days=left, of='this node')
+            equal(line.level, level, 'the level with %d days' % left)
+            line = w.edge.wait_log('certificate-expires', name='pb.example', days=left, of='a server')
+            equal(line.level, 'warn', 'the level of theirs')
+        check(re.fullmatch('ok\n(note: our certificate for [^ ]+( \\(trunk\\))? expires in 2 days\n){2}',
+                           health(w.edge)[1]), health(w.edge)[1])
+        w.edge.forget_log()
+        w.edge.reload()
+        w.edge.wait_log('reloaded')
+        w.edge.wait_log('certificate-expires', name='corp.example')
+        check(not w.edge.find_log('certificate-expires', name='pb.example'), 'theirs is told twice a day')
+        shift_clock(w.clock, 95 * 86400)
+        w.edge.reload()
+        w.edge.wait_log('certificate-expired', name='corp.example', days='-5|-6', todo='renew it, then reload')
+        w.edge.wait_log('certificate-expired', name='pb.example', todo='tell its administrator')
+        equal(health(w.edge)[0], 503, 'health')
+        equal({r['days'] < 0 for r in w.edge.status_json()['certificates']}, {True}, 'days in the status')
+    finally:
+        shift_clock(w.clock, 0)
+        w.edge.reload()
+    wait_until(lambda: health(w.edge) == (200, 'ok\n'), 5, 'health')
 
 
 # ---- over HTTP ---------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ class Authority:
                 '-out', db + '/csr')
         # "openssl ca" is the only way to choose both dates with OpenSSL 3.0
         dates = ('-startdate', '20250101000000Z', '-enddate', '20250201000000Z') if expired else \
-                ('-days', '30')
+                ('-days', '90')
         openssl('ca', '-batch', '-notext', '-config', db + '/ca.cnf', '-cert', self.crt,
                 '-keyfile', self.key, '-in', db + '/csr', '-out', cert.chain,
                 '-extfile', db + '/ext', *dates)
@@ -196,7 +196,7 @@ class Authority:
 def self_signed(lab, name):
     cert = Certificate(os.path.join(lab.folder('self-signed'), name))
     openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
-            '-keyout', cert.key, '-out', cert.chain, '-days', '30', '-subj', '/CN=' + name,
+            '-keyout', cert.key, '-out', cert.chain, '-days', '90', '-subj', '/CN=' + name,
             '-addext', 'subjectAltName=DNS:' + name)
     return cert.finish()
 

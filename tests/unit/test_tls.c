@@ -1661,6 +1661,23 @@ an_impossible_server_name_is_refused_before_connecting(void **state)
 }
 
 static void
+the_calendar_is_counted_in_seconds(void **state)
+{
+    static const struct { mbedtls_x509_time when; int64_t seconds; } cases[] = {
+        { { 1970, 1, 1, 0, 0, 0 }, 0 },
+        { { 2000, 2, 29, 0, 0, 0 }, INT64_C(951782400) },
+        { { 2024, 2, 28, 23, 59, 59 }, INT64_C(1709164799) },
+        { { 2026, 12, 31, 23, 59, 59 }, INT64_C(1798761599) },
+        { { 2100, 3, 1, 0, 0, 0 }, INT64_C(4107542400) },
+        { { 9999, 12, 31, 23, 59, 59 }, INT64_C(253402300799) },
+        { { 1950, 1, 1, 0, 0, 0 }, INT64_C(-631152000) } };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_true(tls_time_seconds(&cases[i].when) == cases[i].seconds);
+}
+
+static void
 chain_bits_are_words_in_the_log(void **state)
 {
     char out[128];
@@ -2505,6 +2522,7 @@ main(int argc, char **argv)
         cmocka_unit_test(pins_are_read_in_base64_and_in_hexadecimal_and_nothing_else),
         cmocka_unit_test(random_bytes_are_others_each_time),
         cmocka_unit_test(an_impossible_server_name_is_refused_before_connecting),
+        cmocka_unit_test(the_calendar_is_counted_in_seconds),
         cmocka_unit_test(chain_bits_are_words_in_the_log),
         cmocka_unit_test(running_out_of_memory_at_any_point_is_survived),
         cmocka_unit_test(an_odd_server_name_counts_as_none),

@@ -1,0 +1,78 @@
+/* test_metrics.c -- [METRICS]: what stands in a label, and when a certificate is told */
+#include "cut/METRICS.c"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+static void
+a_label_ends_where_it_should(void **state)
+{
+    static const struct { const char *value, *told; } cases[] = { { "a.example", "a.example" },
+        { "", "" }, { "a\"b", "a\\\"b" }, { "\\", "\\\\" }, { "a\nb\x7f\r", "a?b??" },
+        { "b\xc3\xbc" "cher", "b\xc3\xbc" "cher" }, { "\xc3", "?" }, { "\xe2\x80\xae", "?" } };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf out = { 0 };
+        metrics_put_value(&out, span_of(cases[i].value));
+        assert_string_equal(buf_text(&out), cases[i].told);
+        buf_free(&out);
+    }
+}
+
+static void
+a_certificate_is_told_on_five_days_and_on_each_that_is_too_late(void **state)
+{
+    int64_t days;
+    int told = 0, lines = 0;
+    (void)state;
+    assert_int_equal(metrics_stage(31), 0);
+    for (days = 100; days > 0; days--) {
+        lines += metrics_stage(days) > told;
+        if (metrics_stage(days) > told)
+            assert_true(days == 30 || days == 14 || days == 7 || days == 3 || days == 1);
+        told = metrics_stage(days);
+    }
+    assert_int_equal(lines, 5);
+    for (days = -1; days >= -METRICS_LATE_DAYS; days--) {
+        assert_true(metrics_stage(days) > told);
+        told = metrics_stage(days);
+    }
+    assert_int_equal(metrics_stage(-METRICS_LATE_DAYS - 1), told);
+    assert_int_equal(metrics_stage(INT64_MIN / METRICS_DAY), told);
+}
+
+static void
+days_count_from_the_one_that_has_begun(void **state)
+{
+    int64_t now = (int64_t)time(NULL);
+    (void)state;
+    assert_int_equal(metrics_days(now + 9 * METRICS_DAY - 100), 9);
+    assert_int_equal(metrics_days(now + 100), 1);
+    assert_int_equal(metrics_days(now - 100), -1);
+    assert_int_equal(metrics_days(now - METRICS_DAY - 100), -2);
+}
+
+static void
+openmetrics_is_told_to_who_names_it(void **state)
+{
+    (void)state;
+    assert_true(metrics_wants_open(span_of("application/OpenMetrics-text;version=1.0.0,*/*")));
+    assert_true(metrics_wants_open(span_of("text/plain, application/openmetrics-text")));
+    assert_false(metrics_wants_open(span_of("text/plain, application/openmetrics")));
+    assert_false(metrics_wants_open(span_make(NULL, 0)));
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_label_ends_where_it_should),
+        cmocka_unit_test(a_certificate_is_told_on_five_days_and_on_each_that_is_too_late),
+        cmocka_unit_test(days_count_from_the_one_that_has_begun),
+        cmocka_unit_test(openmetrics_is_told_to_who_names_it)
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
