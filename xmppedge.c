@@ -335,6 +335,7 @@
 #define ROUTE_WORDS_MAX    256    /* bytes of a reason in words, NUL included: all take 150 */
 #define ROUTE_OWED_MAX     ((size_t)16 << 10)  /* bytes: an error to the longest addresses and id */
 #define ROUTE_DOMAIN_IDLE_MS 3600000 /* a domain that is not listed is remembered for so long */
+#define ROUTE_DOMAINS_LOOK_MAX 2000 /* domains looked at for one to forget: a tenth of a ms */
 #define ROUTE_LOOK_MAX     64     /* pairs looked at for an idle one when all are taken */
 #define ROUTE_LOOK_MS      2      /* what was written has arrived in a network nearby */
 #define ROUTE_LOOK_LATE_MS 640    /* and is looked for so seldom when it has not */
@@ -24480,10 +24481,12 @@ route_domain_room(struct route *r, bool listed)
 {
     struct route_domain *oldest = NULL;
     struct list_node *n;
+    size_t looked = 0;
     if (r->domains.count < r->config->limits.partner_series)
         return true;
-    for (n = r->known.next; n != &r->known; n = n->next) {
+    for (n = r->known.next; n != &r->known && looked < ROUTE_DOMAINS_LOOK_MAX; n = n->next) {
         struct route_domain *d = MAP_OWNER(n, struct route_domain, all);
+        looked++;
         if (d->pairs == 0 && (oldest == NULL || d->used < oldest->used)
             && !route_is_named(config_partner_for(r->config, d->node.key)))
             oldest = d;
