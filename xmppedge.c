@@ -30011,7 +30011,16 @@ xe_timeout(struct xmppedge *e)
  *
  * The report is written piece by piece into a buffer that the asker takes from (explain_take).  It
  * has two forms, lines of 80 columns and one JSON object, made by the same calls: each fact is a
- * key and a text.  Whatever others have said is escaped where it is written.
+ * key and a text.  Whatever others have said is escaped where it is written.  Keys of the object,
+ * which are as stable as the words of reasons; what does not apply is left out:
+ *
+ *   domain, well (true or false), what_to_do, letter, addresses_left
+ *   policy     listed, settings, methods, trust, route, in_the_name_of
+ *   dns        resolver, _xmpps-server, _xmpp-server, records [], instead, hosts [], result
+ *   addresses  [] of: address, tls_begins, tcp, header, offers, takes, tls, certificates [], names,
+ *              verdict, offers_in_TLS, takes_in_TLS, ours, result ("good: ..." or "WHY: ...")
+ *   inward     connections [], proven, last, calls, our_certificate, its_purpose, they_take_it,
+ *              our_records
  *
  * Costs: a report is some 4 KiB, at most EXPLAIN_BYTES; one connection at a time, EXPLAIN_TARGETS
  * of them, EXPLAIN_MS in all.
@@ -30883,7 +30892,7 @@ explain_sentence(struct explain *x)
             ? ", but its server is of no use as it is" : "");
     else if (x->why != XE_WHY_NONE && !x->works)
         snprintf(line, size, "Nothing reaches %s (%s%s%s).  %s", x->domain, x->where,
-            x->where[0] == '\0' ? "" : ": ", xe_why(x->why)->word, xe_why(x->why)->text);
+            x->where[0] == '\0' ? "" : ": ", xe_why(x->why)->word, xe_why(x->why)->remedy);
     else if (x->ours != XE_WHY_NONE)
         snprintf(line, size, "Give our domain %s a certificate that others believe: the one it has "
             "is of no use (%s).", x->local, xe_why(x->ours)->word);
@@ -30892,10 +30901,10 @@ explain_sentence(struct explain *x)
             "(%s).", x->local, xe_why(x->lost)->word);
     else if (x->why != XE_WHY_NONE)
         snprintf(line, size, "It works, but one of its addresses is of no use (%s: %s).  %s",
-            x->where, xe_why(x->why)->word, xe_why(x->why)->text);
+            x->where, xe_why(x->why)->word, xe_why(x->why)->remedy);
     else if (x->doubt != XE_WHY_NONE)
         snprintf(line, size, "It works, by dialback alone: its certificate proves nothing (%s).  "
-            "%s", xe_why(x->doubt)->word, xe_why(x->doubt)->text);
+            "%s", xe_why(x->doubt)->word, xe_why(x->doubt)->remedy);
     else if (x->secured && !x->external)
         snprintf(line, size, "Ask them whether they trust the authority of our certificate: they "
             "offer no SASL EXTERNAL behind it, which leaves dialback alone.");

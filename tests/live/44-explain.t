@@ -113,6 +113,12 @@ def a_program_gets_one_object(w):
                                            '_xmpps-server 0 5 5270 xmpp.good.example'])
     check(told['addresses'][0]['certificates'][0].startswith('CN=good.example'), told['addresses'][0])
     check(told['what_to_do'].startswith('Nothing'), told['what_to_do'])
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'xmppedge.c')) as f:
+        source = f.read()
+    start = source.index('Keys of the object,')
+    documented = source[start:source.index('Costs:', start)].replace(',', ' ').split()
+    for part in [told] + told['addresses'] + [told[key] for key in ('policy', 'dns', 'inward')]:
+        equal([key for key in part if key not in documented], [], 'keys that are not documented')
     told = json.loads(explain(w, 'expired.example', '--json', expect=1))
     check(told['addresses'][0]['result'].startswith('cert-expired: '), told['addresses'])
     equal(told['well'], False)
@@ -235,6 +241,26 @@ def who_asks_and_goes_leaves_nothing(w):
             pass
     explain(w, 'good.example', expect=0)
     equal(remembered(w), before, 'what the edge knows')
+
+
+@test
+def a_reload_in_the_middle_changes_what_comes_behind_it(w):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(w.edge.control())
+        s.sendall(b'explain silent.example\n')
+        said = b''
+        while b'tcp ' not in said:
+            said += s.recv(4096)
+        w.edge.domains['corp.example'] = w.bad['expired.example']
+        w.edge.write()
+        w.edge.reload()
+        w.edge.wait_log('reloaded')
+        piece = said
+        while piece:
+            piece = s.recv(4096)
+            said += piece
+    holds(said.decode(), 'it waited in vain for its stream header', 'for corp.example cert-')
+    check(said.endswith(b'\nEND: something is wrong\n'), said.decode()[-200:])
 
 
 @test
