@@ -16,7 +16,7 @@ import time
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Edge, Gateway, Pki, begin, binary                     # noqa: E402
+from edge import Border, Edge, Gateway, Pki, begin, binary, shift_clock, shifted_clock   # noqa: E402
 from lab import Host, Lab, wait_until                                          # noqa: E402
 from scene import LIMITS, World, call, knock, make_partners, secure_call, trusted_call   # noqa: E402
 from tap import check, equal, test, tests                                      # noqa: E402
@@ -772,6 +772,30 @@ def an_inner_server_whose_resolver_leads_past_the_gateway_is_named(w):
     check(status == 1 and 'why=inner-resolver' in said, said)
     gateway.terminate()
     astray.stop()
+
+
+@test
+def a_clock_that_is_wrong_is_called_a_clock(w):
+    shift = shifted_clock(w.lab)
+    if shift is None:
+        return          # a sanitizer has the program
+    wrong = w.lab.environment('edge01')
+    w.lab.environment = lambda name: wrong if name.startswith('edge') else {}
+    shift_clock(shift, -3 * 365 * 86400)
+    edge = another_edge(w)
+    w.lab.environment = lambda name: {}
+    said = subprocess.run([binary(), 'check', edge.path], env=dict(os.environ, **wrong), stderr=subprocess.STDOUT,
+                          stdout=subprocess.PIPE).stdout.decode()
+    check('is the clock of this machine right?' in said, said)
+    for domain in 'expired.example', 'wrongname.example':
+        status, said = edge.command('ping', edge.path, domain, seconds=70)
+        check(status == 1 and 'why=cert-not-yet-valid' in said, said)
+        check('our own certificate is not valid yet either' in said, said)
+    ping = subprocess.Popen([binary(), 'ping', edge.path, 'raw.example'], stdout=subprocess.DEVNULL)
+    edge.wait_log('clock-doubtful', why='cert-not-yet-valid', partners='3')
+    ping.kill()
+    ping.wait()
+    edge.terminate()
 
 
 def count_errors(w, sent, seconds=8):
