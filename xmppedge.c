@@ -121,6 +121,7 @@
  *   the source address of row 2             dial_socket()
  *   which trunk a pair takes                route_pin()
  *   both directions on one connection       s2s_may_carry(), s2s_turn_round(), route_turned()
+ *   what is resumed after a connection      route_park(), s2s_park(), s2s_in_resume()
  *   backpressure                            route_press(), conn_pause()
  *   what comes back undelivered             route_bounce(), route_put_error()
  *   when a failed server is tried again     route_back_off(), trunk_link_wait()
