@@ -27850,6 +27850,8 @@ metrics_tell_why(struct metrics_health *h, enum xe_why why)
         buf_puts(h->out, xe_why(why)->word);
         buf_puts(h->out, ", ");
         buf_puts(h->out, xe_why(why)->text);
+        buf_puts(h->out, "; what to do: ");
+        buf_puts(h->out, xe_why(why)->remedy);
     }
     buf_putc(h->out, '\n');
 }
