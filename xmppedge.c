@@ -367,6 +367,7 @@
 #define EXPLAIN_INDENT     19     /* columns before a fact: the longest key */
 #define EXPLAIN_CALLS      4      /* connections of a partner that are told of one by one */
 #define EXPLAIN_DAYS       14     /* a certificate that ends so soon should be renewed by now */
+#define EXPLAIN_AGO_MAX    40     /* bytes of `123456 minutes ago` of any number, NUL included */
 #define CONTROL_CLIENTS    16     /* questions at a time: administrators and a monitor */
 #define CONTROL_LINE_MAX   512    /* bytes of a question: a command, a domain, a short message */
 #define CONTROL_ROWS       64     /* of a status in a turn: half a ms */
@@ -30729,12 +30730,12 @@ explain_look(struct explain *x)
 
 /* How long ago, for people. */
 static void
-explain_ago(char out[32], int64_t seconds)
+explain_ago(char out[EXPLAIN_AGO_MAX], int64_t seconds)
 {
     const char *unit = seconds < 120 ? "s" : seconds < 7200 ? "minutes" : seconds < 172800 ? "hours"
         : "days";
     int64_t each = seconds < 120 ? 1 : seconds < 7200 ? 60 : seconds < 172800 ? 3600 : 86400;
-    snprintf(out, 32, "%ld %s ago", (long)(seconds / each), unit);
+    snprintf(out, EXPLAIN_AGO_MAX, "%ld %s ago", (long)(seconds / each), unit);
 }
 
 /* Connections in its name that are there now. */
@@ -30767,7 +30768,7 @@ explain_calls(struct explain *x)
     const struct map_node *n = map_find(&r->domains, span_of(x->domain));
     const struct route_domain *d = n == NULL ? NULL : MAP_OWNER(n, const struct route_domain, node);
     int64_t now = (int64_t)time(NULL);
-    char ago[32], at[CONN_TEXT_MAX];
+    char ago[EXPLAIN_AGO_MAX], at[CONN_TEXT_MAX];
     size_t present;
     if (x->edge->alone) {
         explain_text(x, "calls", "not known: the running service was not asked");
