@@ -408,9 +408,9 @@ talk_read(struct talk_peer *p)
         enum tls_result r = tls_read(p->tls, bytes, sizeof bytes, &got);
         p->eof = r == TLS_CLOSED || r == TLS_LOST || r == TLS_FAILED;
     } else {
-        /* a ClientHello waits for the step `tls` */
+        /* a ClientHello waits for the step `tls`, also when its thread sends it just now */
         n = recv(p->fd, bytes, 1, MSG_PEEK);
-        if (n == 1 && bytes[0] == CONN_TLS_FIRST)
+        if ((n < 0 && errno == EAGAIN) || (n == 1 && bytes[0] == CONN_TLS_FIRST))
             return false;
         n = recv(p->fd, bytes, sizeof bytes, 0);
         p->eof = n == 0 || (n < 0 && errno != EAGAIN);
