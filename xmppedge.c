@@ -31585,6 +31585,41 @@ status_head(struct status *w, const struct xmppedge *e)
         buf_putc(w->out, '\n');
 }
 
+static void
+status_line(struct status *w, struct xe_span line)
+{
+    if (w->json) {
+        buf_puts(w->out, w->comma ? "," : "");
+        buf_put_json(w->out, line, SIZE_MAX);
+        w->comma = true;
+    } else {
+        buf_puts(w->out, "  ");
+        explain_wrap(w->out, 2, line);
+    }
+}
+
+/* What somebody has to look after, before all that there is. */
+static void
+status_health(struct status *w, const struct xmppedge *e)
+{
+    struct buf text = { 0 };
+    bool well = metrics_is_well(&e->metrics, &text);
+    struct xe_span rest = buf_span(&text);
+    if (w->json) {
+        status_key(w, "healthy");
+        buf_puts(w->out, well ? "true" : "false");
+    }
+    status_list(w, "health", well ? "ALL IS WELL" : "WHAT IS WRONG");
+    while (rest.len > 0) {
+        size_t n = span_find(rest, '\n');
+        status_line(w, span_make(rest.at, n));
+        rest = span_skip(rest, n + 1);
+    }
+    status_list_end(w);
+    buf_fail_with(w->out, &text);
+    buf_free(&text);
+}
+
 /* Tell a row, or what stands between two lists. */
 static void
 status_step(struct status *w, struct xmppedge *e)
@@ -31593,6 +31628,7 @@ status_step(struct status *w, struct xmppedge *e)
     switch (w->part) {
     case STATUS_HEAD:
         status_head(w, e);
+        status_health(w, e);
         status_trunks(w, e);
         status_list(w, "streams", "STREAMS");
         list_walk_begin(&w->walk, &e->s2s.walks, &e->s2s.all, e->s2s.count);

@@ -115,6 +115,24 @@ def an_answer_is_whole_although_streams_end_where_it_stands(w):
 
 
 @test
+def what_is_wrong_and_what_to_do_stands_first(w):
+    lines = w.edge.command('status', w.edge.path)[1].splitlines()
+    equal(lines[2], 'ALL IS WELL', 'the first heading')
+    w.border.gateway.terminate()
+    wait_until(lambda: not w.edge.status_json()['healthy'], 10, 'the edge to miss its gateway')
+    lines = w.edge.command('status', w.edge.path)[1].splitlines()
+    equal(lines[2], 'WHAT IS WRONG', 'the first heading')
+    wrong = lines[3:lines.index('', 3)]
+    check(all(len(line) <= 80 for line in wrong), 'a line is too long for a terminal:\n' + '\n'.join(wrong))
+    told = ' '.join(line.strip() for line in wrong)
+    check(told.startswith('no gateway is connected') and 'what to do:' in told, 'it says: ' + told)
+    equal([told], w.edge.status_json()['health'], 'the same for programs')
+    w.border.gateway.start()
+    wait_until(lambda: w.edge.status_json()['healthy'], 10, 'the gateway to be back')
+    equal(w.edge.status_json()['health'], [], 'what is wrong then')
+
+
+@test
 def all_end_in_order(w):
     for s in w.strangers[-STAY:] + [w.stream]:
         s.close()
