@@ -234,6 +234,7 @@ UNIT     = \
     'ExecReload=/bin/kill -HUP $$MAINPID' \
     'Restart=on-failure' \
     'RestartSec=2' \
+    'RestartPreventExitStatus=2' \
     'TimeoutStopSec=30' \
     'DynamicUser=yes' \
     'User=xmppedge' \

@@ -29942,7 +29942,9 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
     }
     if (fresh == NULL || fixed != NULL || !edge_load_keys(e, fresh, &keys, &out)) {
         if (log_begin(&e->log, LOG_ERROR, "reload-failed", span_make(NULL, 0))) {
-            log_span(&e->log, "text", buf_span(&out));
+            struct xe_span text = buf_span(&out);
+            text.len -= text.len > 0 && text.at[text.len - 1] == '\n';
+            log_span(&e->log, "text", text);
             log_text(&e->log, "effect", "nothing has changed");
             log_end(&e->log);
         }

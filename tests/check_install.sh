@@ -33,7 +33,8 @@ verdict 'the examples are those of the program' "$(
 verdict 'the unit runs it unprivileged' "$(lines_missing \
     'ExecStart=/usr/bin/xmppedge run /etc/xmppedge/%i.xml' 'ExecReload=/bin/kill -HUP $MAINPID' \
     'User=xmppedge' 'DynamicUser=yes' 'NoNewPrivileges=yes' 'CapabilityBoundingSet=' \
-    'ProtectSystem=strict' 'RuntimeDirectory=xmppedge' 'Restart=on-failure')"
+    'ProtectSystem=strict' 'RuntimeDirectory=xmppedge' 'Restart=on-failure' \
+    'RestartPreventExitStatus=2')"
 if command -v systemd-analyze >/dev/null 2>&1; then
     # Where the program really is, and a service manager that has no other units to complain about.
     sed "s|/usr/bin/xmppedge|$root/usr/bin/xmppedge|; /^Documentation/d" "$unit" \

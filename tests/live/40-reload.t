@@ -163,7 +163,8 @@ def a_faulty_configuration_changes_nothing_and_is_reported(w):
         text = f.read()
     with open(w.edge.path, 'w') as f:
         f.write(text.replace('<partners', '<partnerz', 1))
-    reload(w, good=False)
+    line = reload(w, good=False)
+    check('partnerz' in line.text and '\\u000a"' not in line.text, 'the log says: ' + line.text)
     w.traffic.undisturbed()
     with open(w.edge.path, 'w') as f:
         f.write(text)
