@@ -288,6 +288,7 @@
 
 /* [HTTP]: a monitor asks */
 #define HTTP_CLIENTS       8      /* questions at a time: a few monitors */
+#define HTTP_LINGERING_MAX 32     /* no more of them while so many connections wait for their FIN */
 #define HTTP_REQUEST_MAX   8192   /* bytes of a request: Prometheus sends 300 */
 #define HTTP_TIME_MS       10000  /* for a question and its answer: a scrape waits for 10 s */
 #define HTTP_PIECE         ((size_t)1 << 20)   /* bytes of an answer that are made at a time */
@@ -341,6 +342,7 @@
 #define ROUTE_LOOK_MS      2      /* what was written has arrived in a network nearby */
 #define ROUTE_LOOK_LATE_MS 640    /* and is looked for so seldom when it has not */
 #define ROUTE_UNREAD_MS    2000   /* acknowledgements may stand so long behind what is not read */
+#define ROUTE_RESUMES_MAX  3      /* resumptions in a row of which nothing came */
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define ROUTE_RETURN_MS    3000   /* a node that has something may come back: it tries after 1 s */
 #define METRICS_REASONS_MAX 100   /* lines of a health: nobody reads more */
@@ -13216,9 +13218,11 @@ http_accepted(void *user, int fd, const struct sockaddr_storage *from)
         NULL };
     struct http_server *s = user;
     struct http_client *c;
-    if (s->count >= HTTP_CLIENTS)
+    bool may = s->events->may(s->user, from)
+        && s->listener.wire->nlingering < HTTP_LINGERING_MAX;
+    if (may && s->count >= HTTP_CLIENTS)
         http_make_room(s);
-    c = s->events->may(s->user, from) && s->count < HTTP_CLIENTS ? calloc(1, sizeof *c) : NULL;
+    c = may && s->count < HTTP_CLIENTS ? calloc(1, sizeof *c) : NULL;
     if (c == NULL) {
         close(fd);
         return;
@@ -19861,7 +19865,8 @@ s2s_park(struct s2s *s, enum xe_why why)
     s->session = NULL;
     if (x == NULL)
         return;
-    if (p == NULL || !s2s_is_counted(s) || s->stream.peer_closed || s->stream.peer_quit
+    if (p == NULL || !span_eq(p->remote, x->remote) || !span_eq(p->local, x->local)
+        || !s2s_is_counted(s) || s->stream.peer_closed || s->stream.peer_quit
         || (why != XE_WHY_PEER_LOST && why != XE_WHY_PEER_CLOSED)) {
         s2s_session_free(v, x);
         return;
@@ -20385,7 +20390,7 @@ s2s_attempt_timeout(struct timer *t)
     struct s2s *s = MAP_OWNER(t, struct s2s, attempt);
     bool silent = s->state == S2S_HEADER || s->state == S2S_FEATURES || s->state == S2S_STARTTLS
         || s->state == S2S_TLS;
-    if (silent && s->dial != NULL)
+    if (silent && s->dial != NULL && s->looker == NULL)
         dial_remember(s->dial->wire, &s->dial->targets[s->dial->won], true);
     s2s_fail(s, XE_WHY_ATTEMPT_TIMEOUT);
 }
@@ -20918,6 +20923,8 @@ s2s_in_resume(struct s2s *s, const struct xe_xml_event *e)
         return;
     }
     s2s_take_over(s, p, x);
+    if (s->state == S2S_ENDED)
+        return;   /* memory is out */
     timer_set(s2s_loop(s), &s->ack_timer, S2S_RESUME_WAIT_MS);
     s2s_answer_resume(s);
 }
@@ -24179,6 +24186,7 @@ struct route_pair {
     enum config_hop   bounce_hop;  /* and where that was */
     char              last_detail[STREAM_DETAIL_MAX];
     struct route_resume *resume;   /* owned; a lost connection that may be resumed; NULL: none */
+    unsigned          resumed;     /* how often in a row that was tried and nothing came of it */
     struct list_node  feeds;       /* s2s_pair.feed: accepted connections that bring its stanzas */
     /* to a trunk */
     struct trunk     *trunk;       /* borrowed; pinned to; NULL: none */
@@ -25603,6 +25611,7 @@ route_release_oldest(struct route_pair *p)
     p->good = true;
     p->moved_ms = loop_now(p->route->shared->loop);
     p->look_ms = ROUTE_LOOK_MS;
+    p->resumed = 0;
     p->passed++;
     p->route->passed[route_direction(p)]++;
     if (p->outside != NULL)
@@ -25649,7 +25658,8 @@ route_bounce_queue(struct route_pair *p, enum xe_why why)
     list_remove(&p->waiting);
     route_rewind(p);
     while (p->queue.count > 0)
-        route_return_oldest(p, p->handed > 0 ? XE_WHY_UNACKNOWLEDGED : why);
+        route_return_oldest(p, p->handed > 0 || (p->resume != NULL && p->resume->arrived > 0)
+            ? XE_WHY_UNACKNOWLEDGED : why);
     route_press(p);
 }
 
@@ -26239,12 +26249,13 @@ route_resuming(const struct s2s *s)
     return p != NULL && p->resume != NULL ? p : NULL;
 }
 
+/* Not for ever: a server may end over the same stanza, or over the question, each time. */
 static const char *
 route_s2s_resumes(void *user, const struct s2s *s)
 {
-    const struct route_pair *p = route_resuming(s);
+    struct route_pair *p = route_resuming(s);
     (void)user;
-    return p == NULL ? NULL : p->resume->id;
+    return p == NULL || p->resumed++ >= ROUTE_RESUMES_MAX ? NULL : p->resume->id;
 }
 
 /* Who has handled less than he said, or than went back meanwhile, is told no more of that. */
@@ -26271,6 +26282,7 @@ route_resume_end(struct route_pair *p)
 {
     size_t n = p->resume->arrived;
     route_resume_forget(p);
+    p->resumed = 0;
     route_return(p, n);
     route_log_undelivered(p, n);
 }
