@@ -432,6 +432,7 @@ else
 fi
 
 if [ -n "$keep" ]; then
+    trap 'echo; echo "All of it worked; the files are in $work"; exit 0' HUP INT TERM
     cat <<END
 
 The three ($(pid_of partner), $(pid_of edge), $(pid_of gateway)) go on.  Try, in another terminal:
@@ -442,7 +443,6 @@ The three ($(pid_of partner), $(pid_of edge), $(pid_of gateway)) go on.  Try, in
    tail -f $work/edge.log
 Ctrl-C ends them; the folder stays.
 END
-    trap 'echo; echo "All of it worked; the files are in $work"; exit 0' HUP INT TERM
     while alive partner && alive edge && alive gateway; do
         sleep 0.2
     done
