@@ -113,6 +113,10 @@ clean() {
     [ -z "$analyzer" ] || kill "$analyzer" 2>/dev/null
     echo over >&9
     exec 9>&-
+    # what had just begun when a signal came has no name yet
+    jobs -p >begun
+    # shellcheck disable=SC2046  # a list of numbers
+    kill $(cat begun) 2>/dev/null
     wait
     [ -n "$stay" ] || rm -rf "$work"
 }
