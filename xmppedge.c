@@ -31623,7 +31623,8 @@ status_health(struct status *w, const struct xmppedge *e)
         status_key(w, "healthy");
         buf_puts(w->out, well ? "true" : "false");
     }
-    status_list(w, "health", well ? "ALL IS WELL" : "WHAT IS WRONG");
+    status_list(w, "health", !well ? "WHAT IS WRONG" : rest.len > 0 ? "ALL IS WELL, BUT"
+        : "ALL IS WELL");
     while (rest.len > 0) {
         size_t n = span_find(rest, '\n');
         status_line(w, span_make(rest.at, n));
