@@ -25565,7 +25565,6 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
     route_answer(p);
 }
 
-/* Forget the oldest stanza of a pair: it is settled. */
 static void
 route_resume_forget(struct route_pair *p)
 {
@@ -25584,6 +25583,7 @@ route_resume_less(struct route_pair *p)
         route_resume_forget(p);
 }
 
+/* Forget the oldest stanza of a pair: it is settled. */
 static void
 route_forget_oldest(struct route_pair *p)
 {
@@ -26196,7 +26196,6 @@ route_each(struct s2s *s, void (*act)(struct route_pair *p))
     }
 }
 
-/* It may send now. */
 /* How many stanzas the server of a dead connection may have: its system has those that have
  * `arrived`, and what went just now it may have, too. */
 static size_t
@@ -26287,6 +26286,7 @@ route_resume_end(struct route_pair *p)
     route_log_undelivered(p, n);
 }
 
+/* It may send now. */
 static void
 route_out_ready(struct route_pair *p)
 {
@@ -32987,8 +32987,8 @@ main_came(struct control_reader *r, const struct buf *answer)
     buf_free(&out);
 }
 
-/* Ask over the control socket and print the answer.  1 when it says "failed", otherwise 0. */
-/* Ask a running instance, print its answer, which ends with `end` when it is whole. */
+/* Ask a running instance and print its answer, which ends with `end` when it is whole.  1 when it
+ * says "failed", or ends with `bad` (NULL: it cannot), otherwise 0. */
 static int
 main_ask(const char *file, const char *question, const char *argument, const char *end,
     const char *bad)
