@@ -8937,6 +8937,14 @@ tls_time_seconds(const mbedtls_x509_time *when)
     return ((days * 24 + when->hour) * 60 + when->min) * 60 + when->sec;
 }
 
+/* A distinguished name, for people. */
+static void
+tls_dn_text(const mbedtls_x509_name *name, char out[TLS_DN_MAX])
+{
+    if (mbedtls_x509_dn_gets(out, TLS_DN_MAX, name) < 0)
+        snprintf(out, TLS_DN_MAX, "(long)");
+}
+
 static void
 tls_draft_make(struct tls_draft *d, const mbedtls_x509_crt *crt)
 {
@@ -8949,8 +8957,7 @@ tls_draft_make(struct tls_draft *d, const mbedtls_x509_crt *crt)
             TLS_NAMES_MAX - d->names_count, &d->names_cut);
         d->names_count += d->counts[kind];
     }
-    if (mbedtls_x509_dn_gets(d->subject, sizeof d->subject, &crt->subject) < 0)
-        snprintf(d->subject, sizeof d->subject, "(long)");
+    tls_dn_text(&crt->subject, d->subject);
     tls_time_text(&crt->valid_to, d->not_after);
 }
 
@@ -9616,8 +9623,8 @@ tls_trust_alone(const struct tls_trust *trust, const struct tls_trust *other,
         n++;
         if (i < other->loaded)
             continue;
-        if (count++ == 0 && mbedtls_x509_dn_gets(first, TLS_DN_MAX, &crt->subject) < 0)
-            snprintf(first, TLS_DN_MAX, "(long)");
+        if (count++ == 0)
+            tls_dn_text(&crt->subject, first);
     }
     return count;
 }
@@ -9714,8 +9721,7 @@ tls_ceilings_hold(const mbedtls_x509_crt *crt, bool chain, const struct cert_lim
             b->why = XE_WHY_CERT_MALFORMED;
         else
             b->why = cert_key_why(&c, ceilings);
-        if (mbedtls_x509_dn_gets(b->subject, TLS_DN_MAX, &crt->subject) < 0)
-            snprintf(b->subject, TLS_DN_MAX, "(long)");
+        tls_dn_text(&crt->subject, b->subject);
     }
 }
 
@@ -9770,8 +9776,7 @@ tls_identity_lacks(const struct tls_identity *id, const struct tls_trust *trust,
     if (tls_trust_is_named(trust, &id->chain)
         || (tls_chain_notes(last) & TLS_CHAIN_SELF_SIGNED) != 0)
         return false;
-    if (mbedtls_x509_dn_gets(issuer, TLS_DN_MAX, &last->issuer) < 0)
-        snprintf(issuer, TLS_DN_MAX, "(long)");
+    tls_dn_text(&last->issuer, issuer);
     return true;
 }
 
@@ -10604,10 +10609,8 @@ tls_note_shown(struct tls *t, const mbedtls_x509_crt *crt)
         return;
     for (; crt != NULL && t->nshown < CERT_PATH_MAX; crt = crt->next) {
         struct tls_shown *s = &t->shown[t->nshown++];
-        if (mbedtls_x509_dn_gets(s->subject, sizeof s->subject, &crt->subject) < 0)
-            snprintf(s->subject, sizeof s->subject, "(long)");
-        if (mbedtls_x509_dn_gets(s->issuer, sizeof s->issuer, &crt->issuer) < 0)
-            snprintf(s->issuer, sizeof s->issuer, "(long)");
+        tls_dn_text(&crt->subject, s->subject);
+        tls_dn_text(&crt->issuer, s->issuer);
         tls_time_text(&crt->valid_from, s->not_before);
         tls_time_text(&crt->valid_to, s->not_after);
         s->ends = tls_time_seconds(&crt->valid_to);
