@@ -11964,7 +11964,7 @@ conn_arrived(struct conn *c)
 static uint64_t
 conn_departed(const struct conn *c)
 {
-    unsigned n = conn_passed(c, c->nmarks == 0 || c->watch.fd < 0 ? 0 : conn_notsent(c));
+    unsigned n = conn_passed(c, conn_notsent(c));
     return n == 0 ? c->arrived : c->marks[n - 1].text;
 }
 
@@ -20387,13 +20387,19 @@ s2s_timeout(struct timer *t)
     }
 }
 
+/* Does a dialled connection stand that has been of no use yet? */
+static bool
+s2s_is_untried(const struct s2s *s)
+{
+    return s->state == S2S_HEADER || s->state == S2S_FEATURES || s->state == S2S_STARTTLS
+        || s->state == S2S_TLS;
+}
+
 static void
 s2s_attempt_timeout(struct timer *t)
 {
     struct s2s *s = MAP_OWNER(t, struct s2s, attempt);
-    bool silent = s->state == S2S_HEADER || s->state == S2S_FEATURES || s->state == S2S_STARTTLS
-        || s->state == S2S_TLS;
-    if (silent && s->dial != NULL && s->looker == NULL)
+    if (s2s_is_untried(s) && s->dial != NULL && s->looker == NULL)
         dial_remember(s->dial->wire, &s->dial->targets[s->dial->won], true);
     s2s_fail(s, XE_WHY_ATTEMPT_TIMEOUT);
 }
@@ -21385,8 +21391,7 @@ s2s_try_next_target(struct s2s *s, enum xe_why why)
     char detail[STREAM_DETAIL_MAX];
     if (s->dial == NULL || s->kind == S2S_IN || !timer_armed(&s->attempt))
         return false;
-    if (s->state != S2S_HEADER && s->state != S2S_TLS && s->state != S2S_STARTTLS
-        && s->state != S2S_FEATURES)
+    if (!s2s_is_untried(s))
         return false;
     if (!certificate && why != XE_WHY_TLS_FAILED && why != XE_WHY_PEER_LOST
         && why != XE_WHY_PEER_CLOSED && why != XE_WHY_NOT_XMPP && why != XE_WHY_TLS_REFUSED
