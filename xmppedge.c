@@ -24516,13 +24516,20 @@ route_domain_room(struct route *r, bool listed)
     return true;
 }
 
+/* NULL: nothing is remembered of it. */
+static struct route_domain *
+route_domain_find(const struct route *r, struct xe_span name)
+{
+    struct map_node *n = map_find(&r->domains, name);
+    return n == NULL ? NULL : MAP_OWNER(n, struct route_domain, node);
+}
+
 /* What is remembered of a domain, from now on if need be.  NULL: there is no room for it.  Inner
  * domains of a gateway are few, and always remembered. */
 static struct route_domain *
 route_domain_get(struct route *r, struct xe_span name)
 {
-    struct map_node *n = map_find(&r->domains, name);
-    struct route_domain *d = n == NULL ? NULL : MAP_OWNER(n, struct route_domain, node);
+    struct route_domain *d = route_domain_find(r, name);
     bool inner = !route_is_edge(r) && config_inner_for(r->config, name) != NULL;
     if (d == NULL && (inner || route_domain_room(r,
         route_is_named(config_partner_for(r->config, name))))) {
@@ -25616,14 +25623,15 @@ route_forget_oldest(struct route_pair *p)
 static void
 route_release_oldest(struct route_pair *p)
 {
+    enum route_direction direction = route_direction(p);
     p->good = true;
     p->moved_ms = loop_now(p->route->shared->loop);
     p->look_ms = ROUTE_LOOK_MS;
     p->resumed = 0;
     p->passed++;
-    p->route->passed[route_direction(p)]++;
+    p->route->passed[direction]++;
     if (p->outside != NULL)
-        p->outside->passed[route_direction(p)]++;
+        p->outside->passed[direction]++;
     route_forget_oldest(p);
 }
 
@@ -26654,8 +26662,7 @@ static void
 route_domain_called(struct route *r, const struct s2s *s, enum xe_why why)
 {
     struct xe_span name = span_of(s->remote);
-    struct map_node *n = map_find(&r->domains, name);
-    struct route_domain *d = n == NULL ? NULL : MAP_OWNER(n, struct route_domain, node);
+    struct route_domain *d = route_domain_find(r, name);
     if (d == NULL && route_is_edge(r) && route_is_named(config_partner_for(r->config, name)))
         d = route_domain_get(r, name);
     if (d == NULL)
@@ -27931,9 +27938,7 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
     for (i = 0; i < c->ninner; i++)
         for (j = 0; j < c->inner[i].ndomains; j++) {
             struct xe_span name = c->inner[i].domains[j].name;
-            const struct map_node *n = map_find(&m->route->domains, name);
-            const struct route_domain *d = n == NULL ? NULL
-                : MAP_OWNER(n, const struct route_domain, node);
+            const struct route_domain *d = route_domain_find(m->route, name);
             bool late = d != NULL && now - d->failed > METRICS_STALE_S;
             if (d == NULL || d->why == XE_WHY_NONE)
                 continue;
@@ -30786,9 +30791,7 @@ explain_present(struct explain *x)
 static void
 explain_calls(struct explain *x)
 {
-    const struct route *r = &x->edge->route;
-    const struct map_node *n = map_find(&r->domains, span_of(x->domain));
-    const struct route_domain *d = n == NULL ? NULL : MAP_OWNER(n, const struct route_domain, node);
+    const struct route_domain *d = route_domain_find(&x->edge->route, span_of(x->domain));
     int64_t now = (int64_t)time(NULL);
     char ago[EXPLAIN_AGO_MAX], at[CONN_TEXT_MAX];
     size_t present;
@@ -30801,8 +30804,7 @@ explain_calls(struct explain *x)
     explain_list_end(x);
     if (d != NULL && d->proven[S2S_IN] > 0) {
         explain_ago(ago, now - d->proven[S2S_IN]);
-        snprintf(x->line, sizeof x->line, "%s", ago);
-        explain_line(x, "proven");
+        explain_text(x, "proven", ago);
     }
     if (d != NULL && d->called > 0) {
         explain_ago(ago, now - d->called);
