@@ -14579,6 +14579,14 @@ config_hop_name(enum config_hop hop)
     return config_hop_rows[hop].word;
 }
 
+/* Of a line of the log: where, and why. */
+static void
+config_log_why(struct log *log, enum config_hop hop, enum xe_why why)
+{
+    log_text(log, "hop", config_hop_name(hop));
+    log_text(log, "why", xe_why(why)->word);
+}
+
 /* Who is there; "" when the reason says it. */
 static const char *
 config_hop_who(enum config_hop hop)
@@ -19487,8 +19495,7 @@ static void
 s2s_log_reason(const struct s2s *s, enum xe_why why)
 {
     struct log *log = s->service->shared->log;
-    log_text(log, "hop", config_hop_name(config_hop_of(s->service->far, why)));
-    log_text(log, "why", xe_why(why)->word);
+    config_log_why(log, config_hop_of(s->service->far, why), why);
     log_text(log, "setting", config_limit_of(why));
 }
 
@@ -22996,8 +23003,7 @@ trunk_log_end(const struct trunk *t, enum xe_why why)
     if (!trunk_log(t, calm ? LOG_INFO : LOG_WARN, "trunk-down"))
         return;
     log_text(log, "state", trunk_state_name(t->state));
-    log_text(log, "hop", config_hop_name(config_hop_of(CONFIG_HOP_TRUNK, why)));
-    log_text(log, "why", xe_why(why)->word);
+    config_log_why(log, config_hop_of(CONFIG_HOP_TRUNK, why), why);
     if (t->stream.detail[0] != '\0')
         log_text(log, "detail", t->stream.detail);
     log_int(log, "unacknowledged", (int64_t)t->nsent);
@@ -23022,8 +23028,7 @@ trunk_link_wait(struct trunk_link *link, enum xe_why why)
         return;
     if (log_begin(v->shared->log, LOG_WARN, "trunk-retry", span_of(link->name))) {
         log_text(v->shared->log, "name", link->name);
-        log_text(v->shared->log, "hop", config_hop_name(config_hop_of(CONFIG_HOP_TRUNK, why)));
-        log_text(v->shared->log, "why", xe_why(why)->word);
+        config_log_why(v->shared->log, config_hop_of(CONFIG_HOP_TRUNK, why), why);
         if (link->detail[0] != '\0')
             log_text(v->shared->log, "detail", link->detail);
         log_int(v->shared->log, "retry_ms", pause);
@@ -25210,8 +25215,7 @@ route_log_bounce(const struct route_pair *p, const struct xe_xml_event *e, enum 
     log_span(log, "from", p->from);
     log_span(log, "to", p->to);
     log_span(log, "kind", e->name);
-    log_text(log, "hop", config_hop_name(route_hop(p, why)));
-    log_text(log, "why", xe_why(why)->word);
+    config_log_why(log, route_hop(p, why), why);
     log_text(log, "setting", config_limit_of(why));
     if (route_detail(p, why)[0] != '\0')
         log_text(log, "detail", route_detail(p, why));
@@ -25525,9 +25529,8 @@ route_answer(struct route_pair *p)
     if (lost != XE_WHY_NONE && route_log(p, LOG_WARN, "answer-undeliverable")) {
         log_span(r->shared->log, "from", p->to);
         log_span(r->shared->log, "to", p->from);
-        log_text(r->shared->log, "hop", config_hop_name(back == NULL ? CONFIG_HOP_NODE
-            : route_hop(back, lost)));
-        log_text(r->shared->log, "why", xe_why(lost)->word);
+        config_log_why(r->shared->log,
+            back == NULL ? CONFIG_HOP_NODE : route_hop(back, lost), lost);
         log_end(r->shared->log);
     }
 }
@@ -25861,8 +25864,7 @@ route_refuse(struct route *r, const char *via, const char *name, const struct xe
         log_span(log, "from", xe_xml_attr(e, "from"));
         log_span(log, "to", xe_xml_attr(e, "to"));
         log_span(log, "kind", e->name);
-        log_text(log, "hop", config_hop_name(CONFIG_HOP_NODE));
-        log_text(log, "why", xe_why(why)->word);
+        config_log_why(log, CONFIG_HOP_NODE, why);
         log_end(log);
     }
     if (!route_may_bounce(e) || xe_xml_attr(e, "from").at == NULL)
@@ -26892,8 +26894,7 @@ route_trunk_bounced(void *user, struct trunk *t, const struct trunk_bounce *b)
     log_span(log, "from", p->from);
     log_span(log, "to", p->to);
     log_text(log, "node", t->name);
-    log_text(log, "hop", config_hop_name(b->hop));
-    log_text(log, "why", xe_why(b->why)->word);
+    config_log_why(log, b->hop, b->why);
     if (b->detail[0] != '\0')
         log_text(log, "detail", b->detail);
     log_end(log);
@@ -29252,9 +29253,7 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
         log_text(&e->log, "source", conn_host_text(from, at));
         if (from->ss_family == AF_INET6)
             log_text(&e->log, "network", net_text(&net, network));
-        log_text(&e->log, "hop", config_hop_name(why == XE_WHY_TRUNK_LIMIT ? CONFIG_HOP_TRUNK
-            : e->s2s.far));
-        log_text(&e->log, "why", xe_why(why)->word);
+        config_log_why(&e->log, why == XE_WHY_TRUNK_LIMIT ? CONFIG_HOP_TRUNK : e->s2s.far, why);
         log_text(&e->log, "setting", config_limit_of(why));
         log_end(&e->log);
     }
