@@ -27381,7 +27381,7 @@ struct metrics {
 /* A certificate of ours. */
 struct metrics_own {
     struct xe_span name;      /* whom it is for, borrowed from the configuration */
-    const char    *use;       /* static: "s2s", "trunk" */
+    bool           trunk;     /* it is shown there, else to servers */
     int64_t        begins;    /* s since 1970 */
     int64_t        ends;
     int            told;      /* what was said of its end: see metrics_stage() */
@@ -27423,6 +27423,12 @@ struct metrics_family {
     void            (*all)(struct metrics_text *w);   /* tells every sample, or NULL and: */
     void            (*each)(struct metrics_text *w, const struct route_domain *d);
 };
+
+static const char *
+metrics_use(const struct metrics_own *own)
+{
+    return own->trunk ? "trunk" : "s2s";
+}
 
 static const char *
 metrics_direction(unsigned direction)
@@ -27639,14 +27645,24 @@ metrics_sent(struct metrics_text *w)
     metrics_count(w, w->m->route->trunks->bytes.written);
 }
 
+/* A count for each direction; of one domain, unless it is NULL. */
+static void
+metrics_both(struct metrics_text *w, const struct route_domain *d, uint64_t in, uint64_t out)
+{
+    unsigned i;
+    for (i = ROUTE_INWARD; i <= ROUTE_OUTWARD; i++) {
+        if (d != NULL)
+            metrics_label(w, "domain", d->node.key);
+        metrics_word(w, "direction", metrics_direction(i));
+        metrics_count(w, i == ROUTE_INWARD ? in : out);
+    }
+}
+
 static void
 metrics_stanzas(struct metrics_text *w)
 {
-    unsigned d;
-    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
-        metrics_word(w, "direction", metrics_direction(d));
-        metrics_count(w, w->m->route->passed[d]);
-    }
+    const uint64_t *n = w->m->route->passed;
+    metrics_both(w, NULL, n[ROUTE_INWARD], n[ROUTE_OUTWARD]);
 }
 
 static void
@@ -27666,41 +27682,25 @@ metrics_bounces(struct metrics_text *w)
 static void
 metrics_pairs(struct metrics_text *w)
 {
-    unsigned d;
-    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
-        metrics_word(w, "direction", metrics_direction(d));
-        metrics_count(w, w->queues[d].pairs);
-    }
+    metrics_both(w, NULL, w->queues[ROUTE_INWARD].pairs, w->queues[ROUTE_OUTWARD].pairs);
 }
 
 static void
 metrics_pairs_paused(struct metrics_text *w)
 {
-    unsigned d;
-    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
-        metrics_word(w, "direction", metrics_direction(d));
-        metrics_count(w, w->queues[d].paused);
-    }
+    metrics_both(w, NULL, w->queues[ROUTE_INWARD].paused, w->queues[ROUTE_OUTWARD].paused);
 }
 
 static void
 metrics_queue_stanzas(struct metrics_text *w)
 {
-    unsigned d;
-    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
-        metrics_word(w, "direction", metrics_direction(d));
-        metrics_count(w, w->queues[d].stanzas);
-    }
+    metrics_both(w, NULL, w->queues[ROUTE_INWARD].stanzas, w->queues[ROUTE_OUTWARD].stanzas);
 }
 
 static void
 metrics_queue_bytes(struct metrics_text *w)
 {
-    unsigned d;
-    for (d = ROUTE_INWARD; d <= ROUTE_OUTWARD; d++) {
-        metrics_word(w, "direction", metrics_direction(d));
-        metrics_count(w, w->queues[d].bytes);
-    }
+    metrics_both(w, NULL, w->queues[ROUTE_INWARD].bytes, w->queues[ROUTE_OUTWARD].bytes);
 }
 
 static void
@@ -27969,7 +27969,7 @@ metrics_judge_certificates(struct metrics_health *h, const struct metrics *m)
                 : "note: our certificate for "))
             continue;
         metrics_put_value(h->out, own->name);
-        buf_puts(h->out, strcmp(own->use, "trunk") == 0 ? " (trunk)" : "");
+        buf_puts(h->out, own->trunk ? " (trunk)" : "");
         if (expired || early) {
             buf_puts(h->out, expired ? " has expired\n"
                 : " is not valid yet: is the clock of this machine right?\n");
@@ -28018,7 +28018,7 @@ metrics_certificates(struct metrics_text *w)
 {
     size_t i;
     for (i = 0; i < w->m->nown; i++) {
-        metrics_word(w, "use", w->m->own[i].use);
+        metrics_word(w, "use", metrics_use(&w->m->own[i]));
         metrics_label(w, "name", w->m->own[i].name);
         metrics_moment(w, w->m->own[i].ends);
     }
@@ -28036,23 +28036,13 @@ metrics_domain_certificate(struct metrics_text *w, const struct route_domain *d)
 static void
 metrics_domain_stanzas(struct metrics_text *w, const struct route_domain *d)
 {
-    unsigned i;
-    for (i = ROUTE_INWARD; i <= ROUTE_OUTWARD; i++) {
-        metrics_label(w, "domain", d->node.key);
-        metrics_word(w, "direction", metrics_direction(i));
-        metrics_count(w, d->passed[i]);
-    }
+    metrics_both(w, d, d->passed[ROUTE_INWARD], d->passed[ROUTE_OUTWARD]);
 }
 
 static void
 metrics_domain_bounces(struct metrics_text *w, const struct route_domain *d)
 {
-    unsigned i;
-    for (i = ROUTE_INWARD; i <= ROUTE_OUTWARD; i++) {
-        metrics_label(w, "domain", d->node.key);
-        metrics_word(w, "direction", metrics_direction(i));
-        metrics_count(w, d->bounced[i]);
-    }
+    metrics_both(w, d, d->bounced[ROUTE_INWARD], d->bounced[ROUTE_OUTWARD]);
 }
 
 static void
@@ -28504,7 +28494,7 @@ metrics_watch(struct timer *t)
         struct metrics_own *own = &m->own[i];
         if (!metrics_is_due(m, own->ends, true, own->name, &own->told))
             continue;
-        log_text(log, "use", own->use);
+        log_text(log, "use", metrics_use(own));
         log_text(log, "todo", "renew it, then reload");
         log_end(log);
     }
@@ -28558,7 +28548,7 @@ metrics_put_own(const struct metrics *m, struct buf *out)
         int64_t days = metrics_days(own->ends);
         buf_puts(out, "<!-- certificate for ");
         buf_put(out, own->name);
-        buf_puts(out, strcmp(own->use, "trunk") == 0 ? " on the trunk: until "
+        buf_puts(out, own->trunk ? " on the trunk: until "
             : ", towards servers: until ");
         buf_puts(out, metrics_time_text(own->ends, until));
         buf_puts(out, days < 0 ? ", it has expired" : ", days left: ");
@@ -28570,12 +28560,11 @@ metrics_put_own(const struct metrics *m, struct buf *out)
 
 /* One of them, which stands for `name`; NULL: there is none. */
 static void
-metrics_add_own(struct metrics *m, const struct tls_identity *id, const char *use,
-    struct xe_span name)
+metrics_add_own(struct metrics *m, const struct tls_identity *id, bool trunk, struct xe_span name)
 {
     if (id == NULL || m->own == NULL)
         return;
-    m->own[m->nown++] = (struct metrics_own){ name, use, tls_identity_facts(id)->begins,
+    m->own[m->nown++] = (struct metrics_own){ name, trunk, tls_identity_facts(id)->begins,
         tls_identity_facts(id)->ends, 0 };
 }
 
@@ -29390,10 +29379,10 @@ edge_use_certificates(struct xmppedge *e)
     if (!metrics_expect_own(m, k->ndomains + 3))
         return;
     for (i = 0; i < k->ndomains; i++)
-        metrics_add_own(m, k->domains[i], "s2s", e->config->domains[i].name);
-    metrics_add_own(m, k->echo, "s2s", e->config->echo.domain);
-    metrics_add_own(m, k->fallback, "s2s", span_of("*"));
-    metrics_add_own(m, k->trunk, "trunk", e->config->name);
+        metrics_add_own(m, k->domains[i], false, e->config->domains[i].name);
+    metrics_add_own(m, k->echo, false, e->config->echo.domain);
+    metrics_add_own(m, k->fallback, false, span_of("*"));
+    metrics_add_own(m, k->trunk, true, e->config->name);
 }
 
 static void
@@ -31553,8 +31542,7 @@ status_own_certificates(struct status *w, const struct xmppedge *e)
     size_t i;
     for (i = 0; i < e->metrics.nown; i++) {
         const struct metrics_own *own = &e->metrics.own[i];
-        status_end(w, own->name, strcmp(own->use, "trunk") == 0 ? "this node, trunk" : "this node",
-            own->ends);
+        status_end(w, own->name, own->trunk ? "this node, trunk" : "this node", own->ends);
         status_item(w, false);
     }
 }
