@@ -11,13 +11,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from edge import Border, Pki, binary, have_binary, partner                # noqa: E402
 from lab import Lab, need_programs, wait_until                            # noqa: E402
 from tap import check, equal, note, run, skip_all, test                   # noqa: E402
-from xmpp import NS_STREAM, Peer, message                                 # noqa: E402
+from xmpp import Peer, callers, message                                   # noqa: E402
 
 MANY = 3000        # rows: half a megabyte, of which the system takes less than half
 STAY = 10          # of them, until the end
-
-HEADER = ("<stream:stream xmlns='jabber:server' xmlns:stream='%s' from='pa.example' to='corp.example' "
-          "version='1.0'>" % NS_STREAM)
 
 
 class World:
@@ -73,10 +70,7 @@ def peers(status):
 
 @test
 def many_streams_are_told_each_once(w):
-    for _ in range(MANY):
-        s = socket.create_connection(w.edge.external)
-        s.sendall(HEADER.encode())
-        w.strangers.append(s)
+    w.strangers += callers(w.edge.external, MANY)
     names = ['%s:%d' % s.getsockname() for s in w.strangers]
     wait_until(lambda: w.edge.status_json()['connections'] >= MANY + 1, 20, 'all streams')
     status, text = w.edge.command('status', w.edge.path)

@@ -19,14 +19,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from edge import Border, Pki, begin, partner, shift_clock, shifted_clock, tag   # noqa: E402
 from lab import Lab, Process, find_program, wait_until                    # noqa: E402
 from tap import Skip, check, equal, note, test                            # noqa: E402
-from xmpp import NS_STREAM, Peer, message                                 # noqa: E402
+from xmpp import HEADER, Peer, callers, message                           # noqa: E402
 
 MANY = 3000        # streams
 PORT = 9269
 PLACES = 8         # HTTP_CLIENTS
 OPEN = 'application/openmetrics-text'
-HEADER = ("<stream:stream xmlns='jabber:server' xmlns:stream='%s' from='pa.example' to='corp.example' "
-          "version='1.0'>" % NS_STREAM)
 SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\})? (\d+(?:\.\d+)?)$')
 LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
 SUFFIX = {'gauge': '', 'counter': '_total', 'info': '_info'}
@@ -252,10 +250,7 @@ def the_older_form_has_the_same_samples(w):
 
 @test
 def many_streams_hold_up_nobody(w):
-    for _ in range(MANY):
-        s = socket.create_connection(w.edge.external)
-        s.sendall(HEADER.encode())
-        w.strangers.append(s)
+    w.strangers += callers(w.edge.external, MANY)
     wait_until(lambda: w.edge.status_json()['connections'] >= MANY + 1, 20, 'all streams')
     began = time.monotonic()
     m = read(ask(w.edge))

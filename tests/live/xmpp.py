@@ -394,6 +394,19 @@ def offers(features, mechanism):
     return any(m.text == mechanism for m in features.iter('{%s}mechanism' % NS_SASL))
 
 
+HEADER = ("<stream:stream xmlns='jabber:server' xmlns:stream='%s' from='pa.example' to='corp.example' "
+          "version='1.0'>" % NS_STREAM)
+
+
+def callers(address, count):
+    """Connections that have said a stream header and no more."""
+    made = []
+    for _ in range(count):
+        made.append(socket.create_connection(address))
+        made[-1].sendall(HEADER.encode())
+    return made
+
+
 def client_context(cert=None, alpn=('xmpp-server',), ca=None):
     """TLS as the initiating side; the other side's certificate is looked at by the test, not here."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
