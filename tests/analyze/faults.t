@@ -1,0 +1,47 @@
+#!/bin/sh
+# faults.t -- captures that are easily read wrongly, and what is true of them
+#
+#   truth STATUS 'OPTIONS FILES' 'what it says' ... '! what it must not say' ...
+#
+# looks into the text report, every line break and run of blanks in it one blank.
+cd "$(dirname "$0")/../.." || exit 99
+captures=../shared/captures/faults
+if [ ! -d "$captures" ]; then
+    echo "1..0 # SKIP there is no $captures"
+    exit 0
+fi
+program=$PWD/${XMPPEDGE_ANALYZE:-xmppedge-analyze}
+case ${XMPPEDGE_ANALYZE:-} in /*) program=$XMPPEDGE_ANALYZE ;; esac
+cd "$captures" || exit 99
+n=0
+
+truth() {
+    expected=$1 what=$2 wrong=
+    shift 2
+    # shellcheck disable=SC2086  # options and files are words
+    said=$("$program" $what 2>&1)
+    status=$?
+    said=$(echo "$said" | tr -s ' \n' ' ')
+    [ $status -eq "$expected" ] || wrong="exit status $status, not $expected"
+    for words in "$@"; do
+        case $words in
+        '! '*) case $said in *"${words#! }"*) wrong="$wrong; it says: ${words#! }" ;; esac ;;
+        *)     case $said in *"$words"*) ;; *) wrong="$wrong; it does not say: $words" ;; esac ;;
+        esac
+    done
+    n=$((n + 1))
+    if [ -z "$wrong" ]; then
+        echo "ok $n - $what"
+    else
+        echo "not ok $n - $what"
+        echo "# ${wrong#; }"
+        echo "$said" | fold -s -w 110 | sed 's/^/#   /'
+    fi
+}
+
+truth 1 '-c edge.xml edge-dials-the-lan.pcap' \
+    'The edge called the inside' '203.0.113.10 -> 10.1.0.21:5222' 'DNS of evil.example led there'
+truth 1 'alert-then-reset.pcap' \
+    'cert-purpose, row 2' 'p20.example: TLS alert unsupported_certificate' '! peer-lost'
+
+echo "1..$n"
