@@ -20803,6 +20803,7 @@ s2s_refuse_resume(struct s2s *s)
     s->acks = S2S_ACKS_NONE;
     s->received = s->handled = s->told = 0;
     s->nmarks = 0;
+    s2s_pause(s, false);
 }
 
 /* It does, as soon as all that the last one has brought is handed on. */
@@ -20823,6 +20824,7 @@ s2s_answer_resume(struct s2s *s)
     buf_puts(t, "'/>");
     stream_send_text(&s->stream);
     s2s_log_resumed(s, s->received);
+    s2s_pause(s, false);
 }
 
 /* Something has been handed on: answer when it is all that was asked about, or very much. */
@@ -20894,7 +20896,8 @@ s2s_in_enable(struct s2s *s, const struct xe_xml_event *e)
     s2s_ask_ack(s);
 }
 
-/* The connection goes on where a lost one was: what that has brought counts here. */
+/* The connection goes on where a lost one was: what that has brought counts here.  What it brings
+ * itself counts after the answer, and is not read before. */
 static void
 s2s_take_over(struct s2s *s, struct s2s_pair *p, struct s2s_session *x)
 {
@@ -20906,6 +20909,7 @@ s2s_take_over(struct s2s *s, struct s2s_pair *p, struct s2s_session *x)
     x->stream = s;
     s->session = x;
     s->acks = S2S_ACKS_ASKED;
+    s2s_pause(s, true);
     s->received = x->received;
     s->handled = s->told = x->handled;
     if (settled >= x->taken || taken < x->taken) {   /* or the owner has forgotten the pair since */
