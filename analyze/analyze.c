@@ -1075,9 +1075,29 @@ run_pump(struct pump *p)
         run_progress(p, true);
 }
 
+/* "72 in IPsec (ESP), 3 in WireGuard"; as one remark, counted in packets. */
+static void
+run_unread(struct pump *p, struct report *r)
+{
+    struct text names = { NULL, 0, 0 };
+    const struct packet_unread *first = packet_unread_at(p->packets, 0), *u;
+    uint64_t packets = 0;
+    size_t i;
+    char number[24];
+    for (i = 0; (u = packet_unread_at(p->packets, i)) != NULL; i++) {
+        snprintf(number, sizeof number, "%llu", (unsigned long long)u->packets);
+        TEXT(&names, i > 0 ? ", " : "", number, " in ", u->what);
+        packets += u->packets;
+    }
+    if (first != NULL)
+        judge_remark(p->judge, REMARK_UNREAD, first->frame, names.at);
+    r->remarks[REMARK_UNREAD] = packets;
+    text_free(&names);
+}
+
 /* What only the lower stages know. */
 static bool
-run_summary(const struct pump *p, struct report *r, struct capture_file **files,
+run_summary(struct pump *p, struct report *r, struct capture_file **files,
     struct capture_interface **interfaces)
 {
     size_t i;
@@ -1103,6 +1123,7 @@ run_summary(const struct pump *p, struct report *r, struct capture_file **files,
     tls_keys_count(p->keys, &r->keys_used, &r->keys_unused);
     if (r->keys_unused > 0 && r->keys_used == 0)
         judge_remark(p->judge, REMARK_KEYS_UNUSED, 0, "");
+    run_unread(p, r);
     if (r->damaged)
         r->exit_code = 3;
     return true;

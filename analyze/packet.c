@@ -1,13 +1,15 @@
 /* packet.c -- one frame becomes at most one TCP segment, UDP datagram or ICMP error
  *
  *      link layer table --> Ethernet, cooked, null, PPP, NFLOG, raw ...
- *          by type      --> VLAN tags, MPLS, PPPoE, LLC/SNAP
- *          IPv4, IPv6   --> extension headers, fragments (kept until whole), tunnels
+ *          by type      --> VLAN tags, provider bridges, MPLS, NSH, MACsec, PPPoE, LLC/SNAP
+ *          IPv4, IPv6   --> extension headers, fragments (kept until whole), GRE, ERSPAN, IP in IP
  *          TCP, UDP, ICMP
+ *          by UDP port  --> VXLAN, Geneve, GTP-U, L2TP and other tunnels, from the top again
  *
  * A walk holds what is left of a frame: bytes that were captured and bytes that were on the wire.
  * Every layer first makes sure that its header is there, reads it and steps over it.  What makes no
- * sense is told in a remark and the frame is done with: nothing here stops an analysis.
+ * sense is told in a remark and the frame is done with: nothing here stops an analysis.  What can
+ * carry connections and cannot be read, because it is encrypted, is counted by its name.
  *
  * On the capturing machine itself the network card does part of the work later: a total length of
  * zero (segmentation offload), segments above 64 KB and checksums that are not there yet are
@@ -23,11 +25,15 @@ enum {
     PACKET_FRAGMENTS_MAX   = 128,     /* datagrams that wait for fragments: 9 MB at worst */
     PACKET_DATAGRAM_MAX    = 65536,
     PACKET_FRAGMENT_BLOCKS = PACKET_DATAGRAM_MAX / 8,
-    PACKET_CHECKSUMS_WRONG = 64       /* so many wrong ones: offload, no need to look at more */
+    PACKET_CHECKSUMS_WRONG = 64,      /* so many wrong ones: offload, no need to look at more */
+    PACKET_UNREAD_MAX      = 32       /* names in this file of what is not read, and some more */
 };
 
 #define PACKET_FRAGMENT_WAIT_NS (30 * SECOND)   /* RFC 8200 4.5 says 60 s, Linux 30 s */
 #define PACKET_FRAGMENT_DONE_NS (SECOND / 20)   /* repeated frames of a datagram come soon */
+
+/* LINKTYPE_* that are named twice, and the port that is no tunnel's. */
+enum { LINK_ETHERNET = 1, LINK_WLAN = 105, LINK_AVS = 163, PORT_DNS = 53 };
 
 /* ---- structs ---- */
 
@@ -40,6 +46,7 @@ struct datagram {
     uint32_t            id;
     uint8_t             protocol;      /* IPv6: of the first fragment */
     bool                unfit;         /* a piece was cut by the snaplen: never whole */
+    bool                walked;        /* a walk is inside of it */
     int64_t             time_ns;       /* of the first piece; DONE: of the last */
     uint64_t            frame;         /* number of the first piece */
     unsigned char      *bytes;         /* owned */
@@ -54,6 +61,8 @@ struct packet_reader {
     void                       *user;
     unsigned                    checksums_wrong;
     struct datagram            *datagrams;   /* owned, PACKET_FRAGMENTS_MAX; NULL until needed */
+    struct packet_unread        unread[PACKET_UNREAD_MAX];
+    size_t                      unread_count;
 };
 
 /* What is left of one frame, and what is known so far. */
@@ -65,6 +74,7 @@ struct walk {
     size_t                length;      /* the same on the wire; >= captured */
     unsigned              layers;
     bool                  header_bad;  /* the checksum of the IPv4 header is wrong */
+    bool                  pieced;      /* it has been inside of a datagram of fragments */
 };
 
 /* ---- bytes ---- */
@@ -125,6 +135,21 @@ walk_deeper(struct walk *w)
         return true;
     packet_tell(w, REMARK_PACKET_BAD, "too many headers above each other");
     return false;
+}
+
+/* Something that may carry connections is here and cannot be read.  A name is static. */
+static void
+packet_unread(const struct walk *w, const char *what)
+{
+    struct packet_reader *r = w->r;
+    size_t i = 0;
+    while (i < r->unread_count && strcmp(r->unread[i].what, what) != 0)
+        i++;
+    if (i == PACKET_UNREAD_MAX)
+        return;
+    if (i == r->unread_count)
+        r->unread[r->unread_count++] = (struct packet_unread){ what, 0, w->p.frame->number };
+    r->unread[i].packets++;
 }
 
 /* ---- checksums ---- */
@@ -208,6 +233,9 @@ static void packet_type(struct walk *w, unsigned type);
 static void packet_mpls(struct walk *w);
 static void packet_pppoe(struct walk *w);
 static void packet_ip(struct walk *w);
+static void packet_ppp(struct walk *w);
+static void packet_protocol(struct walk *w, uint8_t protocol);
+static bool packet_tunnel(struct walk *w);
 static void link_any(struct walk *w, int link);
 
 /* ---- TCP and UDP ---- */
@@ -258,8 +286,6 @@ packet_tcp(struct walk *w)
     packet_send(w, PACKET_TCP);
 }
 
-enum { PORT_VXLAN = 4789 };
-
 static void
 packet_udp(struct walk *w)
 {
@@ -276,13 +302,8 @@ packet_udp(struct walk *w)
     if (len != 0)                          /* 0: segmentation offload, or a jumbogram */
         walk_trim(w, len);
     walk_skip(w, 8);
-    /* a mirror port in a cloud: RFC 7348, flags with the "network identifier is valid" bit */
-    if (w->p.target_port == PORT_VXLAN && w->captured > 8 + 14 && w->at[0] == 0x08) {
-        walk_skip(w, 8);
-        if (walk_deeper(w))
-            packet_ethernet(w);
+    if (packet_tunnel(w))
         return;
-    }
     w->p.payload = w->at;
     w->p.captured = w->captured;
     w->p.length = w->length;
@@ -436,8 +457,8 @@ datagram_find(struct walk *w, uint32_t id, uint8_t protocol)
             oldest = d;      /* an identification that is used again */
             break;
         }
-        if (oldest->state != DATAGRAM_FREE
-            && (d->state == DATAGRAM_FREE || d->time_ns < oldest->time_ns))
+        if (!d->walked && (oldest->walked || (oldest->state != DATAGRAM_FREE
+            && (d->state == DATAGRAM_FREE || d->time_ns < oldest->time_ns))))
             oldest = d;
     }
     datagram_lost(r, oldest);
@@ -507,6 +528,7 @@ packet_fragment(struct walk *w, uint32_t id, uint8_t *protocol, size_t offset, b
     if (d->total == 0 || d->blocks_have < (d->total + 7) / 8)
         return false;
     d->state = DATAGRAM_DONE;
+    d->walked = w->pieced = true;
     d->time_ns = w->p.frame->time_ns;
     *protocol = d->protocol;
     w->at = d->bytes;
@@ -516,7 +538,36 @@ packet_fragment(struct walk *w, uint32_t id, uint8_t *protocol, size_t offset, b
 
 /* ---- IP ---- */
 
-/* RFC 2784 and 2890; what mirrors of switches put inside: IP, Ethernet, ERSPAN. */
+/* A header of `n` bytes, of which only the length matters here; false: it is cut. */
+static bool
+packet_step(struct walk *w, size_t n, const char *what)
+{
+    if (!walk_has(w, n, what))
+        return false;
+    walk_skip(w, n);
+    return true;
+}
+
+/* What a switch mirrors, type II (version 1) or III: the frame, in type III also bare IP. */
+static void
+packet_erspan(struct walk *w, bool three)
+{
+    size_t header = three ? 12 : 8;
+    if (!walk_has(w, header, "an ERSPAN header is cut"))
+        return;
+    bool ip = three && (w->at[10] >> 2 & 0x1F) == 2;
+    if (three && (w->at[11] & 1) != 0)
+        header += 8;                       /* its optional platform specific part */
+    if (!packet_step(w, header, "an ERSPAN header is cut"))
+        return;
+    if (ip)
+        packet_ip(w);
+    else
+        packet_ethernet(w);
+}
+
+/* RFC 2784 and 2890, RFC 2637 (version 1, PPTP).  Type I of ERSPAN has no header of its own, and
+ * no sequence number tells it. */
 static void
 packet_gre(struct walk *w)
 {
@@ -524,26 +575,44 @@ packet_gre(struct walk *w)
         return;
     unsigned flags = get_u16(w->at);
     unsigned type = get_u16(w->at + 2);
+    bool numbered = (flags & 0x1000) != 0;
     size_t header = 4 + ((flags & 0x8000) != 0 ? 4u : 0) + ((flags & 0x2000) != 0 ? 4u : 0)
-        + ((flags & 0x1000) != 0 ? 4u : 0);
+        + (numbered ? 4u : 0);
     if ((flags & 7) == 1 && (flags & 0x0080) != 0)
-        header += 4;                       /* version 1 (PPTP): acknowledgement number */
-    if (type == 0x88BE && (flags & 0x1000) != 0)
-        header += 8;                       /* ERSPAN type II; type I has no sequence number */
-    else if (type == 0x22EB)
-        header += 12;                      /* ERSPAN type III */
-    if (!walk_has(w, header, "a GRE header is cut"))
+        header += 4;                       /* acknowledgement number */
+    if (!packet_step(w, header, "a GRE header is cut"))
         return;
-    if (type == 0x22EB && (w->at[header - 1] & 1) != 0) {
-        header += 8;                       /* its optional platform specific part */
-        if (!walk_has(w, header, "a GRE header is cut"))
-            return;
-    }
-    walk_skip(w, header);
-    if (type == 0x88BE || type == 0x22EB || type == 0x6558)
+    if (type == 0x22EB || (type == 0x88BE && numbered))
+        packet_erspan(w, type == 0x22EB);
+    else if (type == 0x88BE)
         packet_ethernet(w);
+    else if (type == 0x880B)
+        packet_ppp(w);
     else
         packet_type(w, type);
+}
+
+/* RFC 4302: in IPv6 one of the extension headers. */
+static void
+packet_authenticated(struct walk *w)
+{
+    if (!walk_has(w, 12, "an AH header is cut") || !walk_deeper(w))
+        return;
+    uint8_t next = w->at[0];
+    if (packet_step(w, ((size_t)w->at[1] + 2) * 4, "an AH header is cut"))
+        packet_protocol(w, next);
+}
+
+/* What else carries packets; anything other is not what this program is about. */
+static void
+packet_unread_protocol(const struct walk *w, uint8_t protocol)
+{
+    if (protocol == 50)
+        packet_unread(w, "IPsec (ESP)");
+    else if (protocol == 108)
+        packet_unread(w, "IP compression");
+    else if (protocol == 115)
+        packet_unread(w, "L2TP version 3");
 }
 
 static void
@@ -562,7 +631,7 @@ packet_protocol(struct walk *w, uint8_t protocol)
     case 58:
         packet_icmp(w, true);
         break;
-    case 4: case 41:
+    case 4: case 41: case 94:              /* IP in IP: RFC 2003, RFC 4213, an old one */
         if (walk_deeper(w))
             packet_ip(w);
         break;
@@ -570,8 +639,22 @@ packet_protocol(struct walk *w, uint8_t protocol)
         if (walk_deeper(w))
             packet_gre(w);
         break;
+    case 51:
+        packet_authenticated(w);
+        break;
+    case 97:                               /* RFC 3378 */
+        if (packet_step(w, 2, "an EtherIP header is cut"))
+            packet_ethernet(w);
+        break;
+    case 137:                              /* RFC 4023 */
+        packet_mpls(w);
+        break;
+    case 143:                              /* RFC 8986 */
+        packet_ethernet(w);
+        break;
     default:
-        break;      /* not what this program is about */
+        packet_unread_protocol(w, protocol);
+        break;
     }
 }
 
@@ -706,6 +789,63 @@ packet_llc(struct walk *w, size_t len)
         packet_type(w, type);
 }
 
+/* 802.1ah: the frame of a customer behind the tag of a service. */
+static void
+packet_provider(struct walk *w)
+{
+    if (packet_step(w, 4, "an 802.1ah tag is cut"))
+        packet_ethernet(w);
+}
+
+/* The numbers that NSH and VXLAN-GPE have for what comes next (RFC 8300 2.2). */
+static void
+packet_next(struct walk *w, unsigned next)
+{
+    switch (next) {
+    case 1: case 2:
+        if (walk_deeper(w))
+            packet_ip(w);
+        break;
+    case 3:
+        packet_ethernet(w);
+        break;
+    case 4:
+        packet_type(w, 0x894F);
+        break;
+    case 5:
+        packet_mpls(w);
+        break;
+    default:
+        break;
+    }
+}
+
+/* RFC 8300 2: the header tells its length in words of four bytes. */
+static void
+packet_nsh(struct walk *w)
+{
+    if (!walk_has(w, 8, "an NSH header is cut") || !walk_deeper(w))
+        return;
+    size_t header = (size_t)(w->at[1] & 0x3F) * 4;
+    unsigned next = w->at[3];
+    if (header < 8)
+        packet_tell(w, REMARK_PACKET_BAD, "an NSH header with an impossible length");
+    else if (packet_step(w, header, "an NSH header is cut"))
+        packet_next(w, next);
+}
+
+/* 802.1AE: what is only signed can be read. */
+static bool
+packet_secured(struct walk *w, unsigned *type)
+{
+    if (!walk_has(w, 6, "a MACsec tag is cut"))
+        return false;
+    if ((w->at[0] & 0x0C) == 0)
+        return packet_tag(w, (w->at[0] & 0x20) != 0 ? 16 : 8, type);
+    packet_unread(w, "MACsec");
+    return false;
+}
+
 /* By Ethernet type. */
 static void
 packet_type(struct walk *w, unsigned type)
@@ -736,6 +876,16 @@ packet_type(struct walk *w, unsigned type)
         case 0x6558:
             packet_ethernet(w);
             return;
+        case 0x88E7:
+            packet_provider(w);
+            return;
+        case 0x894F:
+            packet_nsh(w);
+            return;
+        case 0x88E5:
+            if (!packet_secured(w, &type))
+                return;
+            break;
         default:
             if (type <= 1500)
                 packet_llc(w, type);
@@ -755,7 +905,8 @@ packet_ethernet(struct walk *w)
 }
 
 /* RFC 3032: labels until the one with the bottom bit.  What comes then is not named; IP is told
- * by its first four bits, and a control word of zeros means Ethernet (RFC 4448). */
+ * by its first four bits, and a control word of zeros means Ethernet (RFC 4448), which other bits
+ * mean, too. */
 static void
 packet_mpls(struct walk *w)
 {
@@ -766,14 +917,11 @@ packet_mpls(struct walk *w)
         bottom = (w->at[2] & 1) != 0;
         walk_skip(w, 4);
     }
-    if (w->captured > 0 && w->at[0] >> 4 == 0) {
-        if (walk_has(w, 4, "a control word is cut")) {
-            walk_skip(w, 4);
-            packet_ethernet(w);
-        }
-        return;
-    }
-    packet_ip(w);
+    unsigned first = w->captured > 0 ? w->at[0] >> 4 : 4;
+    if (first == 4 || first == 6)
+        packet_ip(w);
+    else if (first != 0 || packet_step(w, 4, "a control word is cut"))
+        packet_ethernet(w);
 }
 
 /* RFC 1661 2, RFC 1662 3: address and control may be left out, and half of the protocol. */
@@ -791,6 +939,8 @@ packet_ppp(struct walk *w)
         packet_ip(w);
     else if (protocol == 0x0281 || protocol == 0x0283)
         packet_mpls(w);
+    else if (protocol == 0x00FD || protocol == 0x0053)
+        packet_unread(w, "PPP that is compressed or encrypted");
 }
 
 /* RFC 2516 */
@@ -806,6 +956,262 @@ packet_pppoe(struct walk *w)
         walk_trim(w, len);
         packet_ppp(w);
     }
+}
+
+/* ---- tunnels in UDP ---- */
+
+/* Each looks at the content of a datagram to its port.  False: it is something else, which is
+ * handed on as it is. */
+
+/* RFC 7348: "the network identifier is valid". */
+static bool
+tunnel_vxlan(struct walk *w)
+{
+    if (w->captured <= 8 + 14 || (w->at[0] & 0x78) != 0x08)
+        return false;
+    walk_skip(w, 8);
+    packet_ethernet(w);
+    return true;
+}
+
+/* draft-ietf-nvo3-vxlan-gpe-13 3: the same, and a bit that says what comes next. */
+static bool
+tunnel_vxlan_gpe(struct walk *w)
+{
+    if (w->captured <= 8 || (w->at[0] & 0x38) != 0x08)
+        return false;
+    unsigned next = (w->at[0] & 0x04) != 0 ? w->at[3] : 3;
+    walk_skip(w, 8);
+    packet_next(w, next);
+    return true;
+}
+
+/* RFC 8926 3.4: version 0, options of up to 252 bytes. */
+static bool
+tunnel_geneve(struct walk *w)
+{
+    if (w->captured <= 8 || w->at[0] >> 6 != 0)
+        return false;
+    unsigned type = get_u16(w->at + 2);
+    if (packet_step(w, 8 + (size_t)(w->at[0] & 0x3F) * 4, "a Geneve header is cut"))
+        packet_type(w, type);
+    return true;
+}
+
+/* 3GPP TS 29.281 5: version 1, a packet of a user; extension headers name their successor. */
+static bool
+tunnel_gtp(struct walk *w)
+{
+    static const char cut[] = "a GTP header is cut";
+    if (w->captured <= 8 || (w->at[0] & 0xF0) != 0x30 || w->at[1] != 255)
+        return false;
+    unsigned flags = w->at[0] & 7;
+    walk_trim(w, 8 + (size_t)get_u16(w->at + 2));
+    if (!packet_step(w, flags == 0 ? 8 : 12, cut))
+        return true;
+    while ((flags & 4) != 0 && w->at[-1] != 0) {
+        if (!walk_has(w, 4, cut) || !walk_deeper(w)
+            || !packet_step(w, w->at[0] == 0 ? 4 : (size_t)w->at[0] * 4, cut))
+            return true;
+    }
+    unsigned first = w->captured > 0 ? w->at[0] >> 4 : 0;
+    if (first == 4 || first == 6)
+        packet_ip(w);
+    else
+        packet_ethernet(w);
+    return true;
+}
+
+/* RFC 8086 */
+static bool
+tunnel_gre(struct walk *w)
+{
+    if (w->captured <= 4 || (w->at[1] & 7) != 0)
+        return false;
+    packet_gre(w);
+    return true;
+}
+
+/* RFC 7510 */
+static bool
+tunnel_mpls(struct walk *w)
+{
+    packet_mpls(w);
+    return true;
+}
+
+/* RFC 2661 3.1: a data message, with PPP in it.  Version 3 says nowhere how long its header is. */
+static bool
+tunnel_l2tp(struct walk *w)
+{
+    if (w->captured < 8 || (w->at[0] & 0x80) != 0)
+        return false;
+    unsigned flags = get_u16(w->at);
+    if ((flags & 15) == 3)
+        packet_unread(w, "L2TP version 3");
+    if ((flags & 15) != 2)
+        return (flags & 15) == 3;
+    size_t header = 6 + ((flags & 0x4000) != 0 ? 2u : 0) + ((flags & 0x0800) != 0 ? 4u : 0);
+    bool offset = (flags & 0x0200) != 0;
+    if (!packet_step(w, header, "an L2TP header is cut"))
+        return true;
+    if (!offset || (walk_has(w, 2, "an L2TP header is cut")
+        && packet_step(w, 2 + (size_t)get_u16(w->at), "an L2TP header is cut")))
+        packet_ppp(w);
+    return true;
+}
+
+/* TaZmen Sniffer Protocol: what routers of MikroTik and access points mirror, after tags. */
+static bool
+tunnel_tzsp(struct walk *w)
+{
+    static const char cut[] = "a TZSP header is cut";
+    if (w->captured <= 4 || w->at[0] != 1 || w->at[1] > 1)
+        return false;
+    unsigned type = get_u16(w->at + 2);
+    walk_skip(w, 4);
+    while (w->captured > 0 && w->at[0] != 1) {        /* 1: the last, 0: padding */
+        size_t n = 1;
+        if (w->at[0] != 0) {
+            if (!walk_has(w, 2, cut))
+                return true;
+            n = 2 + (size_t)w->at[1];
+        }
+        if (!packet_step(w, n, cut))
+            return true;
+    }
+    if (packet_step(w, 1, cut) && (type == 1 || type == 18))
+        link_any(w, type == 1 ? LINK_ETHERNET : LINK_WLAN);
+    return true;
+}
+
+/* RFC 4380 5.1.1: IPv6, and before it how its sender is known and where it came from. */
+static bool
+tunnel_teredo(struct walk *w)
+{
+    size_t at = 0;
+    if (w->captured > 4 && get_u16(w->at) == 1)
+        at = 13 + (size_t)w->at[2] + w->at[3];
+    if (w->captured > at + 8 && get_u16(w->at + at) == 0)
+        at += 8;
+    if (w->captured < at + 40 || w->at[at] >> 4 != 6)
+        return false;
+    walk_skip(w, at);
+    packet_ip(w);
+    return true;
+}
+
+/* draft-ietf-intarea-gue-09 2.1, 4: a header with a protocol number, or bare IP. */
+static bool
+tunnel_gue(struct walk *w)
+{
+    unsigned version = w->captured > 4 ? w->at[0] >> 6 : 3;
+    if (version > 1 || (version == 0 && (w->at[0] & 0x20) != 0))
+        return false;
+    uint8_t next = w->at[1];
+    if (version == 1)
+        packet_ip(w);
+    else if (packet_step(w, 4 + (size_t)(w->at[0] & 0x1F) * 4, "a GUE header is cut"))
+        packet_protocol(w, next);
+    return true;
+}
+
+/* RFC 9300 5.1 */
+static bool
+tunnel_lisp(struct walk *w)
+{
+    if (w->captured <= 8)
+        return false;
+    walk_skip(w, 8);
+    packet_ip(w);
+    return true;
+}
+
+/* RFC 3948 2.2: four zeros are a negotiation, one byte keeps the port open. */
+static bool
+tunnel_esp(struct walk *w)
+{
+    if (w->captured > 8 && get_u32(w->at) != 0)
+        packet_unread(w, "IPsec (ESP in UDP)");
+    return false;
+}
+
+/* Its message of type 4 is data, and of a multiple of 16 bytes. */
+static bool
+tunnel_wireguard(struct walk *w)
+{
+    if (w->length > 32 && w->length % 16 == 0 && w->captured >= 4 && w->at[0] == 4)
+        packet_unread(w, "WireGuard");
+    return false;
+}
+
+/* Its operation codes 6 and 9 are data. */
+static bool
+tunnel_openvpn(struct walk *w)
+{
+    unsigned operation = w->captured > 16 ? w->at[0] >> 3 : 0;
+    if (operation == 6 || operation == 9)
+        packet_unread(w, "OpenVPN");
+    return false;
+}
+
+static bool
+tunnel_dtls(struct walk *w)
+{
+    if (w->captured > 13 && w->at[0] == 23)           /* application data */
+        packet_unread(w, "a tunnel in DTLS");
+    return false;
+}
+
+static bool
+tunnel_capwap(struct walk *w)
+{
+    if (w->captured > 8)
+        packet_unread(w, "CAPWAP");
+    return false;
+}
+
+struct tunnel {
+    uint16_t port;
+    bool     either;                       /* answers come from it, and carry packets, too */
+    bool   (*take)(struct walk *w);
+};
+
+static const struct tunnel tunnels[] = {
+    { 4789,  false, tunnel_vxlan },
+    { 8472,  false, tunnel_vxlan },        /* Linux, where nobody sets the port */
+    { 4790,  false, tunnel_vxlan_gpe },
+    { 6081,  false, tunnel_geneve },
+    { 2152,  false, tunnel_gtp },
+    { 4754,  false, tunnel_gre },
+    { 6635,  false, tunnel_mpls },
+    { 1701,  true,  tunnel_l2tp },
+    { 37008, false, tunnel_tzsp },
+    { 3544,  true,  tunnel_teredo },
+    { 6080,  false, tunnel_gue },
+    { 4341,  false, tunnel_lisp },
+    { 4500,  true,  tunnel_esp },
+    { 51820, true,  tunnel_wireguard },
+    { 41641, true,  tunnel_wireguard },    /* Tailscale */
+    { 1194,  true,  tunnel_openvpn },
+    { 4755,  false, tunnel_dtls },
+    { 5247,  true,  tunnel_capwap }
+};
+
+/* A question of DNS may come from any port: what goes to a name server or from it is none. */
+static bool
+packet_tunnel(struct walk *w)
+{
+    uint16_t source = w->p.source_port;
+    uint16_t target = w->p.target_port;
+    if (source == PORT_DNS || target == PORT_DNS)
+        return false;
+    for (size_t i = 0; i < sizeof tunnels / sizeof tunnels[0]; i++) {
+        const struct tunnel *t = &tunnels[i];
+        if (target == t->port || (t->either && source == t->port))
+            return walk_deeper(w) && t->take(w);
+    }
+    return false;
 }
 
 /* ---- link layers ---- */
@@ -940,8 +1346,12 @@ link_pktap(struct walk *w)
 static void
 link_wlan(struct walk *w)
 {
-    if (w->captured < 24 || (w->at[0] & 0x4C) != 0x08 || (w->at[1] & 0x40) != 0)
+    if (w->captured < 24 || (w->at[0] & 0x4C) != 0x08)
         return;
+    if ((w->at[1] & 0x40) != 0) {
+        packet_unread(w, "802.11 that is encrypted");
+        return;
+    }
     size_t header = 24;
     header += (w->at[1] & 3) == 3 ? 6 : 0;            /* four addresses */
     header += (w->at[0] & 0x80) != 0 ? 2 : 0;         /* quality of service */
@@ -963,13 +1373,49 @@ link_radiotap(struct walk *w)
     }
 }
 
+/* Before 802.11, too: PPI in little-endian, AVS, and the one of Prism cards, of a fixed length. */
+static void
+link_ppi(struct walk *w)
+{
+    static const char cut[] = "a PPI header is cut";
+    if (walk_has(w, 8, cut) && walk_deeper(w)) {
+        int link = w->at[4] | w->at[5] << 8;
+        if (packet_step(w, (size_t)w->at[2] | (size_t)w->at[3] << 8, cut))
+            link_any(w, link);
+    }
+}
+
+static void
+link_avs(struct walk *w)
+{
+    if (walk_has(w, 8, "an AVS header is cut")
+        && packet_step(w, get_u32(w->at + 4), "an AVS header is cut"))
+        link_wlan(w);
+}
+
+static void
+link_prism(struct walk *w)
+{
+    if (w->captured >= 8 && get_u32(w->at) >> 16 == 0x8021)
+        link_avs(w);
+    else if (packet_step(w, 144, "a Prism header is cut"))
+        link_wlan(w);
+}
+
+/* RFC 2684 */
+static void
+link_atm(struct walk *w)
+{
+    packet_llc(w, w->length);
+}
+
 struct link_layer {
     int    link;                           /* LINKTYPE_* */
     void (*take)(struct walk *w);
 };
 
 static const struct link_layer link_layers[] = {
-    { 1,   packet_ethernet },
+    { LINK_ETHERNET, packet_ethernet },
     { 113, link_sll },
     { 276, link_sll2 },
     { 101, packet_ip },                    /* RAW; 12 and 14 are what systems write by mistake */
@@ -983,12 +1429,51 @@ static const struct link_layer link_layers[] = {
     { 50,  link_ppp_serial },
     { 51,  packet_pppoe },
     { 104, link_cisco_hdlc },
-    { 105, link_wlan },
+    { LINK_WLAN, link_wlan },
     { 109, link_enc },
     { 127, link_radiotap },
+    { LINK_AVS, link_avs },
+    { 119, link_prism },
+    { 192, link_ppi },
+    { 100, link_atm },
     { 239, link_nflog },
     { 258, link_pktap }
 };
+
+/* What has nothing of TCP in it, or nothing that is read here. */
+static const struct { int first, last; const char *what; } link_names[] = {
+    { 6,   6,   "Token Ring" },
+    { 8,   8,   "SLIP" },
+    { 10,  10,  "FDDI" },
+    { 107, 107, "Frame Relay" },
+    { 123, 123, "ATM" },
+    { 143, 143, "DOCSIS" },
+    { 147, 162, "a private format" },
+    { 186, 186, "USB" }, { 189, 189, "USB" }, { 220, 220, "USB" }, { 249, 249, "USB" },
+    { 266, 266, "USB" }, { 288, 288, "USB" }, { 293, 295, "USB" },
+    { 187, 187, "Bluetooth" }, { 201, 201, "Bluetooth" }, { 251, 251, "Bluetooth" },
+    { 254, 256, "Bluetooth" }, { 272, 272, "Bluetooth" },
+    { 195, 195, "802.15.4" }, { 215, 215, "802.15.4" }, { 230, 230, "802.15.4" },
+    { 283, 283, "802.15.4" },
+    { 190, 190, "a CAN bus" }, { 227, 227, "a CAN bus" },
+    { 197, 197, "ERF" },
+    { 231, 231, "D-Bus" },
+    { 252, 252, "what Wireshark exported of upper layers" },
+    { 253, 253, "Netlink" }
+};
+
+static void
+link_unknown(const struct walk *w, int link)
+{
+    const char *name = "link layer";
+    for (size_t i = 0; i < sizeof link_names / sizeof link_names[0]; i++) {
+        if (link >= link_names[i].first && link <= link_names[i].last)
+            name = link_names[i].what;
+    }
+    char what[64];
+    snprintf(what, sizeof what, "%s, link type %d", name, link);
+    packet_tell(w, REMARK_LINK_UNKNOWN, what);
+}
 
 static void
 link_any(struct walk *w, int link)
@@ -999,9 +1484,7 @@ link_any(struct walk *w, int link)
             return;
         }
     }
-    char what[64];
-    snprintf(what, sizeof what, "link type %d", link);
-    packet_tell(w, REMARK_LINK_UNKNOWN, what);
+    link_unknown(w, link);
 }
 
 /* ---- the stage ---- */
@@ -1028,6 +1511,14 @@ packet_push(struct packet_reader *r, const struct frame *f)
     w.captured = f->captured;
     w.length = f->length < f->captured ? f->captured : f->length;
     link_any(&w, f->link);
+    for (size_t i = 0; w.pieced && i < PACKET_FRAGMENTS_MAX; i++)
+        r->datagrams[i].walked = false;
+}
+
+const struct packet_unread *
+packet_unread_at(const struct packet_reader *r, size_t i)
+{
+    return i < r->unread_count ? &r->unread[i] : NULL;
 }
 
 /* Where IP starts in an ordinary frame; false: this one is not.  Whatever is taken for ordinary

@@ -75,6 +75,16 @@ void packet_push(struct packet_reader *r, const struct frame *f);
 /* End of the capture: tells of datagrams that never became whole. */
 void packet_end(struct packet_reader *r);
 
+/* What carries packets of its own and could not be read: encrypted, or told by no header. */
+struct packet_unread {
+    const char *what;      /* static: "IPsec (ESP)" */
+    uint64_t    packets;
+    uint64_t    frame;     /* of the first one */
+};
+
+/* In order of appearance; NULL: there are no more than i. */
+const struct packet_unread *packet_unread_at(const struct packet_reader *r, size_t i);
+
 /* For speed only: frame, addresses and ports, nothing else, of those of n frames that are ordinary
  * TCP.  Returns how many of `out` were filled; it has room for n. */
 size_t packet_peek(const struct frame *frames, size_t n, struct packet *out);

@@ -359,6 +359,13 @@ report_advise_addresses(struct text *t, const struct report *r)
     TEXT(t, "; --external and --internal (or -c FILE) make it certain.");
 }
 
+/* Most of the capture is this. */
+static bool
+report_is_mostly(const struct report *r, enum remark k)
+{
+    return r->remarks[k] > r->packets / 2;
+}
+
 void
 report_advice(struct text *t, const struct report *r, size_t which)
 {
@@ -372,6 +379,12 @@ report_advice(struct text *t, const struct report *r, size_t which)
             "(--keys FILE) opens it.");
     else if (r->keys_given && r->keys_used == 0 && which-- == 0)
         TEXT(t, "The keys that were given fit none of the TLS sessions.");
+    else if (report_is_mostly(r, REMARK_UNREAD) && which-- == 0)
+        TEXT(t, "Most packets could not be read: ", r->remark_detail[REMARK_UNREAD],
+            ". Capture where the tunnel ends, on its own interface, or on the wired side.");
+    else if (report_is_mostly(r, REMARK_LINK_UNKNOWN) && which-- == 0)
+        TEXT(t, "Most packets could not be read: ", r->remark_detail[REMARK_LINK_UNKNOWN],
+            ". Capture on a network interface, of an edge or of a gateway.");
     else if (r->damaged && which-- == 0)
         TEXT(t, "A file is damaged or could not be opened: what could be read was analysed.");
 }

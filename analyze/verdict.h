@@ -217,7 +217,7 @@ struct report {
     int64_t                         first_ns, last_ns;
     uint64_t                        remarks[REMARK_COUNT];
     uint64_t                        remark_frame[REMARK_COUNT];       /* of the first one */
-    char                            remark_detail[REMARK_COUNT][96];  /* of the first one */
+    char                            remark_detail[REMARK_COUNT][160]; /* of the first one */
     bool                            damaged;
     size_t                          keys_used, keys_unused;
     bool                            keys_given;

@@ -43,5 +43,6 @@ truth 1 '-c edge.xml edge-dials-the-lan.pcap' \
     'The edge called the inside' '203.0.113.10 -> 10.1.0.21:5222' 'DNS of evil.example led there'
 truth 1 'alert-then-reset.pcap' \
     'cert-purpose, row 2' 'p20.example: TLS alert unsupported_certificate' '! peer-lost'
+truth 1 'geneve.pcap' '72 packets, 4 TCP connections' '2 of 4 failed' '! unread'
 
 echo "1..$n"

@@ -35,7 +35,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
 {
     static const int links[] = { 1, 113, 276, 101, 0, 108, 9, 50, 51, 104, 105, 109, 127, 239, 258,
-        228, 229, 12, 160 };
+        228, 229, 12, 160, 192, 163, 119, 100 };
     struct packet_reader *r = packet_new(&news, NULL);
     uint64_t number = 0;
     if (len < 2 || r == NULL) {

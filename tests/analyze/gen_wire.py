@@ -104,16 +104,19 @@ def mac(ip):
     return b'\x02\x10' + ip[-4:]
 
 
+def ether(p):
+    return b'\x86\xdd' if len(p.source) == 16 else b'\x08\x00'
+
+
 def link(p, kind, tags=()):
     ip = p.ip()
     six = len(p.source) == 16
-    ether = b'\x86\xdd' if six else b'\x08\x00'
     if kind == ETHERNET:
-        return mac(p.target) + mac(p.source) + b''.join(tags) + ether + ip
+        return mac(p.target) + mac(p.source) + b''.join(tags) + ether(p) + ip
     if kind == SLL:
-        return struct.pack('!HHH', 4, 1, 6) + mac(p.source) + b'\0\0' + ether + ip
+        return struct.pack('!HHH', 4, 1, 6) + mac(p.source) + b'\0\0' + ether(p) + ip
     if kind == SLL2:
-        return ether + struct.pack('!HIHBB', 0, 3, 1, 4, 6) + mac(p.source) + b'\0\0' + ip
+        return ether(p) + struct.pack('!HIHBB', 0, 3, 1, 4, 6) + mac(p.source) + b'\0\0' + ip
     if kind == NULL:
         return struct.pack('<I', 30 if six else 2) + ip
     if kind == LOOP:
@@ -128,16 +131,55 @@ def vlan(number):
 QINQ = (b'\x88\xa8' + struct.pack('!H', 20), vlan(100))
 
 
+# ---- tunnels ----
+
+def outer(proto, body):
+    """IPv4 between the ends of a tunnel."""
+    head = bytearray(struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(body), 0, 0x4000, 64, proto, 0)
+                     + address('172.31.0.1') + address('172.31.0.2'))
+    head[10:12] = struct.pack('!H', checksum(bytes(head)))
+    return bytes(head) + body
+
+
+def datagram(port, body):
+    return outer(17, struct.pack('!HHHH', 50000, port, 8 + len(body), 0) + body)
+
+
+# What is around a packet, as far as the outer IP header.
+TUNNELS = {
+    'ip-in-ip': lambda p: outer(41 if len(p.source) == 16 else 4, p.ip()),
+    'gre': lambda p: outer(47, b'\0\0' + ether(p) + p.ip()),
+    'gre-with-key': lambda p: outer(47, b'\xb0\0' + ether(p) + b'\0\0\0\0\0\0\0\7\0\0\0\1' + p.ip()),
+    'gre-in-udp': lambda p: datagram(4754, b'\x20\0' + ether(p) + b'\0\0\0\7' + p.ip()),
+    'erspan-2': lambda p: outer(47, b'\x10\0\x88\xbe\0\0\0\1\x10\7\0\1\0\0\0\0' + link(p, ETHERNET)),
+    'erspan-3': lambda p: outer(47, b'\x10\0\x22\xeb\0\0\0\1\x20\7\0\1' + bytes(7) + b'\1' + bytes(8)
+                                + link(p, ETHERNET)),
+    'vxlan': lambda p: datagram(4789, b'\x08\0\0\0\0\0\7\0' + link(p, ETHERNET)),
+    'vxlan-gpe': lambda p: datagram(4790, b'\x0c\0\0\4\0\0\7\0\x0f\xc2\2\3\0\0\1\xff' + link(p, ETHERNET)),
+    'geneve': lambda p: datagram(6081, b'\2\0\x65\x58\0\0\7\0\1\2\x80\1\0\0\0\0' + link(p, ETHERNET)),
+    'gtp-u': lambda p: datagram(2152, struct.pack('!BBHIHBBI', 0x34, 255, 8 + len(p.ip()), 7, 0, 0, 0x85, 0x01090500)
+                                + p.ip()),
+    'mpls-in-udp': lambda p: datagram(6635, b'\0\1\0\x40\0\1\1\x40' + p.ip()),
+    'l2tp': lambda p: datagram(1701, b'\0\2\0\1\0\2\xff\3' + (b'\0\x57' if len(p.source) == 16 else b'\0\x21') + p.ip()),
+}
+
+
+def provider(p):
+    """802.1ah, the frame of a customer in that of a provider."""
+    return b'\2\2\2\2\2\2\4\4\4\4\4\4\x88\xa8\0\5\x88\xe7\0\0\0\7' + link(p, ETHERNET)
+
+
 # ---- files ----
 
-def pcap(packets, order='<', nano=False, kind=ETHERNET, tags=()):
+def pcap(packets, order='<', nano=False, kind=ETHERNET, tags=(), frame=None):
+    """frame: what makes the bytes of a packet, when it is not the link layer."""
     magic = 0xa1b23c4d if nano else 0xa1b2c3d4
     out = [struct.pack(order + 'IHHiIII', magic, 2, 4, 0, 0, 262144, kind)]
     for p in packets:
-        frame = link(p, kind, tags)
-        cut = frame if p.snap is None else frame[:p.snap]
+        whole = frame(p) if frame else link(p, kind, tags)
+        cut = whole if p.snap is None else whole[:p.snap]
         out.append(struct.pack(order + 'IIII', p.time // 10**9, p.time % 10**9 // (1 if nano else 1000), len(cut),
-                               len(frame)) + cut)
+                               len(whole)) + cut)
     return b''.join(out)
 
 

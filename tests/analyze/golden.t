@@ -6,7 +6,7 @@ For every scene of gen.py, with the keys of its TLS and without them:
   truth      what the scene says by hand is what the analyzer says: row, direction, outcome, cause, domains, reach,
              method, violations; state and ruling of each row; exit status
   golden     the report without times and packet numbers is the one in golden/ (--update writes them)
-  lossless   other file formats, link layers, segments, order: the report is the same, word for word
+  lossless   other file formats, link layers, tunnels, segments, order: the report is the same, word for word
   lossy      loss, short packets, one side, a late begin, an early end: the analyzer may know less.  It may never
              tell of a violation or a failure that the truth does not have, nor be more certain
 
@@ -292,6 +292,9 @@ def lossless(scene, keys):
     yield 'raw-ip', lambda: wire.pcap(p, kind=wire.RAW), ()
     yield 'null', lambda: wire.pcap(p, kind=wire.NULL), ()
     yield 'loop', lambda: wire.pcap(p, kind=wire.LOOP), ()
+    for name, frame in wire.TUNNELS.items():
+        yield name, lambda frame=frame: wire.pcap(p, kind=wire.RAW, frame=frame), ()
+    yield 'provider-bridge', lambda: wire.pcap(p, frame=wire.provider), ()
     yield 'offload-segments', lambda: wire.pcap(wire.merge(p)), ()
     yield 'offload-checksums', lambda: wire.pcap(wire.offload(p, HOSTS)), ('checksum',)
     yield 'fragments', lambda: wire.pcap(wire.fragments(p)), ()

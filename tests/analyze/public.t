@@ -27,8 +27,6 @@ KNOWN = {
         (2, 1, "five segments: for tshark the second SYN begins another conversation"),
     "ntop+nDPI/fuzz-2006-09-29-28586.pcap":
         (37, 36, "a damaged segment with SYN, RST, PSH and URG begins one for tshark"),
-    "ntop+nDPI/tls_invalid_reads.pcap":
-        (3, 2, "one is inside GTP, where we do not look"),
     "the-tcpdump-group+tcpdump/heapoverflow-tcp_print.pcap": (0, 1, OPTIONS),
     "the-tcpdump-group+tcpdump/mptcp-dss-oobr.pcap": (0, 1, OPTIONS),
     "the-tcpdump-group+tcpdump/tcp-auth-heapoverflow.pcap": (0, 1, OPTIONS),

@@ -118,6 +118,11 @@ every_link_layer_leads_to_the_segment(void **state)
         { 127, "\0\0\x08\0\0\0\0\0\x08\x01\0\0\2\2\2\2\2\2\4\4\4\4\4\4\2\2\2\2\2\2\0\0"
                "\xAA\xAA\x03\0\0\0\x08\x00", 40 },
         { 258, "\x0C\0\0\0\1\0\0\0\x65\0\0\0", 12 },
+        { 100, "\xAA\xAA\x03\0\0\0\x08\x00", 8 },
+        { 192, "\0\0\x08\0\x69\0\0\0\x08\x01\0\0\2\2\2\2\2\2\4\4\4\4\4\4\2\2\2\2\2\2\0\0"
+               "\xAA\xAA\x03\0\0\0\x08\x00", 40 },
+        { 163, "\x80\x21\x10\x01\0\0\0\x08\x08\x01\0\0\2\2\2\2\2\2\4\4\4\4\4\4\2\2\2\2\2\2\0\0"
+               "\xAA\xAA\x03\0\0\0\x08\x00", 40 },
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -415,28 +420,191 @@ icmpv6_errors_name_the_connection(void **state)
         "icmp 2001:db8::1:40000>2001:db8::2:5269 error 5 seq 1000 from 2001:db8::1\n");
 }
 
+/* A protocol of IP in 192.0.2.1 to 192.0.2.2, or a datagram to this port, as far as the segment. */
+struct tunnel {
+    unsigned    protocol, port;
+    const char *header;
+    size_t      len;
+};
+
+#define ETHERNET_14 "\2\2\2\2\2\2\4\4\4\4\4\4\x08\x00"
+
+static void
+put_tunnel(const struct tunnel *t, size_t payload)
+{
+    bool udp = t->port != 0;
+    put_ipv4(&b, udp ? 17 : t->protocol, (udp ? 8 : 0) + t->len + payload, 0, 1);
+    if (udp) {
+        put16(&b, 50000);
+        put16(&b, t->port);
+        put16(&b, (unsigned)(8 + t->len + payload));
+        put16(&b, 0);
+    }
+    put_bytes(&b, t->header, t->len);
+}
+
 static void
 tunnels_are_looked_into(void **state)
 {
+    static const struct tunnel rows[] = {
+        { 4, 0, "", 0 }, { 94, 0, "", 0 },                              /* IP in IP */
+        { 47, 0, "\0\0\x08\x00", 4 },                                   /* GRE */
+        { 47, 0, "\x20\0\x08\x00\0\0\0\7", 8 },                         /* with a key */
+        { 47, 0, "\xB0\0\x08\x00\0\0\0\0\0\0\0\7\0\0\0\1", 16 },        /* and all others */
+        { 47, 0, "\x20\0\x65\x58\0\0\1\0" ETHERNET_14, 22 },          /* NVGRE */
+        { 47, 0, "\x30\x81\x88\x0B\0\x31\0\7\0\0\0\1\0\0\0\0\xFF\x03\0\x21", 20 }, /* PPTP */
+        { 47, 0, "\0\0\x88\xBE" ETHERNET_14, 18 },                      /* ERSPAN I, II, III */
+        { 47, 0, "\x10\0\x88\xBE\0\0\0\1\x10\0\0\0\0\0\0\0" ETHERNET_14, 30 },
+        { 47, 0, "\x10\0\x22\xEB\0\0\0\1\x20\0\0\0\0\0\0\0\0\0\0\0" ETHERNET_14, 34 },
+        { 47, 0, "\x10\0\x22\xEB\0\0\0\1\x20\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0"
+            ETHERNET_14, 42 },
+        { 47, 0, "\x10\0\x22\xEB\0\0\0\1\x20\0\0\0\0\0\0\0\0\0\x08\0", 20 },
+        { 51, 0, "\4\4\0\0\0\0\0\7\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0", 24 }, /* AH */
+        { 97, 0, "\x30\0" ETHERNET_14, 16 },                            /* EtherIP */
+        { 137, 0, "\0\1\0\x40\0\1\1\x40", 8 },                          /* MPLS */
+        { 143, 0, ETHERNET_14, 14 },                                    /* Ethernet */
+        { 0, 4789, "\x08\0\0\0\0\0\1\0" ETHERNET_14, 22 },               /* VXLAN */
+        { 0, 8472, "\x88\0\0\0\0\0\1\0" ETHERNET_14, 22 },
+        { 0, 4790, "\x0C\0\0\1\0\0\1\0", 8 },                           /* VXLAN-GPE, then NSH */
+        { 0, 4790, "\x0C\0\0\3\0\0\1\0" ETHERNET_14, 22 },
+        { 0, 4790, "\x0C\0\0\4\0\0\1\0\x0F\xC2\2\1\0\0\1\xFF", 16 },
+        { 0, 6081, "\0\0\x65\x58\0\0\7\0" ETHERNET_14, 22 },            /* Geneve */
+        { 0, 6081, "\2\0\x08\x00\0\0\7\0\1\2\x80\1\0\0\0\0", 16 },
+        { 0, 2152, "\x30\xFF\0\x2D\0\0\0\7", 8 },                      /* GTP-U */
+        { 0, 2152, "\x32\xFF\0\x31\0\0\0\7\0\1\0\x85", 12 },
+        { 0, 2152, "\x34\xFF\0\x39\0\0\0\7\0\0\0\x85\1\0\1\x85\1\0\2\0", 20 },
+        { 0, 2152, "\x30\xFF\0\x3B\0\0\0\7" ETHERNET_14, 22 },
+        { 0, 4754, "\x20\0\x08\x00\0\0\0\7", 8 },                      /* GRE */
+        { 0, 6635, "\0\1\1\x40", 4 },                                   /* MPLS */
+        { 0, 6635, "\0\1\1\x40\x32\2\2\2\2\2\4\4\4\4\4\4\x08\x00", 18 },
+        { 0, 1701, "\0\2\0\1\0\2\xFF\x03\0\x21", 10 },                /* L2TP */
+        { 0, 1701, "\x4A\2\0\x3F\0\1\0\2\0\1\0\1\0\2\0\0\0\x21", 18 },
+        { 0, 37008, "\1\0\0\1\0\x0A\1\7\1" ETHERNET_14, 23 },           /* TZSP */
+        { 0, 6080, "\1\4\0\0\0\0\0\0", 8 }, { 0, 6080, "", 0 },        /* GUE */
+        { 0, 4341, "\0\0\0\0\0\0\0\1", 8 }                              /* LISP */
+    };
     (void)state;
-    put_ipv4(&b, 4, 45, 0, 1);                    /* IP in IP */
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        put_tunnel(&rows[i], 45);
+        put_segment("hello");
+        heard.len = 0;
+        push(101);
+        if (strcmp(heard.text, SEGMENT) != 0)
+            fail_msg("row %zu, protocol %u, port %u: %s", i, rows[i].protocol, rows[i].port,
+                heard.text);
+        for (size_t cut = 0; cut < 20 + 8 + rows[i].len; cut++) {
+            put_tunnel(&rows[i], 45);
+            put_segment("hello");
+            push_cut(101, cut);
+        }
+    }
+}
+
+static void
+ipv6_goes_through_ipv4_and_the_other_way(void **state)
+{
+    static const struct tunnel six = { 41, 0, "", 0 };
+    static const struct tunnel teredo = { 0, 3544,
+        "\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\1\2\3\4\5\6", 21 };
+    (void)state;
+    put_tunnel(&six, 40 + 25);
+    put_ipv6(&b, 6, 25);
+    put_tcp(&b, TCP_ACK, 1000, 2000, "hello");
+    push(101);
+    put_tunnel(&teredo, 40 + 25);
+    put_ipv6(&b, 6, 25);
+    put_tcp(&b, TCP_ACK, 1000, 2000, "hello");
+    push(101);
+    put_ipv6(&b, 4, 45);
     put_segment("hello");
     push(101);
-    put_ipv4(&b, 47, 4 + 45, 0, 1);               /* GRE */
-    put_bytes(&b, "\0\0\x08\x00", 4);
-    put_segment("hello");
+    assert_string_equal(heard.text, "remark checksum at 1\n" SEGMENT6
+        "remark checksum at 2\n" SEGMENT6 SEGMENT);
+}
+
+static void
+frames_in_frames_are_looked_into(void **state)
+{
+    static const struct { const char *header; size_t len; } rows[] = {
+        { "\2\2\2\2\2\2\4\4\4\4\4\4\x88\xA8\0\5\x88\xE7\0\0\0\7" ETHERNET_14, 36 }, /* PBB */
+        { "\2\2\2\2\2\2\4\4\4\4\4\4\x88\xE5\0\0\0\0\0\1\x08\x00", 22 },  /* signed by MACsec */
+        { "\2\2\2\2\2\2\4\4\4\4\4\4\x88\xE5\x20\0\0\0\0\1\0\0\0\0\0\0\0\0\x08\x00", 30 },
+        { "\2\2\2\2\2\2\4\4\4\4\4\4\x89\x4F\0\2\2\1\0\0\1\xFF", 22 }     /* NSH */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        put_bytes(&b, rows[i].header, rows[i].len);
+        put_segment("hello");
+        heard.len = 0;
+        push(1);
+        if (strcmp(heard.text, SEGMENT) != 0)
+            fail_msg("row %zu: %s", i, heard.text);
+    }
+}
+
+static void
+what_cannot_be_read_is_counted_by_its_name(void **state)
+{
+    static const struct { struct tunnel t; const char *what; } rows[] = {
+        { { 50, 0, "\0\0\0\7\0\0\0\1", 8 }, "IPsec (ESP)" },
+        { { 108, 0, "\6\0\0\2", 4 }, "IP compression" },
+        { { 115, 0, "\0\0\0\7", 4 }, "L2TP version 3" },
+        { { 0, 4500, "\0\0\0\7\0\0\0\1", 8 }, "IPsec (ESP in UDP)" },
+        { { 0, 51820, "\4\0\0\0\0\0\0\7\0\0\0\0\0\0\0\1\0\0\0", 19 }, "WireGuard" },
+        { { 0, 1194, "\x48\0\0\7", 4 }, "OpenVPN" },
+        { { 0, 4755, "\x17\xFE\xFD\0", 4 }, "a tunnel in DTLS" },
+        { { 0, 5247, "\0\x10\2\0", 4 }, "CAPWAP" },
+        { { 47, 0, "\x30\x01\x88\x0B\0\x31\0\7\0\0\0\1\0\xFD", 14 },
+            "PPP that is compressed or encrypted" }
+    };
+    size_t n = sizeof rows / sizeof *rows;
+    (void)state;
+    for (size_t i = 0; i < 2 * n; i++) {
+        put_tunnel(&rows[i % n].t, 45);
+        put_segment("hello");
+        push(101);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct packet_unread *u = packet_unread_at(reader, i);
+        assert_non_null(u);
+        assert_string_equal(u->what, rows[i].what);
+        assert_int_equal(u->packets, 2);
+        assert_int_equal(u->frame, i + 1);
+    }
+    assert_null(packet_unread_at(reader, n));
+    assert_null(strstr(heard.text, "tcp"));
+}
+
+static void
+a_question_from_the_port_of_a_tunnel_is_a_question(void **state)
+{
+    (void)state;
+    put_ipv4(&b, 17, 8 + 30, 0, 1);
+    put_bytes(&b, "\x00\x35\x12\xB5\x00\x26\0\0\x08\x00", 10);
+    put_fill(&b, 'a', 28);
     push(101);
-    put_ipv4(&b, 17, 8 + 8 + 14 + 45, 0, 1);      /* VXLAN */
-    put_bytes(&b, "\x12\x34\x12\xB5\0\0\0\0\x08\0\0\0\0\0\1\0", 16);
-    put_ethernet(&b, 0x0800);
-    put_segment("hello");
-    push(101);
-    put_ipv4(&b, 47, 8 + 8 + 14 + 45, 0, 1);      /* ERSPAN II: a mirror port */
-    put_bytes(&b, "\x10\0\x88\xBE\0\0\0\1\x10\0\0\0\0\0\0\0", 16);
-    put_ethernet(&b, 0x0800);
-    put_segment("hello");
-    push(101);
-    assert_string_equal(heard.text, SEGMENT SEGMENT SEGMENT SEGMENT);
+    assert_memory_equal(heard.text, "udp 192.0.2.1:53>192.0.2.2:4789", 31);
+}
+
+/* The bytes of the datagram that a walk is inside of must not go while it is. */
+static void
+fragments_inside_of_fragments_do_no_harm(void **state)
+{
+    unsigned char inner[28];
+    (void)state;
+    for (unsigned id = 1; id < 200; id++) {
+        put_fragment(0, 8, true, 1000 + id);
+        memcpy(inner, b.at, sizeof inner);
+        b.len = 0;
+        put_ipv4(&b, 4, 24, 0x2000, id);
+        put_bytes(&b, inner, 24);
+        push(101);
+        put_ipv4(&b, 4, 4, 3, id);
+        put_bytes(&b, inner + 24, 4);
+        push(101);
+    }
+    assert_null(strstr(heard.text, "packet-bad"));
+    assert_non_null(strstr(heard.text, "fragment-lost"));
 }
 
 static void
@@ -456,6 +624,10 @@ an_unknown_link_layer_is_remarked(void **state)
     put_fill(&b, 0, 60);
     push(160);
     assert_string_equal(heard.text, "remark link-unknown at 1\n");
+    put_bytes(&b, "\x08\x41\0\0", 4);         /* 802.11, protected */
+    put_fill(&b, 2, 40);
+    push(105);
+    assert_string_equal(packet_unread_at(reader, 0)->what, "802.11 that is encrypted");
 }
 
 static void
@@ -518,7 +690,10 @@ main(void)
         TEST(many_incomplete_datagrams_push_out_the_oldest),
         TEST(impossible_fragments_are_remarked),
         TEST(icmp_errors_name_the_connection), TEST(icmpv6_errors_name_the_connection),
-        TEST(tunnels_are_looked_into), TEST(udp_is_handed_on),
+        TEST(tunnels_are_looked_into), TEST(ipv6_goes_through_ipv4_and_the_other_way),
+        TEST(frames_in_frames_are_looked_into), TEST(what_cannot_be_read_is_counted_by_its_name),
+        TEST(a_question_from_the_port_of_a_tunnel_is_a_question),
+        TEST(fragments_inside_of_fragments_do_no_harm), TEST(udp_is_handed_on),
         TEST(an_unknown_link_layer_is_remarked),
         TEST(peeking_sees_the_same_ends), TEST(addresses_are_written_as_rfc_5952_says)
     };
