@@ -91,7 +91,7 @@ static const char usage_text[] =
     "  --ca FILE            authorities by which certificates are judged (PEM)\n"
     "  --require ROW,...    exit 4 unless these rows were seen: 1, 2, 3 (or 5269-in, 5269-out,\n"
     "                       23456-in)\n"
-    "  --json               JSON Lines instead of text\n"
+    "  --json               JSON Lines instead of text; --json-fields explains them\n"
     "  --html FILE          write a page with ladder diagrams, too; -: to standard output, alone\n"
     "  --ladder             ladder diagrams in text\n"
     "  --show-content       do not redact message bodies, keys and secrets\n"
@@ -322,6 +322,8 @@ options_read(struct options *o, int argc, char **argv)
             return fputs(usage_text, stdout) < 0 || fflush(stdout) != 0 ? 2 : 0;
         } else if (strcmp(arg, "--version") == 0) {
             return puts("xmppedge-analyze " XE_VERSION) < 0 || fflush(stdout) != 0 ? 2 : 0;
+        } else if (strcmp(arg, "--json-fields") == 0) {
+            return report_json_fields(stdout) != 0 ? 2 : 0;
         } else if (!options_take(o, argc, argv, &i)) {
             return 2;
         }
@@ -581,6 +583,8 @@ struct pump {
     struct tls_certs     *certs;
     struct dns           *dns;
     struct judge         *judge;
+    FILE                 *unlisted; /* JSON of attempts over the ceiling; NULL: nobody reads it */
+    uint64_t              nunlisted;
     uint64_t              frames, dns_messages, lookups;
     int64_t               first_ns, last_ns;
     uint32_t              watched;     /* open connections with an attempt */
@@ -878,6 +882,15 @@ pump_closed(void *user, struct flow *f)
     judge_push(p->judge, a);
 }
 
+/* Their numbers are above those of all that are listed. */
+static void
+pump_unlisted(void *user, const struct attempt *a)
+{
+    struct pump *p = user;
+    if (p->unlisted != NULL)
+        report_json_unlisted(a, ATTEMPTS_LISTED_MAX + ++p->nunlisted, p->unlisted);
+}
+
 static void
 pump_packet(void *user, const struct packet *packet)
 {
@@ -1115,6 +1128,7 @@ run_summary(struct pump *p, struct report *r, struct capture_file **files,
         (*interfaces)[i] = *capture_interface_at(p->capture, i);
     r->files = *files;
     r->interfaces = *interfaces;
+    r->unlisted = p->unlisted;
     r->packets = p->frames;
     r->flows = flow_count(p->flows).flows;
     r->dns_messages = p->dns_messages;
@@ -1211,9 +1225,13 @@ run_stages(struct pump *p)
     static const struct packet_events packet_ev = { pump_packet, pump_remark };
     static const struct flow_events flow_ev = { pump_opened, pump_data, pump_gap, pump_closed,
         pump_remark, pump_turned, pump_expect };
+    static const struct judge_events judge_ev = { NULL, pump_unlisted };
+    struct verdict_options verdict = p->o->verdict;
     char why[256] = "";
+    verdict.events = &judge_ev;
+    verdict.user = p;
     p->dns = dns_new();
-    p->judge = p->dns == NULL ? NULL : judge_new(&p->o->verdict, p->dns);
+    p->judge = p->dns == NULL ? NULL : judge_new(&verdict, p->dns);
     p->packets = packet_new(&packet_ev, p);
     p->flows = flow_new(NULL, &flow_ev, p);
     p->certs = tls_certs_new();
@@ -1235,6 +1253,8 @@ run_free(struct pump *p)
     for (i = 0; i < OPTION_KEYS_MAX; i++)
         if (p->key_logs[i] != NULL)
             fclose(p->key_logs[i]);
+    if (p->unlisted != NULL)
+        fclose(p->unlisted);
     flow_free(p->flows);
     packet_free(p->packets);
     capture_free(p->capture);
@@ -1255,6 +1275,10 @@ run(const struct options *o)
     p.o = o;
     if (!run_stages(&p))
         goto end;
+    if (o->json && (p.unlisted = tmpfile()) == NULL) {
+        complain(strerror(errno), "temporary file");
+        goto end;
+    }
     for (i = 0; i < o->nkeys; i++)
         if (!pump_read_keys(&p, i))
             goto end;

@@ -16,6 +16,10 @@
 int report_text(const struct report *r, FILE *to, bool colour, bool ladder);
 int report_json(const struct report *r, FILE *to);
 int report_html(const struct report *r, FILE *to);
+/* The lines of an attempt that will not be in report.attempts; its number is above all of those. */
+int report_json_unlisted(const struct attempt *a, uint64_t number, FILE *to);
+/* What report_json writes: each record with its fields, types and words. */
+int report_json_fields(FILE *to);
 
 /* ---- texts ---- */
 

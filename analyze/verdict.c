@@ -2063,9 +2063,9 @@ judge_plain_inside(const struct judge *j, struct attempt *a)
     v->fault = CALLER;
 }
 
-/* The last steps for an attempt of which everything is known; `listed`: it will be read about. */
+/* The last steps for an attempt of which everything is known; `told`: it will be read about. */
 static void
-judge_finish(struct judge *j, struct attempt *a, bool listed)
+judge_finish(struct judge *j, struct attempt *a, bool told)
 {
     struct report *r = &j->report;
     struct verdict *v = a->verdict;
@@ -2074,7 +2074,7 @@ judge_finish(struct judge *j, struct attempt *a, bool listed)
         judge_row(j, a);
         judge_rules(j, a);
     }
-    if (listed) {
+    if (told) {
         judge_story(a);
         judge_remedy(a);
     }
@@ -2615,6 +2615,18 @@ judge_new(const struct verdict_options *o, const struct dns *dns)
     return j;
 }
 
+/* To whom it may concern. */
+static void
+judge_tell(const struct judge *j, const struct attempt *a, bool unlisted)
+{
+    static const struct judge_events nobody;
+    const struct judge_events *ev = j->o.events == NULL ? &nobody : j->o.events;
+    if (unlisted && ev->unlisted != NULL)
+        ev->unlisted(j->o.user, a);
+    if (!unlisted && ev->ended != NULL)
+        ev->ended(j->o.user, a);
+}
+
 void
 judge_push(struct judge *j, struct attempt *a)
 {
@@ -2626,13 +2638,16 @@ judge_push(struct judge *j, struct attempt *a)
     judge_note_failure(j, a);
     if (a->flow.last_ns > j->report.last_ns)
         j->report.last_ns = a->flow.last_ns;
+    judge_row(j, a);
+    judge_tell(j, a, false);
     if (judge_list(j, a)) {
         judge_names(j, a);
         return;
     }
     judge_infer(j);
     judge_unreachable(j, a);
-    judge_finish(j, a, false);
+    judge_finish(j, a, j->o.events != NULL && j->o.events->unlisted != NULL);
+    judge_tell(j, a, true);
     j->report.attempts_left_out++;
     if (j->report.attempts_left_out == 1)
         judge_remark(j, REMARK_CEILING_REPORT, a->flow.first_frame, "");

@@ -238,6 +238,7 @@ struct report {
     struct attempt                **attempts;    /* listed ones, in order of time */
     size_t                          nattempts;
     uint64_t                        attempts_left_out;
+    FILE                           *unlisted;    /* borrowed: their lines of JSON; may be NULL */
     uint64_t                        worked, failed, unknown;          /* over all attempts */
     uint64_t                        failed_by[CAUSE_COUNT];
     const struct dns_fact          *dns;
@@ -255,6 +256,14 @@ struct verdict_way {
     bool           by_name;   /* of a host, whose address nobody knows here */
 };
 
+/* What is told before the end; the attempt is borrowed during the call. */
+struct judge_events {
+    /* a connection has ended: what can be said of it so far; DNS and others may tell more later */
+    void (*ended)(void *user, const struct attempt *a);
+    /* one over the ceiling of the list: all is said that will ever be, and it is forgotten */
+    void (*unlisted)(void *user, const struct attempt *a);
+};
+
 /* What verdict.c needs to know; borrowed texts and arrays, valid for its life. */
 struct verdict_options {
     struct address         external[REPORT_ADDRESSES_MAX], internal[REPORT_ADDRESSES_MAX];
@@ -264,6 +273,8 @@ struct verdict_options {
     const struct verdict_way *ways;
     size_t                 nways;
     struct cert_anchors   *anchors;       /* NULL: chains are not judged */
+    const struct judge_events *events;    /* NULL: nobody listens */
+    void                  *user;
     unsigned               required;      /* 1 << enum row */
     bool                   keys_given;
     bool                   show_content;

@@ -12,10 +12,11 @@ import tempfile
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, '..', 'live'))
+sys.path[:0] = [HERE, os.path.join(HERE, '..', 'live')]
 
 import tap   # noqa: E402
 from tap import test   # noqa: E402
+from reference import Reference   # noqa: E402
 
 BINARY = os.path.abspath(os.environ.get('XMPPEDGE_ANALYZE')
                          or os.path.join(HERE, '..', '..', 'xmppedge-analyze'))
@@ -53,18 +54,18 @@ def capture(path, connections):
                 out.write(packet)
 
 
-def analyze(connections):
-    """The lines of the report, and the memory that it took in megabytes."""
+def analyze(connections, attempts=False):
+    """The lines of the report, with those of attempts or without, and the memory that it took in megabytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'open.pcap')
         capture(path, connections)
         program = subprocess.Popen([BINARY, '--json', '--external', '192.0.2.10', path],
                                    stdout=subprocess.PIPE)
-        said = program.stdout.read()
+        said = [x for x in program.stdout if attempts or b'"attempt":' not in x[:60]]
         _, status, used = os.wait4(program.pid, 0)
         program.returncode = os.waitstatus_to_exitcode(status)
         assert program.returncode in (0, 1), 'exit status %d' % program.returncode
-        return [json.loads(line) for line in said.splitlines()], used.ru_maxrss / 1024
+        return [json.loads(line) for line in said], used.ru_maxrss / 1024
 
 
 def remarks(lines):
@@ -87,6 +88,17 @@ def many_open_connections_do_not_take_more_memory_and_it_is_said(_):
     if sanitized():
         return
     assert memory < MEGABYTES, '%d MB' % memory
+
+
+@test
+def every_attempt_is_listed_as_json_describes_it(_):
+    lines, _ = analyze(5000, True)
+    numbers = [v['attempt'] for v in lines if v.get('about') == 'attempt']
+    assert lines[0]['attempts'] == len(numbers) == len(set(numbers)) == 5000, 'attempts are not listed: %d' % len(numbers)
+    assert sorted(f['attempt'] for f in lines if f['type'] == 'flow') == sorted(numbers), 'flows are not listed'
+    reference = Reference(BINARY)
+    wrong = [w for x in lines[::100] for w in reference.wrong(x)]
+    assert not wrong, wrong[:3]
 
 
 def sanitized():

@@ -195,6 +195,15 @@ def each_line_of_json_is_an_object_with_a_type(scenes):
 
 
 @test
+def the_fields_of_json_are_explained_by_the_program(scenes):
+    code, said, error = run('--json-fields')
+    check(code == 0 and error == '', error)
+    check(max(len(line) for line in said.splitlines()) <= 80, 'lines are too long')
+    first = json.loads(run('--json', *scenes.options('all_rows_12'))[1].splitlines()[0])
+    check(said.startswith('schema %d\n' % first['schema']), said[:40])
+
+
+@test
 def the_page_needs_nothing_from_elsewhere(scenes):
     page = scenes.path('page.html')
     code, _, error = run('--html', page, *scenes.options('all_rows_12'))

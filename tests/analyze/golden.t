@@ -10,7 +10,10 @@ For every scene of gen.py, with the keys of its TLS and without them:
   lossy      loss, short packets, one side, a late begin, an early end: the analyzer may know less.  It may never
              tell of a violation or a failure that the truth does not have, nor be more certain
 
-And of all together: every cause and every kind of violation of verdict.c is reached.
+  described  every line is as --json-fields says
+
+And of all together: every cause and every kind of violation of verdict.c is reached, and every field that is described
+is written.
 
     golden.t [--update] [WORD ...]         scenes whose names contain a word
     GOLDEN_ALL=1                           every variation of every scene; otherwise a rotating choice
@@ -38,6 +41,7 @@ import gen
 import gen_cert
 import gen_talk
 import gen_wire as wire
+from reference import Reference
 
 PROGRAM = os.environ.get('XMPPEDGE_ANALYZE', os.path.join(HERE, '..', '..', 'xmppedge-analyze'))
 ALL = os.environ.get('GOLDEN_ALL', '0') not in ('', '0')
@@ -51,6 +55,25 @@ WORKERS = 2
 DROPPED = {'packet', 'alert_packet', 'error_packet', 'answer_packet', 'time', 'answer', 'first', 'last', 'duration', 'offset',
            'bytes', 'packets', 'retransmitted', 'lost', 'records_initiator', 'records_responder', 'sha256', 'files',
            'interfaces', 'interface', 'last_failure', 'community_id', 'id'}
+REFERENCE = Reference(PROGRAM)
+
+# Fields that no scene can make speak, each with why not.
+SILENT = {
+    'capture: content_shown': 'no scene asks for it',
+    'capture: damaged': 'a cut is no damage',
+    'file: damaged': 'the same',
+    'event/dns-question: attempt': 'always null',
+    'event/dns-question: flow': 'always null',
+    'event/dns-question: community_id': 'always null',
+    'event/dns-question: alias': 'no scene follows one',
+    'interface: description': 'the generator writes none',
+    'interface: drops': 'the same',
+    'verdict/summary: missing_rows': 'no scene requires rows',
+    'verdict/summary: attempts_left_out': 'ceiling.t has as many',
+    'verdict/summary: partners_left_out': 'the same',
+    'verdict/summary: dns_left_out': 'the same',
+}
+
 CLOCK = re.compile(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)?')
 
 
@@ -354,6 +377,10 @@ def is_between_records(data):
 
 # ---- one scene ----
 
+def undescribed(run):
+    return sorted({y for x in run.lines for y in REFERENCE.wrong(x)})
+
+
 def keep(run, where):
     """The command line of what failed; its captures stay with GOLDEN_KEEP."""
     if KEEP:
@@ -407,7 +434,7 @@ def check_golden(scene, run, keys, update):
 
 
 def check_scene(name, ca, folder, update):
-    """(errors, causes, violations, captures)"""
+    """(errors, causes, violations, captures, fields)"""
     scene = gen_talk.Scene(name, ca, folder)
     errors, causes, kinds, count = [], set(), set(), 0
     for keys in ((True, False) if scene.keys else (False,)):
@@ -415,6 +442,7 @@ def check_scene(name, ca, folder, update):
         whole = Run(scene, folder, wire.pcap(scene.packets), keys, 'whole')
         count += 1
         found = wrong_truth(scene, whole, keys) + check_golden(scene, whole, keys, update)
+        found += undescribed(whole)
         errors += ['%s%s' % (x, suffix) for x in found]
         if found:
             errors.append(keep(whole, 'run'))
@@ -430,19 +458,20 @@ def check_scene(name, ca, folder, update):
             if report(run, extra) != base or run.status != whole.status:
                 errors.append('%s%s: not the same: %s' % (variation, suffix, difference(base, report(run, extra))))
                 errors.append(keep(run, 'run'))
+            errors += ['%s%s: %s' % (variation, suffix, x) for x in undescribed(run)]
             run.drop()
         for variation, make in chosen(scene, list(lossy(scene)), keys):
             data = make()
             run = Run(scene, folder, data, keys, variation)
             count += 1
-            found = wrong_loss(scene, whole, run, variation)
+            found = wrong_loss(scene, whole, run, variation) + undescribed(run)
             if variation.startswith('cut') and len(data) > 24 and (run.status == 3) == is_between_records(data):
                 found.append('exit status %d of a file that is cut' % run.status)
             if found:
                 errors += ['%s%s: %s' % (variation, suffix, x) for x in found] + [keep(run, 'run')]
             run.drop()
         whole.drop()
-    return errors, causes, kinds, count
+    return errors, causes, kinds, count, REFERENCE.spoken
 
 
 def work(job):
@@ -450,7 +479,7 @@ def work(job):
     try:
         return (name,) + check_scene(name, ca, folder, update)
     except Exception:
-        return name, traceback.format_exc().splitlines()[-8:], set(), set(), 0
+        return name, traceback.format_exc().splitlines()[-8:], set(), set(), 0, set()
 
 
 # ---- what causes.c knows ----
@@ -482,11 +511,12 @@ def main():
             os.makedirs(KEEP, exist_ok=True)
         ca = gen_cert.Authority(folder, 'Test Authority')
         jobs = [(n, ca, folder, update) for n in names]
-        print('1..%d' % (len(names) + (0 if words else 2)))
+        print('1..%d' % (len(names) + (0 if words else 3)))
         with multiprocessing.Pool(WORKERS) as pool:
-            for i, (name, errors, c, k, n) in enumerate(pool.imap(work, jobs, 4)):
+            for i, (name, errors, c, k, n, spoken) in enumerate(pool.imap(work, jobs, 4)):
                 causes |= c
                 kinds |= k
+                REFERENCE.spoken |= spoken
                 captures += n
                 failed += bool(errors)
                 tap(i + 1, not errors, name.replace('_', ' '), errors)
@@ -495,10 +525,12 @@ def main():
         stale = sorted(set(os.listdir(GOLDEN)) - made)
         for x in stale if update else []:
             os.unlink(os.path.join(GOLDEN, x))
-        missing = [sorted(words_of('CAUSE') - causes), sorted(words_of('VIOLATION') - kinds)]
+        missing = [sorted(words_of('CAUSE') - causes), sorted(words_of('VIOLATION') - kinds),
+                   sorted(set(REFERENCE.silent()) - set(SILENT)) + REFERENCE.unexplained]
         tap(len(names) + 1, not missing[0], 'every cause is found in a scene that has it', missing[0])
         tap(len(names) + 2, not missing[1], 'every kind of violation is found in a scene that has it', missing[1])
-        failed += bool(missing[0]) + bool(missing[1])
+        tap(len(names) + 3, not missing[2], 'every field that is described says something in a scene', missing[2])
+        failed += sum(bool(x) for x in missing)
     print('# %d scenes, %d captures, %.0f s, %d failed' % (len(names), captures, time.time() - started, failed))
     return 1 if failed else 0
 
