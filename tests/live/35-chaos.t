@@ -202,6 +202,8 @@ def disk_full(rig):
     edge, filler = rig.edges[0], os.path.join(rig.disk, 'filler')
 
     def event():
+        os.truncate(edge.process.log, 0)    # what it says in a long run fills the disk by itself
+        edge.forget_log()
         with open(filler, 'wb', buffering=0) as f:
             try:
                 while f.write(bytes(4096)):
