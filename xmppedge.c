@@ -320,7 +320,6 @@
 #define S2S_MARKS_MAX      4096   /* runs of stanzas that are not: as many as 4 full queues hold */
 #define S2S_RESUME_MS      60000  /* what a lost caller may resume is kept so long (XEP-0198 5) */
 #define S2S_RESUME_WAIT_MS 5000   /* who resumes waits so long for what has not been handed on */
-#define S2S_PARKED_MAX     1000   /* lost callers of whom is known what they may resume */
 #define S2S_RESUME_ID_MAX  256    /* bytes of a peer's name for that, NUL included */
 #define S2S_TURN_MS        1000   /* a dialback question may last so long when others wait */
 #define S2S_DAY_MAX        16     /* bytes of a day as text, NUL included: 2026-11-27 takes 11 */
@@ -4538,6 +4537,7 @@ enum net_what {
     NET_QUESTIONS,     /* dialback questions that are asked for it */
     NET_WAITING,       /* and those that wait for room */
     NET_PAIRS,         /* pairs of domains that are proven from it, and open */
+    NET_RESUMABLE,     /* lost connections from it that may be resumed */
     NET_WHATS
 };
 
@@ -13978,6 +13978,7 @@ struct config_limits {
     size_t  pairs;                 /* authorised domain pairs on one stream */
     size_t  source_pairs;          /* of one source network, unlisted */
     size_t  total_pairs;           /* remembered, of all streams and trunks */
+    size_t  resumable_streams;     /* of lost callers who may come again */
     size_t  partner_series;        /* domains of partners that are counted by themselves */
     size_t  dialbacks;             /* dialback questions under way */
     size_t  partner_dialbacks;     /* and with one domain */
@@ -14488,6 +14489,8 @@ static const struct config_row config_rows[] = {
         "Domain pairs in all, a quarter for partners with an entry; idle ones are forgotten."),
     LIMIT_COUNT("source-pairs", source_pairs, "500", 1, 100000,
         "Domain pairs proven from one source network, of domains without an entry."),
+    LIMIT_COUNT("resumable-streams", resumable_streams, "1000", 1, 10000,
+        "Lost streams that their callers may resume; who has most of them loses one first."),
     LIMIT_COUNT("dialbacks", dialbacks, "200", 1, 100000,
         "Connections on which servers are asked about dialback keys, up to 20 each; in all."),
     LIMIT_COUNT("partner-dialbacks", partner_dialbacks, "20", 1, 100000,
@@ -19246,17 +19249,19 @@ struct s2s;
 
 /* What a caller may resume, while his connection stands and for S2S_RESUME_MS after that. */
 struct s2s_session {
-    struct map_node  node;       /* in service->sessions; the key is `id` */
-    struct list_node parked;     /* in service->parked, when the connection is lost */
-    struct s2s      *stream;     /* borrowed; NULL: it is parked */
-    int64_t          since;      /* ms, when it was */
-    uint32_t         received;   /* stanzas by then */
-    uint32_t         handled;    /* of them, as far as was known */
-    uint64_t         taken;      /* all of them are when the owner has handed on so many */
-    char             id[2 * STREAM_ID_BYTES + 1];
-    struct xe_span   remote;     /* in text */
-    struct xe_span   local;      /* in text */
-    char             text[];     /* both names */
+    struct map_node   node;      /* in service->sessions; the key is `id` */
+    struct list_node  parked;    /* in service->parked, when the connection is lost */
+    struct s2s       *stream;    /* borrowed; NULL: it is parked */
+    struct net_source *from;     /* borrowed; whom it counts for then */
+    bool              listed;    /* and whether its pair has an entry */
+    int64_t           since;     /* ms, when it was */
+    uint32_t          received;  /* stanzas by then */
+    uint32_t          handled;   /* of them, as far as was known */
+    uint64_t          taken;     /* all of them are when the owner has handed on so many */
+    char              id[2 * STREAM_ID_BYTES + 1];
+    struct xe_span    remote;    /* in text */
+    struct xe_span    local;     /* in text */
+    char              text[];    /* both names */
 };
 
 /* An element that may be said on a connection, and who understands it. */
@@ -19492,10 +19497,10 @@ s2s_log(const struct s2s *s, enum log_level level, const char *event)
 
 /* Why, and where. */
 static void
-s2s_log_reason(const struct s2s *s, enum xe_why why)
+s2s_log_reason(const struct s2s_service *v, enum xe_why why)
 {
-    struct log *log = s->service->shared->log;
-    config_log_why(log, config_hop_of(s->service->far, why), why);
+    struct log *log = v->shared->log;
+    config_log_why(log, config_hop_of(v->far, why), why);
     log_text(log, "setting", config_limit_of(why));
 }
 
@@ -19507,7 +19512,7 @@ s2s_log_begin_why(const struct s2s *s, enum log_level level, const char *event, 
     if (!s2s_log(s, level, event))
         return false;
     log_text(log, "state", s2s_state_name(s->state));
-    s2s_log_reason(s, why);
+    s2s_log_reason(s->service, why);
     if (s->stream.detail[0] != '\0')
         log_text(log, "detail", s->stream.detail);
     return true;
@@ -19529,7 +19534,7 @@ s2s_log_refused(const struct s2s *s, struct xe_span from, struct xe_span to, enu
         return;
     log_span(log, "from", from);
     log_span(log, "to", to);
-    s2s_log_reason(s, why);
+    s2s_log_reason(s->service, why);
     log_end(log);
 }
 
@@ -19710,6 +19715,17 @@ s2s_leave_source(struct s2s *s)
     s->from = NULL;
 }
 
+/* Who keeps his place when something is scarce. */
+enum s2s_rank { S2S_ANYBODY, S2S_LISTED, S2S_KNOWN };
+
+static enum s2s_rank
+s2s_rank(const struct s2s_service *v, const struct net_source *from, bool listed)
+{
+    if (net_is_known(from, loop_now(v->shared->loop)))
+        return S2S_KNOWN;
+    return listed ? S2S_LISTED : S2S_ANYBODY;
+}
+
 /* ---- pairs ---- */
 
 static struct s2s_pair *
@@ -19816,6 +19832,20 @@ s2s_may_carry(const struct s2s *s)
     return s->kind == S2S_IN && s->pauses == 0 && s->retired == XE_WHY_NONE && s2s_carries(s);
 }
 
+/* May these two talk, and on which terms?  See s2s_events.admit. */
+static enum xe_why
+s2s_admit(struct s2s *s, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
+{
+    return s->service->events->admit(s->service->user, remote, local, terms);
+}
+
+static bool
+s2s_pair_is_listed(const struct s2s_pair *p)
+{
+    struct s2s_terms terms;
+    return s2s_admit(p->stream, p->remote, p->local, &terms) == XE_WHY_NONE && terms.listed;
+}
+
 /* ---- what may be resumed ---- */
 
 /* Does the peer count what it is sent? */
@@ -19825,14 +19855,22 @@ s2s_is_counted(const struct s2s *s)
     return s->acks >= S2S_ACKS_ASKED;
 }
 
+/* It is resumed, or forgotten. */
+static void
+s2s_unpark(struct s2s_service *v, struct s2s_session *x)
+{
+    if (!list_linked(&x->parked))
+        return;
+    list_remove(&x->parked);
+    v->nparked--;
+    net_count(v->shared->nets, x->from, NET_RESUMABLE, -1);
+}
+
 static void
 s2s_session_free(struct s2s_service *v, struct s2s_session *x)
 {
     map_remove(&v->sessions, &x->node);
-    if (list_linked(&x->parked)) {
-        list_remove(&x->parked);
-        v->nparked--;
-    }
+    s2s_unpark(v, x);
     free(x);
 }
 
@@ -19865,6 +19903,68 @@ s2s_only_pair(const struct s2s *s)
     return p != NULL && p->open && !s->bidi ? p : NULL;
 }
 
+static bool
+s2s_session_is_late(const struct s2s_service *v, const struct s2s_session *x)
+{
+    return x->stream == NULL && loop_now(v->shared->loop) - x->since > S2S_RESUME_MS;
+}
+
+/* Is `x`, which was lost later, forgotten rather than `y`?  Domains without an entry cost nothing,
+ * and one certificate stands for many: theirs go first, then those of whose network has most. */
+static bool
+s2s_session_goes_first(const struct s2s_service *v, const struct s2s_session *x,
+    const struct s2s_session *y)
+{
+    enum s2s_rank rank_of_x = s2s_rank(v, x->from, x->listed);
+    enum s2s_rank rank_of_y = s2s_rank(v, y->from, y->listed);
+    if (rank_of_x != rank_of_y)
+        return rank_of_x < rank_of_y;
+    return net_load(x->from, NET_RESUMABLE) > net_load(y->from, NET_RESUMABLE);
+}
+
+static struct s2s_session *
+s2s_last_parked(const struct s2s_service *v)
+{
+    struct s2s_session *worst = NULL;
+    const struct list_node *n;
+    for (n = v->parked.next; n != &v->parked; n = n->next) {
+        struct s2s_session *x = MAP_OWNER(n, struct s2s_session, parked);
+        if (worst == NULL || s2s_session_goes_first(v, x, worst))
+            worst = x;
+    }
+    return worst;
+}
+
+static void
+s2s_log_forgotten(const struct s2s_service *v, const struct s2s_session *x)
+{
+    struct log *log = v->shared->log;
+    struct log_party who = x->listed ? log_party(LOG_PARTNER, NULL)
+        : log_party(LOG_UNLISTED, x->from);
+    if (!log_begin_about(log, LOG_INFO, "s2s-in-forgotten", &who, x->remote))
+        return;
+    log_span(log, "local", x->local);
+    log_span(log, "remote", x->remote);
+    s2s_log_reason(v, XE_WHY_RESUMABLE_STREAMS);
+    log_end(log);
+}
+
+/* Those for whom it is too late go, and of too many one. */
+static void
+s2s_trim_parked(struct s2s_service *v)
+{
+    struct s2s_session *x = MAP_OWNER(v->parked.next, struct s2s_session, parked);
+    while (!list_empty(&v->parked) && s2s_session_is_late(v, x)) {
+        s2s_session_free(v, x);
+        x = MAP_OWNER(v->parked.next, struct s2s_session, parked);
+    }
+    while (v->nparked > v->shared->limits->resumable_streams) {
+        x = s2s_last_parked(v);
+        s2s_log_forgotten(v, x);
+        s2s_session_free(v, x);
+    }
+}
+
 /* A connection is gone.  If that was without a word, its caller may come again and go on. */
 static void
 s2s_park(struct s2s *s, enum xe_why why)
@@ -19885,10 +19985,13 @@ s2s_park(struct s2s *s, enum xe_why why)
     x->since = loop_now(s2s_loop(s));
     x->received = s->received;
     x->handled = s->handled;
+    x->from = s->from;
+    x->listed = s2s_pair_is_listed(p);
     v->events->settled(v->user, p, &x->taken);
     list_append(&v->parked, &x->parked);
-    if (++v->nparked > S2S_PARKED_MAX)
-        s2s_session_free(v, MAP_OWNER(v->parked.next, struct s2s_session, parked));
+    v->nparked++;
+    net_count(v->shared->nets, x->from, NET_RESUMABLE, 1);
+    s2s_trim_parked(v);
 }
 
 /* What a caller may resume who has proven this pair, and has its name; NULL: nothing. */
@@ -19897,10 +20000,8 @@ s2s_session_find(struct s2s_service *v, const struct s2s_pair *p, const char *id
 {
     struct map_node *n = map_find(&v->sessions, span_of(id));
     struct s2s_session *x = n == NULL ? NULL : MAP_OWNER(n, struct s2s_session, node);
-    bool late = x != NULL && x->stream == NULL
-        && loop_now(v->shared->loop) - x->since > S2S_RESUME_MS;
-    return x != NULL && !late && span_eq(x->remote, p->remote) && span_eq(x->local, p->local)
-        ? x : NULL;
+    return x != NULL && !s2s_session_is_late(v, x) && span_eq(x->remote, p->remote)
+        && span_eq(x->local, p->local) ? x : NULL;
 }
 
 /* ---- states and the end ---- */
@@ -20049,20 +20150,6 @@ s2s_send_result_error(struct s2s *s, struct xe_span from, struct xe_span to, enu
     xmlout_text(t, span_of(xe_why(why)->text));
     buf_puts(t, "</text></error></db:result>");
     stream_send_text(&s->stream);
-}
-
-/* May these two talk, and on which terms?  See s2s_events.admit. */
-static enum xe_why
-s2s_admit(struct s2s *s, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
-{
-    return s->service->events->admit(s->service->user, remote, local, terms);
-}
-
-static bool
-s2s_pair_is_listed(const struct s2s_pair *p)
-{
-    struct s2s_terms terms;
-    return s2s_admit(p->stream, p->remote, p->local, &terms) == XE_WHY_NONE && terms.listed;
 }
 
 /* Whether dialback may be used on the stream as it is now. */
@@ -20904,8 +20991,7 @@ s2s_take_over(struct s2s *s, struct s2s_pair *p, struct s2s_session *x)
     uint64_t taken;
     uint64_t settled = s->service->events->settled(s->service->user, p, &taken);
     struct s2s_mark *mark;
-    list_remove(&x->parked);
-    s->service->nparked--;
+    s2s_unpark(s->service, x);
     x->stream = s;
     s->session = x;
     s->acks = S2S_ACKS_ASKED;
@@ -22346,18 +22432,9 @@ s2s_look(struct s2s_service *v, struct xe_span remote, struct xe_span local,
 /* ---- dialback: whose question is asked, and whose waits ---- */
 
 /* Claims cost nothing, so room is kept: a quarter for domains that are listed, and of that half for
- * networks where one was proven lately, whatever they ask about.  They go before others, too.
- * Between equals the network with least under way goes first, then the domain: many networks that
- * ask about domains with slow servers, a question each, do not hold up another's. */
-enum s2s_rank { S2S_ANYBODY, S2S_LISTED, S2S_KNOWN };
-
-static enum s2s_rank
-s2s_rank(const struct s2s_service *v, const struct net_source *from, bool listed)
-{
-    if (net_is_known(from, loop_now(v->shared->loop)))
-        return S2S_KNOWN;
-    return listed ? S2S_LISTED : S2S_ANYBODY;
-}
+ * networks where one was proven lately, whatever they ask about (s2s_rank()).  They go before
+ * others, too.  Between equals the network with least under way goes first, then the domain: many
+ * networks that ask about domains with slow servers, a question each, do not hold up another's. */
 
 /* How much of the questions about a domain is there for a network? */
 static size_t

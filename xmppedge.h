@@ -428,6 +428,10 @@ struct xe_span {
         "resource-constraint", "wait", \
         "too many domain pairs from one source (limit: source-pairs)", \
         "List the domains behind that network as <partner>, or raise source-pairs= of <limits>.") \
+    X(XE_WHY_RESUMABLE_STREAMS, "limit-resumable-streams", "", \
+        "", "", "too many lost streams are kept for their callers (limit: resumable-streams)", \
+        "Look whose connections are lost so often; raise resumable-streams= of <limits> if they " \
+            "are many.") \
     X(XE_WHY_DIALBACKS, "limit-dialbacks", "resource-constraint", \
         "resource-constraint", "wait", \
         "too many dialback keys are being verified (limit: dialbacks)", \
