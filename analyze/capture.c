@@ -14,6 +14,8 @@
  * Each source holds one frame ready, borrowed from its own buffer; the earliest of them goes down.
  * A damaged source ends where the damage is, a remark says so, and the others go on.
  *
+ * Files that are packed come out of the program that unpacks them, through a pipe.
+ *
  * Frames that the filter leaves out are counted: numbers are those that Wireshark shows for the
  * file, or for the merged files.
  */
@@ -24,6 +26,7 @@
 #include <pcap/pcap.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -150,6 +153,7 @@ struct source {
     struct frame        next;
     uint64_t            live_drops;      /* LIVE: told so far */
     pcap_dumper_t      *copy;            /* owned; LIVE; NULL: none */
+    pid_t               unpacker;        /* what the file comes through; 0: nothing */
 };
 
 struct capture {
@@ -980,6 +984,72 @@ plain_fetch(struct capture *c, struct source *s)
     return SOURCE_FRAME;
 }
 
+/* ---- packed files ---- */
+
+/* All of them unpack standard input with -dc. */
+static const struct packer {
+    const char *magic, *program;
+} packers[] = {
+    { "\x1F\x8B", "gzip" },
+    { "\x28\xB5\x2F\xFD", "zstd" },
+    { "\xFD" "7zX", "xz" },
+    { "BZh", "bzip2" },
+    { "\x04\x22\x4D\x18", "lz4" }
+};
+
+/* Of a file that begins so; NULL: it is not packed. */
+static const char *
+packer_of(const char *start, size_t len)
+{
+    for (size_t i = 0; i < sizeof packers / sizeof packers[0]; i++) {
+        size_t n = strlen(packers[i].magic);
+        if (memcmp(start, packers[i].magic, n < len ? n : len) == 0)
+            return packers[i].program;
+    }
+    return NULL;
+}
+
+/* The program runs, and *fd is what comes out of it. */
+static bool
+source_unpack(struct source *s, const char *program, int *fd, char *why, size_t why_size)
+{
+    int way[2];
+    if (lseek(*fd, 0, SEEK_SET) != 0 || pipe(way) != 0) {
+        snprintf(why, why_size, "%s", strerror(errno));
+        return false;
+    }
+    fcntl(way[0], F_SETFD, FD_CLOEXEC);
+    s->unpacker = fork();
+    if (s->unpacker == 0) {
+        signal(SIGPIPE, SIG_DFL);          /* nobody reads any more: it ends */
+        if (dup2(*fd, STDIN_FILENO) >= 0 && dup2(way[1], STDOUT_FILENO) >= 0)
+            execlp(program, program, "-dc", (char *)NULL);
+        _exit(127);
+    }
+    close(way[1]);
+    if (s->unpacker < 0) {
+        snprintf(why, why_size, "%s", strerror(errno));
+        close(way[0]);
+        return false;
+    }
+    close(*fd);
+    *fd = way[0];
+    return true;
+}
+
+/* What it ended with; 0: well, or there was none.  Nothing comes from it any more. */
+static int
+source_unpacked(struct source *s)
+{
+    int status = 0;
+    if (s->unpacker > 0) {
+        while (waitpid(s->unpacker, &status, 0) < 0 && errno == EINTR)
+            continue;
+    }
+    s->unpacker = 0;
+    return status;
+}
+
 /* ---- sources ---- */
 
 /* Makes the next frame of a source ready. */
@@ -996,6 +1066,9 @@ source_fetch(struct capture *c, struct source *s)
         r = pcap_fetch(c, s);
     else
         r = s->info.format == CAPTURE_PCAPNG ? ng_fetch(c, s) : plain_fetch(c, s);
+    if (r == SOURCE_END && !c->stop && !s->info.damaged && !s->info.cut
+        && source_unpacked(s) != 0)
+        return source_damaged(c, s, "it could not be unpacked as a whole");
     if (r != SOURCE_FRAME)
         return r;
     struct frame *f = &s->next;
@@ -1025,6 +1098,7 @@ source_free(struct source *s)
         free(s->in.buf);
         close(s->in.fd);
     }
+    source_unpacked(s);
     free((char *)s->info.name);
     free(s);
 }
@@ -1108,10 +1182,12 @@ source_open_pcap(struct capture *c, struct source *s, int fd, int first, char *w
     ungetc(first, in);
     s->pcap = pcap_fopen_offline_with_tstamp_precision(in, PCAP_TSTAMP_PRECISION_NANO, text);
     if (s->pcap == NULL) {
+        const char *program = packer_of(&(char){ (char)first }, 1);
         fclose(in);
-        if (first == 0x1F)
+        if (program != NULL) {
             snprintf(text, sizeof text, "this is a compressed file: unpack it first "
-                "(zcat FILE | xmppedge-analyze -)");
+                "(%s -dc FILE | xmppedge-analyze -)", program);
+        }
         snprintf(why, why_size, "%s", text);
         return false;
     }
@@ -1144,6 +1220,32 @@ source_first_byte(int fd)
     return got == 1 ? b : -1;
 }
 
+/* The same of what is in the file, when it is packed: *fd may be another one then.  What cannot be
+ * read twice is not looked into.  -1: `why` says what. */
+static int
+source_begin(struct source *s, int *fd, char *why, size_t why_size)
+{
+    char start[4];
+    errno = 0;
+    int first = source_first_byte(*fd);
+    if (first < 0)
+        snprintf(why, why_size, "%s", errno != 0 ? strerror(errno) : "the file is empty");
+    if (first < 0 || pread(*fd, start, sizeof start, 0) != (ssize_t)sizeof start)
+        return first;
+    const char *program = packer_of(start, sizeof start);
+    if (program == NULL)
+        return first;
+    if (!source_unpack(s, program, fd, why, why_size))
+        return -1;
+    first = source_first_byte(*fd);
+    if (first < 0) {
+        snprintf(why, why_size, source_unpacked(s) == 127 << 8
+            ? "it is compressed, and %s is not installed, which would unpack it"
+            : "it is compressed, and %s could not unpack it", program);
+    }
+    return first;
+}
+
 bool
 capture_add_file(struct capture *c, const char *path, char *why, size_t why_size)
 {
@@ -1157,17 +1259,14 @@ capture_add_file(struct capture *c, const char *path, char *why, size_t why_size
         source_free(s);
         return false;
     }
-    errno = 0;
-    int first = source_first_byte(fd);
+    int first = source_begin(s, &fd, why, why_size);
     bool ok = false;
-    if (first < 0) {
-        snprintf(why, why_size, "%s", errno != 0 ? strerror(errno) : "the file is empty");
+    if (first < 0)
         close(fd);
-    } else if (first == 0x0A) {
+    else if (first == 0x0A)
         ok = source_open_pcapng(s, fd, first, why, why_size);
-    } else {
+    else
         ok = source_open_pcap(c, s, fd, first, why, why_size);
-    }
     if (ok)
         c->sources[c->source_count++] = s;
     else

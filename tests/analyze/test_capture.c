@@ -216,11 +216,40 @@ what_is_no_capture_is_refused_with_a_reason(void **state)
     put_bytes(&b, "\x1F\x8B\x08\0\0\0\0\0\0\0\0\0", 12);
     read_built(NULL);
     expect("refused\n");
-    assert_non_null(strstr(why, "compressed"));
+    assert_non_null(strstr(why, "compressed, and gzip"));
     read_built(NULL);
     expect("refused\n");
     assert_string_equal(why, "the file is empty");
     assert_false(capture_add_file(capture, "/nonexistent/file", why, sizeof why));
+}
+
+static void
+a_packed_file_is_read_and_one_without_its_end_is_damaged(void **state)
+{
+    static const char long_content[1200];
+    char command[128];
+    (void)state;
+    put_pcap(0xA1B2C3D4, 1);
+    put_record(5, 0, "abc", 3);
+    save(0);
+    save(1);
+    snprintf(command, sizeof command, "gzip -c %s >%s", names[0], names[1]);
+    assert_int_equal(system(command), 0);
+    begin(NULL);
+    assert_true(capture_add_file(capture, names[1], why, sizeof why));
+    run();
+    expect("1 file 0 if 0 link 1 dir 0 5.000000000 'abc' 3\n");
+    put_pcap(0xA1B2C3D4, 1);
+    for (uint32_t i = 0; i < 60; i++)
+        put_record(i, 0, long_content, sizeof long_content);
+    save(0);
+    snprintf(command, sizeof command, "gzip -c %s | head -c -6 >%s", names[0], names[1]);
+    assert_int_equal(system(command), 0);
+    begin(NULL);
+    assert_true(capture_add_file(capture, names[1], why, sizeof why));
+    run();
+    assert_true(capture_file_at(capture, 0)->cut || capture_file_at(capture, 0)->damaged);
+    assert_true(capture_file_at(capture, 0)->frames > 0);
 }
 
 static void
@@ -705,7 +734,9 @@ main(void)
         TEST(pcap_is_read_in_both_byte_orders_and_resolutions),
         TEST(time_stamps_are_good_beyond_2038),
         TEST(a_cut_file_is_read_up_to_the_cut), TEST(a_damaged_record_ends_the_file),
-        TEST(what_is_no_capture_is_refused_with_a_reason), TEST(a_wrong_filter_is_refused_at_once),
+        TEST(what_is_no_capture_is_refused_with_a_reason),
+        TEST(a_packed_file_is_read_and_one_without_its_end_is_damaged),
+        TEST(a_wrong_filter_is_refused_at_once),
         TEST(a_filter_leaves_out_frames_and_keeps_their_numbers),
         TEST(interfaces_may_differ_in_everything), TEST(sections_start_their_interfaces_anew),
         TEST(simple_and_old_packets_are_read), TEST(secrets_and_drops_are_told),
