@@ -38,6 +38,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -48,6 +49,8 @@
 #define ANALYZE_WATCHED_MAX 24000    /* open connections that are read: about 8 KB each */
 #define ANALYZE_MESSAGE_MAX 4096     /* bytes of a DNS message over TCP */
 #define CONFIG_FILE_MAX     (16u << 20)   /* bytes of a configuration: as the proxy */
+
+#define ANALYZE_COLUMNS_MAX 140     /* longer lines of prose are hard to read */
 
 #define ANALYZE_STRAY       64       /* bytes of content of late packets: an alert, a good-bye */
 #define ANALYZE_KEEPALIVE   40       /* bytes of content of a packet that only keeps alive */
@@ -69,6 +72,7 @@ struct options {
     struct capture_options  capture;
     struct verdict_options  verdict;
     const char             *config, *authorities, *html;
+    struct choice           choice;
     struct verdict_way     *ways;      /* owned */
     bool                    json, ladder, no_color, progress, snaplen_given;
 };
@@ -94,6 +98,10 @@ static const char usage_text[] =
     "  --json               JSON Lines instead of text; --json-fields explains them\n"
     "  --html FILE          write a page with ladder diagrams, too; -: to standard output, alone\n"
     "  --ladder             ladder diagrams in text\n"
+    "  --all                every attempt and partner, however many there are\n"
+    "  --partner DOMAIN     only attempts with this domain or address\n"
+    "  --flow N             only the attempt of this connection\n"
+    "  --failed             only attempts that failed\n"
     "  --show-content       do not redact message bodies, keys and secrets\n"
     "  --no-color           no colour, even on a terminal\n"
     "  --progress           tell how far it is, on standard error\n"
@@ -191,6 +199,17 @@ option_bytes(const char *name, const char *value, int *out)
     return true;
 }
 
+/* As reports have it: 17 or #17. */
+static bool
+option_flow(const char *name, const char *value, uint64_t *out)
+{
+    const char *digits = value + (value[0] == '#');
+    char *end;
+    *out = strtoull(digits, &end, 10);
+    return (digits[0] >= '1' && digits[0] <= '9' && *end == '\0')
+        || option_wrong(name, value, "not the number of a connection");
+}
+
 static bool
 option_push(const char **list, size_t *n, size_t max, const char *name, const char *value)
 {
@@ -206,7 +225,7 @@ option_value(struct options *o, const char *name, const char *value)
 {
     const struct { const char *name, **text; } texts[] = { { "-f", &o->capture.filter },
         { "-c", &o->config }, { "--ca", &o->authorities }, { "--html", &o->html },
-        { "-w", &o->capture.write } };
+        { "-w", &o->capture.write }, { "--partner", &o->choice.partner } };
     size_t i;
     for (i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (strcmp(name, texts[i].name) == 0) {
@@ -224,6 +243,8 @@ option_value(struct options *o, const char *name, const char *value)
         return option_addresses(name, value, o->verdict.internal, &o->verdict.ninternal);
     if (strcmp(name, "--require") == 0)
         return option_rows(name, value, &o->verdict.required);
+    if (strcmp(name, "--flow") == 0)
+        return option_flow(name, value, &o->choice.flow);
     o->snaplen_given = true;
     return option_bytes(name, value, &o->capture.snaplen);
 }
@@ -232,7 +253,7 @@ static bool
 option_takes_value(const char *name)
 {
     static const char *const names[] = { "-i", "-k", "--keys", "--external", "--internal",
-        "--require", "-f", "-c", "--ca", "--html", "-s", "-w" };
+        "--require", "-f", "-c", "--ca", "--html", "-s", "-w", "--partner", "--flow" };
     size_t i;
     for (i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
@@ -244,7 +265,8 @@ static bool
 option_flag(struct options *o, const char *name)
 {
     const struct { const char *name; bool *flag; } flags[] = { { "--json", &o->json },
-        { "--ladder", &o->ladder }, { "--no-color", &o->no_color }, { "--progress", &o->progress },
+        { "--ladder", &o->ladder }, { "--all", &o->choice.all }, { "--failed", &o->choice.failed },
+        { "--no-color", &o->no_color }, { "--progress", &o->progress },
         { "--show-content", &o->verdict.show_content } };
     size_t i;
     for (i = 0; i < sizeof flags / sizeof *flags; i++) {
@@ -887,7 +909,7 @@ static void
 pump_unlisted(void *user, const struct attempt *a)
 {
     struct pump *p = user;
-    if (p->unlisted != NULL)
+    if (p->unlisted != NULL && choice_takes(&p->o->choice, a))
         report_json_unlisted(a, ATTEMPTS_LISTED_MAX + ++p->nunlisted, p->unlisted);
 }
 
@@ -1128,6 +1150,7 @@ run_summary(struct pump *p, struct report *r, struct capture_file **files,
         (*interfaces)[i] = *capture_interface_at(p->capture, i);
     r->files = *files;
     r->interfaces = *interfaces;
+    r->choice = p->o->choice;
     r->unlisted = p->unlisted;
     r->packets = p->frames;
     r->flows = flow_count(p->flows).flows;
@@ -1178,18 +1201,31 @@ run_html(const struct options *o, const struct report *r)
     return wrong == 0;
 }
 
+/* Of the terminal; 0: not known, or too few for the tables. */
+static size_t
+run_columns(void)
+{
+    struct winsize size;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 80)
+        return 0;
+    return size.ws_col < ANALYZE_COLUMNS_MAX ? size.ws_col : ANALYZE_COLUMNS_MAX;
+}
+
 /* The page alone, when it goes to standard output. */
 static int
 run_print(const struct options *o, const struct report *r)
 {
-    bool colour = !o->no_color && isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
+    bool terminal = isatty(STDOUT_FILENO);
+    struct paper paper = { .ladder = o->ladder };
     int wrong;
+    paper.colour = terminal && !o->no_color && getenv("NO_COLOR") == NULL;
+    paper.columns = terminal ? run_columns() : 0;
     if (o->html != NULL && strcmp(o->html, "-") == 0)
         wrong = report_html(r, stdout);
     else if (o->json)
         wrong = report_json(r, stdout);
     else
-        wrong = report_text(r, stdout, colour, o->ladder);
+        wrong = report_text(r, stdout, &paper);
     if (wrong == 0 && fflush(stdout) == 0)
         return 0;
     complain(errno != 0 ? strerror(errno) : "could not be written", "standard output");

@@ -12,19 +12,23 @@
  * Meaning is never told by colour alone: states have signs and words, TLS has lines of its own.
  * The colours are blue, orange and grey, which everybody can tell apart.
  *
- * The size is bounded: attempts by ATTEMPTS_LISTED_MAX, ladders by HTML_RUNGS_MAX (those of failed
- * attempts come first), failures by HTML_GROUPS_MAX.  What is left out is said.
+ * The page is small enough for a mail, HTML_MAX bytes: failures come first and get ladders first;
+ * what is left out is said.  --all lifts that.
  */
 #include "report.h"
 
-#define HTML_RUNGS_MAX    40000   /* arrows on the page; about 6 MB */
-#define HTML_GROUPS_MAX   300
-#define HTML_PARTNERS_MAX 1500
-#define HTML_DNS_MAX      1000
-#define HTML_OPEN_MAX     4       /* ladders that are unfolded: first failures */
+/* Bytes of the page by which a part has to end. */
+#define HTML_VIOLATIONS_END 60000
+#define HTML_GROUPS_END     150000
+#define HTML_TIMES_END      220000
+#define HTML_PARTNERS_END   280000
+#define HTML_LADDERS_END    400000
+#define HTML_ATTEMPTS_END   440000
+#define HTML_MAX            470000   /* and some for the item that reaches it */
+#define HTML_OPEN_MAX       4        /* ladders that are unfolded: first failures */
 
 struct html {
-    FILE                *to;
+    FILE                *to;     /* in memory, so that its size is known */
     const struct report *r;
     struct text          line;
     struct text          more;
@@ -125,6 +129,13 @@ static const char *const html_style[] = {
 };
 
 /* ---- texts ---- */
+
+/* May something be written that is not needed? */
+static bool
+html_has_room(const struct html *h, long end)
+{
+    return h->r->choice.all || ftell(h->to) < end;
+}
 
 static const char *
 html_entity(char c)
@@ -247,6 +258,19 @@ static void
 html_stamp(const struct html *h, int64_t ns)
 {
     html_put(h, ns > 0 ? STAMP(ns, stamp_of(h->r)) : "");
+}
+
+/* What was left out. */
+static void
+html_more(struct html *h, uint64_t n, const char *one, const char *many)
+{
+    if (n == 0)
+        return;
+    text_clear(&h->line);
+    text_count(&h->line, n, one, many);
+    html_say(h, "<p class=dim>And ", h->line.at);
+    html_put(h, ", left out to keep this page small; --all has all, --partner and --flow choose."
+        "</p>\n");
 }
 
 /* ---- head ---- */
@@ -398,9 +422,10 @@ html_violations(struct html *h)
     if (r->nviolations == 0)
         return;
     html_table(h, "Violations", ",what,from,to,#packet,time,#connection");
-    for (i = 0; i < r->nviolations; i++)
+    for (i = 0; i < r->nviolations && html_has_room(h, HTML_VIOLATIONS_END); i++)
         html_violation(h, &r->violations[i]);
     html_put(h, "</tbody></table></div>\n");
+    html_more(h, r->nviolations - i, "violation", "violations");
 }
 
 /* ---- partners ---- */
@@ -441,27 +466,37 @@ html_way(struct html *h, const struct report_partner *q, bool out, bool named)
     html_put(h, "</tr>\n");
 }
 
+/* Those that have trouble come first. */
 static void
 html_partners(struct html *h)
 {
     const struct report *r = h->r;
+    uint64_t left = 0;
     size_t i;
+    int pass;
     if (r->npartners == 0)
         return;
     html_table(h, "Partners",
         "our domain,partner,way,#tried,#worked,#failed,#not known,got to,method,TLS,#stanzas,"
         "last failure");
-    for (i = 0; i < r->npartners && i < HTML_PARTNERS_MAX; i++) {
-        const struct report_partner *q = &r->partners[i];
-        bool out = q->out.attempts > 0 || q->in.attempts == 0;
-        if (out)
-            html_way(h, q, true, true);
-        if (q->in.attempts > 0)
-            html_way(h, q, false, !out);
-    }
+    for (pass = 0; pass < 2; pass++)
+        for (i = 0; i < r->npartners; i++) {
+            const struct report_partner *q = &r->partners[i];
+            bool out = q->out.attempts > 0 || q->in.attempts == 0;
+            if ((q->in.failed + q->out.failed > 0) != (pass == 0)
+                || !choice_takes_partner(&r->choice, q))
+                continue;
+            if (!html_has_room(h, HTML_PARTNERS_END)) {
+                left++;
+                continue;
+            }
+            if (out)
+                html_way(h, q, true, true);
+            if (q->in.attempts > 0)
+                html_way(h, q, false, !out);
+        }
     html_put(h, "</tbody></table></div>\n");
-    if (r->npartners > HTML_PARTNERS_MAX || r->partners_left_out > 0)
-        html_put(h, "<p class=dim>There are more partners; the JSON report lists them.</p>\n");
+    html_more(h, left + r->partners_left_out, "more partner", "more partners");
 }
 
 /* ---- failures ---- */
@@ -514,10 +549,9 @@ html_groups(struct html *h, enum group_kind kind, const char *heading)
     struct group *list = report_groups(h->r, kind, &n);
     if (n > 0)
         html_put(h, heading);
-    for (i = 0; i < n && i < HTML_GROUPS_MAX; i++)
+    for (i = 0; i < n && html_has_room(h, HTML_GROUPS_END); i++)
         html_group(h, &list[i], kind == GROUP_FAILED);
-    if (n > HTML_GROUPS_MAX)
-        html_put(h, "<p class=dim>There are more; look at the failed attempts below.</p>\n");
+    html_more(h, n - i, "more reason", "more reasons");
     free(list);
 }
 
@@ -686,25 +720,6 @@ html_attempt(struct html *h, size_t index, bool ladder, bool open)
     html_put(h, "</div></details>\n");
 }
 
-/* Failed attempts get their ladders first, then those that are not known, then the others.  NULL:
- * no memory. */
-static bool *
-html_choose(const struct report *r)
-{
-    static const enum outcome order[] = { OUTCOME_FAILED, OUTCOME_UNKNOWN, OUTCOME_WORKED };
-    bool *chosen = memory_try(calloc(r->nattempts + 1, sizeof *chosen));
-    size_t left = HTML_RUNGS_MAX, i, k;
-    for (k = 0; chosen != NULL && k < 3; k++)
-        for (i = 0; i < r->nattempts; i++) {
-            const struct attempt *a = r->attempts[i];
-            if (a->verdict->outcome != order[k] || a->nevents > left)
-                continue;
-            chosen[i] = true;
-            left -= a->nevents;
-        }
-    return chosen;
-}
-
 static void
 html_filter(const struct html *h, const char *id, const char *label, uint64_t n, bool checked)
 {
@@ -719,36 +734,42 @@ html_filters(struct html *h)
     uint64_t n[3] = { 0, 0, 0 };
     size_t i;
     for (i = 0; i < r->nattempts; i++)
-        n[r->attempts[i]->verdict->outcome]++;
-    html_filter(h, "fa", "all", r->nattempts, true);
+        n[r->attempts[i]->verdict->outcome] += choice_takes(&r->choice, r->attempts[i]);
+    html_filter(h, "fa", "all", n[0] + n[1] + n[2], true);
     html_filter(h, "ff", "failed", n[OUTCOME_FAILED], false);
     html_filter(h, "fu", "not known", n[OUTCOME_UNKNOWN], false);
     html_filter(h, "fw", "worked", n[OUTCOME_WORKED], false);
 }
 
+/* Failed ones, then those that are not known, then the others; each in order of time. */
 static void
 html_attempts(struct html *h)
 {
+    static const enum outcome order[] = { OUTCOME_FAILED, OUTCOME_UNKNOWN, OUTCOME_WORKED };
     const struct report *r = h->r;
-    bool *ladders;
-    size_t i, open = 0;
+    uint64_t left = r->attempts_left_out;
+    size_t i, k, open = 0;
     if (r->nattempts == 0)
         return;
-    ladders = html_choose(r);
     html_put(h, "<h2>Attempts</h2>\n");
     html_filters(h);
     html_put(h, "<div>\n");
-    for (i = 0; i < r->nattempts; i++) {
-        bool failed = r->attempts[i]->verdict->outcome == OUTCOME_FAILED;
-        bool unfold = open < HTML_OPEN_MAX && (failed || r->nattempts == 1);
-        open += unfold;
-        html_attempt(h, i, ladders != NULL && ladders[i], unfold);
-    }
+    for (k = 0; k < sizeof order / sizeof *order; k++)
+        for (i = 0; i < r->nattempts; i++) {
+            bool failed = order[k] == OUTCOME_FAILED;
+            bool unfold = open < HTML_OPEN_MAX && (failed || r->nattempts == 1);
+            if (r->attempts[i]->verdict->outcome != order[k]
+                || !choice_takes(&r->choice, r->attempts[i]))
+                continue;
+            if (!html_has_room(h, HTML_ATTEMPTS_END)) {
+                left++;
+                continue;
+            }
+            open += unfold;
+            html_attempt(h, i, html_has_room(h, HTML_LADDERS_END), unfold);
+        }
     html_put(h, "</div>\n");
-    free(ladders);
-    if (r->attempts_left_out > 0)
-        fprintf(h->to, "<p class=dim>%llu more attempts are counted above and not listed.</p>\n",
-            (unsigned long long)r->attempts_left_out);
+    html_more(h, left, "more attempt", "more attempts");
 }
 
 /* ---- the rest ---- */
@@ -790,11 +811,10 @@ html_dns(struct html *h)
     if (r->ndns == 0)
         return;
     html_table(h, "Name service", "record,name,result,answer,#packet,time");
-    for (i = 0; i < r->ndns && i < HTML_DNS_MAX; i++)
+    for (i = 0; i < r->ndns && html_has_room(h, HTML_MAX); i++)
         html_dns_fact(h, &r->dns[i]);
     html_put(h, "</tbody></table></div>\n");
-    if (r->ndns > HTML_DNS_MAX || r->dns_left_out > 0)
-        html_put(h, "<p class=dim>There were more questions.</p>\n");
+    html_more(h, r->ndns - i + r->dns_left_out, "more question", "more questions");
 }
 
 static void
@@ -819,24 +839,39 @@ html_remarks(struct html *h)
         html_put(h, "</tbody></table></div>\n");
 }
 
+static void
+html_page(struct html *h)
+{
+    html_head(h);
+    html_rows(h);
+    html_violations(h);
+    html_groups(h, GROUP_FAILED, "<h2>Failures</h2>\n");
+    html_groups(h, GROUP_SETBACK, "<h2>Worked in the end, but</h2>\n");
+    html_partners(h);
+    html_attempts(h);
+    html_dns(h);
+    html_remarks(h);
+    html_put(h, "<p class=dim>Made by xmppedge-analyze " XE_VERSION);
+    html_put(h, h->r->show_content ? " with --show-content.</p>\n"
+        : ". User names, message bodies and keys are left out.</p>\n");
+    html_put(h, "</body>\n</html>\n");
+    text_free(&h->line);
+    text_free(&h->more);
+}
+
 int
 report_html(const struct report *r, FILE *to)
 {
-    struct html h = { to, r, { NULL, 0, 0 }, { NULL, 0, 0 } };
-    html_head(&h);
-    html_rows(&h);
-    html_violations(&h);
-    html_partners(&h);
-    html_groups(&h, GROUP_FAILED, "<h2>Failures</h2>\n");
-    html_groups(&h, GROUP_SETBACK, "<h2>Worked in the end, but</h2>\n");
-    html_attempts(&h);
-    html_dns(&h);
-    html_remarks(&h);
-    html_put(&h, "<p class=dim>Made by xmppedge-analyze " XE_VERSION);
-    html_put(&h, r->show_content ? " with --show-content.</p>\n"
-        : ". User names, message bodies and keys are left out.</p>\n");
-    html_put(&h, "</body>\n</html>\n");
-    text_free(&h.line);
-    text_free(&h.more);
-    return fflush(to) != 0 || ferror(to) != 0 ? -1 : 0;
+    char *page = NULL;
+    size_t len = 0;
+    struct html h = { memory_try(open_memstream(&page, &len)), r, { NULL, 0, 0 }, { NULL, 0, 0 } };
+    bool good = h.to != NULL;
+    if (good) {
+        html_page(&h);
+        good = memory_suffices(ferror(h.to) == 0);
+        good &= memory_suffices(fclose(h.to) == 0);
+        good &= fwrite(page, 1, len, to) == len;
+    }
+    free(page);
+    return !good || fflush(to) != 0 || ferror(to) != 0 ? -1 : 0;
 }

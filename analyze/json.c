@@ -1366,6 +1366,8 @@ report_json(const struct report *r, FILE *to)
     size_t i;
     json_capture(&j, r);
     for (i = 0; i < r->nattempts; i++) {
+        if (!choice_takes(&r->choice, r->attempts[i]))
+            continue;
         community_of(&r->attempts[i]->flow, j.community);
         if (attempt_has_number(r->attempts[i]))
             json_flow(&j, r->attempts[i], i + 1);
@@ -1380,7 +1382,8 @@ report_json(const struct report *r, FILE *to)
     for (i = 0; i < r->nviolations; i++)
         json_violation(&j, &r->violations[i]);
     for (i = 0; i < r->npartners; i++)
-        json_partner(&j, &r->partners[i]);
+        if (choice_takes_partner(&r->choice, &r->partners[i]))
+            json_partner(&j, &r->partners[i]);
     json_groups(&j, r, GROUP_FAILED, &room);
     json_groups(&j, r, GROUP_SETBACK, &room);
     json_summary(&j, r, &room);

@@ -190,6 +190,41 @@ attempt_has_number(const struct attempt *a)
     return a->flow.number != 0;
 }
 
+/* ---- what is asked for ---- */
+
+/* Case does not count. */
+static bool
+choice_is(const char *domain, const char *name)
+{
+    for (; *domain != '\0' && *name != '\0'; domain++, name++) {
+        char c = *name >= 'A' && *name <= 'Z' ? (char)(*name - 'A' + 'a') : *name;
+        char d = *domain >= 'A' && *domain <= 'Z' ? (char)(*domain - 'A' + 'a') : *domain;
+        if (c != d)
+            return false;
+    }
+    return *domain == *name;
+}
+
+bool
+choice_takes(const struct choice *c, const struct attempt *a)
+{
+    bool named = c->partner == NULL;
+    int side;
+    for (side = 0; side < 2 && !named; side++)
+        named = choice_is(attempt_domain(a, side), c->partner)
+            || choice_is(ENDPOINT(&a->flow.side[side].address, 0), c->partner);
+    return named && (c->flow == 0 || a->flow.number == c->flow)
+        && (!c->failed || a->verdict->outcome == OUTCOME_FAILED);
+}
+
+bool
+choice_takes_partner(const struct choice *c, const struct report_partner *q)
+{
+    bool named = c->partner == NULL || choice_is(q->ours, c->partner)
+        || choice_is(q->theirs, c->partner);
+    return named && c->flow == 0 && (!c->failed || q->in.failed + q->out.failed > 0);
+}
+
 /* ---- rows ---- */
 
 const enum row report_rows[ROW_COUNT] = { ROW_IN, ROW_OUT, ROW_INNER, ROW_OTHER };
@@ -569,7 +604,7 @@ report_groups(const struct report *r, enum group_kind kind, size_t *n)
     for (i = 0; list != NULL && i < r->nattempts; i++) {
         const struct attempt *a = r->attempts[i];
         enum cause cause = group_cause(a, kind);
-        if (cause == CAUSE_NONE)
+        if (cause == CAUSE_NONE || !choice_takes(&r->choice, a))
             continue;
         for (k = 0; k < *n && !group_takes(&list[k], a, cause); k++)
             ;
@@ -972,29 +1007,52 @@ rung_words(struct text *what, struct text *detail, const struct attempt *a, cons
 
 /* ---- text on a terminal ---- */
 
-#define WIDTH            80
-#define GROUPS_PRINTED   60      /* the rest is in --json and --html */
-#define PARTNERS_PRINTED 200
+#define WIDTH            80      /* columns when nobody says how many; tables are as wide */
 #define LABEL            9       /* columns of the labels at the top */
-#define DNS_PRINTED      200
 #define VIOLATIONS_PRINTED 3     /* of a kind */
+#define SAMPLE           5       /* attempts that did not fail, in DETAILS */
+#define DETAILS_FEW      20      /* attempts that are all told there */
+
+/* Without --all a text is read from its beginning: lines by which a part has to end. */
+#define FAILURES_END     80      /* causes with all there is to say */
+#define GROUPS_END       100     /* the others, in a line each */
+#define PARTNERS_END     140
+#define UNKNOWN_END      155
+#define DETAILS_END      180
+#define TEXT_END         190
 
 enum tone { TONE_PLAIN, TONE_GOOD, TONE_BAD, TONE_WARN, TONE_HEAD, TONE_DIM };
 
 struct printer {
     FILE                *to;
-    bool                 colour;
+    const struct paper  *paper;
     const struct report *r;
     struct text          line;     /* for one sentence */
     struct text          more;
+    size_t               columns;
+    size_t              *lines;    /* that were written */
 };
+
+/* May something be printed that is not needed? */
+static bool
+print_has_room(const struct printer *p, size_t end)
+{
+    return p->r->choice.all || *p->lines < end;
+}
+
+static void
+print_line_end(const struct printer *p)
+{
+    fputc('\n', p->to);
+    ++*p->lines;
+}
 
 /* A tone begins, or it ends. */
 static void
 print_tone(const struct printer *p, enum tone tone, bool on)
 {
     static const char *const codes[] = { "", "32", "1;31", "33", "1", "2" };
-    if (p->colour && tone != TONE_PLAIN)
+    if (p->paper->colour && tone != TONE_PLAIN)
         fprintf(p->to, "\033[%sm", on ? codes[tone] : "0");
 }
 
@@ -1055,8 +1113,8 @@ print_word(const struct printer *p, const char *at, size_t len, size_t indent, s
     uint32_t c;
     int n;
     for (; at < end && (n = xe_utf8(at, end, &c)) > 0; at += n) {
-        if (column + utf8_columns(c) > WIDTH) {
-            fputc('\n', p->to);
+        if (column + utf8_columns(c) > p->columns) {
+            print_line_end(p);
             print_spaces(p, indent);
             column = indent;
         }
@@ -1090,8 +1148,8 @@ print_text(const struct printer *p, size_t before, enum tone tone, const char *l
             wide += n <= 0 ? 1 : utf8_columns(c);
             i += n <= 0 ? 1 : (size_t)n;
         }
-        if (!first && column + 1 + wide > WIDTH) {
-            fputc('\n', p->to);
+        if (!first && column + 1 + wide > p->columns) {
+            print_line_end(p);
             print_spaces(p, again);
             column = again;
         } else if (!first) {
@@ -1103,7 +1161,7 @@ print_text(const struct printer *p, size_t before, enum tone tone, const char *l
         s += len;
         s += strspn(s, " ");
     }
-    fputc('\n', p->to);
+    print_line_end(p);
 }
 
 /* The same with a text that has to be made clean. */
@@ -1128,9 +1186,10 @@ print_more(struct printer *p, size_t indent, uint64_t n, const char *one, const 
 static void
 print_heading(const struct printer *p, const char *s, const char *more)
 {
-    fputc('\n', p->to);
+    print_line_end(p);
     print_toned(p, TONE_HEAD, s);
-    fprintf(p->to, "%s%s\n", more[0] != '\0' ? " " : "", more);
+    fprintf(p->to, "%s%s", more[0] != '\0' ? " " : "", more);
+    print_line_end(p);
 }
 
 /* ---- tables ---- */
@@ -1162,8 +1221,9 @@ print_cells(const struct printer *p, const struct column *c, size_t n, size_t in
         print_tone(p, tones[i], false);
         if (!c[i].right && i + 1 < n)
             print_spaces(p, pad);
-        fputs(i + 1 < n ? "  " : "\n", p->to);
+        fputs(i + 1 < n ? "  " : "", p->to);
     }
+    print_line_end(p);
 }
 
 static void
@@ -1256,6 +1316,26 @@ print_result(struct printer *p)
     print_text(p, 0, tone, "RESULT", LABEL, p->line.at);
     for (i = 0; report_advice(&p->line, r, i), p->line.len > 0; i++)
         print_clean(p, 0, TONE_WARN, "note", LABEL, p->line.at);
+}
+
+/* What is asked for; tables and sentences above are of the whole capture. */
+static void
+print_choice(struct printer *p)
+{
+    const struct choice *c = &p->r->choice;
+    size_t taken = 0, i;
+    if (c->partner == NULL && c->flow == 0 && !c->failed)
+        return;
+    for (i = 0; i < p->r->nattempts; i++)
+        taken += choice_takes(c, p->r->attempts[i]);
+    text_clear(&p->line);
+    text_count(&p->line, taken, "attempt", "attempts");
+    TEXT(&p->line, c->failed ? " that failed" : "", c->partner != NULL ? ", with " : "");
+    text_clean(&p->line, c->partner != NULL ? c->partner : "");
+    if (c->flow != 0)
+        TEXT(&p->line, ", connection #", NUMBER(c->flow));
+    TEXT(&p->line, "; result and port table are of the whole capture");
+    print_text(p, 0, taken > 0 ? TONE_HEAD : TONE_WARN, "CHOSEN", LABEL, p->line.at);
 }
 
 static const char *
@@ -1367,7 +1447,7 @@ print_violation_kind(struct printer *p, enum violation_kind k, bool suspected)
     TEXT(&p->line, suspected && inferred ? "; if the inferred addresses are right" : "");
     print_text(p, 1, suspected ? TONE_WARN : TONE_BAD, suspected ? "maybe" : "breach", LABEL,
         p->line.at);
-    for (i = 0; i < r->nviolations && shown < VIOLATIONS_PRINTED; i++)
+    for (i = 0; i < r->nviolations && (shown < VIOLATIONS_PRINTED || p->r->choice.all); i++)
         if (r->violations[i].kind == k && r->violations[i].suspected == suspected) {
             print_violation(p, &r->violations[i]);
             shown++;
@@ -1474,30 +1554,43 @@ print_partners(struct printer *p)
         { "ok", 4, true }, { "failed", 6, true }, { "?", 3, true }, { "got to", 14, false },
         { "method", 8, false }, { "TLS", 3, false }, { "stanzas", 7, true } };
     const struct report *r = p->r;
-    size_t printed = 0, i;
+    size_t printed = 0, taken = 0, i;
     int pass;
-    if (r->npartners == 0)
+    for (i = 0; i < r->npartners; i++)
+        taken += choice_takes_partner(&r->choice, &r->partners[i]);
+    if (taken == 0)
         return;
     print_heading(p, "PARTNERS", "(ours - partner)");
     print_titles(p, c, TABLE_COLUMNS, 3);
     for (pass = 0; pass < 2; pass++)
-        for (i = 0; i < r->npartners && printed < PARTNERS_PRINTED; i++)
-            if ((r->partners[i].in.failed + r->partners[i].out.failed > 0) == (pass == 0)) {
-                print_partner(p, c, &r->partners[i]);
-                printed++;
-            }
-    if (r->npartners > printed || r->partners_left_out > 0) {
-        text_clear(&p->line);
-        text_count(&p->line, r->npartners - printed, "more pair of domains",
-            "more pairs of domains");
-        TEXT(&p->line, " (--json lists them); ");
+        for (i = 0; i < r->npartners && print_has_room(p, PARTNERS_END); i++) {
+            const struct report_partner *q = &r->partners[i];
+            if ((q->in.failed + q->out.failed > 0) != (pass == 0)
+                || !choice_takes_partner(&r->choice, q))
+                continue;
+            print_partner(p, c, q);
+            printed++;
+        }
+    if (taken == printed && r->partners_left_out == 0)
+        return;
+    text_clear(&p->line);
+    text_count(&p->line, taken - printed, "more pair of domains", "more pairs of domains");
+    TEXT(&p->line, " (--all lists them)");
+    if (r->partners_left_out > 0) {
+        TEXT(&p->line, "; ");
         text_count(&p->line, r->partners_left_out, "attempt", "attempts");
         TEXT(&p->line, " with others over the ceiling");
-        print_text(p, 1, TONE_WARN, "more", LABEL, p->line.at);
     }
+    print_text(p, 1, TONE_WARN, "more", LABEL, p->line.at);
 }
 
 /* ---- failures ---- */
+
+#define GROUPS_FEW      6    /* are all printed in full */
+#define GROUPS_OF_CAUSE 5    /* of many */
+
+/* Lines of the text by which groups have to end: those in full, and all. */
+struct print_ends { size_t full, last; };
 
 static void
 print_group_title(struct printer *p, const struct group *g, size_t number)
@@ -1597,28 +1690,98 @@ print_ungrouped(struct printer *p)
     before = p->line.len;
     text_causes(&p->line, more);
     if (p->line.len > before)
-        print_text(p, 1, TONE_WARN, "more", 5, p->line.at);
+        print_text(p, 1, TONE_WARN, "more", 6, p->line.at);
+}
+
+/* Another that has the cause of one that is printed in full. */
+static void
+print_group_short(struct printer *p, const struct group *g, size_t number)
+{
+    const struct attempt *a = g->first;
+    const char *who = group_partner(g);
+    char label[32];
+    snprintf(label, sizeof label, "%lu", (unsigned long)number);
+    SET(&p->line, cause_row(g->cause)->word, ", ");
+    text_clean(&p->line, who[0] != '\0' ? who : ENDPOINT(&a->flow.side[0].address, 0));
+    TEXT(&p->line, ": ");
+    text_count(&p->line, g->count, "time", "times");
+    TEXT(&p->line, ", at ", STAMP(a->flow.first_ns, stamp_of(p->r)));
+    if (attempt_has_number(a))
+        TEXT(&p->line, ", connection #", NUMBER(a->flow.number));
+    print_text(p, 1, TONE_BAD, label, 5, p->line.at);
 }
 
 static void
-print_groups(struct printer *p, enum group_kind kind, const char *heading)
+print_group_full(struct printer *p, const struct group *g, enum group_kind kind, size_t number)
 {
-    bool unknown = kind == GROUP_UNKNOWN;
-    size_t n = 0, i;
+    if (kind == GROUP_UNKNOWN)
+        print_group_unknown(p, g, number);
+    else
+        print_group(p, g, number);
+}
+
+/* Groups of one cause stand together, causes in the order of their first groups. */
+static void
+groups_gather(struct group *list, size_t n)
+{
+    size_t i, k, at;
+    for (i = 0; i < n; i = at) {
+        at = i + 1;
+        for (k = at; k < n; k++) {
+            struct group g = list[k];
+            if (g.cause != list[i].cause)
+                continue;
+            memmove(&list[at + 1], &list[at], (k - at) * sizeof *list);
+            list[at++] = g;
+        }
+    }
+}
+
+/* Those of one cause after the first, n in all; how many are left is said. */
+static size_t
+print_cause(struct printer *p, const struct group *list, size_t n, size_t number, size_t end)
+{
+    uint64_t attempts = 0;
+    size_t i, printed = 0;
+    for (i = 0; i < n; i++)
+        if (printed < GROUPS_OF_CAUSE && print_has_room(p, end))
+            print_group_short(p, &list[i], number + printed++);
+        else
+            attempts += list[i].count;
+    if (printed == n)
+        return printed;
+    SET(&p->line, cause_row(list->cause)->word, ", ");
+    text_count(&p->line, n - printed, "other pair of domains: ", "other pairs of domains: ");
+    text_count(&p->line, attempts, "time", "times");
+    TEXT(&p->line, " (--all, --partner DOMAIN)");
+    print_text(p, 1, TONE_WARN, "more", 6, p->line.at);
+    return printed;
+}
+
+/* The first of each cause with all there is to say; few groups are all told so. */
+static void
+print_groups(struct printer *p, enum group_kind kind, const char *heading,
+    const struct print_ends *ends)
+{
+    size_t n = 0, number = 1, i, k, full;
     struct group *list = report_groups(p->r, kind, &n);
+    bool everything = n <= GROUPS_FEW || p->r->choice.all;
+    groups_gather(list, n);
     if (n > 0)
         print_heading(p, heading, "");
-    for (i = 0; i < n && i < GROUPS_PRINTED; i++)
-        if (unknown)
-            print_group_unknown(p, &list[i], i + 1);
-        else
-            print_group(p, &list[i], i + 1);
-    if (n > GROUPS_PRINTED && unknown)
-        print_more(p, 5, n - GROUPS_PRINTED, "more entry is in the details and in --json",
-            "more entries are in the details and in --json");
-    else if (n > GROUPS_PRINTED)
-        print_more(p, 5, n - GROUPS_PRINTED, "more reason is in the details and in --json",
-            "more reasons are in the details and in --json");
+    for (i = 0; i < n && print_has_room(p, ends->full); i = k) {
+        for (k = i + 1; k < n && list[k].cause == list[i].cause && !everything; k++)
+            ;
+        print_group_full(p, &list[i], kind, number++);
+    }
+    full = everything ? n : i;
+    for (i = 0; i < n && !everything; i = k) {
+        size_t first = i < full;     /* of this cause, told already */
+        for (k = i + 1; k < n && list[k].cause == list[i].cause; k++)
+            ;
+        if (k > i + first)
+            number += print_cause(p, list + i + first, k - i - first, number, ends->last);
+    }
     if (n > 0 && kind == GROUP_FAILED)
         print_ungrouped(p);
     free(list);
@@ -1692,7 +1855,7 @@ print_rung_note(const struct printer *p, char line, char fill, const char *s)
     for (i = left + wide; i < LADDER_WIDE; i++)
         fputc(i % 2 == 0 ? fill : ' ', p->to);
     fputc(line, p->to);
-    fputc('\n', p->to);
+    print_line_end(p);
 }
 
 static enum tone
@@ -1739,7 +1902,8 @@ print_rung(struct printer *p, const struct attempt *a, const struct rung *g, str
     fprintf(p->to, "%12s %7llu  %c", stamp_offset(a->flow.first_ns, g->e->time_ns, stamp),
         (unsigned long long)g->e->frame, line);
     print_arrow(p, g->e, room->at);
-    fprintf(p->to, "%c\n", line);
+    fputc(line, p->to);
+    print_line_end(p);
 }
 
 /* Two texts, at the left line and at the right one. */
@@ -1755,7 +1919,7 @@ print_ladder_ends(struct printer *p, const char *left, const char *right)
     used += columns_of(p->line.at) > half ? half : columns_of(p->line.at);
     print_spaces(p, LADDER_WIDE + 2 - used);
     print_cut(p, p->line.at, half);
-    fputc('\n', p->to);
+    print_line_end(p);
 }
 
 static void
@@ -1859,26 +2023,60 @@ print_attempt(struct printer *p, const struct attempt *a, bool ladder)
     }
     if (!ladder)
         return;
-    fputc('\n', p->to);
+    print_line_end(p);
     print_ladder(p, a);
-    fputc('\n', p->to);
+    print_line_end(p);
+}
+
+/* Which attempts are told in detail when there are many: the first of each kind of failure, and a
+ * sample of the others.  NULL: no memory. */
+static bool *
+print_sample(const struct printer *p)
+{
+    const struct report *r = p->r;
+    bool *chosen = memory_try(calloc(r->nattempts + 1, sizeof *chosen));
+    size_t n = 0, sample = 0, taken = 0, i;
+    struct group *list = report_groups(r, GROUP_FAILED, &n);
+    for (i = 0; i < n && chosen != NULL; i++)
+        chosen[list[i].index] = true;
+    for (i = 0; i < r->nattempts; i++)
+        taken += choice_takes(&r->choice, r->attempts[i]);
+    for (i = 0; i < r->nattempts && chosen != NULL; i++) {
+        bool other = r->attempts[i]->verdict->outcome != OUTCOME_FAILED;
+        if (!choice_takes(&r->choice, r->attempts[i]))
+            continue;
+        chosen[i] |= p->r->choice.all || taken <= DETAILS_FEW || (other && sample < SAMPLE);
+        sample += other;
+    }
+    free(list);
+    return chosen;
 }
 
 static void
-print_attempts(struct printer *p, bool ladder)
+print_attempts(struct printer *p)
 {
     const struct report *r = p->r;
-    size_t i;
-    if (r->nattempts == 0)
-        return;
-    print_heading(p, "DETAILS",
-        ladder ? "(| not encrypted, : TLS handshake, # inside TLS, % not readable)" : "");
+    bool *chosen = print_sample(p), ladder = p->paper->ladder;
+    size_t left = 0, i;
+    for (i = 0; i < r->nattempts && chosen != NULL; i++)
+        if (chosen[i])
+            break;
+    if (chosen != NULL && i < r->nattempts)
+        print_heading(p, "DETAILS",
+            ladder ? "(| not encrypted, : TLS handshake, # inside TLS, % not readable)" : "");
     for (i = 0; i < r->nattempts; i++)
-        print_attempt(p, r->attempts[i], ladder);
+        if (chosen != NULL && chosen[i] && (ladder || print_has_room(p, DETAILS_END)))
+            print_attempt(p, r->attempts[i], ladder);
+        else
+            left += choice_takes(&r->choice, r->attempts[i]);
+    if (left > 0)
+        print_more(p, 7, left, "attempt (--all lists it; --flow N, --partner DOMAIN choose)",
+            "attempts (--all lists them; --flow N, --partner DOMAIN choose)");
     if (r->attempts_left_out > 0)
         print_more(p, 7, r->attempts_left_out,
-            "attempt over the ceiling: counted above, not listed here",
-            "attempts over the ceiling: counted above, not listed here");
+            "attempt over the ceiling: counted above, listed by --json",
+            "attempts over the ceiling: counted above, listed by --json");
+    free(chosen);
 }
 
 static void
@@ -1902,9 +2100,10 @@ print_dns(struct printer *p)
 {
     const struct report *r = p->r;
     size_t i;
-    if (r->ndns > 0)
-        print_heading(p, "NAME SERVICE", "");
-    for (i = 0; i < r->ndns && i < DNS_PRINTED; i++) {
+    if (r->ndns == 0 || r->choice.flow != 0 || r->choice.partner != NULL)
+        return;
+    print_heading(p, "NAME SERVICE", "");
+    for (i = 0; i < r->ndns && print_has_room(p, TEXT_END); i++) {
         const struct dns_fact *f = &r->dns[i];
         bool answered = f->answer_frame != 0;
         SET(&p->line, dns_type_word(f->type), " ");
@@ -1915,25 +2114,30 @@ print_dns(struct printer *p)
             STAMP(answered ? f->answer_ns : f->query_ns, STAMP_SHORT));
         print_text(p, 1, TONE_PLAIN, "DNS", 7, p->line.at);
     }
-    if (r->ndns > DNS_PRINTED || r->dns_left_out > 0)
-        print_more(p, 7, r->ndns - i + r->dns_left_out, "question", "questions");
+    if (i < r->ndns || r->dns_left_out > 0)
+        print_more(p, 7, r->ndns - i + r->dns_left_out, "question (--all)", "questions (--all)");
 }
 
 int
-report_text(const struct report *r, FILE *to, bool colour, bool ladder)
+report_text(const struct report *r, FILE *to, const struct paper *paper)
 {
-    struct printer p = { to, colour, r, { NULL, 0, 0 }, { NULL, 0, 0 } };
+    static const struct print_ends failures = { FAILURES_END, GROUPS_END },
+        setbacks = { GROUPS_END, GROUPS_END + SAMPLE }, unknown = { UNKNOWN_END, UNKNOWN_END };
+    size_t lines = 0;
+    struct printer p = { .to = to, .paper = paper, .r = r, .lines = &lines };
+    p.columns = paper->columns == 0 ? WIDTH : paper->columns;
     print_capture(&p);
     print_edge(&p);
     print_result(&p);
-    print_rows(&p);
+    print_choice(&p);
     print_violations(&p);
+    print_groups(&p, GROUP_FAILED, "FAILURES", &failures);
+    print_groups(&p, GROUP_SETBACK, "WORKED IN THE END, BUT", &setbacks);
+    print_rows(&p);
     print_partners(&p);
-    print_groups(&p, GROUP_FAILED, "FAILURES");
-    print_groups(&p, GROUP_SETBACK, "WORKED IN THE END, BUT");
-    print_groups(&p, GROUP_UNKNOWN, "NOT KNOWN HOW IT ENDED");
+    print_groups(&p, GROUP_UNKNOWN, "NOT KNOWN HOW IT ENDED", &unknown);
     print_remarks(&p);
-    print_attempts(&p, ladder);
+    print_attempts(&p);
     print_dns(&p);
     text_free(&p.line);
     text_free(&p.more);

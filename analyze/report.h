@@ -12,8 +12,15 @@
 
 #include "verdict.h"
 
+/* How a text is laid out. */
+struct paper {
+    bool   colour;
+    bool   ladder;    /* of each attempt that is listed */
+    size_t columns;   /* 0: 80 */
+};
+
 /* All return 0, or -1 when writing failed. */
-int report_text(const struct report *r, FILE *to, bool colour, bool ladder);
+int report_text(const struct report *r, FILE *to, const struct paper *paper);
 int report_json(const struct report *r, FILE *to);
 int report_html(const struct report *r, FILE *to);
 /* The lines of an attempt that will not be in report.attempts; its number is above all of those. */
@@ -100,6 +107,10 @@ void report_result(struct text *t, const struct report *r);
 void report_advice(struct text *t, const struct report *r, size_t which);
 
 /* ---- attempts ---- */
+
+/* It is among those that are asked for. */
+bool choice_takes(const struct choice *c, const struct attempt *a);
+bool choice_takes_partner(const struct choice *c, const struct report_partner *q);
 
 /* "a.example (192.0.2.1:4711) -> b.example (...)" */
 void attempt_title(struct text *t, const struct attempt *a);

@@ -204,7 +204,17 @@ const char *known_word(enum known k);  /* "not known", "option", "configuration"
 #define REPORT_ADDRESSES_MAX 16
 #define ATTEMPTS_LISTED_MAX 2000   /* with details; half of the places are for failed ones only */
 
+/* What of a report is asked for; zero: all of it. */
+struct choice {
+    const char *partner;     /* a domain, or an address; NULL: any */
+    uint64_t    flow;        /* number of a connection; 0: any */
+    bool        failed;      /* only attempts that failed */
+    bool        all;         /* however many there are; else text and page are short */
+};
+
 struct report {
+    /* what is printed; the caller fills this in */
+    struct choice                   choice;
     /* the capture; the caller fills this in */
     const struct capture_file      *files;      /* borrowed */
     size_t                          nfiles;

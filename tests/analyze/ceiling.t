@@ -23,7 +23,7 @@ BINARY = os.path.abspath(os.environ.get('XMPPEDGE_ANALYZE')
 MEGABYTES = 256     # of memory, however many connections are open
 HEADER = (b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' "
           b"from='far.example' to='corp.example' version='1.0'>")
-SYN, PUSH, ACK = 2, 8, 16
+FIN, SYN, PUSH, ACK = 1, 2, 8, 16
 
 
 def segment(caller, port, inward, sequence, acknowledged, flags, content=b''):
@@ -41,8 +41,28 @@ def conversation(n):
     yield segment(caller, port, True, 1, 1, PUSH | ACK, HEADER)
 
 
-def capture(path, connections):
-    """Connections that open one after the other, say a stream header, and stay."""
+ERRORS = ['host-unknown', 'not-authorized', 'policy-violation', 'resource-constraint', 'system-shutdown', 'remote-connection-failed',
+          'invalid-from', 'undefined-condition']
+ANSWER = ("<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' from='corp.example' to='%s' "
+          "id='i%d' version='1.0'><stream:error><%s xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>")
+
+
+def failure(n, partners, errors):
+    """A stream that is refused: of so many partners, for so many reasons."""
+    name = 'p%d.%s.example' % (n % partners, 'a-rather-long-name' if n % 3 == 0 else 'q')
+    caller, port = struct.pack('>I', 0x0a000000 + n % partners), 10000 + n // partners
+    header = HEADER.replace(b'far.example', name.encode())
+    answer = (ANSWER % (name, n, ERRORS[n % errors])).encode()
+    yield segment(caller, port, True, 0, 0, SYN)
+    yield segment(caller, port, False, 0, 1, SYN | ACK)
+    yield segment(caller, port, True, 1, 1, PUSH | ACK, header)
+    yield segment(caller, port, False, 1, 1 + len(header), PUSH | ACK, answer)
+    yield segment(caller, port, False, 1 + len(answer), 1 + len(header), FIN | ACK)
+    yield segment(caller, port, True, 1 + len(header), 2 + len(answer), FIN | ACK)
+
+
+def capture(path, connections, conversation=conversation):
+    """Connections one after the other: that open, say a stream header, and stay."""
     with open(path, 'wb') as out:
         out.write(struct.pack('<IHHiIII', 0xa1b2c3d4, 2, 4, 0, 0, 65535, 101))   # raw IP
         at = 0
@@ -99,6 +119,31 @@ def every_attempt_is_listed_as_json_describes_it(_):
     reference = Reference(BINARY)
     wrong = [w for x in lines[::100] for w in reference.wrong(x)]
     assert not wrong, wrong[:3]
+
+
+SHAPES = [(1, 1), (1, 8), (40, 3), (900, 8), (5000, 1), (5000, 8)]     # partners, causes
+
+
+@test
+def five_thousand_failures_are_a_short_report(_):
+    for partners, errors in SHAPES:
+        with tempfile.TemporaryDirectory() as folder:
+            path, page = os.path.join(folder, 'failures.pcap'), os.path.join(folder, 'page.html')
+            capture(path, 5000, lambda n: failure(n, partners, errors))
+            words = [BINARY, '--external', '192.0.2.10', path]
+            text = subprocess.run(words + ['--html', page], stdout=subprocess.PIPE, text=True).stdout
+            lines = text.splitlines()
+            shape = '%d partners, %d causes: ' % (partners, errors)
+            assert len(lines) <= 200, shape + '%d lines' % len(lines)
+            assert max(len(x) for x in lines) <= 80, shape + max(lines, key=len)
+            assert '5000 of 5000 failed' in text, shape + text[:500]
+            assert text.index('\nFAILURES') < text.index('\nPORT TABLE') < text.index('\nDETAILS'), shape + 'order'
+            assert os.path.getsize(page) < 500000, shape + '%d bytes' % os.path.getsize(page)
+            whole = subprocess.run(words + ['--all'], stdout=subprocess.PIPE, text=True).stdout
+            assert whole.count('\n') > 2000, shape + 'not all'
+            one = subprocess.run(words + ['--partner', 'P0.a-rather-long-name.example'], stdout=subprocess.PIPE, text=True).stdout
+            assert '(in): ' in one and 'p0.a-rather-long-name.example (10.0.0.0:' in one, shape + one[:2000]
+            assert 'p1.' not in one, shape + one
 
 
 def sanitized():

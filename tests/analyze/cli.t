@@ -67,6 +67,7 @@ WRONG = [
     (['-c', 'FOLDER/nothing', 'FILE'], 'No such file'), (['-k', 'FOLDER/nothing', 'FILE'], 'No such file'),
     (['--ca', 'FOLDER/nothing', 'FILE'], 'certificates'), (['-i', 'no-such-interface'], 'no-such-interface'),
     (['--html', 'FOLDER/nowhere/page.html', 'FILE'], 'No such file'), (['FOLDER'], 'irectory'),
+    (['--flow', '0', 'FILE'], 'not the number'), (['--flow', '17x', 'FILE'], 'not the number'), (['--partner'], 'needs a value'),
 ]
 
 
@@ -201,6 +202,24 @@ def the_fields_of_json_are_explained_by_the_program(scenes):
     check(max(len(line) for line in said.splitlines()) <= 80, 'lines are too long')
     first = json.loads(run('--json', *scenes.options('all_rows_12'))[1].splitlines()[0])
     check(said.startswith('schema %d\n' % first['schema']), said[:40])
+
+
+@test
+def what_is_asked_for_is_shown_alone(scenes):
+    words = scenes.options('all_rows_12')
+    attempts = [json.loads(x) for x in run('--json', *words)[1].splitlines() if '"about":"attempt"' in x]
+    flow = attempts[1]['flow']
+    for choice in ['--flow', '#%d' % flow], ['--flow=%d' % flow]:
+        said = [json.loads(x) for x in run('--json', *choice, *words)[1].splitlines()]
+        check({x['flow'] for x in said if x.get('about') == 'attempt'} == {flow}, 'connection %d' % flow)
+        text = run(*choice, *words)[1]
+        check('CHOSEN   1 attempt, connection #%d' % flow in text and text.count('\n #') == 1, text)
+    named = re.search(r' - (\S+)\n', run(*words)[1]).group(1)
+    text = run('--partner', named.upper(), *words)[1]
+    check(text.count(' - ') == text.count(' - ' + named), text)
+    check('CHOSEN   0 attempts that failed' in run('--failed', *words)[1], 'nothing failed')
+    code, text, _ = run('--failed', *scenes.options('cert_expired_said_plain_in'))
+    check(code == 1 and 'CHOSEN   1 attempt that failed' in text.replace('attempts', 'attempt'), text)
 
 
 @test

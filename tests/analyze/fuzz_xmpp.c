@@ -158,7 +158,7 @@ judge(struct attempt *a, const struct dns *dns, unsigned form)
         nowhere = fopen("/dev/null", "w");
     judge_push(j, a);
     const struct report *r = judge_end(j);
-    must(form % 3 != 0 || report_text(r, nowhere, true, true) == 0, "text");
+    must(form % 3 != 0 || report_text(r, nowhere, &(struct paper){ true, true, 0 }) == 0, "text");
     must(form % 3 != 1 || report_json(r, nowhere) == 0, "JSON");
     must(form % 3 != 2 || report_html(r, nowhere) == 0, "HTML");
     judge_free(j);
