@@ -72,7 +72,7 @@ REPORT_H  = analyze/report.h $(VERDICT_H)
 
 STAGES   = $(OBJ)/analyze.o $(OBJ)/base.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ)/dns.o $(OBJ)/flow.o \
            $(OBJ)/html.o $(OBJ)/inside.o $(OBJ)/json.o $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o \
-           $(OBJ)/tls.o $(OBJ)/verdict.o $(OBJ)/xmpp.o
+           $(OBJ)/tls.o $(OBJ)/verdict.o $(OBJ)/xml.o $(OBJ)/xmpp.o
 
 $(BIN)xmppedge-analyze: $(STAGES)
 	$(COMPILE) $(AFLAGS) $(LDFLAGS) -o $@ $(STAGES) $(ALIBS)
@@ -105,6 +105,8 @@ $(OBJ)/tls.o: analyze/tls.c $(TLS_H) analyze/pool.h
 	$(STAGE) analyze/tls.c
 $(OBJ)/verdict.o: analyze/verdict.c $(VERDICT_H)
 	$(STAGE) analyze/verdict.c
+$(OBJ)/xml.o: analyze/xml.c $(REPORT_H)
+	$(STAGE) analyze/xml.c
 $(OBJ)/xmpp.o: analyze/xmpp.c $(XMPP_H) analyze/pool.h
 	$(STAGE) analyze/xmpp.c
 

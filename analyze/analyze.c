@@ -12,6 +12,7 @@
  *       |      inside.c, of all connections: who called whom
  *       |
  *   report.c   words and groups; text, ladders     json.c  JSON Lines     html.c  one page
+ *   xml.c      what was said
  *
  * A stage is a header, its contract on one page, and a file.  It knows the stages before it and
  * none after it: results go on by a table of functions, so that each stage can be tested alone.
@@ -73,6 +74,7 @@ struct options {
     struct verdict_options  verdict;
     const char             *config, *authorities, *html;
     struct choice           choice;
+    uint64_t                stream;    /* number of the connection to print; 0: the report */
     struct verdict_way     *ways;      /* owned */
     bool                    json, ladder, no_color, progress, snaplen_given;
 };
@@ -102,6 +104,7 @@ static const char usage_text[] =
     "  --partner DOMAIN     only attempts with this domain or address\n"
     "  --flow N             only the attempt of this connection\n"
     "  --failed             only attempts that failed\n"
+    "  --stream N           what was said on this connection, as XML, instead of the report\n"
     "  --show-content       do not redact message bodies, keys and secrets\n"
     "  --no-color           no colour, even on a terminal\n"
     "  --progress           tell how far it is, on standard error\n"
@@ -243,6 +246,8 @@ option_value(struct options *o, const char *name, const char *value)
         return option_addresses(name, value, o->verdict.internal, &o->verdict.ninternal);
     if (strcmp(name, "--require") == 0)
         return option_rows(name, value, &o->verdict.required);
+    if (strcmp(name, "--stream") == 0)
+        return option_flow(name, value, &o->stream);
     if (strcmp(name, "--flow") == 0)
         return option_flow(name, value, &o->choice.flow);
     o->snaplen_given = true;
@@ -253,7 +258,8 @@ static bool
 option_takes_value(const char *name)
 {
     static const char *const names[] = { "-i", "-k", "--keys", "--external", "--internal",
-        "--require", "-f", "-c", "--ca", "--html", "-s", "-w", "--partner", "--flow" };
+        "--require", "-f", "-c", "--ca", "--html", "-s", "-w", "--partner", "--flow",
+        "--stream" };
     size_t i;
     for (i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
@@ -291,6 +297,8 @@ options_agree(const struct options *o)
         complain("files and -i exclude each other", "");
     else if (inputs > 1)
         complain("standard input can be read only once", "-");
+    else if (o->stream > 0 && (o->json || o->ladder || o->html != NULL))
+        complain("is printed instead of a report", "--stream");
     else if (o->json && o->ladder)
         complain("--json and --ladder exclude each other", "");
     else if (o->snaplen_given && o->ninterfaces == 0)
@@ -608,6 +616,7 @@ struct pump {
     FILE                 *unlisted; /* JSON of attempts over the ceiling; NULL: nobody reads it */
     uint64_t              nunlisted;
     uint64_t              frames, dns_messages, lookups;
+    uint64_t              said;     /* pieces of the stream that is printed */
     int64_t               first_ns, last_ns;
     uint32_t              watched;     /* open connections with an attempt */
 };
@@ -633,7 +642,57 @@ pump_has_keys(void *user)
     return w->pump->has_keys;
 }
 
-static const struct xmpp_events pump_xmpp = { NULL, pump_initiator, pump_has_keys };
+static const struct xmpp_events pump_xmpp = { .initiator = pump_initiator,
+    .has_keys = pump_has_keys };
+
+/* "> 10:00:00.004 packet 16, a.example" */
+static void
+pump_stream_line(const struct attempt *a, int side, uint64_t frame, int64_t time_ns)
+{
+    const struct flow_side *s = &a->flow.side[side];
+    const char *name = attempt_domain(a, side);
+    struct text who = { NULL, 0, 0 };
+    text_clear(&who);
+    text_clean(&who, name[0] != '\0' ? name : ENDPOINT(&s->address, s->port));
+    printf("%c %s packet %llu, %s\n", side == 0 ? '>' : '<', STAMP(time_ns, STAMP_SHORT),
+        (unsigned long long)frame, who.at);
+    text_free(&who);
+}
+
+static void
+pump_said(void *user, struct attempt *a, int side, enum xe_xml_result what,
+    const struct xe_xml_event *e, uint64_t frame, int64_t time_ns)
+{
+    struct watch *w = user;
+    pump_stream_line(a, side, frame, time_ns);
+    report_xml(e, what, a->show_content, stdout);
+    w->pump->said++;
+}
+
+/* What is no XML. */
+static void
+pump_noted(void *user, struct attempt *a, const struct event *e)
+{
+    const struct rung g = { .e = e };
+    struct text what = { NULL, 0, 0 }, detail = { NULL, 0, 0 }, line = { NULL, 0, 0 };
+    if (e->kind > EVENT_TLS_DATA && e->kind != EVENT_XML_BAD)
+        return;
+    rung_words(&what, &detail, a, &g, a->show_content);
+    SET(&line, what.at, detail.len > 0 ? ": " : "", detail.at);
+    if (e->kind == EVENT_TLS_DATA)
+        SET(&line, "from here on encrypted, and not readable");
+    text_clear(&what);
+    text_clean(&what, line.at);
+    pump_stream_line(a, e->side & 1, e->frame, e->time_ns);
+    printf("  [%s]\n", what.at);
+    text_free(&what);
+    text_free(&detail);
+    text_free(&line);
+    ((struct watch *)user)->pump->said++;
+}
+
+static const struct xmpp_events pump_stream = { pump_noted, pump_said, pump_initiator,
+    pump_has_keys };
 
 static bool
 pump_is_expected(const struct pump *p, const struct flow *f)
@@ -673,7 +732,8 @@ pump_watch(struct pump *p, struct flow *f, bool expected)
     }
     if (w != NULL && w->attempt != NULL) {
         w->attempt->show_content = p->o->verdict.show_content;
-        w->xmpp = xmpp_open(w->attempt, expected, p->keys, p->certs, &pump_xmpp, w);
+        w->xmpp = xmpp_open(w->attempt, expected, p->keys, p->certs,
+            f->number == p->o->stream ? &pump_stream : &pump_xmpp, w);
     }
     if (w == NULL || w->xmpp == NULL) {
         pump_drop(w);
@@ -1250,6 +1310,20 @@ run_report(struct pump *p, bool damaged)
     return status;
 }
 
+/* All has been printed as it came. */
+static int
+run_stream(const struct pump *p, bool damaged)
+{
+    if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+        complain(strerror(errno), "standard output");
+        return 2;
+    }
+    if (p->said > 0)
+        return damaged ? 3 : 0;
+    complain("nothing of XMPP was said on this connection, or there is none", "--stream");
+    return 2;
+}
+
 static bool
 run_stages(struct pump *p)
 {
@@ -1323,7 +1397,7 @@ run(const struct options *o)
     if (status != 0)
         goto end;
     run_pump(&p);
-    status = run_report(&p, damaged);
+    status = o->stream > 0 ? run_stream(&p, damaged) : run_report(&p, damaged);
 end:
     run_free(&p);
     if (!memory_was_short())

@@ -28,6 +28,10 @@ int report_json_unlisted(const struct attempt *a, uint64_t number, FILE *to);
 /* What report_json writes: each record with its fields, types and words. */
 int report_json_fields(FILE *to);
 
+/* What a side said, in lines, as the tokenizer tells it.  show: also what users wrote, and all keys
+ * and secrets. */
+int report_xml(const struct xe_xml_event *e, enum xe_xml_result what, bool show, FILE *to);
+
 /* ---- texts ---- */
 
 /* Columns of a character on a terminal: 0, 1 or 2. */

@@ -944,6 +944,7 @@ xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
     int side = x->side[1] == s;
     struct xe_xml_event e;
     struct xmpp_news n;
+    enum xe_xml_result got;
     size_t used = 0;
     xmpp_news(&n, EVENT_XML_BAD, side, frame, time_ns);
     if (s->xml.at == 0 && x->attempt->headers[side] > 0) {
@@ -952,7 +953,10 @@ xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
         if (xmpp_is_restart(at, len))
             xe_xml_restart(&s->xml);
     }
-    switch (xe_xml_next(&s->xml, (const char *)at, len, &used, &e)) {
+    got = xe_xml_next(&s->xml, (const char *)at, len, &used, &e);
+    if (got != XE_XML_MORE && got != XE_XML_BAD && x->events != NULL && x->events->said != NULL)
+        x->events->said(x->user, x->attempt, side, got, &e, frame, time_ns);
+    switch (got) {
     case XE_XML_MORE:
         return used > 0 ? used : SIZE_MAX;
     case XE_XML_HEADER:

@@ -164,6 +164,9 @@ void attempt_event(struct attempt *a, const struct event *e);
 struct xmpp_events {
     /* something happened; recorded in the attempt already */
     void (*event)(void *user, struct attempt *a, const struct event *e);
+    /* a header, element or end as it was said, with what it holds; e is borrowed */
+    void (*said)(void *user, struct attempt *a, int side, enum xe_xml_result what,
+        const struct xe_xml_event *e, uint64_t frame, int64_t time_ns);
     /* the content shows that `side` opened the connection; true: the sides of the flow have been
      * exchanged now */
     bool (*initiator)(void *user, int side);

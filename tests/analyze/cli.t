@@ -67,7 +67,8 @@ WRONG = [
     (['-c', 'FOLDER/nothing', 'FILE'], 'No such file'), (['-k', 'FOLDER/nothing', 'FILE'], 'No such file'),
     (['--ca', 'FOLDER/nothing', 'FILE'], 'certificates'), (['-i', 'no-such-interface'], 'no-such-interface'),
     (['--html', 'FOLDER/nowhere/page.html', 'FILE'], 'No such file'), (['FOLDER'], 'irectory'),
-    (['--flow', '0', 'FILE'], 'not the number'), (['--flow', '17x', 'FILE'], 'not the number'), (['--partner'], 'needs a value'),
+    (['--flow', '0', 'FILE'], 'not the number'), (['--stream', '1', '--json', 'FILE'], 'instead of a report'),
+    (['--flow', '17x', 'FILE'], 'not the number'), (['--partner'], 'needs a value'),
 ]
 
 
@@ -220,6 +221,32 @@ def what_is_asked_for_is_shown_alone(scenes):
     check('CHOSEN   0 attempts that failed' in run('--failed', *words)[1], 'nothing failed')
     code, text, _ = run('--failed', *scenes.options('cert_expired_said_plain_in'))
     check(code == 1 and 'CHOSEN   1 attempt that failed' in text.replace('attempts', 'attempt'), text)
+
+
+@test
+def a_conversation_is_printed_as_xml_without_what_people_said(scenes):
+    words = ['-k', scenes.keys('all_rows_12'), *scenes.options('all_rows_12')]
+    more = ['-k', scenes.keys('dialback_invalid_in_12'), *scenes.options('dialback_invalid_in_12')]
+    flows = [(o, json.loads(x)) for o in (words, more) for x in run('--json', *o)[1].splitlines() if '"type":"flow"' in x]
+    quiet, shown = '', ''
+    for o, f in flows:
+        code, said, error = run('--stream', str(f['flow']), *o)
+        check(code == 0 and error == '', error)
+        check(len(re.findall('<stream:stream ', said)) >= 2 and re.search(r'^> \d\d:\d\d:\d\d\.\d{3} packet \d+, ', said, re.M), said)
+        for line in said.splitlines():
+            check(line[0] in '<> ' and line.isprintable(), line)
+        quiet += said
+        shown += run('--stream', '#%d' % f['flow'], '--show-content', *o)[1]
+    users = set(re.findall(r'[a-z0-9.]+@[a-z.]+example', shown))
+    bodies, keys = re.findall('<body>(.*)</body>', shown), re.findall('<db:result[^>]*>([^<]+)<', shown)
+    check(users and bodies and keys, 'nothing is shown with --show-content')
+    for secret in users | set(bodies) | set(keys):
+        check(secret not in quiet, secret + ' is shown')
+    check('\n    <body>***</body>\n  </message>\n' in quiet and '>***</db:result>' in quiet, quiet)
+    check("      <mechanism>EXTERNAL</mechanism>\n" in quiet, quiet)
+    check(run('--stream', '99', *words)[0] == 2, 'a connection that there is not')
+    said = run('--stream', str(flows[0][1]['flow']), *scenes.options('all_rows_12'))[1]
+    check('[from here on encrypted, and not readable]' in said, said)
 
 
 @test
