@@ -39,6 +39,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
+#include <strings.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -799,6 +800,44 @@ pump_may_be_xmpp(const unsigned char *at, size_t len)
         || memcmp(at, "<?xml ", n < 6 ? n : 6) == 0 || memcmp(at, "<stream", n) == 0;
 }
 
+/* The word is there, whatever the case of its letters. */
+static bool
+pump_has_word(struct xe_span text, const char *word)
+{
+    size_t n = strlen(word), i;
+    for (i = 0; i + n <= text.len; i++)
+        if (strncasecmp(text.at + i, word, n) == 0)
+            return true;
+    return false;
+}
+
+/* What is said first to a web server: RFC 7395 3.1, XEP-0206; or to the port of clients. */
+static enum remark
+pump_service(const struct flow *f, const unsigned char *at, size_t len)
+{
+    uint16_t port = f->side[1].port;
+    struct xe_span text = { (const char *)at, len };
+    if (len > 4 && (memcmp(at, "GET ", 4) == 0 || memcmp(at, "POST", 4) == 0)) {
+        if (pump_has_word(text, "sec-websocket-protocol:") && pump_has_word(text, "xmpp"))
+            return REMARK_CLIENT_WEBSOCKET;
+        if (pump_has_word(text, "protocol/httpbind") || pump_has_word(text, "/http-bind"))
+            return REMARK_CLIENT_BOSH;
+    }
+    return port == 5222 || port == 5223 ? REMARK_CLIENT_PORT : REMARK_COUNT;
+}
+
+/* Nobody reads it any further: which other service of XMPP it was. */
+static void
+pump_other(struct pump *p, const struct flow *f, enum remark service, uint64_t frame)
+{
+    char text[2 * ENDPOINT_MAX + 4];
+    if (service == REMARK_COUNT)
+        return;
+    snprintf(text, sizeof text, "%s -> %s", ENDPOINT(&f->side[0].address, f->side[0].port),
+        ENDPOINT(&f->side[1].address, f->side[1].port));
+    judge_remark(p->judge, service, frame, text);
+}
+
 static void
 pump_data(void *user, struct flow *f, int side, const unsigned char *at, size_t len, uint64_t frame,
     int64_t time_ns)
@@ -808,10 +847,13 @@ pump_data(void *user, struct flow *f, int side, const unsigned char *at, size_t 
     if (w == NULL && pump_may_be_xmpp(at, len))
         w = pump_watch(p, f, false);
     if (w == NULL) {
+        pump_other(p, f, pump_service(f, at, len), frame);
         flow_mute(f);
     } else if (w->dns != NULL) {
         pump_dns_stream(p, w, side, at, len, frame, time_ns);
     } else if (!xmpp_push(w->xmpp, side, at, len, frame, time_ns)) {
+        enum remark service = w->attempt->service;
+        pump_other(p, f, service != REMARK_COUNT ? service : pump_service(f, at, len), frame);
         f->user = NULL;
         flow_mute(f);
         pump_drop(w);

@@ -59,6 +59,14 @@ static const struct {
     [REMARK_DUPLICATE] = { "duplicates",
         "packets are there twice (several interfaces or VLANs, a mirror)" },
     [REMARK_KEYS_UNUSED] = { "keys-unused", "keys were given and fit none of the sessions" },
+    [REMARK_CLIENT] = { "client", "XMPP of a client, no federation" },
+    [REMARK_CLIENT_TLS] = { "client-tls", "XMPP of a client in TLS (ALPN), no federation" },
+    [REMARK_CLIENT_WEBSOCKET] = { "client-websocket",
+        "XMPP of a client over WebSocket, no federation" },
+    [REMARK_CLIENT_BOSH] = { "client-bosh", "XMPP of a client over HTTP (BOSH), no federation" },
+    [REMARK_CLIENT_PORT] = { "client-port",
+        "a connection to port 5222 or 5223 that does not say what it is: a client, perhaps" },
+    [REMARK_COMPONENT] = { "component", "XMPP of a component of a server, no federation" },
 };
 
 const char *

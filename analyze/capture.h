@@ -34,6 +34,13 @@ enum remark {
     REMARK_TIME_BACK,
     REMARK_DUPLICATE,
     REMARK_KEYS_UNUSED,
+    /* connections of XMPP that are no federation; they are counted and nothing else */
+    REMARK_CLIENT,
+    REMARK_CLIENT_TLS,
+    REMARK_CLIENT_WEBSOCKET,
+    REMARK_CLIENT_BOSH,
+    REMARK_CLIENT_PORT,
+    REMARK_COMPONENT,
     REMARK_COUNT
 };
 

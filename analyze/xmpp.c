@@ -302,6 +302,7 @@ attempt_new(const struct flow *f)
     a->flow = *f;
     a->flow.user = NULL;
     a->error_side = a->xml_bad_side = -1;
+    a->service = REMARK_COUNT;
     a->tls.alert_side = -1;
     a->tls.sni = a->tls.alpn = a->tls.cipher_name = a->tls.why_closed = a->tls.proof_how = "";
     return a;
@@ -795,12 +796,14 @@ xmpp_wrong(struct attempt *a, int side, struct xe_span ns, bool stream)
     xmpp_copy(a->namespace, sizeof a->namespace, ns);
 }
 
-/* Client connections and components speak XMPP too; they are no federation. */
-static bool
-xmpp_is_other_service(struct xe_span ns)
+/* Client connections and components (XEP-0114) speak XMPP, too; they are no federation. */
+static enum remark
+xmpp_service(struct xe_span ns)
 {
-    return xmpp_is(ns, "jabber:client") || xmpp_is(ns, "jabber:component:accept")
-        || xmpp_is(ns, "jabber:component:connect");
+    if (xmpp_is(ns, "jabber:client"))
+        return REMARK_CLIENT;
+    return xmpp_is(ns, "jabber:component:accept") || xmpp_is(ns, "jabber:component:connect")
+        ? REMARK_COMPONENT : REMARK_COUNT;
 }
 
 static void
@@ -814,7 +817,9 @@ xmpp_header_kind(struct xmpp *x, int side, const struct xe_xml_event *e, struct 
         a->by_port = false;
         return;
     }
-    if (!x->expected && (!xmpp_is(e->name, "stream") || xmpp_is_other_service(content)))
+    if (!x->expected)
+        a->service = xmpp_service(content);
+    if (!x->expected && (!xmpp_is(e->name, "stream") || a->service != REMARK_COUNT))
         x->unwanted = true;
     else if (xmpp_is(e->name, "stream"))
         a->is_xmpp = true;
@@ -1076,6 +1081,8 @@ xmpp_tls_hello(void *user, const struct tls_view *v)
         a->by_port = false;
     } else if (!x->expected && !a->starttls && (v->alpn[0] != '\0' || !xmpp_may_open(x))) {
         x->unwanted = true;     /* the web, most likely */
+        if (strstr(v->alpn, "xmpp-client") != NULL)
+            a->service = REMARK_CLIENT_TLS;
     }
     xmpp_tell(x, &n.e);
 }

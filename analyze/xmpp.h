@@ -94,6 +94,7 @@ struct attempt {
     bool                 show_content;   /* in: bodies may be kept */
     bool                 is_xmpp;        /* by stream headers, ALPN xmpp-server, or the port */
     bool                 by_port;        /* only the port says so */
+    enum remark          service;        /* XMPP, but no federation; REMARK_COUNT: it is not told */
     /* TLS */
     bool                 starttls;       /* was negotiated inside a stream */
     struct tls_view      tls;            /* sni and alpn point into this struct */

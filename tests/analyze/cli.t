@@ -16,7 +16,9 @@ import tempfile
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, '..', 'live'))
+sys.path.insert(0, HERE)
 
+import gen_wire as wire   # noqa: E402
 import tap   # noqa: E402
 from tap import Skip, check, test   # noqa: E402
 
@@ -310,6 +312,29 @@ def what_is_captured_can_be_kept(scenes):
     check(later[0]['packets'] == live[0]['packets'] > 3, (later[0]['packets'], live[0]['packets']))
     code, _, error = run('-i', 'lo', '-w', copy)
     check(code == 2 and 'exists' in error, error)
+
+
+@test
+def clients_on_the_web_are_counted_and_no_attempts(scenes):
+    said = [b'GET /ws HTTP/1.1\r\nUpgrade: websocket\r\nsec-websocket-protocol: xmpp\r\n\r\n',
+            b'POST /bind HTTP/1.1\r\n\r\n<body xmlns="http://jabber.org/protocol/httpbind"/>',
+            b'POST /http-bind/ HTTP/1.1\r\nContent-Length: 300\r\n\r\n',
+            b'GET /chat HTTP/1.1\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n',
+            b'GET /xmpp HTTP/1.1\r\n\r\n']
+    packets, ends = [], (wire.address('192.0.2.7'), wire.address('192.0.2.8'))
+    for port, text in enumerate(said, 40000):
+        for side, seq, flags, payload in ((0, 0, wire.SYN, b''), (1, 0, wire.SYN | wire.ACK, b''),
+                                          (0, 1, wire.ACK, text)):
+            packets.append(wire.Packet(len(packets) * 10**6, 'ext', ends[side], ends[1 - side], 6,
+                                       (port, 5280)[side], (5280, port)[side], seq, 1, flags, payload))
+    capture = scenes.path('web.pcap')
+    with open(capture, 'wb') as file:
+        file.write(wire.pcap(packets))
+    code, text, _ = run('--json', capture)
+    lines = [json.loads(line) for line in text.splitlines()]
+    counted = {r['remark']: r['count'] for r in lines[0]['remarks'] if r['remark'].startswith('client')}
+    check(code == 0 and counted == {'client-websocket': 1, 'client-bosh': 2}, (code, lines[0]['remarks']))
+    check(not any(line['type'] == 'flow' for line in lines), text)
 
 
 if __name__ == '__main__':

@@ -450,6 +450,27 @@ def nothing_of_xmpp(s):
     d.close()
 
 
+@scene()
+def other_services_of_xmpp(s):
+    """Clients, in the plain and in TLS that names them, a component, and what came to a port of clients: counted."""
+    c = s.call('client', 'fe1', 5223, '', 'fe1.example', 'unknown', 'other')
+    c.dial()
+    c.handshake(ask='none', alpn='xmpp-client')
+    c.close()
+    d = s.call('client', 'fe1', 5347, '', 'fe1.example', 'unknown', 'other')
+    d.dial()
+    d.streams('', ns='jabber:component:accept')
+    d.close()
+    e = s.call('client', 'fe1', 5222, '', 'fe1.example', 'unknown', 'other')
+    e.dial()
+    e.streams('starttls', ns='jabber:client')
+    e.close()
+    f = s.call('client', 'fe1', 5222, '', 'fe1.example', 'unknown', 'other')
+    f.dial()
+    f.say(0, b'\0\1\2\3')
+    f.finish(0)
+
+
 @scene(WAYS, BOTH)
 def certificate_kinds(s):
     """xmppAddr alone, SRV-ID alone, and a wildcard are all good for the domain."""
