@@ -25084,8 +25084,8 @@ route_pin(struct route_pair *p)
         p->settle_at = now + ROUTE_SETTLE_MS;
     for (n = r->trunks->all.next; n != &r->trunks->all; n = n->next) {
         struct trunk *t = MAP_OWNER(n, struct trunk, node);
-        if (now < p->settle_at && route_home(t) != p->home)
-            continue;
+        if ((now < p->settle_at && route_home(t) != p->home) || (stuck && t->silent))
+            continue;   /* stuck: it leaves, though the silent one may be that of its home */
         if (route_trunk_usable(r, t, p) && (best == NULL || best->silent > t->silent
                 || (best->silent == t->silent && route_mark(t, p) > route_mark(best, p))))
             best = t;

@@ -1289,6 +1289,14 @@ talk_do_deaf(size_t at)
     return true;
 }
 
+/* listen: we read again, also what was said meanwhile. */
+static bool
+talk_do_listen(size_t at)
+{
+    talk.on->deaf = false;
+    return talk_rest(&talk.steps[at]);
+}
+
 /* trunk-down: the same for the current trunk. */
 static bool
 talk_do_trunk_down(size_t at)
@@ -1970,6 +1978,7 @@ static const struct talk_verb {
     { "alive", talk_do_alive },           /*                  it has not, nor said more */
     { "hangup", talk_do_hangup },         /*                  we close without a word */
     { "deaf", talk_do_deaf },             /*                  we do not read it any more */
+    { "listen", talk_do_listen },         /*                  we do again */
     { "inside", talk_do_inside },         /* TEXT             comes from the current trunk */
     { "trunk", talk_do_trunk },           /* PATTERN          has left through the current trunk */
     { "trunk-up", talk_do_trunk_up },     /* NAME[#N] [DOMAINS]  one more trunk, current now */
