@@ -15,7 +15,8 @@
  * keep their place when the sides are exchanged, and `flip` says how the two relate.
  *
  * A closed connection lingers: late packets belong to it, and a reset that was not the end
- * (somebody injected it) is taken back when the connection goes on.
+ * (somebody injected it) is taken back when the connection goes on.  After that it is remembered by
+ * its hash for some minutes, so that a FIN which is repeated opens nothing.
  *
  * Nothing here looks at the clock.  A flow is looked at again once in half of its time-out, so all
  * of it is linear in the number of packets.
@@ -32,7 +33,8 @@ enum {
     FLOW_PENDING_SIDE     = 1024 * 1024,       /* bytes; a window of that size is rare in XMPP */
     FLOW_PENDING_ALL      = 32 * 1024 * 1024,
     FLOW_BUCKETS_FIRST    = 1024,
-    FLOW_TRACES           = 8192               /* segments of which a checksum is remembered */
+    FLOW_TRACES           = 8192,              /* segments of which a checksum is remembered */
+    FLOW_GRAVES           = 65536              /* connections that are over, remembered: 512 KB */
 };
 
 #define FLOW_IDLE_NS       (3600 * SECOND)   /* keep-alives come every few minutes */
@@ -45,6 +47,7 @@ enum {
 #define FLOW_REPEAT_ID_NS  (3 * SECOND / 1000)  /* the same without an IP identification */
 #define FLOW_ANSWER_NS     SECOND            /* a SYN is answered before it is repeated */
 #define FLOW_SYN_RETRY_NS  (3 * SECOND)      /* a SYN is repeated after one second */
+#define FLOW_GRAVE_SECONDS 1000              /* Linux repeats a FIN for 924 s at most */
 
 /* ---- structs ---- */
 
@@ -111,6 +114,12 @@ struct expected {
     uint32_t ports;
 };
 
+/* A connection that has ended: who has not heard of it repeats its FIN for minutes. */
+struct grave {
+    uint32_t hash;                 /* the upper half: the lower one is the place */
+    uint32_t until;                /* seconds; 0: empty */
+};
+
 struct flow_table {
     const struct flow_events *ev;  /* borrowed */
     void                     *user;
@@ -125,6 +134,7 @@ struct flow_table {
     struct expected           expected[CAPTURE_BATCH];   /* what flow_expect has computed */
     size_t                    expected_count, expected_next;
     struct trace              traces[FLOW_TRACES];
+    struct grave              graves[FLOW_GRAVES];
 };
 
 /* ---- words ---- */
@@ -796,6 +806,28 @@ path_take(struct flow_table *t, struct node *n, int path, const struct packet *p
 
 /* ---- ends ---- */
 
+static uint32_t
+flow_seconds(const struct flow_table *t)
+{
+    return (uint32_t)(t->now_ns / SECOND);
+}
+
+static void
+flow_bury(struct flow_table *t, const struct node *n)
+{
+    t->graves[n->hash & (FLOW_GRAVES - 1)] =
+        (struct grave){ (uint32_t)(n->hash >> 32), flow_seconds(t) + FLOW_GRAVE_SECONDS };
+}
+
+/* An echo of a connection that is over: no beginning and no content, or a FIN once more. */
+static bool
+flow_is_echo(const struct flow_table *t, const struct packet *p, uint64_t hash)
+{
+    const struct grave *g = &t->graves[hash & (FLOW_GRAVES - 1)];
+    return g->until > flow_seconds(t) && g->hash == (uint32_t)(hash >> 32)
+        && (p->flags & TCP_SYN) == 0 && (p->length == 0 || (p->flags & TCP_FIN) != 0);
+}
+
 /* The last word on a connection, and its memory. */
 static void
 flow_close(struct flow_table *t, struct node *n, enum flow_end end)
@@ -813,6 +845,8 @@ flow_close(struct flow_table *t, struct node *n, enum flow_end end)
         t->ev->closed(t->user, f);
     path_pending_clear(t, &n->path[0]);
     path_pending_clear(t, &n->path[1]);
+    if (n->list == LIST_LINGER)
+        flow_bury(t, n);
     table_unlink(t, n);
     list_leave(t, n);
     t->counts.open--;
@@ -1271,7 +1305,7 @@ flow_push(struct flow_table *t, const struct packet *p)
         flow_close(t, n, flow_quiet_end(t, n, FLOW_IDLE));
         n = NULL;
     }
-    if (n == NULL)
+    if (n == NULL && !flow_is_echo(t, p, hash))
         n = flow_open(t, p, hash, &side);
     if (n != NULL)
         flow_take(t, n, side, p);

@@ -44,5 +44,6 @@ truth 1 '-c edge.xml edge-dials-the-lan.pcap' \
 truth 1 'alert-then-reset.pcap' \
     'cert-purpose, row 2' 'p20.example: TLS alert unsupported_certificate' '! peer-lost'
 truth 1 'geneve.pcap' '72 packets, 4 TCP connections' '2 of 4 failed' '! unread'
+truth 1 'repeated-fin.pcap' '23 packets, 1 TCP connection, 1 of them federation' '! midstream'
 
 echo "1..$n"

@@ -3,6 +3,7 @@
 from gen_fail import fails, unclear
 from gen_rows import BOTH, WAYS, dialback, external, trunk_talk, trunk_up, upto_tls
 from gen_talk import HOSTS, NS_TLS, OURS, scene
+from gen_wire import ACK, FIN, RST
 
 SRV = '_xmpp-server._tcp.pa.example'
 
@@ -47,6 +48,23 @@ def reset_after_fin(s):
     c.say(1, '</stream:stream>')
     c.fin(1)
     c.rst(1)
+    works(s, c)
+
+
+@scene(WAYS, BOTH)
+def fin_again_and_again(s):
+    """One side has gone without a trace: the other one repeats its FIN for minutes, and no connection begins."""
+    c = s.federation()
+    external(c).close()
+    for side in (0, 1):
+        for i in range(9):
+            c.packet(side, FIN | ACK, seq=c.next[side] - 1)
+            s.wait(0.2)
+            if i % 3 == 0:
+                c.packet(1 - side, ACK)
+            s.wait(0.4 * 2**i)
+        c.packet(1 - side, RST)
+        s.wait(0.05)
     works(s, c)
 
 

@@ -110,6 +110,9 @@ class Run:
     def about(self, what):
         return [x for x in self.lines if x['type'] == 'verdict' and x['about'] == what]
 
+    def about_capture(self):
+        return [x for x in self.lines if x['type'] == 'capture'][0]
+
     def attempts(self):
         """Identity to (verdict, flow); attempts without a connection as ('name', domain)."""
         flows = {x['attempt']: x for x in self.lines if x['type'] == 'flow'}
@@ -202,6 +205,9 @@ def wrong_truth(scene, run, keys):
     for r in run.about('row'):
         if (r['state'], r['ruling']) != rows(scene, keys)[r['row']]:
             out.append('row %s: %s, expected %s' % (r['row'], (r['state'], r['ruling']), rows(scene, keys)[r['row']]))
+    connections = run.about_capture()['connections']
+    if connections != len(scene.calls):
+        out.append('%d connections, expected %d' % (connections, len(scene.calls)))
     status = 1 if any(t['outcome'] == 'failed' for t in wanted.values()) \
         or any(r[1] == 'violates' for r in rows(scene, keys).values()) else 0
     if run.status != status:
