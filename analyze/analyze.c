@@ -797,6 +797,7 @@ pump_may_be_xmpp(const unsigned char *at, size_t len)
 {
     size_t n = len < 7 ? len : 7;
     return at[0] == 0x16 || at[0] == ' ' || at[0] == '\n'
+        || memcmp(at, "PROXY ", n < 6 ? n : 6) == 0
         || memcmp(at, "<?xml ", n < 6 ? n : 6) == 0 || memcmp(at, "<stream", n) == 0;
 }
 

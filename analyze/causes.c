@@ -70,7 +70,7 @@ static const struct cause_row cause_rows[CAUSE_COUNT] = {
         "another program calls, or listens, on this port",
         "something else than XMPP is spoken on your side" },
     [CAUSE_BAD_NAMESPACE] = { "bad-namespace",
-        "the stream header does not name the server-to-server namespace",
+        "the namespace of the stream is not that of servers, or is not accepted there",
         "a client connection (5222) was pointed at the server port, or the other way round",
         "your server opens the stream with the wrong namespace: jabber:server is needed" },
     [CAUSE_BAD_VERSION] = { "bad-version",
@@ -264,6 +264,62 @@ cause_refusal(enum cause c)
         return "your server sends stanzas that are larger than ours takes";
     if (c == CAUSE_CERT_PURPOSE)
         return "the certificate of your server may not be used by a client (extended key usage)";
+    return NULL;
+}
+
+const char *
+cause_refuses_servers(void)
+{
+    return "your server refuses the namespace jabber:server on this port: does something for "
+        "clients listen there?";
+}
+
+/* Texts that may hold NUL. */
+#define STRANGER(text, name, remedy) { text, sizeof(text) - 1, name, remedy }
+
+static const char stranger_balancer[] = "the load balancer that calls writes a PROXY protocol "
+    "header in front of the stream, and the server does not expect one: switch it off there, or on "
+    "in the server";
+static const char stranger_web[] = "a web server answers there: see what listens on this port, and "
+    "where the records of the domain lead";
+static const char stranger_tls[] = "TLS is spoken there from the first byte: an _xmpps-server "
+    "record may lead to this port, an _xmpp-server record must not";
+
+static const struct stranger_row stranger_rows[] = {
+    STRANGER("PROXY ", "PROXY protocol", stranger_balancer),
+    STRANGER("\r\n\r\n\0\r\nQUIT\n", "PROXY protocol", stranger_balancer),
+    STRANGER("HTTP/", "HTTP", stranger_web),
+    STRANGER("GET ", "HTTP", ""),
+    STRANGER("HEAD ", "HTTP", ""),
+    STRANGER("POST ", "HTTP", ""),
+    STRANGER("OPTIONS sip:", "SIP", ""),
+    STRANGER("OPTIONS ", "HTTP", ""),
+    STRANGER("CONNECT ", "HTTP", ""),
+    STRANGER("<html", "HTML", stranger_web),
+    STRANGER("<!DOCTYPE", "HTML", stranger_web),
+    STRANGER("SSH-", "SSH", ""),
+    STRANGER("220 ", "SMTP or FTP", ""),
+    STRANGER("220-", "SMTP or FTP", ""),
+    STRANGER("554 ", "SMTP", ""),
+    STRANGER("EHLO ", "SMTP", ""),
+    STRANGER("HELO ", "SMTP", ""),
+    STRANGER("* OK", "IMAP", ""),
+    STRANGER("+OK", "POP3", ""),
+    STRANGER("RFB ", "VNC", ""),
+    STRANGER("\x15\x03", "TLS alert", stranger_tls),
+    STRANGER("\x16\x03", "TLS", stranger_tls),
+    STRANGER("\x03\0\0", "RDP", ""),
+};
+
+const struct stranger_row *
+cause_stranger(const unsigned char *at, size_t len)
+{
+    size_t i;
+    for (i = 0; i < sizeof stranger_rows / sizeof *stranger_rows; i++) {
+        const struct stranger_row *row = &stranger_rows[i];
+        if (len >= row->len && memcmp(at, row->begins, row->len) == 0)
+            return row;
+    }
     return NULL;
 }
 

@@ -93,6 +93,7 @@ enum json_type {
     X(FLOW_REMARKS, WORDS, "remarks", "remark", "about its packets") \
     X(FLOW_INITIATOR, ONE, "initiator", "endpoint", "who called") \
     X(FLOW_RESPONDER, ONE, "responder", "endpoint", "who was called") \
+    X(FLOW_PROXY, ONE, "proxy", "proxy?", "header of a load balancer; null: there was none") \
     X(FLOW_TLS, ONE, "tls", "tls?", "null: there was none") \
     X(FLOW_STREAM, ONE, "stream", "stream", "what was said") \
     X(FLOW_STANZAS, ONE, "stanzas", "stanzas", "how many") \
@@ -106,6 +107,12 @@ enum json_type {
     X(ENDPOINT_LOST, NUMBER, "lost", "", "bytes that the capture lacks") \
     X(ENDPOINT_FIRST, TIME, "first", "", "first packet sent") \
     X(ENDPOINT_LAST, TIME, "last", "", "last one") \
+    X(PROXY, OBJECT, "proxy", "", "") \
+    X(PROXY_VERSION, NUMBER, "version", "", "of the PROXY protocol: 1, 2") \
+    X(PROXY_SOURCE, ADDRESS, "source", "", "who called the balancer; \"\": not told") \
+    X(PROXY_SOURCE_PORT, NUMBER, "source_port", "", "of his") \
+    X(PROXY_DESTINATION, ADDRESS, "destination", "", "where he called") \
+    X(PROXY_DESTINATION_PORT, NUMBER, "destination_port", "", "of it") \
     X(TLS, OBJECT, "tls", "", "") \
     X(TLS_ESTABLISHED, BOOL, "established", "", "the handshake was completed") \
     X(TLS_VERSION, WORD, "version", "tls-version", "that was chosen") \
@@ -367,7 +374,7 @@ static const char *const json_group_kinds[] = { "failed", "setback" };
     X("state", ROW_STATE_UNCLEAR + 1, row_state_word((enum row_state)i)) \
     X("ruling", RULING_CANNOT_TELL + 1, ruling_word((enum ruling)i)) \
     X("violation", VIOLATION_COUNT, violation_word((enum violation_kind)i)) \
-    X("event", EVENT_DNS + 1, event_word((enum event_kind)i)) \
+    X("event", EVENT_PROXY + 1, event_word((enum event_kind)i)) \
     X("element", XE_KIND_COUNT, xe_element_kind_name((enum xe_element_kind)i)) \
     X("cover", COVER_CLOSED + 1, cover_word((enum cover)i)) \
     X("evidence", EVIDENCE_NONE + 1, flow_evidence_word((enum evidence)i)) \
@@ -938,6 +945,22 @@ json_certificate(struct json *j, enum json_id id, const struct cert *c)
 }
 
 static void
+json_proxy(struct json *j, const struct proxy_header *p)
+{
+    if (p->version == 0) {
+        json_null(j, JSON_FLOW_PROXY);
+        return;
+    }
+    json_open(j, JSON_FLOW_PROXY, '{');
+    json_number(j, JSON_PROXY_VERSION, p->version);
+    json_address(j, JSON_PROXY_SOURCE, &p->address[0]);
+    json_number(j, JSON_PROXY_SOURCE_PORT, p->port[0]);
+    json_address(j, JSON_PROXY_DESTINATION, &p->address[1]);
+    json_number(j, JSON_PROXY_DESTINATION_PORT, p->port[1]);
+    json_bracket(j, '}');
+}
+
+static void
 json_tls(struct json *j, const struct attempt *a)
 {
     const struct tls_view *v = &a->tls;
@@ -1029,6 +1052,7 @@ json_flow(struct json *j, const struct attempt *a, uint64_t number)
     json_bracket(j, ']');
     json_flow_side(j, JSON_FLOW_INITIATOR, a, 0);
     json_flow_side(j, JSON_FLOW_RESPONDER, a, 1);
+    json_proxy(j, &a->proxy);
     json_tls(j, a);
     json_stream(j, a);
     json_stanzas(j, a);

@@ -480,6 +480,12 @@ attempt_facts(struct text *t, const struct attempt *a)
     text_clear(t);
     if (!attempt_has_number(a))
         return;
+    if (a->proxy.version != 0)
+        TEXT(t, "through the load balancer ", ENDPOINT(&a->flow.side[0].address, 0));
+    if (a->proxy.address[0].family != 0)
+        TEXT(t, ", whose PROXY header says that ", ENDPOINT(&a->proxy.address[0], a->proxy.port[0]),
+            " called ", ENDPOINT(&a->proxy.address[1], a->proxy.port[1]));
+    TEXT(t, a->proxy.version != 0 ? "; " : "");
     attempt_tls_facts(t, a);
     TEXT(t, "reached ", reach_word(v->reached), v->reach_inferred ? " (inferred)" : "");
     if (v->method[0] != '\0')
@@ -1000,6 +1006,9 @@ rung_words(struct text *what, struct text *detail, const struct attempt *a, cons
     } else if (e->kind == EVENT_DNS) {
         TEXT(what, "DNS ", e->side == 0 ? "question " : "answer ", e->what);
         TEXT(detail, e->to, e->side == 0 ? "" : ": ", e->side == 0 ? "" : e->text);
+    } else if (e->kind == EVENT_PROXY) {
+        TEXT(what, "PROXY header ", e->what);
+        TEXT(detail, e->text);
     } else {
         rung_stream(what, detail, e, show);
     }

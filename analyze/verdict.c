@@ -959,8 +959,38 @@ verdict_error(struct finding *f)
         return reason_said(verdict_starttls_cause(a), CALLED);
     r.cause = row->cause;
     r.fault = fault_side(row->fault, a->error_side);
+    if (r.cause == CAUSE_BAD_NAMESPACE && !a->wrong_namespace
+        && a->headers[r.fault] + a->plain_headers[r.fault] > 0)
+        r.fault = a->error_side;   /* the header was right: who refuses it serves something else */
     r.said = f->v->reached >= REACH_AUTH || (row->flags & VAGUE) == 0;
     return r;
+}
+
+/* ---- what is no stream ---- */
+
+/* The first line that was said, and what it is if that is known; bytes that are none of text as
+ * \xNN. */
+static void
+verdict_line(struct verdict *v, const struct attempt *a, int side)
+{
+    const struct stranger_row *row = cause_stranger(a->wrong_line, a->wrong_len);
+    char line[4 * sizeof a->wrong_line + 1] = "";
+    size_t i, n = 0;
+    for (i = 0; i < a->wrong_len; i++) {
+        unsigned char c = a->wrong_line[i];
+        n += (size_t)snprintf(line + n, sizeof line - n, c >= 32 && c < 127 ? "%c" : "\\x%02x", c);
+    }
+    while (n > 0 && line[n - 1] == ' ')
+        line[--n] = '\0';
+    verdict_words(v, side, row != NULL ? row->name : "", line);
+}
+
+/* The header of a load balancer was the last that the called server wanted to hear. */
+static bool
+verdict_is_proxy_refused(const struct attempt *a)
+{
+    bool answered = a->headers[1] + a->plain_headers[1] > 0 || a->tls.server_hello;
+    return a->proxy.version != 0 && !answered && (verdict_ended(a) || a->error_side == CALLED);
 }
 
 /* ---- readable streams ---- */
@@ -996,7 +1026,7 @@ verdict_stream(struct finding *f)
     bool waited = verdict_waited(a) > VERDICT_SILENCE, ended = verdict_ended(a);
     bool open = !waited && !ended && !a->stream_end[0] && !a->stream_end[1];
     if (a->not_stream) {
-        verdict_words(f->v, a->wrong_side, a->namespace, "");
+        verdict_line(f->v, a, a->wrong_side);
         return reason_seen(CAUSE_NOT_XMPP, a->wrong_side);   /* what came before may be lost */
     }
     if (a->error_side >= 0 && !(a->wrong_namespace && verdict_is_orderly(a->error)))
@@ -1015,7 +1045,7 @@ verdict_stream(struct finding *f)
         verdict_words(f->v, CALLED, a->sasl_condition, a->sasl_text);
         return reason_seen(verdict_sasl_cause(f), CALLER);   /* dialback may have followed */
     }
-    if (a->xml_bad_side >= 0)
+    if (a->xml_bad_side >= 0 && !a->xml_borne)
         return reason_seen(verdict_xml_cause(a->xml_why), a->xml_bad_side);
     return ended || waited ? verdict_broken_off(f, waited) : reason_unknown();
 }
@@ -1129,6 +1159,10 @@ verdict_choose(struct finding *f)
     bool tls = verdict_has_tls(a), up = verdict_tls_is_up(a), open = a->tls.decrypted;
     if (f->v->reached >= REACH_AUTH)
         return verdict_end(f);
+    if (verdict_is_proxy_refused(a)) {
+        verdict_line(f->v, a, CALLER);
+        return reason_seen(CAUSE_NOT_XMPP, CALLER);
+    }
     if (!a->flow.established && !(spoke[0] && spoke[1]))
         return verdict_tcp(f);
     if (verdict_waited_for_caller(a))
@@ -1331,7 +1365,8 @@ judge_note_addresses(struct judge *j, const struct attempt *a)
     bool inner = s[1].port == j->report.internal_port;
     if (j->placed || (!inner && !judge_is_partner_port(j, s[1].port) && s[1].port != 5270))
         return;
-    from = judge_address(j, &s[CALLER].address);
+    /* a load balancer that calls is no edge */
+    from = a->proxy.version != 0 ? NULL : judge_address(j, &s[CALLER].address);
     to = judge_address(j, &s[CALLED].address);
     if (from != NULL && !inner)
         from->calls++;
@@ -1477,6 +1512,13 @@ judge_violation(struct judge *j, struct attempt *a, enum violation_kind kind, bo
     judge_list_violation(j, &v);
 }
 
+/* A load balancer has taken the call on an external address, and passes it on. */
+static bool
+judge_is_balanced(const struct judge *j, const struct attempt *a)
+{
+    return a->proxy.version != 0 && judge_is_external(j, &a->proxy.address[CALLED]);
+}
+
 /* Seen from the edge.  On the inner port its internal address says more than who calls. */
 static enum direction
 judge_direction(const struct judge *j, const struct attempt *a)
@@ -1484,7 +1526,7 @@ judge_direction(const struct judge *j, const struct attempt *a)
     const struct flow_side *s = a->flow.side;
     bool inner = s[CALLED].port == j->report.internal_port;
     bool to_inner = judge_is_internal(j, &s[CALLED].address);
-    if (judge_is_external(j, &s[CALLED].address))
+    if (judge_is_external(j, &s[CALLED].address) || judge_is_balanced(j, a))
         return DIRECTION_IN;
     if (judge_is_external(j, &s[CALLER].address) && !(inner && to_inner))
         return DIRECTION_OUT;
@@ -1551,12 +1593,15 @@ judge_rules_partner(struct judge *j, struct attempt *a)
     enum row row = a->verdict->row;
     bool told = r->external_known == KNOWN_OPTION || r->external_known == KNOWN_CONFIG;
     bool given = told && r->internal_known != KNOWN_INFERRED;
-    if (judge_is_external(j, &s[CALLER].address) || judge_is_external(j, &s[CALLED].address))
+    /* what is missing may be the header of a balancer, which was called where it is permitted */
+    bool served = a->flow.established && !verdict_is_lossy(a);
+    if (judge_is_external(j, &s[CALLER].address) || judge_is_external(j, &s[CALLED].address)
+        || judge_is_balanced(j, a))
         return;
     if (r->nexternal > 0 && row == ROW_OUT)
         judge_violation(j, a, VIOLATION_OTHER_SOURCE, given, "");
     else if (r->nexternal > 0 && row != ROW_OTHER)
-        judge_violation(j, a, VIOLATION_OTHER_TARGET, given && a->flow.established, "");
+        judge_violation(j, a, VIOLATION_OTHER_TARGET, given && served, "");
     else if (told)
         judge_violation(j, a, VIOLATION_OTHER_SOURCE, false,
             "neither side is an address of the edge");
@@ -1892,6 +1937,14 @@ judge_story(struct attempt *a)
     }
 }
 
+/* What is to be done about a protocol that is known, or else what is to be done at all. */
+static const char *
+judge_stranger(const struct attempt *a, const char *otherwise)
+{
+    const struct stranger_row *row = cause_stranger(a->wrong_line, a->wrong_len);
+    return row == NULL || row->remedy[0] == '\0' ? otherwise : row->remedy;
+}
+
 /* The side at fault decides who gets which wording. */
 static void
 judge_remedy(struct attempt *a)
@@ -1903,9 +1956,13 @@ judge_remedy(struct attempt *a)
     bool ours = known && (v->direction == DIRECTION_OUT) == (v->fault == 0);
     const char *refusal = cause_refusal(c);
     v->remedy = row->remedy;
+    if (c == CAUSE_NOT_XMPP)
+        v->remedy = judge_stranger(a, row->remedy);
     v->theirs = known && !ours && v->row != ROW_INNER;
-    if (v->row == ROW_INNER || (ours && refusal == NULL))
+    if (v->row == ROW_INNER || (ours && refusal == NULL) || a->proxy.version != 0)
         v->forward = "";
+    else if (c == CAUSE_BAD_NAMESPACE && v->fault == a->error_side)
+        v->forward = cause_refuses_servers();
     else
         v->forward = refusal != NULL && v->theirs ? refusal : row->forward;
 }

@@ -55,6 +55,19 @@ bool cause_is_cert(enum cause c);
 /* What the partner is told when it is we who refuse something of his; NULL: the same. */
 const char *cause_refusal(enum cause c);
 
+/* Another protocol that was met where a stream should be, known by how its first line begins. */
+struct stranger_row {
+    const char *begins;
+    uint8_t     len;        /* bytes of it */
+    const char *name;       /* "HTTP"; static */
+    const char *remedy;     /* "": that of CAUSE_NOT_XMPP */
+};
+/* NULL: none that is known. */
+const struct stranger_row *cause_stranger(const unsigned char *at, size_t len);
+
+/* What the partner is told whose server does not want to hear of servers. */
+const char *cause_refuses_servers(void);
+
 /* How far an attempt got; each includes the ones before it. */
 enum reach {
     REACH_NOTHING,

@@ -15,6 +15,8 @@
 #include "xmpp.h"
 #include "pool.h"
 
+#include <arpa/inet.h>
+
 #define XMPP_HEADER_MAX   16384          /* bytes of a stream header that is read */
 #define XMPP_ELEMENT_MAX  (1u << 20)     /* bytes of an element that is read */
 #define XMPP_PAUSE        (10 * SECOND)  /* a silence that is noted */
@@ -57,6 +59,7 @@ struct xmpp {
     bool                       certain;   /* who is the initiator */
     bool                       unwanted;  /* no federation */
     bool                       proceeded_now;
+    bool                       line_over; /* of attempt.wrong_line: what follows is another line */
 };
 
 static struct pool side_pool = { sizeof(struct xmpp_side), NULL, NULL };
@@ -174,6 +177,7 @@ event_word(enum event_kind k)
         [EVENT_STREAM_END] = "stream-end",
         [EVENT_XML_BAD] = "xml-bad",
         [EVENT_DNS] = "dns",
+        [EVENT_PROXY] = "proxy-header",
     };
     return words[k];
 }
@@ -778,9 +782,37 @@ xmpp_on_element(struct xmpp *x, int side, const struct xe_xml_event *e, struct x
     }
     n->e.kind = EVENT_ELEMENT;
     n->e.element = kind;
+    if (x->attempt->xml_bad_side == !side)
+        x->attempt->xml_borne |= kind != XE_KIND_FEATURES && kind != XE_KIND_STREAM_ERROR;
     xmpp_addresses(e, n);
     if (xmpp_on_negotiation(x, kind, e, n))
         xmpp_tell(x, &n->e);
+}
+
+/* ---- what is no stream ---- */
+
+/* The first line of it, for the report. */
+static void
+xmpp_line(struct xmpp *x, const unsigned char *at, size_t len)
+{
+    struct attempt *a = x->attempt;
+    size_t i;
+    for (i = 0; i < len && !x->line_over; i++) {
+        x->line_over = a->wrong_len > 0 && (at[i] == '\n' || at[i] == '\r');
+        if (!x->line_over)
+            a->wrong_line[a->wrong_len++] = at[i];
+        x->line_over |= a->wrong_len == sizeof a->wrong_line;
+    }
+}
+
+static void
+xmpp_is_stranger(struct xmpp *x, int side)
+{
+    struct attempt *a = x->attempt;
+    a->not_stream = true;
+    a->wrong_side = (uint8_t)side;
+    a->wrong_len = 0;
+    x->line_over = false;
 }
 
 /* ---- stream headers ---- */
@@ -824,6 +856,8 @@ xmpp_header_kind(struct xmpp *x, int side, const struct xe_xml_event *e, struct 
     else if (xmpp_is(e->name, "stream"))
         a->is_xmpp = true;
     xmpp_wrong(a, side, stream ? content : e->ns, xmpp_is(e->name, "stream"));
+    if (a->not_stream)
+        xmpp_line(x, (const unsigned char *)e->raw.at, e->raw.len);
     xmpp_copy(n->text, sizeof n->text, stream ? content : e->ns);
 }
 
@@ -848,12 +882,20 @@ xmpp_on_header(struct xmpp *x, int side, const struct xe_xml_event *e, struct xm
     xmpp_tell(x, &n->e);
 }
 
+/* Nothing has been read of this side, neither in plain text nor inside TLS. */
+static bool
+xmpp_is_fresh(const struct attempt *a, int side)
+{
+    return a->headers[side] + a->plain_headers[side] == 0;
+}
+
 static void
 xmpp_on_bad(struct xmpp *x, struct xmpp_side *s, int side, struct xmpp_news *n)
 {
     struct attempt *a = x->attempt;
+    bool told = s->xml.comments && s->xml.why == XE_WHY_XML_RESTRICTED;
     s->broken = true;
-    if (!memory_suffices(s->xml.why != XE_WHY_OUT_OF_MEMORY))
+    if (told || !memory_suffices(s->xml.why != XE_WHY_OUT_OF_MEMORY))
         return;      /* ours, and no fault of the peer's */
     n->e.kind = EVENT_XML_BAD;
     xmpp_put(n->what, sizeof n->what, xe_why(s->xml.why)->word);
@@ -931,6 +973,68 @@ xmpp_may_restart(const unsigned char *at, size_t len)
         || (len < 14 && memcmp(at, "<stream:stream", len) == 0));
 }
 
+/* Some refuse without a header of their own (RFC 6120 4.9.1.2 wants one first). */
+#define XMPP_BARE_ERROR "<stream:error"
+
+/* Bytes before the first element: blanks, and a declaration if it is whole. */
+static size_t
+xmpp_prolog(const unsigned char *at, size_t len)
+{
+    size_t n = xmpp_blank(at, len);
+    const unsigned char *end = memchr(at + n, '>', len - n);
+    if (len - n < 5 || memcmp(at + n, "<?xml", 5) != 0 || end == NULL)
+        return n;
+    n = (size_t)(end - at) + 1;
+    return n + xmpp_blank(at + n, len - n);
+}
+
+/* <!DOCTYPE html> */
+static bool
+xmpp_is_document(const unsigned char *at, size_t len)
+{
+    size_t n = xmpp_prolog(at, len);
+    return len - n >= 2 && at[n] == '<' && at[n + 1] == '!';
+}
+
+/* The first word of a side is a stream error, or may become one; then `*more` is set. */
+static bool
+xmpp_is_bare_error(const unsigned char *at, size_t len, bool *more)
+{
+    const size_t whole = sizeof XMPP_BARE_ERROR - 1;
+    size_t prolog = xmpp_prolog(at, len), n = len - prolog < whole ? len - prolog : whole;
+    bool same = memcmp(at + prolog, XMPP_BARE_ERROR, n) == 0;
+    *more = same && n < whole;
+    return same && n == whole;
+}
+
+/* What is no start tag stands where the header should be.  True: this is understood now, `*used`
+ * bytes may be left out; *used SIZE_MAX: more is needed. */
+static bool
+xmpp_headless(struct xmpp_side *s, const unsigned char *at, size_t len, size_t *used)
+{
+    bool more;
+    *used = SIZE_MAX;
+    if (!xmpp_is_bare_error(at, len, &more))
+        return more;
+    *used = xmpp_prolog(at, len);
+    xe_xml_free(&s->xml);
+    return xmpp_begin_inside(&s->xml);
+}
+
+/* A comment is forbidden (RFC 6120 11.1) and has been told of; what follows it is read. */
+static bool
+xmpp_past_comment(const struct xmpp *x, struct xmpp_side *s)
+{
+    int side = x->side[1] == s;
+    if (s->xml.why != XE_WHY_XML_RESTRICTED || s->xml.comments
+        || (x->attempt->headers[side] == 0 && !x->attempt->flow.midstream))
+        return false;
+    xe_xml_free(&s->xml);
+    s->broken = !xmpp_begin_inside(&s->xml);
+    s->xml.comments = true;
+    return true;
+}
+
 static void
 xmpp_on_close(struct xmpp *x, int side, struct xmpp_news *n)
 {
@@ -958,6 +1062,8 @@ xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
         if (xmpp_is_restart(at, len))
             xe_xml_restart(&s->xml);
     }
+    if (s->xml.at == 0 && s->xml.stream == NULL && xmpp_headless(s, at, len, &used))
+        return used;
     got = xe_xml_next(&s->xml, (const char *)at, len, &used, &e);
     if (got != XE_XML_MORE && got != XE_XML_BAD && x->events != NULL && x->events->said != NULL)
         x->events->said(x->user, x->attempt, side, got, &e, frame, time_ns);
@@ -977,8 +1083,12 @@ xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
     case XE_XML_BAD:
         break;
     }
+    if (xmpp_is_fresh(x->attempt, side) && xmpp_is_document(at, len)) {
+        xmpp_is_stranger(x, side);
+        xmpp_line(x, at, len);
+    }
     xmpp_on_bad(x, s, side, &n);
-    return len;
+    return xmpp_past_comment(x, s) ? 0 : len;
 }
 
 /* Read XML of one side.  Returns how much of `len` was used before <proceed/> made the rest TLS. */
@@ -1172,6 +1282,100 @@ xmpp_start_tls(struct xmpp *x)
     x->tls = tls_open(x->keys, x->certs, &events, x);
 }
 
+/* ---- a load balancer in front ---- */
+
+/* https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt, 2.1 and 2.2 */
+#define PROXY_LINE_MAX 107     /* bytes of version 1, its end of line included */
+#define PROXY_FIXED    16      /* bytes of version 2 before the addresses */
+#define PROXY_MAX      2048    /* bytes of version 2 that are waited for */
+
+static const unsigned char proxy_line[6] = "PROXY ";
+static const unsigned char proxy_signature[12] = "\r\n\r\n\0\r\nQUIT\n";
+
+static bool
+proxy_may_be(const unsigned char *at, size_t len, const unsigned char *word, size_t size)
+{
+    return memcmp(at, word, len < size ? len : size) == 0;
+}
+
+/* Bytes of the header that begins here; 0: it is none; SIZE_MAX: more is needed to know. */
+static size_t
+proxy_length(const unsigned char *at, size_t len)
+{
+    size_t i;
+    if (proxy_may_be(at, len, proxy_signature, sizeof proxy_signature)) {
+        size_t all = len < PROXY_FIXED ? 0 : PROXY_FIXED + ((size_t)at[14] << 8 | at[15]);
+        if (len >= PROXY_FIXED && (at[12] >> 4 != 2 || all > PROXY_MAX))
+            return 0;
+        return len < PROXY_FIXED || len < all ? SIZE_MAX : all;
+    }
+    if (!proxy_may_be(at, len, proxy_line, sizeof proxy_line))
+        return 0;
+    for (i = 1; i < len && i < PROXY_LINE_MAX; i++)
+        if (at[i - 1] == '\r' && at[i] == '\n')
+            return i + 1;
+    return len < PROXY_LINE_MAX ? SIZE_MAX : 0;
+}
+
+/* "PROXY TCP4 198.51.100.7 192.0.2.12 33000 5269\r\n" */
+static void
+proxy_read_line(struct proxy_header *p, const unsigned char *at, size_t len)
+{
+    char line[PROXY_LINE_MAX + 1], kind[8], host[2][46];
+    unsigned port[2];
+    int i;
+    memcpy(line, at, len);
+    line[len] = '\0';
+    p->version = 1;
+    if (sscanf(line, "PROXY %7s %45s %45s %5u %5u", kind, host[0], host[1], &port[0], &port[1]) != 5
+        || strncmp(kind, "TCP", 3) != 0)
+        return;
+    for (i = 0; i < 2; i++) {
+        bool old = strcmp(kind, "TCP4") == 0;
+        if (inet_pton(old ? AF_INET : AF_INET6, host[i], p->address[i].bytes) == 1)
+            p->address[i].family = old ? 4 : 6;
+        p->port[i] = (uint16_t)port[i];
+    }
+}
+
+static void
+proxy_read_bytes(struct proxy_header *p, const unsigned char *at, size_t len)
+{
+    size_t size = at[13] == 0x11 ? 4 : 16, i;
+    p->version = 2;
+    if ((at[12] & 15) != 1 || (at[13] != 0x11 && at[13] != 0x21)
+        || len < PROXY_FIXED + 2 * size + 4)
+        return;
+    at += PROXY_FIXED;
+    for (i = 0; i < 2; i++) {
+        memcpy(p->address[i].bytes, at + i * size, size);
+        p->address[i].family = size == 4 ? 4 : 6;
+        p->port[i] = (uint16_t)(at[2 * size + 2 * i] << 8 | at[2 * size + 2 * i + 1]);
+    }
+}
+
+static void
+xmpp_on_proxy(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
+{
+    struct attempt *a = x->attempt;
+    struct proxy_header *p = &a->proxy;
+    struct xmpp_news n;
+    if (xmpp_opened_by(x, side))
+        side = !side;
+    xmpp_news(&n, EVENT_PROXY, side, frame, time_ns);
+    if (at[0] == proxy_line[0])
+        proxy_read_line(p, at, len);
+    else
+        proxy_read_bytes(p, at, len);
+    xmpp_line(x, at, len);
+    snprintf(n.what, sizeof n.what, "version %u", (unsigned)p->version);
+    if (p->address[0].family != 0)
+        snprintf(n.text, sizeof n.text, "%s to %s", ENDPOINT(&p->address[0], p->port[0]),
+            ENDPOINT(&p->address[1], p->port[1]));
+    xmpp_tell(x, &n.e);
+}
+
 /* ---- lengths of records ---- */
 
 static void
@@ -1280,8 +1484,8 @@ xmpp_decide(struct xmpp *x, int side, const unsigned char *at, size_t len)
         xmpp_start_tls(x);
     } else {
         x->unwanted = !x->expected;
-        a->not_stream = !a->flow.midstream && (a->remarks & 1u << REMARK_GAP) == 0;
-        a->wrong_side = (uint8_t)side;
+        if (!a->flow.midstream && (a->remarks & 1u << REMARK_GAP) == 0)
+            xmpp_is_stranger(x, side);
         if (xmpp_is_banner(a, side) && xmpp_side_open(x, side) != NULL) {
             x->side[side]->broken = true;
             x->decided = false;     /* what the caller says then is of interest still */
@@ -1300,19 +1504,29 @@ xmpp_tls_unannounced(struct xmpp *x, int side, const unsigned char *at, size_t l
         && tls_begins(at, len);
 }
 
-bool
-xmpp_push(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame,
-    int64_t time_ns)
+/* The first words of the caller may be those of a load balancer, and wait until they are whole. */
+static bool
+xmpp_may_be_proxy(const struct xmpp *x, int side, const unsigned char *at)
+{
+    const struct attempt *a = x->attempt;
+    const struct xmpp_side *s = x->side[side];
+    if (x->decided || a->proxy.version != 0 || (side == 1 && a->flow.evidence <= EVIDENCE_SYNACK)
+        || (a->remarks & 1u << REMARK_GAP) != 0)
+        return false;
+    return (s != NULL && s->rest_len > 0) || at[0] == proxy_line[0] || at[0] == proxy_signature[0];
+}
+
+/* What is read of a side; first: nothing came before. */
+static bool
+xmpp_take(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns, bool first)
 {
     struct attempt *a = x->attempt;
-    bool first = a->last_content_ns[side] == 0;
     size_t used;
-    if (len == 0 || x->unwanted)
-        return !x->unwanted;
-    xmpp_note_pause(a, side, time_ns);
-    a->last_content_ns[side] = time_ns;
     if (!x->decided)
         xmpp_decide(x, side, at, len);
+    if (a->not_stream && a->wrong_side == side && !x->line_over)
+        xmpp_line(x, at, len);
     if (a->content == CONTENT_OTHER || x->unwanted || !x->decided)
         return !x->unwanted;
     if (x->tls == NULL && xmpp_tls_unannounced(x, side, at, len)) {
@@ -1325,8 +1539,8 @@ xmpp_push(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_
     }
     if (first && at[xmpp_blank(at, len) % len] != '<' && !a->flow.midstream && !a->not_stream
         && (a->remarks & 1u << REMARK_GAP) == 0) {
-        a->not_stream = true;
-        a->wrong_side = (uint8_t)side;
+        xmpp_is_stranger(x, side);
+        xmpp_line(x, at, len);
     }
     xmpp_join(x, side, at, len);
     used = xmpp_read(x, xmpp_side_open(x, side), at, len, frame, time_ns);
@@ -1336,6 +1550,48 @@ xmpp_push(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_
         xmpp_push_tls(x, side, at + used, len - used, frame, time_ns);
     }
     return !x->unwanted;
+}
+
+/* It waits until the header of the balancer is whole, or is none. */
+static bool
+xmpp_take_behind_proxy(struct xmpp *x, int side, const unsigned char *at, size_t len,
+    uint64_t frame, int64_t time_ns)
+{
+    struct xmpp_side *s = xmpp_side_open(x, side);
+    unsigned char *whole;
+    size_t have, n;
+    bool more;
+    if (s == NULL)
+        return true;
+    xmpp_keep(s, at, len);
+    have = s->rest_len;
+    n = proxy_length(s->rest, have);
+    if (n == SIZE_MAX)
+        return true;
+    whole = s->rest;
+    s->rest = NULL;
+    s->rest_len = s->rest_cap = 0;
+    if (n > 0)
+        xmpp_on_proxy(x, side, whole, n, frame, time_ns);
+    side = x->side[1] == s;
+    more = n == have || xmpp_take(x, side, whole + n, have - n, frame, time_ns, true);
+    free(whole);
+    return more;
+}
+
+bool
+xmpp_push(struct xmpp *x, int side, const unsigned char *at, size_t len, uint64_t frame,
+    int64_t time_ns)
+{
+    struct attempt *a = x->attempt;
+    bool first = a->last_content_ns[side] == 0;
+    if (len == 0 || x->unwanted)
+        return !x->unwanted;
+    xmpp_note_pause(a, side, time_ns);
+    a->last_content_ns[side] = time_ns;
+    if (xmpp_may_be_proxy(x, side, at))
+        return xmpp_take_behind_proxy(x, side, at, len, frame, time_ns);
+    return xmpp_take(x, side, at, len, frame, time_ns, first);
 }
 
 void

@@ -35,7 +35,8 @@ enum event_kind {
     EVENT_STREAM_ERROR,
     EVENT_STREAM_END,
     EVENT_XML_BAD,
-    EVENT_DNS
+    EVENT_DNS,
+    EVENT_PROXY           /* a load balancer's header in front of the stream */
 };
 
 const char *event_word(enum event_kind k);   /* "tcp-syn"; static */
@@ -76,6 +77,14 @@ struct record_seen {
     uint8_t  side;
 };
 
+/* What a load balancer writes in front of a connection (PROXY protocol, version 1 or 2): whose it
+ * is in truth.  Addresses may be missing: a health check, or a socket of another kind. */
+struct proxy_header {
+    uint8_t        version;    /* 0: there is none */
+    struct address address[2]; /* of the caller, and where he called; family 0: not told */
+    uint16_t       port[2];
+};
+
 /* ---- all that is known of one connection ---- */
 
 #define ATTEMPT_EVENTS_MAX    96   /* the first ones ... */
@@ -110,7 +119,10 @@ struct attempt {
     unsigned             plain_headers[2];   /* before TLS */
     bool                 wrong_namespace, not_stream;
     uint8_t              wrong_side;     /* that sent the wrong header */
-    char                 namespace[64];  /* the wrong one */
+    char                 namespace[64];  /* the wrong one; not_stream: see wrong_line */
+    unsigned char        wrong_line[80]; /* not_stream: how the first line begins, as it came */
+    uint8_t              wrong_len;
+    struct proxy_header  proxy;          /* of the initiator */
     /* negotiation */
     char                 features[160];  /* latest: "starttls-required EXTERNAL dialback bidi" */
     bool                 features_seen;  /* since TLS began, if it did */
@@ -132,6 +144,7 @@ struct attempt {
     int64_t              stream_end_ns[2];
     int                  xml_bad_side;   /* -1: none */
     enum xe_why          xml_why;
+    bool                 xml_borne;      /* the other side went on all the same */
     /* traffic */
     uint64_t             stanzas[2][3];  /* message, presence, iq */
     uint64_t             stanza_errors[2];

@@ -45,5 +45,9 @@ truth 1 'alert-then-reset.pcap' \
     'cert-purpose, row 2' 'p20.example: TLS alert unsupported_certificate' '! peer-lost'
 truth 1 'geneve.pcap' '72 packets, 4 TCP connections' '2 of 4 failed' '! unread'
 truth 1 'repeated-fin.pcap' '23 packets, 1 TCP connection, 1 of them federation' '! midstream'
+truth 1 'stream-error-without-header.pcap' \
+    'p4.example: invalid-namespace' 'packet 6 (stream error)' '! not-xmpp' '! is no XMPP stream'
+truth 1 'proxy-protocol-v1.pcap' \
+    'Row 1 (in) works' 'through the load balancer 192.0.2.14' '198.51.100.7:33000 called 192.0.2.12:5269' '! not-xmpp'
 
 echo "1..$n"

@@ -275,24 +275,39 @@ def caller_silent(s):
     unclear(s, c, 'caller-silent', reached='tcp', **{'from': '', 'to': ''})
 
 
+STRANGERS = (
+    ('HTTP: HTTP/1.1 400 Bad Request', 'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n'),
+    ('HTML: <html>', '<html><head><title>400 Bad Request</title></head></html>'),
+    ('HTML: <!DOCTYPE html>', '<!DOCTYPE html>\n<html><body>Nothing here</body></html>'),
+    ('SSH: SSH-2.0-OpenSSH_9.2', 'SSH-2.0-OpenSSH_9.2\r\n'),
+    ('SMTP: 554 5.5.2 no', '554 5.5.2 no\r\n'),
+    ('TLS alert: \\x15\\x03\\x01\\x00\\x02\\x02(', b'\x15\x03\x01\0\2\2\x28'),
+    ('what is this?', 'what is this?\n'),
+)
+
+
 @scene(WAYS)
 def not_xmpp(s):
-    c = s.federation()
-    c.dial()
-    c.say(0, c.header(0))
-    c.say(1, "<html><head><title>400 Bad Request</title></head></html>")
-    c.finish(1)
-    fails(s, c, 'not-xmpp')
+    """Something else answers: what it said first is told, whatever it was."""
+    for words, said in STRANGERS:
+        c = s.federation()
+        c.dial()
+        c.say(0, c.header(0))
+        c.say(1, said)
+        c.finish(1)
+        fails(s, c, 'not-xmpp', words=words, said_by='responder', fault='responder')
 
 
 @scene(WAYS)
-def not_xmpp_http(s):
-    c = s.federation()
-    c.dial()
-    c.say(0, c.header(0))
-    c.say(1, 'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n')
-    c.finish(1)
-    fails(s, c, 'not-xmpp')
+def not_xmpp_calls(s):
+    """The same the other way round: something else calls."""
+    for words, said in (('HTTP: GET / HTTP/1.1', 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'), ('SMTP: EHLO x', 'EHLO x\r\n'),
+                        ('RDP: \\x03\\x00\\x00\\x13\\x0e\\xe0', b'\3\0\0\x13\x0e\xe0')):
+        c = s.federation()
+        c.dial()
+        c.say(0, said)
+        c.finish(1)
+        fails(s, c, 'not-xmpp', words=words, said_by='initiator', fault='initiator', **{'from': '', 'to': ''})
 
 
 @scene(WAYS)
@@ -304,7 +319,57 @@ def not_xmpp_banner(s):
     c.say(0, c.header(0))
     c.say(1, '500 5.5.2 unrecognized command\r\n')
     c.finish(1)
-    fails(s, c, 'not-xmpp')
+    fails(s, c, 'not-xmpp', words='SMTP or FTP: 220 mail.pa.example ESMTP', said_by='responder')
+
+
+PROXY_V1 = b'PROXY TCP4 198.51.100.20 203.0.113.10 33000 5269\r\n'
+PROXY_V2 = b'\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f' + bytes((198, 51, 100, 20, 203, 0, 113, 10)) \
+    + b'\x80\xe8\x14\x95\x03\0\0'
+
+
+@scene(('in',))
+def proxy_header_refused(s):
+    """A load balancer says whose the connection is, and the server behind it takes that for XML."""
+    for header, words in ((PROXY_V1, 'PROXY protocol: ' + PROXY_V1.decode().strip()), (PROXY_V2, '*')):
+        for said in ('', '<stream:error><not-well-formed xmlns="urn:ietf:params:xml:ns:xmpp-streams"/></stream:error>'):
+            c = s.inbound(caller='client', called='inner')
+            c.dial()
+            c.say(0, header)
+            c.say(0, c.header(0))
+            if said:
+                c.say(1, said)
+            c.finish(1)
+            fails(s, c, 'not-xmpp', words=words, said_by='initiator', proxy='198.51.100.20', forward='')
+    s.lost_may |= {'xml-malformed'}
+
+
+@scene(WAYS)
+def bare_stream_error(s):
+    """A refusal without a header of its own is the server's word all the same."""
+    for condition, cause, fault in (('invalid-namespace', 'bad-namespace', 'responder'),
+                                    ('host-unknown', 'host-unknown', 'responder'),
+                                    ('resource-constraint', 'limit-connections', 'responder')):
+        for declaration in ('', "<?xml version='1.0'?>"):
+            c = s.federation()
+            c.dial()
+            c.say(0, c.header(0))
+            if declaration:
+                c.say(1, declaration)
+            c.error(1, condition)
+            c.finish(1)
+            fails(s, c, cause, 'tcp', words=condition, said_by='responder', fault=fault)
+
+
+@scene(WAYS, BOTH)
+def bare_stream_error_inside_tls(s):
+    c = s.federation()
+    c.dial()
+    c.streams('starttls-required')
+    c.starttls()
+    c.say(0, c.header(0))
+    c.error(1, 'host-unknown')
+    c.shut(1)
+    fails(s, c, 'host-unknown', 'tls', words='host-unknown', without_keys=dict(BLIND, words=''))
 
 
 @scene(WAYS)

@@ -485,3 +485,36 @@ def certificate_kinds(s):
         external(c, client_cert=leaf(c.domain[0]), server_cert=leaf(c.domain[1])).close()
         c.truth('worked', reached='stanzas', method='EXTERNAL')
     s.row(c.row, 'works', 'conforms')
+
+
+PROXY_HEADERS = (b'PROXY TCP4 198.51.100.20 203.0.113.10 33000 5269\r\n',
+                 b'\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f' + bytes((198, 51, 100, 20, 203, 0, 113, 10))
+                 + b'\x80\xe8\x14\x95\x03\0\0')
+
+
+@scene(('in',), BOTH)
+def behind_a_balancer(s):
+    """PROXY protocol, version 1 and 2: what follows the header is a stream like any other."""
+    for header in PROXY_HEADERS:
+        c = s.inbound(caller='client', called='inner')
+        c.dial()
+        c.say(0, header)
+        external(c, dialled=True).close()
+        c.truth('worked', reached='stanzas', method='EXTERNAL', proxy='198.51.100.20')
+    s.row('5269-in', 'works', 'conforms')
+
+
+@scene(('in',), BOTH)
+def behind_a_balancer_direct_tls(s):
+    """The same, with the ClientHello in the segment of the header."""
+    for header in PROXY_HEADERS:
+        c = s.inbound(caller='client', called='inner')
+        c.dial()
+        c.send(0, header, acked=False)
+        c.handshake(alpn='xmpp-server')
+        c.streams('EXTERNAL')
+        c.external()
+        c.streams('')
+        c.stanzas(0, 2).close()
+        c.truth('worked', reached='stanzas', method='EXTERNAL', proxy='198.51.100.20', without_keys={'from': ''})
+    s.row('5269-in', 'works', 'conforms')

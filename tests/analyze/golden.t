@@ -156,14 +156,14 @@ def report(run, extra=()):
 def seen(v, f):
     """What is compared with the truth of a scene."""
     out = {k: v[k] for k in ('row', 'direction', 'outcome', 'cause', 'reached', 'method', 'setback', 'verify_only',
-                             'domains_by_dns', 'fault', 'violations', 'suspected')}
+                             'domains_by_dns', 'fault', 'violations', 'suspected', 'words', 'said_by', 'remedy', 'forward')}
     out['cause'], out['setback'] = out['cause'] or 'none', out['setback'] or 'none'
     out['violations'], out['suspected'] = sorted(out['violations']), sorted(out['suspected'])
     if f is not None:
         out.update({'from': f['initiator']['domain'], 'to': f['responder']['domain'], 'bidi': f['stream']['bidi']})
         tls = f['tls'] or {}
         out.update({'proof': tls.get('client_proof'), 'version': tls.get('version'), 'starttls': tls.get('starttls'),
-                    'resumed': tls.get('resumed')})
+                    'resumed': tls.get('resumed'), 'proxy': (f.get('proxy') or {}).get('source')})
     return out
 
 
