@@ -1341,8 +1341,10 @@ run_report(struct pump *p, bool damaged)
     const struct options *o = p->o;
     struct capture_file *files = NULL;
     struct capture_interface *interfaces = NULL;
-    struct report *r = judge_end(p->judge);
+    struct report *r;
     int status = 2;
+    dns_end(p->dns);
+    r = judge_end(p->judge);
     r->damaged |= damaged;
     errno = 0;
     if (run_summary(p, r, &files, &interfaces)

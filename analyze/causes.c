@@ -23,6 +23,26 @@ static const struct cause_row cause_rows[CAUSE_COUNT] = {
         "the name servers did not answer, or answered with an error",
         "check the resolver of the edge and that port 53 (UDP and TCP) is open to it",
         "check the name servers of your domain: they time out or fail" },
+    [CAUSE_SRV_ADDRESS] = { "srv-address",
+        "the target of the SRV record is an IP address: a name is needed",
+        "nothing can be done here: servers look the target up as a name, and find nothing",
+        "the target of your SRV record is an IP address; RFC 2782 wants a name that has an address "
+        "record" },
+    [CAUSE_SRV_ALIAS] = { "srv-alias",
+        "the target of the SRV record is an alias that leads nowhere",
+        "nothing can be done here: the name behind the alias has no address",
+        "the target of your SRV record is an alias (CNAME), and leads to no address; RFC 2782 "
+        "wants a name with an address record of its own" },
+    [CAUSE_SRV_NO_ADDRESS] = { "srv-no-address",
+        "the SRV record is there, and its target has no address",
+        "see that the resolver of the edge sees the public name space; if it does, nothing can be "
+        "done here",
+        "the target of your SRV record has no address record: publish one, or correct the target" },
+    [CAUSE_SRV_NO_PORT] = { "srv-no-port",
+        "the SRV record names port 0, to which nobody can connect",
+        "nothing can be done here: the partner has to correct his record",
+        "your SRV record names port 0: name the port of your server, usually 5269, or the target "
+        "'.' if you offer no XMPP" },
     /* TCP */
     [CAUSE_TCP_REFUSED] = { "tcp-refused",
         "the connection was refused",

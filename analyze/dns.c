@@ -10,9 +10,13 @@
  */
 #include "dns.h"
 
+#include <arpa/inet.h>
+
 #define DNS_INDEX_SIZE (4 * DNS_FACTS_MAX)   /* places of the hash table, a power of two */
 #define DNS_RECORDS_MAX 64                   /* read of one message */
 #define DNS_WANTED_MAX  256  /* latest questions among which an address question is looked for */
+
+#define DNS_APART (10 * SECOND)  /* who asks after such a pause asks anew */
 
 #define TYPE_A     1
 #define TYPE_CNAME 5
@@ -237,6 +241,112 @@ dns_fact(struct dns *d, const struct address *client, const struct address *serv
     return f;
 }
 
+/* ---- the same question at another time ---- */
+
+/* The question begins anew: a fact of its own, with what was asked of it so far; the old one when
+ * there is no room.  Facts may move. */
+static struct dns_fact *
+dns_part(struct dns *d, struct dns_fact *f)
+{
+    const size_t number = (size_t)(f - d->facts);
+    struct dns_fact *g = dns_new_fact(d), *old = &d->facts[number];
+    if (g == NULL)
+        return old;
+    g->client = old->client;
+    g->server = old->server;
+    g->type = old->type;
+    memcpy(g->name, old->name, sizeof g->name);
+    memcpy(g->domain, old->domain, sizeof g->domain);
+    memcpy(g->service, old->service, sizeof g->service);
+    g->earlier = (uint16_t)(number + 1);
+    if (old->again > 0) {
+        g->asked = old->again;
+        g->query_frame = old->again_frame;
+        g->query_ns = g->first_ns = old->again_ns;
+        g->settled_ns = g->last_ns = old->again_last_ns;
+        old->again = 0;
+    }
+    *dns_place(d, &g->client, g->type, g->name) = (uint16_t)d->nfacts;
+    return g;
+}
+
+static bool
+dns_is_apart(const struct dns_fact *f, int64_t time_ns)
+{
+    int64_t last_ns = f->again > 0 ? f->again_last_ns : f->last_ns;
+    return last_ns != 0 && time_ns - last_ns > DNS_APART;
+}
+
+/* Something was said about it. */
+static void
+dns_touch(struct dns_fact *f, int64_t time_ns)
+{
+    if (f->last_ns == 0)
+        f->first_ns = time_ns;
+    if (!dns_is_apart(f, time_ns) && f->last_ns == f->settled_ns)
+        f->settled_ns = time_ns;
+    f->last_ns = time_ns;
+}
+
+/* The question is asked once more, after a while. */
+static void
+dns_asked_again(struct dns_fact *f, uint64_t frame, int64_t time_ns)
+{
+    if (f->again++ == 0) {
+        f->again_frame = frame;
+        f->again_ns = time_ns;
+    }
+    f->again_last_ns = time_ns;
+}
+
+static void
+dns_asked(struct dns *d, struct dns_fact *f, uint64_t frame, int64_t time_ns)
+{
+    bool apart = dns_is_apart(f, time_ns);
+    if (apart && f->again > 0 && f->answered == 0) {
+        f->asked += f->again;      /* in vain, as before */
+        f->again = 0;
+    } else if (apart && f->again > 0) {
+        f = dns_part(d, f);
+    }
+    if (apart || f->again > 0) {
+        dns_asked_again(f, frame, time_ns);
+        return;
+    }
+    if (f->asked++ == 0) {
+        f->query_frame = frame;
+        f->query_ns = time_ns;
+    }
+    dns_touch(f, time_ns);
+}
+
+/* The fact that an answer is about, by its kind: the one that there is, or another one. */
+static struct dns_fact *
+dns_answered(struct dns *d, struct dns_fact *f, enum dns_result kind, int64_t time_ns)
+{
+    enum dns_result before = f->result == DNS_CUT ? DNS_FOUND : f->result;
+    bool known = f->asked + f->answered > 0;
+    if (known && before != kind && (f->again > 0 || dns_is_apart(f, time_ns)))
+        return dns_part(d, f);
+    f->asked += f->again;
+    f->again = 0;
+    return f;
+}
+
+void
+dns_end(struct dns *d)
+{
+    size_t n = d->nfacts, i;
+    for (i = 0; i < n; i++) {
+        struct dns_fact *f = &d->facts[i];
+        if (f->again > 0 && f->answered > 0)
+            dns_part(d, f);
+        else
+            f->asked += f->again;
+        d->facts[i].again = 0;
+    }
+}
+
 /* ---- records ---- */
 
 static void
@@ -284,6 +394,7 @@ dns_record(struct dns *d, struct dns_fact **asked, struct dns_message *m, bool a
     uint64_t frame, int64_t time_ns)
 {
     const size_t number = (size_t)(*asked - d->facts);
+    const struct address client = (*asked)->client, server = (*asked)->server;   /* facts move */
     struct dns_fact *f;
     char name[160];
     unsigned type, len;
@@ -305,14 +416,16 @@ dns_record(struct dns *d, struct dns_fact **asked, struct dns_message *m, bool a
         else if (dns_type_of(type) == (*asked)->type)
             dns_add_address(*asked, m, len);
     } else if (type == TYPE_A || type == TYPE_AAAA) {
-        f = dns_fact(d, &(*asked)->client, &(*asked)->server, dns_type_of(type), name);
-        *asked = &d->facts[number];
+        f = dns_fact(d, &client, &server, dns_type_of(type), name);
         if (f != NULL) {
+            f = dns_answered(d, f, DNS_FOUND, time_ns);
             dns_add_address(f, m, len);
             f->result = DNS_FOUND;
             f->answer_frame = frame;
             f->answer_ns = time_ns;
+            dns_touch(f, time_ns);
         }
+        *asked = &d->facts[number];
     }
     m->next = end;
 }
@@ -338,6 +451,9 @@ dns_answer(struct dns *d, struct dns_fact *f, struct dns_message *m, unsigned rc
     const unsigned counts[3], uint64_t frame, int64_t time_ns)
 {
     unsigned i, all = counts[0] + counts[1] + counts[2];
+    enum dns_result kind = counts[0] > 0 ? DNS_FOUND : DNS_EMPTY;
+    f = dns_answered(d, f, rcode != 0 ? dns_error(rcode) : kind, time_ns);
+    dns_touch(f, time_ns);
     f->answered++;
     f->answer_frame = frame;
     f->answer_ns = time_ns;
@@ -388,12 +504,10 @@ dns_push(struct dns *d, const struct address *source, const struct address *targ
         dns_type_of(type), name);
     if (f == NULL)
         return;
-    if (from_server) {
+    if (from_server)
         dns_answer(d, f, &m, flags & 15, counts, frame, time_ns);
-    } else if (f->asked++ == 0) {
-        f->query_frame = frame;
-        f->query_ns = time_ns;
-    }
+    else
+        dns_asked(d, f, frame, time_ns);
 }
 
 const struct dns_fact *
@@ -410,13 +524,22 @@ dns_left_out(const struct dns *d)
 }
 
 static bool
+dns_has_address(const struct dns_fact *f, const struct address *a)
+{
+    unsigned i;
+    for (i = 0; i < f->ntargets; i++)
+        if (address_equal(&f->targets[i].address, a))
+            return true;
+    return false;
+}
+
+static bool
 dns_leads_to(const struct dns *d, const struct address *client, const char *host,
     const struct address *target)
 {
     const struct dns_fact *f = dns_known(d, client, target->family == 4 ? DNS_A : DNS_AAAA, host);
-    unsigned i;
-    for (i = 0; f != NULL && i < f->ntargets; i++)
-        if (address_equal(&f->targets[i].address, target))
+    for (; f != NULL; f = f->earlier == 0 ? NULL : &d->facts[f->earlier - 1])
+        if (dns_has_address(f, target))
             return true;
     return false;
 }
@@ -464,16 +587,6 @@ dns_find(const struct dns *d, const struct address *client, const struct address
 {
     const struct dns_fact *own = dns_find_of(d, client, target, port, before_ns);
     return own != NULL ? own : dns_find_of(d, NULL, target, port, before_ns);
-}
-
-static bool
-dns_has_address(const struct dns_fact *f, const struct address *a)
-{
-    unsigned i;
-    for (i = 0; i < f->ntargets; i++)
-        if (address_equal(&f->targets[i].address, a))
-            return true;
-    return false;
 }
 
 /* Somebody has been told an address of this kind for the host. */
@@ -528,6 +641,17 @@ dns_free(struct dns *d)
         return;
     free(d->facts);
     free(d);
+}
+
+enum dns_target_fault
+dns_target_fault(const struct dns_target *t)
+{
+    unsigned char bytes[16];
+    if (strcmp(t->host, ".") == 0)
+        return DNS_TARGET_NONE;
+    if (inet_pton(AF_INET, t->host, bytes) == 1 || inet_pton(AF_INET6, t->host, bytes) == 1)
+        return DNS_TARGET_ADDRESS;
+    return t->port == 0 ? DNS_TARGET_NO_PORT : DNS_TARGET_GOOD;
 }
 
 const char *

@@ -36,7 +36,17 @@ struct dns_target {
     struct address address;     /* A, AAAA */
 };
 
-/* One question, asked once or more often, and its last answer. */
+/* What is wrong with the target of an SRV record (RFC 2782). */
+enum dns_target_fault {
+    DNS_TARGET_GOOD,
+    DNS_TARGET_NONE,      /* "." says that there is no service */
+    DNS_TARGET_ADDRESS,   /* an IP address: a name is needed */
+    DNS_TARGET_NO_PORT    /* port 0, to which nobody can connect */
+};
+enum dns_target_fault dns_target_fault(const struct dns_target *t);
+
+/* One question, asked once or more often, and its last answer.  When it is asked again after a
+ * while, and the answer is of another kind, that is another fact: each has its own time. */
 struct dns_fact {
     struct address    client, server;
     enum dns_type     type;
@@ -51,6 +61,14 @@ struct dns_fact {
     uint64_t          query_frame;   /* of the first question */
     uint64_t          answer_frame;  /* of the last answer */
     int64_t           query_ns, answer_ns;
+    int64_t           first_ns;      /* the first word, whichever that is */
+    int64_t           settled_ns;    /* the last word when it was asked for the first time */
+    int64_t           last_ns;       /* the last word of all */
+    uint16_t          earlier;       /* number of the fact about the same question before it, + 1 */
+    /* asked once more, without an answer so far */
+    unsigned          again;         /* questions; 0: it was not */
+    uint64_t          again_frame;
+    int64_t           again_ns, again_last_ns;   /* of the first and the latest of them */
 };
 
 struct dns;
@@ -61,6 +79,9 @@ void dns_free(struct dns *d);
 /* What makes no sense is ignored. */
 void dns_push(struct dns *d, const struct address *source, const struct address *target,
     bool from_server, const unsigned char *at, size_t len, uint64_t frame, int64_t time_ns);
+
+/* No more messages: what was asked again in vain becomes a fact. */
+void dns_end(struct dns *d);
 
 /* All that are kept, in order of the first question. */
 const struct dns_fact *dns_facts(const struct dns *d, size_t *n);

@@ -359,11 +359,13 @@ row_result(struct text *t, const struct report_row *w, enum row row)
 void
 report_result(struct text *t, const struct report *r)
 {
-    uint64_t inside = 0;
+    uint64_t inside = 0, names = r->failed;
     size_t k;
     text_clear(t);
-    for (k = 0; k < ROW_COUNT; k++)
+    for (k = 0; k < ROW_COUNT; k++) {
         inside += r->rows[k].violations[VIOLATION_EDGE_INSIDE];
+        names -= r->rows[k].failed;
+    }
     if (inside > 0) {
         TEXT(t, "The edge called the inside, which it may never do: ");
         text_count(t, inside, "connection. ", "connections. ");
@@ -374,6 +376,10 @@ report_result(struct text *t, const struct report *r)
         for (k = 0; k < ROW_COUNT; k++)
             if (report_rows[k] != ROW_OTHER || r->rows[ROW_OTHER].observed)
                 row_result(t, &r->rows[report_rows[k]], report_rows[k]);
+    if (names > 0) {
+        TEXT(t, " ");
+        text_count(t, names, "look-up of a partner failed.", "look-ups of partners failed.");
+    }
 }
 
 /* Which address is the edge is not certain. */

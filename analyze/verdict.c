@@ -47,6 +47,7 @@
 #define JUDGE_PARTNERS (2 * REPORT_PARTNERS_MAX)   /* places of the table, a power of two */
 #define JUDGE_ADDRESSES 1024                       /* addresses that inference looks at */
 #define JUDGE_RECENT 256                           /* failures that dialback may have waited for */
+#define JUDGE_LOOKUP (10 * SECOND)                 /* questions further apart are several */
 
 /* ---- one attempt ---- */
 
@@ -2053,13 +2054,28 @@ judge_pairing(const struct verdict *v)
     return v->direction == DIRECTION_UNKNOWN ? PAIR_UNPLACED : PAIR_PARTNER;
 }
 
+/* The domain of ours for which a partner was looked up is not asked for; others may tell. */
+static const char *
+judge_seeker(const struct judge *j, const char *partner)
+{
+    size_t i;
+    for (i = 0; i < j->nlisted; i++) {
+        const struct attempt *a = j->listed[i];
+        if (a->from[0] != '\0' && strcmp(a->to, partner) == 0)
+            return a->from;
+        if (a->to[0] != '\0' && strcmp(a->from, partner) == 0)
+            return a->to;
+    }
+    return "";
+}
+
 static void
 judge_count_partner(struct judge *j, const struct attempt *a)
 {
     const struct verdict *v = a->verdict;
     bool in = v->direction == DIRECTION_IN;
-    struct report_partner *p = judge_partner(j, attempt_domain(a, in), attempt_domain(a, !in),
-        judge_pairing(v));
+    const char *ours = v->reached == REACH_NAME ? judge_seeker(j, a->to) : attempt_domain(a, in);
+    struct report_partner *p = judge_partner(j, ours, attempt_domain(a, !in), judge_pairing(v));
     struct report_way *way[2];
     int side, i;
     if (p == NULL)
@@ -2342,57 +2358,129 @@ judge_is_same_wish(const struct dns_fact *a, const struct dns_fact *b)
     return strcmp(a->domain, b->domain) == 0 && address_equal(&a->client, &b->client);
 }
 
-/* Everything that was asked for one domain by one client. */
+/* And at the same time. */
+static bool
+judge_is_same_lookup(const struct dns_fact *a, const struct dns_fact *b)
+{
+    return a->first_ns <= b->settled_ns + JUDGE_LOOKUP
+        && b->first_ns <= a->settled_ns + JUDGE_LOOKUP && judge_is_same_wish(a, b);
+}
+
+/* Everything that was asked for one domain by one client at one time. */
 struct judge_lookup {
     const struct dns_fact *worst;    /* that says why there is no address */
     const struct dns_fact *first;
+    const struct dns_fact *srv;      /* SRV records that there are; NULL: none */
     bool addresses;                  /* there is one to call */
-    bool service;                    /* SRV records with a real target */
+    bool service;                    /* SRV records with a target to go to */
+    bool denied;                     /* an answer says that there are no SRV records */
     bool none;                       /* a target "." */
-    bool failed, asked_address;
-    int64_t last_ns;
+    bool failed, asked_srv, asked_address, alias;
+    enum dns_target_fault fault;     /* of a target that is there */
+    int64_t first_ns, last_ns;
 };
 
 static void
 judge_lookup_srv(struct judge_lookup *l, const struct dns_fact *f)
 {
-    bool found = f->result == DNS_FOUND;
-    bool dot = found && f->ntargets > 0 && strcmp(f->targets[0].host, ".") == 0;
-    l->none |= dot;
-    l->service |= found && !dot;
+    unsigned i;
+    l->denied |= f->result == DNS_NXDOMAIN || f->result == DNS_EMPTY;
+    for (i = 0; i < f->ntargets && f->result == DNS_FOUND; i++) {
+        enum dns_target_fault fault = dns_target_fault(&f->targets[i]);
+        l->service |= fault == DNS_TARGET_GOOD;
+        l->none |= fault == DNS_TARGET_NONE;
+        if (fault != DNS_TARGET_NONE)
+            l->srv = f;
+        if (fault != DNS_TARGET_GOOD && fault != DNS_TARGET_NONE)
+            l->fault = fault;
+    }
+}
+
+/* A name that the domain itself, or a good target of its records has. */
+static bool
+judge_is_goal(const struct judge_lookup *l, const char *name)
+{
+    unsigned i;
+    if (l->srv == NULL)
+        return strcmp(name, l->first->domain) == 0;
+    for (i = 0; i < l->srv->ntargets; i++)
+        if (dns_target_fault(&l->srv->targets[i]) == DNS_TARGET_GOOD
+            && strcmp(l->srv->targets[i].host, name) == 0)
+            return true;
+    return strcmp(name, l->first->domain) == 0;
 }
 
 static void
 judge_lookup_fact(struct judge_lookup *l, const struct dns_fact *f)
 {
-    bool found = f->result == DNS_FOUND;
-    int64_t last_ns = f->answer_ns > f->query_ns ? f->answer_ns : f->query_ns;
-    if (l->first == NULL)
+    bool found = f->result == DNS_FOUND || f->result == DNS_CUT;
+    bool address = f->type != DNS_SRV;
+    if (l->first == NULL) {
         l->first = f;
-    if (f->type == DNS_SRV)
-        judge_lookup_srv(l, f);
-    else
-        l->asked_address = true;
-    l->addresses |= (f->type != DNS_SRV && found) || f->result == DNS_CUT;
+        l->first_ns = f->first_ns;
+    }
+    l->asked_address |= address;
+    l->asked_srv |= !address;
+    l->addresses |= f->result == DNS_CUT;
+    l->alias |= address && !found && f->alias[0] != '\0';
     if (!found && f->result != DNS_NXDOMAIN && f->result != DNS_EMPTY) {
         l->failed = true;
         l->worst = f;
     } else if (!found && !l->failed) {
         l->worst = f;
     }
-    if (last_ns > l->last_ns)
-        l->last_ns = last_ns;
+    if (f->settled_ns > l->last_ns)
+        l->last_ns = f->settled_ns;
 }
 
+/* What was known before and still holds: who has the records does not always ask again. */
+static void
+judge_lookup_context(struct judge_lookup *l, const struct dns_fact *f)
+{
+    if (f->first_ns > l->last_ns || f->result != DNS_FOUND)
+        return;
+    if (f->type == DNS_SRV && !l->denied)
+        judge_lookup_srv(l, f);
+}
+
+/* There is an address to go to, asked for now, or known since before and until later. */
+static bool
+judge_is_answered(const struct judge_lookup *l, const struct dns_fact *f)
+{
+    int64_t at = f->first_ns;
+    bool found = f->result == DNS_FOUND || f->result == DNS_CUT;
+    bool holds = at <= l->last_ns && (at >= l->first_ns || f->last_ns >= l->first_ns);
+    return found && holds && judge_is_goal(l, f->name);
+}
+
+static bool
+judge_lookup_has(const struct judge_lookup *l, const struct dns_fact *f)
+{
+    int64_t at = f->first_ns;
+    return judge_is_same_wish(f, l->first) && at >= l->first_ns && at <= l->last_ns;
+}
+
+/* The questions that begin with facts[at]: as long as they follow each other. */
 static struct judge_lookup
-judge_lookup(const struct dns_fact *facts, size_t n, const struct dns_fact *about)
+judge_lookup(const struct dns_fact *facts, size_t n, size_t at)
 {
     struct judge_lookup l;
     size_t i;
     memset(&l, 0, sizeof l);
-    for (i = 0; i < n; i++)
-        if (judge_is_same_wish(&facts[i], about))
+    judge_lookup_fact(&l, &facts[at]);
+    for (i = at + 1; i < n; i++)
+        if (judge_is_same_wish(&facts[i], &facts[at]) && facts[i].first_ns >= l.first_ns
+            && facts[i].first_ns - l.last_ns <= JUDGE_LOOKUP)
             judge_lookup_fact(&l, &facts[i]);
+    for (i = 0; i < n; i++)
+        if (facts[i].type == DNS_SRV && judge_lookup_has(&l, &facts[i]))
+            judge_lookup_srv(&l, &facts[i]);
+    for (i = 0; i < n; i++)
+        if (judge_is_same_wish(&facts[i], l.first))
+            judge_lookup_context(&l, &facts[i]);
+    for (i = 0; i < n; i++)
+        l.addresses |= facts[i].type != DNS_SRV && judge_is_same_wish(&facts[i], l.first)
+            && judge_is_answered(&l, &facts[i]);
     return l;
 }
 
@@ -2409,23 +2497,29 @@ judge_calls(const struct judge *j, const struct address *who)
 /* A connection to nobody knows whom, right after the question, may be the one: the answer is only
  * not in the capture.  Who never calls asks on behalf of another address. */
 static bool
-judge_has_called(const struct judge *j, const struct address *client, const char *domain,
-    int64_t asked_ns)
+judge_has_called(const struct judge *j, const struct judge_lookup *l)
 {
+    const struct address *client = &l->first->client;
+    const char *domain = l->first->domain;
     bool calls = judge_calls(j, client);
+    int64_t until_ns = l->last_ns + VERDICT_SILENCE;
     size_t i;
     for (i = 0; i < j->nlisted; i++) {
         const struct attempt *a = j->listed[i];
-        bool may_be = a->to[0] == '\0' && a->flow.first_ns >= asked_ns
-            && a->flow.first_ns - asked_ns < VERDICT_SILENCE;
-        if ((may_be || strcmp(a->to, domain) == 0)
+        int64_t at = a->flow.first_ns;
+        bool may_be = a->to[0] == '\0' && at >= l->last_ns && at < until_ns;
+        bool named = strcmp(a->to, domain) == 0 && at >= l->first_ns && at < until_ns;
+        if ((may_be || named)
             && (calls ? address_equal(&a->flow.side[0].address, client)
             : !address_equal(&a->flow.side[1].address, client)))
             return true;
     }
-    for (i = 0; i < j->report.npartners; i++)   /* of attempts that are not listed */
-        if (strcmp(j->report.partners[i].theirs, domain) == 0)
+    for (i = 0; i < j->report.npartners; i++) {   /* of attempts that are not listed */
+        const struct report_way *w = &j->report.partners[i].out;
+        if (strcmp(j->report.partners[i].theirs, domain) == 0 && w->first_ns < until_ns
+            && w->last_ns >= l->first_ns)
             return true;
+    }
     return false;
 }
 
@@ -2480,6 +2574,42 @@ judge_dns_attempt_new(const struct judge_lookup *l)
     return a;
 }
 
+/* The records themselves come before what became of their targets. */
+static enum cause
+judge_lookup_cause(const struct judge_lookup *l)
+{
+    if (l->none && !l->service)
+        return CAUSE_DNS_NO_SERVICE;
+    if (!l->service && l->fault != DNS_TARGET_GOOD)
+        return l->fault == DNS_TARGET_ADDRESS ? CAUSE_SRV_ADDRESS : CAUSE_SRV_NO_PORT;
+    if (l->failed)
+        return CAUSE_DNS_FAILED;
+    if (l->service && l->asked_address)
+        return l->alias ? CAUSE_SRV_ALIAS : CAUSE_SRV_NO_ADDRESS;
+    return CAUSE_DNS_NOT_FOUND;
+}
+
+/* The answer that shows it: "xmpp-server record 192.0.2.12:5269", "nxdomain for A x.example". */
+static void
+judge_lookup_words(struct verdict *v, const struct judge_lookup *l)
+{
+    unsigned i;
+    char port[16];
+    if (v->cause != CAUSE_SRV_ADDRESS && v->cause != CAUSE_SRV_NO_PORT) {
+        if (l->worst != NULL)
+            ADD(v->words, dns_result_word(l->worst->result), " for ",
+                dns_type_word(l->worst->type), " ", l->worst->name);
+        if (v->cause == CAUSE_SRV_ALIAS && l->worst->alias[0] != '\0')
+            ADD(v->words, ", an alias of ", l->worst->alias);
+        return;
+    }
+    ADD(v->words, l->srv->service, " record ");
+    for (i = 0; i < l->srv->ntargets; i++) {
+        snprintf(port, sizeof port, ":%u", (unsigned)l->srv->targets[i].port);
+        ADD(v->words, i > 0 ? ", " : "", l->srv->targets[i].host, port);
+    }
+}
+
 static void
 judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n,
     const struct judge_lookup *l)
@@ -2496,14 +2626,10 @@ judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n,
     v->domains_by_dns = true;
     v->outcome = OUTCOME_FAILED;
     v->fault = CALLED;
-    v->cause = l->failed ? CAUSE_DNS_FAILED : CAUSE_DNS_NOT_FOUND;
-    if (l->none)
-        v->cause = CAUSE_DNS_NO_SERVICE;
-    if (l->worst != NULL)
-        ADD(v->words, dns_result_word(l->worst->result), " for ", dns_type_word(l->worst->type),
-            " ", l->worst->name);
+    v->cause = judge_lookup_cause(l);
+    judge_lookup_words(v, l);
     for (i = 0; i < n; i++)
-        if (judge_is_same_wish(&facts[i], l->first))
+        if (judge_lookup_has(l, &facts[i]))
             judge_dns_events(a, &facts[i]);
     if (!judge_list(j, a)) {
         judge_finish(j, a, false);
@@ -2515,14 +2641,14 @@ judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n,
  * no answers at all and only one direction of the rest. */
 static bool
 judge_is_mute(const struct judge *j, const struct dns_fact *facts, size_t n,
-    const struct dns_fact *about)
+    const struct judge_lookup *l)
 {
     uint64_t asked = 0, most = 0, answered = 0;
     size_t i;
     for (i = 0; i < n; i++) {
         const struct dns_fact *f = &facts[i];
         answered += f->answered;
-        if (f->result != DNS_UNANSWERED || !judge_is_same_wish(f, about))
+        if (f->result != DNS_UNANSWERED || !judge_lookup_has(l, f))
             continue;
         asked += f->asked;
         most = f->asked > most ? f->asked : most;
@@ -2536,26 +2662,29 @@ static bool
 judge_is_hopeless(const struct judge *j, const struct dns_fact *facts, size_t n,
     const struct judge_lookup *l)
 {
-    if (l->addresses)
+    if (l->addresses || judge_has_called(j, l))
         return false;
-    if (l->none ? l->service : !l->failed && !l->asked_address && l->service)
+    if (l->service && (l->none || (!l->failed && !l->asked_address)))
         return false;
-    if (judge_has_called(j, &l->first->client, l->first->domain, l->last_ns))
-        return false;
-    return !l->failed || l->worst->result != DNS_UNANSWERED || judge_is_mute(j, facts, n, l->worst);
+    if (!l->asked_srv && l->srv == NULL)
+        return false;   /* who knows for what the address is needed */
+    return !l->failed || l->worst->result != DNS_UNANSWERED || judge_is_mute(j, facts, n, l);
 }
 
+/* A look-up begins with a fact that none before it goes together with. */
 static void
 judge_dns(struct judge *j)
 {
-    size_t n, i;
+    size_t n, i, k;
     const struct dns_fact *facts = judge_facts(j, &n);
     for (i = 0; i < n; i++) {
         struct judge_lookup l;
-        if (facts[i].type != DNS_SRV)
+        for (k = 0; k < i && !judge_is_same_lookup(&facts[k], &facts[i]); k++)
+            ;
+        if (k < i)
             continue;
-        l = judge_lookup(facts, n, &facts[i]);
-        if (l.first == &facts[i] && judge_is_hopeless(j, facts, n, &l))
+        l = judge_lookup(facts, n, i);
+        if (judge_is_hopeless(j, facts, n, &l))
             judge_dns_attempt(j, facts, n, &l);
     }
 }

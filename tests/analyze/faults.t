@@ -49,5 +49,11 @@ truth 1 'stream-error-without-header.pcap' \
     'p4.example: invalid-namespace' 'packet 6 (stream error)' '! not-xmpp' '! is no XMPP stream'
 truth 1 'proxy-protocol-v1.pcap' \
     'Row 1 (in) works' 'through the load balancer 192.0.2.14' '198.51.100.7:33000 called 192.0.2.12:5269' '! not-xmpp'
+for files in 'partner-works.pcap partner-loses-its-dns.pcap' 'partner-loses-its-dns.pcap partner-works.pcap'; do
+    truth 1 "-c edge.xml $files" 'Row 2 (out) works' '1 look-up of a partner failed' \
+        'dns-not-found, name service (out): 2026-11-26 12:22:10.614 UTC' '! (not named)'
+done
+truth 1 'srv-target-is-an-address.pcap' 'srv-address' 'SRV record is an IP address' 'RFC 2782' \
+    '! does not exist' '! Publish an SRV record'
 
 echo "1..$n"

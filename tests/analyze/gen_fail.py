@@ -55,7 +55,120 @@ def dns_target_without_address(s):
     s.ask('x.pa.example', 'A', [], rcode=3)
     s.ask('x.pa.example', 'AAAA', [], rcode=3)
     s.wait(5)
+    s.lookup('srv-no-address', 'pa.example', words='*')
+
+
+@scene()
+def dns_target_is_an_address(s):
+    """RFC 2782 wants a name; some look the address up as one, others see at once that it is none."""
+    for n, target in enumerate((HOSTS['pa'], '2001:db8:a::20')):
+        for asked in (False, True):
+            domain = 'p%d%d.example' % (n, asked)
+            s.ask('_xmpp-server._tcp.' + domain, 'SRV', [(1, 1, 5269, target)])
+            if asked:
+                s.ask(target, 'A', [], rcode=3)
+                s.ask(target, 'AAAA', [], rcode=3)
+            s.wait(5)
+            s.lookup('srv-address', domain, words='xmpp-server record %s:5269' % target)
+
+
+@scene()
+def dns_target_is_an_alias(s):
+    s.ask(SRV, 'SRV', [(1, 1, 5269, 'x.pa.example')])
+    s.ask('x.pa.example', 'A', [], rcode=3, alias='gone.elsewhere.example')
+    s.ask('x.pa.example', 'AAAA', [], alias='gone.elsewhere.example')
+    s.wait(5)
+    s.lookup('srv-alias', 'pa.example')
+    s.lost_may |= {'srv-no-address'}
+
+
+@scene()
+def dns_port_zero(s):
+    s.ask(SRV, 'SRV', [(1, 1, 0, 'x.pa.example')])
+    s.ask('x.pa.example', 'A', [HOSTS['pa']])
+    s.wait(5)
+    s.lookup('srv-no-port', 'pa.example', words='xmpp-server record x.pa.example:0')
+
+
+@scene(('out',))
+def dns_one_of_two_targets_is_wrong(s):
+    """As long as another target is good, nothing has failed."""
+    for n, bad in enumerate(((1, 1, 0, 'x.pa.example'), (1, 1, 5269, HOSTS['pb']))):
+        domain = 'p%d.example' % n
+        s.ask('_xmpp-server._tcp.' + domain, 'SRV', [bad, (2, 1, 5269, 'y.' + domain)])
+        s.ask('y.' + domain, 'A', [HOSTS['pa']])
+        c = s.outbound(partner=domain)
+        external(c, version='1.2').close()
+        c.truth('worked', reached='stanzas', method='EXTERNAL')
+    s.row('5269-out', 'works', 'conforms')
+
+
+def no_such_name(s, domain):
+    s.ask('_xmpps-server._tcp.' + domain, 'SRV', [], rcode=3)
+    s.ask('_xmpp-server._tcp.' + domain, 'SRV', [], rcode=3)
+    s.ask(domain, 'A', [], rcode=3)
+    s.ask(domain, 'AAAA', [], rcode=3)
+    s.wait(60)
+
+
+def finds_it(s, domain):
+    s.ask('_xmpps-server._tcp.' + domain, 'SRV', [], rcode=3)
+    s.ask('_xmpp-server._tcp.' + domain, 'SRV', [(1, 1, 5269, 'x.' + domain)])
+    s.ask('x.' + domain, 'A', [HOSTS['pa']])
+    s.ask('x.' + domain, 'AAAA', [])
+    c = s.outbound(partner=domain)
+    external(c, version='1.2').close()
+    c.truth('worked', reached='stanzas', method='EXTERNAL')
+    s.wait(60)
+
+
+@scene(('out',))
+def dns_fails_after_it_worked(s):
+    finds_it(s, 'pa.example')
+    no_such_name(s, 'pa.example')
     s.lookup('dns-not-found', 'pa.example')
+    s.row('5269-out', 'works', 'conforms')
+
+
+@scene(('out',))
+def dns_fails_before_it_works(s):
+    no_such_name(s, 'pa.example')
+    finds_it(s, 'pa.example')
+    s.lookup('dns-not-found', 'pa.example')
+    s.row('5269-out', 'works', 'conforms')
+
+
+@scene(('out',))
+def dns_is_silent_after_it_worked(s):
+    finds_it(s, 'pa.example')
+    s.ask(SRV, 'SRV', None, tries=3, between=3)
+    s.wait(30)
+    s.lookup('dns-failed', 'pa.example')
+    s.row('5269-out', 'works', 'conforms')
+
+
+@scene(('out',))
+def dns_loses_the_address_of_the_target(s):
+    """The SRV record is known still, and only the address is asked for again."""
+    finds_it(s, 'pa.example')
+    s.ask('x.pa.example', 'A', [], rcode=3)
+    s.ask('x.pa.example', 'AAAA', [], rcode=3)
+    s.wait(30)
+    s.lookup('srv-no-address', 'pa.example')
+    s.row('5269-out', 'works', 'conforms')
+    s.lost_may |= {'dns-not-found'}
+
+
+@scene(('out',))
+def dns_fails_twice(s):
+    """Each time is a failure of its own."""
+    no_such_name(s, 'pb.example')
+    for _ in range(2):
+        finds_it(s, 'pa.example')
+        no_such_name(s, 'pa.example')
+        s.lookup('dns-not-found', 'pa.example')
+    s.lookup('dns-not-found', 'pb.example')
+    s.row('5269-out', 'works', 'conforms')
 
 
 @scene()

@@ -128,8 +128,9 @@ class Scene:
 
     # ---- name servers ----
 
-    def ask(self, name, kind, answer=None, rcode=0, client='edge', tries=1, between=1.0):
-        """kind: SRV, A, AAAA.  answer: list of (priority, weight, port, target) or addresses; None: silence."""
+    def ask(self, name, kind, answer=None, rcode=0, client='edge', tries=1, between=1.0, alias=None):
+        """kind: SRV, A, AAAA.  answer: list of (priority, weight, port, target) or addresses; None: silence.
+        alias: a CNAME record comes first."""
         number = {'A': 1, 'AAAA': 28, 'SRV': 33}[kind]
         question = dns_name(name) + struct.pack('!HH', number, 1)
         for i in range(tries):
@@ -143,17 +144,19 @@ class Scene:
             return
         self.wait(0.01)
         records = b''
+        if alias:
+            records = b'\xc0\x0c' + struct.pack('!HHIH', 5, 1, 300, len(dns_name(alias))) + dns_name(alias)
         for a in answer:
             data = struct.pack('!HHH', *a[:3]) + dns_name(a[3]) if kind == 'SRV' else address(a)
             records += b'\xc0\x0c' + struct.pack('!HHIH', number, 1, 300, len(data)) + data
-        body = struct.pack('!HHHHHH', ident, 0x8180 | rcode, 1, len(answer), 0, 0) + question + records
+        body = struct.pack('!HHHHHH', ident, 0x8180 | rcode, 1, len(answer) + bool(alias), 0, 0) + question + records
         self.add(HOSTS['ns'], HOSTS[client], 17, 53, port, payload=body)
         self.wait(0.005)
 
-    def lookup(self, cause, domain, outcome='failed'):
+    def lookup(self, cause, domain, outcome='failed', **more):
         """Truth of an attempt that ended before there was a connection."""
         self.lookups.append({'to': domain, 'cause': cause, 'outcome': outcome, 'row': '5269-out', 'direction': 'out',
-                             'reached': 'name', 'violations': []})
+                             'reached': 'name', 'violations': [], **more})
 
 
 def dns_name(name):

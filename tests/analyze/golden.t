@@ -120,7 +120,8 @@ class Run:
         for v in self.about('attempt'):
             f = flows.get(v['attempt'])
             if f is None:
-                out['name', re.search(r'looked for (\S+):', v['story']).group(1)] = (v, None)
+                name = re.search(r'looked for (\S+):', v['story']).group(1)
+                out['name', name, len([x for x in out if x[:2] == ('name', name)])] = (v, None)
             else:
                 a, b = f['initiator'], f['responder']
                 out[a['address'], a['port'], b['address'], b['port'], len([x for x in out if x[:4] == (
@@ -174,7 +175,7 @@ def truths(scene, keys):
             who = c.identity()
             out[who + (len([x for x in out if x[:4] == who]),)] = c.expected if keys else c.blind
     for t in scene.lookups:
-        out['name', t['to']] = t
+        out['name', t['to'], len([x for x in out if x[:2] == ('name', t['to'])])] = t
     return out
 
 

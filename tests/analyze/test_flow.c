@@ -521,10 +521,26 @@ a_reset_later_is_an_end(void **state)
     handshake();
     send(3, 0, RA, 1001, 5001, "");
     send(4, 1, A, 5001, 1001, "on its way");
-    send(9000, 1, A, 5011, 1001, "");      /* beyond the linger time: something new */
+    send(9000, 1, A, 5011, 1001, "");      /* beyond the linger time: an echo */
+    send(9001, 1, A, 5011, 1001, "new");   /* and something new */
     flow_end(table);
-    expect(OPEN "data 1 on its way at 5\nclosed 1 rst\nopen 2 port 40000\nremark midstream at 6\n"
-        "closed 2 capture-end\n");
+    expect(OPEN "data 1 on its way at 5\nclosed 1 rst\nopen 2 port 40000\nremark midstream at 7\n"
+        "data 1 new at 7\nremark one-sided at 7\nclosed 2 capture-end\n");
+}
+
+static void
+a_fin_that_is_repeated_opens_nothing(void **state)
+{
+    int i;
+    (void)state;
+    handshake();
+    send(3, 0, FA, 1001, 5001, "");
+    send(4, 1, FA, 5001, 1002, "");
+    for (i = 1; i < 10; i++)
+        send(4 + 1000 * (1 << i), 0, FA, 1001, 5001, "");
+    send(4 + 1000 * (1 << 10), 0, FA, 1001, 5001, "");   /* after a quarter of an hour: who knows */
+    flow_end(table);
+    expect(OPEN "closed 1 fin\nopen 2 port 40000\nremark midstream at 15\nclosed 2 fin\n");
 }
 
 static void
@@ -761,6 +777,7 @@ main(void)
         TEST(too_many_bytes_out_of_order_are_a_gap),
         TEST(memory_out_of_order_has_one_ceiling_for_all),
         TEST(a_reset_answers_a_syn_that_nobody_wants), TEST(a_reset_later_is_an_end),
+        TEST(a_fin_that_is_repeated_opens_nothing),
         TEST(an_injected_reset_is_taken_back), TEST(a_syn_without_an_answer_times_out),
         TEST(at_the_end_of_the_capture_a_repeated_syn_is_unanswered),
         TEST(an_icmp_error_explains_the_silence), TEST(idle_connections_time_out_in_packet_time),

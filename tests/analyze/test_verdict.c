@@ -687,7 +687,7 @@ answers_of_dns_name_the_cause(void **state)
         { "servfail", 2, -2, NULL, 0, NULL, CAUSE_DNS_FAILED },
         { "unanswered", -1, -1, NULL, 0, NULL, CAUSE_DNS_FAILED },
         { "target without address", 0, 3, srv_target, sizeof srv_target, NULL,
-            CAUSE_DNS_NOT_FOUND },
+            CAUSE_SRV_NO_ADDRESS },
         { "found, nobody called", 0, 0, srv_target, sizeof srv_target, a_peer, CAUSE_NONE },
     };
     struct verdict_options o = edge_options();
