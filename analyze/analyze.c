@@ -77,6 +77,7 @@ struct options {
     struct choice           choice;
     uint64_t                stream;    /* number of the connection to print; 0: the report */
     struct verdict_way     *ways;      /* owned */
+    unsigned                nodes, domains, gateways;   /* names in the configuration */
     bool                    json, ladder, no_color, progress, snaplen_given;
 };
 
@@ -486,27 +487,72 @@ config_is(struct xe_span name, const char *word)
     return name.len == strlen(word) && memcmp(name.at, word, name.len) == 0;
 }
 
-/* What an element says of where the edge may call: itself, or, of all partners, those in it. */
+/* A name that is the only one of its kind; a second one makes it none. */
+static void
+config_name(const struct xe_xml_event *e, unsigned *seen, char out[128])
+{
+    char text[XE_DOMAIN_MAX];
+    out[0] = '\0';
+    if (config_attr(e, "name", text, sizeof text) && (*seen)++ == 0 && strlen(text) < 128)
+        memcpy(out, text, strlen(text) + 1);
+}
+
+/* Where DNS may lead for a partner, and the static route that he has. */
 static bool
-config_ways(struct options *o, const struct xe_xml_event *e)
+config_partner(struct options *o, const struct xe_xml_event *e)
+{
+    size_t before;
+    char domain[XE_DOMAIN_MAX];
+    if (!config_networks(o, e))
+        return false;
+    before = o->verdict.nways;
+    if (!config_proxy(o, e))
+        return false;
+    if (o->verdict.nways > before && config_attr(e, "domain", domain, sizeof domain)
+        && strlen(domain) < sizeof o->ways->domain)
+        memcpy(o->ways[before].domain, domain, strlen(domain) + 1);
+    return true;
+}
+
+/* Whose configuration it is. */
+static void
+config_node(struct options *o, const struct xe_xml_event *e)
+{
+    char role[16];
+    if (config_attr(e, "role", role, sizeof role) && strcmp(role, "gateway") == 0)
+        config_name(e, &o->gateways, o->verdict.gateway_name);
+    else
+        config_name(e, &o->nodes, o->verdict.edge_name);
+}
+
+static bool
+config_gateway(struct options *o, const struct xe_xml_event *e)
+{
+    if (config_is(e->name, "gateway"))
+        config_name(e, &o->gateways, o->verdict.gateway_name);
+    return true;
+}
+
+/* Each element inside another one. */
+static bool
+config_inside(struct options *o, const struct xe_xml_event *e,
+    bool (*take)(struct options *o, const struct xe_xml_event *e))
 {
     const struct xe_xml_limits limits = { .header = CONFIG_FILE_MAX, .element = CONFIG_FILE_MAX };
-    struct xe_xml_event partner;
+    struct xe_xml_event child;
     struct xe_xml x;
     struct xe_span rest = e->raw;
     size_t used;
     bool good = true;
-    if (!config_is(e->name, "partners"))
-        return config_networks(o, e) && config_proxy(o, e);
     xe_xml_init(&x, &limits);
     x.comments = true;
     for (;;) {
-        enum xe_xml_result got = xe_xml_next(&x, rest.at, rest.len, &used, &partner);
+        enum xe_xml_result got = xe_xml_next(&x, rest.at, rest.len, &used, &child);
         rest.at += used;
         rest.len -= used;
         if (!good || (got != XE_XML_HEADER && got != XE_XML_ELEMENT))
             break;
-        good = got == XE_XML_HEADER || (config_networks(o, &partner) && config_proxy(o, &partner));
+        good = got == XE_XML_HEADER || take(o, &child);
     }
     if (x.why == XE_WHY_OUT_OF_MEMORY) {
         complain(xe_why(x.why)->text, o->config);
@@ -514,6 +560,19 @@ config_ways(struct options *o, const struct xe_xml_event *e)
     }
     xe_xml_free(&x);
     return good;
+}
+
+/* What an element says of where the edge may call, and what names it gives. */
+static bool
+config_element(struct options *o, const struct xe_xml_event *e)
+{
+    if (config_is(e->name, "partners"))
+        return config_inside(o, e, config_partner);
+    if (config_is(e->name, "domain"))
+        config_name(e, &o->domains, o->verdict.domain_name);
+    if (config_is(e->name, "internal") && !config_inside(o, e, config_gateway))
+        return false;
+    return config_networks(o, e) && config_proxy(o, e);
 }
 
 /* The edge names its interfaces; a gateway names the edges, on row 3. */
@@ -545,7 +604,9 @@ config_take(struct options *o, struct xe_xml *x, const struct text *file)
             if (!config_address(&places[i], &e))
                 return false;
         }
-        if (got == XE_XML_ELEMENT && !config_ways(o, &e))
+        if (got == XE_XML_HEADER)
+            config_node(o, &e);
+        else if (!config_element(o, &e))
             return false;
     }
     if (got == XE_XML_BAD && (root || x->why == XE_WHY_OUT_OF_MEMORY))

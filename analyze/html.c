@@ -515,7 +515,6 @@ static void
 html_group(struct html *h, const struct group *g, bool failed)
 {
     const struct verdict *v = g->first->verdict;
-    const char *who = group_partner(g);
     html_say(h, failed ? "<div class=card><h3>" : "<div class=\"card w\"><h3>",
         cause_row(g->cause)->what);
     html_say(h, " <code>", cause_row(g->cause)->word);
@@ -535,7 +534,8 @@ html_group(struct html *h, const struct group *g, bool failed)
     html_field(h, "do", h->line.at);
     group_forward(&h->line, g);
     if (h->line.len > 0) {
-        html_say(h, "<dt>tell ", who[0] != '\0' ? who : "the partner");
+        group_whom(&h->more, g);
+        html_say(h, "<dt>tell ", h->more.at);
         html_say(h, "<dd><blockquote>", h->line.at);
         html_put(h, "</blockquote>\n");
     }

@@ -277,9 +277,9 @@ enum json_type {
     X(VIOLATION_DETAIL, TEXT, "detail", "", "more about it") \
     X(PARTNER, RECORD, "\"type\":\"verdict\",\"about\":\"partner\"", "", \
         "one for each pair of domains") \
-    X(PARTNER_OURS, TEXT, "ours", "", "domain; \"\": not named") \
-    X(PARTNER_THEIRS, TEXT, "theirs", "", "domain; \"\": not named") \
-    X(PARTNER_INNER, BOOL, "inner", "", "row 3: edge and gateway") \
+    X(PARTNER_OURS, TEXT, "ours", "", "domain, or address; \"\": the edge; row 3: who calls") \
+    X(PARTNER_THEIRS, TEXT, "theirs", "", "domain, or address when none is known") \
+    X(PARTNER_INNER, BOOL, "inner", "", "row 3: who calls from inside, and whom") \
     X(PARTNER_DIRECTION_KNOWN, BOOL, "direction_known", "", \
         "false: ours is the caller, and only out is used") \
     X(PARTNER_IN, ONE, "in", "way", "they called") \

@@ -588,14 +588,33 @@ group_cause(const struct attempt *a, enum group_kind kind)
     return CAUSE_NONE;
 }
 
+/* The side that is not ours: who is called from inside, too. */
+static int
+attempt_partner(const struct attempt *a)
+{
+    const struct verdict *v = a->verdict;
+    if (v->row == ROW_INNER || v->direction == DIRECTION_OUT)
+        return 1;
+    return v->direction == DIRECTION_UNKNOWN && v->fault != 0;
+}
+
+/* The same domain, or the same address when none is known. */
+static bool
+attempt_is_of(const struct attempt *a, const struct attempt *b, int side)
+{
+    const char *name = attempt_domain(a, side);
+    return strcmp(name, attempt_domain(b, side)) == 0 && (name[0] != '\0'
+        || address_equal(&a->flow.side[side].address, &b->flow.side[side].address));
+}
+
 static bool
 group_takes(const struct group *g, const struct attempt *a, enum cause cause)
 {
     const struct verdict *v = a->verdict, *w = g->first->verdict;
     return g->cause == cause && v->row == w->row && v->direction == w->direction
         && v->fault == w->fault && v->cause_inferred == w->cause_inferred
-        && v->keys_would_help == w->keys_would_help && strcmp(a->from, g->first->from) == 0
-        && strcmp(a->to, g->first->to) == 0;
+        && v->keys_would_help == w->keys_would_help && attempt_is_of(a, g->first, 0)
+        && (!attempt_has_number(a) || attempt_is_of(a, g->first, 1));
 }
 
 static int
@@ -636,17 +655,19 @@ report_groups(const struct report *r, enum group_kind kind, size_t *n)
 const char *
 group_partner(const struct group *g)
 {
-    const struct attempt *a = g->first;
-    const struct verdict *v = a->verdict;
-    switch (v->direction) {
-    case DIRECTION_IN:
-        return a->from;
-    case DIRECTION_OUT:
-        return a->to;
-    case DIRECTION_UNKNOWN:
-        break;
-    }
-    return v->fault == 0 ? a->from : a->to;
+    return attempt_domain(g->first, attempt_partner(g->first));
+}
+
+void
+group_whom(struct text *t, const struct group *g)
+{
+    const char *name = group_partner(g);
+    text_clear(t);
+    if (name[0] != '\0')
+        text_clean(t, name);
+    else
+        TEXT(t, "the partner at ",
+            ENDPOINT(&g->first->flow.side[attempt_partner(g->first)].address, 0));
 }
 
 void
@@ -1491,11 +1512,7 @@ const char *
 partner_name(const struct report_partner *q, bool ours)
 {
     const char *name = ours ? q->ours : q->theirs;
-    if (name[0] != '\0')
-        return name;
-    if (q->kind != PAIR_INNER)
-        return "(not named)";
-    return ours ? "edge" : "gateway";
+    return name[0] != '\0' ? name : "edge";
 }
 
 /* "pa.example - pb.example": ours first. */
@@ -1652,14 +1669,13 @@ print_evidence(struct printer *p, const struct group *g)
 static void
 print_forward(struct printer *p, const struct group *g)
 {
-    const char *who = group_partner(g);
     struct text label = { NULL, 0, 0 };
     bool wide;
+    group_whom(&p->more, g);
     group_forward(&p->line, g);
     if (p->line.len == 0)
         return;
-    SET(&label, "tell ");
-    text_clean(&label, who[0] != '\0' ? who : "the partner");
+    SET(&label, "tell ", p->more.at);
     wide = columns_of(label.at) > 10;
     if (wide)
         print_text(p, 5, TONE_PLAIN, "", 5, label.at);

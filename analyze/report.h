@@ -124,7 +124,7 @@ void attempt_proofs(struct text *t, const struct verdict *v);
 void attempt_certificate(struct text *t, const struct attempt *a, int side);  /* "" : none seen */
 bool attempt_has_number(const struct attempt *a);              /* false: only DNS was seen */
 
-/* Of a pair of domains; "edge", "gateway" or "(not named)" when no header names it. */
+/* Of a pair of domains; an address when no domain is known, "edge" for our own side. */
 const char *partner_name(const struct report_partner *q, bool ours);
 
 /* ---- failures: the same cause between the same domains is one entry ---- */
@@ -141,6 +141,8 @@ enum group_kind { GROUP_FAILED, GROUP_SETBACK, GROUP_UNKNOWN };
 /* Most frequent first.  NULL and *n == 0: there are none.  The caller frees it. */
 struct group *report_groups(const struct report *r, enum group_kind kind, size_t *n);
 const char   *group_partner(const struct group *g);           /* domain of the other side; "" */
+/* The same, or "the partner at 192.0.2.1": who is told. */
+void          group_whom(struct text *t, const struct group *g);
 void          group_when(struct text *t, const struct group *g);
 /* "pb.example: host-unknown"; "" when nothing was said. */
 void          attempt_words(struct text *t, const struct attempt *a);

@@ -2069,15 +2069,59 @@ judge_seeker(const struct judge *j, const char *partner)
     return "";
 }
 
+/* The name of a side of the edge, or of a gateway, as the configuration has it. */
+static const char *
+judge_own_name(const struct judge *j, const struct attempt *a, bool edge)
+{
+    if (a->verdict->row != ROW_INNER)
+        return j->o.domain_name;
+    return edge ? j->o.edge_name : j->o.gateway_name;
+}
+
+/* The partner to whose static route an address belongs. */
+static const char *
+judge_route_name(const struct judge *j, const struct flow_side *s)
+{
+    size_t i;
+    for (i = 0; i < j->o.nways; i++) {
+        const struct verdict_way *w = &j->o.ways[i];
+        if (w->domain[0] != '\0' && !w->by_name && network_has(&w->network, &s->address)
+            && (w->port == 0 || w->port == s->port))
+            return w->domain;
+    }
+    return "";
+}
+
+/* Who is on a side, by the best name that there is. */
+static void
+judge_party(const struct judge *j, const struct attempt *a, int side, char out[128])
+{
+    const struct flow_side *s = &a->flow.side[side];
+    bool edge = judge_is_external(j, &s->address) || judge_is_internal(j, &s->address);
+    const char *name = attempt_domain(a, side);
+    if (name[0] == '\0' && a->verdict->reached == REACH_NAME)
+        name = judge_seeker(j, a->to);
+    if (name[0] == '\0' && (edge || a->verdict->row == ROW_INNER))
+        name = judge_own_name(j, a, edge);
+    else if (name[0] == '\0')
+        name = judge_route_name(j, s);
+    out[0] = '\0';
+    judge_add(out, 128, name[0] != '\0' || edge ? name : ENDPOINT(&s->address, 0), (char *)NULL);
+}
+
 static void
 judge_count_partner(struct judge *j, const struct attempt *a)
 {
     const struct verdict *v = a->verdict;
     bool in = v->direction == DIRECTION_IN;
-    const char *ours = v->reached == REACH_NAME ? judge_seeker(j, a->to) : attempt_domain(a, in);
-    struct report_partner *p = judge_partner(j, ours, attempt_domain(a, !in), judge_pairing(v));
+    int our = v->row == ROW_INNER ? CALLER : in;   /* inside is who calls */
+    struct report_partner *p;
+    char ours[128], theirs[128];
     struct report_way *way[2];
     int side, i;
+    judge_party(j, a, our, ours);
+    judge_party(j, a, !our, theirs);
+    p = judge_partner(j, ours, theirs, judge_pairing(v));
     if (p == NULL)
         return;
     way[CALLER] = in ? &p->in : &p->out;

@@ -183,7 +183,7 @@ struct report_violation {
 /* What a pair of domains is to each other. */
 enum pairing {
     PAIR_PARTNER,     /* a domain of ours and one of a partner */
-    PAIR_INNER,       /* on row 3: the edge, and the gateway or inner server */
+    PAIR_INNER,       /* on row 3: the gateway or inner server, and whom it calls */
     PAIR_UNPLACED     /* neither is known to be the edge: the caller's domain, the called one */
 };
 
@@ -206,7 +206,8 @@ struct report_way {
 
 #define REPORT_PARTNERS_MAX 4096
 struct report_partner {
-    char              ours[128], theirs[128];  /* "" : not named */
+    /* a domain; an address when none is known; "": that of the edge, of which no name is known */
+    char              ours[128], theirs[128];
     enum pairing      kind;
     struct report_way in, out;    /* PAIR_INNER: `in` is from the gateway; UNPLACED: `out` only */
 };
@@ -278,6 +279,7 @@ struct verdict_way {
     struct network network;
     uint16_t       port;      /* 0: any */
     bool           by_name;   /* of a host, whose address nobody knows here */
+    char           domain[128];   /* of the partner whose static route this is; "": of none */
 };
 
 /* What is told before the end; the attempt is borrowed during the call. */
@@ -296,6 +298,8 @@ struct verdict_options {
     uint16_t               external_port, internal_port;   /* 0: 5269, 23456 */
     const struct verdict_way *ways;
     size_t                 nways;
+    /* names in the configuration; "": none, or several */
+    char                   edge_name[128], domain_name[128], gateway_name[128];
     struct cert_anchors   *anchors;       /* NULL: chains are not judged */
     const struct judge_events *events;    /* NULL: nobody listens */
     void                  *user;
