@@ -69,7 +69,14 @@ static const struct cause_row cause_rows[CAUSE_COUNT] = {
     [CAUSE_PEER_LOST] = { "peer-lost",
         "the connection was cut",
         "look into the logs of both servers at this time, and at firewalls that reset connections",
-        "the connection was cut on your side at this time: what does your server's log say?" },
+        "your server cut the connection at this time: what does its log say?" },
+    [CAUSE_MIDDLEBOX_RESET] = { "middlebox-reset",
+        "something on the path reset the connection: the reset came from neither side",
+        "find the firewall, intrusion prevention or proxy on the path that cuts connections at "
+        "this point, and let this row of the port table pass; how far the TTL is below 64, 128 or "
+        "255 tells how far away it is",
+        "something on the path between our servers resets the connection at this point: is there a "
+        "firewall or intrusion prevention on your side that looks into connections?" },
     [CAUSE_IDLE_CUT] = { "idle-cut",
         "something on the path forgot the idle connection",
         "set keepalives of the edge below the idle time-out of the firewall, "
@@ -147,7 +154,7 @@ static const struct cause_row cause_rows[CAUSE_COUNT] = {
         "the stream was not ready in time",
         "find the last step before the silence in the details: "
         "the side that owes the next one is at fault",
-        "the negotiation between our servers stops in the middle: what does your log say?" },
+        "the negotiation between our servers stops in the middle: what does each side wait for?" },
     [CAUSE_STREAM_ERROR] = { "peer-stream-error",
         "the other server ended the stream with an error",
         "read its condition and words",
@@ -182,7 +189,7 @@ static const struct cause_row cause_rows[CAUSE_COUNT] = {
     [CAUSE_TLS_FAILED] = { "tls-failed",
         "the TLS handshake failed",
         "the alert says why; look into the log of the side that sent it",
-        "the TLS handshake between our servers fails like this: what does your log say?" },
+        "your server ends the TLS handshake between our servers: what does its log say?" },
     [CAUSE_CERT_MISSING] = { "cert-missing",
         "a certificate is required and none was sent",
         "give the calling server a certificate and let it present it",
@@ -224,8 +231,7 @@ static const struct cause_row cause_rows[CAUSE_COUNT] = {
         "one side ended the stream inside TLS before it was ready",
         "give the key log of one server (--keys) to see the words; usual reasons are the "
         "certificate or the domain",
-        "a stream between our servers ends right after the TLS handshake: "
-        "what does your log say?" },
+        "your server ends the stream right after the TLS handshake: what does its log say?" },
     /* authentication */
     [CAUSE_SASL_REFUSED] = { "sasl-refused",
         "SASL EXTERNAL was refused",
@@ -292,6 +298,40 @@ cause_refuses_servers(void)
 {
     return "your server refuses the namespace jabber:server on this port: does something for "
         "clients listen there?";
+}
+
+const char *
+cause_unsaid(enum cause c)
+{
+    if (c == CAUSE_TLS_FAILED)
+        return "nobody said why: look into the logs of both servers at this time";
+    if (c == CAUSE_SASL_REFUSED)
+        return "the certificate of the caller is not accepted: look into the log of the called "
+            "server at this time";
+    if (c == CAUSE_DIALBACK_ERROR)
+        return "no condition was given: look into the log of the called server at this time";
+    return cause_rows[c].remedy;
+}
+
+bool
+cause_is_wordless(enum cause c)
+{
+    return c == CAUSE_TLS_FAILED || c == CAUSE_REFUSED_INSIDE || c == CAUSE_PEER_LOST;
+}
+
+const char *
+cause_wordless(enum cause c, bool ours)
+{
+    if (c == CAUSE_REFUSED_INSIDE && ours)
+        return "our side ended it first: the reason stands in the log of our server at this time "
+            "(--log reads it beside the capture); usual reasons are the certificate or the domain "
+            "of the other side";
+    if (c == CAUSE_REFUSED_INSIDE)
+        return "the other side ended it first and knows why; a key log of one server (--keys) "
+            "shows what was said; usual reasons are our certificate or our domain";
+    return ours ? "our side ended it first: look into the log of our server at this time"
+        : "the other side ended it first: only its log says why; see that no firewall between "
+            "resets connections";
 }
 
 /* Texts that may hold NUL. */

@@ -1149,6 +1149,7 @@ flow_take_rst(struct flow_table *t, struct node *n, int side, const struct packe
     if (f->side[side].rst_frame == 0) {
         f->side[side].rst_frame = p->frame->number;
         f->side[side].rst_ns = p->frame->time_ns;
+        f->side[side].rst_ttl = p->ttl;
     }
     if (n->list == LIST_LINGER)
         return;                            /* what ended it first counts */
@@ -1164,6 +1165,8 @@ flow_count_packet(struct node *n, int side, const struct packet *p)
     struct flow_side *s = &n->f.side[side];
     int64_t now = p->frame->time_ns;
     s->packets++;
+    if ((p->flags & TCP_RST) == 0)
+        s->ttl = p->ttl;
     if (s->packets == 1)
         s->first_ns = now;
     s->last_ns = now > s->last_ns ? now : s->last_ns;

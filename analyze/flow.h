@@ -45,6 +45,8 @@ struct flow_side {
     uint64_t       fin_frame;       /* of the first one */
     uint64_t       rst_frame;
     int64_t        fin_ns, rst_ns;
+    uint8_t        ttl;             /* of the last packet that is no reset; 0: there was none */
+    uint8_t        rst_ttl;         /* of the first reset */
 };
 
 struct flow {

@@ -221,6 +221,7 @@ enum json_type {
     X(ATTEMPT_CAUSE_INFERRED, BOOL, "cause_inferred", "", "from lengths, without keys") \
     X(ATTEMPT_SETBACK, WORD, "setback", "cause", "a step that failed, and another way was found") \
     X(ATTEMPT_FAULT, WORD, "fault", "side?", "who has to change something") \
+    X(ATTEMPT_CLOSER, WORD, "closer", "side?", "who ended it first") \
     X(ATTEMPT_STORY, SENTENCE, "story", "", "what happened") \
     X(ATTEMPT_WORDS, TEXT, "words", "", "what the other side said") \
     X(ATTEMPT_SAID_BY, WORD, "said_by", "side?", "who said it") \
@@ -1189,6 +1190,7 @@ json_attempt(struct json *j, const struct attempt *a, uint64_t number)
     json_bool(j, JSON_ATTEMPT_CAUSE_INFERRED, v->cause_inferred);
     json_cause(j, JSON_ATTEMPT_SETBACK, v->setback);
     json_side(j, JSON_ATTEMPT_FAULT, v->fault);
+    json_side(j, JSON_ATTEMPT_CLOSER, v->closer);
     json_text(j, JSON_ATTEMPT_STORY, v->story);
     json_text(j, JSON_ATTEMPT_WORDS, v->words);
     json_side(j, JSON_ATTEMPT_SAID_BY, v->said_by);

@@ -680,6 +680,7 @@ packet_ipv4(struct walk *w)
     address_set(&w->p.source, h + 12, 4);
     address_set(&w->p.target, h + 16, 4);
     w->p.ip_id = get_u16(h + 4);
+    w->p.ttl = h[8];
     uint8_t protocol = h[9];
     unsigned fragment = get_u16(h + 6);
     walk_skip(w, header);
@@ -731,6 +732,7 @@ packet_ipv6(struct walk *w)
     address_set(&w->p.source, h + 8, 6);
     address_set(&w->p.target, h + 24, 6);
     w->p.ip_id = 0;
+    w->p.ttl = h[7];
     w->header_bad = false;
     walk_skip(w, 40);
     if (payload > w->length)

@@ -56,6 +56,7 @@ struct packet {
     struct address       reporter;  /* who sent the ICMP error */
     /* IPv4 identification; 0: none.  A repeated frame repeats it, a retransmission does not */
     uint16_t             ip_id;
+    uint8_t              ttl;       /* hop limit of IPv6 */
 };
 
 struct packet_events {

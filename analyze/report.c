@@ -614,7 +614,7 @@ group_takes(const struct group *g, const struct attempt *a, enum cause cause)
     return g->cause == cause && v->row == w->row && v->direction == w->direction
         && v->fault == w->fault && v->cause_inferred == w->cause_inferred
         && v->keys_would_help == w->keys_would_help && attempt_is_of(a, g->first, 0)
-        && (!attempt_has_number(a) || attempt_is_of(a, g->first, 1));
+        && attempt_is_of(a, g->first, 1);
 }
 
 static int

@@ -113,7 +113,7 @@ verdict_new(struct attempt *a)
     if (v == NULL)
         return NULL;
     v->method = v->remedy = v->forward = "";
-    v->fault = v->said_by = NOBODY;
+    v->fault = v->said_by = v->closer = NOBODY;
     return v;
 }
 
@@ -420,18 +420,44 @@ verdict_reach(struct finding *f)
 
 /* ---- how it ended ---- */
 
+/* When a side ended the connection: its FIN, RST or last alert, whichever came first. */
+struct bye {
+    uint64_t frame;      /* UINT64_MAX: it did not */
+    int64_t time_ns;
+};
+
+static void
+verdict_bye_at(struct bye *b, uint64_t frame, int64_t time_ns)
+{
+    if (frame != 0 && frame < b->frame)
+        *b = (struct bye){ frame, time_ns };
+}
+
+/* Of TLS 1.3 only the last record of a side may be taken for an alert. */
+static struct bye
+verdict_bye(const struct attempt *a, int side)
+{
+    const struct flow_side *s = &a->flow.side[side];
+    struct bye b = { UINT64_MAX, INT64_MAX };
+    verdict_bye_at(&b, s->fin_frame, s->fin_ns);
+    verdict_bye_at(&b, s->rst_frame, s->rst_ns);
+    if (a->tls.close_notify[side] || a->tls.encrypted_alert[side] || a->tls.alert_side == side)
+        verdict_bye_at(&b, a->bye_frame[side], a->bye_ns[side]);
+    return b;
+}
+
+/* What a side says after the other one has ended is its reaction, and no cause. */
+static bool
+verdict_is_reaction(const struct attempt *a, int side, uint64_t frame)
+{
+    return verdict_bye(a, !side).frame < frame;
+}
+
 /* Which side ended the connection: its FIN, RST, alert or stream end came first. */
 static int
 verdict_closer(const struct attempt *a)
 {
-    const struct flow_side *s = a->flow.side;
-    uint64_t first[2];
-    int i;
-    for (i = 0; i < 2; i++) {
-        first[i] = s[i].fin_frame != 0 ? s[i].fin_frame : UINT64_MAX;
-        if (s[i].rst_frame != 0 && s[i].rst_frame < first[i])
-            first[i] = s[i].rst_frame;
-    }
+    uint64_t first[2] = { verdict_bye(a, 0).frame, verdict_bye(a, 1).frame };
     if (a->stream_end[0] != a->stream_end[1])
         return a->stream_end[1];
     if (a->stream_end[0] && a->stream_end_ns[0] != a->stream_end_ns[1])
@@ -741,11 +767,20 @@ verdict_silence(const struct finding *f)
 static bool
 verdict_alert_counts(const struct attempt *a)
 {
-    int other = !a->tls.alert_side;
-    if (a->tls.alert_side < 0 || a->tls.alert == XE_ALERT_CLOSE_NOTIFY
-        || a->tls.alert == XE_ALERT_USER_CANCELED)
-        return false;
-    return a->flow.side[other].fin_frame == 0 || a->flow.side[other].fin_frame > a->tls.alert_frame;
+    return a->tls.alert_side >= 0 && a->tls.alert != XE_ALERT_CLOSE_NOTIFY
+        && a->tls.alert != XE_ALERT_USER_CANCELED
+        && !verdict_is_reaction(a, a->tls.alert_side, a->tls.alert_frame);
+}
+
+/* The side that ended with an alert that cannot be read, and was the first to end; else NOBODY. */
+static int
+verdict_hidden_alert_side(const struct attempt *a)
+{
+    int i;
+    for (i = 0; i < 2 && a->tls.server_hello; i++)
+        if (a->tls.encrypted_alert[i] && !verdict_is_reaction(a, i, a->bye_frame[i]))
+            return i;
+    return NOBODY;
 }
 
 /* The alert that says it: handshake_failure stands for no certificate where one is needed, and
@@ -786,6 +821,26 @@ verdict_hidden_alert(struct finding *f, int side)
     return reason_seen(CAUSE_CERT_INVALID, !side);
 }
 
+/* How long nothing was said before the first end. */
+static int64_t
+verdict_stall(const struct attempt *a)
+{
+    struct bye caller = verdict_bye(a, CALLER), called = verdict_bye(a, CALLED);
+    struct bye end = caller.frame < called.frame ? caller : called;
+    int64_t last_ns = a->flow.first_ns;
+    unsigned i;
+    for (i = 0; i < a->nevents; i++) {
+        const struct event *e = &a->events[i];
+        if (e->kind > EVENT_GAP && e->kind != EVENT_DNS && e->frame < end.frame
+            && e->time_ns > last_ns)
+            last_ns = e->time_ns;
+    }
+    for (i = 0; i < a->nrecords && i < ATTEMPT_RECORDS_MAX; i++)
+        if (a->records[i].frame < end.frame && a->records[i].time_ns > last_ns)
+            last_ns = a->records[i].time_ns;
+    return end.frame == UINT64_MAX ? 0 : end.time_ns - last_ns;
+}
+
 /* The TLS handshake was begun and not finished. */
 static struct reason
 verdict_handshake(struct finding *f)
@@ -798,12 +853,14 @@ verdict_handshake(struct finding *f)
         return reason_said(CAUSE_PATH_MTU, NOBODY);
     if (verdict_stalled(a) >= 0 && !ended)
         return reason_seen(CAUSE_PATH_MTU, NOBODY);
-    if (a->tls.server_hello && (a->tls.encrypted_alert[0] || a->tls.encrypted_alert[1]))
-        return verdict_hidden_alert(f, a->tls.encrypted_alert[0] ? CALLER : CALLED);
+    if (verdict_hidden_alert_side(a) >= 0)
+        return verdict_hidden_alert(f, verdict_hidden_alert_side(a));
     if (!ended && verdict_waited(a) <= VERDICT_SILENCE)
         return reason_unknown();
-    if (!ended)
+    if (!ended || verdict_stall(a) > VERDICT_SILENCE)
         return reason_seen(CAUSE_SETUP_TIMEOUT, NOBODY);
+    if (a->tls.version >= 0x0304 && a->tls.finished_frame != 0)
+        return reason_seen(CAUSE_REFUSED_INSIDE, NOBODY);   /* the caller's Finished, and the end */
     if (a->flow.end == FLOW_RST && !a->tls.server_hello)
         return reason_seen(CAUSE_PEER_LOST, NOBODY);
     return reason_seen(CAUSE_TLS_FAILED, NOBODY);
@@ -1183,6 +1240,41 @@ verdict_choose(struct finding *f)
     return verdict_stream(f);
 }
 
+/* TTLs of one path differ by that much at most. */
+#define VERDICT_HOPS 3
+
+static bool
+verdict_is_near(unsigned a, unsigned b)
+{
+    return a > b ? a - b <= VERDICT_HOPS : b - a <= VERDICT_HOPS;
+}
+
+/* The connection ended with a reset that came from neither side: it has travelled another way than
+ * what they sent. */
+static int
+verdict_foreign_reset(const struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    int i, first = s[0].rst_frame == 0
+        || (s[1].rst_frame != 0 && s[1].rst_frame < s[0].rst_frame);
+    for (i = 0; i < 2; i++)
+        if (s[i].ttl == 0 || verdict_is_near(s[first].rst_ttl, s[i].ttl))
+            return NOBODY;
+    return s[first].rst_frame != 0 && s[0].fin_frame == 0 && s[1].fin_frame == 0 ? first : NOBODY;
+}
+
+/* Who cut a connection off is not always who seems to have done it. */
+static struct reason
+verdict_cut(const struct attempt *a, struct reason r)
+{
+    bool wordless = r.cause == CAUSE_PEER_LOST || r.cause == CAUSE_CRASH
+        || r.cause == CAUSE_TLS_FAILED || r.cause == CAUSE_SILENT_PEER
+        || r.cause == CAUSE_REFUSED_INSIDE || (r.cause == CAUSE_TLS_REFUSED && !a->tls_failure);
+    if (!wordless || a->flow.end != FLOW_RST || verdict_foreign_reset(a) < 0)
+        return r;
+    return reason_seen(CAUSE_MIDDLEBOX_RESET, NOBODY);
+}
+
 /* What rests on silence cannot be told when the capture may be at fault. */
 static void
 verdict_certainty(struct finding *f, bool said)
@@ -1247,7 +1339,8 @@ verdict_attempt(struct attempt *a, struct cert_anchors *anchors)
     if (f.v == NULL)
         return false;
     verdict_reach(&f);
-    r = verdict_choose(&f);
+    r = verdict_cut(a, verdict_choose(&f));
+    f.v->closer = verdict_closer(a);
     f.v->cause = r.cause;
     f.v->fault = r.fault;
     verdict_setback(&f);
@@ -1879,6 +1972,37 @@ verdict_is_act(enum cause c)
         || c == CAUSE_CRASH;
 }
 
+/* The name of a side, or what it is. */
+static const char *
+judge_side(const struct attempt *a, int side)
+{
+    const char *name = attempt_domain(a, side);
+    if (name[0] != '\0')
+        return name;
+    return side == CALLER ? "the caller" : "the called server";
+}
+
+/* "; its TTL is 251, and that of all else is 64 and 60" */
+static void
+judge_aside_reset(struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    char text[96];
+    snprintf(text, sizeof text, "; its TTL is %u, and that of all else is %u and %u",
+        (unsigned)s[verdict_foreign_reset(a)].rst_ttl, (unsigned)s[CALLER].ttl,
+        (unsigned)s[CALLED].ttl);
+    ADD(a->verdict->story, text);
+}
+
+/* "; corp.example ended it first" */
+static void
+judge_aside_closer(struct attempt *a)
+{
+    char cut[61];
+    snprintf(cut, sizeof cut, "%.60s", judge_side(a, a->verdict->closer));
+    ADD(a->verdict->story, "; ", cut, " ended it first");
+}
+
 /* " (that of pb.example)", for certificates; " (by pb.example)"; " (inferred)". */
 static void
 judge_aside(struct attempt *a, enum cause c)
@@ -1893,6 +2017,10 @@ judge_aside(struct attempt *a, enum cause c)
         ADD(v->story, " (by ", cut, ")");
     if (v->cause_inferred)
         ADD(v->story, " (inferred)");
+    if (c == CAUSE_MIDDLEBOX_RESET)
+        judge_aside_reset(a);
+    else if (cause_is_wordless(c) && v->fault == NOBODY && v->closer >= 0)
+        judge_aside_closer(a);
 }
 
 static void
@@ -1946,6 +2074,17 @@ judge_stranger(const struct attempt *a, const char *otherwise)
     return row == NULL || row->remedy[0] == '\0' ? otherwise : row->remedy;
 }
 
+/* Whoever ended it without a word knows why, and his log does. */
+static void
+judge_remedy_wordless(struct verdict *v)
+{
+    bool ours = (v->direction == DIRECTION_OUT) == (v->closer == CALLER);
+    if (v->closer < 0 || v->direction == DIRECTION_UNKNOWN)
+        return;
+    v->remedy = cause_wordless(v->cause, ours || v->row == ROW_INNER);
+    v->forward = ours || v->row == ROW_INNER ? "" : cause_row(v->cause)->forward;
+}
+
 /* The side at fault decides who gets which wording. */
 static void
 judge_remedy(struct attempt *a)
@@ -1956,7 +2095,7 @@ judge_remedy(struct attempt *a)
     bool known = v->direction != DIRECTION_UNKNOWN && v->fault >= 0;
     bool ours = known && (v->direction == DIRECTION_OUT) == (v->fault == 0);
     const char *refusal = cause_refusal(c);
-    v->remedy = row->remedy;
+    v->remedy = v->words[0] == '\0' ? cause_unsaid(c) : row->remedy;
     if (c == CAUSE_NOT_XMPP)
         v->remedy = judge_stranger(a, row->remedy);
     v->theirs = known && !ours && v->row != ROW_INNER;
@@ -1966,6 +2105,8 @@ judge_remedy(struct attempt *a)
         v->forward = cause_refuses_servers();
     else
         v->forward = refusal != NULL && v->theirs ? refusal : row->forward;
+    if (v->outcome == OUTCOME_FAILED && cause_is_wordless(c) && v->words[0] == '\0')
+        judge_remedy_wordless(v);
 }
 
 /* ---- counting ---- */

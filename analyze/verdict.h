@@ -22,7 +22,7 @@ enum cause {
     CAUSE_SRV_ALIAS, CAUSE_SRV_NO_ADDRESS, CAUSE_SRV_NO_PORT,
     /* TCP */
     CAUSE_TCP_REFUSED, CAUSE_TCP_TIMEOUT, CAUSE_TCP_PROHIBITED, CAUSE_TCP_UNREACHABLE,
-    CAUSE_PATH_MTU, CAUSE_PEER_LOST, CAUSE_IDLE_CUT,
+    CAUSE_PATH_MTU, CAUSE_PEER_LOST, CAUSE_MIDDLEBOX_RESET, CAUSE_IDLE_CUT,
     /* streams */
     CAUSE_SILENT_PEER, CAUSE_CALLER_SILENT, CAUSE_NOT_XMPP, CAUSE_BAD_NAMESPACE, CAUSE_BAD_VERSION,
     CAUSE_HOST_UNKNOWN, CAUSE_XML_MALFORMED, CAUSE_XML_RESTRICTED, CAUSE_BAD_ELEMENT,
@@ -65,6 +65,14 @@ struct stranger_row {
 };
 /* NULL: none that is known. */
 const struct stranger_row *cause_stranger(const unsigned char *at, size_t len);
+
+/* The same remedy where nothing was said that one could read. */
+const char *cause_unsaid(enum cause c);
+
+/* A side ended it without a word that can be read: the reason stands in its log. */
+bool cause_is_wordless(enum cause c);
+/* What our administrator can do about it; ours: it was our side that ended it first. */
+const char *cause_wordless(enum cause c, bool ours);
 
 /* What the partner is told whose server does not want to hear of servers. */
 const char *cause_refuses_servers(void);
@@ -130,6 +138,7 @@ struct verdict {
     enum cause     cause;           /* of OUTCOME_FAILED, or why the outcome is unknown */
     enum cause     setback;         /* a step that failed: EXTERNAL refused, dialback accepted */
     int            fault;           /* side that has to change something; -1: none or unknown */
+    int            closer;          /* side that ended it first; -1: none or unknown */
     char           story[512];      /* one sentence: what happened, with names and numbers */
     int            said_by;         /* side whose words they are; -1: somebody else's */
     char           words[160];      /* text of a stream or SASL error, name of an alert */

@@ -41,6 +41,8 @@ struct xmpp_records {
     uint8_t  have;            /* bytes of head */
     uint32_t left;            /* bytes of the record that are still to come */
     bool     lost;            /* no longer known after a gap */
+    uint64_t frame;           /* of the last record */
+    int64_t  time_ns;
 };
 
 struct xmpp {
@@ -390,6 +392,8 @@ xmpp_turn(struct xmpp *x)
     XMPP_SWAP(bool, a->stream_end);
     XMPP_SWAP(int64_t, a->stream_end_ns);
     XMPP_SWAP(int64_t, a->last_content_ns);
+    XMPP_SWAP(uint64_t, a->bye_frame);
+    XMPP_SWAP(int64_t, a->bye_ns);
     a->pause_side = !a->pause_side;
     XMPP_SWAP(uint64_t, a->stanza_errors);
     for (i = 0; i < 3; i++) {
@@ -1239,6 +1243,8 @@ xmpp_tls_alert(void *user, int side, int level, int description, uint64_t frame,
 {
     struct xmpp *x = user;
     struct xmpp_news n;
+    x->attempt->bye_frame[side ^ x->flip] = frame;
+    x->attempt->bye_ns[side ^ x->flip] = time_ns;
     xmpp_news(&n, EVENT_TLS_ALERT, side ^ x->flip, frame, time_ns);
     snprintf(n.what, sizeof n.what, "%s (%d)%s", xe_alert_name(description), description,
         level == 2 ? " fatal" : "");
@@ -1382,9 +1388,11 @@ static void
 xmpp_record(struct xmpp *x, int side, uint64_t frame, int64_t time_ns)
 {
     struct attempt *a = x->attempt;
-    const struct xmpp_records *r = &x->records[side];
+    struct xmpp_records *r = &x->records[side];
     uint16_t len = (uint16_t)(r->head[3] << 8 | r->head[4]);
     uint16_t version = tls_seen(x->tls)->version;
+    r->frame = frame;
+    r->time_ns = time_ns;
     if (version == 0 || (version < 0x0304 && a->tls_up_ns == 0)
         || (r->head[0] != 21 && r->head[0] != 23))
         return;
@@ -1618,6 +1626,7 @@ static void
 xmpp_take_view(struct xmpp *x, const struct tls_view *v)
 {
     struct attempt *a = x->attempt;
+    int i;
     a->tls = *v;
     a->tls.sni = a->sni;
     a->tls.alpn = a->alpn;
@@ -1625,14 +1634,19 @@ xmpp_take_view(struct xmpp *x, const struct tls_view *v)
     xmpp_put(a->alpn, sizeof a->alpn, v->alpn);
     a->tls.server = cert_keep(v->server);
     a->tls.client = cert_keep(v->client);
-    if (!x->flip)
-        return;
-    a->tls.client_side ^= 1;
-    a->tls.alert_side = (int16_t)(v->alert_side < 0 ? -1 : !v->alert_side);
-    XMPP_SWAP(bool, a->tls.close_notify);
-    XMPP_SWAP(bool, a->tls.encrypted_alert);
-    XMPP_SWAP(uint64_t, a->tls.app_records);
-    XMPP_SWAP(uint64_t, a->tls.app_bytes);
+    if (x->flip) {
+        a->tls.client_side ^= 1;
+        a->tls.alert_side = (int16_t)(v->alert_side < 0 ? -1 : !v->alert_side);
+        XMPP_SWAP(bool, a->tls.close_notify);
+        XMPP_SWAP(bool, a->tls.encrypted_alert);
+        XMPP_SWAP(uint64_t, a->tls.app_records);
+        XMPP_SWAP(uint64_t, a->tls.app_bytes);
+    }
+    for (i = 0; i < 2; i++)
+        if (a->tls.encrypted_alert[i]) {
+            a->bye_frame[i] = x->records[i].frame;
+            a->bye_ns[i] = x->records[i].time_ns;
+        }
 }
 
 void

@@ -150,6 +150,8 @@ struct attempt {
     uint64_t             stanza_errors[2];
     uint64_t             plain_stanzas;  /* seen without TLS on the wire */
     int64_t              last_content_ns[2];
+    uint64_t             bye_frame[2];   /* of the last TLS alert of a side; 0: none */
+    int64_t              bye_ns[2];
     int64_t              pause_ns;       /* silence before the last words; 0: they were answered */
     uint8_t              pause_side;     /* that spoke after it */
     int64_t              seen_until_ns;  /* in: of the capture, when the flow closed; 0: not told */

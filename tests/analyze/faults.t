@@ -55,5 +55,15 @@ for files in 'partner-works.pcap partner-loses-its-dns.pcap' 'partner-loses-its-
 done
 truth 1 'srv-target-is-an-address.pcap' 'srv-address' 'SRV record is an IP address' 'RFC 2782' \
     '! does not exist' '! Publish an SRV record'
+truth 1 '--external 192.0.2.14 two-silent-partners.pcap' \
+    'tell the partner at 203.0.113.7 ' 'tell the partner at 203.0.113.99 ' 'edge - 203.0.113.7 ' 'edge - 203.0.113.99 ' \
+    '! 2 times'
+truth 0 '-k row3-inner-server-dials.keys row3-inner-server-dials.pcap' \
+    'corp.example - pa.example in 3' 'corp.example - pb.example in 3'
+truth 0 'row3-inner-server-dials.pcap' '192.0.2.31 - pa.example in 3' '! pa.example - '
+truth 1 'middlebox-rst.pcap' 'middlebox-reset, row 2' 'its TTL is 251, and that of all else is 64 and 60' \
+    '! the alert says why' '! tls-failed' '! cut on your side'
+truth 1 '-c edge.xml expired-tls13-no-keys.pcap' 'corp.example ended it first' \
+    'the reason stands in the log of our server' '! tell fabrikam.example'
 
 echo "1..$n"

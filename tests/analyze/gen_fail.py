@@ -3,6 +3,7 @@
 from gen_cert import EKU_SERVER
 from gen_rows import BOTH, WAYS, dialback, external, trunk_talk, trunk_up, upto_tls
 from gen_talk import HOSTS, NS_TLS, OURS, scene
+from gen_wire import ACK, RST
 
 SRV = '_xmpp-server._tcp.pa.example'
 
@@ -229,6 +230,31 @@ def tcp_timeout(s):
     c = s.federation()
     c.unanswered()
     fails(s, c, 'tcp-timeout', 'syn', **{'from': '', 'to': ''})
+
+
+@scene(WAYS)
+def silent_partners_of_unknown_name(s):
+    """Two of them, several attempts each: one text for each of them."""
+    for _ in range(2):
+        for host in ('pa', 'pb'):
+            c = s.inbound(host) if s.way == 'in' else s.outbound(host)
+            c.unanswered()
+            fails(s, c, 'tcp-timeout', 'syn', **{'from': '', 'to': ''})
+    s.groups = [('tcp-timeout', 2), ('tcp-timeout', 2)]
+    s.partners = [('', HOSTS['pa']), ('', HOSTS['pb'])]
+
+
+@scene(WAYS, BOTH)
+def partner_with_two_addresses(s):
+    """One domain, called at two addresses: one partner, one text."""
+    for host in ('pa', 'pb'):
+        c = s.inbound(host) if s.way == 'in' else s.outbound(host)
+        upto_tls(c, 'EXTERNAL')
+        c.error(1, 'host-unknown')
+        c.shut(1)
+        fails(s, c, 'host-unknown', 'stream', without_keys=dict(BLIND, reached='tls'))
+    s.groups = [('host-unknown', 2)]
+    s.partners = [(OURS, 'pa.example')]
 
 
 @scene(('in',))
@@ -633,6 +659,77 @@ def tls_handshake_hangs(s):
     s.wait(60)
     c.packet(0, 16)
     fails(s, c, 'setup-timeout')
+
+
+@scene(WAYS, ('1.3',))
+def stalls_in_the_handshake_and_goes(s):
+    """The caller says nothing to the flight of the called, and closes; the alert that answers is no cause."""
+    c = s.federation()
+    c.dial()
+    c.streams('starttls-required')
+    c.starttls(stop_after=2)
+    s.wait(7)
+    c.fin(0)
+    c.send(1, b'\x17\x03\x03\0\x13' + bytes(range(19)))
+    c.fin(1)
+    fails(s, c, 'setup-timeout', 'header')
+
+
+@scene(WAYS, ('1.2',))
+def stalls_in_the_handshake_and_goes_12(s):
+    c = s.federation()
+    c.dial()
+    c.streams('starttls-required')
+    c.starttls(stop_after=2)
+    s.wait(7)
+    c.fin(0)
+    c.send(1, b'\x15\x03\x03\0\2\2\x28')
+    c.fin(1)
+    fails(s, c, 'setup-timeout', 'header')
+
+
+@scene(WAYS, BOTH)
+def complains_after_the_end(s):
+    """The caller goes in the middle of the handshake; what the called says of it then is no cause."""
+    for reset in (False, True):
+        c = s.federation()
+        c.dial()
+        c.streams('starttls-required')
+        c.starttls(stop_after=2)
+        (c.rst if reset else c.fin)(0)
+        if s.version == '1.2':
+            c.send(1, b'\x15\x03\x03\0\2\2\x2a')
+        else:
+            c.send(1, b'\x17\x03\x03\0\x13' + bytes(range(19)))
+        c.rst(1)
+        fails(s, c, 'tls-failed', 'header', words='', closer='initiator')
+
+
+@scene(WAYS, BOTH)
+def reset_from_the_path(s):
+    """A box on the way cuts the connection at the ClientHello, to both ends; its TTL fits neither of them."""
+    for where in range(3):
+        c = s.federation()
+        c.ttl = (64, 57)
+        c.dial()
+        c.say(0, c.header(0))
+        if where > 0:
+            c.say(1, c.header(1) + c.features('starttls'))
+        if where == 1:
+            c.say(0, "<starttls xmlns='%s'/>" % NS_TLS)
+        if where > 1:
+            c.starttls(stop_after=1)
+        late = c.header(1) + c.features('starttls'), "<proceed xmlns='%s'/>" % NS_TLS, '\x16\x03\x03\0\x04'
+        c.packet(1, RST, ttl=250)
+        s.wait(0.01)
+        c.packet(0, RST, ttl=251)
+        s.wait(0.02)
+        c.packet(1, ACK, late[where].encode())
+        s.wait(0.01)
+        c.packet(0, RST)
+        s.wait(0.1)
+        fails(s, c, 'middlebox-reset', words='', fault=None)
+    s.lost_may |= {'peer-lost', 'crash-in-negotiation', 'silent-peer', 'tls-failed', 'tls-refused'}
 
 
 @scene(WAYS, BOTH)

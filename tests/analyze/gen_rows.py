@@ -96,6 +96,24 @@ def row_three_goes_on(s):
     s.row('23456-in', 'works', 'conforms')
 
 
+@scene(('in',), BOTH)
+def inner_server_dials(s):
+    """A server inside that is no gateway speaks to partners through the edge: ours is who calls."""
+    for partner in ('pa.example', 'pb.example'):
+        c = s.call('fe1', 'inner', 23456, OURS, partner, 'in', '23456-in')
+        c.domain = (OURS, partner)
+        c.dial()
+        c.handshake(ask='required', alpn='xmpp-server')
+        c.streams('EXTERNAL')
+        c.external()
+        c.streams('')
+        c.stanzas(0, 2).close()
+        c.truth('worked', reached='stanzas', method='EXTERNAL', without_keys={'from': ''})
+    s.row('23456-in', 'works', 'conforms')
+    s.partners = [(OURS, 'pa.example'), (OURS, 'pb.example')]
+    s.partners_without_keys = [(HOSTS['fe1'], 'pa.example'), (HOSTS['fe1'], 'pb.example')]
+
+
 def dialback(s, way, version, plain=False, caller='pa', partner='pa.example', kind='valid', n=2):
     """Both connections of a dialback: the question, and the one on which it is verified."""
     make, back = (s.inbound, s.outbound) if way == 'in' else (s.outbound, s.inbound)

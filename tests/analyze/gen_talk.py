@@ -82,6 +82,9 @@ class Scene:
         self.rows_without_keys = {}
         self.lost_may = set()        # causes that a lossy capture may show instead: less special, not wrong
         self.remarks = set()         # expected ones
+        self.groups = None           # (cause, how often) of the failures as they are told
+        self.partners = None         # (ours, theirs) in order
+        self.partners_without_keys = None
         self.port = 40000 + self.random.randrange(1000)
         self.ids = {}
         self.key_path = os.path.join(folder, name + '.keys')
@@ -177,6 +180,7 @@ class Call:
         self.port = (s.port, port)
         self.next = [s.random.randrange(2**32), s.random.randrange(2**32)]
         self.mss = mss
+        self.ttl = (60, 60)
         self.domain = (partner, ours) if way == 'in' else (ours, partner)
         self.ours, self.partner = ours, partner
         self.tls = None              # two ssl.SSLObject
@@ -188,6 +192,7 @@ class Call:
 
     def packet(self, side, flags, payload=b'', seq=None, options=b'', ack=None, **more):
         o = 1 - side
+        more.setdefault('ttl', self.ttl[side])
         return self.scene.add(self.host[side], self.host[o], 6, self.port[side], self.port[o],
                               self.next[side] if seq is None else seq, (self.next[o] if flags & ACK else 0) if ack is None else ack,
                               flags, payload, options, **more)

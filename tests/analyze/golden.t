@@ -54,7 +54,7 @@ WORKERS = 2
 # Times, numbers of packets and what TLS makes anew each time.
 DROPPED = {'packet', 'alert_packet', 'error_packet', 'answer_packet', 'time', 'answer', 'first', 'last', 'duration', 'offset',
            'bytes', 'packets', 'retransmitted', 'lost', 'records_initiator', 'records_responder', 'sha256', 'files',
-           'interfaces', 'interface', 'last_failure', 'community_id', 'id'}
+           'interfaces', 'interface', 'last_failure', 'community_id', 'id', 'closer'}
 REFERENCE = Reference(PROGRAM)
 
 # Fields that no scene can make speak, each with why not.
@@ -157,7 +157,7 @@ def report(run, extra=()):
 def seen(v, f):
     """What is compared with the truth of a scene."""
     out = {k: v[k] for k in ('row', 'direction', 'outcome', 'cause', 'reached', 'method', 'setback', 'verify_only',
-                             'domains_by_dns', 'fault', 'violations', 'suspected', 'words', 'said_by', 'remedy', 'forward')}
+                             'domains_by_dns', 'fault', 'closer', 'violations', 'suspected', 'words', 'said_by', 'remedy', 'forward')}
     out['cause'], out['setback'] = out['cause'] or 'none', out['setback'] or 'none'
     out['violations'], out['suspected'] = sorted(out['violations']), sorted(out['suspected'])
     if f is not None:
@@ -206,6 +206,7 @@ def wrong_truth(scene, run, keys):
     for r in run.about('row'):
         if (r['state'], r['ruling']) != rows(scene, keys)[r['row']]:
             out.append('row %s: %s, expected %s' % (r['row'], (r['state'], r['ruling']), rows(scene, keys)[r['row']]))
+    out += wrong_lists(scene, run, keys)
     connections = run.about_capture()['connections']
     if connections != len(scene.calls):
         out.append('%d connections, expected %d' % (connections, len(scene.calls)))
@@ -214,6 +215,19 @@ def wrong_truth(scene, run, keys):
     if run.status != status:
         out.append('exit status %d, expected %d %s' % (run.status, status, run.errors))
     return out + wrong_times(scene, run)
+
+
+def wrong_lists(scene, run, keys):
+    """Which failures are told together, and who is a partner."""
+    out = []
+    groups = [(x['cause'], x['count']) for x in run.about('cause') if x['kind'] == 'failed']
+    if scene.groups is not None and keys and groups != scene.groups:
+        out.append('failures are told as %s, expected %s' % (groups, scene.groups))
+    partners = [(x['ours'], x['theirs']) for x in run.about('partner')]
+    wanted = scene.partners if keys else scene.partners_without_keys or scene.partners
+    if wanted is not None and partners != wanted:
+        out.append('partners are %s, expected %s' % (partners, wanted))
+    return out
 
 
 def wrong_times(scene, run):
