@@ -298,7 +298,7 @@ enum json_type {
     X(WAY_CIPHER, TEXT, "cipher", "", "of the best attempt") \
     X(WAY_CLIENT_CERTIFICATE, BOOL, "client_certificate", "", \
         "the caller proved itself with one") \
-    X(WAY_MESSAGE, NUMBER, "message", "", "this way, on whatever connection") \
+    X(WAY_MESSAGE, NUMBER, "message", "", "on connections of this way, in both directions") \
     X(WAY_PRESENCE, NUMBER, "presence", "", "the same") \
     X(WAY_IQ, NUMBER, "iq", "", "the same") \
     X(WAY_STANZA_ERRORS, NUMBER, "stanza_errors", "", "the same") \

@@ -502,6 +502,11 @@ verdict_waited(const struct attempt *a)
 #define GUESS_KEY 100
 /* </stream:stream> */
 #define GUESS_CLOSE 16
+/* the most of a dialback question, and the least of its answer */
+#define GUESS_KEY_MAX 600
+#define GUESS_ANSWER 50
+/* the least of a stanza; what is shorter keeps alive or acknowledges */
+#define GUESS_STANZA 40
 
 /* The conversation as its lengths show it. */
 struct guess {
@@ -510,6 +515,9 @@ struct guess {
     bool success;           /* a record as long as <success/> answers one as long as <auth/> */
     unsigned after;         /* records of the initiator after it */
     unsigned questions;     /* records of the initiator that are long enough for a dialback key */
+    bool pending;           /* the latest one is, and has not been answered */
+    unsigned stanzas;       /* records of the initiator that cannot be dialback, nor headers */
+    unsigned stanzas_after; /* the same after <success/> */
     bool close[2];          /* the last record of the side is as long as </stream:stream> */
     int64_t final_ns[2];
     int64_t first_ns;
@@ -582,6 +590,34 @@ verdict_is_handshake(const struct reading *r, unsigned i, bool *client_spoke)
     return r->finished != UINT_MAX ? i <= r->finished : record->frame <= r->a->tls.finished_frame;
 }
 
+static void
+verdict_guess_counts(struct guess *g)
+{
+    g->stanzas++;
+    g->stanzas_after += g->success && g->after > 1;   /* the first one is a header */
+    g->pending = false;
+}
+
+/* A dialback question has a certain length and is answered on the spot; what goes on without an
+ * answer, or has another length, is none.  The first two records are a header, and a key or so. */
+static void
+verdict_guess_stanza(struct guess *g, const struct reading *r, const struct record_seen *record)
+{
+    unsigned n = record->length > r->overhead ? record->length - r->overhead : 0;
+    if (record->side == CALLED) {
+        g->pending &= n < GUESS_ANSWER;
+        return;
+    }
+    if (g->pending)
+        verdict_guess_counts(g);
+    if (g->all[CALLER] <= 2 || n < GUESS_STANZA)
+        return;
+    if (n >= GUESS_KEY && n <= GUESS_KEY_MAX)
+        g->pending = true;
+    else
+        verdict_guess_counts(g);
+}
+
 /* `before`: bytes of content that the caller's last record may have had. */
 static void
 verdict_guess_record(struct guess *g, const struct reading *r, const struct record_seen *record,
@@ -595,6 +631,7 @@ verdict_guess_record(struct guess *g, const struct reading *r, const struct reco
         g->said[side]++;
     if (g->success && side == CALLER)
         g->after++;
+    verdict_guess_stanza(g, r, record);
     if (side == CALLED && verdict_may_hold(r, record, GUESS_SUCCESS) && before > GUESS_AUTH)
         g->success = true;
     g->close[side] = verdict_may_hold(r, record, GUESS_CLOSE);
@@ -631,6 +668,8 @@ verdict_guess(const struct attempt *a)
         g.said[i] += a->nrecords - r.listed;
         g.all[i] += a->nrecords - r.listed;
         g.after += g.success ? 1u : 0u;
+        g.stanzas++;
+        g.stanzas_after++;
     }
     return g;
 }
@@ -1148,7 +1187,9 @@ verdict_inside(struct finding *f)
     bool talked = g.said[0] >= 3 && g.said[1] >= 1;
     v->reach_inferred = true;
     if (g.success || (talked && a->flow.last_ns - g.first_ns > SECOND)) {
-        bool stanzas = g.success ? g.after >= verdict_prelude(a) : g.said[0] >= 3;
+        bool trunk = verdict_prelude(a) > 2;
+        bool stanzas = trunk ? g.after >= verdict_prelude(a)
+            : (g.success ? g.stanzas_after : g.stanzas) > 0;
         v->reached = stanzas ? REACH_STANZAS : REACH_AUTH;
         v->method = g.success ? "EXTERNAL" : "EXTERNAL or dialback";
         return verdict_end(f);
@@ -1175,6 +1216,32 @@ verdict_proof_element(struct finding *f, enum xe_element_kind kind, const char *
     }
 }
 
+static void
+verdict_proof_certificate(struct finding *f, int side)
+{
+    unsigned i;
+    for (i = 0; i < f->a->nevents; i++) {
+        const struct event *e = &f->a->events[i];
+        if (e->kind == EVENT_TLS_CERT && e->side == side)
+            verdict_proof(f->v, "certificate", e->frame, e->time_ns);
+    }
+}
+
+/* A certificate that is over, or not valid yet, and was got around. */
+static void
+verdict_setback_cert(struct finding *f)
+{
+    int side;
+    for (side = 0; side < 2 && f->v->setback == CAUSE_NONE; side++) {
+        enum cause c = verdict_cert_cause(f, side);
+        if (c != CAUSE_CERT_EXPIRED && c != CAUSE_CERT_NOT_YET)
+            continue;
+        f->v->setback = c;
+        f->v->fault = side;
+        verdict_proof_certificate(f, side);
+    }
+}
+
 /* A step that failed, although the stream came to work in the end. */
 static void
 verdict_setback(struct finding *f)
@@ -1197,6 +1264,8 @@ verdict_setback(struct finding *f)
     } else if (a->xml_bad_side >= 0 && !f->lossy && a->error_side < 0) {
         /* the other side is not as strict as we are */
         v->setback = verdict_xml_cause(a->xml_why);
+    } else if (v->cause == CAUSE_NONE) {
+        verdict_setback_cert(f);
     }
 }
 
@@ -2258,20 +2327,19 @@ judge_count_partner(struct judge *j, const struct attempt *a)
     int our = v->row == ROW_INNER ? CALLER : in;   /* inside is who calls */
     struct report_partner *p;
     char ours[128], theirs[128];
-    struct report_way *way[2];
+    struct report_way *way;
     int side, i;
     judge_party(j, a, our, ours);
     judge_party(j, a, !our, theirs);
     p = judge_partner(j, ours, theirs, judge_pairing(v));
     if (p == NULL)
         return;
-    way[CALLER] = in ? &p->in : &p->out;
-    way[CALLED] = in ? &p->out : &p->in;
-    judge_way(way[CALLER], a);
+    way = in ? &p->in : &p->out;
+    judge_way(way, a);
     for (side = 0; side < 2; side++) {
         for (i = 0; i < 3; i++)
-            way[side]->stanzas[i] += a->stanzas[side][i];
-        way[side]->stanza_errors += a->stanza_errors[side];
+            way->stanzas[i] += a->stanzas[side][i];
+        way->stanza_errors += a->stanza_errors[side];
     }
 }
 

@@ -205,7 +205,7 @@ struct report_way {
     uint16_t     tls_version;     /* of the best attempt; 0: none */
     const char  *cipher;          /* static; "" */
     bool         client_cert;     /* the caller proved itself with one, seen or inferred */
-    uint64_t     stanzas[3];      /* message, presence, iq; this way, on whatever connection */
+    uint64_t     stanzas[3];      /* message, presence, iq; on connections of this way */
     uint64_t     stanza_errors;
     enum cause   last_cause;      /* of the last failure */
     int64_t      last_failure_ns; /* 0: none */

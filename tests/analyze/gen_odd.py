@@ -396,3 +396,53 @@ def verify_error(s):
     c.finish(0)
     c.truth('worked', reached='authenticated', method='verify', verify_only=True)
     s.row(c.row, 'works', 'conforms')
+
+
+@scene(WAYS)
+def comments_on_a_working_stream(s):
+    """They are forbidden, the other side does not mind, and all stanzas are counted, whatever stands between them."""
+    c = s.federation()
+    c.dial()
+    c.streams('dialback')
+    c.key()
+    c.answer()
+    c.message(0, 'one')
+    c.say(0, '<!-- between -->')
+    c.message(0, 'two <!-- inside --> three')
+    c.say(0, "<message from='ann@%s' to='bob@%s'><!-- <message/> --><body>four</body></message>" % c.domain)
+    c.message(0, 'five')
+    c.say(0, '</stream:stream>')
+    c.say(1, '</stream:stream>')
+    c.finish(0)
+    c.truth('worked', method='dialback', setback='xml-restricted', violations=['plain-stanzas'], stanzas=4)
+    s.row(c.row, 'works', 'violates')
+
+
+@scene(WAYS, BOTH)
+def several_keys_and_no_stanza(s):
+    """Keys for several domains on one connection: all that was said may be dialback, and is not called stanzas."""
+    c = s.federation()
+    upto_tls(c, client_cert=False)
+    for domain in ('', 'a.', 'b.', 'conference.'):
+        c.key(frm=domain + c.domain[0])
+        s.wait(0.4)
+        c.answer(to=domain + c.domain[0])
+        s.wait(0.4)
+    s.wait(3)
+    c.truth('worked', reached='authenticated', method='dialback', without_keys={'method': 'EXTERNAL or dialback'})
+    s.row(c.row, 'works', 'conforms')
+
+
+@scene(WAYS, ('1.2',))
+def expired_and_got_around(s):
+    """The certificate of one side is over; dialback does it all the same, and the report tells."""
+    for side in (0, 1):
+        c = s.federation()
+        old = s.ca.leaf(c.domain[side], first=(2025, 6, 1), last=(2026, 3, 1))
+        upto_tls(c, **({'server_cert': old} if side else {'client_cert': old}))
+        c.key()
+        c.answer()
+        c.stanzas(0, 3).close()
+        c.truth('worked', reached='stanzas', method='dialback', setback='cert-expired',
+                fault='responder' if side else 'initiator', without_keys={'method': 'EXTERNAL or dialback'})
+    s.row(c.row, 'works', 'conforms')

@@ -164,7 +164,8 @@ def seen(v, f):
         out.update({'from': f['initiator']['domain'], 'to': f['responder']['domain'], 'bidi': f['stream']['bidi']})
         tls = f['tls'] or {}
         out.update({'proof': tls.get('client_proof'), 'version': tls.get('version'), 'starttls': tls.get('starttls'),
-                    'resumed': tls.get('resumed'), 'proxy': (f.get('proxy') or {}).get('source')})
+                    'resumed': tls.get('resumed'), 'stanzas': sum(f['stanzas'][x][k] for x in f['stanzas'] for k in ('message', 'presence', 'iq')),
+                    'proxy': (f.get('proxy') or {}).get('source')})
     return out
 
 

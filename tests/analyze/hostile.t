@@ -459,7 +459,7 @@ def all_forms(arguments, where):
 
 
 # Places that no form shows: words there have no way into the report.
-UNSEEN = {'stream_version', 'stream_error_host', 'stream_error_name', 'element_namespace', 'markup_as_it_is', 'first_lines'}
+UNSEEN = {'stream_version', 'stream_error_host', 'stream_error_name', 'element_namespace'}
 
 
 def marks(said):
