@@ -94,6 +94,15 @@ class Station:
 
 # ---- accounts ----------------------------------------------------------------------------------
 
+class Untimely(AssertionError):
+    """Nothing is lost or out of order, but something took longer than the nodes wait for it."""
+
+
+def timely(condition, text):
+    if not condition:
+        raise Untimely(text)
+
+
 class Account:
     """What became of the stanzas of one row."""
 
@@ -162,10 +171,10 @@ class Account:
         lost = self.missing(False)
         check(self.sent, 'nothing was sent')
         check(not lost, '%d lost in silence: %s ...' % (len(lost), ' '.join(sorted(lost)[:8])))
-        check(back or not self.back, '%d came back: %s' % (len(self.back), dict(self.conditions)))
-        doubled = self.twice(False)
-        check(twice or not doubled, '%d arrived twice: %s ...' % (len(doubled), ' '.join(sorted(doubled)[:8])))
         check(not self.disordered(), '%d out of order' % self.disordered())
+        timely(back or not self.back, '%d came back: %s' % (len(self.back), dict(self.conditions)))
+        doubled = self.twice(False)
+        timely(twice or not doubled, '%d arrived twice: %s ...' % (len(doubled), ' '.join(sorted(doubled)[:8])))
 
 
 def nodes_of(flow):
