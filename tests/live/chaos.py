@@ -201,6 +201,7 @@ class Rig:
         self.lab = lab
         self.pki = pki = Pki(lab)
         self.epoch = 0
+        self.quiet = lasting(12, 130)       # seconds after which what has not come is lost
         self.outside = outside = lab.resolver('outside', lab.ip(2))
         partners = [(d, (lab.ip(61 + i), 5269)) for i, d in enumerate(PARTNERS)]
         inner = [(d, (lab.ip(51 + i), 5269)) for i, d in enumerate(INNER)]
@@ -265,7 +266,7 @@ class Rig:
         finally:
             self.go(after, **job)
         time.sleep(after)
-        self.settle(account, quiet or lasting(12, 130))
+        self.settle(account, quiet or self.quiet)
         return account
 
     def go(self, seconds, pause=(0.02, 0.02), size=200, burst=1, only=None, late=False):

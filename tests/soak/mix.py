@@ -29,6 +29,7 @@ from lab import wait_until                                                # noqa
 DEADLY = ('edge is killed', 'gateway is killed', 'edge is stopped', 'gateway is stopped', 'edges die', 'gateways die')
 ONCE = ('nodes end in order', 'ended as idle')      # ends all, or changes the settings of all
 BUSY = 1                                    # seconds for which nobody waits for a processor on a quiet machine
+QUIET = 130                                 # seconds of a node or server that gets no processor, and of its back-off
 SPARE = 6 << 20                             # bytes that a node may have more in the end
 
 
@@ -128,6 +129,7 @@ def main(minutes):
     choice = random.Random(seed)
     print('soak: %d minutes, SEED=%s' % (minutes, seed), flush=True)
     rig = chaos.make()
+    rig.quiet = QUIET
     levels, machine = Levels(rig), Machine(rig)
     begin, count, bad = time.monotonic(), 0, 0
     while time.monotonic() < begin + minutes * 60:
