@@ -11937,6 +11937,13 @@ conn_sent(const struct conn *c)
     return c->written + buf_len(&c->out);
 }
 
+/* Would the next batch make what is known of the others less exact? */
+static bool
+conn_has_all_marks(const struct conn *c)
+{
+    return c->nmarks == CONN_MARKS;
+}
+
 /* How many marks are before the last n bytes that the system has taken. */
 static unsigned
 conn_passed(const struct conn *c, uint64_t n)
@@ -26539,11 +26546,19 @@ route_pair_look(struct timer *t)
     route_look(p);
 }
 
+/* All is written.  The system is asked about it at once when something waits for that, and before
+ * it is too late to say exactly; else soon, about all that is written until then. */
 static void
 route_out_drained(struct route_pair *p)
 {
+    bool soon = timer_armed(&p->look) && p->look_ms == ROUTE_LOOK_MS;
     p->look_ms = ROUTE_LOOK_MS;
-    route_look(p);
+    if (queue_unsent(&p->queue) > 0 || conn_has_all_marks(p->out->stream.conn))
+        route_look(p);
+    else if (p->queue.sent == 0)
+        route_move_on(p);
+    else if (!soon)
+        timer_set(p->route->shared->loop, &p->look, ROUTE_LOOK_MS);
 }
 
 /* Whoever is the first to go on is the last the next time: there may be room for the stanzas of one
