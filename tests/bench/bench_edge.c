@@ -71,6 +71,8 @@
 #define RAW           (256 << 10) /* ciphertext that an end gathers */
 #define TEXT_MAX      (64 << 10) /* answers in the negotiation */
 #define OUT_WINDOW    900        /* stanzas under way to the partner: the edge's queue holds 1000 */
+#define ACK_STANZAS   62         /* of the 500 of a pair that a gateway lets be under way */
+#define ACK_US        20000      /* and so long it waits for others */
 #define STREAMS       1000       /* idle ones, for the memory */
 #define LEFT_S        70         /* after that what they left has been given back */
 #define FLOOD_MAX     128        /* connections at a time */
@@ -169,6 +171,8 @@ struct end {
     uint64_t            stanzas;    /* counted */
     uint64_t            sent;       /* stanzas */
     bool                settles;    /* the edge wants to know what is delivered */
+    uint64_t            told;       /* stanzas that are acknowledged */
+    double              told_us;    /* until when all were, CLOCK_MONOTONIC */
     double              came_us;    /* when the last bytes came, CLOCK_REALTIME */
 };
 
@@ -620,17 +624,32 @@ end_receive(struct end *e)
     return any;
 }
 
-/* All that has come, `fresh` of it since the last time, has arrived and is delivered. */
+/* All that has come has arrived and is delivered. */
 static void
-end_acknowledge(struct end *gateway, uint64_t fresh)
+end_acknowledge(struct end *gateway)
 {
     char text[240];
     int len = snprintf(text, sizeof text, "<a xmlns='urn:xmpp:sm:3' h='%lu'/>",
         (unsigned long)(gateway->stanzas & 0xffffffff));
     if (gateway->settles)
         snprintf(text + len, sizeof text - (size_t)len, "<settled xmlns='urn:xmppedge:trunk:0' "
-            "from='fab.example' to='corp.example' more='%lu'/>", (unsigned long)fresh);
+            "from='fab.example' to='corp.example' more='%lu'/>",
+            (unsigned long)(gateway->stanzas - gateway->told));
+    gateway->told = gateway->stanzas;
     end_say(gateway, text);
+}
+
+/* Does a gateway like the edge acknowledge now?  One that says what is delivered waits until it is
+ * an eighth of what may be under way, or for 20 ms (trunk_ack_may_wait()); those before did not. */
+static bool
+end_acknowledges(struct end *gateway)
+{
+    uint64_t fresh = gateway->stanzas - gateway->told;
+    double now = clock_us(CLOCK_MONOTONIC);
+    if (fresh == 0)
+        gateway->told_us = now;
+    return fresh > 0 && gateway->out_len + 512 < RAW && (!gateway->settles || fresh >= ACK_STANZAS
+        || now - gateway->told_us >= ACK_US);
 }
 
 /* Send and count until all has arrived.  `from` and `to` are the partner and the gateway, or the
@@ -641,7 +660,6 @@ run_stanzas(const struct job *job, struct end *from, struct end *to, const struc
     struct end *ends[2] = { from, to };
     uint64_t first = to->stanzas;
     uint64_t last = from->sent + job->count;
-    uint64_t told = to->stanzas;
     size_t at = 0;
     size_t cut = load->ncuts;
     while (to->stanzas - first < job->count) {
@@ -658,13 +676,13 @@ run_stanzas(const struct job *job, struct end *from, struct end *to, const struc
         end_pump(to);
         moved = end_receive(to) || moved;
         end_receive(from);
-        if (job->inwards && to->stanzas != told && to->out_len + 512 < RAW) {
-            end_acknowledge(to, to->stanzas - told);
-            told = to->stanzas;
-        }
+        if (job->inwards && end_acknowledges(to))
+            end_acknowledge(to);
         if (!moved && to->in_at == to->in_len && (cut == load->ncuts || from->out_len > 0))
             ends_wait(ends, 2);
     }
+    if (job->inwards && to->stanzas != to->told)
+        end_acknowledge(to);   /* nothing more comes for a while */
 }
 
 /* ---- the yardstick: mbed TLS alone ---- */
@@ -1404,7 +1422,8 @@ flood_sample(struct end *partner, struct end *gateway, unsigned number)
         end_pump(gateway);
         end_receive(gateway);
     }
-    end_acknowledge(gateway, gateway->stanzas);
+    if (end_acknowledges(gateway))
+        end_acknowledge(gateway);
     end_pump(gateway);
     return (gateway->came_us - start) / 1000;
 }
