@@ -33,7 +33,7 @@ enum {
     FLOW_PENDING_SIDE     = 1024 * 1024,       /* bytes; a window of that size is rare in XMPP */
     FLOW_PENDING_ALL      = 32 * 1024 * 1024,
     FLOW_BUCKETS_FIRST    = 1024,
-    FLOW_TRACES           = 8192,              /* segments of which a checksum is remembered */
+    FLOW_TRACES           = 8192,              /* segments of which the sum is remembered */
     FLOW_GRAVES           = 65536              /* connections that are over, remembered: 512 KB */
 };
 
@@ -250,28 +250,6 @@ hash_ends(const uint64_t seed[2], const struct packet *p)
         return hash_words(seed, words, 2);
     }
     return hash_words(seed, words, 5);
-}
-
-/* Checksum of content; not keyed, for nothing depends on it but a remark. */
-static uint32_t
-hash_content(const unsigned char *at, size_t len)
-{
-    uint64_t a = UINT64_C(0x9E3779B97F4A7C15) ^ len;
-    uint64_t b = UINT64_C(0xC2B2AE3D27D4EB4F);
-    for (; len >= 16; at += 16, len -= 16) {
-        uint64_t x;
-        uint64_t y;
-        memcpy(&x, at, 8);
-        memcpy(&y, at + 8, 8);
-        a = (a ^ x) * UINT64_C(0x9FB21C651E98DF25);
-        b = (b ^ y) * UINT64_C(0xD6E8FEB86659FD93);
-        a ^= a >> 29;
-        b ^= b >> 31;
-    }
-    for (; len > 0; at++, len--)
-        a = (a ^ *at) * UINT64_C(0x100000001B3);
-    a ^= hash_turn(b, 23);
-    return (uint32_t)(a ^ a >> 32);
 }
 
 /* ---- table ---- */
@@ -633,16 +611,13 @@ trace_at(struct flow_table *t, uint64_t path, uint32_t seq)
     return &t->traces[h >> 40 & (FLOW_TRACES - 1)];
 }
 
-/* Remembers what was delivered from a whole segment. */
+/* Remembers what was delivered, when it is a whole segment. */
 static void
-path_trace(struct flow_table *t, const struct node *n, int path, const struct piece *c)
+path_trace(struct flow_table *t, const struct node *n, int path, const struct packet *p)
 {
     uint64_t id = n->f.number * 2 + (uint64_t)path;
-    struct trace *at = trace_at(t, id, c->seq);
-    at->path = id;
-    at->seq = c->seq;
-    at->len = c->len;
-    at->sum = hash_content(c->at, c->len);
+    uint32_t seq = p->seq + ((p->flags & TCP_SYN) != 0 ? 1u : 0);
+    *trace_at(t, id, seq) = (struct trace){ id, seq, (uint32_t)p->length, p->sum };
 }
 
 /* Content that has been delivered already comes again: by the sender, or because the capture has
@@ -655,7 +630,7 @@ path_old(struct flow_table *t, struct node *n, int path, const struct piece *c,
     uint64_t id = n->f.number * 2 + (uint64_t)path;
     const struct trace *at = trace_at(t, id, c->seq);
     if (at->path == id && at->seq == c->seq && at->len == c->len && c->captured == c->len
-        && at->sum != hash_content(c->at, c->len))
+        && at->sum != p->sum)
         flow_tell(t, n, REMARK_OVERLAP, c->from.frame);
     int64_t since = c->from.time_ns - q->moved_ns;
     bool twice = p->ip_id == 0 ? since < FLOW_REPEAT_ID_NS
@@ -737,8 +712,8 @@ path_continue(struct flow_table *t, struct node *n, int path, struct piece c,
     const struct packet *p)
 {
     struct path *q = &n->path[path];
-    if (c.captured == c.len && !n->mute)
-        path_trace(t, n, path, &c);
+    if (c.len == p->length && c.captured == c.len && !n->mute)
+        path_trace(t, n, path, p);
     q->moved_ns = c.from.time_ns;
     q->ip_id = p->ip_id;
     path_tell_data(t, n, path, c.at, c.captured, c.from);

@@ -155,13 +155,14 @@ packet_unread(const struct walk *w, const char *what)
 /* ---- checksums ---- */
 
 /* Sum of 16-bit words in the byte order of this machine: RFC 1071 says that the order does not
- * matter for the comparison, and wider words may be added as long as the carries come back in. */
-static uint64_t
+ * matter for the comparison, and wider words may be added as long as the carries come back in.
+ * Two sums, for one would wait for its carry. */
+static inline uint64_t
 sum_bytes(const unsigned char *p, size_t n)
 {
     uint64_t a = 0;
     uint64_t b = 0;
-    while (n >= 16) {
+    for (; n >= 16; p += 16, n -= 16) {
         uint64_t x;
         uint64_t y;
         memcpy(&x, p, 8);
@@ -170,25 +171,28 @@ sum_bytes(const unsigned char *p, size_t n)
         a += a < x;                        /* the carry comes back in */
         b += y;
         b += b < y;
-        p += 16;
-        n -= 16;
     }
     /* from here on nothing can carry any more */
     a = (a & 0xFFFFFFFF) + (a >> 32) + (b & 0xFFFFFFFF) + (b >> 32);
-    while (n >= 2) {
-        uint16_t x;
-        memcpy(&x, p, 2);
+    for (; n >= 4; p += 4, n -= 4) {
+        uint32_t x;
+        memcpy(&x, p, 4);
         a += x;
-        p += 2;
-        n -= 2;
     }
-    if (n == 1) {
-        unsigned char last[2] = { p[0], 0 };
-        uint16_t x;
-        memcpy(&x, last, 2);
+    if (n > 0) {
+        unsigned char last[4] = { p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, 0 };
+        uint32_t x;
+        memcpy(&x, last, 4);
         a += x;
     }
     return a;
+}
+
+uint32_t
+packet_sum(const unsigned char *at, size_t len)
+{
+    uint64_t sum = sum_bytes(at, len);
+    return (uint32_t)((sum & 0xFFFFFFFF) + (sum >> 32));
 }
 
 /* Right when everything with the checksum in it adds up to all ones. */
@@ -205,20 +209,31 @@ sum_pseudo_header(const struct packet *p, size_t len, uint8_t protocol)
 {
     unsigned char rest[8] = { (unsigned char)(len >> 24), (unsigned char)(len >> 16),
         (unsigned char)(len >> 8), (unsigned char)len, 0, 0, 0, protocol };
-    size_t size = p->source.family == 4 ? 4 : 16;
-    return sum_bytes(p->source.bytes, size) + sum_bytes(p->target.bytes, size)
-        + sum_bytes(rest, sizeof rest);
+    uint32_t words[4];
+    memcpy(&words[0], p->source.bytes, 4);
+    memcpy(&words[1], p->target.bytes, 4);
+    memcpy(&words[2], rest, 8);
+    uint64_t sum = (uint64_t)words[0] + words[1] + words[2] + words[3];
+    if (p->source.family != 4)
+        sum += sum_bytes(p->source.bytes + 4, 12) + sum_bytes(p->target.bytes + 4, 12);
+    return sum;
 }
 
-/* Verifies the checksum of a TCP segment that is there as a whole. */
+/* Verifies the checksum of a TCP segment that is there as a whole.  Its content is added up once,
+ * for the next stage, too, which asks whether a segment that comes again is the same. */
 static void
-packet_verify(struct walk *w)
+packet_verify(struct walk *w, size_t header)
 {
     bool wrong = w->header_bad;
+    bool whole = w->captured == w->length;
+    if (whole)
+        w->p.sum = packet_sum(w->at + header, w->length - header);
     if (w->r->checksums_wrong >= PACKET_CHECKSUMS_WRONG)
         return;
-    if (!wrong && w->captured == w->length)
-        wrong = !sum_right(sum_pseudo_header(&w->p, w->length, 6) + sum_bytes(w->at, w->length));
+    if (!wrong && whole) {
+        wrong = !sum_right(sum_pseudo_header(&w->p, w->length, 6) + sum_bytes(w->at, header)
+            + w->p.sum);
+    }
     if (wrong) {
         w->r->checksums_wrong++;
         packet_tell(w, REMARK_CHECKSUM, w->header_bad ? "the checksum of an IPv4 header is wrong"
@@ -269,7 +284,7 @@ packet_tcp(struct walk *w)
         packet_tell(w, REMARK_PACKET_BAD, "a TCP header with an impossible length");
         return;
     }
-    packet_verify(w);
+    packet_verify(w, header);
     w->p.source_port = get_u16(h);
     w->p.target_port = get_u16(h + 2);
     w->p.seq = get_u32(h + 4);

@@ -52,6 +52,7 @@ struct packet {
     const unsigned char *payload;   /* borrowed */
     size_t               captured;  /* bytes of payload there are */
     size_t               length;    /* bytes there were; >= captured */
+    uint32_t             sum;       /* TCP: packet_sum of the content; 0: cut */
     enum icmp_error      icmp;
     struct address       reporter;  /* who sent the ICMP error */
     /* IPv4 identification; 0: none.  A repeated frame repeats it, a retransmission does not */
@@ -68,6 +69,10 @@ struct packet_reader;
 
 struct packet_reader *packet_new(const struct packet_events *ev, void *user);
 void packet_free(struct packet_reader *r);
+
+/* Sum of `len` bytes as of a checksum: contents of which it differs are different.  The reverse is
+ * not sure, as with TCP's own checksum. */
+uint32_t packet_sum(const unsigned char *at, size_t len);
 
 /* Takes a frame apart.  A fragment is kept until its datagram is whole; what makes no sense is told
  * in a remark and forgotten. */

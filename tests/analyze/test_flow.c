@@ -136,6 +136,7 @@ send_ports(int64_t ms, int from, uint16_t client, unsigned flags, uint32_t seq, 
     p.payload = guarded(text, p.captured != 0 ? p.captured : len);
     p.captured = p.captured != 0 ? p.captured : len;
     p.length = len;
+    p.sum = packet_sum(p.payload, p.captured);
     flow_push(table, &p);
     memset(&next, 0, sizeof next);
     memset(&next_frame, 0, sizeof next_frame);
