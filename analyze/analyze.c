@@ -1036,6 +1036,8 @@ pump_is_stray(const struct flow *f)
     uint64_t packets = f->side[0].packets + f->side[1].packets;
     if (f->side[0].packets > 0 && f->side[1].packets > 0)
         packets /= 2;      /* the other half says that they have come */
+    if ((f->remarks & 1u << REMARK_DUPLICATE) != 0)
+        packets /= 2;
     return f->syn_frame == 0 && f->synack_frame == 0
         && (bytes < ANALYZE_STRAY || bytes < ANALYZE_KEEPALIVE * packets);
 }

@@ -451,7 +451,7 @@ html_way(struct html *h, const struct report_partner *q, bool out, bool named)
     html_count(h, w->worked);
     html_count(h, w->failed);
     html_count(h, w->unknown);
-    html_say(h, "<td>", reach_word(w->reached));
+    html_say(h, "<td>", w->older ? "in use" : reach_word(w->reached));
     html_say(h, w->reach_inferred ? " <span class=dim>(inferred)</span><td>" : "<td>", w->method);
     html_say(h, "<td class=nw>", w->tls_version != 0 ? tls_version_name(w->tls_version) : "");
     html_put(h, w->client_cert ? mutual : "");

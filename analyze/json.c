@@ -217,6 +217,7 @@ enum json_type {
     X(ATTEMPT_OUTCOME, WORD, "outcome", "outcome", "how it ended") \
     X(ATTEMPT_REACHED, WORD, "reached", "reach", "how far it got") \
     X(ATTEMPT_REACHED_INFERRED, BOOL, "reached_inferred", "", "from lengths, without keys") \
+    X(ATTEMPT_OLDER, BOOL, "older", "", "in use since before the capture began") \
     X(ATTEMPT_CAUSE, WORD, "cause", "cause", "why it failed, or why that is not known") \
     X(ATTEMPT_CAUSE_INFERRED, BOOL, "cause_inferred", "", "from lengths, without keys") \
     X(ATTEMPT_SETBACK, WORD, "setback", "cause", "a step that failed, and another way was found") \
@@ -254,6 +255,7 @@ enum json_type {
     X(ROW_ATTEMPTED, NUMBER, "attempted", "", "connections that were asked for") \
     X(ROW_ESTABLISHED, NUMBER, "established", "", "the TCP connection stood") \
     X(ROW_WORKING, NUMBER, "working", "", "authenticated") \
+    X(ROW_OLDER, NUMBER, "older", "", "of them in use since before the capture began") \
     X(ROW_FAILED, NUMBER, "failed", "", "also after they had worked") \
     X(ROW_UNKNOWN, NUMBER, "unknown", "", "not known how they ended") \
     X(ROW_STANZAS, NUMBER, "stanzas", "", "seen on it") \
@@ -1186,6 +1188,7 @@ json_attempt(struct json *j, const struct attempt *a, uint64_t number)
     json_text(j, JSON_ATTEMPT_OUTCOME, outcome_word(v->outcome));
     json_text(j, JSON_ATTEMPT_REACHED, reach_word(v->reached));
     json_bool(j, JSON_ATTEMPT_REACHED_INFERRED, v->reach_inferred);
+    json_bool(j, JSON_ATTEMPT_OLDER, v->older);
     json_cause(j, JSON_ATTEMPT_CAUSE, v->cause);
     json_bool(j, JSON_ATTEMPT_CAUSE_INFERRED, v->cause_inferred);
     json_cause(j, JSON_ATTEMPT_SETBACK, v->setback);
@@ -1236,6 +1239,7 @@ json_row(struct json *j, const struct report *r, enum row row, struct text *room
     json_number(j, JSON_ROW_ATTEMPTED, w->attempted);
     json_number(j, JSON_ROW_ESTABLISHED, w->established);
     json_number(j, JSON_ROW_WORKING, w->working);
+    json_number(j, JSON_ROW_OLDER, w->older);
     json_number(j, JSON_ROW_FAILED, w->failed);
     json_number(j, JSON_ROW_UNKNOWN, w->unknown);
     json_number(j, JSON_ROW_STANZAS, w->stanzas);

@@ -351,8 +351,12 @@ row_result(struct text *t, const struct report_row *w, enum row row)
     TEXT(t, t->len > 0 ? " " : "", places[row], states[row_state(w)]);
     if (w->failed > 0)
         TEXT(t, ": ", NUMBER(w->failed), " of ", NUMBER(w->attempted), " failed");
+    else if (w->observed && w->older == w->attempted)
+        TEXT(t, ", ", NUMBER(w->older), " in use since before the capture began");
     else if (w->observed)
         TEXT(t, ", ", NUMBER(w->attempted), " tried");
+    if (w->observed && w->failed == 0 && w->older > 0 && w->older < w->attempted)
+        TEXT(t, ", ", NUMBER(w->older), " of them in use since before the capture began");
     TEXT(t, w->ruling == RULING_VIOLATES ? ", and violates the port table." : ".");
 }
 
@@ -380,6 +384,17 @@ report_result(struct text *t, const struct report *r)
         TEXT(t, " ");
         text_count(t, names, "look-up of a partner failed.", "look-ups of partners failed.");
     }
+}
+
+/* Every connection of federation is older than the capture. */
+static bool
+report_is_late(const struct report *r)
+{
+    uint64_t older = 0;
+    int k;
+    for (k = 0; k < ROW_COUNT; k++)
+        older += r->rows[k].older;
+    return older > 0 && older == r->flows_xmpp;
 }
 
 /* Which address is the edge is not certain. */
@@ -415,6 +430,9 @@ report_advice(struct text *t, const struct report *r, size_t which)
         TEXT(t, "Required and not observed: ", r->missing_rows, ".");
     else if (report_is_guess(r) && r->flows_xmpp > 0 && which-- == 0)
         report_advise_addresses(t, r);
+    else if (report_is_late(r) && which-- == 0)
+        TEXT(t, "All connections are older than the capture: they are in use, and how they were "
+            "negotiated cannot be seen. To see that, capture while one is opened anew.");
     else if (r->keys_would_help && which-- == 0)
         TEXT(t, "Some content is inside TLS and could not be read; a key log of one of the servers "
             "(--keys FILE) opens it.");
@@ -460,6 +478,10 @@ attempt_tls_facts(struct text *t, const struct attempt *a)
             TEXT(t, "no TLS; ");
         return;
     }
+    if (!v->client_hello && !v->server_hello) {
+        TEXT(t, "TLS from before the capture began", v->why_closed[0] != '\0' ? "; " : "");
+        return;
+    }
     if (!v->server_hello)
         TEXT(t, "TLS begun");
     else
@@ -493,7 +515,8 @@ attempt_facts(struct text *t, const struct attempt *a)
             " called ", ENDPOINT(&a->proxy.address[1], a->proxy.port[1]));
     TEXT(t, a->proxy.version != 0 ? "; " : "");
     attempt_tls_facts(t, a);
-    TEXT(t, "reached ", reach_word(v->reached), v->reach_inferred ? " (inferred)" : "");
+    TEXT(t, v->older ? "" : "reached ", v->older ? "in use" : reach_word(v->reached),
+        v->reach_inferred ? " (inferred)" : "");
     if (v->method[0] != '\0')
         TEXT(t, " with ", v->method);
     TEXT(t, "; ");
@@ -1560,7 +1583,8 @@ print_way(struct printer *p, const struct column *c, const struct report_partner
     enum tone tones[TABLE_COLUMNS] = { TONE_PLAIN, TONE_PLAIN,
         w->worked > 0 ? TONE_GOOD : TONE_PLAIN, w->failed > 0 ? TONE_BAD : TONE_PLAIN, TONE_PLAIN,
         TONE_PLAIN, TONE_PLAIN, TONE_PLAIN, TONE_PLAIN };
-    snprintf(reached, sizeof reached, "%s%s", reach_word(w->reached), w->reach_inferred ? "?" : "");
+    snprintf(reached, sizeof reached, "%s%s", w->older ? "in use" : reach_word(w->reached),
+        w->reach_inferred ? "?" : "");
     snprintf(tls, sizeof tls, "%s", w->tls_version == 0 ? "-" : tls_version_name(w->tls_version)
         + (strncmp(tls_version_name(w->tls_version), "TLS ", 4) == 0 ? 4 : 0));
     print_cells(p, c, TABLE_COLUMNS, 3, cells, tones);

@@ -404,7 +404,8 @@ verdict_reach(struct finding *f)
     v->reached = REACH_NAME;
     if (a->flow.side[0].packets > 0 || a->flow.side[1].packets > 0)
         v->reached = REACH_SYN;
-    if (a->flow.established)
+    if (a->flow.established
+        || (a->flow.midstream && a->flow.side[0].bytes + a->flow.side[1].bytes > 0))
         v->reached = REACH_TCP;
     if (headers || plain_headers)
         v->reached = REACH_HEADER;
@@ -1278,12 +1279,89 @@ verdict_waited_for_caller(const struct attempt *a)
         && (a->last_content_ns[0] == 0 || a->last_content_ns[0] > a->error_ns);
 }
 
+/* ---- older than the capture ---- */
+
+/* The least that encryption adds to a record of any version, and the length of an alert of 1.3. */
+#define OLDER_OVERHEAD 17
+#define OLDER_ALERT 19
+
+/* What a header has with its namespaces and names; a server answers it at once. */
+#define OLDER_HEADER 150
+#define OLDER_HEADER_MAX 400
+#define OLDER_ANSWER (2 * SECOND)
+
+/* All that is seen is something as long as a header, and there was no time for an answer. */
+static bool
+verdict_may_be_header(const struct attempt *a)
+{
+    const struct record_seen *r = &a->records[0];
+    return a->nrecords == 1 && r->side == CALLER && r->length >= OLDER_OVERHEAD + OLDER_HEADER
+        && r->length <= OLDER_OVERHEAD + OLDER_HEADER_MAX
+        && a->seen_until_ns - r->time_ns < OLDER_ANSWER;
+}
+
+/* What is seen of it may be the end of a negotiation: the caller says as much as a header has, and
+ * is answered at once with as much as features have.  Nothing in a negotiation is as short as what
+ * acknowledges, but <success/>, after which it is over, too. */
+static bool
+verdict_may_negotiate(const struct attempt *a)
+{
+    unsigned n = a->nrecords < ATTEMPT_RECORDS_MAX ? a->nrecords : ATTEMPT_RECORDS_MAX, i;
+    unsigned said[2] = { 0, 0 };
+    for (i = 0; i < n; i++) {
+        said[a->records[i].side]++;
+        if (a->records[i].length < OLDER_OVERHEAD + GUESS_SUCCESS + 8)
+            return false;
+    }
+    if (n == 0 || (said[0] > 3 && said[1] > 3)
+        || a->records[n - 1].time_ns - a->records[0].time_ns > 2 * VERDICT_SILENCE)
+        return n == 0;
+    if (verdict_may_be_header(a))
+        return true;
+    for (i = 0; i < n && i < 2; i++)
+        if (a->records[i].side == CALLED && a->records[i].length >= OLDER_OVERHEAD + 2 * GUESS_KEY
+            && a->records[i].time_ns - a->records[0].time_ns <= VERDICT_SILENCE)
+            return true;
+    return false;
+}
+
+/* The last record of a side is no alert, as far as lengths tell. */
+static bool
+verdict_goes_on(const struct attempt *a)
+{
+    unsigned n = a->nrecords < ATTEMPT_RECORDS_MAX ? a->nrecords : ATTEMPT_RECORDS_MAX, i;
+    bool alert[2] = { false, false };
+    for (i = 0; i < n; i++)
+        alert[a->records[i].side] =
+            a->records[i].type != 23 || a->records[i].length == OLDER_ALERT;
+    return n > 0 && !alert[0] && !alert[1];
+}
+
+/* A session without its handshake, which carries content that the other side takes: it has been in
+ * use since before the capture began. */
+static bool
+verdict_is_in_use(const struct attempt *a)
+{
+    const struct flow *f = &a->flow;
+    bool open = f->end == FLOW_CAPTURE_END || f->end == FLOW_IDLE || f->end == FLOW_OPEN;
+    return f->midstream && open && a->content == CONTENT_TLS && !a->tls.client_hello
+        && !a->tls.server_hello && f->side[0].packets > 0 && f->side[1].packets > 0
+        && !verdict_ended(a) && verdict_goes_on(a) && !verdict_may_negotiate(a);
+}
+
+/* ---- the whole attempt ---- */
+
 static struct reason
 verdict_choose(struct finding *f)
 {
     const struct attempt *a = f->a;
     bool spoke[2] = { a->last_content_ns[0] != 0, a->last_content_ns[1] != 0 };
     bool tls = verdict_has_tls(a), up = verdict_tls_is_up(a), open = a->tls.decrypted;
+    if (verdict_is_in_use(a)) {
+        f->v->reached = REACH_AUTH;
+        f->v->reach_inferred = true;
+        return reason_none();
+    }
     if (f->v->reached >= REACH_AUTH)
         return verdict_end(f);
     if (verdict_is_proxy_refused(a)) {
@@ -1357,6 +1435,7 @@ verdict_certainty(struct finding *f, bool said)
     } else {
         v->outcome = v->cause == CAUSE_NONE ? OUTCOME_WORKED : OUTCOME_FAILED;
     }
+    v->older = f->a->flow.midstream && v->outcome == OUTCOME_WORKED;
     v->keys_would_help = f->a->tls.keys_would_help && !f->a->tls.decrypted
         && (v->outcome != OUTCOME_WORKED || v->reach_inferred);
 }
@@ -1458,6 +1537,7 @@ struct judge {
     uint16_t partner_index[JUDGE_PARTNERS];   /* number of a partner + 1 */
     unsigned violations_listed[VIOLATION_COUNT];
     uint64_t mtls_unknown;          /* working connections on row 3 */
+    bool mtls_demanded;             /* inferred from what the configuration demands */
 };
 
 /* Adds strings, up to a null pointer, to a text that has room for `size`; the rest is cut. */
@@ -2096,7 +2176,7 @@ static void
 judge_success(struct attempt *a)
 {
     struct verdict *v = a->verdict;
-    ADD(v->story, ": worked");
+    ADD(v->story, v->older ? ": in use since before the capture began" : ": worked");
     if (v->method[0] != '\0')
         ADD(v->story, " with ", v->method);
     if (v->reach_inferred)
@@ -2129,6 +2209,10 @@ judge_story(struct attempt *a)
         judge_aside(a, v->cause);
         break;
     case OUTCOME_UNKNOWN:
+        if (a->flow.midstream) {
+            ADD(v->story, " before the capture began; ", what);
+            break;
+        }
         ADD(v->story, " and got as far as '", reach_word(v->reached), "'; ",
             v->keys_would_help ? "the rest is inside TLS" : what);
         break;
@@ -2228,6 +2312,7 @@ judge_way_best(struct report_way *w, const struct attempt *a)
     const struct verdict *v = a->verdict;
     w->reached = v->reached;
     w->reach_inferred = v->reach_inferred;
+    w->older = v->older;
     w->method = v->method;
     w->tls_version = a->tls.established || a->tls.decrypted ? a->tls.version : 0;
     w->cipher = w->tls_version != 0 ? a->tls.cipher_name : "";
@@ -2343,6 +2428,15 @@ judge_count_partner(struct judge *j, const struct attempt *a)
     }
 }
 
+/* Who is at work on the inner address that a configuration of the edge names has shown a
+ * certificate: the edge lets nobody in without one. */
+static bool
+judge_is_demanded(const struct judge *j, const struct verdict *v)
+{
+    return v->row == ROW_INNER && v->older && j->report.internal_known == KNOWN_CONFIG
+        && v->direction == DIRECTION_IN;
+}
+
 static void
 judge_count_row(struct judge *j, const struct attempt *a)
 {
@@ -2355,6 +2449,7 @@ judge_count_row(struct judge *j, const struct attempt *a)
     row->attempted++;
     row->established += v->reached >= REACH_TCP;
     row->working += v->reached >= REACH_AUTH;
+    row->older += v->older;
     row->announced += v->announced && v->direction == DIRECTION_OUT;
     row->failed += v->outcome == OUTCOME_FAILED;
     row->unknown += v->outcome == OUTCOME_UNKNOWN;
@@ -2363,8 +2458,10 @@ judge_count_row(struct judge *j, const struct attempt *a)
     if (v->reached < REACH_AUTH)
         return;
     row->mtls_proven += proven;
-    row->mtls_inferred += inferred;
-    j->mtls_unknown += v->row == ROW_INNER && !proven && !inferred;
+    row->mtls_inferred += inferred || judge_is_demanded(j, v);
+    j->mtls_demanded |= !proven && !inferred && judge_is_demanded(j, v);
+    j->mtls_unknown +=
+        v->row == ROW_INNER && !proven && !inferred && !judge_is_demanded(j, v);
 }
 
 /* The other side went, or stayed, without a word. */
@@ -3005,8 +3102,13 @@ judge_rule_row(struct judge *j, enum row which)
             "whether the gateway proved itself with a certificate cannot be seen");
     if (known == KNOWN_INFERRED)
         ADD(row->why, "if the inferred address is that of the edge");
+    if (row->older > 0)
+        ADD(row->why, row->why[0] != '\0' ? "; " : "",
+            row->older == row->working ? "in use since before the capture began (inferred)"
+            : "some connections in use since before the capture began (inferred)");
     if (which == ROW_INNER && row->mtls_inferred > 0)
-        ADD(row->why, row->why[0] != '\0' ? "; " : "", "mutual TLS inferred from record lengths");
+        ADD(row->why, row->why[0] != '\0' ? "; " : "", "mutual TLS inferred from ",
+            j->mtls_demanded ? "the configuration, which demands it" : "record lengths");
     return RULING_CONFORMS;
 }
 

@@ -135,6 +135,7 @@ struct verdict {
     enum reach     reached;
     bool           reach_inferred;  /* from record lengths, without keys */
     bool           cause_inferred;  /* the same for the cause */
+    bool           older;           /* in use since before the capture began */
     enum cause     cause;           /* of OUTCOME_FAILED, or why the outcome is unknown */
     enum cause     setback;         /* a step that failed: EXTERNAL refused, dialback accepted */
     int            fault;           /* side that has to change something; -1: none or unknown */
@@ -165,6 +166,7 @@ struct report_row {
     uint64_t    attempted;       /* connections asked for */
     uint64_t    established;     /* the TCP connection stood */
     uint64_t    working;         /* authenticated, or dialback questions answered */
+    uint64_t    older;           /* of them: in use since before the capture began */
     uint64_t    failed;          /* may have worked before */
     uint64_t    unknown;         /* not known how it ended */
     uint64_t    announced;       /* ROW_OTHER: outward, to where an SRV record leads */
@@ -200,6 +202,7 @@ enum pairing {
 struct report_way {
     uint64_t     attempts, worked, failed, unknown, verifies;
     enum reach   reached;         /* the best */
+    bool         older;           /* of the best attempt: in use before the capture began */
     bool         reach_inferred;
     const char  *method;          /* of the best attempt; static */
     uint16_t     tls_version;     /* of the best attempt; 0: none */

@@ -1393,7 +1393,8 @@ xmpp_record(struct xmpp *x, int side, uint64_t frame, int64_t time_ns)
     uint16_t version = tls_seen(x->tls)->version;
     r->frame = frame;
     r->time_ns = time_ns;
-    if (version == 0 || (version < 0x0304 && a->tls_up_ns == 0)
+    /* of a session that is older than the capture there are only records */
+    if ((version < 0x0304 && a->tls_up_ns == 0 && !(version == 0 && a->flow.midstream))
         || (r->head[0] != 21 && r->head[0] != 23))
         return;
     if (a->nrecords < ATTEMPT_RECORDS_MAX)

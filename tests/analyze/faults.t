@@ -65,5 +65,10 @@ truth 1 'middlebox-rst.pcap' 'middlebox-reset, row 2' 'its TTL is 251, and that 
     '! the alert says why' '! tls-failed' '! cut on your side'
 truth 1 '-c edge.xml expired-tls13-no-keys.pcap' 'corp.example ended it first' \
     'the reason stands in the log of our server' '! tell fabrikam.example'
+truth 0 '-c edge.xml healthy-edge-midstream.pcap' \
+    'Row 1 (in) works, 1 in use since before the capture began. Row 2 (out) works, 1 in use since before the capture' \
+    'row 3 conforms, in use since before the capture began (inferred); mutual TLS inferred' \
+    'corp.example - 203.0.113.1 ' 'fe01.corp.example - edge01.corp.example in 3' \
+    'All connections are older than the capture' "! 'syn'" '! (not named)' '! cannot tell' '! unclear'
 
 echo "1..$n"

@@ -446,3 +446,92 @@ def expired_and_got_around(s):
         c.truth('worked', reached='stanzas', method='dialback', setback='cert-expired',
                 fault='responder' if side else 'initiator', without_keys={'method': 'EXTERNAL or dialback'})
     s.row(c.row, 'works', 'conforms')
+
+
+# ---- older than the capture ----
+
+def seen_from_here(s):
+    """What was so far is not in the capture."""
+    del s.packets[:]
+    s.wait(2)
+    s.headless = True
+
+
+def in_use(s, c, row, **more):
+    c.truth('worked', reached='authenticated', method='', older=True, **{'from': '', 'to': '', **more})
+    s.row(c.row, *row)
+
+
+@scene(WAYS, BOTH)
+def older_and_in_use(s):
+    """A stream that is there all the time: content one way, and acknowledgements of TCP."""
+    c = s.federation()
+    external(c)
+    seen_from_here(s)
+    c.message(0)
+    s.wait(3)
+    s.call('client', 'fe1', 80, '', '', 'unknown', 'other').refused()
+    in_use(s, c, ('works', 'conforms'))
+
+
+@scene(WAYS, BOTH)
+def older_and_in_use_for_long(s):
+    c = s.federation()
+    external(c)
+    seen_from_here(s)
+    for _ in range(4):
+        c.stanzas(0, 2)
+        s.wait(60)
+    in_use(s, c, ('works', 'conforms'))
+
+
+@scene(('in',), BOTH)
+def older_trunk(s):
+    """Addresses by options: that the gateway had proved itself cannot be seen."""
+    c = s.trunk()
+    trunk_up(c)
+    seen_from_here(s)
+    trunk_talk(c)
+    in_use(s, c, ('works', 'cannot-tell'))
+
+
+CONFIGURATION = """<xmppedge role="edge" name="edge01.corp.example">
+  <external address="%s"/>
+  <internal address="%s"><gateway name="fe1.corp.example"/></internal>
+  <domain name="corp.example"/>
+  <partners><partner domain="pa.example" proxy="%s"/></partners>
+</xmppedge>
+""" % (HOSTS['edge'], HOSTS['inner'], HOSTS['pa'])
+
+
+@scene(tls=BOTH)
+def older_rows_of_a_configured_edge(s):
+    """All three rows, long before the capture began; names and mutual TLS are in the configuration."""
+    t, o, i = s.trunk(), s.outbound(), s.inbound('pb', 'pb.example')
+    trunk_up(t)
+    external(o)
+    external(i)
+    seen_from_here(s)
+    trunk_talk(t)
+    o.message(0)
+    i.message(0)
+    for c in (t, o, i):
+        in_use(s, c, ('works', 'conforms'))
+    s.partners = [('fe1.corp.example', 'edge01.corp.example'), ('corp.example', 'pa.example'),
+                  ('corp.example', HOSTS['pb'])]
+    path = s.key_path.replace('.keys', '.xml')
+    with open(path, 'w') as f:
+        f.write(CONFIGURATION)
+    s.options = ['-c', path]
+
+
+@scene(WAYS, BOTH)
+def negotiation_of_which_the_end_is_seen(s):
+    """Headers and features alone, inside TLS: whether anything came of it is not known."""
+    c = s.federation()
+    c.dial()
+    c.streams('starttls')
+    c.starttls()
+    seen_from_here(s)
+    c.streams('EXTERNAL dialback')
+    unclear(s, c, reached='tcp', **{'from': '', 'to': ''})

@@ -82,6 +82,7 @@ class Scene:
         self.rows_without_keys = {}
         self.lost_may = set()        # causes that a lossy capture may show instead: less special, not wrong
         self.remarks = set()         # expected ones
+        self.headless = False        # no connection has its beginning: the order of its first bytes is not known
         self.groups = None           # (cause, how often) of the failures as they are told
         self.partners = None         # (ours, theirs) in order
         self.partners_without_keys = None
