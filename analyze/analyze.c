@@ -88,7 +88,8 @@ static const char usage_text[] =
     "Tells from captured traffic which rows of the port table of an XMPP edge were used and\n"
     "whether they worked, who federated with whom, and why attempts failed.\n"
     "\n"
-    "  -i INTERFACE         capture live until interrupted; may be given more than once\n"
+    "  -i INTERFACE         capture live until interrupted, telling each attempt as it ends;\n"
+    "                       may be given more than once\n"
     "  -f FILTER            look only at packets that match (as tcpdump)\n"
     "  -s SNAPLEN           bytes of a packet to capture, with -i\n"
     "  -w FILE              also write what -i captures to a new pcap file\n"
@@ -1070,6 +1071,19 @@ pump_closed(void *user, struct flow *f)
     judge_push(p->judge, a);
 }
 
+/* Live: a line for each; nobody waits for the end.  Standard output is the report's. */
+static void
+pump_ended(void *user, const struct attempt *a)
+{
+    const struct pump *p = user;
+    struct text line = { NULL, 0, 0 };
+    if (p->o->ninterfaces == 0 || !choice_takes(&p->o->choice, a))
+        return;
+    attempt_line(&line, a, STAMP_SHORT, a->verdict->direction != DIRECTION_UNKNOWN);
+    fprintf(stderr, "%s\n", line.at);
+    text_free(&line);
+}
+
 /* Their numbers are above those of all that are listed. */
 static void
 pump_unlisted(void *user, const struct attempt *a)
@@ -1443,7 +1457,7 @@ run_stages(struct pump *p)
     static const struct packet_events packet_ev = { pump_packet, pump_remark };
     static const struct flow_events flow_ev = { pump_opened, pump_data, pump_gap, pump_closed,
         pump_remark, pump_turned, pump_expect };
-    static const struct judge_events judge_ev = { NULL, pump_unlisted };
+    static const struct judge_events judge_ev = { pump_ended, pump_unlisted };
     struct verdict_options verdict = p->o->verdict;
     char why[256] = "";
     verdict.events = &judge_ev;

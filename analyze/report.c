@@ -469,6 +469,44 @@ attempt_title(struct text *t, const struct attempt *a)
     }
 }
 
+static const char *
+row_place(enum row row)
+{
+    static const char *const places[] = { "-", "1", "2", "3" };
+    return places[row];
+}
+
+/* "row 1", "no row of the port table", "name service" */
+static void
+text_place(struct text *t, const struct attempt *a)
+{
+    enum row row = a->verdict->row;
+    if (!attempt_has_number(a))
+        TEXT(t, "name service");
+    else if (row == ROW_OTHER)
+        TEXT(t, "no row of the port table");
+    else
+        TEXT(t, "row ", row_place(row));
+}
+
+void
+attempt_line(struct text *t, const struct attempt *a, enum stamp s, bool placed)
+{
+    const struct verdict *v = a->verdict;
+    struct text title = { NULL, 0, 0 };
+    attempt_title(&title, a);
+    SET(t, STAMP(a->flow.first_ns, s), " ", title.at, placed ? ", " : "");
+    if (placed)
+        text_place(t, a);
+    TEXT(t, ": ",
+        v->outcome == OUTCOME_UNKNOWN ? "not known how it ended" : outcome_word(v->outcome));
+    if (v->cause != CAUSE_NONE && v->outcome == OUTCOME_FAILED)
+        TEXT(t, ", ", cause_row(v->cause)->word, v->cause_inferred ? " (inferred)" : "");
+    else if (v->setback != CAUSE_NONE)
+        TEXT(t, " after ", cause_row(v->setback)->word);
+    text_free(&title);
+}
+
 static void
 attempt_tls_facts(struct text *t, const struct attempt *a)
 {
@@ -1397,26 +1435,6 @@ print_choice(struct printer *p)
     print_text(p, 0, taken > 0 ? TONE_HEAD : TONE_WARN, "CHOSEN", LABEL, p->line.at);
 }
 
-static const char *
-row_place(enum row row)
-{
-    static const char *const places[] = { "-", "1", "2", "3" };
-    return places[row];
-}
-
-/* "row 1", "no row of the port table", "name service" */
-static void
-text_place(struct text *t, const struct attempt *a)
-{
-    enum row row = a->verdict->row;
-    if (!attempt_has_number(a))
-        TEXT(t, "name service");
-    else if (row == ROW_OTHER)
-        TEXT(t, "no row of the port table");
-    else
-        TEXT(t, "row ", row_place(row));
-}
-
 static enum tone
 row_tone(enum row_state s)
 {
@@ -2038,15 +2056,7 @@ print_attempt_title(struct printer *p, const struct attempt *a)
         snprintf(label, sizeof label, "#%llu", (unsigned long long)a->flow.number);
     else
         snprintf(label, sizeof label, "DNS");
-    attempt_title(&p->line, a);
-    SET(&p->more, STAMP(a->flow.first_ns, stamp_of(p->r)), " ", p->line.at, ", ");
-    text_place(&p->more, a);
-    TEXT(&p->more, ": ",
-        v->outcome == OUTCOME_UNKNOWN ? "not known how it ended" : outcome_word(v->outcome));
-    if (v->cause != CAUSE_NONE && v->outcome == OUTCOME_FAILED)
-        TEXT(&p->more, ", ", cause_row(v->cause)->word, v->cause_inferred ? " (inferred)" : "");
-    else if (v->setback != CAUSE_NONE)
-        TEXT(&p->more, " after ", cause_row(v->setback)->word);
+    attempt_line(&p->more, a, stamp_of(p->r), true);
     print_text(p, 1, tones[v->outcome], label, 7, p->more.at);
 }
 

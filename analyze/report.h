@@ -118,6 +118,8 @@ bool choice_takes_partner(const struct choice *c, const struct report_partner *q
 
 /* "a.example (192.0.2.1:4711) -> b.example (...)" */
 void attempt_title(struct text *t, const struct attempt *a);
+/* "10:00:00.123 TITLE, row 2: failed, cert-expired"; placed: its row is known. */
+void attempt_line(struct text *t, const struct attempt *a, enum stamp s, bool placed);
 void attempt_facts(struct text *t, const struct attempt *a);   /* TLS, method, stanzas, end */
 /* "packet 7 (SYN) at 10:00:00.123, ..." */
 void attempt_proofs(struct text *t, const struct verdict *v);

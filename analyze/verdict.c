@@ -3180,11 +3180,10 @@ judge_push(struct judge *j, struct attempt *a)
     if (a->flow.last_ns > j->report.last_ns)
         j->report.last_ns = a->flow.last_ns;
     judge_row(j, a);
+    judge_names(j, a);
     judge_tell(j, a, false);
-    if (judge_list(j, a)) {
-        judge_names(j, a);
+    if (judge_list(j, a))
         return;
-    }
     judge_infer(j);
     judge_unreachable(j, a);
     judge_finish(j, a, j->o.events != NULL && j->o.events->unlisted != NULL);

@@ -6,6 +6,7 @@ XMPPEDGE_ANALYZE names another binary.
 import json
 import os
 import re
+import select
 import shlex
 import signal
 import socket
@@ -304,6 +305,9 @@ def what_is_captured_can_be_kept(scenes):
         caller.sendall(b"<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' "
                        b"from='far.example' to='corp.example' version='1.0'>")
         called.recv(1000)
+    ended = select.select([program.stderr], [], [], 20)[0] and program.stderr.readline().decode()
+    check(ended and re.match(r'\d\d:\d\d:\d\d\.\d{3} far\.example \(127\.0\.0\.1:\d+\) -> corp\.example \(127\.0\.0\.1:%d\): '
+                             'failed, [a-z-]+\n$' % port, ended), 'no line as it ends: %s' % ended)
     program.send_signal(signal.SIGINT)
     live = [json.loads(line) for line in program.communicate(timeout=20)[0].splitlines()]
     check(live[0]['connections'] == 1, live[0])
