@@ -1,9 +1,9 @@
 /* html.c -- the report as one page
  *
- * One file without scripts and without anything from outside: it is mailed around, opened on
- * machines without a network, printed.  A content security policy in the page says so to the
- * browser.  Order is that of the text: port table, partners, failures, then a ladder for each
- * attempt (folded).
+ * One file with nothing from outside: it is mailed around, opened on machines without a network,
+ * printed.  A content security policy in the page says so to the browser, and which script it may
+ * run: the one that searches.  Without it nothing is missing but the search.  Order is that of the
+ * text: failures, port table, when it worked, partners, then a ladder for each attempt (folded).
  *
  * Every text goes through html_text(), which makes it printable UTF-8 and escapes markup; tags are
  * literals of this file.  What varies inside a tag are numbers and words of this file, never a text
@@ -18,14 +18,16 @@
 #include "report.h"
 
 /* Bytes of the page by which a part has to end. */
-#define HTML_VIOLATIONS_END 60000
 #define HTML_GROUPS_END     150000
 #define HTML_TIMES_END      220000
 #define HTML_PARTNERS_END   280000
 #define HTML_LADDERS_END    400000
 #define HTML_ATTEMPTS_END   440000
 #define HTML_MAX            470000   /* and some for the item that reaches it */
+#define HTML_VIOLATIONS     3        /* of a kind */
 #define HTML_OPEN_MAX       4        /* ladders that are unfolded: first failures */
+#define HTML_RUN            14       /* characters without a blank that need a place to break */
+#define HTML_BINS           250      /* places on a time line: what is nearer is one mark */
 
 struct html {
     FILE                *to;     /* in memory, so that its size is known */
@@ -44,14 +46,14 @@ static const char *const html_style[] = {
     "--bad-bg:#46230f;--warn:#e9c95c;--warn-bg:#3a3110;--tls:#6cb2ee;--tls-bg:#17242f;"
     "--hs-bg:#221c2b;--hs:#bd97e3;--plain:#77818b}}\n",
     "*{box-sizing:border-box}\n",
-    "body{margin:0 auto;padding:1.5rem 1.25rem 4rem;max-width:72rem;background:var(--bg);"
+    "body{margin:0 auto;padding:1.5rem 1.25rem 4rem;max-width:80rem;background:var(--bg);"
     "color:var(--fg);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',"
-    "sans-serif;overflow-wrap:anywhere}\n",
+    "sans-serif;overflow-wrap:break-word}[hidden]{display:none!important}\n",
     "h1{font-size:1.5rem;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .6rem}\n",
     "p{margin:.4rem 0}a{color:inherit}.nw{white-space:nowrap}.dim{color:var(--dim)}\n",
     ".num{text-align:right;font-variant-numeric:tabular-nums}\n",
     "code,.mono{font-family:ui-monospace,'Cascadia Mono',Consolas,'DejaVu Sans Mono',"
-    "monospace;font-size:.88em}\n",
+    "monospace;font-size:.88em}h3 code,summary code{white-space:nowrap}\n",
     ".scroll{overflow-x:auto}table.t{border-collapse:collapse;width:100%}\n",
     ".t th{font-weight:600;font-size:.8rem;color:var(--dim);text-align:left;"
     "white-space:nowrap}\n",
@@ -60,7 +62,7 @@ static const char *const html_style[] = {
     ".t tbody td{border-top:1px solid var(--line)}\n",
     ".t tr.sub td,.t tr.again td{border-top:0;padding-top:0}.t tr.sub td{color:var(--dim)}\n",
     ".t td.num+td:not(.num),.t th.num+th:not(.num){padding-left:.8rem}\n",
-    ".t .name{overflow-wrap:anywhere;min-width:9rem}\n",
+    ".t .name{min-width:9rem}.t tbody+tbody td{border-top:1px solid var(--line)}\n",
     ".pill{display:inline-block;padding:0 .55em;border-radius:1em;font-size:.82rem;"
     "font-weight:600;white-space:nowrap;border:1px solid currentColor}\n",
     ".good{color:var(--good);background:var(--good-bg)}\n",
@@ -76,6 +78,18 @@ static const char *const html_style[] = {
     "dl{display:grid;grid-template-columns:7.5rem 1fr;gap:.15rem .8rem;margin:0}\n",
     "dt{color:var(--dim)}dd{margin:0}\n",
     "blockquote{margin:0;padding:.4rem .8rem;background:var(--soft);border-radius:4px}\n",
+    ".find{margin:1rem 0 0}.find input{font:inherit;padding:.25rem .6rem;width:22rem;"
+    "max-width:100%;color:inherit;background:var(--soft);border:1px solid var(--dim);"
+    "border-radius:4px}\n",
+    ".lane,.axis{display:grid;grid-template-columns:minmax(8rem,17rem) 1fr;gap:0 .8rem;"
+    "align-items:center}.lane{border-top:1px solid var(--line);padding:.15rem 0;"
+    "font-size:.88rem}\n",
+    ".lane svg{display:block;width:100%;height:1.7rem;background:var(--soft)}"
+    ".lane path{fill:none;vector-effect:non-scaling-stroke;stroke-width:3}\n",
+    ".tl{stroke:var(--line);stroke-width:1!important}.tw{stroke:var(--good)}"
+    ".tf{stroke:var(--bad);stroke-width:4!important}.tu{stroke:var(--dim)}\n",
+    ".axis>div{grid-column:2;display:flex;justify-content:space-between;color:var(--dim);"
+    "font-size:.8rem;font-variant-numeric:tabular-nums}.axis i{font-style:normal}\n",
     "details{border:1px solid var(--line);border-radius:4px;margin:.35rem 0;"
     "content-visibility:auto;contain-intrinsic-size:auto 2.3rem}\n",
     "summary{cursor:pointer;padding:.35rem .7rem}summary:hover{background:var(--soft)}\n",
@@ -121,7 +135,8 @@ static const char *const html_style[] = {
     ".say{width:calc(100vw - 4.5rem)}.l .t0{width:4.9rem}.l .p0{width:2.6rem}"
     ".l td:nth-child(-n+2){padding-right:.4rem;font-size:.72rem}.l .v{font-size:.8rem}"
     ".l .v>div{padding:.18rem .7rem .1rem}.l .v>div i{display:block;margin:0}"
-    ".l .ends{font-size:.8rem}}\n",
+    ".l .ends{font-size:.8rem}.lane,.axis{grid-template-columns:1fr}.axis>div{grid-column:1}"
+    ".axis i{display:none}}\n",
     "@media print{:root{color-scheme:light}body{max-width:none;font-size:10pt;padding:0}.f,"
     ".f+label{display:none}details{content-visibility:visible;break-inside:auto}.l tr{"
     "break-inside:avoid}.pill,.card,.result,.l .v{print-color-adjust:exact;"
@@ -156,19 +171,26 @@ html_entity(char c)
     }
 }
 
-/* Anybody's text. */
+/* Anybody's text.  What is long may break behind a point, not inside of a word. */
 static void
 html_text(const struct html *h, const char *s)
 {
     struct text clean = { NULL, 0, 0 };
     const char *at;
+    size_t run = 0;
     text_clear(&clean);
     text_clean(&clean, s);
-    for (at = clean.at; *at != '\0'; at++)
+    for (at = clean.at; *at != '\0'; at++) {
+        run = *at == ' ' ? 0 : run + 1;
         if (html_entity(*at) != NULL)
             fputs(html_entity(*at), h->to);
         else
             fputc(*at, h->to);
+        if (run < HTML_RUN || strchr(".,:/=", *at) == NULL)
+            continue;
+        fputs("<wbr>", h->to);
+        run = 0;
+    }
     text_free(&clean);
 }
 
@@ -300,9 +322,17 @@ html_capture(struct html *h)
 static const char html_begin[] =
     "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
     "<meta http-equiv=Content-Security-Policy "
-    "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+    "content=\"default-src 'none'; style-src 'unsafe-inline'; script-src "
+    "'sha256-uw5KRsmCfr1tjWJh0I74rEhh3nvoHTbCkW8UZwf7R7E='\">\n"
     "<meta name=viewport content=\"width=device-width, initial-scale=1\">\n"
     "<meta name=referrer content=no-referrer>\n<title>XMPP federation report</title>\n<style>\n";
+
+/* Its hash stands in the policy above: with a change of one, change both. */
+static const char html_script[] =
+    "(function(){var q=document.getElementById('q');q.parentNode.hidden=false;"
+    "q.oninput=function(){var s=q.value.toLowerCase();"
+    "document.querySelectorAll('.card,.lane,.p,details').forEach(function(e){"
+    "e.hidden=s!==''&&e.textContent.toLowerCase().indexOf(s)<0})}})()";
 
 static void
 html_result(struct html *h)
@@ -335,6 +365,8 @@ html_head(struct html *h)
     html_put(h, "</style>\n</head>\n<body>\n<h1>XMPP federation report</h1>\n");
     html_capture(h);
     html_result(h);
+    html_put(h, "<div class=find hidden><label for=q>Only what names</label> "
+        "<input id=q type=search placeholder=\"a domain, an address, a cause\"></div>\n");
 }
 
 /* ---- port table ---- */
@@ -397,16 +429,19 @@ html_rows(struct html *h)
 }
 
 static void
-html_violation(struct html *h, const struct report_violation *v)
+html_violation(struct html *h, const struct report_violation *v, bool first)
 {
-    html_say(h, v->suspected ? "<tr><td><span class=\"pill warn\">? maybe</span><td>"
-        : "<tr><td><span class=\"pill bad\">&#10007; certain</span><td>", violation_text(v->kind));
+    html_say(h, v->suspected ? "<tr><td><span class=\"pill warn\">? maybe</span><td class=name>"
+        : "<tr><td><span class=\"pill bad\">&#10007; certain</span><td class=name>",
+        violation_text(v->kind));
     if (v->detail[0] != '\0') {
         html_say(h, " <span class=dim>", v->detail);
         html_put(h, "</span>");
     }
-    html_say(h, "<p class=dim>", violation_remedy(v->kind));
-    html_put(h, "</p>");
+    if (first) {
+        html_say(h, "<p class=dim>", violation_remedy(v->kind));
+        html_put(h, "</p>");
+    }
     html_say(h, "<td class=mono>", ENDPOINT(&v->source, 0));
     html_say(h, "<td class=mono>", ENDPOINT(&v->target, v->port));
     fprintf(h->to, "<td class=num>%llu<td>", (unsigned long long)v->frame);
@@ -414,18 +449,34 @@ html_violation(struct html *h, const struct report_violation *v)
     fprintf(h->to, "<td class=num>#%llu</tr>\n", (unsigned long long)v->flow);
 }
 
+/* One kind, and where it was seen first.  Returns how many of them are left out. */
+static size_t
+html_violation_kind(struct html *h, enum violation_kind k, bool suspected)
+{
+    const struct report *r = h->r;
+    size_t n = 0, shown = 0, i;
+    for (i = 0; i < r->nviolations; i++) {
+        if (r->violations[i].kind != k || r->violations[i].suspected != suspected)
+            continue;
+        if (n++ < HTML_VIOLATIONS || r->choice.all)
+            html_violation(h, &r->violations[i], shown++ == 0);
+    }
+    return n - shown;
+}
+
 static void
 html_violations(struct html *h)
 {
-    const struct report *r = h->r;
-    size_t i;
-    if (r->nviolations == 0)
+    size_t left = 0;
+    int k;
+    if (h->r->nviolations == 0)
         return;
     html_table(h, "Violations", ",what,from,to,#packet,time,#connection");
-    for (i = 0; i < r->nviolations && html_has_room(h, HTML_VIOLATIONS_END); i++)
-        html_violation(h, &r->violations[i]);
+    for (k = 0; k < 2 * VIOLATION_COUNT; k++)
+        left += html_violation_kind(h, (enum violation_kind)(k % VIOLATION_COUNT),
+            k >= VIOLATION_COUNT);
     html_put(h, "</tbody></table></div>\n");
-    html_more(h, r->nviolations - i, "violation", "violations");
+    html_more(h, left, "more", "more of the same kinds");
 }
 
 /* ---- partners ---- */
@@ -490,6 +541,7 @@ html_partners(struct html *h)
                 left++;
                 continue;
             }
+            html_put(h, "</tbody><tbody class=p>");
             if (out)
                 html_way(h, q, true, true);
             if (q->in.attempts > 0)
@@ -497,6 +549,107 @@ html_partners(struct html *h)
         }
     html_put(h, "</tbody></table></div>\n");
     html_more(h, left + r->partners_left_out, "more partner", "more partners");
+}
+
+/* ---- when it worked, and when not ---- */
+
+/* Is it an attempt of this pair, in this direction? */
+static bool
+html_is_of(const struct report_partner *q, bool out, const struct attempt *a)
+{
+    const struct verdict *v = a->verdict;
+    bool in = v->direction == DIRECTION_IN;
+    enum pairing kind = v->row == ROW_INNER ? PAIR_INNER
+        : v->direction == DIRECTION_UNKNOWN ? PAIR_UNPLACED : PAIR_PARTNER;
+    return in != out && kind == q->kind && strcmp(attempt_domain(a, in), q->ours) == 0
+        && strcmp(attempt_domain(a, !in), q->theirs) == 0;
+}
+
+/* Marks of one outcome: above the line, below it, across it.  Returns how many attempts. */
+static uint64_t
+html_marks(const struct html *h, const struct report_partner *q, bool out, enum outcome o)
+{
+    static const char *const marks[] = { "tw d=\"", "tf d=\"", "tu d=\"" };
+    static const char *const strokes[] = { "2v7", "12v7", "7v7" };
+    const struct report *r = h->r;
+    int64_t span = r->last_ns > r->first_ns ? r->last_ns - r->first_ns : 1;
+    int last = -1;
+    uint64_t n = 0;
+    size_t i;
+    for (i = 0; i < r->nattempts; i++) {
+        const struct attempt *a = r->attempts[i];
+        int bin = (int)((double)(a->flow.first_ns - r->first_ns) / (double)span * HTML_BINS);
+        if (a->verdict->outcome != o || !html_is_of(q, out, a) || !choice_takes(&r->choice, a))
+            continue;
+        if (n++ == 0)
+            fprintf(h->to, "<path class=%s", marks[o]);
+        if (bin != last && bin >= 0 && bin <= HTML_BINS)
+            fprintf(h->to, "M%d %s", bin * 4 + 2, strokes[o]);
+        last = bin;
+    }
+    html_put(h, n > 0 ? "\"/>" : "");
+    return n;
+}
+
+static void
+html_lane(struct html *h, const struct report_partner *q, bool out)
+{
+    const struct report_way *w = out ? &q->out : &q->in;
+    html_say(h, "<div class=lane><div>", partner_name(q, out));
+    html_say(h, " &rarr; ", partner_name(q, !out));
+    fprintf(h->to, "</div><svg viewBox=\"0 0 1004 21\" preserveAspectRatio=none role=img "
+        "aria-label=\"%llu worked, %llu failed, %llu not known\">",
+        (unsigned long long)w->worked, (unsigned long long)w->failed,
+        (unsigned long long)w->unknown);
+    html_put(h, "<path class=tl d=\"M0 10.5h1004\"/>");
+    html_marks(h, q, out, OUTCOME_WORKED);
+    html_marks(h, q, out, OUTCOME_UNKNOWN);
+    html_marks(h, q, out, OUTCOME_FAILED);
+    html_put(h, "</svg></div>\n");
+}
+
+static void
+html_axis(const struct html *h)
+{
+    const struct report *r = h->r;
+    int k;
+    html_put(h, "<div class=axis><div>");
+    for (k = 0; k <= 4; k++) {
+        html_put(h, k == 0 || k == 4 ? "<span>" : "<i>");
+        html_put(h, STAMP(r->first_ns + (r->last_ns - r->first_ns) / 4 * k, stamp_of(r)));
+        html_put(h, k == 0 || k == 4 ? "</span>" : "</i>");
+    }
+    html_put(h, "</div></div>\n");
+}
+
+/* A lane for each pair and direction; those that had trouble come first. */
+static void
+html_times(struct html *h)
+{
+    const struct report *r = h->r;
+    uint64_t left = 0;
+    size_t i;
+    int pass, out;
+    if (r->npartners == 0)
+        return;
+    html_put(h, "<h2>When it worked</h2>\n<p class=dim>A stroke for each attempt: above the line "
+        "it worked, below it failed, across it is not known how it ended.</p>\n");
+    for (pass = 0; pass < 2; pass++)
+        for (i = 0; i < r->npartners; i++)
+            for (out = 1; out >= 0; out--) {
+                const struct report_partner *q = &r->partners[i];
+                const struct report_way *w = out ? &q->out : &q->in;
+                if (w->attempts == 0 || (w->failed > 0) != (pass == 0)
+                    || !choice_takes_partner(&r->choice, q))
+                    continue;
+                if (html_has_room(h, HTML_TIMES_END))
+                    html_lane(h, q, out);
+                else
+                    left++;
+            }
+    html_axis(h);
+    html_more(h, left, "more line", "more lines");
+    html_more(h, r->attempts_left_out, "attempt over the ceiling", "attempts over the ceiling");
 }
 
 /* ---- failures ---- */
@@ -528,8 +681,12 @@ html_group(struct html *h, const struct group *g, bool failed)
     html_field(h, "said", h->line.at);
     group_when(&h->line, g);
     html_field(h, "when", h->line.at);
-    attempt_proofs(&h->line, v);
+    attempt_proofs(&h->line, v, STAMP_LONG);
     html_field(h, "evidence", h->line.at);
+    if (v->fault >= 0 && cause_is_cert(g->cause)) {
+        attempt_certificate(&h->line, g->first, v->fault);
+        html_field(h, "certificate", h->line.at);
+    }
     attempt_remedy(&h->line, g->first);
     html_field(h, "do", h->line.at);
     group_forward(&h->line, g);
@@ -671,7 +828,7 @@ html_attempt_facts(struct html *h, const struct attempt *a)
     html_field(h, "said", h->line.at);
     attempt_facts(&h->line, a);
     html_field(h, "connection", h->line.at);
-    attempt_proofs(&h->line, v);
+    attempt_proofs(&h->line, v, stamp_of(h->r));
     html_field(h, "evidence", h->line.at);
     if (v->outcome == OUTCOME_FAILED || v->setback != CAUSE_NONE) {
         attempt_remedy(&h->line, a);
@@ -843,10 +1000,11 @@ static void
 html_page(struct html *h)
 {
     html_head(h);
-    html_rows(h);
     html_violations(h);
     html_groups(h, GROUP_FAILED, "<h2>Failures</h2>\n");
     html_groups(h, GROUP_SETBACK, "<h2>Worked in the end, but</h2>\n");
+    html_rows(h);
+    html_times(h);
     html_partners(h);
     html_attempts(h);
     html_dns(h);
@@ -854,7 +1012,9 @@ html_page(struct html *h)
     html_put(h, "<p class=dim>Made by xmppedge-analyze " XE_VERSION);
     html_put(h, h->r->show_content ? " with --show-content.</p>\n"
         : ". User names, message bodies and keys are left out.</p>\n");
-    html_put(h, "</body>\n</html>\n");
+    html_put(h, "<script>");
+    html_put(h, html_script);
+    html_put(h, "</script>\n</body>\n</html>\n");
     text_free(&h->line);
     text_free(&h->more);
 }

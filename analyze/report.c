@@ -566,7 +566,7 @@ attempt_facts(struct text *t, const struct attempt *a)
 }
 
 void
-attempt_proofs(struct text *t, const struct verdict *v)
+attempt_proofs(struct text *t, const struct verdict *v, enum stamp s)
 {
     unsigned i;
     text_clear(t);
@@ -574,7 +574,7 @@ attempt_proofs(struct text *t, const struct verdict *v)
         const struct proof *p = &v->proofs[i];
         TEXT(t, i > 0 ? ", " : "", "packet ", NUMBER(p->frame), " (", p->what, ")");
         if (p->time_ns != 0)
-            TEXT(t, " at ", STAMP(p->time_ns, STAMP_SHORT));
+            TEXT(t, " at ", STAMP(p->time_ns, s));
     }
 }
 
@@ -1698,7 +1698,7 @@ print_evidence(struct printer *p, const struct group *g)
 {
     const struct verdict *v = g->first->verdict;
     struct text *t = &p->line;
-    attempt_proofs(t, v);
+    attempt_proofs(t, v, stamp_of(p->r));
     if (v->joined != 0)
         TEXT(t, t->len > 0 ? ", " : "", "connection #", NUMBER(v->joined),
             " (other half of the dialback)");
@@ -1743,7 +1743,7 @@ print_group_unknown(struct printer *p, const struct group *g, size_t number)
 {
     print_group_title(p, g, number);
     print_field(p, "what", TONE_DIM, g->first->verdict->story);
-    attempt_proofs(&p->line, g->first->verdict);
+    attempt_proofs(&p->line, g->first->verdict, stamp_of(p->r));
     print_field(p, "evidence", TONE_DIM, p->line.at);
 }
 

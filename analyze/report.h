@@ -122,7 +122,7 @@ void attempt_title(struct text *t, const struct attempt *a);
 void attempt_line(struct text *t, const struct attempt *a, enum stamp s, bool placed);
 void attempt_facts(struct text *t, const struct attempt *a);   /* TLS, method, stanzas, end */
 /* "packet 7 (SYN) at 10:00:00.123, ..." */
-void attempt_proofs(struct text *t, const struct verdict *v);
+void attempt_proofs(struct text *t, const struct verdict *v, enum stamp s);
 void attempt_certificate(struct text *t, const struct attempt *a, int side);  /* "" : none seen */
 bool attempt_has_number(const struct attempt *a);              /* false: only DNS was seen */
 

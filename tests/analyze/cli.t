@@ -3,6 +3,8 @@
 
 XMPPEDGE_ANALYZE names another binary.
 """
+import base64
+import hashlib
 import json
 import os
 import re
@@ -260,6 +262,10 @@ def the_page_needs_nothing_from_elsewhere(scenes):
         text = file.read()
     check(code == 0, error)
     check(text.startswith('<!DOCTYPE html>') and '</html>' in text, text[:200])
+    script = re.search('<script>(.*)</script>', text, re.S).group(1)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    check("script-src 'sha256-%s'" % digest in text and text.count('<script') == 1, 'the policy wants sha256-' + digest)
+    check('<div class=find hidden>' in text, 'a search is shown that needs a script')
     check(not re.search(r'(src|href)\s*=\s*["\']?(https?:|//|file:)|@import|url\(', text), 'it refers to elsewhere')
 
 
