@@ -70,7 +70,7 @@ INSIDE_H  = analyze/inside.h $(FLOW_H)
 VERDICT_H = analyze/verdict.h $(DNS_H) $(INSIDE_H) $(XMPP_H)
 REPORT_H  = analyze/report.h $(VERDICT_H)
 
-STAGES   = $(OBJ)/analyze.o $(OBJ)/base.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ)/dns.o $(OBJ)/flow.o \
+STAGES   = $(OBJ)/analyze.o $(OBJ)/base.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ)/dns.o $(OBJ)/export.o $(OBJ)/flow.o \
            $(OBJ)/html.o $(OBJ)/inside.o $(OBJ)/json.o $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o \
            $(OBJ)/tls.o $(OBJ)/verdict.o $(OBJ)/xml.o $(OBJ)/xmpp.o
 
@@ -87,6 +87,8 @@ $(OBJ)/causes.o: analyze/causes.c $(VERDICT_H)
 	$(STAGE) analyze/causes.c
 $(OBJ)/dns.o: analyze/dns.c $(DNS_H)
 	$(STAGE) analyze/dns.c
+$(OBJ)/export.o: analyze/export.c $(REPORT_H)
+	$(STAGE) analyze/export.c
 $(OBJ)/flow.o: analyze/flow.c $(FLOW_H) analyze/pool.h
 	$(STAGE) analyze/flow.c
 $(OBJ)/html.o: analyze/html.c $(REPORT_H)

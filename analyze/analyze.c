@@ -12,7 +12,7 @@
  *       |      inside.c, of all connections: who called whom
  *       |
  *   report.c   words and groups; text, ladders     json.c  JSON Lines     html.c  one page
- *   xml.c      what was said
+ *   xml.c      what was said     export.c   packets for Wireshark
  *
  * A stage is a header, its contract on one page, and a file.  It knows the stages before it and
  * none after it: results go on by a table of functions, so that each stage can be tested alone.
@@ -38,6 +38,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <strings.h>
 #include <sys/ioctl.h>
@@ -73,7 +74,7 @@ struct options {
     size_t                  nfiles, ninterfaces, nkeys;
     struct capture_options  capture;
     struct verdict_options  verdict;
-    const char             *config, *authorities, *html;
+    const char             *config, *authorities, *html, *export;
     struct choice           choice;
     uint64_t                stream;    /* number of the connection to print; 0: the report */
     struct verdict_way     *ways;      /* owned */
@@ -107,6 +108,7 @@ static const char usage_text[] =
     "  --partner DOMAIN     only attempts with this domain or address\n"
     "  --flow N             only the attempt of this connection\n"
     "  --failed             only attempts that failed\n"
+    "  --export FILE        their packets as a new pcapng file, with comments and secrets inside\n"
     "  --stream N           what was said on this connection, as XML, instead of the report\n"
     "  --show-content       do not redact message bodies, keys and secrets\n"
     "  --no-color           no colour, even on a terminal\n"
@@ -231,7 +233,8 @@ option_value(struct options *o, const char *name, const char *value)
 {
     const struct { const char *name, **text; } texts[] = { { "-f", &o->capture.filter },
         { "-c", &o->config }, { "--ca", &o->authorities }, { "--html", &o->html },
-        { "-w", &o->capture.write }, { "--partner", &o->choice.partner } };
+        { "--export", &o->export }, { "-w", &o->capture.write },
+        { "--partner", &o->choice.partner } };
     size_t i;
     for (i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (strcmp(name, texts[i].name) == 0) {
@@ -262,7 +265,7 @@ option_takes_value(const char *name)
 {
     static const char *const names[] = { "-i", "-k", "--keys", "--external", "--internal",
         "--require", "-f", "-c", "--ca", "--html", "-s", "-w", "--partner", "--flow",
-        "--stream" };
+        "--stream", "--export" };
     size_t i;
     for (i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
@@ -300,6 +303,8 @@ options_agree(const struct options *o)
         complain("files and -i exclude each other", "");
     else if (inputs > 1)
         complain("standard input can be read only once", "-");
+    else if (o->export != NULL && (o->ninterfaces > 0 || inputs > 0 || o->stream > 0))
+        complain("reads the files again: neither -i, - nor --stream", "--export");
     else if (o->stream > 0 && (o->json || o->ladder || o->html != NULL))
         complain("is printed instead of a report", "--stream");
     else if (o->json && o->ladder)
@@ -1412,6 +1417,101 @@ run_print(const struct options *o, const struct report *r)
     return 2;
 }
 
+/* ---- the second run over the files ---- */
+
+struct second {
+    struct export        *export;
+    struct packet_reader *packets;
+};
+
+static void
+second_packet(void *user, const struct packet *packet)
+{
+    struct second *s = user;
+    export_packet(s->export, packet);
+}
+
+static void
+second_frame(void *user, const struct frame *f)
+{
+    struct second *s = user;
+    packet_push(s->packets, f);
+}
+
+static void
+second_keys(void *user, const char *text, size_t len)
+{
+    struct second *s = user;
+    export_keys(s->export, text, len);
+}
+
+/* The key logs that were given. */
+static bool
+second_key_logs(struct second *s, const struct pump *p)
+{
+    char block[8192];
+    size_t i, n;
+    for (i = 0; i < p->o->nkeys; i++) {
+        struct text text = { NULL, 0, 0 };
+        rewind(p->key_logs[i]);
+        text_clear(&text);
+        while ((n = fread(block, 1, sizeof block, p->key_logs[i])) > 0)
+            text_put(&text, block, n);
+        export_keys(s->export, text.at, text.len);
+        text_free(&text);
+        if (ferror(p->key_logs[i]) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool
+second_run(struct second *s, const struct pump *p)
+{
+    static const struct capture_events capture_ev = { .frame = second_frame, .keys = second_keys };
+    static const struct packet_events packet_ev = { second_packet, NULL };
+    char why[256] = "";
+    struct capture *c = capture_new(&p->o->capture, &capture_ev, s, why, sizeof why);
+    size_t i;
+    bool good = c != NULL && (s->packets = packet_new(&packet_ev, s)) != NULL
+        && second_key_logs(s, p);
+    for (i = 0; i < p->o->nfiles && good; i++)
+        capture_add_file(c, p->o->files[i], why, sizeof why);   /* what fails has failed before */
+    while (good && capture_push(c, ANALYZE_BUDGET) != CAPTURE_DONE)
+        continue;
+    if (good)
+        packet_end(s->packets);
+    packet_free(s->packets);
+    capture_free(c);
+    return good;
+}
+
+/* There are secrets in it: nobody else may read it, and nothing is written over. */
+static bool
+run_export(const struct pump *p, const struct report *r)
+{
+    const char *path = p->o->export;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    FILE *to = fd < 0 ? NULL : fdopen(fd, "wb");
+    struct second s = { NULL, NULL };
+    uint64_t packets;
+    bool good;
+    if (to == NULL) {
+        complain(strerror(errno), path);
+        return false;
+    }
+    s.export = export_new(r, to);
+    good = s.export != NULL && second_run(&s, p);
+    packets = export_end(s.export);
+    good &= fflush(to) == 0 && ferror(to) == 0;
+    good &= fclose(to) == 0;
+    if (good)
+        fprintf(stderr, "%s: %llu packets\n", path, (unsigned long long)packets);
+    else
+        complain("could not be written", path);
+    return good;
+}
+
 static int
 run_report(struct pump *p, bool damaged)
 {
@@ -1425,7 +1525,8 @@ run_report(struct pump *p, bool damaged)
     r->damaged |= damaged;
     errno = 0;
     if (run_summary(p, r, &files, &interfaces)
-        && (o->html == NULL || strcmp(o->html, "-") == 0 || run_html(o, r)) && run_print(o, r) == 0)
+        && (o->html == NULL || strcmp(o->html, "-") == 0 || run_html(o, r))
+        && (o->export == NULL || run_export(p, r)) && run_print(o, r) == 0)
         status = r->exit_code;
     free(files);
     free(interfaces);

@@ -32,6 +32,19 @@ int report_json_fields(FILE *to);
  * and secrets. */
 int report_xml(const struct xe_xml_event *e, enum xe_xml_result what, bool show, FILE *to);
 
+/* ---- the packets of the attempts that are asked for, as pcapng ---- */
+
+struct export;
+
+/* Begins a file.  The report is borrowed until export_end.  NULL: no memory. */
+struct export *export_new(const struct report *r, FILE *to);
+/* A key log in the format of NSS; what is needed of it goes into the file. */
+void export_keys(struct export *x, const char *text, size_t len);
+/* Any packet of the same files in the same order: the frame is written when it is wanted. */
+void export_packet(struct export *x, const struct packet *p);
+/* How many were written; NULL is allowed.  The file stays open: ask it for errors. */
+uint64_t export_end(struct export *x);
+
 /* ---- texts ---- */
 
 /* Columns of a character on a terminal: 0, 1 or 2. */

@@ -20,11 +20,11 @@ BEGIN {
     FUNC_MAX = 100
     ROOF = "analyze"
     GROUND = "base pool"
-    count = split(GROUND " capture packet flow inside tls xmpp dns verdict causes report xml json html " ROOF, ORDER, " ")
+    count = split(GROUND " capture packet flow inside tls xmpp dns verdict causes report xml json html export " ROOF, ORDER, " ")
     for (i = 1; i <= count; i++)
         rank[ORDER[i]] = i
     header_of["causes"] = "verdict"
-    header_of["json"] = header_of["html"] = header_of["xml"] = "report"
+    header_of["json"] = header_of["html"] = header_of["xml"] = header_of["export"] = "report"
     PASSED["xmpp struct verdict"] = 1
     library["pcap"] = "capture"
     library["mbedtls"] = "tls report"

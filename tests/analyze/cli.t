@@ -10,6 +10,7 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -252,6 +253,34 @@ def a_conversation_is_printed_as_xml_without_what_people_said(scenes):
     check(run('--stream', '99', *words)[0] == 2, 'a connection that there is not')
     said = run('--stream', str(flows[0][1]['flow']), *scenes.options('all_rows_12'))[1]
     check('[from here on encrypted, and not readable]' in said, said)
+
+
+@test
+def packets_that_are_asked_for_go_to_a_file_with_what_was_found_and_their_secrets(scenes):
+    failed, good, out = 'cert_expired_out_13', 'all_rows_13', scenes.path('export.pcapng')
+    words = ['-k', scenes.keys(failed), '-k', scenes.keys(good), *scenes.options(good)[:-1],
+             scenes.options(good)[-1], scenes.options(failed)[-1]]
+    attempt = [json.loads(x) for x in run('--json', '--failed', *words)[1].splitlines() if '"about":"attempt"' in x][0]
+    code, said, error = run('--failed', '--export', out, *words)
+    check(code == 1 and re.fullmatch(re.escape(out) + r': \d+ packets\n', error) and 'CHOSEN' in said, error)
+    check(os.stat(out).st_mode & 0o077 == 0, 'others may read the secrets')
+    again = [json.loads(x) for x in run('--json', *scenes.options(good)[:-1], out)[1].splitlines()]
+    found = [x for x in again if x.get('about') == 'attempt']
+    check([(x['cause'], x['reached'], x['story']) for x in found] == [(attempt['cause'], attempt['reached'], attempt['story'])], found)
+    check([x['tls']['decrypted'] for x in again if x['type'] == 'flow'] == [True], 'the secrets are not inside')
+    with open(out, 'rb') as f:
+        data = f.read()
+    with open(scenes.keys(good), 'rb') as f:
+        check(not any(line.split()[1] in data for line in f if line.strip() and line[:1] != b'#'), 'secrets of others are inside')
+    check(run('--failed', '--export', out, *words)[0] == 2, 'a file was written over')
+    check(run('--export', out, '-')[0] == 2, 'standard input cannot be read again')
+    if shutil.which('tshark') is None:
+        return
+    def shark(*arguments):
+        return subprocess.run(['tshark', '-r', out, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    comments = shark('-Y', 'frame.comment', '-T', 'fields', '-e', 'frame.comment')
+    check(attempt['story'] in comments and attempt['cause'] + ': ' in comments, comments)
+    check(shark('-Y', 'tls.handshake.type == 11') != '', 'the certificate is not decrypted')
 
 
 @test
