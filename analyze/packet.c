@@ -1665,26 +1665,53 @@ address_text6(const unsigned char *p, char *out, size_t size)
     }
 }
 
+/* As "%u" would, but there are some for each connection; returns their end. */
+static char *
+address_number(char *out, unsigned n)
+{
+    char digits[10];
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + n % 10);
+        n /= 10;
+    } while (n > 0);
+    while (count > 0)
+        *out++ = digits[--count];
+    return out;
+}
+
 const char *
 address_text(const struct address *a, char *out, size_t size)
 {
-    if (a->family == 4)
-        snprintf(out, size, "%u.%u.%u.%u", a->bytes[0], a->bytes[1], a->bytes[2], a->bytes[3]);
-    else if (a->family == 6)
+    char *at = out;
+    if (a->family == 6) {
         address_text6(a->bytes, out, size);
-    else
-        snprintf(out, size, "%s", "");
+        return out;
+    }
+    for (size_t i = 0; i < 4 && a->family == 4; i++) {
+        if (i > 0)
+            *at++ = '.';
+        at = address_number(at, a->bytes[i]);
+    }
+    *at = '\0';
     return out;
 }
 
 const char *
 endpoint_text(const struct address *a, uint16_t port, char out[ENDPOINT_MAX])
 {
-    char text[48];
-    address_text(a, text, sizeof text);
-    if (port == 0)
-        snprintf(out, ENDPOINT_MAX, "%s", text);
-    else
-        snprintf(out, ENDPOINT_MAX, a->family == 6 ? "[%s]:%u" : "%s:%u", text, (unsigned)port);
+    bool six = port != 0 && a->family == 6;
+    char *at = out;
+    if (six)
+        *at++ = '[';
+    address_text(a, at, ENDPOINT_MAX - 8);
+    at += strlen(at);
+    if (six)
+        *at++ = ']';
+    if (port != 0) {
+        *at++ = ':';
+        at = address_number(at, port);
+    }
+    *at = '\0';
     return out;
 }

@@ -1548,10 +1548,13 @@ judge_add(char *text, size_t size, ...)
     const char *s;
     va_list list;
     va_start(list, size);
-    while ((s = va_arg(list, const char *)) != NULL && len < size - 1) {
-        snprintf(text + len, size - len, "%s", s);
-        len += strlen(text + len);
+    while ((s = va_arg(list, const char *)) != NULL) {
+        size_t n = strlen(s);
+        n = n < size - 1 - len ? n : size - 1 - len;
+        memcpy(text + len, s, n);
+        len += n;
     }
+    text[len] = '\0';
     va_end(list);
 }
 #define ADD(text, ...) judge_add(text, sizeof (text), __VA_ARGS__, (const char *)NULL)
