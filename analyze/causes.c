@@ -56,7 +56,8 @@ static const struct cause_row cause_rows[CAUSE_COUNT] = {
         "a router or firewall prohibits the connection and says so",
         "the address that sent the ICMP error is the filter: "
         "permit this row of the port table there",
-        "the named router on your side prohibits the connection: permit it there" },
+        "a router on the path prohibits the connection and says so: if it is yours, permit it "
+        "there" },
     [CAUSE_TCP_UNREACHABLE] = { "tcp-unreachable",
         "there is no route to the server",
         "check the routing of the edge, and IPv6 if this is an IPv6 address",

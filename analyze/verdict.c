@@ -454,13 +454,21 @@ verdict_is_reaction(const struct attempt *a, int side, uint64_t frame)
     return verdict_bye(a, !side).frame < frame;
 }
 
+/* A stream error, but none that answers the end of the other side. */
+static bool
+verdict_error_counts(const struct attempt *a)
+{
+    return a->error_side >= 0 && !verdict_is_reaction(a, a->error_side, a->error_frame);
+}
+
 /* Which side ended the connection: its FIN, RST, alert or stream end came first. */
 static int
 verdict_closer(const struct attempt *a)
 {
     uint64_t first[2] = { verdict_bye(a, 0).frame, verdict_bye(a, 1).frame };
+    int polite = a->stream_end[1];
     if (a->stream_end[0] != a->stream_end[1])
-        return a->stream_end[1];
+        return verdict_bye(a, !polite).time_ns < a->stream_end_ns[polite] ? !polite : polite;
     if (a->stream_end[0] && a->stream_end_ns[0] != a->stream_end_ns[1])
         return a->stream_end_ns[1] < a->stream_end_ns[0];
     if (first[0] == first[1])
@@ -752,8 +760,11 @@ verdict_tcp(const struct finding *f)
     uint32_t syns = flow->side[CALLER].syns;
     if (flow->end == FLOW_REFUSED)
         return reason_said(CAUSE_TCP_REFUSED, CALLED);
-    if (flow->icmp != ICMP_NONE)
+    if (flow->icmp != ICMP_NONE) {
+        snprintf(f->v->words, sizeof f->v->words, "ICMP error from %s",
+            ENDPOINT(&flow->icmp_reporter, 0));
         return reason_said(verdict_icmp_cause(flow->icmp), CALLED);
+    }
     if (verdict_is_one_sided(flow) || flow->midstream || syns == 0 || flow->synack_frame != 0)
         return reason_unknown();
     /* who gets no answer tries again */
@@ -1127,7 +1138,7 @@ verdict_stream(struct finding *f)
         verdict_line(f->v, a, a->wrong_side);
         return reason_seen(CAUSE_NOT_XMPP, a->wrong_side);   /* what came before may be lost */
     }
-    if (a->error_side >= 0 && !(a->wrong_namespace && verdict_is_orderly(a->error)))
+    if (verdict_error_counts(a) && !(a->wrong_namespace && verdict_is_orderly(a->error)))
         return verdict_error(f);
     if (a->wrong_namespace) {
         verdict_words(f->v, a->wrong_side, a->namespace, "");
@@ -1169,7 +1180,7 @@ verdict_end(struct finding *f)
     int64_t quiet = a->pause_ns > verdict_waited(a) ? a->pause_ns : verdict_waited(a);
     bool stalled = s[0].retransmitted >= 5 || s[1].retransmitted >= 5;
     bool cut = a->flow.end == FLOW_RST;
-    if (a->error_side >= 0 && !verdict_is_orderly(a->error))
+    if (verdict_error_counts(a) && !verdict_is_orderly(a->error))
         return verdict_error(f);
     if (f->lossy || !verdict_is_bare(a) || !(cut || stalled))
         return reason_none();

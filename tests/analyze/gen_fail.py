@@ -269,7 +269,7 @@ def tcp_prohibited(s):
     c = s.federation()
     c.syn()
     c.icmp(3, 13)
-    fails(s, c, 'tcp-prohibited', 'syn', **{'from': '', 'to': ''})
+    fails(s, c, 'tcp-prohibited', 'syn', words='ICMP error from ' + HOSTS['router'], **{'from': '', 'to': ''})
 
 
 @scene(('out',))
@@ -703,6 +703,18 @@ def complains_after_the_end(s):
             c.send(1, b'\x17\x03\x03\0\x13' + bytes(range(19)))
         c.rst(1)
         fails(s, c, 'tls-failed', 'header', words='', closer='initiator')
+
+
+@scene(WAYS)
+def error_after_the_end(s):
+    """The called goes without a word; that the caller complains of it then is no reason."""
+    c = s.federation()
+    c.dial()
+    c.streams('starttls')
+    c.fin(1)
+    c.error(0, 'undefined-condition', 'the connection was closed')
+    c.fin(0)
+    fails(s, c, 'crash-in-negotiation', 'stream', words='', fault='responder')
 
 
 @scene(WAYS, BOTH)
