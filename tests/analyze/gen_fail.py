@@ -715,6 +715,7 @@ def error_after_the_end(s):
     c.error(0, 'undefined-condition', 'the connection was closed')
     c.fin(0)
     fails(s, c, 'crash-in-negotiation', 'stream', words='', fault='responder')
+    s.lost_may |= {'peer-stream-error'}      # of the caller alone
 
 
 @scene(WAYS, BOTH)
