@@ -22990,6 +22990,7 @@ struct trunk_link {
     struct timer          retry;
     int64_t               backoff_ms;   /* of the next pause */
     enum xe_why           why;          /* of the last end */
+    int64_t               lost;         /* ms; when its trunk was up last, else when it was made */
     char                  detail[STREAM_DETAIL_MAX];   /* what the other side said, or where */
     struct loop_task      reap;         /* frees the object at the end of the turn */
 };
@@ -23159,6 +23160,7 @@ trunk_end(struct trunk *t, enum xe_why why)
     trunk_remember(t, why);
     if (t->link != NULL) {
         t->link->trunk = NULL;
+        t->link->lost = was_up ? loop_now(v->shared->loop) : t->link->lost;
         snprintf(t->link->detail, sizeof t->link->detail, "%s", t->stream.detail);
         trunk_link_wait(t->link, why);
     }
@@ -24075,6 +24077,7 @@ trunk_link_open(struct trunk_service *v, const struct config_edge *edge)
     snprintf(link->host, sizeof link->host, "%s", edge->host.name);
     link->port = edge->host.address.port;
     link->backoff_ms = v->shared->limits->trunk_retry_first_ms;
+    link->lost = loop_now(v->shared->loop);
     link->retry.fire = trunk_link_try;
     link->reap.run = trunk_link_reap;
     list_append(&v->links, &link->node);
@@ -24198,18 +24201,31 @@ enum route_direction { ROUTE_INWARD, ROUTE_OUTWARD };
 /* What can end: s2s connections by their kind, trunks, and connections that are not accepted. */
 enum route_end { ROUTE_END_TRUNK = S2S_VERIFY + 1, ROUTE_END_REFUSED, ROUTE_ENDS };
 
-/* What is remembered of a domain that is proven or dialled, or has a pair, longer than they last.
- * Stanzas are counted for the one outside, at either node. */
+struct route_pair;
+struct route_domain;
+
+/* A pair at one of its domains. */
+struct route_tie {
+    struct list_node     node;    /* in domain->pairs */
+    struct route_pair   *pair;    /* borrowed */
+    struct route_domain *domain;  /* borrowed; counts its stanzas; NULL: nothing is remembered */
+};
+
+/* What is remembered of a domain that is proven or dialled, or has a pair, longer than they last:
+ * of those outside, and at a gateway of its inner domains. */
 struct route_domain {
     struct map_node  node;        /* in route->domains; the key is `name` */
     struct list_node all;         /* in route->known */
-    size_t           pairs;       /* that count here */
+    struct list_node pairs;       /* route_tie */
+    bool             inner;       /* of this gateway */
     int64_t          used;        /* ms */
     uint64_t         passed[ROUTE_OUTWARD + 1];
     uint64_t         bounced[ROUTE_OUTWARD + 1];
     int64_t          proven[S2S_OUT + 1];  /* s since 1970; the last time by kind, 0: never */
     int64_t          failed;      /* likewise: when it could not be reached */
-    enum xe_why      why;         /* then; until something is proven */
+    enum xe_why      why;         /* then */
+    int64_t          failing;     /* likewise: since when it cannot; 0: it can, or nobody tried */
+    struct sockaddr_storage target;   /* where it was dialled last; ss_family 0: nowhere yet */
     int64_t          called;      /* likewise: end of the last call in its name, whoever it was */
     enum xe_why      called_why;  /* how it ended */
     bool             called_proven;   /* and whether it had proven the domain */
@@ -24219,8 +24235,6 @@ struct route_domain {
     int              cert_told;   /* for the owner: what was said of it */
     char             name[];      /* no NUL */
 };
-
-struct route_pair;
 
 /* What one process at the other end of a trunk brings of a pair.  Both ends count its stanzas. */
 struct route_source {
@@ -24283,7 +24297,8 @@ struct route_pair {
     bool              elsewhere;   /* and its server has sent us where last_detail says */
     int64_t           hold_until;  /* ms; then what waits goes back; 0: it waits for no server */
     enum xe_why       last_why;    /* of the last failed attempt */
-    enum xe_why       bounce_why;  /* of the last stanza sent back, since it last worked */
+    enum xe_why       bounce_why;  /* of the last stanza sent back, until a later one arrives */
+    uint32_t          bounce_end;  /* number of the first that was not there then */
     enum config_hop   bounce_hop;  /* and where that was */
     char              last_detail[STREAM_DETAIL_MAX];
     struct route_resume *resume;   /* owned; a lost connection that may be resumed; NULL: none */
@@ -24305,7 +24320,8 @@ struct route_pair {
     int64_t           last_ms;     /* of the last stanza */
     int64_t           bounce_ms;   /* begin of the second in which bounces are counted */
     size_t            bounce_count;
-    struct route_domain *outside;  /* borrowed; counts its stanzas; or NULL */
+    struct route_tie  outside;     /* at its domain there, */
+    struct route_tie  inside;      /* and at a gateway at the one here */
     struct list_node  slow;        /* in route->slow */
     char              text[];      /* from NUL to */
 };
@@ -24598,7 +24614,7 @@ route_domain_room(struct route *r, bool listed)
     for (n = r->known.next; n != &r->known && looked < ROUTE_DOMAINS_LOOK_MAX; n = n->next) {
         struct route_domain *d = MAP_OWNER(n, struct route_domain, all);
         looked++;
-        if (d->pairs == 0 && (oldest == NULL || d->used < oldest->used)
+        if (list_empty(&d->pairs) && (oldest == NULL || d->used < oldest->used)
             && !route_is_named(config_partner_for(r->config, d->node.key)))
             oldest = d;
     }
@@ -24607,6 +24623,13 @@ route_domain_room(struct route *r, bool listed)
         return false;
     route_domain_drop(r, oldest);
     return true;
+}
+
+/* Is this a domain of an inner server of ours? */
+static bool
+route_is_inner(const struct route *r, struct xe_span domain)
+{
+    return !route_is_edge(r) && config_inner_for(r->config, domain) != NULL;
 }
 
 /* NULL: nothing is remembered of it. */
@@ -24623,7 +24646,7 @@ static struct route_domain *
 route_domain_get(struct route *r, struct xe_span name)
 {
     struct route_domain *d = route_domain_find(r, name);
-    bool inner = !route_is_edge(r) && config_inner_for(r->config, name) != NULL;
+    bool inner = route_is_inner(r, name);
     if (d == NULL && (inner || route_domain_room(r,
         route_is_named(config_partner_for(r->config, name))))) {
         d = calloc(1, sizeof *d + name.len);
@@ -24634,38 +24657,65 @@ route_domain_get(struct route *r, struct xe_span name)
             free(d);
             return NULL;
         }
+        list_init(&d->pairs);
         list_append(&r->known, &d->all);
     }
-    if (d != NULL)
+    if (d != NULL) {
         d->used = loop_now(r->shared->loop);
+        d->inner = inner;
+    }
     return d;
 }
 
-/* A domain was proven on a connection, in whichever direction: it is there. */
+/* What the server of a domain shows, good or not: one that has proven it, or that we dial. */
 static void
-route_domain_proven(struct route *r, const struct s2s *s, struct xe_span name)
+route_domain_certificate(struct route_domain *d, const struct s2s *s)
 {
-    struct route_domain *d = route_domain_get(r, name);
-    const struct tls_facts *facts = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)
-        : NULL;
-    if (d == NULL)
-        return;
-    d->proven[s->kind] = (int64_t)time(NULL);
-    d->why = XE_WHY_NONE;
+    const struct conn *c = s->stream.conn;
+    const struct tls_facts *facts = c == NULL || c->tls == NULL ? NULL : tls_facts(c->tls);
     if (facts == NULL || !facts->certificate)
         return;
     d->cert_ends = facts->ends;
-    d->cert_seen = d->proven[s->kind];
+    d->cert_seen = (int64_t)time(NULL);
+}
+
+/* A domain was proven on a connection, in whichever direction.  `reached`: we can call it, too. */
+static void
+route_domain_proven(struct route *r, const struct s2s *s, struct xe_span name, bool reached)
+{
+    struct route_domain *d = route_domain_get(r, name);
+    if (d == NULL)
+        return;
+    d->proven[s->kind] = (int64_t)time(NULL);
+    if (reached)
+        d->failing = 0;
+    if (s->kind == S2S_OUT)
+        d->target = s->target;
+    route_domain_certificate(d, s);
 }
 
 static void
-route_domain_failed(struct route *r, struct xe_span name, enum xe_why why)
+route_domain_failed(struct route *r, const struct s2s *s, struct xe_span name, enum xe_why why)
 {
     struct route_domain *d = route_domain_get(r, name);
     if (d == NULL)
         return;
     d->failed = (int64_t)time(NULL);
+    d->failing = d->failing == 0 ? d->failed : d->failing;
     d->why = why;
+    d->target = s->target;
+    route_domain_certificate(d, s);
+}
+
+/* A stanza has passed, or has come back: at both of the pair's domains. */
+static void
+route_domain_count(const struct route_pair *p, enum route_direction direction, bool back)
+{
+    const struct route_tie *ties[] = { &p->outside, &p->inside };
+    size_t i;
+    for (i = 0; i < 2; i++)
+        if (ties[i]->domain != NULL)
+            (back ? ties[i]->domain->bounced : ties[i]->domain->passed)[direction]++;
 }
 
 /* ---- pairs ---- */
@@ -24881,8 +24931,8 @@ route_pair_drop(struct route_pair *p)
     list_remove(&p->pin);
     list_leave(&r->walks, &p->all);
     map_remove(&r->pairs, &p->node);
-    if (p->outside != NULL)
-        p->outside->pairs--;
+    list_remove(&p->outside.node);
+    list_remove(&p->inside.node);
     if (r->last == p)
         r->last = NULL;
     route_note_memory(r, 0, buf_len(&p->queue.bytes));
@@ -25562,6 +25612,16 @@ route_pair_room(struct route *r, struct xe_span from, struct xe_span to)
     return r->pairs.count < most;
 }
 
+/* What is remembered of one of its domains knows the pair from now on. */
+static void
+route_tie(struct route_pair *p, struct route_tie *tie, struct xe_span domain)
+{
+    tie->pair = p;
+    tie->domain = route_domain_get(p->route, domain);
+    if (tie->domain != NULL)
+        list_append(&tie->domain->pairs, &tie->node);
+}
+
 /* The pair of these domains, made if need be; NULL, and *why, when there can be no more. */
 static struct route_pair *
 route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_why *why)
@@ -25569,6 +25629,7 @@ route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_
     struct route_pair *p = route_pair_find(r, from, to);
     size_t len = from.len + 1 + to.len;
     bool full = p == NULL && !route_pair_room(r, from, to);
+    bool outward;
     *why = p != NULL ? XE_WHY_NONE : full ? XE_WHY_TOTAL_PAIRS : XE_WHY_OUT_OF_MEMORY;
     if (p != NULL || full)
         return p;
@@ -25593,9 +25654,10 @@ route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_
         return NULL;
     }
     list_append(&r->all, &p->all);
-    p->outside = route_domain_get(r, route_direction(p) == ROUTE_OUTWARD ? p->to : p->from);
-    if (p->outside != NULL)
-        p->outside->pairs++;
+    outward = route_direction(p) == ROUTE_OUTWARD;
+    route_tie(p, &p->outside, outward ? to : from);
+    if (route_is_inner(r, outward ? from : to))
+        route_tie(p, &p->inside, outward ? from : to);
     *why = XE_WHY_NONE;
     return p;
 }
@@ -25643,6 +25705,15 @@ route_tell_bounce(const struct route_pair *p, const struct xe_xml_event *e, enum
         trunk_tell_bounce(p->trunk, &b);
 }
 
+/* For the status. */
+static void
+route_remember_bounce(struct route_pair *p, enum xe_why why, enum config_hop hop)
+{
+    p->bounce_why = why;
+    p->bounce_hop = hop;
+    p->bounce_end = p->number + (uint32_t)p->queue.count;
+}
+
 /* Send a stanza of a pair back to its sender. */
 static void
 route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why)
@@ -25651,11 +25722,9 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
     struct route_ping *ping;
     enum route_direction direction = route_direction(p);
     r->bounced[direction][why]++;
-    p->bounce_why = why;
-    p->bounce_hop = route_hop(p, why);
+    route_remember_bounce(p, why, route_hop(p, why));
     p->bounced++;
-    if (p->outside != NULL)
-        p->outside->bounced[direction]++;
+    route_domain_count(p, direction, true);
     route_log_bounce(p, e, why);
     route_tell_bounce(p, e, why);
     route_slow_down(p);
@@ -25720,9 +25789,10 @@ route_release_oldest(struct route_pair *p)
     p->look_ms = ROUTE_LOOK_MS;
     p->resumed = 0;
     p->passed++;
+    if ((int32_t)(p->number - p->bounce_end) >= 0)
+        p->bounce_why = XE_WHY_NONE;
     p->route->passed[direction]++;
-    if (p->outside != NULL)
-        p->outside->passed[direction]++;
+    route_domain_count(p, direction, false);
     route_forget_oldest(p);
 }
 
@@ -26262,7 +26332,7 @@ route_paired(void *user, struct s2s_pair *sp)
         s2s_fail(sp->stream, why);
     if (p == NULL)
         return why;
-    route_domain_proven(r, sp->stream, sp->remote);
+    route_domain_proven(r, sp->stream, sp->remote, sp->stream->bidi || !sp->certified);
     list_append(&p->feeds, &sp->feed);
     if (p->way == ROUTE_TO_TRUNK) {
         route_pin(p);
@@ -26409,7 +26479,7 @@ route_out_ready(struct route_pair *p)
 static void
 route_s2s_ready(void *user, struct s2s *s)
 {
-    route_domain_proven(user, s, span_of(s->remote));
+    route_domain_proven(user, s, span_of(s->remote), true);
     route_each(s, route_out_ready);
 }
 
@@ -26735,7 +26805,7 @@ route_out_closed(struct route_pair *p, struct s2s *s, enum xe_why why)
     if (p->elsewhere)
         snprintf(p->last_detail, sizeof p->last_detail, "%s", s->stream.detail);
     if (!p->good && !p->elsewhere && s->kind == S2S_OUT && route_turned(p) == NULL) {
-        route_domain_failed(p->route, p->to, why);
+        route_domain_failed(p->route, s, p->to, why);
         route_back_off(p, why, s->stream.detail);
         route_hold_or_bounce(p, why);
         return;
@@ -26977,8 +27047,7 @@ route_trunk_bounced(void *user, struct trunk *t, const struct trunk_bounce *b)
     struct route_ping *ping;
     if (p == NULL || p->trunk != t || p->way != ROUTE_TO_TRUNK)
         return;
-    p->bounce_why = b->why;
-    p->bounce_hop = b->hop;
+    route_remember_bounce(p, b->why, b->hop);
     ping = route_ping_find(r, b->id);
     if (ping != NULL) {
         ping->far_why = b->why;
@@ -28037,7 +28106,7 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
             struct xe_span name = c->inner[i].domains[j].name;
             const struct route_domain *d = route_domain_find(m->route, name);
             bool late = d != NULL && now - d->failed > METRICS_STALE_S;
-            if (d == NULL || d->why == XE_WHY_NONE)
+            if (d == NULL || d->failing == 0)
                 continue;
             h->good = h->good && late;
             if (!metrics_tell(h, late ? "note: the inner server of "
@@ -28132,13 +28201,15 @@ metrics_domain_certificate(struct metrics_text *w, const struct route_domain *d)
 static void
 metrics_domain_stanzas(struct metrics_text *w, const struct route_domain *d)
 {
-    metrics_both(w, d, d->passed[ROUTE_INWARD], d->passed[ROUTE_OUTWARD]);
+    if (!d->inner)
+        metrics_both(w, d, d->passed[ROUTE_INWARD], d->passed[ROUTE_OUTWARD]);
 }
 
 static void
 metrics_domain_bounces(struct metrics_text *w, const struct route_domain *d)
 {
-    metrics_both(w, d, d->bounced[ROUTE_INWARD], d->bounced[ROUTE_OUTWARD]);
+    if (!d->inner)
+        metrics_both(w, d, d->bounced[ROUTE_INWARD], d->bounced[ROUTE_OUTWARD]);
 }
 
 static void
@@ -28166,7 +28237,7 @@ metrics_domain_failed(struct metrics_text *w, const struct route_domain *d)
 static void
 metrics_domain_failing(struct metrics_text *w, const struct route_domain *d)
 {
-    if (d->why == XE_WHY_NONE)
+    if (d->failing == 0)
         return;
     metrics_label(w, "domain", d->node.key);
     metrics_word(w, "reason", xe_why(d->why)->word);
