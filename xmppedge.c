@@ -51,10 +51,12 @@
  *   [ROUTE]   route_    where a stanza goes, where it waits, and what comes back when it cannot go
  *
  *  Program: puts it together
+ *   [REPORT]  report_           facts in two forms: lines for people, JSON for programs
  *   [METRICS] metrics_          what a monitor asks: counters, and whether all is well
  *   [EDGE]    edge_ xe_         one running instance: start, reload, drain, stop
  *   [EXPLAIN] explain_  all about one partner, in both directions, looked at for somebody who asks
- *   [CONTROL] control_ status_  the control socket of a running instance, and what it tells
+ *   [STATUS]  status_           what a running instance does: tables for people, all for programs
+ *   [CONTROL] control_          the control socket of a running instance: questions and answers
  *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
  *   [MAIN]    main_ main        commands, signals, exit codes
  *
@@ -358,17 +360,20 @@
 #define EDGE_TRUNKS        16     /* connections on the internal address, besides 4 a gateway */
 #define EDGE_METRICS_MAX   ((size_t)256 << 20)   /* bytes: 200 a row, of 12 for each domain */
 #define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
+#define REPORT_COLUMNS     80     /* of a terminal */
+#define REPORT_INDENT      19     /* columns before a fact: the longest key */
+#define REPORT_AGE_MAX     40     /* bytes of `123456 minutes` of any number, NUL included */
 #define EXPLAIN_TARGETS    8      /* addresses that are looked at, one after the other */
 #define EXPLAIN_LOOK_MS    15000  /* for each, and at most attempt-time */
 #define EXPLAIN_MS         90000  /* for all of them: CONTROL_WAIT_S, less the last question */
 #define EXPLAIN_LAST_MS    10000  /* for that: where our own records lead */
 #define EXPLAIN_BYTES      ((size_t)256 << 10) /* of a report: each text in it has its limit */
 #define EXPLAIN_LINE       1536   /* bytes of a fact: a certificate is two subjects and dates */
-#define EXPLAIN_COLUMNS    80     /* of a terminal */
-#define EXPLAIN_INDENT     19     /* columns before a fact: the longest key */
 #define EXPLAIN_CALLS      4      /* connections of a partner that are told of one by one */
 #define EXPLAIN_DAYS       14     /* a certificate that ends so soon should be renewed by now */
-#define EXPLAIN_AGO_MAX    40     /* bytes of `123456 minutes ago` of any number, NUL included */
+#define STATUS_COLUMN      26     /* columns of a name in a table: the rest has 54 */
+#define STATUS_SHORT_MAX   24     /* bytes of a short number, NUL included */
+#define STATUS_SOON_DAYS   14     /* a certificate of a server that ends so soon is told */
 #define CONTROL_CLIENTS    16     /* questions at a time: administrators and a monitor */
 #define CONTROL_LINE_MAX   512    /* bytes of a question: a command, a domain, a short message */
 #define CONTROL_ROWS       64     /* of a status in a turn: half a ms */
@@ -376,6 +381,7 @@
 #define CONTROL_ANSWER_MAX ((size_t)1 << 30)   /* bytes that who asks takes: 200 a row */
 #define CONTROL_WAIT_S     120    /* for an answer: a ping takes what an attempt takes */
 #define CONTROL_ASK_MS     5000   /* wait for a question: a program asks at once */
+#define MAIN_WATCH_S       2      /* between two looks at a status */
 #define AUTHORITY_DAYS_MAX 3650   /* life of the authority: no certificate outlives it */
 #define AUTHORITY_PATH_MAX 1024   /* bytes of the path of a file, NUL included */
 
@@ -813,6 +819,79 @@ buf_text(struct buf *b)
         return "";
     *room = '\0';
     return b->bytes + b->head;
+}
+
+/* ---- text in lines ---- */
+
+#define BUF_PAGE 100   /* columns, unless others are asked for */
+
+/* Text that is broken into lines, each after the first indented. */
+struct buf_pen {
+    struct buf *out;      /* borrowed */
+    size_t      column;   /* of the next byte */
+    size_t      indent;   /* spaces before each further line */
+    size_t      page;     /* columns of a line; 0: BUF_PAGE */
+};
+
+static void
+buf_pen_indent(struct buf_pen *pen, size_t n)
+{
+    for (pen->column = n; n > 0; n--)
+        buf_putc(pen->out, ' ');
+}
+
+/* A piece that is not broken, after a space or a new line. */
+static void
+buf_pen_piece(struct buf_pen *pen, struct xe_span piece)
+{
+    if (pen->column + 1 + piece.len > (pen->page == 0 ? BUF_PAGE : pen->page)) {
+        buf_putc(pen->out, '\n');
+        buf_pen_indent(pen, pen->indent);
+    } else {
+        buf_putc(pen->out, ' ');
+        pen->column++;
+    }
+    buf_put(pen->out, piece);
+    pen->column += piece.len;
+}
+
+static void
+buf_pen_words(struct buf_pen *pen, const char *text)
+{
+    while (*text != '\0') {
+        size_t len = strcspn(text, " ");
+        buf_pen_piece(pen, span_make(text, len));
+        text += len;
+        text += strspn(text, " ");
+    }
+}
+
+/* The same for a text of others, from the column where it stands.  What cannot be seen in it is
+ * escaped, the end of a line as well: nobody outside writes lines of his own. */
+static void
+buf_put_wrapped(struct buf *out, size_t column, size_t page, struct xe_span text)
+{
+    struct buf_pen pen = { out, column, column, page };
+    struct buf word = { 0 };
+    bool first = true;
+    while (text.len > 0) {
+        size_t len = span_find(text, ' ');
+        const char *p = text.at;
+        while (p < text.at + len)
+            p += buf_put_seen(&word, p, text.at + len);
+        if (!first && len > 0) {
+            buf_pen_piece(&pen, buf_span(&word));
+        } else if (len > 0) {
+            buf_add(out, &word);
+            pen.column += buf_len(&word);
+            first = false;
+        }
+        buf_fail_with(out, &word);
+        buf_clear(&word);
+        text = span_skip(text, len + (len < text.len));
+    }
+    buf_free(&word);
+    buf_putc(out, '\n');
 }
 
 /* ===========================================================================
@@ -16690,49 +16769,6 @@ config_source_allowed(const struct config *c, const struct sockaddr *sa)
 
 /* ---- printing: the effective settings, the example ---- */
 
-#define CONFIG_PAGE 100   /* columns */
-
-/* Text that is broken into lines, each after the first indented. */
-struct config_pen {
-    struct buf *out;      /* borrowed */
-    size_t      column;   /* of the next byte */
-    unsigned    indent;   /* spaces before each further line */
-    unsigned    page;     /* columns of a line; 0: CONFIG_PAGE */
-};
-
-static void
-config_pen_indent(struct config_pen *pen, unsigned n)
-{
-    for (pen->column = n; n > 0; n--)
-        buf_putc(pen->out, ' ');
-}
-
-/* A piece that is not broken, after a space or a new line. */
-static void
-config_pen_piece(struct config_pen *pen, struct xe_span piece)
-{
-    if (pen->column + 1 + piece.len > (pen->page == 0 ? CONFIG_PAGE : pen->page)) {
-        buf_putc(pen->out, '\n');
-        config_pen_indent(pen, pen->indent);
-    } else {
-        buf_putc(pen->out, ' ');
-        pen->column++;
-    }
-    buf_put(pen->out, piece);
-    pen->column += piece.len;
-}
-
-static void
-config_pen_words(struct config_pen *pen, const char *text)
-{
-    while (*text != '\0') {
-        size_t len = strcspn(text, " ");
-        config_pen_piece(pen, span_make(text, len));
-        text += len;
-        text += strspn(text, " ");
-    }
-}
-
 static void
 config_put_xml(struct buf *out, struct xe_span text)
 {
@@ -16860,7 +16896,7 @@ config_put_value(struct buf *out, const struct config_row *row, const void *plac
 
 /* Append name="value" as one piece; nothing when the value is absent. */
 static void
-config_pen_attr(struct config_pen *pen, const struct config_row *row, struct xe_span value)
+config_pen_attr(struct buf_pen *pen, const struct config_row *row, struct xe_span value)
 {
     struct buf piece = { 0 };
     if (value.len == 0)
@@ -16869,7 +16905,7 @@ config_pen_attr(struct config_pen *pen, const struct config_row *row, struct xe_
     buf_puts(&piece, "=\"");
     config_put_xml(&piece, value);
     buf_puts(&piece, "\"");
-    config_pen_piece(pen, buf_span(&piece));
+    buf_pen_piece(pen, buf_span(&piece));
     buf_fail_with(pen->out, &piece);
     buf_free(&piece);
 }
@@ -16892,20 +16928,20 @@ config_is_present(const struct config_row *element, enum config_role role, const
 }
 
 static void
-config_put_tag(struct config_pen *pen, const struct config_row *element, unsigned depth)
+config_put_tag(struct buf_pen *pen, const struct config_row *element, unsigned depth)
 {
-    config_pen_indent(pen, depth * 2);
+    buf_pen_indent(pen, depth * 2);
     buf_putc(pen->out, '<');
     buf_puts(pen->out, config_tag(element));
     pen->column += 1 + strlen(config_tag(element));
-    pen->indent = (unsigned)pen->column + 1;
+    pen->indent = pen->column + 1;
 }
 
 static void
 config_put_end(struct buf *out, const struct config_row *element, unsigned depth)
 {
-    struct config_pen pen = { out, 0, 0, 0 };
-    config_pen_indent(&pen, depth * 2);
+    struct buf_pen pen = { out, 0, 0, 0 };
+    buf_pen_indent(&pen, depth * 2);
     buf_puts(out, "</");
     buf_puts(out, config_tag(element));
     buf_puts(out, ">\n");
@@ -16916,7 +16952,7 @@ static void
 config_put_element(struct buf *out, const struct config_row *element, enum config_role role,
     const void *object, unsigned depth)
 {
-    struct config_pen pen = { out, 0, 0, 0 };
+    struct buf_pen pen = { out, 0, 0, 0 };
     const struct config_row *r = element;
     struct buf value = { 0 }, below = { 0 };
     if (!config_is_present(element, role, object))
@@ -17006,10 +17042,10 @@ config_put_doc_value(struct buf *out, const struct config_row *row)
 static void
 config_put_attr_doc(struct buf *out, const struct config_row *row, unsigned depth)
 {
-    struct config_pen pen = { out, 0, depth * 2 + 25, 0 };
+    struct buf_pen pen = { out, 0, depth * 2 + 25, 0 };
     struct buf text = { 0 };
     buf_putc(out, '\n');
-    config_pen_indent(&pen, depth * 2 + 5);
+    buf_pen_indent(&pen, depth * 2 + 5);
     buf_puts(out, row->name);
     pen.column += strlen(row->name);
     while (pen.column < pen.indent - 1) {
@@ -17020,7 +17056,7 @@ config_put_attr_doc(struct buf *out, const struct config_row *row, unsigned dept
     buf_puts(&text, " (");
     config_put_doc_value(&text, row);
     buf_puts(&text, ")");
-    config_pen_words(&pen, buf_text(&text));
+    buf_pen_words(&pen, buf_text(&text));
     buf_free(&text);
 }
 
@@ -17029,22 +17065,22 @@ static void
 config_put_doc(struct buf *out, const struct config_row *element, enum config_role role,
     unsigned depth, bool all)
 {
-    struct config_pen pen = { out, 0, depth * 2 + 5, 0 };
+    struct buf_pen pen = { out, 0, depth * 2 + 5, 0 };
     const struct config_row *r = element;
     struct buf most = { 0 };
     bool above = false;
-    config_pen_indent(&pen, depth * 2);
+    buf_pen_indent(&pen, depth * 2);
     buf_puts(out, "<!--");
     pen.column += 4;
-    config_pen_words(&pen, config_tag(element));
+    buf_pen_words(&pen, config_tag(element));
     buf_putc(out, ':');
     pen.column++;
-    config_pen_words(&pen, element->doc);
+    buf_pen_words(&pen, element->doc);
     if (element->max > 1 && element->max < CONFIG_LIST_MAX) {
         buf_puts(&most, "At most ");
         buf_putu(&most, (uint64_t)element->max);
         buf_puts(&most, " of them.");
-        config_pen_words(&pen, buf_text(&most));
+        buf_pen_words(&pen, buf_text(&most));
         buf_free(&most);
     }
     while ((r = config_next_attr(r, role)) != NULL) {
@@ -17055,8 +17091,8 @@ config_put_doc(struct buf *out, const struct config_row *element, enum config_ro
     }
     if (above) {
         buf_putc(out, '\n');
-        config_pen_indent(&pen, pen.indent - 1);
-        config_pen_words(&pen, "Other attributes as above.");
+        buf_pen_indent(&pen, pen.indent - 1);
+        buf_pen_words(&pen, "Other attributes as above.");
     }
     buf_puts(out, " -->\n");
     for (r = element; all && (r = config_next_child(element, r, role)) != NULL;)
@@ -17068,13 +17104,13 @@ static void
 config_put_example(struct buf *out, const struct config_row *element, enum config_role role,
     unsigned depth, bool off)
 {
-    struct config_pen pen = { out, 0, 0, 0 };
+    struct buf_pen pen = { out, 0, 0, 0 };
     const struct config_row *r = element;
     bool hide = element->example != NULL, below = false;
     if (!off)
         config_put_doc(out, element, role, depth, hide);
     if (hide) {
-        config_pen_indent(&pen, depth * 2);
+        buf_pen_indent(&pen, depth * 2);
         buf_puts(out, "<!--\n");
     }
     config_put_tag(&pen, element, depth);
@@ -17090,7 +17126,7 @@ config_put_example(struct buf *out, const struct config_row *element, enum confi
     else
         buf_puts(out, "/>\n");
     if (hide) {
-        config_pen_indent(&pen, depth * 2);
+        buf_pen_indent(&pen, depth * 2);
         buf_puts(out, "-->\n");
     }
     if (depth == 1)
@@ -17101,13 +17137,13 @@ config_put_example(struct buf *out, const struct config_row *element, enum confi
 static void
 config_example(enum config_role role, struct buf *out)
 {
-    struct config_pen pen = { out, 0, 5, 0 };
+    struct buf_pen pen = { out, 0, 5, 0 };
     buf_puts(out, "<!--");
     pen.column = 4;
-    config_pen_words(&pen, role == CONFIG_EDGE
+    buf_pen_words(&pen, role == CONFIG_EDGE
         ? "xmppedge, role edge: the border of an organisation towards its federation partners."
         : "xmppedge, role gateway: stands beside the inner server and connects out to the edges.");
-    config_pen_words(&pen, "This file is a working example and the whole documentation of the "
+    buf_pen_words(&pen, "This file is a working example and the whole documentation of the "
         "settings. Only what must be given has to stay; everything else shows its default or is "
         "commented out. Paths are relative to the directory of this file. Times may be written "
         "30, 30s, 500ms, 10m or 1h; sizes 10000, 64K or 1M.");
@@ -24401,17 +24437,6 @@ route_bounces(const struct route *r)
     return all;
 }
 
-/* What ended for this reason, whatever it was. */
-static uint64_t
-route_ends_for(const struct route *r, enum xe_why why)
-{
-    uint64_t all = 0;
-    unsigned end;
-    for (end = 0; end < ROUTE_ENDS; end++)
-        all += r->ends[end][why];
-    return all;
-}
-
 static bool
 route_is_edge(const struct route *r)
 {
@@ -27507,8 +27532,181 @@ route_close(struct route *r)
 }
 
 /* ===========================================================================
+ * [REPORT]  report_      facts in two forms: lines for people, JSON for programs
+ * calls:  BASE BUF
+ *
+ * A fact is a key and a value.  People get a line of it, broken at 80 columns, in which the key
+ * stands without its underscores; programs get a member of a JSON object.  Whatever others have
+ * said is escaped where it is written.  What is a table for people is written by hand, and for
+ * programs a list of objects: report_row().
+ * ======================================================================== */
+
+struct report {
+    struct buf *out;          /* borrowed */
+    bool        json;
+    bool        comma;        /* something stands before in this object or list */
+};
+
+static void
+report_key(struct report *r, const char *key)
+{
+    buf_puts(r->out, r->comma ? ",\"" : "\"");
+    buf_puts(r->out, key);
+    buf_puts(r->out, "\":");
+    r->comma = true;
+}
+
+static void
+report_wrap(struct report *r, size_t column, struct xe_span text)
+{
+    buf_put_wrapped(r->out, column, REPORT_COLUMNS, text);
+}
+
+/* A fact. */
+static void
+report_span(struct report *r, const char *key, struct xe_span text)
+{
+    const char *c = key;
+    size_t column;
+    if (r->json) {
+        report_key(r, key);
+        buf_put_json(r->out, text, SIZE_MAX);
+        return;
+    }
+    buf_puts(r->out, "  ");
+    for (column = 2; *c != '\0'; c++, column++)
+        buf_putc(r->out, *c == '_' && c > key ? ' ' : *c);
+    for (; column < REPORT_INDENT; column++)
+        buf_putc(r->out, ' ');
+    report_wrap(r, column, text);
+}
+
+static void
+report_text(struct report *r, const char *key, const char *text)
+{
+    report_span(r, key, span_of(text));
+}
+
+static void
+report_int(struct report *r, const char *key, int64_t n)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)n);
+    if (!r->json) {
+        report_text(r, key, text);
+        return;
+    }
+    report_key(r, key);
+    buf_puts(r->out, text);
+}
+
+/* People are told in other words. */
+static void
+report_bool(struct report *r, const char *key, bool value)
+{
+    if (!r->json)
+        return;
+    report_key(r, key);
+    buf_puts(r->out, value ? "true" : "false");
+}
+
+/* An object of facts, under a heading. */
+static void
+report_begin(struct report *r, const char *key, const char *heading)
+{
+    if (r->json) {
+        report_key(r, key);
+        buf_putc(r->out, '{');
+        r->comma = false;
+    } else {
+        buf_putc(r->out, '\n');
+        buf_puts(r->out, heading);
+        buf_putc(r->out, '\n');
+    }
+}
+
+static void
+report_end(struct report *r)
+{
+    if (r->json)
+        buf_putc(r->out, '}');
+    r->comma = true;
+}
+
+/* A list, of texts or of objects; people see no list, but what is in it. */
+static void
+report_list(struct report *r, const char *key)
+{
+    if (!r->json)
+        return;
+    report_key(r, key);
+    buf_putc(r->out, '[');
+    r->comma = false;
+}
+
+static void
+report_list_end(struct report *r)
+{
+    if (r->json)
+        buf_putc(r->out, ']');
+    r->comma = true;
+}
+
+/* A text of it: for people a fact of this name. */
+static void
+report_item(struct report *r, const char *label, const char *text)
+{
+    if (!r->json) {
+        report_text(r, label, text);
+        return;
+    }
+    if (r->comma)
+        buf_putc(r->out, ',');
+    buf_put_json(r->out, span_of(text), SIZE_MAX);
+    r->comma = true;
+}
+
+/* An object of it, for programs alone: it begins, and report_end() ends it. */
+static void
+report_row(struct report *r)
+{
+    buf_puts(r->out, r->comma ? ",{" : "{");
+    r->comma = false;
+}
+
+/* A paragraph by itself. */
+static void
+report_paragraph(struct report *r, const char *key, const char *heading, const char *text)
+{
+    if (r->json) {
+        report_text(r, key, text);
+        return;
+    }
+    buf_putc(r->out, '\n');
+    buf_puts(r->out, heading);
+    buf_puts(r->out, "\n  ");
+    report_wrap(r, 2, span_of(text));
+}
+
+/* How long that is, for people: "5 minutes". */
+static const char *
+report_age(char out[REPORT_AGE_MAX], int64_t seconds)
+{
+    static const struct { int64_t below, each; const char *unit; } units[] = {
+        { 120, 1, "second" }, { 7200, 60, "minute" }, { 172800, 3600, "hour" },
+        { INT64_MAX, 86400, "day" } };
+    size_t i = 0;
+    int64_t n;
+    while (seconds >= units[i].below)
+        i++;
+    n = (seconds > 0 ? seconds : 0) / units[i].each;
+    snprintf(out, REPORT_AGE_MAX, "%lld %s%s", (long long)n, units[i].unit, n == 1 ? "" : "s");
+    return out;
+}
+
+/* ===========================================================================
  * [METRICS] metrics_         what a monitor asks: counters, and whether all is well
- * calls:  BASE BUF WHY MAP LOG LOOP TLS CONN HTTP QUEUE CONFIG S2S TRUNK ROUTE
+ * calls:  BASE BUF WHY MAP LOG LOOP TLS CONN HTTP QUEUE CONFIG S2S TRUNK ROUTE REPORT
  *
  * metrics_families[] names every family with its type, its sentence and the function that tells its
  * samples.  They are told in one of two forms: OpenMetrics 1.0, which Prometheus asks for, and its
@@ -27599,6 +27797,14 @@ static const char *
 metrics_direction(unsigned direction)
 {
     return direction == ROUTE_INWARD ? "in" : "out";
+}
+
+/* What it was that ended. */
+static const char *
+metrics_kind(unsigned end)
+{
+    static const char *const kinds[ROUTE_ENDS] = { "in", "out", "verify", "trunk", "refused" };
+    return kinds[end];
 }
 
 /* ---- samples ---- */
@@ -27753,13 +27959,12 @@ metrics_streams_begun(struct metrics_text *w)
 static void
 metrics_ends(struct metrics_text *w)
 {
-    static const char *const kinds[ROUTE_ENDS] = { "in", "out", "verify", "trunk", "refused" };
     unsigned end, why;
     for (end = 0; end < ROUTE_ENDS; end++)
         for (why = 0; why < XE_WHY_COUNT; why++) {
             if (w->m->route->ends[end][why] == 0)
                 continue;
-            metrics_word(w, "kind", kinds[end]);
+            metrics_word(w, "kind", metrics_kind(end));
             metrics_word(w, "reason", xe_why((enum xe_why)why)->word);
             metrics_count(w, w->m->route->ends[end][why]);
         }
@@ -28037,8 +28242,14 @@ metrics_tell(struct metrics_health *h, const char *text)
 }
 
 static void
-metrics_tell_why(struct metrics_health *h, enum xe_why why)
+metrics_tell_why(struct metrics_health *h, enum xe_why why, int64_t seconds)
 {
+    char age[REPORT_AGE_MAX];
+    if (seconds >= 0) {
+        buf_puts(h->out, " (for ");
+        buf_puts(h->out, report_age(age, seconds));
+        buf_putc(h->out, ')');
+    }
     if (why != XE_WHY_NONE) {
         buf_puts(h->out, ": ");
         buf_puts(h->out, xe_why(why)->word);
@@ -28062,7 +28273,8 @@ metrics_judge_gateways(struct metrics_health *h, const struct metrics *m)
     if (in->line > 0 && up == 0) {
         h->good = false;
         if (metrics_tell(h, "no gateway is connected, so nothing passes to the inside or from it"))
-            metrics_tell_why(h, v->last.count > 0 ? v->last.why : v->refused.why);
+            metrics_tell_why(h, v->last.count > 0 ? v->last.why : v->refused.why,
+                v->last.count > 0 ? (loop_now(v->shared->loop) - v->last.ms) / 1000 : -1);
     }
     for (i = 0; up > 0 && i < in->ngateways && i < METRICS_TRUNKS_MAX; i++) {
         if (metrics_trunk_of(m, in->gateways[i].name).up || !metrics_tell(h, "note: gateway "))
@@ -28090,7 +28302,7 @@ metrics_judge_edges(struct metrics_health *h, const struct metrics *m)
             || !metrics_tell(h, up == 0 ? "no trunk to edge " : "note: no trunk to edge "))
             continue;
         metrics_put_value(h->out, span_of(link->name));
-        metrics_tell_why(h, link->why);
+        metrics_tell_why(h, link->why, (loop_now(v->shared->loop) - link->lost) / 1000);
     }
 }
 
@@ -28115,7 +28327,7 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
             metrics_put_value(h->out, name);
             buf_puts(h->out, late ? " could not be reached when it was last tried"
                 : " cannot be reached");
-            metrics_tell_why(h, d->why);
+            metrics_tell_why(h, d->why, now - d->failing);
         }
 }
 
@@ -30185,7 +30397,8 @@ xe_timeout(struct xmppedge *e)
 
 /* ===========================================================================
  * [EXPLAIN] explain_     all about one partner, in both directions, looked at for somebody who asks
- * calls:  BASE BUF WHY JID MAP LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S ROUTE EDGE
+ * calls:  BASE BUF WHY JID MAP LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S ROUTE REPORT METRICS
+ * calls:  EDGE
  *
  *   policy -> DNS --> each address: TCP, header, features, TLS, certificates --> our own DNS
  *                                                   --> what we know of their calls -> what to do
@@ -30233,9 +30446,8 @@ struct explain {
     const struct explain_events *events;   /* borrowed, static */
     void              *user;
     enum explain_stage stage;
-    bool               json;
-    bool               comma;     /* something stands before in this object or list */
     struct buf         out;       /* owned; not taken yet */
+    struct report      report;    /* is written there */
     char               domain[XE_DOMAIN_MAX];
     char               local[XE_DOMAIN_MAX];   /* ours, in whose name it is looked */
     struct s2s_terms   terms;
@@ -30267,146 +30479,11 @@ struct explain {
     char               line[EXPLAIN_LINE];   /* of the fact that is being put together */
 };
 
-/* ---- two forms ---- */
-
-/* A text in lines of 80 columns, those behind the first indented as far as the value.  What cannot
- * be seen in it is escaped, the end of a line as well: nobody outside writes lines of a report. */
-static void
-explain_wrap(struct buf *out, size_t column, struct xe_span text)
-{
-    size_t indent = column;
-    struct buf word = { 0 };
-    while (text.len > 0) {
-        size_t len = span_find(text, ' ');
-        const char *p = text.at;
-        while (p < text.at + len)
-            p += buf_put_seen(&word, p, text.at + len);
-        if (column > indent && column + 1 + buf_len(&word) > EXPLAIN_COLUMNS) {
-            buf_putc(out, '\n');
-            for (column = 0; column < indent; column++)
-                buf_putc(out, ' ');
-        } else if (column > indent && len > 0) {
-            buf_putc(out, ' ');
-            column++;
-        }
-        buf_add(out, &word);
-        column += buf_len(&word);
-        buf_clear(&word);
-        text = span_skip(text, len + (len < text.len));
-    }
-    buf_free(&word);
-    buf_putc(out, '\n');
-}
-
-static void
-explain_key(struct explain *x, const char *key)
-{
-    buf_puts(&x->out, x->comma ? ",\"" : "\"");
-    buf_puts(&x->out, key);
-    buf_puts(&x->out, "\":");
-    x->comma = true;
-}
-
-/* A fact. */
-static void
-explain_span(struct explain *x, const char *key, struct xe_span text)
-{
-    const char *c = key;
-    size_t column;
-    if (x->json) {
-        explain_key(x, key);
-        buf_put_json(&x->out, text, EXPLAIN_LINE);
-        return;
-    }
-    buf_puts(&x->out, "  ");
-    for (column = 2; *c != '\0'; c++, column++)
-        buf_putc(&x->out, *c == '_' && c > key ? ' ' : *c);
-    for (; column < EXPLAIN_INDENT; column++)
-        buf_putc(&x->out, ' ');
-    explain_wrap(&x->out, column, text);
-}
-
-static void
-explain_text(struct explain *x, const char *key, const char *text)
-{
-    explain_span(x, key, span_of(text));
-}
-
 /* The fact that stands in x->line. */
 static void
 explain_line(struct explain *x, const char *key)
 {
-    explain_text(x, key, x->line);
-}
-
-/* An object of facts, under a heading. */
-static void
-explain_begin(struct explain *x, const char *key, const char *heading)
-{
-    if (x->json) {
-        explain_key(x, key);
-        buf_putc(&x->out, '{');
-        x->comma = false;
-    } else {
-        buf_putc(&x->out, '\n');
-        buf_puts(&x->out, heading);
-        buf_putc(&x->out, '\n');
-    }
-}
-
-static void
-explain_end(struct explain *x)
-{
-    if (x->json)
-        buf_putc(&x->out, '}');
-    x->comma = true;
-}
-
-/* A list of texts, which for people are facts of one name. */
-static void
-explain_list(struct explain *x, const char *key)
-{
-    if (!x->json)
-        return;
-    explain_key(x, key);
-    buf_putc(&x->out, '[');
-    x->comma = false;
-}
-
-static void
-explain_item(struct explain *x, const char *label)
-{
-    if (!x->json) {
-        explain_line(x, label);
-        return;
-    }
-    if (x->comma)
-        buf_putc(&x->out, ',');
-    buf_put_json(&x->out, span_of(x->line), EXPLAIN_LINE);
-    x->comma = true;
-}
-
-static void
-explain_list_end(struct explain *x)
-{
-    if (x->json)
-        buf_putc(&x->out, ']');
-    x->comma = true;
-}
-
-/* A paragraph by itself. */
-static void
-explain_paragraph(struct explain *x, const char *key, const char *heading, struct xe_span text)
-{
-    if (x->json) {
-        explain_key(x, key);
-        buf_put_json(&x->out, text, 2 * EXPLAIN_LINE);
-        return;
-    }
-    buf_putc(&x->out, '\n');
-    buf_puts(&x->out, heading);
-    buf_puts(&x->out, "\n  ");
-    explain_wrap(&x->out, 2, text);
+    report_text(&x->report, key, x->line);
 }
 
 /* "cert-expired: the certificate has expired" */
@@ -30462,7 +30539,7 @@ explain_policy(struct explain *x)
 {
     const struct config_partner *p = explain_partner(x);
     char at[CONN_TEXT_MAX];
-    explain_begin(x, "policy", "POLICY");
+    report_begin(&x->report, "policy", "POLICY");
     explain_listed(x, p);
     snprintf(x->line, sizeof x->line, "tls=\"%s\" sasl=\"%s\" dialback=\"%s\", row %u of 18 (%s): "
         "%s", policy_levels[p->tls], policy_levels[p->sasl], p->dialback ? "true" : "false",
@@ -30483,7 +30560,7 @@ explain_policy(struct explain *x)
     snprintf(x->line, sizeof x->line, "%s, from %s", x->local,
         conn_host_text(&x->edge->from, at));
     explain_line(x, "in_the_name_of");
-    explain_end(x);
+    report_end(&x->report);
 }
 
 /* ---- DNS ---- */
@@ -30526,12 +30603,12 @@ static void
 explain_records(struct explain *x, const struct dns_query *q)
 {
     size_t i, j;
-    explain_list(x, "records");
+    report_list(&x->report, "records");
     for (i = 0; q->from_srv && i < q->nsrv; i++) {
         const struct dns_srv *srv = &q->srv[i];
         snprintf(x->line, sizeof x->line, "%s %u %u %u %s", explain_service_name(srv->direct_tls),
             (unsigned)srv->priority, (unsigned)srv->weight, (unsigned)srv->port, srv->host);
-        explain_item(x, "record");
+        report_item(&x->report, "record", x->line);
     }
     for (i = 0; i < 2; i++)
         for (j = 0; j < q->services[i].odds.n; j++) {
@@ -30539,9 +30616,9 @@ explain_records(struct explain *x, const struct dns_query *q)
             snprintf(x->line, sizeof x->line, "%s %u %u %u %s is not used: %s",
                 explain_service_name(q->services[i].direct_tls), (unsigned)odd->priority,
                 (unsigned)odd->weight, (unsigned)odd->port, odd->host, odd->fault);
-            explain_item(x, "record");
+            report_item(&x->report, "record", x->line);
         }
-    explain_list_end(x);
+    report_list_end(&x->report);
 }
 
 /* What is wrong with the names of hosts. */
@@ -30549,7 +30626,7 @@ static void
 explain_hosts(struct explain *x, const struct dns_query *q)
 {
     size_t i;
-    explain_list(x, "hosts");
+    report_list(&x->report, "hosts");
     for (i = 0; i < q->nhosts; i++) {
         const struct dns_family *v6 = &q->hosts[i].v6;
         const struct dns_family *v4 = &q->hosts[i].v4;
@@ -30563,22 +30640,23 @@ explain_hosts(struct explain *x, const struct dns_query *q)
                 "record must not be (RFC 2782); it works here, and not everywhere", v4->host);
         else
             continue;
-        explain_item(x, "host");
+        report_item(&x->report, "host", x->line);
     }
-    explain_list_end(x);
+    report_list_end(&x->report);
 }
 
 static void
 explain_dns(struct explain *x, const struct dns_query *q)
 {
     struct dns *d = x->edge->dns;
-    explain_text(x, "resolver", d->servers[0] == '\0' ? "/etc/resolv.conf" : d->servers);
+    report_text(&x->report, "resolver", d->servers[0] == '\0' ? "/etc/resolv.conf" : d->servers);
     if (q->services[1].query != NULL) {
         explain_service(x, &q->services[0]);
         explain_service(x, &q->services[1]);
         explain_records(x, q);
         if (!q->from_srv && q->nhosts > 0)
-            explain_text(x, "instead", "without SRV records it is the domain itself, at port 5269");
+            report_text(&x->report, "instead", "without SRV records it is the domain itself, at "
+                "port 5269");
     }
     explain_hosts(x, q);
 }
@@ -30604,18 +30682,11 @@ explain_failed(struct explain *x, enum xe_why why, const char *detail)
     snprintf(x->detail, sizeof x->detail, "%s", detail);
 }
 
-static long
-explain_days(int64_t until)
-{
-    int64_t left = until - (int64_t)time(NULL);
-    return (long)(left >= 0 ? left / 86400 : -((86399 - left) / 86400));
-}
-
 /* "from 2026-01-01 to 2026-04-01, 34 days from now" */
 static void
 explain_dates(char *out, size_t size, const char *from, const char *to, int64_t ends)
 {
-    long days = explain_days(ends);
+    long days = (long)metrics_days(ends);
     snprintf(out, size, "%.10s%s%.10s, %ld day%s %s", from, from[0] == '\0' ? "" : " to ", to,
         days < 0 ? -days : days, days == 1 || days == -1 ? "" : "s", days < 0 ? "ago" : "from now");
 }
@@ -30639,7 +30710,7 @@ explain_names(struct explain *x, const struct tls_facts *f)
     }
     if (buf_len(&names) == 0)
         buf_puts(&names, "none: a common name counts for nothing (RFC 9525 2)");
-    explain_span(x, "names", buf_span(&names));
+    report_span(&x->report, "names", buf_span(&names));
     buf_free(&names);
 }
 
@@ -30650,7 +30721,7 @@ explain_chain(struct explain *x, const struct tls *tls)
     size_t n, i;
     const struct tls_shown *shown = tls_shown(tls, &n);
     char dates[96];
-    explain_list(x, "certificates");
+    report_list(&x->report, "certificates");
     for (i = 0; i < n; i++) {
         explain_dates(dates, sizeof dates, shown[i].not_before, shown[i].not_after, shown[i].ends);
         snprintf(x->line, sizeof x->line, "%s, signed by %s, %s%s", shown[i].subject,
@@ -30658,9 +30729,9 @@ explain_chain(struct explain *x, const struct tls *tls)
             shown[i].for_clients ? "" : shown[i].for_servers ? "; for servers only, which some "
             "software does not take from a server that calls" : "; for neither servers nor "
             "clients");
-        explain_item(x, "certificate");
+        report_item(&x->report, "certificate", x->line);
     }
-    explain_list_end(x);
+    report_list_end(&x->report);
     x->ends = n == 0 ? 0 : shown[0].ends;
     x->no_intermediate = n == 1 && strcmp(shown[0].subject, shown[0].issuer) != 0;
 }
@@ -30718,8 +30789,8 @@ explain_offer(struct explain *x, const struct s2s *s)
     for (i = 0; i < n; i++)
         snprintf(x->line + strlen(x->line), sizeof x->line - strlen(x->line), "%s%s",
             i == 0 ? "" : ", ", parts[i]);
-    explain_text(x, stream_is_secure(&s->stream) ? "offers_in_TLS" : "offers", n == 0 ? "nothing"
-        : x->line);
+    report_text(&x->report, stream_is_secure(&s->stream) ? "offers_in_TLS" : "offers",
+        n == 0 ? "nothing" : x->line);
 }
 
 /* What it takes (XEP-0478). */
@@ -30743,12 +30814,12 @@ explain_accepted(struct explain *x, const struct s2s *s)
     if (!stream_is_secure(&s->stream))
         return;
     if (mine == NULL) {
-        explain_text(x, "ours", "we have no certificate to show for this domain");
+        report_text(&x->report, "ours", "we have no certificate to show for this domain");
         return;
     }
     x->secured = true;
     x->external = x->external || s->offer.external;
-    explain_text(x, "ours", s->offer.external
+    report_text(&x->report, "ours", s->offer.external
         ? "they take our certificate: behind it they offer SASL EXTERNAL" : s->offer.dialback
         ? "they offer no SASL EXTERNAL, only dialback: they do not believe our certificate, or do "
         "not ask for any" : "they offer neither SASL EXTERNAL nor dialback: most servers do so "
@@ -30782,7 +30853,7 @@ static void
 explain_target_end(struct explain *x)
 {
     x->target = NULL;
-    explain_end(x);
+    report_end(&x->report);
     loop_soon(&x->edge->loop, &x->go_on);
     explain_more(x);
 }
@@ -30819,7 +30890,7 @@ explain_seen(void *user, struct s2s *s, enum s2s_sight what)
         if (stream_is_secure(&s->stream))
             explain_verdict(x, s);
         else
-            explain_text(x, "header", s->stream.version_1 ? "XMPP 1.0"
+            report_text(&x->report, "header", s->stream.version_1 ? "XMPP 1.0"
                 : "from before XMPP 1.0: no features, no TLS");
         x->missing = "its stream features";
         break;
@@ -30881,11 +30952,10 @@ explain_look(struct explain *x)
     x->since = loop_now(&e->loop);
     x->missing = "an open connection";
     explain_where(t, heading, sizeof heading);
-    if (x->json) {
-        buf_puts(&x->out, x->comma ? ",{" : "{");
-        x->comma = false;
-        explain_text(x, "address", heading);
-        explain_text(x, "tls_begins", t->direct_tls ? "at once" : "with STARTTLS");
+    if (x->report.json) {
+        report_row(&x->report);
+        report_text(&x->report, "address", heading);
+        report_text(&x->report, "tls_begins", t->direct_tls ? "at once" : "with STARTTLS");
     } else {
         buf_puts(&x->out, "\nADDRESS ");
         buf_puts(&x->out, heading);
@@ -30910,16 +30980,6 @@ explain_look(struct explain *x)
 
 /* ---- inward ---- */
 
-/* How long ago, for people. */
-static void
-explain_ago(char out[EXPLAIN_AGO_MAX], int64_t seconds)
-{
-    const char *unit = seconds < 120 ? "s" : seconds < 7200 ? "minutes" : seconds < 172800 ? "hours"
-        : "days";
-    int64_t each = seconds < 120 ? 1 : seconds < 7200 ? 60 : seconds < 172800 ? 3600 : 86400;
-    snprintf(out, EXPLAIN_AGO_MAX, "%ld %s ago", (long)(seconds / each), unit);
-}
-
 /* Connections in its name that are there now. */
 static size_t
 explain_present(struct explain *x)
@@ -30937,7 +30997,7 @@ explain_present(struct explain *x)
             conn_address_text(&s->source, at), s2s_state_name(s->state),
             s->method[0] == '\0' ? "" : " by ", s->method, (unsigned long)s->stanzas,
             (long)((loop_now(&x->edge->loop) - s->since) / 1000));
-        explain_item(x, "is_here");
+        report_item(&x->report, "is_here", x->line);
     }
     return found;
 }
@@ -30948,27 +31008,26 @@ explain_calls(struct explain *x)
 {
     const struct route_domain *d = route_domain_find(&x->edge->route, span_of(x->domain));
     int64_t now = (int64_t)time(NULL);
-    char ago[EXPLAIN_AGO_MAX], at[CONN_TEXT_MAX];
+    char age[REPORT_AGE_MAX], at[CONN_TEXT_MAX];
     size_t present;
     if (x->edge->alone) {
-        explain_text(x, "calls", "not known: the running service was not asked");
+        report_text(&x->report, "calls", "not known: the running service was not asked");
         return;
     }
-    explain_list(x, "connections");
+    report_list(&x->report, "connections");
     present = explain_present(x);
-    explain_list_end(x);
+    report_list_end(&x->report);
     if (d != NULL && d->proven[S2S_IN] > 0) {
-        explain_ago(ago, now - d->proven[S2S_IN]);
-        explain_text(x, "proven", ago);
+        snprintf(x->line, sizeof x->line, "%s ago", report_age(age, now - d->proven[S2S_IN]));
+        explain_line(x, "proven");
     }
     if (d != NULL && d->called > 0) {
-        explain_ago(ago, now - d->called);
-        snprintf(x->line, sizeof x->line, "the last call in its name from %s ended %s%s: %s",
-            conn_host_text(&d->caller, at), ago, d->called_proven ? "" : ", with nothing proven",
-            xe_why(d->called_why)->word);
+        snprintf(x->line, sizeof x->line, "the last call in its name from %s ended %s ago%s: %s",
+            conn_host_text(&d->caller, at), report_age(age, now - d->called),
+            d->called_proven ? "" : ", with nothing proven", xe_why(d->called_why)->word);
         explain_line(x, "last");
     } else if (present == 0 && (d == NULL || d->proven[S2S_IN] == 0)) {
-        explain_text(x, "calls", "nobody has called in its name since this node started");
+        report_text(&x->report, "calls", "nobody has called in its name since this node started");
     }
 }
 
@@ -30981,7 +31040,7 @@ explain_ours(struct explain *x)
     char dates[96];
     if (f == NULL) {
         x->ours = XE_WHY_CERT_MISSING;
-        explain_text(x, "our_certificate", "none for this domain: only dialback proves us");
+        report_text(&x->report, "our_certificate", "none for this domain: only dialback proves us");
         return;
     }
     x->ours = peer_may_speak_for(f, span_of(x->local), NULL);
@@ -30991,10 +31050,11 @@ explain_ours(struct explain *x)
         x->ours == XE_WHY_NONE ? "" : ": ", x->ours == XE_WHY_NONE ? "" : xe_why(x->ours)->text);
     explain_line(x, "our_certificate");
     if ((f->chain & TLS_CHAIN_EKU_SERVER_ONLY) != 0)
-        explain_text(x, "its_purpose", "for servers only: some software does not take it from us "
-            "when we call, and asks by dialback instead");
+        report_text(&x->report, "its_purpose", "for servers only: some software does not take it "
+            "from us when we call, and asks by dialback instead");
     if (x->secured)
-        explain_text(x, "they_take_it", x->external ? "yes: they offer SASL EXTERNAL behind it"
+        report_text(&x->report, "they_take_it", x->external
+            ? "yes: they offer SASL EXTERNAL behind it"
             : "it seems not: they offer no SASL EXTERNAL behind it");
 }
 
@@ -31091,9 +31151,9 @@ explain_sentence(struct explain *x)
     else if (x->secured && !x->external)
         snprintf(line, size, "Ask them whether they trust the authority of our certificate: they "
             "offer no SASL EXTERNAL behind it, which leaves dialback alone.");
-    else if (x->ends != 0 && explain_days(x->ends) < EXPLAIN_DAYS)
+    else if (x->ends != 0 && metrics_days(x->ends) < EXPLAIN_DAYS)
         snprintf(line, size, "Nothing yet: but its certificate ends in %ld days.",
-            explain_days(x->ends));
+            (long)metrics_days(x->ends));
     else
         snprintf(line, size, "Nothing: all that can be seen from here is well.");
 }
@@ -31132,10 +31192,10 @@ explain_finish(struct explain *x)
     timer_cancel(&x->edge->loop, &x->deadline);
     loop_task_cancel(&x->go_on);
     explain_sentence(x);
-    explain_paragraph(x, "what_to_do", "WHAT TO DO", span_of(x->line));
+    report_paragraph(&x->report, "what_to_do", "WHAT TO DO", x->line);
     explain_letter(x);
-    explain_paragraph(x, "letter", "TO THEIR ADMINISTRATOR", span_of(x->line));
-    if (x->json)
+    report_paragraph(&x->report, "letter", "TO THEIR ADMINISTRATOR", x->line);
+    if (x->report.json)
         buf_puts(&x->out, well ? EXPLAIN_GOOD_JSON : EXPLAIN_BAD_JSON);
     else
         buf_puts(&x->out, well ? EXPLAIN_GOOD : EXPLAIN_BAD);
@@ -31154,7 +31214,7 @@ explain_found_us(void *user, enum xe_why why, const struct dns_target *targets, 
     if (why != XE_WHY_NONE)
         explain_why(x, "our_records", why, "");
     explain_found(x, targets, n);
-    explain_end(x);
+    report_end(&x->report);
     explain_finish(x);
 }
 
@@ -31164,12 +31224,12 @@ explain_inward(struct explain *x)
 {
     static const struct dns_events events = { explain_found_us, NULL };
     const struct log_party ours = { .whom = LOG_PARTNER };
-    explain_list_end(x);
+    report_list_end(&x->report);
     if (x->left > 0) {
         snprintf(x->line, sizeof x->line, "%lu more were not looked at", (unsigned long)x->left);
         explain_line(x, "addresses_left");
     }
-    explain_begin(x, "inward", "INWARD");
+    report_begin(&x->report, "inward", "INWARD");
     explain_calls(x);
     explain_ours(x);
     x->stage = EXPLAIN_ASKS_US;
@@ -31213,8 +31273,8 @@ explain_resolved(void *user, enum xe_why why, const struct dns_target *targets, 
             n == 1 ? "" : "es");
         explain_line(x, "result");
     }
-    explain_end(x);
-    explain_list(x, "addresses");
+    report_end(&x->report);
+    report_list(&x->report, "addresses");
     x->stage = EXPLAIN_LOOKS;
     loop_soon(&x->edge->loop, &x->go_on);
     explain_more(x);
@@ -31226,7 +31286,7 @@ explain_resolve(struct explain *x)
     static const struct dns_events events = { explain_resolved, explain_dns_seen };
     const struct log_party ours = { .whom = LOG_PARTNER };
     struct dns *d = x->edge->dns;
-    explain_begin(x, "dns", "DNS");
+    report_begin(&x->report, "dns", "DNS");
     x->query = x->terms.route[0] != '\0' ? dns_find_address(d, x->terms.route,
         x->terms.route_port, x->terms.route_tls, &events, x)
         : dns_find_servers(d, x->domain, x->terms.tls == POLICY_NOT_SUPPORTED
@@ -31292,8 +31352,8 @@ explain_new(struct xmppedge *e, struct xe_span given, bool json,
     x->edge = e;
     x->events = events;
     x->user = user;
-    x->json = json;
     x->out.max = EXPLAIN_BYTES;
+    x->report = (struct report){ &x->out, json, false };
     x->deadline.fire = explain_late;
     x->go_on.run = explain_go_on;
     memcpy(x->domain, domain.at, domain.len);
@@ -31309,7 +31369,7 @@ explain_new(struct xmppedge *e, struct xe_span given, bool json,
         e->config->name.at);
     buf_puts(&x->out, json ? "{" : x->line);
     if (json)
-        explain_text(x, "domain", x->domain);
+        report_text(&x->report, "domain", x->domain);
     else
         buf_putc(&x->out, '\n');
     timer_set(&e->loop, &x->deadline, EXPLAIN_MS);
@@ -31352,27 +31412,47 @@ explain_take(const struct explain *x, size_t max, bool *over)
 }
 
 /* ===========================================================================
- * [CONTROL] control_ status_   the control socket of a running instance, and what it tells
- * calls:  BASE BUF WHY JID MAP LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK ROUTE METRICS EDGE
- * calls:  EXPLAIN
+ * [STATUS] status_   what a running instance does: tables for people, all for programs
+ * calls:  BASE BUF WHY MAP LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK ROUTE REPORT METRICS EDGE
  *
- * A UNIX socket that only its user can open.  One line is one question, the answer ends with the
- * connection:
+ * People are told what is wrong and what to do, then totals, trunks and our certificates, then
+ * partners in a table: those that fail first, then the doubtful, then the others.  Of one partner
+ * they are told all.  Programs get one JSON object.  Its keys are as stable as the words of
+ * reasons; new ones may come.  Moments are UTC, "2026-12-24T18:00:00Z"; `seconds` and `..._seconds`
+ * are how long it is so; counts are since the start; what does not apply is left out, or "":
  *
- *   status | status json      trunks, streams, partners in both directions, queues, reasons
- *   metrics | metrics text    counters for a monitor, in either of two forms
- *   explain DOMAIN | explain-json DOMAIN
- *                             all about one partner, in both directions
- *   ping DOMAIN               XEP-0199 through the running service, both ways
- *   message DOMAIN [TEXT]     a message to an echo domain, and back
- *   reload | stop             what SIGHUP and SIGTERM do
+ *   (itself)      version, role, name, state (running, draining, returning, ending, stopped), pid,
+ *                 seconds, connections, stanzas, bounces, queued_bytes, reloads, healthy (as
+ *                 /health says), health [] of sentences, partners_known, partners_failing,
+ *                 trunks [], partners [], streams [], pairs [], certificates [], ends [],
+ *                 returned []
+ *   trunks        name, state (those of the negotiation, up, leaving; or without a connection down,
+ *                 ended: the last one, refused: the last caller), why, remedy, detail, peer, local,
+ *                 tls, certificate, domains, in, out, unacknowledged, unacknowledged_seconds,
+ *                 unsettled, seconds, count
+ *   partners      domain, of ("an inner server", at a gateway), listed (yes, no), failing, to {},
+ *                 from {}, certificate {}: in the table's order
+ *   to, from      state (open, connecting, paused, failed, refused, returned: the last stanza,
+ *                 closed), failing, since, why, remedy, hop, detail, method, tls, certificate,
+ *                 peer, last_success, last_failure, stanzas, returned, waiting, waiting_bytes,
+ *                 waiting_seconds; a direction in which nothing ever went is not there
+ *   certificate   days, until, seen
+ *   streams       direction (in, out, verify), remote or, while nothing is proven, claims, domain,
+ *                 state, method, tls, certificate, peer, local, bidi, pairs, stanzas,
+ *                 unacknowledged, unacknowledged_seconds, unsettled, unsettled_seconds, seconds
+ *   pairs         from, to, way (out: to a server, in: to a trunk), state, paused_by, last_error,
+ *                 remedy, hop, detail, trunk, passed, bounced, queued, queued_bytes,
+ *                 unacknowledged, unacknowledged_seconds, idle_seconds
+ *   certificates  name, of (this node; this node, trunk; server), days, until, seen
+ *   ends          kind (in, out, verify: streams; trunk; refused: callers), why, count
+ *   returned      direction (in, out: of the organisation), why, count
  *
- * The first word of an answer to ping, message, reload and stop is "ok" or "failed".  After "ok"
- * and the time comes the content that was sent back, if any; after a ping or message that failed
- * why=, the reason in words with what was said there, and in two lines more hop= and what to do.
+ * Of one domain it is an object of `partners`, with its streams and pairs in it.  What has ended
+ * and what went back are counted apart: one end may send back many stanzas, or none.
  *
- * Costs: `status` is told in turns, CONTROL_ROWS rows in each, and every row as it is then: what
- * comes meanwhile may be missing.
+ * Costs: told in turns, CONTROL_ROWS rows in each, and every row as it is then: what comes
+ * meanwhile may be missing.  Partners are walked over once to count them, and once for each class.
+ * Not done: domains beyond partner-series have no row; their streams and pairs have.
  * ======================================================================== */
 
 /* ---- what there is to tell ---- */
@@ -31381,119 +31461,237 @@ explain_take(const struct explain *x, size_t max, bool *over)
 #define STATUS_END      "\nEND\n"
 #define STATUS_END_JSON "}\n"
 
-/* What comes next. */
-enum status_part { STATUS_HEAD, STATUS_STREAMS, STATUS_PAIRS, STATUS_CERTIFICATES, STATUS_TOLD };
+/* What comes next.  People are not told of streams and pairs, unless they ask about one partner. */
+enum status_part { STATUS_GATHER, STATUS_PARTNERS, STATUS_PARTNER, STATUS_STREAMS, STATUS_PAIRS,
+    STATUS_CERTIFICATES, STATUS_TOLD };
 
-/* A writer of both forms: aligned text for people, one JSON object for programs. */
-struct status {
-    struct buf      *out;   /* borrowed; of this turn */
-    bool             json;
-    bool             comma; /* something stands before in this object or list */
-    enum status_part part;
-    struct list_walk walk;  /* through streams, or through pairs */
+/* Who stands before whom among partners. */
+enum status_class { STATUS_INNER, STATUS_FAILING, STATUS_DOUBTFUL, STATUS_WELL, STATUS_CLASSES };
+
+/* What is gathered before anything is told. */
+struct status_sum {
+    unsigned long of[STATUS_CLASSES + 1];
+    unsigned long whys[CONFIG_HOP_RESOLVER + 1][XE_WHY_COUNT];   /* partners: where, and why */
+    unsigned long waiting[ROUTE_OUTWARD + 1];   /* stanzas */
 };
 
-static void
-status_key(struct status *w, const char *key)
-{
-    if (w->json) {
-        buf_puts(w->out, w->comma ? ",\"" : "\"");
-        buf_puts(w->out, key);
-        buf_puts(w->out, "\":");
-    } else {
-        buf_putc(w->out, ' ');
-        buf_puts(w->out, key);
-        buf_putc(w->out, '=');
-    }
-    w->comma = true;
-}
+struct status {
+    struct report     report;   /* its buffer is of this turn */
+    enum status_part  part;
+    enum status_class class;    /* of the partners that are told */
+    struct list_walk  walk;     /* through domains, streams or pairs */
+    struct status_sum sum;
+    char              domain[XE_DOMAIN_MAX];   /* of nothing else; "": all */
+};
 
-static void
-status_span(struct status *w, const char *key, struct xe_span value)
-{
-    if (value.at == NULL || (value.len == 0 && !w->json))
-        return;
-    status_key(w, key);
-    if (w->json)
-        buf_put_json(w->out, value, SIZE_MAX);
-    else
-        buf_put_value(w->out, value, SIZE_MAX);
-}
-
-static void
-status_text(struct status *w, const char *key, const char *value)
-{
-    status_span(w, key, span_of(value));
-}
-
-static void
-status_int(struct status *w, const char *key, uint64_t value)
-{
-    status_key(w, key);
-    buf_putu(w->out, value);
-}
-
-/* A reason that somebody has to do something about, and what. */
-static void
-status_why(struct status *w, const char *key, enum xe_why why)
-{
-    if (why == XE_WHY_NONE && !w->json)
-        return;
-    status_text(w, key, why == XE_WHY_NONE ? "" : xe_why(why)->word);
-    status_text(w, "remedy", why == XE_WHY_NONE ? "" : xe_why(why)->remedy);
-}
-
-/* A list of objects: begin, each, end. */
-static void
-status_list(struct status *w, const char *name, const char *title)
-{
-    if (w->json) {
-        status_key(w, name);
-        buf_putc(w->out, '[');
-    } else {
-        buf_putc(w->out, '\n');
-        buf_puts(w->out, title);
-        buf_putc(w->out, '\n');
-    }
-    w->comma = false;
-}
-
-static void
-status_item(struct status *w, bool begin)
-{
-    if (!w->json) {
-        buf_puts(w->out, begin ? " " : "\n");
-        return;
-    }
-    buf_puts(w->out, begin ? w->comma ? ",{" : "{" : "}");
-    w->comma = !begin;
-}
-
-static void
-status_list_end(struct status *w)
-{
-    if (w->json)
-        buf_putc(w->out, ']');
-    w->comma = true;
-}
-
-static uint64_t
+static int64_t
 status_seconds(const struct xmppedge *e, int64_t since)
 {
     int64_t ms = loop_now(&e->loop) - since;
-    return ms > 0 ? (uint64_t)(ms / 1000) : 0;
+    return ms > 0 ? ms / 1000 : 0;
+}
+
+/* A reason, and what somebody has to do about it. */
+static void
+status_why(struct report *r, const char *key, enum xe_why why)
+{
+    report_text(r, key, why == XE_WHY_NONE ? "" : xe_why(why)->word);
+    report_text(r, "remedy", why == XE_WHY_NONE ? "" : xe_why(why)->remedy);
+}
+
+/* When that was; 0: never. */
+static void
+status_moment(struct report *r, const char *key, int64_t when)
+{
+    char text[32 + REPORT_AGE_MAX + 8], age[REPORT_AGE_MAX];
+    int64_t now = (int64_t)time(NULL);
+    if (when == 0)
+        return;
+    metrics_time_text(when, text);
+    if (!r->json && when <= now)
+        snprintf(text + strlen(text), sizeof text - strlen(text), ", %s ago",
+            report_age(age, now - when));
+    report_text(r, key, text);
 }
 
 /* What is still to be acknowledged, and for how long its oldest has waited for that. */
 static void
-status_waiting(struct status *w, const char *key, size_t count, uint32_t ms)
+status_waiting(struct report *r, const char *key, size_t count, uint32_t ms)
 {
     char age[40];
-    if (count == 0 && !w->json)
-        return;
-    status_int(w, key, count);
+    report_int(r, key, (int64_t)count);
     snprintf(age, sizeof age, "%s_seconds", key);
-    status_int(w, age, ms / 1000);
+    report_int(r, age, ms / 1000);
+}
+
+/* ---- one partner in one direction ---- */
+
+/* Connections, times and counts, as they are right now: from here to a domain, or from there. */
+struct status_side {
+    const char       *state;     /* static; NULL: nothing has ever gone this way */
+    enum xe_why       why;       /* why it is not well; XE_WHY_NONE: it is, or nobody knows */
+    enum config_hop   hop;       /* where, if it is not */
+    bool              failing;   /* and that is a failure, which lasts */
+    const char       *detail;    /* borrowed: what was said of it; NULL: nothing */
+    const struct s2s *stream;    /* borrowed; that carries it, or will; NULL: none */
+    const struct sockaddr_storage *peer;   /* borrowed; of the last attempt; NULL: none */
+    int64_t           success;   /* s since 1970, the last one; 0: none */
+    int64_t           failure;   /* likewise */
+    int64_t           since;     /* likewise; failing */
+    uint64_t          passed;
+    uint64_t          bounced;
+    size_t            waiting;   /* stanzas */
+    size_t            bytes;     /* of them */
+    uint32_t          oldest;    /* ms, since one was sent and is not acknowledged */
+    bool              paused;
+};
+
+/* The connection that brings or takes the stanzas of a pair; NULL: none. */
+static const struct s2s *
+status_stream_of(const struct route_pair *p)
+{
+    if (p->way == ROUTE_TO_S2S)
+        return p->out;
+    return list_empty(&p->feeds) ? NULL
+        : MAP_OWNER(p->feeds.next, const struct s2s_pair, feed)->stream;
+}
+
+/* What one of its pairs has to do with that. */
+static void
+status_side_add(struct status_side *side, const struct xmppedge *e, const struct route_pair *p)
+{
+    const struct s2s *s = status_stream_of(p);
+    uint32_t age = queue_age(&p->queue, loop_now(&e->loop));
+    if (s != NULL && (side->stream == NULL || !s2s_carries(side->stream)))
+        side->stream = s;
+    side->paused = side->paused || p->paused;
+    side->waiting += p->queue.count;
+    side->bytes += buf_len(&p->queue.bytes);
+    side->oldest = age > side->oldest ? age : side->oldest;
+    if (side->why == XE_WHY_NONE && (s == NULL || p->way == ROUTE_TO_TRUNK)) {
+        side->why = p->bounce_why;
+        side->hop = p->bounce_hop;
+    }
+    if (p->last_why != XE_WHY_NONE && p->last_detail[0] != '\0')
+        side->detail = p->last_detail;
+}
+
+/* How the last attempts ended; `to`: those to reach it, else the calls in its name. */
+static void
+status_side_ended(struct status_side *side, const struct xmppedge *e, const struct route_domain *d,
+    bool to)
+{
+    bool refused = d->called > 0 && !d->called_proven;
+    side->success = d->proven[to ? S2S_OUT : S2S_IN];
+    side->failure = to ? d->failed : refused ? d->called : 0;
+    side->failing = side->stream == NULL
+        && (to ? d->failing > 0 : refused && d->called >= side->success);
+    if (side->failing) {
+        side->why = to ? d->why : d->called_why;
+        side->hop = config_hop_of(e->s2s.far, side->why);
+        side->since = to ? d->failing : d->called;
+    }
+    if (to ? d->target.ss_family != 0 : d->called > 0)
+        side->peer = to ? &d->target : &d->caller;
+}
+
+static const char *
+status_side_state(const struct status_side *side, bool to)
+{
+    if (side->stream != NULL)
+        return side->paused ? "paused" : side->stream->kind == S2S_IN
+            || s2s_carries(side->stream) ? "open" : "connecting";
+    if (side->failing)
+        return to ? "failed" : "refused";
+    if (side->why != XE_WHY_NONE)
+        return "returned";
+    return side->success > 0 || side->failure > 0 || side->waiting > 0 ? "closed" : NULL;
+}
+
+/* The direction to a domain, or from it.  What this node returns to a domain's users is no call of
+ * theirs: who has never come has no such direction. */
+static struct status_side
+status_side_of(const struct xmppedge *e, const struct route_domain *d, bool to)
+{
+    struct status_side side = { 0 };
+    unsigned way = to == d->inner ? ROUTE_INWARD : ROUTE_OUTWARD;
+    bool far = !d->inner && e->config->role == CONFIG_GATEWAY;   /* known by its pairs alone */
+    const struct list_node *n;
+    side.passed = d->passed[way];
+    side.bounced = d->bounced[way];
+    for (n = d->pairs.next; n != &d->pairs; n = n->next) {
+        const struct route_pair *p = MAP_OWNER(n, const struct route_tie, node)->pair;
+        if (span_eq(to ? p->to : p->from, d->node.key))
+            status_side_add(&side, e, p);
+    }
+    status_side_ended(&side, e, d, to);
+    if (!side.failing && (d->inner || (!to && side.stream == NULL && side.success == 0)))
+        side.why = XE_WHY_NONE;   /* a partner's, or of what goes back to his users */
+    side.state = status_side_state(&side, to);
+    if (side.state == NULL && far && side.passed > 0)
+        side.state = "closed";
+    return side;
+}
+
+/* Does the certificate that its server showed last end soon, or has it ended? */
+static bool
+status_ends_soon(const struct route_domain *d)
+{
+    return d->cert_ends != 0 && metrics_days(d->cert_ends) <= STATUS_SOON_DAYS;
+}
+
+/* A domain in both directions. */
+struct status_partner {
+    const struct route_domain *domain;   /* borrowed */
+    struct status_side         to;
+    struct status_side         from;
+    enum status_class          class;    /* STATUS_CLASSES: nothing is known that could be told */
+};
+
+static struct status_partner
+status_partner_of(const struct xmppedge *e, const struct route_domain *d)
+{
+    struct status_partner p = { d, status_side_of(e, d, true), status_side_of(e, d, false),
+        STATUS_WELL };
+    if (d->inner)
+        p.class = STATUS_INNER;
+    else if (p.to.failing || p.from.failing)
+        p.class = STATUS_FAILING;
+    else if (p.to.why != XE_WHY_NONE || p.from.why != XE_WHY_NONE || status_ends_soon(d))
+        p.class = STATUS_DOUBTFUL;
+    else if (p.to.state == NULL && p.from.state == NULL)
+        p.class = STATUS_CLASSES;
+    return p;
+}
+
+static void
+status_gather(struct status_sum *sum, const struct status_partner *p)
+{
+    sum->of[p->class]++;
+    if (p->class == STATUS_INNER)
+        return;
+    sum->waiting[ROUTE_INWARD] += p->from.waiting;
+    sum->waiting[ROUTE_OUTWARD] += p->to.waiting;
+    sum->whys[p->to.hop][p->to.why]++;
+    if (p->from.why != p->to.why || p->from.hop != p->to.hop)
+        sum->whys[p->from.hop][p->from.why]++;
+}
+
+/* How many there are of which something can be told. */
+static unsigned long
+status_partners(const struct status_sum *sum)
+{
+    return sum->of[STATUS_FAILING] + sum->of[STATUS_DOUBTFUL] + sum->of[STATUS_WELL];
+}
+
+/* ---- for programs ---- */
+
+/* What applies, and is known. */
+static void
+status_known(struct report *r, const char *key, const char *value)
+{
+    if (value != NULL)
+        report_text(r, key, value);
 }
 
 static bool
@@ -31507,27 +31705,27 @@ status_has_trunk(const struct xmppedge *e, struct xe_span name)
 }
 
 static void
-status_trunk_last(struct status *w, const struct xmppedge *e, const struct trunk_last *last,
+status_trunk_last(struct report *r, const struct xmppedge *e, const struct trunk_last *last,
     const char *state)
 {
     char at[CONN_TEXT_MAX];
     if (last->count == 0)
         return;
-    status_item(w, true);
-    status_text(w, "name", last->name);
-    status_text(w, "state", state);
-    status_why(w, "why", last->why);
-    status_text(w, "detail", last->detail);
-    status_text(w, "peer", conn_address_text(&last->peer, at));
-    status_int(w, "count", last->count);
-    status_int(w, "seconds", status_seconds(e, last->ms));
-    status_item(w, false);
+    report_row(r);
+    report_text(r, "name", last->name);
+    report_text(r, "state", state);
+    status_why(r, "why", last->why);
+    report_text(r, "detail", last->detail);
+    report_text(r, "peer", conn_address_text(&last->peer, at));
+    report_int(r, "count", (int64_t)last->count);
+    report_int(r, "seconds", status_seconds(e, last->ms));
+    report_end(r);
 }
 
 /* At the edge: gateways that are expected and not there, how the last trunk ended, and the last one
  * that was refused: with a wrong certificate it is not known whose it was. */
 static void
-status_missing_gateways(struct status *w, const struct xmppedge *e)
+status_missing_gateways(struct report *r, const struct xmppedge *e)
 {
     const struct config_internal *in = &e->config->internal;
     size_t i;
@@ -31536,57 +31734,62 @@ status_missing_gateways(struct status *w, const struct xmppedge *e)
         if (status_has_trunk(e, in->gateways[i].name))
             continue;
         missing = true;
-        status_item(w, true);
-        status_span(w, "name", in->gateways[i].name);
-        status_text(w, "state", "down");
-        status_item(w, false);
+        report_row(r);
+        report_span(r, "name", in->gateways[i].name);
+        report_text(r, "state", "down");
+        report_end(r);
     }
     if (!missing)
         return;
-    status_trunk_last(w, e, &e->trunks.last, "ended");
-    status_trunk_last(w, e, &e->trunks.refused, "refused");
+    status_trunk_last(r, e, &e->trunks.last, "ended");
+    status_trunk_last(r, e, &e->trunks.refused, "refused");
 }
 
 static void
-status_trunks(struct status *w, const struct xmppedge *e)
+status_trunk(struct report *r, const struct xmppedge *e, const struct trunk *t)
+{
+    char at[CONN_TEXT_MAX];
+    report_row(r);
+    report_text(r, "name", t->name);
+    report_text(r, "state", t->leaving ? "leaving" : trunk_state_name(t->state));
+    report_text(r, "peer", conn_address_text(&t->source, at));
+    if (t->stream.conn != NULL)
+        report_text(r, "local", conn_address_text(&t->stream.conn->local, at));
+    if (stream_is_secure(&t->stream)) {
+        status_known(r, "tls", tls_facts(t->stream.conn->tls)->version);
+        status_known(r, "certificate", tls_facts(t->stream.conn->tls)->subject);
+    }
+    report_int(r, "domains", (int64_t)t->ndomains);
+    report_int(r, "in", (int64_t)t->stanzas_in);
+    report_int(r, "out", (int64_t)t->stanzas_out);
+    status_waiting(r, "unacknowledged", t->nsent,
+        t->nsent == 0 ? 0 : (uint32_t)(loop_now(&e->loop) - t->moved));
+    report_int(r, "unsettled", (int64_t)t->unsettled);
+    report_int(r, "seconds", status_seconds(e, t->since));
+    report_end(r);
+}
+
+static void
+status_trunks(struct report *r, const struct xmppedge *e)
 {
     const struct list_node *n;
-    char at[CONN_TEXT_MAX];
-    status_list(w, "trunks", "TRUNKS");
-    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next) {
-        const struct trunk *t = MAP_OWNER(n, const struct trunk, node);
-        status_item(w, true);
-        status_text(w, "name", t->name);
-        status_text(w, "state", t->leaving ? "leaving" : trunk_state_name(t->state));
-        status_text(w, "peer", conn_address_text(&t->source, at));
-        if (t->stream.conn != NULL)
-            status_text(w, "local", conn_address_text(&t->stream.conn->local, at));
-        if (stream_is_secure(&t->stream)) {
-            status_text(w, "tls", tls_facts(t->stream.conn->tls)->version);
-            status_text(w, "certificate", tls_facts(t->stream.conn->tls)->subject);
-        }
-        status_int(w, "domains", t->ndomains);
-        status_int(w, "in", t->stanzas_in);
-        status_int(w, "out", t->stanzas_out);
-        status_waiting(w, "unacknowledged", t->nsent,
-            t->nsent == 0 ? 0 : (uint32_t)(loop_now(&e->loop) - t->moved));
-        status_int(w, "unsettled", t->unsettled);
-        status_int(w, "seconds", status_seconds(e, t->since));
-        status_item(w, false);
-    }
+    report_list(r, "trunks");
+    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next)
+        status_trunk(r, e, MAP_OWNER(n, const struct trunk, node));
     for (n = e->trunks.links.next; n != &e->trunks.links; n = n->next) {
         const struct trunk_link *link = MAP_OWNER(n, const struct trunk_link, node);
         if (link->trunk != NULL)
             continue;
-        status_item(w, true);
-        status_text(w, "name", link->name);
-        status_text(w, "state", "down");
-        status_why(w, "why", link->why);
-        status_text(w, "detail", link->detail);
-        status_item(w, false);
+        report_row(r);
+        report_text(r, "name", link->name);
+        report_text(r, "state", "down");
+        status_why(r, "why", link->why);
+        report_text(r, "detail", link->detail);
+        report_int(r, "seconds", status_seconds(e, link->lost));
+        report_end(r);
     }
-    status_missing_gateways(w, e);
-    status_list_end(w);
+    status_missing_gateways(r, e);
+    report_list_end(r);
 }
 
 /* What the certificate of the other server is worth for the domain of the header. */
@@ -31598,47 +31801,48 @@ status_certificate(const struct s2s *s)
     return s->cert_why == XE_WHY_NONE ? "good" : xe_why(s->cert_why)->word;
 }
 
+static const char *
+status_tls(const struct s2s *s)
+{
+    const char *version = stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)->version
+        : NULL;
+    return version == NULL ? "none" : version;
+}
+
+static const struct sockaddr_storage *
+status_peer(const struct s2s *s)
+{
+    return s->kind == S2S_IN ? &s->source : &s->target;
+}
+
 static void
-status_stream(struct status *w, const struct xmppedge *e, const struct s2s *s)
+status_stream(struct report *r, const struct xmppedge *e, const struct s2s *s)
 {
     char at[CONN_TEXT_MAX];
     int64_t now = loop_now(&e->loop);
     size_t count;
     uint32_t ms;
-    status_item(w, true);
-    status_text(w, "direction", s2s_kind_name(s->kind));
-    status_text(w, s2s_is_claim(s) ? "claims" : "remote", s->remote);
-    status_text(w, "domain", s->local);
-    status_text(w, "state", s2s_state_name(s->state));
-    status_text(w, "method", s->method);
-    status_text(w, "tls", stream_is_secure(&s->stream) ? tls_facts(s->stream.conn->tls)->version
-        : "none");
-    status_text(w, "certificate", status_certificate(s));
-    status_text(w, "peer", conn_address_text(s->kind == S2S_IN ? &s->source : &s->target, at));
+    report_row(r);
+    report_text(r, "direction", s2s_kind_name(s->kind));
+    report_text(r, s2s_is_claim(s) ? "claims" : "remote", s->remote);
+    report_text(r, "domain", s->local);
+    report_text(r, "state", s2s_state_name(s->state));
+    report_text(r, "method", s->method);
+    report_text(r, "tls", status_tls(s));
+    report_text(r, "certificate", status_certificate(s));
+    report_text(r, "peer", conn_address_text(status_peer(s), at));
     if (s->stream.conn != NULL)
-        status_text(w, "local", conn_address_text(&s->stream.conn->local, at));
+        report_text(r, "local", conn_address_text(&s->stream.conn->local, at));
     if (s->bidi)
-        status_text(w, "bidi", "true");
-    status_int(w, "pairs", s->npairs);
-    status_int(w, "stanzas", s->stanzas);
+        report_text(r, "bidi", "true");
+    report_int(r, "pairs", (int64_t)s->npairs);
+    report_int(r, "stanzas", (int64_t)s->stanzas);
     count = route_unacknowledged(s, now, &ms);
-    status_waiting(w, "unacknowledged", count, ms);
+    status_waiting(r, "unacknowledged", count, ms);
     count = s2s_unsettled(s, now, &ms);
-    status_waiting(w, "unsettled", count, ms);
-    status_int(w, "seconds", status_seconds(e, s->since));
-    status_item(w, false);
-}
-
-/* Why, and where, the last attempt failed; else the last stanza came back. */
-static void
-status_pair_error(struct status *w, const struct xmppedge *e, const struct route_pair *p)
-{
-    bool ended = p->last_why != XE_WHY_NONE;
-    enum xe_why why = ended ? p->last_why : p->bounce_why;
-    status_why(w, "last_error", why);
-    if (why != XE_WHY_NONE || w->json)
-        status_text(w, "hop", why == XE_WHY_NONE ? "" : config_hop_name(ended
-            ? config_hop_of(e->s2s.far, why) : p->bounce_hop));
+    status_waiting(r, "unsettled", count, ms);
+    report_int(r, "seconds", status_seconds(e, s->since));
+    report_end(r);
 }
 
 /* The state of one direction of a pair, in one word. */
@@ -31666,113 +31870,518 @@ status_pair_pause(const struct route_pair *p)
     return p->answers_wait ? "answers" : p->slowed ? "bounces" : NULL;
 }
 
-static void
-status_pair(struct status *w, const struct xmppedge *e, const struct route_pair *p)
+/* Why the last attempt failed; else the last stanza came back. */
+static enum xe_why
+status_pair_why(const struct route_pair *p)
 {
-    status_item(w, true);
-    status_span(w, "from", p->from);
-    status_span(w, "to", p->to);
-    status_text(w, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
-    status_text(w, "state", status_pair_state(p));
-    status_text(w, "paused_by", status_pair_pause(p));
-    status_pair_error(w, e, p);
-    status_text(w, "detail", w->json ? p->last_detail : NULL);
+    return p->last_why != XE_WHY_NONE ? p->last_why : p->bounce_why;
+}
+
+/* And where that was. */
+static const char *
+status_pair_hop(const struct xmppedge *e, const struct route_pair *p)
+{
+    if (status_pair_why(p) == XE_WHY_NONE)
+        return "";
+    return config_hop_name(p->last_why != XE_WHY_NONE ? config_hop_of(e->s2s.far, p->last_why)
+        : p->bounce_hop);
+}
+
+static void
+status_pair(struct report *r, const struct xmppedge *e, const struct route_pair *p)
+{
+    report_row(r);
+    report_span(r, "from", p->from);
+    report_span(r, "to", p->to);
+    report_text(r, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
+    report_text(r, "state", status_pair_state(p));
+    status_known(r, "paused_by", status_pair_pause(p));
+    status_why(r, "last_error", status_pair_why(p));
+    report_text(r, "hop", status_pair_hop(e, p));
+    report_text(r, "detail", p->last_detail);
     if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
-        status_text(w, "trunk", p->trunk->name);
-    status_int(w, "passed", p->passed);
-    status_int(w, "bounced", p->bounced);
-    status_int(w, "queued", p->queue.count);
-    status_int(w, "queued_bytes", buf_len(&p->queue.bytes));
-    status_waiting(w, "unacknowledged", p->queue.sent, queue_age(&p->queue, loop_now(&e->loop)));
-    status_int(w, "idle_seconds", status_seconds(e, p->last_ms));
-    status_item(w, false);
+        report_text(r, "trunk", p->trunk->name);
+    report_int(r, "passed", (int64_t)p->passed);
+    report_int(r, "bounced", (int64_t)p->bounced);
+    report_int(r, "queued", (int64_t)p->queue.count);
+    report_int(r, "queued_bytes", (int64_t)buf_len(&p->queue.bytes));
+    status_waiting(r, "unacknowledged", p->queue.sent, queue_age(&p->queue, loop_now(&e->loop)));
+    report_int(r, "idle_seconds", status_seconds(e, p->last_ms));
+    report_end(r);
 }
 
 /* Until when a certificate is good; with fewer than 0 days it has expired. */
 static void
-status_end(struct status *w, struct xe_span name, const char *of, int64_t ends)
+status_certificate_row(struct report *r, struct xe_span name, const char *of, int64_t ends,
+    int64_t seen)
 {
-    char until[32];
-    int64_t days = metrics_days(ends);
-    status_item(w, true);
-    status_span(w, "name", name);
-    status_text(w, "of", of);
-    status_key(w, "days");
-    buf_puts(w->out, days < 0 ? "-" : "");
-    buf_putu(w->out, (uint64_t)(days < 0 ? -days : days));
-    status_text(w, "until", metrics_time_text(ends, until));
+    report_row(r);
+    report_span(r, "name", name);
+    report_text(r, "of", of);
+    report_int(r, "days", metrics_days(ends));
+    status_moment(r, "until", ends);
+    status_moment(r, "seen", seen);
+    report_end(r);
 }
 
+/* So many for one reason, if there are any. */
 static void
-status_own_certificates(struct status *w, const struct xmppedge *e)
+status_count(struct report *r, const char *key, const char *of, enum xe_why why, uint64_t count)
 {
-    size_t i;
-    for (i = 0; i < e->metrics.nown; i++) {
-        const struct metrics_own *own = &e->metrics.own[i];
-        status_end(w, own->name, own->trunk ? "this node, trunk" : "this node", own->ends);
-        status_item(w, false);
+    if (count == 0)
+        return;
+    report_row(r);
+    report_text(r, key, of);
+    report_text(r, "why", xe_why(why)->word);
+    report_int(r, "count", (int64_t)count);
+    report_end(r);
+}
+
+/* What has ended, and what went back to its senders: each by itself, by reason. */
+static void
+status_counts(struct report *r, const struct route *route)
+{
+    unsigned of, why;
+    report_list(r, "ends");
+    for (of = 0; of < ROUTE_ENDS; of++)
+        for (why = 1; why < XE_WHY_COUNT; why++)
+            status_count(r, "kind", metrics_kind(of), (enum xe_why)why, route->ends[of][why]);
+    report_list_end(r);
+    report_list(r, "returned");
+    for (of = 0; of <= ROUTE_OUTWARD; of++)
+        for (why = 1; why < XE_WHY_COUNT; why++)
+            status_count(r, "direction", metrics_direction(of), (enum xe_why)why,
+                route->bounced[of][why]);
+    report_list_end(r);
+}
+
+/* ---- one partner ---- */
+
+/* For people "tcp-timeout: the partner's server did not answer", and what to do. */
+static void
+status_side_why(struct report *r, const struct status_side *side)
+{
+    char words[ROUTE_WORDS_MAX], text[ROUTE_WORDS_MAX + 40];
+    if (side->why == XE_WHY_NONE)
+        return;
+    if (r->json) {
+        status_why(r, "why", side->why);
+        report_text(r, "hop", config_hop_name(side->hop));
+    } else {
+        snprintf(text, sizeof text, "%s: %s", xe_why(side->why)->word,
+            route_words(side->hop, side->why, words));
+        report_text(r, "why", text);
+        report_text(r, "what_to_do", xe_why(side->why)->remedy);
     }
 }
 
+/* A direction, for people as well. */
 static void
-status_certificate_seen(struct status *w, const struct route_domain *d)
+status_side_facts(struct report *r, const struct status_side *side)
 {
-    char seen[32];
+    char at[CONN_TEXT_MAX];
+    report_text(r, "state", side->state);
+    report_bool(r, "failing", side->failing);
+    status_moment(r, "since", side->since);
+    status_side_why(r, side);
+    status_known(r, "detail", side->detail);
+    if (side->stream != NULL) {
+        report_text(r, "method", side->stream->method);
+        report_text(r, "tls", status_tls(side->stream));
+        report_text(r, "certificate", status_certificate(side->stream));
+    }
+    if (side->peer != NULL)
+        report_text(r, "peer", conn_address_text(side->peer, at));
+    status_moment(r, "last_success", side->success);
+    status_moment(r, "last_failure", side->failure);
+    report_int(r, "stanzas", (int64_t)side->passed);
+    report_int(r, "returned", (int64_t)side->bounced);
+    report_int(r, "waiting", (int64_t)side->waiting);
+    if (side->waiting == 0 && !r->json)
+        return;
+    report_int(r, "waiting_bytes", (int64_t)side->bytes);
+    report_int(r, "waiting_seconds", side->oldest / 1000);
+}
+
+static void
+status_side_object(struct report *r, const struct status_side *side, bool to, const char *domain)
+{
+    char heading[XE_DOMAIN_MAX + 8];
+    if (side->state == NULL)
+        return;
+    snprintf(heading, sizeof heading, "%s %s", to ? "TO" : "FROM", domain);
+    report_begin(r, to ? "to" : "from", heading);
+    status_side_facts(r, side);
+    report_end(r);
+}
+
+/* All that is known of a domain: an object in a list, or by itself. */
+static void
+status_partner(struct report *r, const struct xmppedge *e, const struct status_partner *p)
+{
+    const struct route_domain *d = p->domain;
+    char name[XE_DOMAIN_MAX], line[2 * XE_DOMAIN_MAX + 20];
+    snprintf(name, sizeof name, "%.*s", (int)d->node.key.len, d->node.key.at);
+    snprintf(line, sizeof line, "%s, as %.*s sees it", name, (int)e->config->name.len,
+        e->config->name.at);
+    if (r->json)
+        report_text(r, "domain", name);
+    else
+        report_wrap(r, 0, span_of(line));
+    if (d->inner)
+        report_text(r, "of", "an inner server");
+    else if (e->config->role == CONFIG_EDGE)
+        report_text(r, "listed", route_is_named(config_partner_for(e->config, d->node.key)) ? "yes"
+            : "no");
+    report_bool(r, "failing", p->to.failing || p->from.failing);
+    status_side_object(r, &p->to, true, name);
+    status_side_object(r, &p->from, false, name);
     if (d->cert_ends == 0)
         return;
-    status_end(w, d->node.key, "server", d->cert_ends);
-    status_text(w, "seen", metrics_time_text(d->cert_seen, seen));
-    status_item(w, false);
+    report_begin(r, "certificate", "ITS CERTIFICATE");
+    report_int(r, "days", metrics_days(d->cert_ends));
+    status_moment(r, "until", d->cert_ends);
+    status_moment(r, "seen", d->cert_seen);
+    report_end(r);
+}
+
+/* A stream in a sentence. */
+static void
+status_stream_line(struct report *r, const struct xmppedge *e, const struct s2s *s)
+{
+    char line[512 + XE_DOMAIN_MAX], at[CONN_TEXT_MAX], age[REPORT_AGE_MAX];
+    snprintf(line, sizeof line, "%s %s, %s, TLS %s, certificate %s, %s, %lu stanza%s, for %s",
+        s->kind == S2S_VERIFY ? "dialback question to" : s->kind == S2S_OUT ? "dialled to"
+        : s2s_is_claim(s) ? "somebody who claims to be it, from" : "accepted from",
+        conn_address_text(status_peer(s), at), s2s_state_name(s->state), status_tls(s),
+        status_certificate(s), s->method[0] == '\0' ? "nothing proven" : s->method,
+        (unsigned long)s->stanzas, s->stanzas == 1 ? "" : "s",
+        report_age(age, status_seconds(e, s->since)));
+    report_text(r, "stream", line);
 }
 
 static void
-status_reasons(struct status *w, const struct xmppedge *e)
+status_pair_line(struct report *r, const struct route_pair *p)
 {
-    unsigned i;
-    status_list(w, "reasons", "ENDS AND BOUNCES BY REASON");
-    for (i = 1; i < XE_WHY_COUNT; i++) {
-        uint64_t count = route_ends_for(&e->route, (enum xe_why)i)
-            + route_bounces_for(&e->route, (enum xe_why)i);
-        if (count == 0)
-            continue;
-        status_item(w, true);
-        status_text(w, "why", xe_why((enum xe_why)i)->word);
-        status_int(w, "count", count);
-        status_item(w, false);
+    char line[2 * XE_DOMAIN_MAX + 256];
+    enum xe_why why = status_pair_why(p);
+    snprintf(line, sizeof line, "from %.*s to %.*s: %s%s%s, %lu passed, %lu returned%s%s, "
+        "%lu waiting", (int)p->from.len, p->from.at, (int)p->to.len, p->to.at,
+        status_pair_state(p), p->trunk == NULL || p->way != ROUTE_TO_TRUNK ? "" : " through ",
+        p->trunk == NULL || p->way != ROUTE_TO_TRUNK ? "" : p->trunk->name,
+        (unsigned long)p->passed, (unsigned long)p->bounced, why == XE_WHY_NONE ? "" : ", last ",
+        why == XE_WHY_NONE ? "" : xe_why(why)->word, (unsigned long)p->queue.count);
+    report_text(r, "pair", line);
+}
+
+/* ---- for people ---- */
+
+/* A name in its column; one that is longer has the line for itself. */
+static void
+status_name(struct report *r, struct xe_span name)
+{
+    size_t n;
+    buf_puts(r->out, "  ");
+    buf_put_escaped(r->out, name, SIZE_MAX);
+    n = name.len + 2;
+    if (n >= STATUS_COLUMN) {
+        buf_putc(r->out, '\n');
+        n = 0;
     }
-    status_list_end(w);
+    for (; n < STATUS_COLUMN; n++)
+        buf_putc(r->out, ' ');
 }
 
 static void
-status_head(struct status *w, const struct xmppedge *e)
+status_named(struct report *r, struct xe_span name, const char *text)
 {
-    static const char *const states[] = { "running", "draining", "returning", "ending", "stopped" };
-    buf_puts(w->out, w->json ? "{" : "xmppedge");
-    status_text(w, "version", XE_VERSION);
-    status_text(w, "role", e->config->role == CONFIG_EDGE ? "edge" : "gateway");
-    status_span(w, "name", e->config->name);
-    status_text(w, "state", states[e->state]);
-    status_int(w, "pid", (uint64_t)getpid());
-    status_int(w, "seconds", status_seconds(e, e->started));
-    status_int(w, "connections", e->s2s.count);
-    status_int(w, "stanzas", route_stanzas(&e->route));
-    status_int(w, "bounces", route_bounces(&e->route));
-    status_int(w, "queued_bytes", e->route.memory);
-    status_int(w, "reloads", e->metrics.reloads);
-    if (!w->json)
-        buf_putc(w->out, '\n');
+    status_name(r, name);
+    report_wrap(r, STATUS_COLUMN, span_of(text));
 }
 
 static void
-status_line(struct status *w, struct xe_span line)
+status_heading(struct report *r, const char *text)
 {
-    if (w->json) {
-        buf_puts(w->out, w->comma ? "," : "");
-        buf_put_json(w->out, line, SIZE_MAX);
-        w->comma = true;
+    buf_putc(r->out, '\n');
+    buf_puts(r->out, text);
+    buf_putc(r->out, '\n');
+}
+
+/* How long ago that was, in four characters; "-": it never was. */
+static const char *
+status_ago(char out[STATUS_SHORT_MAX], int64_t when)
+{
+    int64_t s = when == 0 ? 0 : (int64_t)time(NULL) - when;
+    int64_t n = s < 0 ? 0 : s < 100 ? s : s < 6000 ? s / 60 : s < 360000 ? s / 3600 : s / 86400;
+    if (when == 0)
+        return "-";
+    snprintf(out, STATUS_SHORT_MAX, "%lld%c", (long long)(n > 999 ? 999 : n),
+        s < 100 ? 's' : s < 6000 ? 'm' : s < 360000 ? 'h' : 'd');
+    return out;
+}
+
+/* A count in six characters. */
+static const char *
+status_short(char out[STATUS_SHORT_MAX], uint64_t n)
+{
+    static const char units[] = "\0kMGTPE";
+    size_t unit = 0;
+    uint64_t most = 999999;
+    while (n > most) {
+        n /= 1000;
+        unit++;
+        most = 99999;
+    }
+    snprintf(out, STATUS_SHORT_MAX, "%llu%.1s", (unsigned long long)n, units + unit);
+    return out;
+}
+
+/* The second half of a line of the table. */
+static void
+status_side_row(struct report *r, const struct status_side *side, bool to)
+{
+    char line[192], ok[STATUS_SHORT_MAX], bad[STATUS_SHORT_MAX], all[STATUS_SHORT_MAX];
+    char waiting[STATUS_SHORT_MAX];
+    const char *method = side->stream == NULL || side->stream->method[0] == '\0' ? "-"
+        : side->stream->method;
+    const char *tls = side->stream == NULL ? "-" : status_tls(side->stream);
+    method = strrchr(method, '-') == NULL ? method : strrchr(method, '-') + (method[1] != '\0');
+    snprintf(line, sizeof line, "%-4s %-10s %-9.9s %-4.4s %4s %4s %6s %6s\n", to ? "to" : "from",
+        side->state, method, strncmp(tls, "TLSv", 4) == 0 ? tls + 4 : tls,
+        status_ago(ok, side->success), status_ago(bad, side->failure),
+        status_short(all, side->passed), status_short(waiting, side->waiting));
+    buf_puts(r->out, line);
+}
+
+/* And what is wrong there. */
+static void
+status_side_wrong(struct report *r, const struct status_side *side, bool to)
+{
+    char line[256], at[CONN_TEXT_MAX], age[REPORT_AGE_MAX];
+    if (side->why == XE_WHY_NONE)
+        return;
+    snprintf(line, sizeof line, "%s%s%s%s%s%s", xe_why(side->why)->word,
+        side->hop == CONFIG_HOP_INNER ? " at our own server" : "",
+        !side->failing ? "" : to ? " for " : ", ",
+        !side->failing ? "" : report_age(age, (int64_t)time(NULL) - side->since),
+        !side->failing ? "" : to ? "" : " ago",
+        side->failing && side->peer != NULL ? to ? ", at " : ", from " : "");
+    if (side->failing && side->peer != NULL)
+        snprintf(line + strlen(line), sizeof line - strlen(line), "%s", to
+            ? conn_address_text(side->peer, at) : conn_host_text(side->peer, at));
+    buf_puts(r->out, "      ");
+    report_wrap(r, 6, span_of(line));
+}
+
+/* A partner: a line for each direction, the name on the first. */
+static void
+status_partner_rows(struct report *r, const struct status_partner *p)
+{
+    const struct status_side *sides[] = { &p->to, &p->from };
+    char line[64];
+    int64_t days = metrics_days(p->domain->cert_ends);
+    bool named = false;
+    unsigned i;
+    for (i = 0; i < 2; i++) {
+        if (sides[i]->state == NULL)
+            continue;
+        status_name(r, named ? span_make(NULL, 0) : p->domain->node.key);
+        named = true;
+        status_side_row(r, sides[i], i == 0);
+        status_side_wrong(r, sides[i], i == 0);
+    }
+    if (!named || !status_ends_soon(p->domain))
+        return;
+    snprintf(line, sizeof line, days < 0 ? "      its certificate has expired\n"
+        : "      its certificate ends in %ld day%s\n", (long)days, days == 1 ? "" : "s");
+    buf_puts(r->out, line);
+}
+
+/* So many for each reason: "idle 300, peer-closed 12". */
+static void
+status_reasons(struct buf *out, const char *of, const uint64_t counts[XE_WHY_COUNT])
+{
+    const char *before = buf_len(out) == 0 ? "" : "; ";
+    unsigned why;
+    for (why = 1; why < XE_WHY_COUNT; why++) {
+        if (counts[why] == 0)
+            continue;
+        buf_puts(out, before);
+        if (before[0] != ',') {
+            buf_puts(out, of);
+            buf_puts(out, ": ");
+        }
+        buf_puts(out, xe_why((enum xe_why)why)->word);
+        buf_putc(out, ' ');
+        buf_putu(out, counts[why]);
+        before = ", ";
+    }
+}
+
+/* What has ended, and what went back, each in a line. */
+static void
+status_totals_why(struct report *r, const struct route *route)
+{
+    struct buf text = { 0 };
+    unsigned of;
+    for (of = 0; of <= ROUTE_OUTWARD; of++)
+        status_reasons(&text, metrics_direction(of), route->bounced[of]);
+    report_span(r, "returned", buf_len(&text) == 0 ? span_of("none") : buf_span(&text));
+    buf_clear(&text);
+    for (of = 0; of < ROUTE_ENDS; of++)
+        status_reasons(&text, metrics_kind(of), route->ends[of]);
+    report_span(r, "ended", buf_len(&text) == 0 ? span_of("none") : buf_span(&text));
+    buf_fail_with(r->out, &text);
+    buf_free(&text);
+}
+
+static void
+status_totals(struct report *r, const struct xmppedge *e, const struct status_sum *sum)
+{
+    const struct route *route = &e->route;
+    char line[200];
+    status_heading(r, "TOTALS");
+    snprintf(line, sizeof line, "%lu, of which %lu fail", status_partners(sum),
+        sum->of[STATUS_FAILING]);
+    report_text(r, "partners", line);
+    snprintf(line, sizeof line, "%lu of at most %lu", (unsigned long)route_connections(route),
+        (unsigned long)e->config->limits.connections);
+    report_text(r, "connections", line);
+    snprintf(line, sizeof line, "%llu in, %llu out",
+        (unsigned long long)route->passed[ROUTE_INWARD],
+        (unsigned long long)route->passed[ROUTE_OUTWARD]);
+    report_text(r, "stanzas", line);
+    snprintf(line, sizeof line, "%lu in, %lu out; %lu KB of at most %lu",
+        sum->waiting[ROUTE_INWARD], sum->waiting[ROUTE_OUTWARD],
+        (unsigned long)(route->memory + 1023) / 1024,
+        (unsigned long)e->config->limits.memory_bytes / 1024);
+    report_text(r, "waiting", line);
+    status_totals_why(r, route);
+}
+
+static void
+status_trunk_line(struct report *r, const struct xmppedge *e, const struct trunk *t)
+{
+    char line[256], at[CONN_TEXT_MAX], age[REPORT_AGE_MAX];
+    snprintf(line, sizeof line, "%s for %s, %s; %llu in, %llu out", t->leaving ? "leaving"
+        : trunk_state_name(t->state), report_age(age, status_seconds(e, t->since)),
+        conn_address_text(&t->source, at), (unsigned long long)t->stanzas_in,
+        (unsigned long long)t->stanzas_out);
+    if (t->nsent > 0)
+        snprintf(line + strlen(line), sizeof line - strlen(line), "; %lu not acknowledged for %s",
+            (unsigned long)t->nsent, report_age(age, status_seconds(e, t->moved)));
+    status_named(r, span_of(t->name), line);
+}
+
+/* How one ended that is not there. */
+static void
+status_ended_line(struct report *r, const struct xmppedge *e, const struct trunk_last *last,
+    const char *what)
+{
+    char line[256], at[CONN_TEXT_MAX], age[REPORT_AGE_MAX];
+    if (last->count == 0)
+        return;
+    snprintf(line, sizeof line, "%s %s ago, from %s: %s", what,
+        report_age(age, status_seconds(e, last->ms)), conn_address_text(&last->peer, at),
+        xe_why(last->why)->word);
+    if (last->count > 1)
+        snprintf(line + strlen(line), sizeof line - strlen(line), " (%llu of them)",
+            (unsigned long long)last->count);
+    status_named(r, span_of(last->name[0] == '\0' ? "(nobody knows who)" : last->name), line);
+}
+
+static void
+status_gateway_lines(struct report *r, const struct xmppedge *e)
+{
+    const struct config_internal *in = &e->config->internal;
+    bool missing = false;
+    size_t i;
+    for (i = 0; i < in->ngateways; i++) {
+        if (status_has_trunk(e, in->gateways[i].name))
+            continue;
+        missing = true;
+        status_named(r, in->gateways[i].name, "not connected");
+    }
+    if (!missing)
+        return;
+    status_ended_line(r, e, &e->trunks.last, "the last trunk ended");
+    status_ended_line(r, e, &e->trunks.refused, "the last caller was refused");
+}
+
+static void
+status_trunk_lines(struct report *r, const struct xmppedge *e)
+{
+    char line[256 + STREAM_DETAIL_MAX], age[REPORT_AGE_MAX];
+    const struct list_node *n;
+    status_heading(r, "TRUNKS");
+    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next)
+        status_trunk_line(r, e, MAP_OWNER(n, const struct trunk, node));
+    for (n = e->trunks.links.next; n != &e->trunks.links; n = n->next) {
+        const struct trunk_link *link = MAP_OWNER(n, const struct trunk_link, node);
+        if (link->trunk != NULL)
+            continue;
+        snprintf(line, sizeof line, "down for %s: %s%s%s%s",
+            report_age(age, status_seconds(e, link->lost)), xe_why(link->why)->word,
+            link->detail[0] == '\0' ? "" : " (", link->detail,
+            link->detail[0] == '\0' ? "" : ")");
+        status_named(r, span_of(link->name), line);
+    }
+    status_gateway_lines(r, e);
+}
+
+static void
+status_certificate_lines(struct report *r, const struct xmppedge *e)
+{
+    char line[80], until[32];
+    size_t i;
+    if (e->metrics.nown > 0)
+        status_heading(r, "OUR CERTIFICATES");
+    for (i = 0; i < e->metrics.nown; i++) {
+        const struct metrics_own *own = &e->metrics.own[i];
+        int64_t days = metrics_days(own->ends);
+        snprintf(line, sizeof line, "%s %ld day%s, %s %s", days < 0 ? "expired" : "good for",
+            (long)(days < 0 ? -days : days), days == 1 || days == -1 ? "" : "s",
+            days < 0 ? "at" : "until", metrics_time_text(own->ends, until));
+        if (own->trunk)
+            snprintf(line + strlen(line), sizeof line - strlen(line), " (trunk)");
+        status_named(r, own->name, line);
+    }
+}
+
+/* ---- all of it ---- */
+
+/* Partners that are not well, by reason: a line for each, with what to do. */
+static void
+status_partner_health(struct buf *out, const struct status_sum *sum)
+{
+    unsigned long all = status_partners(sum);
+    char line[80], words[ROUTE_WORDS_MAX];
+    unsigned hop, why;
+    for (hop = 0; hop <= CONFIG_HOP_RESOLVER; hop++)
+        for (why = 1; why < XE_WHY_COUNT; why++) {
+            if (sum->whys[hop][why] == 0)
+                continue;
+            snprintf(line, sizeof line, "%lu of %lu partner%s: %s, ", sum->whys[hop][why], all,
+                all == 1 ? "" : "s", xe_why((enum xe_why)why)->word);
+            buf_puts(out, line);
+            buf_puts(out, route_words((enum config_hop)hop, (enum xe_why)why, words));
+            buf_puts(out, "; what to do: ");
+            buf_puts(out, xe_why((enum xe_why)why)->remedy);
+            buf_putc(out, '\n');
+        }
+}
+
+/* A line of that. */
+static void
+status_line(struct report *r, struct xe_span line)
+{
+    if (r->json) {
+        buf_puts(r->out, r->comma ? "," : "");
+        buf_put_json(r->out, line, SIZE_MAX);
+        r->comma = true;
     } else {
-        buf_puts(w->out, "  ");
-        explain_wrap(w->out, 2, line);
+        buf_puts(r->out, "  ");
+        report_wrap(r, 2, line);
     }
 }
 
@@ -31780,88 +32389,313 @@ status_line(struct status *w, struct xe_span line)
 static void
 status_health(struct status *w, const struct xmppedge *e)
 {
+    struct report *r = &w->report;
     struct buf text = { 0 };
     bool well = metrics_is_well(&e->metrics, &text);
-    struct xe_span rest = buf_span(&text);
-    if (w->json) {
-        status_key(w, "healthy");
-        buf_puts(w->out, well ? "true" : "false");
-    }
-    status_list(w, "health", !well ? "WHAT IS WRONG" : rest.len > 0 ? "ALL IS WELL, BUT"
-        : "ALL IS WELL");
+    struct xe_span rest;
+    status_partner_health(&text, &w->sum);
+    rest = buf_span(&text);
+    report_bool(r, "healthy", well);
+    report_list(r, "health");
+    if (!r->json)
+        status_heading(r, !well ? "WHAT IS WRONG" : rest.len > 0 ? "ALL IS WELL, BUT"
+            : "ALL IS WELL");
     while (rest.len > 0) {
         size_t n = span_find(rest, '\n');
-        status_line(w, span_make(rest.at, n));
+        status_line(r, span_make(rest.at, n));
         rest = span_skip(rest, n + 1);
     }
-    status_list_end(w);
-    buf_fail_with(w->out, &text);
+    report_list_end(r);
+    buf_fail_with(r->out, &text);
     buf_free(&text);
 }
 
-/* Tell a row, or what stands between two lists. */
 static void
-status_step(struct status *w, struct xmppedge *e)
+status_head(struct report *r, const struct xmppedge *e)
 {
-    struct list_node *n = w->part == STATUS_HEAD ? NULL : list_walk_next(&w->walk);
-    switch (w->part) {
-    case STATUS_HEAD:
-        status_head(w, e);
-        status_health(w, e);
-        status_trunks(w, e);
-        status_list(w, "streams", "STREAMS");
-        list_walk_begin(&w->walk, &e->s2s.walks, &e->s2s.all, e->s2s.count);
-        w->part = STATUS_STREAMS;
+    static const char *const states[] = { "running", "draining", "returning", "ending", "stopped" };
+    const char *role = config_roles[e->config->role];
+    char line[XE_DOMAIN_MAX + 100], age[REPORT_AGE_MAX];
+    if (!r->json) {
+        snprintf(line, sizeof line, "xmppedge " XE_VERSION ", %s %.*s, %s for %s", role,
+            (int)e->config->name.len, e->config->name.at, states[e->state],
+            report_age(age, status_seconds(e, e->started)));
+        report_wrap(r, 0, span_of(line));
+        return;
+    }
+    report_text(r, "version", XE_VERSION);
+    report_text(r, "role", role);
+    report_span(r, "name", e->config->name);
+    report_text(r, "state", states[e->state]);
+    report_int(r, "pid", (int64_t)getpid());
+    report_int(r, "seconds", status_seconds(e, e->started));
+    report_int(r, "connections", (int64_t)e->s2s.count);
+    report_int(r, "stanzas", (int64_t)route_stanzas(&e->route));
+    report_int(r, "bounces", (int64_t)route_bounces(&e->route));
+    report_int(r, "queued_bytes", (int64_t)e->route.memory);
+    report_int(r, "reloads", (int64_t)e->metrics.reloads);
+}
+
+/* What stands before the partners. */
+static void
+status_begin(struct status *w, const struct xmppedge *e)
+{
+    struct report *r = &w->report;
+    if (r->json)
+        buf_putc(r->out, '{');
+    status_head(r, e);
+    status_health(w, e);
+    if (r->json) {
+        report_int(r, "partners_known", (int64_t)status_partners(&w->sum));
+        report_int(r, "partners_failing", (int64_t)w->sum.of[STATUS_FAILING]);
+        status_trunks(r, e);
+        report_list(r, "partners");
+        return;
+    }
+    status_totals(r, e, &w->sum);
+    status_trunk_lines(r, e);
+    status_certificate_lines(r, e);
+}
+
+/* The heading of the table, where its rows begin. */
+static void
+status_table(struct report *r, enum status_class class, const struct status_sum *sum)
+{
+    unsigned long before = 0;
+    unsigned i;
+    for (i = STATUS_FAILING; i < (unsigned)class; i++)
+        before += sum->of[i];
+    if (r->json || sum->of[class] == 0 || (class != STATUS_INNER && before > 0))
+        return;
+    status_heading(r, class == STATUS_INNER ? "INNER SERVERS" : "PARTNERS");
+    status_name(r, span_make(NULL, 0));
+    buf_puts(r->out, "     STATE      METHOD    TLS    OK FAIL STANZA   WAIT\n");
+}
+
+static void
+status_domain(struct status *w, const struct xmppedge *e, const struct route_domain *d)
+{
+    struct status_partner p = status_partner_of(e, d);
+    struct report *r = &w->report;
+    if (w->part == STATUS_GATHER) {
+        status_gather(&w->sum, &p);
+    } else if (p.class == w->class && r->json) {
+        report_row(r);
+        status_partner(r, e, &p);
+        report_end(r);
+    } else if (p.class == w->class) {
+        status_partner_rows(r, &p);
+    }
+}
+
+/* Has this stream to do with the domain that was asked about? */
+static bool
+status_is_of(const struct s2s *s, const char *domain)
+{
+    const struct list_node *n;
+    for (n = s->pairs.next; n != &s->pairs; n = n->next)
+        if (span_is(MAP_OWNER(n, const struct s2s_pair, node)->remote, domain))
+            return true;
+    return domain[0] == '\0' || strcmp(s->remote, domain) == 0;
+}
+
+/* Tell one more of those that the walk meets, if it is asked about. */
+static void
+status_one(struct status *w, const struct xmppedge *e, const struct list_node *n)
+{
+    const struct s2s *s = MAP_OWNER(n, const struct s2s, node);
+    const struct route_pair *p = MAP_OWNER(n, const struct route_pair, all);
+    const struct route_domain *d = MAP_OWNER(n, const struct route_domain, all);
+    struct report *r = &w->report;
+    if (w->part == STATUS_STREAMS && status_is_of(s, w->domain)) {
+        if (r->json)
+            status_stream(r, e, s);
+        else
+            status_stream_line(r, e, s);
+    } else if (w->part == STATUS_PAIRS && (w->domain[0] == '\0' || span_is(p->from, w->domain)
+        || span_is(p->to, w->domain))) {
+        if (r->json)
+            status_pair(r, e, p);
+        else
+            status_pair_line(r, p);
+    } else if (w->part == STATUS_CERTIFICATES && d->cert_ends != 0) {
+        status_certificate_row(r, d->node.key, "server", d->cert_ends, d->cert_seen);
+    } else if (w->part == STATUS_GATHER || w->part == STATUS_PARTNERS) {
+        status_domain(w, e, d);
+    }
+}
+
+static void
+status_enter(struct status *w, struct xmppedge *e, enum status_part part)
+{
+    list_walk_end(&w->walk);
+    w->part = part;
+    switch (part) {
+    case STATUS_GATHER:
+    case STATUS_PARTNERS:
+    case STATUS_CERTIFICATES:
+        list_walk_begin(&w->walk, &e->route.walks, &e->route.known, e->route.domains.count);
         break;
     case STATUS_STREAMS:
-        if (n != NULL) {
-            status_stream(w, e, MAP_OWNER(n, const struct s2s, node));
-            break;
-        }
-        status_list_end(w);
-        status_list(w, "pairs", "PAIRS (each direction by itself)");
-        list_walk_end(&w->walk);
-        list_walk_begin(&w->walk, &e->route.walks, &e->route.all, e->route.pairs.count);
-        w->part = STATUS_PAIRS;
+        list_walk_begin(&w->walk, &e->s2s.walks, &e->s2s.all, e->s2s.count);
         break;
     case STATUS_PAIRS:
-        if (n != NULL) {
-            status_pair(w, e, MAP_OWNER(n, const struct route_pair, all));
-            break;
-        }
-        status_list_end(w);
-        status_list(w, "certificates", "CERTIFICATES (days left; of servers, as seen last)");
-        status_own_certificates(w, e);
-        list_walk_end(&w->walk);
-        list_walk_begin(&w->walk, &e->route.walks, &e->route.known, e->route.domains.count);
-        w->part = STATUS_CERTIFICATES;
+        list_walk_begin(&w->walk, &e->route.walks, &e->route.all, e->route.pairs.count);
+        break;
+    case STATUS_PARTNER:
+    case STATUS_TOLD:
+        break;
+    }
+}
+
+/* Who reads the end of a long text has not seen its beginning. */
+static void
+status_finish(struct status *w, struct xmppedge *e)
+{
+    struct report *r = &w->report;
+    if (!r->json && w->domain[0] == '\0'
+        && (w->sum.of[STATUS_FAILING] > 0 || !metrics_is_well(&e->metrics, NULL)))
+        buf_puts(r->out, "\nSomething is wrong: it stands at the top.\n");
+    buf_puts(r->out, r->json ? STATUS_END_JSON : STATUS_END);
+    status_enter(w, e, STATUS_TOLD);
+}
+
+/* The next of the classes of partners, or what comes behind the last. */
+static void
+status_next_class(struct status *w, struct xmppedge *e)
+{
+    if (++w->class < STATUS_CLASSES) {
+        status_table(&w->report, w->class, &w->sum);
+        status_enter(w, e, STATUS_PARTNERS);
+        return;
+    }
+    if (!w->report.json) {
+        status_finish(w, e);
+        return;
+    }
+    report_list_end(&w->report);
+    report_list(&w->report, "streams");
+    status_enter(w, e, STATUS_STREAMS);
+}
+
+/* Our own stand before those of servers. */
+static void
+status_certificates(struct status *w, struct xmppedge *e)
+{
+    size_t i;
+    report_list(&w->report, "certificates");
+    for (i = 0; i < e->metrics.nown; i++) {
+        const struct metrics_own *own = &e->metrics.own[i];
+        status_certificate_row(&w->report, own->name, own->trunk ? "this node, trunk"
+            : "this node", own->ends, 0);
+    }
+    status_enter(w, e, STATUS_CERTIFICATES);
+}
+
+/* The domain that was asked about, which is remembered, or was when it was asked about. */
+static void
+status_asked(struct status *w, struct xmppedge *e)
+{
+    const struct route_domain *d = route_domain_find(&e->route, span_of(w->domain));
+    struct status_partner p;
+    if (w->report.json)
+        buf_putc(w->report.out, '{');
+    if (d != NULL) {
+        p = status_partner_of(e, d);
+        status_partner(&w->report, e, &p);
+    }
+    report_list(&w->report, "streams");
+    if (!w->report.json)
+        status_heading(&w->report, "STREAMS AND PAIRS");
+    status_enter(w, e, STATUS_STREAMS);
+}
+
+/* What stands between two lists. */
+static void
+status_next(struct status *w, struct xmppedge *e)
+{
+    struct report *r = &w->report;
+    switch (w->part) {
+    case STATUS_GATHER:
+        status_begin(w, e);
+        status_table(r, w->class, &w->sum);
+        status_enter(w, e, STATUS_PARTNERS);
+        break;
+    case STATUS_PARTNERS:
+        status_next_class(w, e);
+        break;
+    case STATUS_PARTNER:
+        status_asked(w, e);
+        break;
+    case STATUS_STREAMS:
+        report_list_end(r);
+        report_list(r, "pairs");
+        status_enter(w, e, STATUS_PAIRS);
+        break;
+    case STATUS_PAIRS:
+        report_list_end(r);
+        if (w->domain[0] == '\0')
+            status_certificates(w, e);
+        else
+            status_finish(w, e);
         break;
     case STATUS_CERTIFICATES:
-        if (n != NULL) {
-            status_certificate_seen(w, MAP_OWNER(n, const struct route_domain, all));
-            break;
-        }
-        status_list_end(w);
-        status_reasons(w, e);
-        buf_puts(w->out, w->json ? STATUS_END_JSON : STATUS_END);
-        list_walk_end(&w->walk);
-        w->part = STATUS_TOLD;
+        report_list_end(r);
+        status_counts(r, &e->route);
+        status_finish(w, e);
         break;
     case STATUS_TOLD:
         break;
     }
 }
 
-/* Some rows more, as many as a turn has time for.  False when that was all. */
+/* Begin to tell all, or with a domain all of that one.  It ends with list_walk_end(). */
+static void
+status_start(struct status *w, struct xmppedge *e, struct xe_span domain, bool json)
+{
+    w->report.json = json;
+    memcpy(w->domain, domain.at, domain.len);
+    status_enter(w, e, domain.len > 0 ? STATUS_PARTNER : STATUS_GATHER);
+}
+
+/* Some rows more, as many as a turn has time for; maybe nothing, while it is gathered.  False when
+ * that was all. */
 static bool
 status_put(struct status *w, struct xmppedge *e, struct buf *out)
 {
     int rows = 0;
-    w->out = out;
-    while (w->part != STATUS_TOLD && rows++ < CONTROL_ROWS)
-        status_step(w, e);
+    w->report.out = out;
+    while (w->part != STATUS_TOLD && rows++ < CONTROL_ROWS) {
+        const struct list_node *n = list_walk_next(&w->walk);
+        if (n != NULL)
+            status_one(w, e, n);
+        else
+            status_next(w, e);
+    }
     return w->part != STATUS_TOLD;
 }
+
+/* ===========================================================================
+ * [CONTROL] control_   the control socket of a running instance: questions and answers
+ * calls:  BASE BUF WHY JID MAP LOOP CONN CONFIG ROUTE METRICS EDGE EXPLAIN STATUS
+ *
+ * A UNIX socket that only its user can open.  One line is one question, the answer ends with the
+ * connection:
+ *
+ *   status | status json      what is wrong, totals, trunks, partners
+ *   partner DOMAIN | partner-json DOMAIN
+ *                             the same of one of them, and its streams and pairs
+ *   metrics | metrics text    counters for a monitor, in either of two forms
+ *   explain DOMAIN | explain-json DOMAIN
+ *                             all about one partner, in both directions
+ *   ping DOMAIN               XEP-0199 through the running service, both ways
+ *   message DOMAIN [TEXT]     a message to an echo domain, and back
+ *   reload | stop             what SIGHUP and SIGTERM do
+ *
+ * The first word of an answer to ping, message, reload and stop is "ok" or "failed".  After "ok"
+ * and the time comes the content that was sent back, if any; after a ping or message that failed
+ * why=, the reason in words with what was said there, and in two lines more hop= and what to do.
+ * ======================================================================== */
 
 /* ---- clients ---- */
 
@@ -32044,7 +32878,41 @@ static void
 control_status(struct control_client *c, bool json)
 {
     timer_cancel(&c->control->edge->loop, &c->timer);
-    c->status.json = json;
+    status_start(&c->status, c->control->edge, span_make("", 0), json);
+    control_tell(&c->tell);
+}
+
+/* Nothing has gone to this domain or come from it: perhaps it may not. */
+static void
+control_unknown(struct control_client *c, struct xe_span domain)
+{
+    const struct config *config = c->control->edge->config;
+    bool listed = config->role != CONFIG_EDGE || config_is_ours(config, domain)
+        || config_partner_for(config, domain) != NULL;
+    if (listed)
+        control_answer(c, span_of("failed: nothing is known of this domain since this node was "
+            "started; xmppedge explain looks at it\n"));
+    else
+        control_answer_ping(c, XE_WHY_PARTNER_UNLISTED, CONFIG_HOP_NODE, span_make(NULL, 0));
+}
+
+/* All that is known of one domain. */
+static void
+control_partner(struct control_client *c, struct xe_span domain, bool json)
+{
+    struct xmppedge *e = c->control->edge;
+    char normal[XE_DOMAIN_MAX];
+    size_t len;
+    if (!xe_jid_domain_normal(domain, normal, &len)) {
+        control_answer(c, span_of("failed: this is not a domain\n"));
+        return;
+    }
+    if (route_domain_find(&e->route, span_make(normal, len)) == NULL) {
+        control_unknown(c, span_make(normal, len));
+        return;
+    }
+    timer_cancel(&e->loop, &c->timer);
+    status_start(&c->status, e, span_make(normal, len), json);
     control_tell(&c->tell);
 }
 
@@ -32106,6 +32974,8 @@ control_command(struct control_client *c, struct xe_span line)
     struct xe_span rest = span_skip(line, space + (space < line.len));
     if (span_is(word, "status")) {
         control_status(c, span_is(rest, "json"));
+    } else if (span_is(word, "partner") || span_is(word, "partner-json")) {
+        control_partner(c, rest, span_is(word, "partner-json"));
     } else if (span_is(word, "metrics")) {
         control_metrics(c, !span_is(rest, "text"));
     } else if (span_is(word, "explain") || span_is(word, "explain-json")) {
@@ -32664,7 +33534,8 @@ authority_run(const char *dir, char *const *words, int days)
 
 /* ===========================================================================
  * [MAIN]  main_ main     commands, signals, exit codes
- * calls:  BASE BUF WHY ELEM MAP LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE CONTROL AUTHORITY
+ * calls:  BASE BUF WHY ELEM MAP LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE STATUS CONTROL
+ * calls:  AUTHORITY
  *
  * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
  * ======================================================================== */
@@ -32678,7 +33549,11 @@ static const char main_usage[] =
     "  xmppedge ports FILE [--nft|--iptables|--json]\n"
     "                                    print the port summary, or firewall rules, of this "
         "configuration\n"
-    "  xmppedge status FILE [--json]     what the running service is doing\n"
+    "  xmppedge status FILE [DOMAIN] [--json] [--watch]\n"
+    "                                    what is wrong in the running service and what to do, and "
+        "what it\n"
+    "                                    is doing; with DOMAIN all about one partner; again and "
+        "again\n"
     "  xmppedge metrics FILE [--text]    the same for a monitor, in OpenMetrics; or in the text\n"
     "                                    format of Prometheus, for its collector of text files\n"
     "  xmppedge explain FILE DOMAIN [--json] [--offline]\n"
@@ -33022,11 +33897,11 @@ main_help(const struct main_call *call)
 static void
 main_put_field(struct buf *out, const char *label, const char *text)
 {
-    struct config_pen pen = { out, 0, MAIN_LABEL + 1, MAIN_PAGE };
+    struct buf_pen pen = { out, 0, MAIN_LABEL + 1, MAIN_PAGE };
     buf_puts(out, label);
-    config_pen_indent(&pen, MAIN_LABEL - (unsigned)strlen(label));
+    buf_pen_indent(&pen, MAIN_LABEL - (unsigned)strlen(label));
     pen.column = MAIN_LABEL;
-    config_pen_words(&pen, text);
+    buf_pen_words(&pen, text);
     buf_putc(out, '\n');
 }
 
@@ -33151,11 +34026,41 @@ main_came(struct control_reader *r, const struct buf *answer)
     buf_free(&out);
 }
 
-/* Ask a running instance and print its answer, which ends with `end` when it is whole.  1 when it
- * says "failed", or ends with `bad` (NULL: it cannot), otherwise 0. */
+/* Clear the terminal, and leave of the answer what fits on it: what stands at the top is what
+ * matters.  Where the output is no terminal, nothing is to be done. */
+static void
+main_fit(struct buf *answer)
+{
+#ifdef TIOCGWINSZ
+    struct winsize size = { 0 };
+    struct xe_span rest = buf_span(answer);
+    unsigned rows = 2;   /* the last line of all, and the cursor's */
+    if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0
+        || size.ws_row < 4 || size.ws_col == 0)
+        return;
+    fputs("\033[H\033[J", stdout);
+    while (rest.len > 0) {
+        size_t len = span_find(rest, '\n');
+        rows += 1 + (unsigned)(len == 0 ? 0 : (len - 1) / size.ws_col);
+        if (rows > size.ws_row)
+            break;
+        rest = span_skip(rest, len + (len < rest.len));
+    }
+    if (rest.len == 0)
+        return;
+    answer->tail -= rest.len;
+    buf_puts(answer, "... and more, which has no room here\n");
+#else
+    (void)answer;
+#endif
+}
+
+/* Ask a running instance and print its answer, which ends with `end` when it is whole; `watch`: on
+ * a screen of its own.  1 when it says "failed", or ends with `bad` (NULL: it cannot), otherwise
+ * 0. */
 static int
 main_ask(const char *file, const char *question, const char *argument, const char *end,
-    const char *bad)
+    const char *bad, bool watch)
 {
     struct config *c = main_load(file);
     struct buf answer = { .max = CONTROL_ANSWER_MAX };
@@ -33185,15 +34090,9 @@ main_ask(const char *file, const char *question, const char *argument, const cha
         result = 1;
     }
     buf_skip(&answer, reader.seen);
+    if (watch)
+        main_fit(&answer);
     return main_print(&answer) != 0 ? 1 : result;
-}
-
-static int
-main_status(const struct main_call *call)
-{
-    bool json = call->option != NULL;
-    return main_ask(call->given[0], "status", json ? "json" : NULL,
-        json ? STATUS_END_JSON : STATUS_END, NULL);
 }
 
 static bool
@@ -33201,6 +34100,40 @@ main_has(const struct main_call *call, const char *option)
 {
     return (call->option != NULL && strcmp(call->option, option) == 0)
         || (call->second != NULL && strcmp(call->second, option) == 0);
+}
+
+static int
+main_status_once(const struct main_call *call, bool json, bool watch)
+{
+    const char *end = json ? STATUS_END_JSON : STATUS_END;
+    if (call->given[1] != NULL)
+        return main_ask(call->given[0], json ? "partner-json" : "partner", call->given[1], end,
+            NULL, watch);
+    return main_ask(call->given[0], "status", json ? "json" : NULL, end, NULL, watch);
+}
+
+/* Ctrl-C: nothing is left behind. */
+static void
+main_on_leave(int number)
+{
+    (void)number;
+    _exit(0);
+}
+
+/* Once, or until somebody ends it, or the service is gone. */
+static int
+main_status(const struct main_call *call)
+{
+    bool json = main_has(call, "--json");
+    struct timespec pause = { MAIN_WATCH_S, 0 };
+    int result;
+    if (!main_has(call, "--watch"))
+        return main_status_once(call, json, false);
+    signal(SIGINT, main_on_leave);
+    signal(SIGTERM, main_on_leave);
+    while ((result = main_status_once(call, json, !json)) == 0)
+        nanosleep(&pause, NULL);
+    return result;
 }
 
 /* All about a partner.  1, too, when something is wrong. */
@@ -33211,7 +34144,7 @@ main_explain(const struct main_call *call)
     int result;
     if (!main_has(call, "--offline"))
         return main_ask(call->given[0], json ? "explain-json" : "explain", call->given[1],
-            control_report_end(json, true), control_report_end(json, false));
+            control_report_end(json, true), control_report_end(json, false), false);
     result = control_explain_alone(call->given[0], call->given[1], json);
     errno = 0;   /* of something else, long ago */
     return main_flush() != 0 ? 1 : result;
@@ -33221,19 +34154,19 @@ static int
 main_metrics(const struct main_call *call)
 {
     const char *form = call->option != NULL ? "text" : NULL;
-    return main_ask(call->given[0], "metrics", form, METRICS_END, NULL);
+    return main_ask(call->given[0], "metrics", form, METRICS_END, NULL, false);
 }
 
 static int
 main_ping(const struct main_call *call)
 {
-    return main_ask(call->given[0], "ping", call->given[1], "\n", NULL);
+    return main_ask(call->given[0], "ping", call->given[1], "\n", NULL, false);
 }
 
 static int
 main_message(const struct main_call *call)
 {
-    return main_ask(call->given[0], "message", call->given[1], "\n", NULL);
+    return main_ask(call->given[0], "message", call->given[1], "\n", NULL, false);
 }
 
 /* ---- which of them ---- */
@@ -33243,7 +34176,7 @@ static const struct main_command main_commands[] = {
     { "check", 1, { "FILE" }, { NULL }, main_check },
     { "config", 0, { "edge|gateway" }, { NULL }, main_config },
     { "ports", 1, { "FILE" }, { "--nft", "--iptables", "--json" }, main_ports },
-    { "status", 1, { "FILE" }, { "--json" }, main_status },
+    { "status", 1, { "FILE", "DOMAIN" }, { "--json", "+--watch" }, main_status },
     { "metrics", 1, { "FILE" }, { "--text" }, main_metrics },
     { "explain", 2, { "FILE", "DOMAIN" }, { "--json", "+--offline" }, main_explain },
     { "ping", 2, { "FILE", "DOMAIN" }, { NULL }, main_ping },

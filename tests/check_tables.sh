@@ -91,7 +91,7 @@ remedies() {
         done
     grep -oE '[a-z_-]+=' "$work/remedies" | sort -u | tr -d '=' |
         while read -r name; do
-            grep -qE "^ +$name +[A-Z]" "$work/config" || grep -qE "(log|status)_[a-z]+\([a-z]+, \"$name\"" xmppedge.c ||
+            grep -qE "^ +$name +[A-Z]" "$work/config" || grep -qE "(log|status|report)_[a-z]+\([a-z]+, \"$name\"" xmppedge.c ||
                 echo "there is no setting and no key $name="
         done
 }

@@ -290,8 +290,9 @@ def a_certificate_is_told_with_its_days(w):
     equal(sorted(rows), [('corp.example', 'this node'), (w.edge.host, 'this node, trunk'),
                          ('pb.example', 'server')], 'certificates')
     equal({r['days'] for r in rows.values()}, {90}, 'days left')
-    check(re.search(r'\n +name=pb\.example of=server days=90 until=2[0-9TZ:-]+ seen=2[0-9TZ:-]+\n', w.edge.status()),
-          'the status for people')
+    check(re.search(r'\n +corp\.example +good for 90 days, until 2[0-9TZ:-]+\n', w.edge.status()), 'ours, for people')
+    theirs = w.edge.command('status', w.edge.path, 'pb.example')[1]
+    check(re.search(r'\nITS CERTIFICATE\n +days +90\n +until +2[0-9TZ:-]+\n +seen +2[0-9TZ:-]+', theirs), theirs)
     until = numbers(w.edge, 'xmppedge_domain_certificate_expiry_timestamp_seconds', domain='pb.example')
     check(abs(until - time.time() - 90 * 86400) < 200, 'as a number')
 
@@ -478,7 +479,7 @@ def an_inner_server_that_is_down_is_told_by_the_gateway(w):
     w.stream.send(message('a@pa.example', 'b@corp.example', 'nobody there', id='d'))
     wait_until(lambda: health(w.gateway)[0] == 503, 15, 'the failure')
     text = health(w.gateway)[1]
-    check(re.fullmatch('failed\nthe inner server of corp.example cannot be reached: tcp-refused, .*; what to do: .*\n',
+    check(re.fullmatch('failed\nthe inner server of corp.example cannot be reached \\(for \\d+ seconds?\\): tcp-refused, .*; what to do: .*\n',
                        text), text)
     equal(numbers(w.gateway, 'xmppedge_healthy'), 0, 'the same as a number')
     equal(numbers(w.gateway, 'xmppedge_domain_failing', domain='corp.example', reason='tcp-refused'), 1, 'and why')
@@ -501,7 +502,7 @@ def a_gateway_that_is_gone_is_told_by_the_edge(w):
     w.gateway.kill()
     wait_until(lambda: health(w.edge)[0] == 503, 10, 'the failure')
     text = health(w.edge)[1]
-    check(re.fullmatch('failed\nno gateway is connected, so nothing passes to the inside or from it: peer-lost, .*\n',
+    check(re.fullmatch('failed\nno gateway is connected, so nothing passes to the inside or from it \\(for \\d+ seconds?\\): peer-lost, .*\n',
                        text), text)
     equal(numbers(w.edge, 'xmppedge_trunk_up', peer='fe01.corp.example'), 0, 'the trunk')
 

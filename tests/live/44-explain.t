@@ -75,7 +75,7 @@ def remembered(w):
     """What an edge knows and counts, without what the clock alone changes."""
     known = w.edge.status_json()
     return {key: known[key] for key in ('connections', 'stanzas', 'bounces', 'queued_bytes', 'streams',
-                                        'pairs', 'reasons')}
+                                        'pairs', 'ends', 'returned')}
 
 
 # ---- partners that are well --------------------------------------------------------------------

@@ -1426,26 +1426,49 @@ talk_do_quiet(size_t at)
     return !found || talk_fail(&talk.steps[at], "there is such a line in the log");
 }
 
-/* status WORDS: a line of the status has all these words. */
+/* The objects of a JSON text, a line of " key=value" for each. */
+static void
+talk_put_fields(struct buf *out, struct xe_span json)
+{
+    bool quoted = false;
+    size_t i;
+    for (i = 0; i < json.len; i++) {
+        char c = json.at[i];
+        if (c == '"' && (i == 0 || json.at[i - 1] != '\\'))
+            quoted = !quoted;
+        else if (quoted)
+            buf_putc(out, c);
+        else
+            buf_putc(out, c == ':' ? '=' : c == ',' ? ' ' : c == '{' || c == '}' ? '\n' : c);
+        if (c == '{')
+            buf_putc(out, ' ');
+    }
+}
+
+/* status WORDS: an object of the status has all these words. */
 static bool
 talk_do_status(size_t at)
 {
+    struct buf json = { .max = CONTROL_PIECE };
     struct buf out = { .max = CONTROL_PIECE };
-    struct status status = { .json = false };
+    struct status status = { .part = STATUS_GATHER };
     struct xe_span text;
     bool found = false;
     if (!talk_turn())   /* what time is it? */
         return false;
-    while (status_put(&status, talk.edge, &out))
+    status_start(&status, talk.edge, span_make("", 0), true);
+    while (status_put(&status, talk.edge, &json))
         continue;
+    talk_put_fields(&out, buf_span(&json));
     text = buf_span(&out);
     while (text.len > 0 && !found) {
         size_t n = span_find(text, '\n');
         found = talk_line_has_all(span_make(text.at, n), buf_span(&talk.steps[at].text));
-        text = span_skip(text, n + 1);
+        text = span_skip(text, n + (n < text.len));
     }
-    found = found || talk_fail(&talk.steps[at], "no such line in the status:\n%s",
+    found = found || talk_fail(&talk.steps[at], "no such object in the status:\n%s",
         talk_show(buf_span(&out)));
+    buf_free(&json);
     buf_free(&out);
     return found;
 }
@@ -1992,7 +2015,7 @@ static const struct talk_verb {
     { "log", talk_do_log },               /* WORDS            such a line follows in the log */
     { "why", talk_do_why },               /* WORD             so does one with this reason */
     { "quiet", talk_do_quiet },           /* WORDS            there is no such line at all */
-    { "status", talk_do_status },         /* WORDS            a line of the status has them */
+    { "status", talk_do_status },         /* WORDS            an object of the status has them */
     { "reload", talk_do_reload },         /* WORDS            SIGHUP with changed settings */
     { "stop", talk_do_stop },             /*                  SIGTERM */
     { "stopped", talk_do_stopped }        /*                  the instance has ended */
