@@ -347,6 +347,7 @@
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define ROUTE_RETURN_MS    3000   /* a node that has something may come back: it tries after 1 s */
 #define METRICS_REASONS_MAX 100   /* lines of a health: nobody reads more */
+#define METRICS_REFUSAL_MAX 512   /* bytes of why a reload failed, with NUL: path, sentence */
 #define METRICS_WATCH_MS   60000  /* how often it is looked whether a certificate expires */
 #define METRICS_LATE_DAYS  1000   /* after which nothing more is said of one that has expired */
 #define METRICS_STALE_S    600    /* a server that was not tried since may be there again */
@@ -379,6 +380,7 @@
 #define CONTROL_ROWS       64     /* of a status in a turn: half a ms */
 #define CONTROL_PIECE      ((size_t)1 << 20)   /* bytes of them: each text has its own limit */
 #define CONTROL_ANSWER_MAX ((size_t)1 << 30)   /* bytes that who asks takes: 200 a row */
+#define CONTROL_READ       ((size_t)64 << 10)  /* bytes of it at a time */
 #define CONTROL_WAIT_S     120    /* for an answer: a ping takes what an attempt takes */
 #define CONTROL_ASK_MS     5000   /* wait for a question: a program asks at once */
 #define MAIN_WATCH_S       2      /* between two looks at a status */
@@ -27734,6 +27736,8 @@ struct metrics {
     struct route *route;      /* borrowed */
     int64_t       started;    /* s since 1970 */
     uint64_t      reloads;
+    int64_t       refused;    /* s since 1970: a reload failed, and none has succeeded since; 0 */
+    char          refusal[METRICS_REFUSAL_MAX];   /* why, in its first line */
     struct metrics_own *own;  /* owned: our certificates */
     size_t        nown;
     struct timer  watch;      /* does a certificate expire? */
@@ -28241,8 +28245,10 @@ metrics_tell(struct metrics_health *h, const char *text)
     return true;
 }
 
+/* Why, since when (below 0: nobody knows), what was said there, and what to do. */
 static void
-metrics_tell_why(struct metrics_health *h, enum xe_why why, int64_t seconds)
+metrics_tell_why(struct metrics_health *h, enum xe_why why, int64_t seconds, const char *detail,
+    enum xe_why remedy)
 {
     char age[REPORT_AGE_MAX];
     if (seconds >= 0) {
@@ -28255,8 +28261,12 @@ metrics_tell_why(struct metrics_health *h, enum xe_why why, int64_t seconds)
         buf_puts(h->out, xe_why(why)->word);
         buf_puts(h->out, ", ");
         buf_puts(h->out, xe_why(why)->text);
+        buf_puts(h->out, detail[0] == '\0' ? "" : ": ");
+        buf_put_escaped(h->out, span_of(detail), SIZE_MAX);
+    }
+    if (remedy != XE_WHY_NONE) {
         buf_puts(h->out, "; what to do: ");
-        buf_puts(h->out, xe_why(why)->remedy);
+        buf_puts(h->out, xe_why(remedy)->remedy);
     }
     buf_putc(h->out, '\n');
 }
@@ -28267,14 +28277,16 @@ metrics_judge_gateways(struct metrics_health *h, const struct metrics *m)
 {
     const struct config_internal *in = &m->route->config->internal;
     const struct trunk_service *v = m->route->trunks;
+    bool known = v->last.count > 0;
+    const struct trunk_last *last = known ? &v->last : &v->refused;
     size_t i, up = 0;
     for (i = 0; i < in->ngateways; i++)
         up += metrics_trunk_of(m, in->gateways[i].name).up;
     if (in->line > 0 && up == 0) {
         h->good = false;
         if (metrics_tell(h, "no gateway is connected, so nothing passes to the inside or from it"))
-            metrics_tell_why(h, v->last.count > 0 ? v->last.why : v->refused.why,
-                v->last.count > 0 ? (loop_now(v->shared->loop) - v->last.ms) / 1000 : -1);
+            metrics_tell_why(h, last->why, known ? (loop_now(v->shared->loop) - last->ms) / 1000
+                : -1, last->detail, XE_WHY_NO_TRUNK);
     }
     for (i = 0; up > 0 && i < in->ngateways && i < METRICS_TRUNKS_MAX; i++) {
         if (metrics_trunk_of(m, in->gateways[i].name).up || !metrics_tell(h, "note: gateway "))
@@ -28302,7 +28314,8 @@ metrics_judge_edges(struct metrics_health *h, const struct metrics *m)
             || !metrics_tell(h, up == 0 ? "no trunk to edge " : "note: no trunk to edge "))
             continue;
         metrics_put_value(h->out, span_of(link->name));
-        metrics_tell_why(h, link->why, (loop_now(v->shared->loop) - link->lost) / 1000);
+        metrics_tell_why(h, link->why, (loop_now(v->shared->loop) - link->lost) / 1000,
+            link->detail, link->why);
     }
 }
 
@@ -28327,7 +28340,7 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
             metrics_put_value(h->out, name);
             buf_puts(h->out, late ? " could not be reached when it was last tried"
                 : " cannot be reached");
-            metrics_tell_why(h, d->why, now - d->failing);
+            metrics_tell_why(h, d->why, now - d->failing, "", d->why);
         }
 }
 
@@ -28358,6 +28371,19 @@ metrics_judge_certificates(struct metrics_health *h, const struct metrics *m)
     }
 }
 
+/* What is in the file is not what is in force. */
+static void
+metrics_judge_reload(struct metrics_health *h, const struct metrics *m)
+{
+    char age[REPORT_AGE_MAX];
+    if (m->refused == 0 || !metrics_tell(h, "note: what is in the configuration now was refused "))
+        return;
+    buf_puts(h->out, report_age(age, (int64_t)time(NULL) - m->refused));
+    buf_puts(h->out, " ago, and what was there before is in force: ");
+    buf_put_escaped(h->out, span_of(m->refusal), SIZE_MAX);
+    buf_puts(h->out, "; what to do: mend it, then reload\n");
+}
+
 /* Whether all is well, and in `out`, if it is not NULL, a line for each reason why not; what begins
  * with "note:" is none. */
 static bool
@@ -28375,6 +28401,7 @@ metrics_is_well(const struct metrics *m, struct buf *out)
         metrics_judge_edges(&h, m);
     metrics_judge_inner(&h, m);
     metrics_judge_certificates(&h, m);
+    metrics_judge_reload(&h, m);
     if (r->memory > r->config->limits.memory_bytes / 10 * 9)
         metrics_tell(&h, "note: queues take more than nine tenths of `memory`\n");
     if (route_is_full(r))
@@ -28776,6 +28803,15 @@ metrics_ended(void *user, struct http_client *c)
         metrics_leave(c->state);
     free(c->state);
     c->state = NULL;
+}
+
+/* Remember why a configuration was not taken; "": it was. */
+static void
+metrics_reloaded(struct metrics *m, struct xe_span why)
+{
+    m->refused = why.len == 0 ? 0 : (int64_t)time(NULL);
+    m->reloads += why.len == 0;
+    snprintf(m->refusal, sizeof m->refusal, "%.*s", (int)span_find(why, '\n'), why.at);
 }
 
 static void
@@ -30315,6 +30351,19 @@ edge_reload_trunks(struct xmppedge *e)
     }
 }
 
+/* The configuration that is there now is not taken. */
+static void
+edge_refuse_reload(struct xmppedge *e, struct xe_span text)
+{
+    text.len -= text.len > 0 && text.at[text.len - 1] == '\n';
+    metrics_reloaded(&e->metrics, text);
+    if (!log_begin(&e->log, LOG_ERROR, "reload-failed", span_make(NULL, 0)))
+        return;
+    log_span(&e->log, "text", text);
+    log_text(&e->log, "effect", "nothing has changed");
+    log_end(&e->log);
+}
+
 bool
 xe_reload(struct xmppedge *e, char *message, size_t size)
 {
@@ -30333,13 +30382,7 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
         buf_puts(&out, " cannot change while running: restart instead\n");
     }
     if (fresh == NULL || fixed != NULL || !edge_load_keys(e, fresh, &keys, &out)) {
-        if (log_begin(&e->log, LOG_ERROR, "reload-failed", span_make(NULL, 0))) {
-            struct xe_span text = buf_span(&out);
-            text.len -= text.len > 0 && text.at[text.len - 1] == '\n';
-            log_span(&e->log, "text", text);
-            log_text(&e->log, "effect", "nothing has changed");
-            log_end(&e->log);
-        }
+        edge_refuse_reload(e, buf_span(&out));
         edge_say(message, size, &out);
         config_free(fresh);
         return false;
@@ -30352,7 +30395,7 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
     edge_use(e);
     edge_open_log(e, &out);
     metrics_listen(&e->metrics, &out);
-    e->metrics.reloads++;
+    metrics_reloaded(&e->metrics, span_of(""));
     edge_fit_files(fresh);
     edge_warn_keys(&e->keys, fresh, &fresh->warnings);
     edge_log_warnings(e, fresh);
@@ -30413,7 +30456,8 @@ xe_timeout(struct xmppedge *e)
  * key and a text.  Whatever others have said is escaped where it is written.  Keys of the object,
  * which are as stable as the words of reasons; what does not apply is left out:
  *
- *   domain, well (true or false), what_to_do, letter, addresses_left
+ *   domain, well (true or false), this_node [] of what is wrong with it, what_to_do, letter,
+ *   addresses_left
  *   policy     listed, settings, methods, trust, route, in_the_name_of
  *   dns        resolver, _xmpps-server, _xmpp-server, records [], instead, hosts [], result
  *   addresses  [] of: address, tls_begins, tcp, header, offers, takes, tls, certificates [], names,
@@ -30474,6 +30518,7 @@ struct explain {
     enum xe_why        ours;      /* what is wrong with our certificate */
     bool               found;     /* our records lead here */
     enum xe_why        lost;      /* why there are none */
+    bool               unwell;    /* something is wrong with this node */
     struct timer       deadline;
     struct loop_task   go_on;     /* with the next address, or to the end */
     char               line[EXPLAIN_LINE];   /* of the fact that is being put together */
@@ -31136,6 +31181,9 @@ explain_sentence(struct explain *x)
     else if (x->why != XE_WHY_NONE && !x->works)
         snprintf(line, size, "Nothing reaches %s (%s%s%s).  %s", x->domain, x->where,
             x->where[0] == '\0' ? "" : ": ", xe_why(x->why)->word, xe_why(x->why)->remedy);
+    else if (x->unwell)
+        snprintf(line, size, "Look after this node first: what is wrong with it stands above.  "
+            "Their server can be reached.");
     else if (x->ours != XE_WHY_NONE)
         snprintf(line, size, "Give our domain %s a certificate that others believe: the one it has "
             "is of no use (%s).", x->local, xe_why(x->ours)->word);
@@ -31184,10 +31232,34 @@ explain_letter(struct explain *x)
             x->detail[0] == '\0' ? "" : ")", xe_why(why)->word, at, explain_wish(why));
 }
 
+/* What is wrong with this node, which no partner can mend. */
+static void
+explain_node(struct explain *x)
+{
+    struct buf text = { 0 };
+    struct xe_span rest;
+    x->unwell = !x->edge->alone && !metrics_is_well(&x->edge->metrics, &text);
+    rest = x->unwell ? buf_span(&text) : span_make(NULL, 0);
+    if (rest.len > 0 && !x->report.json)
+        buf_puts(&x->out, "\nTHIS NODE\n");
+    report_list(&x->report, "this_node");
+    while (rest.len > 0) {
+        size_t n = span_find(rest, '\n');
+        snprintf(x->line, sizeof x->line, "%.*s", (int)n, rest.at);
+        report_item(&x->report, "is_not_well", x->line);
+        rest = span_skip(rest, n + 1);
+    }
+    report_list_end(&x->report);
+    buf_fail_with(&x->out, &text);
+    buf_free(&text);
+}
+
 static void
 explain_finish(struct explain *x)
 {
-    bool well = x->admit == XE_WHY_NONE && x->works && x->why == XE_WHY_NONE
+    bool well;
+    explain_node(x);
+    well = !x->unwell && x->admit == XE_WHY_NONE && x->works && x->why == XE_WHY_NONE
         && x->ours == XE_WHY_NONE && x->lost == XE_WHY_NONE;
     timer_cancel(&x->edge->loop, &x->deadline);
     loop_task_cancel(&x->go_on);
@@ -31625,8 +31697,12 @@ status_side_of(const struct xmppedge *e, const struct route_domain *d, bool to)
             status_side_add(&side, e, p);
     }
     status_side_ended(&side, e, d, to);
-    if (!side.failing && (d->inner || (!to && side.stream == NULL && side.success == 0)))
-        side.why = XE_WHY_NONE;   /* a partner's, or of what goes back to his users */
+    if (!to && side.stream == NULL && side.success == 0 && side.failure == 0 && !far) {
+        side.why = XE_WHY_NONE;
+        return side;
+    }
+    if (!side.failing && d->inner)
+        side.why = XE_WHY_NONE;   /* a partner's */
     side.state = status_side_state(&side, to);
     if (side.state == NULL && far && side.passed > 0)
         side.state = "closed";
@@ -33221,8 +33297,8 @@ control_exchange(int fd, struct xe_span question, struct buf *answer, struct con
     while (question.len > 0 && (n = send(fd, question.at, question.len, MSG_NOSIGNAL)) > 0)
         question = span_skip(question, (size_t)n);
     do {
-        char *room = buf_room(answer, 4096);
-        n = room == NULL ? -1 : recv(fd, room, 4096, 0);
+        char *room = buf_room(answer, CONTROL_READ);
+        n = room == NULL ? -1 : recv(fd, room, CONTROL_READ, 0);
         if (n > 0)
             answer->tail += (size_t)n;
         if (n > 0 && r->came != NULL)
