@@ -11,7 +11,7 @@ import sys
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Edge, Pki, begin, partner                                     # noqa: E402
+from edge import Edge, Gateway, Pki, begin, partner                            # noqa: E402
 from lab import DIRECT_PORT, Host, Lab, wait_until                                          # noqa: E402
 from scene import LIMITS, World, make_partners, trusted_call                   # noqa: E402
 from tap import check, equal, test, tests                                      # noqa: E402
@@ -54,6 +54,9 @@ def setup():
     w.edge = Edge(lab, 'edge01', lab.ip(21), lab.ip(31), pki, w.outside,
                   {'corp.example': pki.public.issue('corp.example')}, policies, limits=LIMITS)
     w.edge.start()
+    w.gateway = Gateway(lab, 'fe01', lab.ip(41), pki, [(w.edge.host,) + w.edge.internal],
+                        [(lab.ip(51), 5269, ['corp.example'], 'optional')], limits=LIMITS).start()
+    w.gateway.wait_trunk(w.edge)
     lab.wait_ready(w.good, w.picky)
     return w
 
@@ -74,6 +77,8 @@ def holds(said, *words):
 def remembered(w):
     """What an edge knows and counts, without what the clock alone changes."""
     known = w.edge.status_json()
+    for pair in known['pairs']:
+        del pair['idle_seconds']
     return {key: known[key] for key in ('connections', 'stanzas', 'bounces', 'queued_bytes', 'streams',
                                         'pairs', 'ends', 'returned')}
 
@@ -261,6 +266,17 @@ def a_reload_in_the_middle_changes_what_comes_behind_it(w):
             said += piece
     holds(said.decode(), 'it waited in vain for its stream header', 'for corp.example cert-')
     check(said.endswith(b'\nEND: something is wrong\n'), said.decode()[-200:])
+
+
+@test
+def a_node_that_is_not_well_says_so_whatever_the_partner_is(w):
+    w.gateway.terminate()
+    wait_until(lambda: not w.edge.status_json()['healthy'], 10, 'the edge to miss its gateway')
+    holds(explain(w, 'good.example', expect=1), 'THIS NODE is not well no gateway is connected',
+          'Look after this node first', 'Their server can be reached.')
+    told = json.loads(explain(w, 'good.example', '--json', expect=1))
+    equal(told['well'], False)
+    check(told['this_node'][0].startswith('no gateway is connected'), told['this_node'])
 
 
 @test
