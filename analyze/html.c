@@ -295,6 +295,18 @@ html_more(struct html *h, uint64_t n, const char *one, const char *many)
         "</p>\n");
 }
 
+/* What the report does not hold, whatever is asked for. */
+static void
+html_ceiling(struct html *h, uint64_t n, const char *where)
+{
+    if (n == 0)
+        return;
+    text_clear(&h->line);
+    text_count(&h->line, n, "attempt", "attempts");
+    html_say(h, "<p class=dim>", h->line.at);
+    fprintf(h->to, " over a ceiling are not %s; --json lists each attempt.</p>\n", where);
+}
+
 /* ---- head ---- */
 
 static void
@@ -548,7 +560,8 @@ html_partners(struct html *h)
                 html_way(h, q, false, !out);
         }
     html_put(h, "</tbody></table></div>\n");
-    html_more(h, left + r->partners_left_out, "more partner", "more partners");
+    html_more(h, left, "more partner", "more partners");
+    html_ceiling(h, r->partners_left_out, "shown by partner");
 }
 
 /* ---- when it worked, and when not ---- */
@@ -649,7 +662,7 @@ html_times(struct html *h)
             }
     html_axis(h);
     html_more(h, left, "more line", "more lines");
-    html_more(h, r->attempts_left_out, "attempt over the ceiling", "attempts over the ceiling");
+    html_ceiling(h, r->attempts_left_out, "drawn");
 }
 
 /* ---- failures ---- */
@@ -904,7 +917,7 @@ html_attempts(struct html *h)
 {
     static const enum outcome order[] = { OUTCOME_FAILED, OUTCOME_UNKNOWN, OUTCOME_WORKED };
     const struct report *r = h->r;
-    uint64_t left = r->attempts_left_out;
+    uint64_t left = 0;
     size_t i, k, open = 0;
     if (r->nattempts == 0)
         return;
@@ -927,6 +940,7 @@ html_attempts(struct html *h)
         }
     html_put(h, "</div>\n");
     html_more(h, left, "more attempt", "more attempts");
+    html_ceiling(h, r->attempts_left_out, "listed");
 }
 
 /* ---- the rest ---- */
