@@ -74,6 +74,7 @@ SILENT = {
     'verdict/summary: dns_left_out': 'the same',
 }
 
+NUMBER = re.compile(r'\bpacket \d+')
 CLOCK = re.compile(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)?')
 
 
@@ -135,7 +136,7 @@ def plain(x, extra=()):
         return {k: plain(v, extra) for k, v in x.items() if k not in DROPPED and k not in extra and not k.endswith('_epoch')}
     if isinstance(x, list):
         return [plain(v, extra) for v in x]
-    return CLOCK.sub('TIME', x) if isinstance(x, str) else x
+    return NUMBER.sub('packet N', CLOCK.sub('TIME', x)) if isinstance(x, str) else x
 
 
 def report(run, extra=()):
@@ -297,7 +298,7 @@ def wrong_loss(scene, whole, run, variation):
             out += wrong_attempt(scene, who, before[who], found)
         elif turned in before:
             out += wrong_attempt(scene, who, before[turned], found)
-        else:
+        elif found[0]['outcome'] != 'cannot-tell':
             out.append('%s: an attempt that there was not: %s' % (who, found[0]['story']))
     rulings = {r['row']: r['ruling'] for r in whole.about('row')}
     for r in run.about('row'):
