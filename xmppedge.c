@@ -5714,13 +5714,13 @@ log_begin_from(struct log *l, enum log_level level, const char *event,
 #define LOOP_EVENTS_MAX 256   /* sockets served in a turn */
 #define LOOP_SOON_MS    5     /* ms of a turn after which no further soon task is begun */
 
-enum { LOOP_READ = 1, LOOP_WRITE = 2 };
+enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_BROKEN = 4 };
 
 /* Interest in one file descriptor.  The owner sets fd and ready; the rest is the loop's. */
 struct loop_watch {
     int       fd;        /* borrowed; remove the watch before closing it */
     unsigned  events;    /* LOOP_READ | LOOP_WRITE that are watched; 0: not in the loop */
-    void    (*ready)(struct loop_watch *w, unsigned events);  /* hangup and error come as both */
+    void    (*ready)(struct loop_watch *w, unsigned events);  /* hangup and error: all three */
     size_t    turn;      /* place + 1 in loop.ready; 0: nothing to come in this turn */
     size_t    slot;      /* place + 1 in loop.polled (poll only) */
 };
@@ -5766,8 +5766,6 @@ struct loop {
     struct loop_ready   ready[LOOP_EVENTS_MAX];  /* what the last wait has found */
 };
 
-#define LOOP_BROKEN 4u   /* in loop_ready.events: hangup or error */
-
 /* ---- the four functions that know the system call ---- */
 
 #if LOOP_EPOLL
@@ -5810,7 +5808,7 @@ loop_wait(struct loop *l, int wait_ms)
         l->ready[i].watch = found[i].data.ptr;
         l->ready[i].events = (found[i].events & EPOLLIN ? (unsigned)LOOP_READ : 0u)
             | (found[i].events & EPOLLOUT ? (unsigned)LOOP_WRITE : 0u)
-            | (found[i].events & (EPOLLHUP | EPOLLERR) ? LOOP_BROKEN : 0u);
+            | (found[i].events & (EPOLLHUP | EPOLLERR) ? (unsigned)LOOP_BROKEN : 0u);
     }
     l->nready = n < 0 ? 0 : (size_t)n;
     return n >= 0 || errno == EINTR;
@@ -5892,7 +5890,7 @@ loop_wait(struct loop *l, int wait_ms)
         l->ready[l->nready].watch = l->watches[at];
         l->ready[l->nready++].events = (found & POLLIN ? (unsigned)LOOP_READ : 0u)
             | (found & POLLOUT ? (unsigned)LOOP_WRITE : 0u)
-            | (found & (POLLHUP | POLLERR | POLLNVAL) ? LOOP_BROKEN : 0u);
+            | (found & (POLLHUP | POLLERR | POLLNVAL) ? (unsigned)LOOP_BROKEN : 0u);
     }
     l->polled_next = at;   /* behind the last one served */
     return n >= 0 || errno == EINTR;
@@ -5933,7 +5931,7 @@ loop_run_ready(struct loop *l)
             continue;
         w->turn = 0;
         /* what was watched at the wait may have been narrowed by an earlier callback */
-        events = events & LOOP_BROKEN ? LOOP_READ | LOOP_WRITE : events & w->events;
+        events = events & LOOP_BROKEN ? LOOP_READ | LOOP_WRITE | LOOP_BROKEN : events & w->events;
         if (events != 0)
             w->ready(w, events);
     }
@@ -11641,6 +11639,7 @@ struct conn {
     struct sockaddr_storage   peer;
     struct sockaddr_storage   local;
     uint64_t                  received;   /* bytes of plaintext so far */
+    int64_t                   silent_ms;  /* before it was reset nothing was read for so long */
     struct conn_tally        *tally;      /* borrowed; the owner's: counts them, too; or NULL */
     /* private */
     struct wire              *wire;       /* borrowed */
@@ -11648,6 +11647,7 @@ struct conn {
     struct loop_task          flush;      /* end of turn: write what was gathered */
     struct loop_task          again;      /* next turn: more to read or more handshake to do */
     struct timer              timer;      /* no progress in writing; lingering */
+    int64_t                   read_ms;    /* when something was received */
     struct buf                in;         /* received, not yet used by the owner */
     struct buf                out;        /* sent, not yet written */
     size_t                    retry;      /* bytes of an unfinished tls_write(), 0 for none */
@@ -11806,6 +11806,8 @@ conn_fill(struct conn *c, char *to, size_t max, size_t *total)
         *total += got;
     }
     c->received += *total;
+    if (*total > 0)
+        c->read_ms = loop_now(c->wire->loop);
     if (c->tally != NULL)
         c->tally->received += *total;
     return result;
@@ -12091,11 +12093,20 @@ conn_written_all(struct conn *c)
         c->events->drained(c, c->user);
 }
 
+/* The peer is gone, without a word.  For how long may it have waited for us? */
+static void
+conn_note_reset(struct conn *c)
+{
+    if (c->silent_ms == 0)
+        c->silent_ms = loop_now(c->wire->loop) - c->read_ms;
+}
+
 /* Nobody listens any more.  What the peer said before it went is still there, and tells more than
  * that it is gone: an alert of TLS, a stream error. */
 static void
 conn_broken(struct conn *c)
 {
+    conn_note_reset(c);
     if (conn_is_up(c))
         conn_read(c);
     if (c->state != CONN_CLOSED)
@@ -12261,6 +12272,8 @@ conn_turn(struct conn *c, unsigned events)
         break;
     case CONN_OPEN:
     case CONN_SECURE:
+        if (events & LOOP_BROKEN)
+            conn_note_reset(c);
         if (events & LOOP_WRITE && buf_len(&c->out) > 0)
             conn_write(c);
         if (events & LOOP_READ)
@@ -23511,6 +23524,16 @@ trunk_read_limits(struct trunk *t, const struct xe_xml_event *e)
 
 /* ---- liveness ---- */
 
+/* Who stands still gets no more time.  What he has not read goes another way, so he must not take
+ * it when he goes on: a reset tells him before he reads it (trunk_is_over()). */
+static void
+trunk_give_up(struct trunk *t)
+{
+    if (t->nsent > 0)
+        conn_reset(t->stream.conn);
+    trunk_fail(t, XE_WHY_PING_TIMEOUT);
+}
+
 static void
 trunk_timeout(struct timer *timer)
 {
@@ -23526,7 +23549,7 @@ trunk_timeout(struct timer *timer)
     } else if (t->state != TRUNK_UP) {
         trunk_fail(t, XE_WHY_SETUP_TIMEOUT);
     } else if (quiet >= l->trunk_ping_ms + l->trunk_answer_ms) {
-        trunk_fail(t, XE_WHY_PING_TIMEOUT);
+        trunk_give_up(t);
     } else if (quiet >= l->trunk_ping_ms) {
         stream_send(&t->stream, span_of("<r xmlns='" PHASE_NS_SM "'/>"));
         timer_set(t->service->shared->loop, timer, l->trunk_ping_ms + l->trunk_answer_ms - quiet);
@@ -23566,7 +23589,7 @@ trunk_quiet(struct timer *timer)
         return;
     }
     if (t->quiet_asked && quiet >= TRUNK_QUIET_MS + trunk_limits(t)->trunk_answer_ms) {
-        trunk_fail(t, XE_WHY_PING_TIMEOUT);
+        trunk_give_up(t);
         return;
     }
     if (t->quiet_asked)
@@ -23621,9 +23644,18 @@ trunk_become_up(struct trunk *t)
     t->service->events->up(t->service->user, t);
 }
 
+/* Was it reset by a node that waited for us in vain?  What that has brought goes another way. */
+static bool
+trunk_is_over(const struct trunk *t)
+{
+    return t->stream.conn->silent_ms >= TRUNK_QUIET_MS;
+}
+
 static void
 trunk_on_stanza(struct trunk *t, const struct xe_xml_event *e)
 {
+    if (trunk_is_over(t))
+        return;
     t->received++;
     t->stanzas_in++;
     t->service->events->stanza(t->service->user, t, e);

@@ -127,7 +127,7 @@ interest_can_change_and_end(void **state)
 }
 
 static void
-a_hangup_is_told_as_readable_and_writable(void **state)
+a_hangup_is_told_and_is_readable_and_writable(void **state)
 {
     struct end e;
     (void)state;
@@ -136,7 +136,7 @@ a_hangup_is_told_as_readable_and_writable(void **state)
     close(e.other);
     e.other = -1;
     loop_step(&loop, 1000);
-    assert_int_equal(e.last, LOOP_READ | LOOP_WRITE);
+    assert_int_equal(e.last, LOOP_READ | LOOP_WRITE | LOOP_BROKEN);
     end_close(&e);
 }
 
@@ -601,7 +601,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         T(a_readable_socket_is_told_until_it_is_read),
         T(interest_can_change_and_end),
-        T(a_hangup_is_told_as_readable_and_writable),
+        T(a_hangup_is_told_and_is_readable_and_writable),
         T(a_watch_removed_during_a_turn_gets_no_stale_event),
         T(a_watch_removed_and_added_again_waits_for_the_next_turn),
         T(reading_stopped_by_an_earlier_callback_is_respected),
