@@ -184,15 +184,23 @@ def descriptors(pid):
     return {int(n) for n in os.listdir('/proc/%d/fd' % pid)}
 
 
-@row('nothing is lost while an edge has no file descriptor left', unsure=EVERYBODY)
-def no_descriptors(rig):
-    node = rig.edges[0]
+def no_descriptors(rig, node):
     taken = descriptors(node.process.pid)
     soft, hard = resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)
     lowest = min(n for n in range(len(taken) + 1) if n not in taken)
     resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (lowest, hard))
     everybody_leaves(rig, lasting(2, 10))
     resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@row('nothing is lost while an edge has no file descriptor left', unsure=EVERYBODY)
+def no_descriptors_on_an_edge(rig):
+    no_descriptors(rig, rig.edges[0])
+
+
+@row('nothing is lost while a gateway has no file descriptor left', unsure=EVERYBODY)
+def no_descriptors_on_a_gateway(rig):
+    no_descriptors(rig, rig.gateways[0])
 
 
 @sentence('nothing is lost while the log cannot be written, and its lost lines are counted')
