@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -505,6 +506,13 @@ def a_gateway_that_is_gone_is_told_by_the_edge(w):
     check(re.fullmatch('failed\nno gateway is connected, so nothing passes to the inside or from it \\(for \\d+ seconds?\\): peer-lost, .*\n',
                        text), text)
     equal(numbers(w.edge, 'xmppedge_trunk_up', peer='fe01.corp.example'), 0, 'the trunk')
+
+
+@test
+def a_service_that_is_being_stopped_is_not_well(w):
+    w.edge.process.signal(signal.SIGTERM)       # what waits for a gateway keeps it for a while
+    said = health(w.edge)
+    check(said[0] == 503 and said[1].startswith('failed\nthe service is being stopped\n'), said)
 
 
 @test
