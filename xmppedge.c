@@ -26070,12 +26070,11 @@ route_serve_waiting(struct loop_task *task)
 /* A stanza has come whose pair is none: the shared text is what its sender hears, if there is
  * anything that he may. */
 static bool
-route_refuse(struct route *r, const char *via, const char *name, const struct xe_xml_event *e,
-    enum xe_why why)
+route_refuse(struct route *r, enum route_direction direction, const char *via, const char *name,
+    const struct xe_xml_event *e, enum xe_why why)
 {
     struct log *log = r->shared->log;
-    bool trunk = strcmp(via, "trunk") == 0;
-    r->bounced[trunk == route_is_edge(r) ? ROUTE_OUTWARD : ROUTE_INWARD][why]++;
+    r->bounced[direction][why]++;
     if (log_begin(log, LOG_WARN, "bounce", span_of(name))) {
         log_text(log, via, name);
         log_span(log, "from", xe_xml_attr(e, "from"));
@@ -26096,7 +26095,7 @@ static void
 route_s2s_refused(void *user, struct s2s *s, const struct xe_xml_event *e, enum xe_why why)
 {
     struct route *r = user;
-    if (route_refuse(r, "component", s->local, e, why) && s->stream.conn != NULL
+    if (route_refuse(r, ROUTE_OUTWARD, "component", s->local, e, why) && s->stream.conn != NULL
         && conn_queued(s->stream.conn) <= S2S_ANSWERS_MAX)
         stream_send(&s->stream, buf_span(&r->text));
 }
@@ -26322,7 +26321,7 @@ route_refuse_on_trunk(struct route *r, struct trunk *t, const struct xe_xml_even
             CONFIG_HOP_NODE, "" };
         trunk_tell_bounce(t, &b);
     }
-    if (route_refuse(r, "trunk", t->name, e, why))
+    if (route_refuse(r, route_is_edge(r) ? ROUTE_OUTWARD : ROUTE_INWARD, "trunk", t->name, e, why))
         route_answer_on_trunk(r, t, e);
 }
 
