@@ -269,6 +269,8 @@ questions_are_answered_or_refused(void)
         { "status json\n", "{\"version\"", "]}\n" },
         { "message echo.near.example\n", "ok", "\n" },
         { "ping far.example\n", "failed why=", "\n" },
+        { "partner far.example\n", "far.example, as ", "\nEND\n" },
+        { "partner-json far.example\n", "{\"domain\"", "]}\n" },
         { "ping a b\n", "failed", "\n" },
         { "nonsense\n", "failed", "\n" },
         { "reload\n", "ok\n", "\n" },
