@@ -67,17 +67,19 @@ TLS_H     = analyze/tls.h $(BASE_H)
 XMPP_H    = analyze/xmpp.h $(FLOW_H) $(TLS_H)
 DNS_H     = analyze/dns.h $(PACKET_H)
 INSIDE_H  = analyze/inside.h $(FLOW_H)
-VERDICT_H = analyze/verdict.h $(DNS_H) $(INSIDE_H) $(XMPP_H)
+LOG_H     = analyze/log.h $(PACKET_H)
+JOIN_H    = analyze/join.h $(LOG_H) $(XMPP_H)
+VERDICT_H = analyze/verdict.h $(DNS_H) $(INSIDE_H) $(LOG_H) $(XMPP_H)
 REPORT_H  = analyze/report.h $(VERDICT_H)
 
 STAGES   = $(OBJ)/analyze.o $(OBJ)/base.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ)/dns.o $(OBJ)/export.o $(OBJ)/flow.o \
-           $(OBJ)/html.o $(OBJ)/inside.o $(OBJ)/json.o $(OBJ)/language.o $(OBJ)/packet.o $(OBJ)/report.o \
-           $(OBJ)/tls.o $(OBJ)/verdict.o $(OBJ)/xml.o $(OBJ)/xmpp.o
+           $(OBJ)/html.o $(OBJ)/inside.o $(OBJ)/join.o $(OBJ)/json.o $(OBJ)/language.o $(OBJ)/log.o \
+           $(OBJ)/packet.o $(OBJ)/report.o $(OBJ)/tls.o $(OBJ)/verdict.o $(OBJ)/xml.o $(OBJ)/xmpp.o
 
 $(BIN)xmppedge-analyze: $(STAGES)
 	$(COMPILE) $(AFLAGS) $(LDFLAGS) -o $@ $(STAGES) $(ALIBS)
 
-$(OBJ)/analyze.o: analyze/analyze.c $(REPORT_H)
+$(OBJ)/analyze.o: analyze/analyze.c $(JOIN_H) $(REPORT_H)
 	$(STAGE) analyze/analyze.c
 $(OBJ)/base.o: analyze/base.c $(BASE_H)
 	$(STAGE) analyze/base.c
@@ -95,10 +97,14 @@ $(OBJ)/html.o: analyze/html.c $(REPORT_H)
 	$(STAGE) analyze/html.c
 $(OBJ)/inside.o: analyze/inside.c $(INSIDE_H)
 	$(STAGE) analyze/inside.c
+$(OBJ)/join.o: analyze/join.c $(JOIN_H)
+	$(STAGE) analyze/join.c
 $(OBJ)/json.o: analyze/json.c $(REPORT_H)
 	$(STAGE) analyze/json.c
 $(OBJ)/language.o: xmppedge.c xmppedge.h $(OBJ)/flags
 	$(STAGE) xmppedge.c
+$(OBJ)/log.o: analyze/log.c $(LOG_H)
+	$(STAGE) analyze/log.c
 $(OBJ)/packet.o: analyze/packet.c $(PACKET_H)
 	$(STAGE) analyze/packet.c
 $(OBJ)/report.o: analyze/report.c $(REPORT_H)

@@ -10,6 +10,7 @@
  *       |                                                         |
  *   verdict.c  port table, causes --> report <--------------------'
  *       |      inside.c, of all connections: who called whom
+ *       |      log.c, what a node itself wrote; join.c: of which attempt
  *       |
  *   report.c   words and groups; text, ladders     json.c  JSON Lines     html.c  one page
  *   xml.c      what was said     export.c   packets for Wireshark
@@ -30,6 +31,8 @@
 #include "capture.h"
 #include "dns.h"
 #include "flow.h"
+#include "join.h"
+#include "log.h"
 #include "packet.h"
 #include "report.h"
 #include "tls.h"
@@ -71,7 +74,8 @@ struct options {
     const char             *files[ANALYZE_FILES_MAX];
     const char             *interfaces[OPTION_INTERFACES_MAX];
     const char             *keys[OPTION_KEYS_MAX];
-    size_t                  nfiles, ninterfaces, nkeys;
+    const char             *logs[REPORT_LOGS_MAX];
+    size_t                  nfiles, ninterfaces, nkeys, nlogs;
     struct capture_options  capture;
     struct verdict_options  verdict;
     const char             *config, *authorities, *html, *export;
@@ -95,6 +99,7 @@ static const char usage_text[] =
     "  -s SNAPLEN           bytes of a packet to capture, with -i\n"
     "  -w FILE              also write what -i captures to a new pcap file\n"
     "  -k, --keys FILE      key log (NSS format, SSLKEYLOGFILE) to see what is inside TLS\n"
+    "  --log FILE           log of an edge or a gateway: why it ended its connections\n"
     "  --external ADDR,...  addresses of the external interface of the edge (rows 1 and 2)\n"
     "  --internal ADDR,...  addresses of its internal interface (row 3)\n"
     "  -c FILE              take both from a configuration of xmppedge, and where it may call\n"
@@ -246,6 +251,8 @@ option_value(struct options *o, const char *name, const char *value)
         return option_push(o->interfaces, &o->ninterfaces, OPTION_INTERFACES_MAX, name, value);
     if (strcmp(name, "-k") == 0 || strcmp(name, "--keys") == 0)
         return option_push(o->keys, &o->nkeys, OPTION_KEYS_MAX, name, value);
+    if (strcmp(name, "--log") == 0)
+        return option_push(o->logs, &o->nlogs, REPORT_LOGS_MAX, name, value);
     if (strcmp(name, "--external") == 0)
         return option_addresses(name, value, o->verdict.external, &o->verdict.nexternal);
     if (strcmp(name, "--internal") == 0)
@@ -263,8 +270,8 @@ option_value(struct options *o, const char *name, const char *value)
 static bool
 option_takes_value(const char *name)
 {
-    static const char *const names[] = { "-i", "-k", "--keys", "--external", "--internal",
-        "--require", "-f", "-c", "--ca", "--html", "-s", "-w", "--partner", "--flow",
+    static const char *const names[] = { "-i", "-k", "--keys", "--log", "--external",
+        "--internal", "--require", "-f", "-c", "--ca", "--html", "-s", "-w", "--partner", "--flow",
         "--stream", "--export" };
     size_t i;
     for (i = 0; i < sizeof names / sizeof *names; i++)
@@ -683,6 +690,7 @@ struct pump {
     struct judge         *judge;
     FILE                 *unlisted; /* JSON of attempts over the ceiling; NULL: nobody reads it */
     uint64_t              nunlisted;
+    struct join          *join;     /* when all is read: for the logs */
     uint64_t              frames, dns_messages, lookups;
     uint64_t              said;     /* pieces of the stream that is printed */
     int64_t               first_ns, last_ns;
@@ -1315,6 +1323,79 @@ run_unread(struct pump *p, struct report *r)
     text_free(&names);
 }
 
+/* Before a capture is read, or made, for nothing. */
+static bool
+run_logs_are_there(const struct options *o)
+{
+    size_t i;
+    for (i = 0; i < o->nlogs; i++)
+        if (access(o->logs[i], R_OK) != 0) {
+            complain(strerror(errno), o->logs[i]);
+            return false;
+        }
+    return true;
+}
+
+static void
+run_log_entry(void *user, const struct log_entry *e)
+{
+    struct pump *p = user;
+    struct join_hit hit;
+    struct log_said said = { .entry = *e };
+    if (e->kind == LOG_PAIRED || !join_find(p->join, e, &hit))
+        return;
+    said.apart_ns = hit.apart_ns;
+    said.by_peer = hit.by_peer;
+    judge_log(p->judge, hit.a, hit.side, &said);
+}
+
+/* A log is read when the capture is over: then it is known what it can be about. */
+static bool
+run_log(struct pump *p, const char *path)
+{
+    static const struct log_events events = { run_log_entry };
+    struct log_reader *log;
+    char block[65536];
+    size_t n;
+    bool good;
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        complain(strerror(errno), path);
+        return false;
+    }
+    log = log_new(&events, p);
+    good = log != NULL && judge_log_begin(p->judge, path);
+    while (good && (n = fread(block, 1, sizeof block, file)) > 0)
+        log_push(log, block, n);
+    if (good) {
+        log_finish(log);
+        judge_log_end(p->judge, log_count(log));
+    }
+    if (ferror(file) != 0)
+        complain(strerror(errno), path);
+    good = good && ferror(file) == 0;
+    log_free(log);
+    fclose(file);
+    return good;
+}
+
+/* All of them; false: not all could be read. */
+static bool
+run_logs(struct pump *p)
+{
+    size_t n, i;
+    struct attempt *const *attempts = judge_attempts(p->judge, &n);
+    bool good;
+    if (p->o->nlogs == 0)
+        return true;
+    p->join = join_new(attempts, n);
+    good = p->join != NULL;
+    for (i = 0; i < p->o->nlogs && p->join != NULL; i++)
+        good &= run_log(p, p->o->logs[i]);
+    join_free(p->join);
+    return good;
+}
+
 /* What only the lower stages know. */
 static bool
 run_summary(struct pump *p, struct report *r, struct capture_file **files,
@@ -1606,7 +1687,7 @@ run(const struct options *o)
     size_t i;
     memset(&p, 0, sizeof p);
     p.o = o;
-    if (!run_stages(&p))
+    if (!run_logs_are_there(o) || !run_stages(&p))
         goto end;
     if (o->json && (p.unlisted = tmpfile()) == NULL) {
         complain(strerror(errno), "temporary file");
@@ -1620,6 +1701,7 @@ run(const struct options *o)
     if (status != 0)
         goto end;
     run_pump(&p);
+    damaged |= !run_logs(&p);
     status = o->stream > 0 ? run_stream(&p, damaged) : run_report(&p, damaged);
 end:
     run_free(&p);

@@ -684,14 +684,17 @@ html_group(struct html *h, const struct group *g, bool failed)
     html_say(h, failed ? "<div class=card><h3>" : "<div class=\"card w\"><h3>",
         cause_row(g->cause)->what);
     html_say(h, " <code>", cause_row(g->cause)->word);
-    html_put(h, v->cause_inferred ? "</code> <span class=dim>(inferred)</span></h3>\n<dl>"
-        : "</code></h3>\n<dl>");
+    html_say(h, "</code> <span class=dim>", verdict_rests_on(v));
+    html_put(h, "</span></h3>\n<dl>");
     html_say(h, "<dt>what<dd>", v->story);
     html_put(h, " (");
     html_link(h, g->first, g->index);
     html_put(h, ")\n");
     attempt_words(&h->line, g->first);
     html_field(h, "said", h->line.at);
+    attempt_log(&h->line, g->first);
+    html_field(h, "log", h->line.at);
+    html_field(h, "but", v->against);
     group_when(&h->line, g);
     html_field(h, "when", h->line.at);
     attempt_proofs(&h->line, v, STAMP_LONG);

@@ -50,9 +50,16 @@ enum json_type {
     X(CAPTURE_KEYS_USED, NUMBER, "keys_used", "", "secrets that opened something") \
     X(CAPTURE_KEYS_UNUSED, NUMBER, "keys_unused", "", "and that did not") \
     X(CAPTURE_KEYS_WOULD_HELP, BOOL, "keys_would_help", "", "something would be known with keys") \
+    X(CAPTURE_LOGS, LIST, "logs", "log", "of nodes, beside the capture") \
     X(CAPTURE_DAMAGED, BOOL, "damaged", "", "a file is, or could not be opened") \
     X(CAPTURE_CONTENT_SHOWN, BOOL, "content_shown", "", "--show-content was given") \
     X(CAPTURE_REMARKS, LIST, "remarks", "finding", "about the capture itself") \
+    X(LOG, OBJECT, "log", "", "") \
+    X(LOG_NAME, TEXT, "name", "", "as it was named") \
+    X(LOG_LINES, NUMBER, "lines", "", "of xmppedge") \
+    X(LOG_ENTRIES, NUMBER, "entries", "", "of these, about a connection") \
+    X(LOG_JOINED, NUMBER, "joined", "", "of these, to one of the capture") \
+    X(LOG_DECIDED, NUMBER, "decided", "", "attempts of which they are the cause") \
     X(FILE, OBJECT, "file", "", "") \
     X(FILE_NAME, TEXT, "name", "", "as it was named") \
     X(FILE_FORMAT, WORD, "format", "format", "of the file") \
@@ -237,6 +244,21 @@ enum json_type {
     X(ATTEMPT_VIOLATIONS, WORDS, "violations", "violation", "of the port table") \
     X(ATTEMPT_SUSPECTED, WORDS, "suspected", "violation", "if the inferred addresses are right") \
     X(ATTEMPT_PROOFS, LIST, "proofs", "proof", "where in the capture it can be seen") \
+    X(ATTEMPT_CAUSE_FROM_LOG, BOOL, "cause_from_log", "", "a log says it, not the capture") \
+    X(ATTEMPT_LOG_INITIATOR, ONE, "log_initiator", "told?", "by the log of the caller") \
+    X(ATTEMPT_LOG_RESPONDER, ONE, "log_responder", "told?", "by that of the called side") \
+    X(ATTEMPT_AGAINST_LOG, SENTENCE, "against_log", "", "what the capture says against it") \
+    X(TOLD, OBJECT, "told", "", "") \
+    X(TOLD_FILE, TEXT, "file", "", "the log, as it was named") \
+    X(TOLD_TIME, TIME, "time", "", "by the clock of the machine that wrote it") \
+    X(TOLD_EVENT, TEXT, "event", "", "of the line") \
+    X(TOLD_STATE, TEXT, "state", "", "in which it ended") \
+    X(TOLD_HOP, TEXT, "hop", "", "where") \
+    X(TOLD_WHY, TEXT, "why", "", "a reason of xmppedge") \
+    X(TOLD_CERTIFICATE, TEXT, "certificate", "", "what was wrong with that of the peer, or good") \
+    X(TOLD_DETAIL, TEXT, "detail", "", "of the line") \
+    X(TOLD_BY_PEER_ONLY, BOOL, "by_peer_only", "", \
+        "its own address is another one in the capture") \
     X(PROOF, OBJECT, "proof", "", "") \
     X(PROOF_PACKET, NUMBER, "packet", "?", "its number") \
     X(PROOF_TIME, TIME, "time", "", "its time") \
@@ -877,6 +899,24 @@ json_remarks(struct json *j, const struct report *r)
 }
 
 static void
+json_logs(struct json *j, const struct report *r)
+{
+    size_t i;
+    json_open(j, JSON_CAPTURE_LOGS, '[');
+    for (i = 0; i < r->nlogs; i++) {
+        const struct report_log *l = &r->logs[i];
+        json_item(j);
+        json_text(j, JSON_LOG_NAME, l->name);
+        json_number(j, JSON_LOG_LINES, l->counts.lines);
+        json_number(j, JSON_LOG_ENTRIES, l->counts.entries);
+        json_number(j, JSON_LOG_JOINED, l->joined);
+        json_number(j, JSON_LOG_DECIDED, l->decided);
+        json_bracket(j, '}');
+    }
+    json_bracket(j, ']');
+}
+
+static void
 json_capture(struct json *j, const struct report *r)
 {
     json_begin(j, JSON_CAPTURE);
@@ -903,6 +943,7 @@ json_capture(struct json *j, const struct report *r)
     json_number(j, JSON_CAPTURE_KEYS_USED, r->keys_used);
     json_number(j, JSON_CAPTURE_KEYS_UNUSED, r->keys_unused);
     json_bool(j, JSON_CAPTURE_KEYS_WOULD_HELP, r->keys_would_help);
+    json_logs(j, r);
     json_bool(j, JSON_CAPTURE_DAMAGED, r->damaged);
     json_bool(j, JSON_CAPTURE_CONTENT_SHOWN, r->show_content);
     json_remarks(j, r);
@@ -1178,6 +1219,38 @@ json_proofs(struct json *j, const struct verdict *v)
 }
 
 static void
+json_told(struct json *j, enum json_id id, const struct log_said *said)
+{
+    const struct log_entry *e;
+    if (said == NULL) {
+        json_null(j, id);
+        return;
+    }
+    e = &said->entry;
+    json_open(j, id, '{');
+    json_text(j, JSON_TOLD_FILE, said->file);
+    json_time(j, JSON_TOLD_TIME, e->time_ns);
+    json_text(j, JSON_TOLD_EVENT, e->event);
+    json_text(j, JSON_TOLD_STATE, e->state);
+    json_text(j, JSON_TOLD_HOP, e->hop);
+    json_text(j, JSON_TOLD_WHY, e->word);
+    json_text(j, JSON_TOLD_CERTIFICATE, e->cert);
+    json_text(j, JSON_TOLD_DETAIL, e->detail);
+    json_bool(j, JSON_TOLD_BY_PEER_ONLY, said->by_peer);
+    json_bracket(j, '}');
+}
+
+/* What was found beside the packets themselves. */
+static void
+json_beside(struct json *j, const struct verdict *v)
+{
+    json_bool(j, JSON_ATTEMPT_CAUSE_FROM_LOG, v->from_log);
+    json_told(j, JSON_ATTEMPT_LOG_INITIATOR, v->said[0]);
+    json_told(j, JSON_ATTEMPT_LOG_RESPONDER, v->said[1]);
+    json_text(j, JSON_ATTEMPT_AGAINST_LOG, v->against);
+}
+
+static void
 json_attempt(struct json *j, const struct attempt *a, uint64_t number)
 {
     const struct verdict *v = a->verdict;
@@ -1207,6 +1280,7 @@ json_attempt(struct json *j, const struct attempt *a, uint64_t number)
     json_violation_list(j, JSON_ATTEMPT_VIOLATIONS, v->violations);
     json_violation_list(j, JSON_ATTEMPT_SUSPECTED, v->suspected);
     json_proofs(j, v);
+    json_beside(j, v);
     json_end(j);
 }
 

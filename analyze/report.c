@@ -501,7 +501,7 @@ attempt_line(struct text *t, const struct attempt *a, enum stamp s, bool placed)
     TEXT(t, ": ",
         v->outcome == OUTCOME_UNKNOWN ? "not known how it ended" : outcome_word(v->outcome));
     if (v->cause != CAUSE_NONE && v->outcome == OUTCOME_FAILED)
-        TEXT(t, ", ", cause_row(v->cause)->word, v->cause_inferred ? " (inferred)" : "");
+        TEXT(t, ", ", cause_row(v->cause)->word, verdict_rests_on(v));
     else if (v->setback != CAUSE_NONE)
         TEXT(t, " after ", cause_row(v->setback)->word);
     text_free(&title);
@@ -674,6 +674,7 @@ group_takes(const struct group *g, const struct attempt *a, enum cause cause)
     const struct verdict *v = a->verdict, *w = g->first->verdict;
     return g->cause == cause && v->row == w->row && v->direction == w->direction
         && v->fault == w->fault && v->cause_inferred == w->cause_inferred
+        && v->from_log == w->from_log
         && v->keys_would_help == w->keys_would_help && attempt_is_of(a, g->first, 0)
         && attempt_is_of(a, g->first, 1);
 }
@@ -762,6 +763,59 @@ attempt_words(struct text *t, const struct attempt *a)
     if (v->said_by >= 0)
         TEXT(t, attempt_side(a, v->said_by), ": ");
     TEXT(t, v->words);
+}
+
+const char *
+verdict_rests_on(const struct verdict *v)
+{
+    if (v->from_log)
+        return v->cause_inferred ? " (from the log, inferred)" : " (from the log)";
+    return v->cause_inferred ? " (inferred)" : "";
+}
+
+void
+attempt_log(struct text *t, const struct attempt *a)
+{
+    const struct verdict *v = a->verdict;
+    const struct log_said *said = v->teller < 0 ? NULL : v->said[v->teller];
+    const struct log_entry *e;
+    text_clear(t);
+    if (said == NULL)
+        return;
+    e = &said->entry;
+    TEXT(t, said->file, " at ", STAMP(e->time_ns, STAMP_SHORT), ": ", e->event,
+        e->state[0] != '\0' ? " state=" : "", e->state, e->hop[0] != '\0' ? " hop=" : "", e->hop,
+        " why=", e->word);
+    if (e->why < XE_WHY_COUNT)
+        TEXT(t, " (", xe_why(e->why)->text, ")");
+    TEXT(t, e->cert[0] != '\0' ? "; certificate of the other side: " : "", e->cert,
+        e->detail[0] != '\0' ? "; " : "", e->detail);
+    if (said->by_peer)
+        TEXT(t, "; joined by the other side's address and port and the time");
+}
+
+/* How far apart the clocks seem to be, and what was taken for the same. */
+void
+log_facts(struct text *t, const struct report_log *l)
+{
+    text_clear(t);
+    text_clean(t, l->name);
+    TEXT(t, ": ");
+    text_count(t, l->counts.lines, "line", "lines");
+    TEXT(t, " of xmppedge");
+    if (l->counts.lines == 0) {
+        TEXT(t, ": this is no log of it");
+        return;
+    }
+    TEXT(t, ", ");
+    text_count(t, l->counts.entries, "tells of a connection", "tell of connections");
+    TEXT(t, ", ", NUMBER(l->joined), " joined by addresses, ports and time, the reason of ");
+    text_count(t, l->decided, "attempt", "attempts");
+    if (l->joined > 0)
+        TEXT(t, "; its times are ", l->least_ns < 0 ? "-" : "", LENGTH(l->least_ns < 0
+            ? -l->least_ns : l->least_ns), " to ", l->most_ns < 0 ? "-" : "", LENGTH(l->most_ns < 0
+            ? -l->most_ns : l->most_ns), " from the ends in the capture");
+    TEXT(t, "; clocks may differ by ", LENGTH(LOG_CLOCK_NS));
 }
 
 void
@@ -1398,6 +1452,16 @@ print_edge(struct printer *p)
 }
 
 static void
+print_logs(struct printer *p)
+{
+    size_t i;
+    for (i = 0; i < p->r->nlogs; i++) {
+        log_facts(&p->line, &p->r->logs[i]);
+        print_text(p, 0, TONE_DIM, i == 0 ? "LOG" : "", LABEL, p->line.at);
+    }
+}
+
+static void
 print_result(struct printer *p)
 {
     const struct report *r = p->r;
@@ -1675,7 +1739,7 @@ print_group_title(struct printer *p, const struct group *g, size_t number)
     snprintf(label, sizeof label, "%lu", (unsigned long)number);
     group_when(&p->more, g);
     text_clear(t);
-    TEXT(t, cause_row(g->cause)->word, v->cause_inferred ? " (inferred)" : "", ", ");
+    TEXT(t, cause_row(g->cause)->word, verdict_rests_on(v), ", ");
     text_place(t, g->first);
     if (v->direction != DIRECTION_UNKNOWN)
         TEXT(t, v->direction == DIRECTION_IN ? " (in)" : " (out)");
@@ -1732,6 +1796,9 @@ print_group(struct printer *p, const struct group *g, size_t number)
     print_field(p, "what", TONE_DIM, g->first->verdict->story);
     attempt_words(&p->line, g->first);
     print_field(p, "said", TONE_DIM, p->line.at);
+    attempt_log(&p->line, g->first);
+    print_field(p, "log", TONE_DIM, p->line.at);
+    print_field(p, "but", TONE_DIM, g->first->verdict->against);
     print_evidence(p, g);
     attempt_remedy(&p->line, g->first);
     print_field(p, "do", TONE_HEAD, p->line.at);
@@ -1743,6 +1810,8 @@ print_group_unknown(struct printer *p, const struct group *g, size_t number)
 {
     print_group_title(p, g, number);
     print_field(p, "what", TONE_DIM, g->first->verdict->story);
+    attempt_log(&p->line, g->first);
+    print_field(p, "log", TONE_DIM, p->line.at);
     attempt_proofs(&p->line, g->first->verdict, stamp_of(p->r));
     print_field(p, "evidence", TONE_DIM, p->line.at);
 }
@@ -2193,6 +2262,7 @@ report_text(const struct report *r, FILE *to, const struct paper *paper)
     p.columns = paper->columns == 0 ? WIDTH : paper->columns;
     print_capture(&p);
     print_edge(&p);
+    print_logs(&p);
     print_result(&p);
     print_choice(&p);
     print_violations(&p);

@@ -161,6 +161,12 @@ void          group_whom(struct text *t, const struct group *g);
 void          group_when(struct text *t, const struct group *g);
 /* "pb.example: host-unknown"; "" when nothing was said. */
 void          attempt_words(struct text *t, const struct attempt *a);
+/* " (inferred)", " (from the log)", "": what the cause rests on. */
+const char   *verdict_rests_on(const struct verdict *v);
+/* The line of a log that is about it; "" when there is none.  May hold odd bytes. */
+void          attempt_log(struct text *t, const struct attempt *a);
+/* "3 of 8 ends joined to connections ...", of a log. */
+void          log_facts(struct text *t, const struct report_log *l);
 /* What is to be done, and by whom when that is not us; may hold odd bytes. */
 void          attempt_remedy(struct text *t, const struct attempt *a);
 /* The sentence to forward, with addresses and times; "" when there is nothing to tell. */

@@ -113,7 +113,7 @@ verdict_new(struct attempt *a)
     if (v == NULL)
         return NULL;
     v->method = v->remedy = v->forward = "";
-    v->fault = v->said_by = v->closer = NOBODY;
+    v->fault = v->said_by = v->closer = v->teller = NOBODY;
     return v;
 }
 
@@ -1509,6 +1509,167 @@ verdict_attempt(struct attempt *a, struct cert_anchors *anchors)
     return true;
 }
 
+/* ---- what the log of a side says ---- */
+
+/* A reason that tells what was noticed, not why: who has the words of the other side knows more. */
+static bool
+verdict_is_general(enum xe_why why)
+{
+    return why == XE_WHY_PEER_CLOSED || why == XE_WHY_PEER_LOST || why == XE_WHY_PEER_ERROR
+        || why == XE_WHY_TLS_FAILED || why == XE_WHY_ATTEMPT_TIMEOUT || why == XE_WHY_SETUP_TIMEOUT
+        || why == XE_WHY_DIALBACK_TIMEOUT || why == XE_WHY_SASL_REFUSED;
+}
+
+/* The end of a connection that has done its work. */
+static bool
+verdict_is_calm(enum xe_why why)
+{
+    return why == XE_WHY_NONE || why == XE_WHY_DONE || why == XE_WHY_PEER_CLOSED
+        || why == XE_WHY_IDLE || (why >= XE_WHY_SEE_OTHER_HOST && why <= XE_WHY_REPLACED);
+}
+
+/* Words of the proxy that are no causes of their own, by how they begin, or by the whole. */
+static const struct word_row verdict_whys[] = {
+    { "cert-untrusted", CAUSE_CERT_UNTRUSTED },
+    { "cert-pin", CAUSE_CERT_UNTRUSTED },
+    { "cert-", CAUSE_CERT_INVALID },
+    { "-too-big", CAUSE_TOO_BIG },
+    { "endless", CAUSE_TOO_BIG },
+    { "limit", CAUSE_LIMIT },
+    { "attempt-timeout", CAUSE_SETUP_TIMEOUT },
+    { "-timeout", CAUSE_PEER_LOST },
+    { "unacknowledged", CAUSE_PEER_LOST },
+    { "inner-resolver", CAUSE_DIALBACK_UNREACHABLE },
+    { "bind-failed", CAUSE_TCP_UNREACHABLE },
+    { "trunk-protocol", CAUSE_STREAM_ERROR },
+    { "out-of-memory", CAUSE_LIMIT },
+    { "internal", CAUSE_CRASH },
+    { NULL, CAUSE_NONE }
+};
+
+/* The cause of a reason in a log: the same word, or what its stream error would mean. */
+static struct reason
+verdict_why(enum xe_why why, int teller)
+{
+    const struct xe_why_row *row = xe_why(why);
+    const struct condition_row *said = verdict_condition(row->stream);
+    int k = CAUSE_NONE + 1;
+    enum cause c;
+    while (k < CAUSE_COUNT && strcmp(cause_row((enum cause)k)->word, row->word) != 0)
+        k++;
+    c = k < CAUSE_COUNT ? (enum cause)k : verdict_word_cause(verdict_whys, row->word);
+    if (c == CAUSE_NONE && row->stream[0] != '\0')
+        c = said->cause;
+    if (c == CAUSE_NONE || cause_is_cert(c))
+        return reason_said(c, !teller);
+    if (c == CAUSE_TLS_REQUIRED || c == CAUSE_DIALBACK_INVALID || c == CAUSE_DIALBACK_UNREACHABLE)
+        return reason_said(c, CALLER);
+    if (c == CAUSE_TLS_NOT_OFFERED || c == CAUSE_TLS_REFUSED || c == CAUSE_NO_METHOD)
+        return reason_said(c, CALLED);
+    return reason_said(c, row->stream[0] != '\0' ? fault_side(said->fault, teller) : NOBODY);
+}
+
+/* By the state in which it ended: who logs `accepted` knows of no proof. */
+static bool
+verdict_log_worked(const struct log_entry *e)
+{
+    return strcmp(e->state, "open") == 0 || strcmp(e->state, "ready") == 0
+        || strcmp(e->state, "up") == 0
+        || (strcmp(e->state, "verifying") == 0 && e->why == XE_WHY_DONE);
+}
+
+/* Who knows more: a reason, or what was only noticed; of two of a kind who was called. */
+static int
+verdict_teller(const struct verdict *v)
+{
+    const struct log_said *caller = v->said[CALLER], *called = v->said[CALLED];
+    if (caller == NULL || called == NULL)
+        return caller != NULL ? CALLER : called != NULL ? CALLED : NOBODY;
+    return verdict_is_general(called->entry.why) && !verdict_is_general(caller->entry.why)
+        && !verdict_is_calm(caller->entry.why) ? CALLER : CALLED;
+}
+
+/* What the capture shows that the log does not say, or says otherwise. */
+static void
+verdict_against(struct verdict *v, const char *how)
+{
+    snprintf(v->against, sizeof v->against, "%s: %.90s%s%.90s", how, cause_row(v->cause)->what,
+        v->words[0] != '\0' ? "; it shows: " : "", v->words);
+}
+
+/* A log says that it worked: what was only inferred from the capture does not stand against it. */
+static void
+verdict_heed_success(struct verdict *v)
+{
+    if (v->outcome == OUTCOME_WORKED || (v->outcome == OUTCOME_FAILED && !v->cause_inferred))
+        return;
+    v->outcome = OUTCOME_WORKED;
+    v->cause = CAUSE_NONE;
+    v->cause_inferred = v->keys_would_help = false;
+    v->fault = NOBODY;
+    v->from_log = true;
+    if (v->reached < REACH_AUTH)
+        v->reached = REACH_AUTH;
+}
+
+/* The reason of the log in place of what was found without it. */
+static void
+verdict_heed_reason(struct verdict *v, struct reason r, bool certain)
+{
+    bool differs = v->outcome == OUTCOME_FAILED && !v->cause_inferred && v->cause != r.cause;
+    if (differs)
+        verdict_against(v, "the capture shows otherwise");
+    if (v->cause != r.cause || v->cause_inferred)
+        v->fault = r.fault;
+    v->outcome = OUTCOME_FAILED;
+    v->cause = r.cause;
+    v->cause_inferred = !certain;
+    v->keys_would_help = false;
+    v->from_log = true;
+}
+
+/* The certificate that the other side showed, when he left without a word; else the reason. */
+static struct reason
+verdict_log_reason(const struct log_entry *e, int teller, bool *certain)
+{
+    enum xe_why cert = xe_why_find((struct xe_span){ e->cert, strlen(e->cert) });
+    *certain = true;
+    if (e->why != XE_WHY_PEER_CLOSED || cert == XE_WHY_COUNT || verdict_log_worked(e))
+        return verdict_why(e->why, teller);
+    *certain = false;
+    return verdict_why(cert, teller);
+}
+
+/* The log decides, but where it only noticed an end whose reason stands in the capture. */
+static void
+verdict_heed(struct attempt *a)
+{
+    struct verdict *v = a->verdict;
+    const struct log_entry *e;
+    bool proven = v->outcome == OUTCOME_FAILED && !v->cause_inferred;
+    bool certain;
+    struct reason r;
+    v->teller = verdict_teller(v);
+    if (v->teller == NOBODY)
+        return;
+    e = &v->said[v->teller]->entry;
+    if (e->why == XE_WHY_COUNT)
+        return;
+    if (verdict_log_worked(e) && verdict_is_calm(e->why)) {
+        verdict_heed_success(v);
+        return;
+    }
+    r = verdict_log_reason(e, v->teller, &certain);
+    if (r.cause == CAUSE_NONE || (e->kind == LOG_REFUSED && v->outcome == OUTCOME_WORKED))
+        return;
+    if (verdict_is_general(e->why) && (proven || v->cause == CAUSE_CALLER_SILENT)) {
+        if (v->cause != r.cause)
+            verdict_against(v, "the capture knows more than the log");
+        return;
+    }
+    verdict_heed_reason(v, r, certain);
+}
+
 /* ---- all attempts ---- */
 
 /* What an address was seen to do: the grounds for inference. */
@@ -1549,6 +1710,7 @@ struct judge {
     unsigned violations_listed[VIOLATION_COUNT];
     uint64_t mtls_unknown;          /* working connections on row 3 */
     bool mtls_demanded;             /* inferred from what the configuration demands */
+    struct report_log logs[REPORT_LOGS_MAX];
 };
 
 /* Adds strings, up to a null pointer, to a text that has room for `size`; the rest is cut. */
@@ -2693,6 +2855,10 @@ judge_join(struct judge *j)
 static void
 judge_drop(struct attempt *a)
 {
+    if (a->verdict != NULL) {
+        free(a->verdict->said[CALLER]);
+        free(a->verdict->said[CALLED]);
+    }
     free(a->verdict);
     attempt_free(a);
 }
@@ -3053,6 +3219,81 @@ judge_dns(struct judge *j)
     }
 }
 
+/* ---- logs ---- */
+
+/* A line about a connection takes the place of the one before, if it tells more: a reason, and then
+ * the end to which its time is nearest. */
+static bool
+judge_log_tells_more(const struct log_said *was, const struct log_entry *e, int64_t apart_ns)
+{
+    bool reason = !verdict_is_general(e->why) && !verdict_is_calm(e->why);
+    bool had = !verdict_is_general(was->entry.why) && !verdict_is_calm(was->entry.why);
+    if (reason != had)
+        return reason;
+    return llabs((long long)apart_ns) < llabs((long long)was->apart_ns);
+}
+
+static void
+judge_note_log(struct report_log *log, int64_t apart_ns)
+{
+    if (log->joined == 0 || apart_ns < log->least_ns)
+        log->least_ns = apart_ns;
+    if (log->joined == 0 || apart_ns > log->most_ns)
+        log->most_ns = apart_ns;
+    log->joined++;
+}
+
+struct attempt *const *
+judge_attempts(const struct judge *j, size_t *n)
+{
+    *n = j->nlisted;
+    return j->listed;
+}
+
+bool
+judge_log_begin(struct judge *j, const char *name)
+{
+    if (j->report.nlogs == REPORT_LOGS_MAX)
+        return false;
+    j->logs[j->report.nlogs++] = (struct report_log){ .name = name };
+    return true;
+}
+
+void
+judge_log(struct judge *j, struct attempt *a, int side, const struct log_said *said)
+{
+    struct report_log *log = &j->logs[j->report.nlogs - 1];
+    struct log_said *was = a->verdict->said[side];
+    judge_note_log(log, said->apart_ns);
+    if (was != NULL && !judge_log_tells_more(was, &said->entry, said->apart_ns))
+        return;
+    if (was == NULL && (was = memory_try(malloc(sizeof *was))) == NULL)
+        return;
+    *was = *said;
+    was->file = log->name;
+    a->verdict->said[side] = was;
+}
+
+void
+judge_log_end(struct judge *j, struct log_counts counts)
+{
+    j->logs[j->report.nlogs - 1].counts = counts;
+}
+
+/* Of every listed attempt. */
+static void
+judge_heed(struct judge *j)
+{
+    size_t i, k;
+    for (i = 0; i < j->nlisted; i++) {
+        struct verdict *v = j->listed[i]->verdict;
+        verdict_heed(j->listed[i]);
+        for (k = 0; k < j->report.nlogs && v->from_log; k++)
+            j->logs[k].decided += v->said[v->teller]->file == j->logs[k].name;
+    }
+    j->report.logs = j->logs;
+}
+
 /* ---- rulings ---- */
 
 static bool
@@ -3251,6 +3492,7 @@ judge_end(struct judge *j)
     judge_infer(j);
     judge_inside(j);
     judge_join(j);
+    judge_heed(j);
     for (i = 0; i < j->nlisted; i++)
         judge_finish(j, j->listed[i], true);
     for (k = 0; k < ROW_COUNT; k++)

@@ -1,7 +1,7 @@
 /* verdict.h -- what it all means: how far attempts got, why not further, which rules were broken
  *
  *   in         judge_push, attempts whose flow has closed, in any order; judge_flow, all flows that
- *              have closed; judge_remark
+ *              have closed; judge_remark; judge_log, what a node itself wrote of an attempt
  *   out        judge_end: one struct report
  *   borrowed   dns and the options until judge_free; the report until then, too
  *   bounds     2,000 attempts with details, 4,096 pairs of domains, 64 violations of a kind; what
@@ -12,6 +12,7 @@
 
 #include "dns.h"
 #include "inside.h"
+#include "log.h"
 #include "xmpp.h"
 
 /* Why an attempt failed, in the order of a connection. */
@@ -127,6 +128,14 @@ struct proof {
 
 #define PROOFS_MAX 6
 
+/* What the log of a side says of an attempt. */
+struct log_said {
+    struct log_entry entry;
+    const char      *file;       /* borrowed; its name, which judge_log fills in */
+    int64_t          apart_ns;   /* its time, seen from the last packet of the connection */
+    bool             by_peer;    /* join.h: its own address is another one in the capture */
+};
+
 /* What is thought of one attempt. */
 struct verdict {
     enum row       row;
@@ -136,6 +145,7 @@ struct verdict {
     bool           reach_inferred;  /* from record lengths, without keys */
     bool           cause_inferred;  /* the same for the cause */
     bool           older;           /* in use since before the capture began */
+    bool           from_log;        /* the outcome and the cause are those of said[teller] */
     enum cause     cause;           /* of OUTCOME_FAILED, or why the outcome is unknown */
     enum cause     setback;         /* a step that failed: EXTERNAL refused, dialback accepted */
     int            fault;           /* side that has to change something; -1: none or unknown */
@@ -154,6 +164,9 @@ struct verdict {
     bool           verify_only;     /* only a dialback question was asked; may be inferred */
     bool           domains_by_dns;  /* attempt.to comes from DNS, or from SNI, not from a header */
     uint64_t       joined;          /* number of the flow of the other half of a dialback; 0 */
+    struct log_said *said[2];       /* owned; by the side that wrote it; NULL: nothing */
+    int            teller;          /* whose word counts, or is told beside; -1: nobody's */
+    char           against[256];    /* what the capture says against it, or knows better; "" */
     struct proof   proofs[PROOFS_MAX];
     unsigned       nproofs;
     uint32_t       violations;      /* 1 << enum violation_kind */
@@ -224,6 +237,16 @@ struct report_partner {
     struct report_way in, out;    /* PAIR_INNER: `in` is from the gateway; UNPLACED: `out` only */
 };
 
+/* One log that was given. */
+#define REPORT_LOGS_MAX 16
+struct report_log {
+    const char       *name;            /* borrowed */
+    struct log_counts counts;
+    uint64_t          joined;          /* lines that are about a connection of the capture */
+    uint64_t          decided;         /* attempts whose cause they are */
+    int64_t           least_ns, most_ns;   /* of the joined ones: their times, seen from the end */
+};
+
 /* Where an address that the port table needs comes from. */
 enum known { KNOWN_NOT, KNOWN_OPTION, KNOWN_CONFIG, KNOWN_INFERRED };
 const char *known_word(enum known k);  /* "not known", "option", "configuration", "inferred" */
@@ -259,6 +282,8 @@ struct report {
     size_t                          keys_used, keys_unused;
     bool                            keys_given;
     bool                            keys_would_help;
+    const struct report_log        *logs;        /* borrowed */
+    size_t                          nlogs;
     /* the edge */
     struct address                  external[REPORT_ADDRESSES_MAX], internal[REPORT_ADDRESSES_MAX];
     size_t                          nexternal, ninternal;
@@ -331,6 +356,14 @@ void judge_flow(struct judge *j, const struct flow *f, bool xmpp);
 /* Of any stage; the first of each kind is kept with its detail (NULL: none), the others
  * are counted. */
 void judge_remark(struct judge *j, enum remark r, uint64_t frame, const char *detail);
+/* When all are pushed: those that are kept, borrowed until judge_end. */
+struct attempt *const *judge_attempts(const struct judge *j, size_t *n);
+/* A log: its name (borrowed until judge_free); what it has of one of these attempts, in its own
+ * words, with how far its time is from the last packet, and whose log it is; its end.  False: one
+ * log too many. */
+bool judge_log_begin(struct judge *j, const char *name);
+void judge_log(struct judge *j, struct attempt *a, int side, const struct log_said *said);
+void judge_log_end(struct judge *j, struct log_counts counts);
 /* End of the capture.  The report is borrowed until judge_free; the caller fills in what it knows
  * of the capture before it prints. */
 struct report *judge_end(struct judge *j);

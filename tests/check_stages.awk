@@ -20,7 +20,7 @@ BEGIN {
     FUNC_MAX = 100
     ROOF = "analyze"
     GROUND = "base pool"
-    count = split(GROUND " capture packet flow inside tls xmpp dns verdict causes report xml json html export " ROOF, ORDER, " ")
+    count = split(GROUND " capture packet flow inside log tls xmpp join dns verdict causes report xml json html export " ROOF, ORDER, " ")
     for (i = 1; i <= count; i++)
         rank[ORDER[i]] = i
     header_of["causes"] = "verdict"

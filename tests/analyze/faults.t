@@ -71,4 +71,19 @@ truth 0 '-c edge.xml healthy-edge-midstream.pcap' \
     'corp.example - 203.0.113.1 ' 'fe01.corp.example - edge01.corp.example in 3' \
     'All connections are older than the capture' "! 'syn'" '! (not named)' '! cannot tell' '! unclear'
 
+# The log of our own edge names what TLS 1.3 hides; what it only noticed, the capture knows better.
+truth 1 '-c edge.xml --log expired-tls13-no-keys.edge.log expired-tls13-no-keys.pcap' \
+    'cert-expired (from the log), row 1 (in)' 'cert-expired (from the log), row 2 (out)' \
+    's2s-in-closed state=accepted why=cert-expired' 'fabrikam.example has to act: renew' \
+    '2 joined by addresses, ports and time, the reason of 2 attempts' '! refused-inside-tls'
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+echo '2026-11-26T13:02:59.400Z warn  s2s-out-closed dir=out local=corp.example remote=p20.example' \
+    'peer=127.86.20.1:5269 via=127.86.0.10:51561 state=tls hop=partner why=peer-lost' >"$logs/lost"
+truth 1 "--log $logs/lost alert-then-reset.pcap" \
+    'cert-purpose, row 2' 's2s-out-closed state=tls hop=partner why=peer-lost' \
+    'but the capture knows more than the log' 'it shows: TLS alert unsupported_certificate'
+head -c 100000 /dev/urandom >"$logs/rubbish"
+truth 1 "--log $logs/rubbish alert-then-reset.pcap" '0 lines of xmppedge: this is no log of it'
+
 echo "1..$n"

@@ -1,0 +1,156 @@
+/* join.c -- which connection of the capture a line of a log is about
+ *
+ * Attempts are found by either end: two lists of them, one in order of the callers, one in order of
+ * the called.  Who wrote the line is the other end; when his address is not the one that the line
+ * names, there may be a translation between him and the capture: his port must be the same then.
+ */
+#include "join.h"
+
+struct join {
+    struct attempt **by[2];   /* owned; in order of the end of this side, then of time */
+    size_t           n;
+};
+
+static int
+join_order_end(const struct flow_side *s, const struct log_end *e)
+{
+    int order = s->port != e->port ? (s->port < e->port ? -1 : 1) : 0;
+    if (order == 0)
+        order = s->address.family != e->address.family
+            ? (s->address.family < e->address.family ? -1 : 1)
+            : memcmp(s->address.bytes, e->address.bytes, sizeof s->address.bytes);
+    return order;
+}
+
+static int
+join_order(const void *l, const void *r, int side)
+{
+    const struct flow *a = &(*(struct attempt *const *)l)->flow;
+    const struct flow *b = &(*(struct attempt *const *)r)->flow;
+    const struct log_end end = { b->side[side].address, b->side[side].port };
+    int order = join_order_end(&a->side[side], &end);
+    if (order == 0)
+        order = a->first_ns != b->first_ns ? (a->first_ns < b->first_ns ? -1 : 1)
+            : (a->number > b->number) - (a->number < b->number);
+    return order;
+}
+
+static int
+join_order_callers(const void *l, const void *r)
+{
+    return join_order(l, r, 0);
+}
+
+static int
+join_order_called(const void *l, const void *r)
+{
+    return join_order(l, r, 1);
+}
+
+struct join *
+join_new(struct attempt *const *attempts, size_t n)
+{
+    struct join *j = memory_try(calloc(1, sizeof *j));
+    int side;
+    for (side = 0; side < 2 && j != NULL; side++) {
+        j->by[side] = memory_try(malloc((n + 1) * sizeof *j->by[side]));
+        if (j->by[side] == NULL) {
+            join_free(j);
+            return NULL;
+        }
+        if (n > 0)
+            memcpy(j->by[side], attempts, n * sizeof *j->by[side]);
+        j->n = n;
+        qsort(j->by[side], n, sizeof *j->by[side],
+            side == 0 ? join_order_callers : join_order_called);
+    }
+    return j;
+}
+
+void
+join_free(struct join *j)
+{
+    if (j == NULL)
+        return;
+    free(j->by[0]);
+    free(j->by[1]);
+    free(j);
+}
+
+/* The first attempt of which this side is not before the end. */
+static size_t
+join_first(const struct join *j, int side, const struct log_end *e)
+{
+    size_t low = 0, high = j->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (join_order_end(&j->by[side][middle]->flow.side[side], e) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* How the line's own end fits: 2 it is the same, 1 it may be, 0 it is not. */
+static int
+join_fits(const struct flow *f, int side, const struct log_end *own)
+{
+    if (own->address.family == 0)
+        return !f->established;   /* the line has none when nobody answered */
+    if (f->side[side].port != own->port)
+        return 0;
+    return address_equal(&f->side[side].address, &own->address) ? 2 : 1;
+}
+
+static int64_t
+join_distance(int64_t ns)
+{
+    return ns < 0 ? -ns : ns;
+}
+
+/* The better one of two for one line; `fits` of the best so far. */
+static void
+join_try(struct attempt *a, int side, const struct log_entry *e, int *fits, struct join_hit *out)
+{
+    int now = join_fits(&a->flow, side, &e->own);
+    int64_t apart = e->time_ns - a->flow.last_ns;
+    if (now == 0 || now < *fits || e->time_ns < a->flow.first_ns - LOG_CLOCK_NS
+        || apart > LOG_CLOCK_NS
+        || (now == *fits && join_distance(apart) >= join_distance(out->apart_ns)))
+        return;
+    *fits = now;
+    *out = (struct join_hit){ a, side, apart, now == 1 };
+}
+
+bool
+join_find(const struct join *j, const struct log_entry *e, struct join_hit *out)
+{
+    int fits = 0, peer;
+    for (peer = 0; peer < 2; peer++) {
+        size_t i = join_first(j, peer, &e->peer);
+        if ((e->way == LOG_WAY_IN && peer == 1) || (e->way == LOG_WAY_OUT && peer == 0))
+            continue;
+        for (; i < j->n && join_order_end(&j->by[peer][i]->flow.side[peer], &e->peer) == 0; i++)
+            join_try(j->by[peer][i], !peer, e, &fits, out);
+    }
+    return fits > 0;
+}
+
+struct attempt *
+join_between(const struct join *j, const struct log_end *own, const struct log_end *peer,
+    int64_t time_ns)
+{
+    int side;
+    for (side = 0; side < 2; side++) {
+        size_t i = join_first(j, side, own);
+        for (; i < j->n && join_order_end(&j->by[side][i]->flow.side[side], own) == 0; i++) {
+            struct attempt *a = j->by[side][i];
+            if (join_order_end(&a->flow.side[!side], peer) == 0
+                && time_ns >= a->flow.first_ns - LOG_CLOCK_NS
+                && time_ns <= a->flow.last_ns + LOG_CLOCK_NS)
+                return a;
+        }
+    }
+    return NULL;
+}
