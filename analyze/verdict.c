@@ -112,7 +112,7 @@ verdict_new(struct attempt *a)
     a->verdict = v;
     if (v == NULL)
         return NULL;
-    v->method = v->remedy = v->forward = "";
+    v->method = v->remedy = v->forward = v->ended_where = "";
     v->fault = v->said_by = v->closer = v->teller = NOBODY;
     return v;
 }
@@ -683,6 +683,20 @@ verdict_guess(const struct attempt *a)
     return g;
 }
 
+/* After which step it ended, as far as the records of the caller tell. */
+static const char *
+verdict_where(const struct guess *g, int closer)
+{
+    unsigned steps = g->all[CALLER];
+    if (steps > 0 && g->close[CALLER])
+        steps--;   /* its good-bye */
+    if (steps > 1 && closer == CALLER)
+        steps--;   /* and why */
+    if (steps == 0)
+        return ", right after the TLS handshake";
+    return steps == 1 ? ", after the stream headers" : ", while the caller authenticated itself";
+}
+
 /* A dialback question looks like this: a header, a key, both answered, and the caller says
  * good-bye.  So does a refused key; judge_guessed_question() tells them apart by what else was
  * going on. */
@@ -1211,6 +1225,7 @@ verdict_inside(struct finding *f)
     v->asks_much = g.questions > 1;   /* a refused key is one */
     if (v->verify_only || !verdict_ended(a))
         return reason_unknown();
+    v->ended_where = verdict_where(&g, verdict_closer(a));
     return verdict_refused_inside(f, &g);
 }
 
@@ -2325,7 +2340,7 @@ judge_aside_closer(struct attempt *a)
 {
     char cut[61];
     snprintf(cut, sizeof cut, "%.60s", judge_side(a, a->verdict->closer));
-    ADD(a->verdict->story, "; ", cut, " ended it first");
+    ADD(a->verdict->story, "; ", cut, " ended it first", a->verdict->ended_where);
 }
 
 /* " (that of pb.example)", for certificates; " (by pb.example)"; " (inferred)". */
@@ -2434,7 +2449,8 @@ judge_remedy(struct attempt *a)
         v->forward = cause_refuses_servers();
     else
         v->forward = refusal != NULL && v->theirs ? refusal : row->forward;
-    if (v->outcome == OUTCOME_FAILED && cause_is_wordless(c) && v->words[0] == '\0')
+    if (v->outcome == OUTCOME_FAILED && cause_is_wordless(c) && v->words[0] == '\0'
+        && v->teller == NOBODY)
         judge_remedy_wordless(v);
 }
 

@@ -150,6 +150,7 @@ struct verdict {
     enum cause     setback;         /* a step that failed: EXTERNAL refused, dialback accepted */
     int            fault;           /* side that has to change something; -1: none or unknown */
     int            closer;          /* side that ended it first; -1: none or unknown */
+    const char    *ended_where;     /* static; inside TLS: after what, as lengths tell; "" */
     char           story[512];      /* one sentence: what happened, with names and numbers */
     int            said_by;         /* side whose words they are; -1: somebody else's */
     char           words[160];      /* text of a stream or SASL error, name of an alert */

@@ -76,6 +76,9 @@ truth 1 '-c edge.xml --log expired-tls13-no-keys.edge.log expired-tls13-no-keys.
     'cert-expired (from the log), row 1 (in)' 'cert-expired (from the log), row 2 (out)' \
     's2s-in-closed state=accepted why=cert-expired' 'fabrikam.example has to act: renew' \
     '2 joined by addresses, ports and time, the reason of 2 attempts' '! refused-inside-tls'
+# Without it: who ended it, after what, and that it was we, so that no partner is asked.
+truth 1 '-c edge.xml expired-tls13-no-keys.pcap' 'corp.example ended it first, after the stream headers' \
+    'our side ended it first: the reason stands in the log of our server' '! what does your log say' '! tell fabrikam'
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 echo '2026-11-26T13:02:59.400Z warn  s2s-out-closed dir=out local=corp.example remote=p20.example' \

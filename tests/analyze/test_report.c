@@ -106,6 +106,8 @@ attempt_make(uint64_t number, const char *from, const char *to, enum outcome out
     a->verdict->fault = cause == CAUSE_NONE ? -1 : 1;
     a->verdict->reached = outcome == OUTCOME_WORKED ? REACH_STANZAS : REACH_TLS;
     a->verdict->method = outcome == OUTCOME_WORKED ? "EXTERNAL" : "";
+    a->verdict->ended_where = "";
+    a->verdict->closer = a->verdict->teller = -1;
     a->verdict->remedy = cause_row(cause)->remedy;
     a->verdict->forward = cause_row(cause)->forward;
     a->verdict->proofs[0] = (struct proof){ 7 * number, f.first_ns, "SYN" };
