@@ -29686,6 +29686,7 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
     if (log_begin_from(&e->log, LOG_WARN, "connection-refused",
         net_source_of(&e->nets, from))) {
         log_text(&e->log, "source", conn_host_text(from, at));
+        log_text(&e->log, "peer", conn_address_text(from, at));
         if (from->ss_family == AF_INET6)
             log_text(&e->log, "network", net_text(&net, network));
         config_log_why(&e->log, why == XE_WHY_TRUNK_LIMIT ? CONFIG_HOP_TRUNK : e->s2s.far, why);
