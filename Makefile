@@ -69,7 +69,7 @@ DNS_H     = analyze/dns.h $(PACKET_H)
 INSIDE_H  = analyze/inside.h $(FLOW_H)
 LOG_H     = analyze/log.h $(PACKET_H)
 JOIN_H    = analyze/join.h $(LOG_H) $(XMPP_H)
-VERDICT_H = analyze/verdict.h $(DNS_H) $(INSIDE_H) $(LOG_H) $(XMPP_H)
+VERDICT_H = analyze/verdict.h $(DNS_H) $(INSIDE_H) $(JOIN_H)
 REPORT_H  = analyze/report.h $(VERDICT_H)
 
 STAGES   = $(OBJ)/analyze.o $(OBJ)/base.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ)/dns.o $(OBJ)/export.o $(OBJ)/flow.o \
@@ -79,7 +79,7 @@ STAGES   = $(OBJ)/analyze.o $(OBJ)/base.o $(OBJ)/capture.o $(OBJ)/causes.o $(OBJ
 $(BIN)xmppedge-analyze: $(STAGES)
 	$(COMPILE) $(AFLAGS) $(LDFLAGS) -o $@ $(STAGES) $(ALIBS)
 
-$(OBJ)/analyze.o: analyze/analyze.c $(JOIN_H) $(REPORT_H)
+$(OBJ)/analyze.o: analyze/analyze.c $(REPORT_H)
 	$(STAGE) analyze/analyze.c
 $(OBJ)/base.o: analyze/base.c $(BASE_H)
 	$(STAGE) analyze/base.c

@@ -1342,6 +1342,10 @@ run_log_entry(void *user, const struct log_entry *e)
     struct pump *p = user;
     struct join_hit hit;
     struct log_said said = { .entry = *e };
+    struct attempt *a = e->kind != LOG_PAIRED ? NULL
+        : join_between(p->join, &e->own, &e->peer, e->time_ns);
+    if (a != NULL)
+        judge_leg(a, e, join_between(p->join, &e->trunk_own, &e->trunk_peer, e->time_ns));
     if (e->kind == LOG_PAIRED || !join_find(p->join, e, &hit))
         return;
     said.apart_ns = hit.apart_ns;
@@ -1419,7 +1423,7 @@ run_summary(struct pump *p, struct report *r, struct capture_file **files,
     r->choice = p->o->choice;
     r->unlisted = p->unlisted;
     r->packets = p->frames;
-    r->flows = flow_count(p->flows).flows;
+    r->flows = flow_count(p->flows).flows - r->twins;
     r->dns_messages = p->dns_messages;
     r->first_ns = p->first_ns;
     r->last_ns = p->last_ns;

@@ -1057,6 +1057,7 @@ flow_take_syn(struct flow_table *t, struct node *n, int side, const struct packe
         return side;
     }
     s->syns++;
+    s->syn_seq = p->seq;
     if (!q->based || s->bytes == 0) {
         path_start(q, p->seq);
         while (q->pending != NULL && seq_minus(q->pending->seq, q->next) < 0)

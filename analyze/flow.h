@@ -39,6 +39,7 @@ struct flow_side {
     uint64_t       retransmitted;   /* packets */
     uint64_t       lost;            /* bytes missing in the capture */
     uint32_t       syns;            /* SYN or SYN+ACK seen, retries included */
+    uint32_t       syn_seq;         /* sequence number of the latest; when there was one */
     int64_t        first_ns;
     int64_t        last_ns;
     bool           fin, rst;

@@ -1,10 +1,83 @@
-/* join.c -- which connection of the capture a line of a log is about
+/* join.c -- which connection of the capture a line of a log is about, and which were seen twice
  *
  * Attempts are found by either end: two lists of them, one in order of the callers, one in order of
  * the called.  Who wrote the line is the other end; when his address is not the one that the line
  * names, there may be a translation between him and the capture: his port must be the same then.
  */
 #include "join.h"
+
+/* ---- seen twice ---- */
+
+/* A translation changes addresses, ports and check sums, in general nothing else.  A balancer opens
+ * a connection of its own: then only what is inside is the same. */
+
+#define JOIN_SYN_NS SECOND   /* between two sights of a SYN: 32 bits prove nothing by themselves */
+
+static bool
+join_ends_equal(const struct attempt *a, const struct attempt *b, int side)
+{
+    const struct flow_side *s = &a->flow.side[side], *t = &b->flow.side[side];
+    return s->port == t->port && address_equal(&s->address, &t->address);
+}
+
+/* The randoms of both sides.  Who sends a ClientHello again gets another ServerHello. */
+static bool
+join_same_tls(const struct tls_view *a, const struct tls_view *b)
+{
+    return a->server_hello && b->server_hello && a->random[0] != 0 && a->random[1] != 0
+        && a->random[0] == b->random[0] && a->random[1] == b->random[1];
+}
+
+/* What was said is not known to differ. */
+static bool
+join_may_be_same(const struct attempt *a, const struct attempt *b)
+{
+    int i;
+    if (strcmp(a->id, b->id) != 0 || strcmp(a->from, b->from) != 0
+        || a->tls.random[0] != b->tls.random[0] || a->tls.random[1] != b->tls.random[1])
+        return false;
+    for (i = 0; i < 2; i++)
+        if (a->flow.side[i].lost == 0 && b->flow.side[i].lost == 0
+            && a->flow.side[i].bytes != b->flow.side[i].bytes)
+            return false;
+    return true;
+}
+
+static bool
+join_same_syn(const struct flow *f, const struct flow *g, int side)
+{
+    return f->side[side].syns > 0 && g->side[side].syns > 0
+        && f->side[side].syn_seq == g->side[side].syn_seq;
+}
+
+/* Nobody answered, or with a reset: the SYN is all there is, and one end has to be the same. */
+static bool
+join_same_call(const struct attempt *a, const struct attempt *b)
+{
+    const struct flow *f = &a->flow, *g = &b->flow;
+    int64_t apart = f->first_ns - g->first_ns;
+    return !f->established && !g->established && f->side[1].syns == 0 && g->side[1].syns == 0
+        && join_same_syn(f, g, 0) && apart <= JOIN_SYN_NS && apart >= -JOIN_SYN_NS
+        && f->side[0].syns == g->side[0].syns && f->side[1].port == g->side[1].port
+        && (join_ends_equal(a, b, 0) || join_ends_equal(a, b, 1));
+}
+
+const char *
+join_same(const struct attempt *a, const struct attempt *b)
+{
+    const struct flow *f = &a->flow, *g = &b->flow;
+    int64_t apart = f->first_ns - g->first_ns;
+    if (apart > LOG_CLOCK_NS || apart < -LOG_CLOCK_NS
+        || (join_ends_equal(a, b, 0) && join_ends_equal(a, b, 1)))
+        return NULL;
+    if (join_same_tls(&a->tls, &b->tls))
+        return "the same randoms of TLS";
+    if (join_same_syn(f, g, 0) && join_same_syn(f, g, 1) && join_may_be_same(a, b))
+        return "the same sequence numbers";
+    return join_same_call(a, b) ? "the same SYN" : NULL;
+}
+
+/* ---- lines of a log ---- */
 
 struct join {
     struct attempt **by[2];   /* owned; in order of the end of this side, then of time */
@@ -94,10 +167,10 @@ join_first(const struct join *j, int side, const struct log_end *e)
 
 /* How the line's own end fits: 2 it is the same, 1 it may be, 0 it is not. */
 static int
-join_fits(const struct flow *f, int side, const struct log_end *own)
+join_fits(const struct flow *f, int side, const struct log_end *own, enum log_way way)
 {
-    if (own->address.family == 0)
-        return !f->established;   /* the line has none when nobody answered */
+    if (own->address.family == 0)   /* nobody answered our call, or he was not let in */
+        return way == LOG_WAY_IN || !f->established;
     if (f->side[side].port != own->port)
         return 0;
     return address_equal(&f->side[side].address, &own->address) ? 2 : 1;
@@ -113,7 +186,7 @@ join_distance(int64_t ns)
 static void
 join_try(struct attempt *a, int side, const struct log_entry *e, int *fits, struct join_hit *out)
 {
-    int now = join_fits(&a->flow, side, &e->own);
+    int now = join_fits(&a->flow, side, &e->own, e->way);
     int64_t apart = e->time_ns - a->flow.last_ns;
     if (now == 0 || now < *fits || e->time_ns < a->flow.first_ns - LOG_CLOCK_NS
         || apart > LOG_CLOCK_NS

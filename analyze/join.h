@@ -1,7 +1,7 @@
-/* join.h -- which connection of the capture a line of a log is about
+/* join.h -- which connection of the capture a line of a log is about, and which were seen twice
  *
  *   in         the attempts of a capture, all of them over; entries of logs
- *   out        join_find: the attempt, and which side of it wrote the line
+ *   out        join_find: the attempt, and which side of it wrote the line; join_same
  *   borrowed   the attempts until join_free
  *   bounds     two indexes over the attempts that are given
  *
@@ -13,6 +13,10 @@
 
 #include "log.h"
 #include "xmpp.h"
+
+/* Why two attempts with other addresses are one connection, seen on both sides of a translation of
+ * addresses or of a balancer; NULL: they are two.  Static. */
+const char *join_same(const struct attempt *a, const struct attempt *b);
 
 struct join;
 

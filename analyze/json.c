@@ -248,6 +248,18 @@ enum json_type {
     X(ATTEMPT_LOG_INITIATOR, ONE, "log_initiator", "told?", "by the log of the caller") \
     X(ATTEMPT_LOG_RESPONDER, ONE, "log_responder", "told?", "by that of the called side") \
     X(ATTEMPT_AGAINST_LOG, SENTENCE, "against_log", "", "what the capture says against it") \
+    X(ATTEMPT_TWIN, ONE, "twin", "twin?", "the same connection with other addresses") \
+    X(ATTEMPT_TRUNK_FLOW, NUMBER, "trunk_flow", "?", \
+        "flow by which its stanzas go, as a log says") \
+    X(TWIN, OBJECT, "twin", "", "") \
+    X(TWIN_FLOW, NUMBER, "flow", "", "its number") \
+    X(TWIN_WHY, SENTENCE, "why", "", "by what it is the same") \
+    X(TWIN_PACKET, NUMBER, "packet", "?", "the first one") \
+    X(TWIN_FIRST, TIME, "first", "", "when") \
+    X(TWIN_CALLER, ADDRESS, "caller", "", "address of the caller there") \
+    X(TWIN_CALLER_PORT, NUMBER, "caller_port", "", "and its port") \
+    X(TWIN_CALLED, ADDRESS, "called", "", "address of the called side there") \
+    X(TWIN_CALLED_PORT, NUMBER, "called_port", "", "and its port") \
     X(TOLD, OBJECT, "told", "", "") \
     X(TOLD_FILE, TEXT, "file", "", "the log, as it was named") \
     X(TOLD_TIME, TIME, "time", "", "by the clock of the machine that wrote it") \
@@ -1240,6 +1252,26 @@ json_told(struct json *j, enum json_id id, const struct log_said *said)
     json_bracket(j, '}');
 }
 
+static void
+json_twin(struct json *j, const struct verdict *v)
+{
+    const struct flow *f = v->twin;
+    if (f == NULL) {
+        json_null(j, JSON_ATTEMPT_TWIN);
+        return;
+    }
+    json_open(j, JSON_ATTEMPT_TWIN, '{');
+    json_number(j, JSON_TWIN_FLOW, f->number);
+    json_text(j, JSON_TWIN_WHY, v->twin_why);
+    json_number_or_null(j, JSON_TWIN_PACKET, f->first_frame);
+    json_time(j, JSON_TWIN_FIRST, f->first_ns);
+    json_address(j, JSON_TWIN_CALLER, &f->side[0].address);
+    json_number(j, JSON_TWIN_CALLER_PORT, f->side[0].port);
+    json_address(j, JSON_TWIN_CALLED, &f->side[1].address);
+    json_number(j, JSON_TWIN_CALLED_PORT, f->side[1].port);
+    json_bracket(j, '}');
+}
+
 /* What was found beside the packets themselves. */
 static void
 json_beside(struct json *j, const struct verdict *v)
@@ -1248,6 +1280,8 @@ json_beside(struct json *j, const struct verdict *v)
     json_told(j, JSON_ATTEMPT_LOG_INITIATOR, v->said[0]);
     json_told(j, JSON_ATTEMPT_LOG_RESPONDER, v->said[1]);
     json_text(j, JSON_ATTEMPT_AGAINST_LOG, v->against);
+    json_twin(j, v);
+    json_number_or_null(j, JSON_ATTEMPT_TRUNK_FLOW, v->leg_flow);
 }
 
 static void

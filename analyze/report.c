@@ -536,6 +536,30 @@ attempt_tls_facts(struct text *t, const struct attempt *a)
     TEXT(t, "; ");
 }
 
+/* "; seen again as 203.0.113.5:20302 -> 192.0.2.12:5269, packet 12 on (the same ...)" */
+static void
+attempt_twin(struct text *t, const struct verdict *v)
+{
+    const struct flow *f = v->twin;
+    if (f != NULL)
+        TEXT(t, "; seen again as ", ENDPOINT(&f->side[0].address, f->side[0].port), " -> ",
+            ENDPOINT(&f->side[1].address, f->side[1].port), ", packet ", NUMBER(f->first_frame),
+            " on (", v->twin_why, ")");
+}
+
+/* "; its stanzas go by the trunk 10.0.0.5:23456 - 10.1.0.20:36658, connection #2 (from the log)" */
+static void
+attempt_leg(struct text *t, const struct verdict *v)
+{
+    if (v->leg[0].port == 0)
+        return;
+    TEXT(t, "; its stanzas go by the trunk ", ENDPOINT(&v->leg[0].address, v->leg[0].port), " - ",
+        ENDPOINT(&v->leg[1].address, v->leg[1].port));
+    if (v->leg_flow != 0)
+        TEXT(t, ", connection #", NUMBER(v->leg_flow));
+    TEXT(t, " (from the log)");
+}
+
 void
 attempt_facts(struct text *t, const struct attempt *a)
 {
@@ -563,6 +587,8 @@ attempt_facts(struct text *t, const struct attempt *a)
         TEXT(t, "; ");
     }
     TEXT(t, ends[a->flow.end], " after ", LENGTH(a->flow.last_ns - a->flow.first_ns));
+    attempt_twin(t, v);
+    attempt_leg(t, v);
 }
 
 void

@@ -57,6 +57,7 @@ enum {
     CERT_WAYS = 4,
     SECRET_MAX = 48,                 /* SHA-384 */
     RANDOM_LEN = 32,
+    RANDOM_CORE = 8,   /* from here four bytes are random whatever the version (RFC 8446 4.1.3) */
     KEYS_MAX = 100000,               /* sessions of a key log: 35 MB */
     KEYS_PROBES = 64,                /* a table that is made to collide loses keys, not time */
     KEY_LINE_MAX = 512,              /* the longest known label and two values need 250 */
@@ -1955,6 +1956,7 @@ hello_client(struct tls_session *s, int side, struct reader in)
     if (u->later)
         *u = (struct setup){ .later = true };
     memcpy(u->client_random, random.at, RANDOM_LEN);
+    memcpy(&s->view.random[0], random.at + RANDOM_CORE, sizeof s->view.random[0]);
     s->view.client_hello = true;
     s->view.client_side = (uint8_t)side;
     s->view.offered = (uint16_t)version;
@@ -2014,6 +2016,7 @@ hello_server(struct tls_session *s, int side, struct reader in)
     const struct suite *suite = suite_find(cipher);
     const bool again = s->view.server_hello;
     memcpy(session_setup(s)->server_random, random.at, RANDOM_LEN);
+    memcpy(&s->view.random[1], random.at + RANDOM_CORE, sizeof s->view.random[1]);
     s->view.client_side = (uint8_t)(1 - side);
     s->view.server_hello = true;
     s->view.version = (uint16_t)version;

@@ -115,6 +115,7 @@ struct tls_view {
     const char *sni;                 /* printable ASCII */
     const char *alpn;                /* chosen if visible, else offered, "," between */
     const struct cert *server, *client;   /* borrowed; NULL: not visible */
+    uint32_t    random[2];           /* four bytes of those of client and server; 0: not seen */
     uint64_t    alert_frame;
     uint64_t    hello_frame, server_hello_frame;
     uint64_t    finished_frame;      /* of the last Finished */

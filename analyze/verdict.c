@@ -112,7 +112,7 @@ verdict_new(struct attempt *a)
     a->verdict = v;
     if (v == NULL)
         return NULL;
-    v->method = v->remedy = v->forward = v->ended_where = "";
+    v->method = v->remedy = v->forward = v->ended_where = v->twin_why = "";
     v->fault = v->said_by = v->closer = v->teller = NOBODY;
     return v;
 }
@@ -1693,6 +1693,7 @@ struct judge_address {
     uint32_t called, calls;   /* on 5269 and 5270: responder, initiator */
     uint32_t inner_called;    /* on 23456, established */
     uint32_t inner_calls;     /* the same, of an initiator: a gateway */
+    uint32_t translated;      /* of connections that were seen with another address, too */
 };
 
 /* A failed attempt that somebody else may have waited for. */
@@ -1812,6 +1813,23 @@ judge_note_addresses(struct judge *j, const struct attempt *a)
         to->called++;
 }
 
+/* A connection was counted twice. */
+static void
+judge_forget_addresses(struct judge *j, const struct attempt *a)
+{
+    const struct flow_side *s = a->flow.side;
+    struct judge_address *from = judge_address(j, &s[CALLER].address);
+    struct judge_address *to = judge_address(j, &s[CALLED].address);
+    bool inner = s[CALLED].port == j->report.internal_port;
+    if (from == NULL || to == NULL || (!inner && !judge_is_partner_port(j, s[1].port)
+        && s[1].port != 5270))
+        return;
+    from->calls -= !inner && from->calls > 0;
+    to->called -= !inner && to->called > 0;
+    from->inner_calls -= inner && a->flow.established && from->inner_calls > 0;
+    to->inner_called -= inner && a->flow.established && to->inner_called > 0;
+}
+
 /* All facts of the capture; NULL: none, or nobody looks at DNS. */
 static const struct dns_fact *
 judge_facts(const struct judge *j, size_t *n)
@@ -1844,7 +1862,8 @@ judge_infer_internal(struct judge *j)
 }
 
 /* The edge is the address that takes part in most of the 5269 connections; among equals the one
- * that asks DNS, then the one that came first. */
+ * that asks DNS, then the one that came first.  Before that: who captures on both sides of a
+ * translation captures at his own. */
 static const struct judge_address *
 judge_busiest(const struct judge *j, unsigned *equals)
 {
@@ -1856,13 +1875,32 @@ judge_busiest(const struct judge *j, unsigned *equals)
         uint32_t n = a->called + a->calls;
         uint32_t most = best == NULL ? 0 : best->called + best->calls;
         bool asks = judge_asked_dns(j, &a->address);
-        if (n == 0 || n < most)
+        if (best != NULL && best->translated != a->translated) {
+            if (a->translated > best->translated) {
+                best = a;
+                *equals = 1;
+            }
+            continue;
+        }
+        if ((n == 0 && a->translated == 0) || n < most)
             continue;
         *equals = n > most ? 1 : *equals + 1;
         if (n > most || (asks && !judge_asked_dns(j, &best->address)))
             best = a;
     }
     return best;
+}
+
+/* All addresses of the side that is translated. */
+static void
+judge_infer_translated(struct judge *j, const struct judge_address *best)
+{
+    struct report *r = &j->report;
+    size_t i;
+    for (i = 0; i < j->naddresses && r->nexternal < REPORT_ADDRESSES_MAX; i++)
+        if (j->addresses[i].translated > 0 && &j->addresses[i] != best)
+            r->external[r->nexternal++] = j->addresses[i].address;
+    ADD(r->addresses_why, ENDPOINT(&best->address, 0), " is seen on both sides of a translation");
 }
 
 static void
@@ -1877,6 +1915,10 @@ judge_infer_external(struct judge *j)
         return;
     r->external[r->nexternal++] = best->address;
     r->external_known = KNOWN_INFERRED;
+    if (best->translated > 0) {
+        judge_infer_translated(j, best);
+        return;
+    }
     n = (unsigned long)best->called + best->calls;
     snprintf(number, sizeof number, "%lu", n);
     ADD(r->addresses_why, ENDPOINT(&best->address, 0), " takes part in ",
@@ -2874,6 +2916,7 @@ judge_drop(struct attempt *a)
     if (a->verdict != NULL) {
         free(a->verdict->said[CALLER]);
         free(a->verdict->said[CALLED]);
+        free(a->verdict->twin);
     }
     free(a->verdict);
     attempt_free(a);
@@ -2893,6 +2936,101 @@ judge_list(struct judge *j, struct attempt *a)
     j->listed = listed;
     j->listed[j->nlisted++] = a;
     return true;
+}
+
+/* ---- connections that were seen twice ---- */
+
+/* Which of the two is told about: with an address that was given, whole, readable, then the first.
+ * True: b. */
+static bool
+judge_is_better_twin(const struct judge *j, const struct attempt *a, const struct attempt *b)
+{
+    const struct flow_side *s = a->flow.side, *t = b->flow.side;
+    bool a_given = false, b_given = false;
+    int i;
+    for (i = 0; i < 2; i++) {
+        a_given |= judge_is_external(j, &s[i].address) || judge_is_internal(j, &s[i].address);
+        b_given |= judge_is_external(j, &t[i].address) || judge_is_internal(j, &t[i].address);
+    }
+    if (a_given != b_given)
+        return b_given;
+    if (verdict_is_lossy(a) != verdict_is_lossy(b))
+        return verdict_is_lossy(a);
+    if (a->tls.decrypted != b->tls.decrypted)
+        return b->tls.decrypted;
+    return b->flow.first_ns < a->flow.first_ns;
+}
+
+/* The side that has two addresses is where the translation is. */
+static void
+judge_note_translated(struct judge *j, const struct attempt *a, const struct attempt *b)
+{
+    bool same[2];
+    int i, side;
+    for (i = 0; i < 2; i++)
+        same[i] = address_equal(&a->flow.side[i].address, &b->flow.side[i].address);
+    if (same[0] == same[1])
+        return;
+    side = same[0] ? 1 : 0;
+    for (i = 0; i < 2; i++) {
+        const struct attempt *of = i == 0 ? a : b;
+        struct judge_address *known = judge_address(j, &of->flow.side[side].address);
+        if (known != NULL)
+            known->translated++;
+    }
+}
+
+/* One is kept, with the addresses of the other, and what logs say of either. */
+static void
+judge_merge(struct judge *j, struct attempt *kept, struct attempt *gone, const char *why)
+{
+    struct verdict *v = kept->verdict, *w = gone->verdict;
+    struct flow *twin = memory_try(malloc(sizeof *twin));
+    int i;
+    judge_note_translated(j, kept, gone);
+    judge_forget_addresses(j, gone);
+    if (twin != NULL)
+        *twin = gone->flow;
+    free(v->twin);
+    v->twin = twin;
+    v->twin_why = twin == NULL ? "" : why;
+    for (i = 0; i < 2; i++)
+        if (v->said[i] == NULL) {
+            v->said[i] = w->said[i];
+            w->said[i] = NULL;
+        }
+    if (v->leg[0].port == 0) {
+        memcpy(v->leg, w->leg, sizeof v->leg);
+        v->leg_flow = w->leg_flow;
+    }
+    j->report.twins++;
+    judge_drop(gone);
+}
+
+/* Of all listed attempts; the ceiling of the list is that of the work. */
+static void
+judge_twins(struct judge *j)
+{
+    size_t i, k, n = 0;
+    const char *why;
+    for (i = 0; i < j->nlisted; i++) {
+        struct attempt *a = j->listed[i];
+        for (k = i + 1; a != NULL && k < j->nlisted; k++) {
+            struct attempt *b = j->listed[k];
+            if (b == NULL || (why = join_same(a, b)) == NULL)
+                continue;
+            j->listed[k] = NULL;
+            if (judge_is_better_twin(j, a, b)) {
+                judge_merge(j, b, a, why);
+                a = b;
+            } else {
+                judge_merge(j, a, b, why);
+            }
+        }
+        if (a != NULL)
+            j->listed[n++] = a;
+    }
+    j->nlisted = n;
 }
 
 /* ---- names that were looked for, and no connection followed ---- */
@@ -3291,6 +3429,15 @@ judge_log(struct judge *j, struct attempt *a, int side, const struct log_said *s
 }
 
 void
+judge_leg(struct attempt *a, const struct log_entry *e, const struct attempt *trunk)
+{
+    struct verdict *v = a->verdict;
+    v->leg[0] = e->trunk_own;
+    v->leg[1] = e->trunk_peer;
+    v->leg_flow = trunk == NULL ? 0 : trunk->flow.number;
+}
+
+void
 judge_log_end(struct judge *j, struct log_counts counts)
 {
     j->logs[j->report.nlogs - 1].counts = counts;
@@ -3502,6 +3649,7 @@ judge_end(struct judge *j)
     struct report *r = &j->report;
     size_t i;
     int k;
+    judge_twins(j);
     judge_dns(j);
     if (j->nlisted > 0)
         qsort(j->listed, j->nlisted, sizeof *j->listed, judge_order);

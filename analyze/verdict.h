@@ -12,8 +12,7 @@
 
 #include "dns.h"
 #include "inside.h"
-#include "log.h"
-#include "xmpp.h"
+#include "join.h"
 
 /* Why an attempt failed, in the order of a connection. */
 enum cause {
@@ -165,6 +164,10 @@ struct verdict {
     bool           verify_only;     /* only a dialback question was asked; may be inferred */
     bool           domains_by_dns;  /* attempt.to comes from DNS, or from SNI, not from a header */
     uint64_t       joined;          /* number of the flow of the other half of a dialback; 0 */
+    struct log_end leg[2];          /* of the trunk by which its stanzas go, ours first; port 0 */
+    uint64_t       leg_flow;        /* number of that connection; 0: it is not in the capture */
+    struct flow     *twin;          /* owned; the same connection with other addresses; NULL */
+    const char      *twin_why;      /* static; why it is the same; "" */
     struct log_said *said[2];       /* owned; by the side that wrote it; NULL: nothing */
     int            teller;          /* whose word counts, or is told beside; -1: nobody's */
     char           against[256];    /* what the capture says against it, or knows better; "" */
@@ -273,6 +276,7 @@ struct report {
     size_t                          ninterfaces;
     uint64_t                        packets;     /* analysed */
     uint64_t                        flows;       /* TCP connections, of any kind */
+    uint64_t                        twins;       /* of these, seen for the second time */
     uint64_t                        flows_xmpp;  /* attempts, listed or not */
     uint64_t                        dns_messages;
     int64_t                         first_ns, last_ns;
@@ -365,6 +369,8 @@ struct attempt *const *judge_attempts(const struct judge *j, size_t *n);
 bool judge_log_begin(struct judge *j, const char *name);
 void judge_log(struct judge *j, struct attempt *a, int side, const struct log_said *said);
 void judge_log_end(struct judge *j, struct log_counts counts);
+/* A log names the trunk by which the stanzas of an attempt go (NULL: it is not in the capture). */
+void judge_leg(struct attempt *a, const struct log_entry *e, const struct attempt *trunk);
 /* End of the capture.  The report is borrowed until judge_free; the caller fills in what it knows
  * of the capture before it prints. */
 struct report *judge_end(struct judge *j);

@@ -71,6 +71,18 @@ truth 0 '-c edge.xml healthy-edge-midstream.pcap' \
     'corp.example - 203.0.113.1 ' 'fe01.corp.example - edge01.corp.example in 3' \
     'All connections are older than the capture' "! 'syn'" '! (not named)' '! cannot tell' '! unclear'
 
+# Both sides of a translation of addresses: each connection once, and the edge is who is translated.
+for files in 'nat-inside.pcap nat-outside.pcap' 'nat-outside.pcap nat-inside.pcap'; do
+    truth 0 "--all $files" '148 packets, 2 TCP connections, 2 of them federation' \
+        'external 192.0.2.14, 203.0.113.5 (inferred)' 'is seen on both sides of a translation' \
+        'Row 1 (in) works, 1 tried. Row 2 (out) works, 1 tried.' 'p13.example - pb.example' \
+        'seen again as 203.0.113.5:20302 -> 192.0.2.12:5269, packet 12 on (the same randoms of TLS)'
+done
+truth 0 '--all -k nat-inside.keys nat-outside.pcap nat-inside.pcap' 'external 192.0.2.14, 203.0.113.5 (inferred)' \
+    '2 TCP connections' 'out 1 1 0 0 stanzas EXTERNAL 1.3 2' 'in 1 1 0 0 stanzas EXTERNAL 1.3 2'
+truth 0 '--all --external 203.0.113.5 nat-inside.pcap nat-outside.pcap' 'row 1 conforms; first packet 60' \
+    '(203.0.113.5:20302) -> pb.example' 'seen again as 192.0.2.14:59278 -> 192.0.2.12:5269'
+
 # The log of our own edge names what TLS 1.3 hides; what it only noticed, the capture knows better.
 truth 1 '-c edge.xml --log expired-tls13-no-keys.edge.log expired-tls13-no-keys.pcap' \
     'cert-expired (from the log), row 1 (in)' 'cert-expired (from the log), row 2 (out)' \
@@ -83,6 +95,11 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 echo '2026-11-26T13:02:59.400Z warn  s2s-out-closed dir=out local=corp.example remote=p20.example' \
     'peer=127.86.20.1:5269 via=127.86.0.10:51561 state=tls hop=partner why=peer-lost' >"$logs/lost"
+echo '2026-11-26T12:40:17.940Z info  pair-joined from=fabrikam.example to=corp.example' \
+    's2s_local=203.0.113.10:5269 s2s_peer=203.0.113.1:50522 trunk_local=10.0.0.5:23456' \
+    "trunk_peer=10.1.0.20:36658 trunk=fe01.corp.example" >"$logs/pair"
+truth 1 "--all -c edge.xml --log $logs/pair expired-tls13-no-keys.pcap" \
+    'its stanzas go by the trunk 10.0.0.5:23456 - 10.1.0.20:36658, connection #1 (from the log)'
 truth 1 "--log $logs/lost alert-then-reset.pcap" \
     'cert-purpose, row 2' 's2s-out-closed state=tls hop=partner why=peer-lost' \
     'but the capture knows more than the log' 'it shows: TLS alert unsupported_certificate'

@@ -3,7 +3,7 @@
 from gen_fail import fails, unclear
 from gen_rows import BOTH, WAYS, dialback, external, trunk_talk, trunk_up, upto_tls
 from gen_talk import HOSTS, NS_TLS, OURS, scene
-from gen_wire import ACK, FIN, RST
+from gen_wire import ACK, FIN, RST, address
 
 SRV = '_xmpp-server._tcp.pa.example'
 
@@ -66,6 +66,50 @@ def fin_again_and_again(s):
         c.packet(1 - side, RST)
         s.wait(0.05)
     works(s, c)
+
+
+def translate(s, outer, inner, port=None):
+    """Packets of an address as they are on the other side of a translation, by a clock that is a little late."""
+    outer, inner = address(outer), address(inner)
+    s.twice = True
+    for p in list(s.packets):
+        if p.proto != 6 or outer not in (p.source, p.target):
+            continue
+        q = p.copy(time=p.time + 200000, ttl=p.ttl - 1)
+        if p.source == outer:
+            q.source, q.sport = inner, port or p.sport
+        else:
+            q.target, q.dport = inner, port or p.dport
+        s.packets.append(q)
+
+
+@scene(WAYS, BOTH, options=[])
+def seen_on_both_sides_of_a_translation(s):
+    """The edge behind NAT, recorded inside and outside: one connection, and the partner is not the edge."""
+    c = s.federation()
+    external(c).close()
+    translate(s, HOSTS['edge'], '10.77.0.10', 61000 if s.way == 'out' else None)
+    works(s, c)
+
+
+@scene(WAYS, options=[])
+def seen_twice_without_tls(s):
+    """The same in plain text, known by its sequence numbers."""
+    c, v = dialback(s, s.way, '', plain=True)
+    c.stanzas(0, 2).close()
+    translate(s, HOSTS['edge'], '10.77.0.10')
+    works(s, c, 'dialback', violations=['plain-stanzas'], row=('works', 'violates'))
+    v.truth('worked', reached='authenticated', method='verify', verify_only=True)
+    s.row(v.row, 'works', 'conforms')
+
+
+@scene(('out',), options=[])
+def unanswered_on_both_sides_of_a_translation(s):
+    """A SYN that nobody answers goes out through NAT: one attempt."""
+    c = s.outbound()
+    c.unanswered()
+    translate(s, HOSTS['edge'], '10.77.0.10', 61000)
+    fails(s, c, 'tcp-timeout', 'syn', **{'from': '', 'to': ''})
 
 
 @scene(('in',), BOTH)

@@ -485,7 +485,7 @@ def check_scene(name, ca, folder, update):
                 errors.append(keep(run, 'run'))
             errors += ['%s%s: %s' % (variation, suffix, x) for x in undescribed(run)]
             run.drop()
-        for variation, make in chosen(scene, list(lossy(scene)), keys):
+        for variation, make in [] if scene.twice else chosen(scene, list(lossy(scene)), keys):
             data = make()
             run = Run(scene, folder, data, keys, variation)
             count += 1

@@ -206,12 +206,94 @@ a_line_is_about_the_connection_of_its_ends_and_its_time(void **state)
     assert_int_equal(side, 0);
     /* nobody answered, so the line has no end of its own */
     assert_int_equal(FIND(LOG_WAY_OUT, none, partner, 1000), 3);
+    /* somebody was not let in */
+    assert_int_equal(FIND(LOG_WAY_IN, none, far, 1001), 0);
     /* the trunk, from both of its nodes */
     assert_int_equal(FIND(LOG_WAY_UNKNOWN, inner, gateway, 1001), 4);
     assert_int_equal(side, 1);
     assert_int_equal(FIND(LOG_WAY_UNKNOWN, gateway, inner, 1001), 4);
     assert_int_equal(side, 0);
+    assert_ptr_equal(join_between(j, &inner, &gateway, 1000 * SECOND), &all[4]);
+    assert_ptr_equal(join_between(j, &gateway, &inner, 1000 * SECOND), &all[4]);
+    assert_null(join_between(j, &inner, &gateway, 2000 * SECOND));
     join_free(j);
+}
+
+/* ---- seen twice ---- */
+
+/* A connection as it is seen inside, and outside of a translation of the caller. */
+static void
+see_twice(struct attempt seen_as[2])
+{
+    int i;
+    seen_as[0] = attempt_of("192.0.2.14", 59278, "192.0.2.12", 5269, 1000);
+    seen_as[1] = attempt_of("203.0.113.5", 20302, "192.0.2.12", 5269, 1000);
+    for (i = 0; i < 2; i++) {
+        struct flow *f = &seen_as[i].flow;
+        f->side[0].syns = f->side[1].syns = 1;
+        f->side[0].syn_seq = 4711;
+        f->side[1].syn_seq = 4712;
+        f->side[0].bytes = f->side[1].bytes = 100;
+        snprintf(seen_as[i].id, sizeof seen_as[i].id, "stream-1");
+        seen_as[i].tls.client_hello = seen_as[i].tls.server_hello = true;
+        seen_as[i].tls.random[0] = 17;
+        seen_as[i].tls.random[1] = 18;
+    }
+}
+
+static void
+what_a_translation_of_addresses_leaves_is_the_same_connection(void **state)
+{
+    struct attempt a[2];
+    (void)state;
+    see_twice(a);
+    assert_non_null(join_same(&a[0], &a[1]));
+    a[1].flow.side[0].syn_seq = 1;   /* a firewall that makes its own, or a balancer */
+    assert_string_equal(join_same(&a[0], &a[1]), "the same randoms of TLS");
+    see_twice(a);
+    memset(&a[0].tls, 0, sizeof a[0].tls);
+    memset(&a[1].tls, 0, sizeof a[1].tls);
+    assert_string_equal(join_same(&a[0], &a[1]), "the same sequence numbers");
+    see_twice(a);
+    a[0].flow.established = a[1].flow.established = false;
+    a[0].flow.side[1].syns = a[1].flow.side[1].syns = 0;
+    memset(&a[0].tls, 0, sizeof a[0].tls);
+    memset(&a[1].tls, 0, sizeof a[1].tls);
+    assert_string_equal(join_same(&a[0], &a[1]), "the same SYN");
+}
+
+static void
+what_is_only_alike_is_not_the_same(void **state)
+{
+    struct attempt a[2];
+    (void)state;
+    see_twice(a);
+    a[1].tls.random[1] = 19;   /* somebody sends a ClientHello that he has recorded */
+    a[1].flow.side[0].syn_seq = 1;
+    assert_null(join_same(&a[0], &a[1]));
+    a[1].flow.side[0].syn_seq = 4711;   /* and by chance the numbers are the same, too */
+    assert_null(join_same(&a[0], &a[1]));
+    see_twice(a);
+    a[1].flow.first_ns += LOG_CLOCK_NS + 1;   /* recorded, and played again as a whole */
+    assert_null(join_same(&a[0], &a[1]));
+    see_twice(a);
+    memset(&a[0].tls, 0, sizeof a[0].tls);
+    memset(&a[1].tls, 0, sizeof a[1].tls);
+    snprintf(a[1].id, sizeof a[1].id, "stream-2");
+    assert_null(join_same(&a[0], &a[1]));
+    snprintf(a[1].id, sizeof a[1].id, "stream-1");
+    a[1].flow.side[1].bytes++;
+    assert_null(join_same(&a[0], &a[1]));
+    see_twice(a);
+    a[1].flow.side[0] = a[0].flow.side[0];   /* the same ports again: that is for flow.c to know */
+    assert_null(join_same(&a[0], &a[1]));
+    see_twice(a);
+    a[0].flow.established = a[1].flow.established = false;
+    a[0].flow.side[1].syns = a[1].flow.side[1].syns = 0;
+    memset(&a[0].tls, 0, sizeof a[0].tls);
+    memset(&a[1].tls, 0, sizeof a[1].tls);
+    a[1].flow.side[1].address = end_of("198.51.100.20", 5269).address;   /* neither end is common */
+    assert_null(join_same(&a[0], &a[1]));
 }
 
 int
@@ -222,6 +304,8 @@ main(void)
         cmocka_unit_test(values_are_what_was_written_whatever_they_hold),
         cmocka_unit_test(what_names_no_connection_is_counted_and_what_is_no_line_is_passed_over),
         cmocka_unit_test(a_line_is_about_the_connection_of_its_ends_and_its_time),
+        cmocka_unit_test(what_a_translation_of_addresses_leaves_is_the_same_connection),
+        cmocka_unit_test(what_is_only_alike_is_not_the_same),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }
