@@ -27,6 +27,9 @@ FIN, SYN, PUSH, ACK = 1, 2, 8, 16
 
 
 def segment(caller, port, inward, sequence, acknowledged, flags, content=b''):
+    """Numbers begin elsewhere in each connection: with equal ones it would be one that was seen twice."""
+    begin = (int.from_bytes(caller, 'big') << 16 | port) * 2654435761
+    sequence, acknowledged = (begin + sequence) % 2**32, (begin + acknowledged) % 2**32
     ends = [(caller, port), (b'\xc0\x00\x02\x0a', 5269)]
     (source, source_port), (target, target_port) = ends if inward else ends[::-1]
     tcp = struct.pack('>HHIIBBHHH', source_port, target_port, sequence, acknowledged, 0x50, flags, 65535, 0, 0)

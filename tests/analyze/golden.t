@@ -74,6 +74,15 @@ SILENT = {
     'verdict/summary: dns_left_out': 'the same',
 }
 
+# Nor has one a log; faults.t has.
+SILENT.update(dict.fromkeys([
+    'capture: logs', 'log: decided', 'log: entries', 'log: joined', 'log: lines', 'log: name',
+    'told: by_peer_only', 'told: certificate', 'told: detail', 'told: event', 'told: file', 'told: hop',
+    'told: state', 'told: time', 'told: why', 'verdict/attempt: against_log',
+    'verdict/attempt: cause_from_log', 'verdict/attempt: log_initiator', 'verdict/attempt: log_responder',
+    'verdict/attempt: trunk_flow',
+], 'no scene has a log'))
+
 NUMBER = re.compile(r'\bpacket \d+')
 CLOCK = re.compile(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)?')
 
