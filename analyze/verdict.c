@@ -2070,7 +2070,7 @@ judge_rules_partner(struct judge *j, struct attempt *a)
     bool told = r->external_known == KNOWN_OPTION || r->external_known == KNOWN_CONFIG;
     bool given = told && r->internal_known != KNOWN_INFERRED;
     /* what is missing may be the header of a balancer, which was called where it is permitted */
-    bool served = a->flow.established && !verdict_is_lossy(a);
+    bool served = a->flow.established && s[CALLER].bytes > 0 && !verdict_is_lossy(a);
     if (judge_is_external(j, &s[CALLER].address) || judge_is_external(j, &s[CALLED].address)
         || judge_is_balanced(j, a))
         return;

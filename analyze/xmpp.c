@@ -860,8 +860,10 @@ xmpp_header_kind(struct xmpp *x, int side, const struct xe_xml_event *e, struct 
     else if (xmpp_is(e->name, "stream"))
         a->is_xmpp = true;
     xmpp_wrong(a, side, stream ? content : e->ns, xmpp_is(e->name, "stream"));
-    if (a->not_stream)
+    if (a->not_stream) {
         xmpp_line(x, (const unsigned char *)e->raw.at, e->raw.len);
+        x->line_over = true;
+    }
     xmpp_copy(n->text, sizeof n->text, stream ? content : e->ns);
 }
 
