@@ -28276,12 +28276,12 @@ metrics_tell(struct metrics_health *h, const char *text)
     return true;
 }
 
-/* Why, since when (below 0: nobody knows), what was said there, and what to do. */
+/* Where and why, since when (below 0: nobody knows), what was said there, and what to do. */
 static void
-metrics_tell_why(struct metrics_health *h, enum xe_why why, int64_t seconds, const char *detail,
-    enum xe_why remedy)
+metrics_tell_why(struct metrics_health *h, enum config_hop hop, enum xe_why why, int64_t seconds,
+    const char *detail, enum xe_why remedy)
 {
-    char age[REPORT_AGE_MAX];
+    char age[REPORT_AGE_MAX], words[ROUTE_WORDS_MAX];
     if (seconds >= 0) {
         buf_puts(h->out, " (for ");
         buf_puts(h->out, report_age(age, seconds));
@@ -28291,7 +28291,7 @@ metrics_tell_why(struct metrics_health *h, enum xe_why why, int64_t seconds, con
         buf_puts(h->out, ": ");
         buf_puts(h->out, xe_why(why)->word);
         buf_puts(h->out, ", ");
-        buf_puts(h->out, xe_why(why)->text);
+        buf_puts(h->out, route_words(hop, why, words));
         buf_puts(h->out, detail[0] == '\0' ? "" : ": ");
         buf_put_escaped(h->out, span_of(detail), SIZE_MAX);
     }
@@ -28316,8 +28316,9 @@ metrics_judge_gateways(struct metrics_health *h, const struct metrics *m)
     if (in->line > 0 && up == 0) {
         h->good = false;
         if (metrics_tell(h, "no gateway is connected, so nothing passes to the inside or from it"))
-            metrics_tell_why(h, last->why, known ? (loop_now(v->shared->loop) - last->ms) / 1000
-                : -1, last->detail, XE_WHY_NO_TRUNK);
+            metrics_tell_why(h, CONFIG_HOP_TRUNK, last->why,
+                known ? (loop_now(v->shared->loop) - last->ms) / 1000 : -1,
+                last->detail, XE_WHY_NO_TRUNK);
     }
     for (i = 0; up > 0 && i < in->ngateways && i < METRICS_TRUNKS_MAX; i++) {
         if (metrics_trunk_of(m, in->gateways[i].name).up || !metrics_tell(h, "note: gateway "))
@@ -28345,12 +28346,12 @@ metrics_judge_edges(struct metrics_health *h, const struct metrics *m)
             || !metrics_tell(h, up == 0 ? "no trunk to edge " : "note: no trunk to edge "))
             continue;
         metrics_put_value(h->out, span_of(link->name));
-        metrics_tell_why(h, link->why, (loop_now(v->shared->loop) - link->lost) / 1000,
-            link->detail, link->why);
+        metrics_tell_why(h, CONFIG_HOP_TRUNK, link->why,
+            (loop_now(v->shared->loop) - link->lost) / 1000, link->detail, link->why);
     }
 }
 
-/* An inner server that could not be reached.  When that was long ago nobody has written since. */
+/* An inner server that takes nothing.  When that was long ago nobody has written since. */
 static void
 metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
 {
@@ -28365,13 +28366,11 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
             if (d == NULL || d->failing == 0)
                 continue;
             h->good = h->good && late;
-            if (!metrics_tell(h, late ? "note: the inner server of "
-                : "the inner server of "))
+            if (!metrics_tell(h, late ? "note: when it was last tried, nothing got to the inner "
+                "server of " : "nothing gets to the inner server of "))
                 continue;
             metrics_put_value(h->out, name);
-            buf_puts(h->out, late ? " could not be reached when it was last tried"
-                : " cannot be reached");
-            metrics_tell_why(h, d->why, now - d->failing, "", d->why);
+            metrics_tell_why(h, CONFIG_HOP_INNER, d->why, now - d->failing, "", d->why);
         }
 }
 
@@ -31214,7 +31213,7 @@ explain_sentence(struct explain *x)
         snprintf(line, size, "Nothing reaches %s (%s%s%s).  %s", x->domain, x->where,
             x->where[0] == '\0' ? "" : ": ", xe_why(x->why)->word, xe_why(x->why)->remedy);
     else if (x->unwell)
-        snprintf(line, size, "Look after this node first: what is wrong with it stands above.  "
+        snprintf(line, size, "Mend first what stands above: it is on our side of the border.  "
             "Their server can be reached.");
     else if (x->ours != XE_WHY_NONE)
         snprintf(line, size, "Give our domain %s a certificate that others believe: the one it has "
@@ -32458,25 +32457,43 @@ status_certificate_lines(struct report *r, const struct xmppedge *e)
 
 /* ---- all of it ---- */
 
-/* Partners that are not well, by reason: a line for each, with what to do. */
+/* What is wrong there, by reason: a line for each with how many partners it is about, and with what
+ * to do. */
 static void
-status_partner_health(struct buf *out, const struct status_sum *sum)
+status_hop_health(struct buf *out, const struct status_sum *sum, enum config_hop hop)
 {
     unsigned long all = status_partners(sum);
-    char line[80], words[ROUTE_WORDS_MAX];
-    unsigned hop, why;
+    char line[160], words[ROUTE_WORDS_MAX];
+    unsigned why;
+    for (why = 1; why < XE_WHY_COUNT; why++) {
+        if (sum->whys[hop][why] == 0)
+            continue;
+        snprintf(line, sizeof line, "%s%lu of %lu partner%s: %s, ",
+            hop == CONFIG_HOP_INNER ? "our own server took nothing of " : "",
+            sum->whys[hop][why], all, all == 1 ? "" : "s", xe_why((enum xe_why)why)->word);
+        buf_puts(out, line);
+        buf_puts(out, route_words(hop, (enum xe_why)why, words));
+        buf_puts(out, "; what to do: ");
+        buf_puts(out, xe_why((enum xe_why)why)->remedy);
+        buf_putc(out, '\n');
+    }
+}
+
+/* Partners that are not well.  On an edge what our own server did not take stands first, and it is
+ * returned whether there is any; a gateway has told it before, by domain. */
+static bool
+status_partner_health(struct buf *out, const struct status_sum *sum, enum config_role role)
+{
+    size_t before = buf_len(out);
+    unsigned hop;
+    bool inside;
+    if (role == CONFIG_EDGE)
+        status_hop_health(out, sum, CONFIG_HOP_INNER);
+    inside = buf_len(out) > before;
     for (hop = 0; hop <= CONFIG_HOP_RESOLVER; hop++)
-        for (why = 1; why < XE_WHY_COUNT; why++) {
-            if (sum->whys[hop][why] == 0)
-                continue;
-            snprintf(line, sizeof line, "%lu of %lu partner%s: %s, ", sum->whys[hop][why], all,
-                all == 1 ? "" : "s", xe_why((enum xe_why)why)->word);
-            buf_puts(out, line);
-            buf_puts(out, route_words((enum config_hop)hop, (enum xe_why)why, words));
-            buf_puts(out, "; what to do: ");
-            buf_puts(out, xe_why((enum xe_why)why)->remedy);
-            buf_putc(out, '\n');
-        }
+        if (hop != CONFIG_HOP_INNER)
+            status_hop_health(out, sum, (enum config_hop)hop);
+    return inside;
 }
 
 /* A line of that. */
@@ -32500,13 +32517,13 @@ status_health(struct status *w, const struct xmppedge *e)
     struct report *r = &w->report;
     struct buf text = { 0 };
     bool well = metrics_is_well(&e->metrics, &text);
+    bool inside = status_partner_health(&text, &w->sum, e->config->role);
     struct xe_span rest;
-    status_partner_health(&text, &w->sum);
     rest = buf_span(&text);
     report_bool(r, "healthy", well);
     report_list(r, "health");
     if (!r->json)
-        status_heading(r, !well ? "WHAT IS WRONG" : rest.len > 0 ? "ALL IS WELL, BUT"
+        status_heading(r, !well || inside ? "WHAT IS WRONG" : rest.len > 0 ? "ALL IS WELL, BUT"
             : "ALL IS WELL");
     while (rest.len > 0) {
         size_t n = span_find(rest, '\n');

@@ -353,8 +353,9 @@ struct xe_span {
             "be reached.") \
     X(XE_WHY_INNER_RESOLVER, "inner-resolver", "connection-timeout", \
         "remote-server-timeout", "wait", \
-        "the inner server has not asked its gateway about a dialback key", \
-        "Have the inner server's resolver answer for every partner with the gateway's <listen>.") \
+        "nobody has come back to the gateway to ask who is calling", \
+        "Have the inner server load dialback and find every partner at the gateway's <listen>: " \
+            "see with dig there.") \
     X(XE_WHY_COMPONENT_UNKNOWN, "component-unknown", "", \
         "remote-server-timeout", "wait", "the other server has no component for this domain", \
         "Add the partner as an external component to the inner server, with the domain in the " \
@@ -485,8 +486,8 @@ struct xe_span {
     /* the trunk */ \
     X(XE_WHY_NO_TRUNK, "no-trunk", "", \
         "remote-server-timeout", "wait", "the two nodes of this border are not connected", \
-        "Run xmppedge status FILE at the gateway: its TRUNKS say why it is not connected to " \
-            "the edge.") \
+        "See at the gateway whether it runs; if it does, xmppedge status FILE there says why it " \
+            "is not connected.") \
     X(XE_WHY_TRUNK_LIMIT, "limit-trunks", "resource-constraint", \
         "", "", "too many connections of gateways", \
         "Look for gateways that connect in a loop, or another program on the port of <internal>.") \

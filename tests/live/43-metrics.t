@@ -480,7 +480,7 @@ def an_inner_server_that_is_down_is_told_by_the_gateway(w):
     w.stream.send(message('a@pa.example', 'b@corp.example', 'nobody there', id='d'))
     wait_until(lambda: health(w.gateway)[0] == 503, 15, 'the failure')
     text = health(w.gateway)[1]
-    check(re.fullmatch('failed\nthe inner server of corp.example cannot be reached \\(for \\d+ seconds?\\): tcp-refused, .*; what to do: .*\n',
+    check(re.fullmatch('failed\nnothing gets to the inner server of corp.example \\(for \\d+ seconds?\\): tcp-refused, .*; what to do: .*\n',
                        text), text)
     equal(numbers(w.gateway, 'xmppedge_healthy'), 0, 'the same as a number')
     equal(numbers(w.gateway, 'xmppedge_domain_failing', domain='corp.example', reason='tcp-refused'), 1, 'and why')

@@ -273,7 +273,7 @@ def a_node_that_is_not_well_says_so_whatever_the_partner_is(w):
     w.gateway.terminate()
     wait_until(lambda: not w.edge.status_json()['healthy'], 10, 'the edge to miss its gateway')
     holds(explain(w, 'good.example', expect=1), 'THIS NODE is not well no gateway is connected',
-          'Look after this node first', 'Their server can be reached.')
+          'Mend first what stands above', 'Their server can be reached.')
     told = json.loads(explain(w, 'good.example', '--json', expect=1))
     equal(told['well'], False)
     check(told['this_node'][0].startswith('no gateway is connected'), told['this_node'])
