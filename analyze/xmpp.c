@@ -30,6 +30,7 @@
 struct xmpp_side {
     struct xe_xml  xml;
     bool           broken;    /* gap or bad XML: not read any more */
+    bool           begun;     /* something was read, an XML declaration if there is no header yet */
     unsigned char *rest;      /* owned: an unfinished element */
     size_t         rest_len;
     size_t         rest_cap;
@@ -994,12 +995,12 @@ xmpp_prolog(const unsigned char *at, size_t len)
     return n + xmpp_blank(at + n, len - n);
 }
 
-/* <!DOCTYPE html> */
+/* <!DOCTYPE html>.  Behind an XML declaration a document type is that of a stream. */
 static bool
-xmpp_is_document(const unsigned char *at, size_t len)
+xmpp_is_document(const struct xmpp_side *s, const unsigned char *at, size_t len)
 {
-    size_t n = xmpp_prolog(at, len);
-    return len - n >= 2 && at[n] == '<' && at[n + 1] == '!';
+    size_t n = xmpp_blank(at, len);
+    return !s->begun && len - n >= 2 && at[n] == '<' && at[n + 1] == '!';
 }
 
 /* The first word of a side is a stream error, or may become one; then `*more` is set. */
@@ -1075,6 +1076,7 @@ xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
         x->events->said(x->user, x->attempt, side, got, &e, frame, time_ns);
     switch (got) {
     case XE_XML_MORE:
+        s->begun |= used > xmpp_blank(at, used);
         return used > 0 ? used : SIZE_MAX;
     case XE_XML_HEADER:
         xmpp_on_header(x, side, &e, &n);
@@ -1089,7 +1091,7 @@ xmpp_step(struct xmpp *x, struct xmpp_side *s, const unsigned char *at, size_t l
     case XE_XML_BAD:
         break;
     }
-    if (xmpp_is_fresh(x->attempt, side) && xmpp_is_document(at, len)) {
+    if (xmpp_is_fresh(x->attempt, side) && xmpp_is_document(s, at, len)) {
         xmpp_is_stranger(x, side);
         xmpp_line(x, at, len);
     }

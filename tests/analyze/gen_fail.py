@@ -463,6 +463,18 @@ def not_xmpp_banner(s):
     fails(s, c, 'not-xmpp', words='SMTP or FTP: 220 mail.pa.example ESMTP', said_by='responder')
 
 
+@scene(WAYS)
+def document_type(s):
+    """XML says that it is XML: what follows is a stream that is not allowed, not another protocol."""
+    c = s.federation()
+    c.dial()
+    c.say(0, "<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'b'>]><stream:stream>")
+    c.say(1, c.header(1))
+    c.error(1, 'restricted-xml')
+    c.finish(1)
+    fails(s, c, 'xml-restricted', 'tcp')
+
+
 PROXY_V1 = b'PROXY TCP4 198.51.100.20 203.0.113.10 33000 5269\r\n'
 PROXY_V2 = b'\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f' + bytes((198, 51, 100, 20, 203, 0, 113, 10)) \
     + b'\x80\xe8\x14\x95\x03\0\0'
