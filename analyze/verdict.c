@@ -1215,7 +1215,7 @@ verdict_inside(struct finding *f)
     if (g.success || (talked && a->flow.last_ns - g.first_ns > SECOND)) {
         bool trunk = verdict_prelude(a) > 2;
         bool stanzas = trunk ? g.after >= verdict_prelude(a)
-            : (g.success ? g.stanzas_after : g.stanzas) > 0;
+            : !f->lossy && (g.success ? g.stanzas_after : g.stanzas) > 0;
         v->reached = stanzas ? REACH_STANZAS : REACH_AUTH;
         v->method = g.success ? "EXTERNAL" : "EXTERNAL or dialback";
         return verdict_end(f);

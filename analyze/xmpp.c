@@ -922,7 +922,7 @@ xmpp_side_open(struct xmpp *x, int side)
     if (s != NULL || (s = memory_try(pool_get(&side_pool))) == NULL)
         return s;
     xe_xml_init(&s->xml, &xmpp_limits);         /* which knows best what of it must be cleared */
-    s->broken = false;
+    s->broken = s->begun = false;
     s->rest = NULL;
     s->rest_len = s->rest_cap = 0;
     return x->side[side] = s;
