@@ -19967,28 +19967,24 @@ s2s_session_is_late(const struct s2s_service *v, const struct s2s_session *x)
     return x->stream == NULL && loop_now(v->shared->loop) - x->since > S2S_RESUME_MS;
 }
 
-/* Is `x`, which was lost later, forgotten rather than `y`?  Domains without an entry cost nothing,
- * and one certificate stands for many: theirs go first, then those of whose network has most. */
-static bool
-s2s_session_goes_first(const struct s2s_service *v, const struct s2s_session *x,
-    const struct s2s_session *y)
-{
-    enum s2s_rank rank_of_x = s2s_rank(v, x->from, x->listed);
-    enum s2s_rank rank_of_y = s2s_rank(v, y->from, y->listed);
-    if (rank_of_x != rank_of_y)
-        return rank_of_x < rank_of_y;
-    return net_load(x->from, NET_RESUMABLE) > net_load(y->from, NET_RESUMABLE);
-}
-
+/* Who is forgotten first.  Domains without an entry cost nothing, and one certificate stands for
+ * many: theirs go first, then those of whose network has most, the oldest of them. */
 static struct s2s_session *
 s2s_last_parked(const struct s2s_service *v)
 {
     struct s2s_session *worst = NULL;
+    enum s2s_rank lowest = S2S_ANYBODY;
+    size_t most = 0;
     const struct list_node *n;
     for (n = v->parked.next; n != &v->parked; n = n->next) {
         struct s2s_session *x = MAP_OWNER(n, struct s2s_session, parked);
-        if (worst == NULL || s2s_session_goes_first(v, x, worst))
+        enum s2s_rank rank = s2s_rank(v, x->from, x->listed);
+        size_t load = net_load(x->from, NET_RESUMABLE);
+        if (worst == NULL || rank < lowest || (rank == lowest && load > most)) {
             worst = x;
+            lowest = rank;
+            most = load;
+        }
     }
     return worst;
 }
@@ -27643,19 +27639,27 @@ report_bool(struct report *r, const char *key, bool value)
     buf_puts(r->out, value ? "true" : "false");
 }
 
+/* For people alone. */
+static void
+report_heading(struct report *r, const char *heading)
+{
+    if (r->json)
+        return;
+    buf_putc(r->out, '\n');
+    buf_puts(r->out, heading);
+    buf_putc(r->out, '\n');
+}
+
 /* An object of facts, under a heading. */
 static void
 report_begin(struct report *r, const char *key, const char *heading)
 {
-    if (r->json) {
-        report_key(r, key);
-        buf_putc(r->out, '{');
-        r->comma = false;
-    } else {
-        buf_putc(r->out, '\n');
-        buf_puts(r->out, heading);
-        buf_putc(r->out, '\n');
-    }
+    report_heading(r, heading);
+    if (!r->json)
+        return;
+    report_key(r, key);
+    buf_putc(r->out, '{');
+    r->comma = false;
 }
 
 static void
@@ -27687,16 +27691,34 @@ report_list_end(struct report *r)
 
 /* A text of it: for people a fact of this name. */
 static void
-report_item(struct report *r, const char *label, const char *text)
+report_item(struct report *r, const char *label, struct xe_span text)
 {
     if (!r->json) {
-        report_text(r, label, text);
+        report_span(r, label, text);
         return;
     }
     if (r->comma)
         buf_putc(r->out, ',');
-    buf_put_json(r->out, span_of(text), SIZE_MAX);
+    buf_put_json(r->out, text, SIZE_MAX);
     r->comma = true;
+}
+
+/* A list of lines; without a label they stand by themselves. */
+static void
+report_lines(struct report *r, const char *key, const char *label, struct xe_span text)
+{
+    report_list(r, key);
+    while (text.len > 0) {
+        size_t n = span_find(text, '\n');
+        if (r->json || label != NULL) {
+            report_item(r, label, span_make(text.at, n));
+        } else {
+            buf_puts(r->out, "  ");
+            report_wrap(r, 2, span_make(text.at, n));
+        }
+        text = span_skip(text, n + 1);
+    }
+    report_list_end(r);
 }
 
 /* An object of it, for programs alone: it begins, and report_end() ends it. */
@@ -27715,9 +27737,8 @@ report_paragraph(struct report *r, const char *key, const char *heading, const c
         report_text(r, key, text);
         return;
     }
-    buf_putc(r->out, '\n');
-    buf_puts(r->out, heading);
-    buf_puts(r->out, "\n  ");
+    report_heading(r, heading);
+    buf_puts(r->out, "  ");
     report_wrap(r, 2, span_of(text));
 }
 
@@ -30684,7 +30705,7 @@ explain_records(struct explain *x, const struct dns_query *q)
         const struct dns_srv *srv = &q->srv[i];
         snprintf(x->line, sizeof x->line, "%s %u %u %u %s", explain_service_name(srv->direct_tls),
             (unsigned)srv->priority, (unsigned)srv->weight, (unsigned)srv->port, srv->host);
-        report_item(&x->report, "record", x->line);
+        report_item(&x->report, "record", span_of(x->line));
     }
     for (i = 0; i < 2; i++)
         for (j = 0; j < q->services[i].odds.n; j++) {
@@ -30692,7 +30713,7 @@ explain_records(struct explain *x, const struct dns_query *q)
             snprintf(x->line, sizeof x->line, "%s %u %u %u %s is not used: %s",
                 explain_service_name(q->services[i].direct_tls), (unsigned)odd->priority,
                 (unsigned)odd->weight, (unsigned)odd->port, odd->host, odd->fault);
-            report_item(&x->report, "record", x->line);
+            report_item(&x->report, "record", span_of(x->line));
         }
     report_list_end(&x->report);
 }
@@ -30716,7 +30737,7 @@ explain_hosts(struct explain *x, const struct dns_query *q)
                 "record must not be (RFC 2782); it works here, and not everywhere", v4->host);
         else
             continue;
-        report_item(&x->report, "host", x->line);
+        report_item(&x->report, "host", span_of(x->line));
     }
     report_list_end(&x->report);
 }
@@ -30805,7 +30826,7 @@ explain_chain(struct explain *x, const struct tls *tls)
             shown[i].for_clients ? "" : shown[i].for_servers ? "; for servers only, which some "
             "software does not take from a server that calls" : "; for neither servers nor "
             "clients");
-        report_item(&x->report, "certificate", x->line);
+        report_item(&x->report, "certificate", span_of(x->line));
     }
     report_list_end(&x->report);
     x->ends = n == 0 ? 0 : shown[0].ends;
@@ -31073,7 +31094,7 @@ explain_present(struct explain *x)
             conn_address_text(&s->source, at), s2s_state_name(s->state),
             s->method[0] == '\0' ? "" : " by ", s->method, (unsigned long)s->stanzas,
             (long)((loop_now(&x->edge->loop) - s->since) / 1000));
-        report_item(&x->report, "is_here", x->line);
+        report_item(&x->report, "is_here", span_of(x->line));
     }
     return found;
 }
@@ -31268,19 +31289,12 @@ static void
 explain_node(struct explain *x)
 {
     struct buf text = { 0 };
-    struct xe_span rest;
+    struct xe_span lines;
     x->unwell = !x->edge->alone && !metrics_is_well(&x->edge->metrics, &text);
-    rest = x->unwell ? buf_span(&text) : span_make(NULL, 0);
-    if (rest.len > 0 && !x->report.json)
-        buf_puts(&x->out, "\nTHIS NODE\n");
-    report_list(&x->report, "this_node");
-    while (rest.len > 0) {
-        size_t n = span_find(rest, '\n');
-        snprintf(x->line, sizeof x->line, "%.*s", (int)n, rest.at);
-        report_item(&x->report, "is_not_well", x->line);
-        rest = span_skip(rest, n + 1);
-    }
-    report_list_end(&x->report);
+    lines = x->unwell ? buf_span(&text) : span_make(NULL, 0);
+    if (lines.len > 0)
+        report_heading(&x->report, "THIS NODE");
+    report_lines(&x->report, "this_node", "is_not_well", lines);
     buf_fail_with(&x->out, &text);
     buf_free(&text);
 }
@@ -31584,6 +31598,7 @@ struct status {
     enum status_class class;    /* of the partners that are told */
     struct list_walk  walk;     /* through domains, streams or pairs */
     struct status_sum sum;
+    bool              wrong;    /* something is, and the beginning says what */
     char              domain[XE_DOMAIN_MAX];   /* of nothing else; "": all */
 };
 
@@ -32206,14 +32221,6 @@ status_named(struct report *r, struct xe_span name, const char *text)
     report_wrap(r, STATUS_COLUMN, span_of(text));
 }
 
-static void
-status_heading(struct report *r, const char *text)
-{
-    buf_putc(r->out, '\n');
-    buf_puts(r->out, text);
-    buf_putc(r->out, '\n');
-}
-
 /* How long ago that was, in four characters; "-": it never was. */
 static const char *
 status_ago(char out[STATUS_SHORT_MAX], int64_t when)
@@ -32347,7 +32354,7 @@ status_totals(struct report *r, const struct xmppedge *e, const struct status_su
 {
     const struct route *route = &e->route;
     char line[200];
-    status_heading(r, "TOTALS");
+    report_heading(r, "TOTALS");
     snprintf(line, sizeof line, "%lu, of which %lu fail", status_partners(sum),
         sum->of[STATUS_FAILING]);
     report_text(r, "partners", line);
@@ -32420,7 +32427,7 @@ status_trunk_lines(struct report *r, const struct xmppedge *e)
 {
     char line[256 + STREAM_DETAIL_MAX], age[REPORT_AGE_MAX];
     const struct list_node *n;
-    status_heading(r, "TRUNKS");
+    report_heading(r, "TRUNKS");
     for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next)
         status_trunk_line(r, e, MAP_OWNER(n, const struct trunk, node));
     for (n = e->trunks.links.next; n != &e->trunks.links; n = n->next) {
@@ -32442,7 +32449,7 @@ status_certificate_lines(struct report *r, const struct xmppedge *e)
     char line[80], until[32];
     size_t i;
     if (e->metrics.nown > 0)
-        status_heading(r, "OUR CERTIFICATES");
+        report_heading(r, "OUR CERTIFICATES");
     for (i = 0; i < e->metrics.nown; i++) {
         const struct metrics_own *own = &e->metrics.own[i];
         int64_t days = metrics_days(own->ends);
@@ -32496,20 +32503,6 @@ status_partner_health(struct buf *out, const struct status_sum *sum, enum config
     return inside;
 }
 
-/* A line of that. */
-static void
-status_line(struct report *r, struct xe_span line)
-{
-    if (r->json) {
-        buf_puts(r->out, r->comma ? "," : "");
-        buf_put_json(r->out, line, SIZE_MAX);
-        r->comma = true;
-    } else {
-        buf_puts(r->out, "  ");
-        report_wrap(r, 2, line);
-    }
-}
-
 /* What somebody has to look after, before all that there is. */
 static void
 status_health(struct status *w, const struct xmppedge *e)
@@ -32518,19 +32511,11 @@ status_health(struct status *w, const struct xmppedge *e)
     struct buf text = { 0 };
     bool well = metrics_is_well(&e->metrics, &text);
     bool inside = status_partner_health(&text, &w->sum, e->config->role);
-    struct xe_span rest;
-    rest = buf_span(&text);
     report_bool(r, "healthy", well);
-    report_list(r, "health");
-    if (!r->json)
-        status_heading(r, !well || inside ? "WHAT IS WRONG" : rest.len > 0 ? "ALL IS WELL, BUT"
-            : "ALL IS WELL");
-    while (rest.len > 0) {
-        size_t n = span_find(rest, '\n');
-        status_line(r, span_make(rest.at, n));
-        rest = span_skip(rest, n + 1);
-    }
-    report_list_end(r);
+    report_heading(r, !well || inside ? "WHAT IS WRONG" : buf_len(&text) > 0 ? "ALL IS WELL, BUT"
+        : "ALL IS WELL");
+    report_lines(r, "health", NULL, buf_span(&text));
+    w->wrong = !well || inside || w->sum.of[STATUS_FAILING] > 0;
     buf_fail_with(r->out, &text);
     buf_free(&text);
 }
@@ -32590,9 +32575,9 @@ status_table(struct report *r, enum status_class class, const struct status_sum 
     unsigned i;
     for (i = STATUS_FAILING; i < (unsigned)class; i++)
         before += sum->of[i];
-    if (r->json || sum->of[class] == 0 || (class != STATUS_INNER && before > 0))
+    if (r->json || (class != STATUS_INNER && before > 0))
         return;
-    status_heading(r, class == STATUS_INNER ? "INNER SERVERS" : "PARTNERS");
+    report_heading(r, class == STATUS_INNER ? "INNER SERVERS" : "PARTNERS");
     status_name(r, span_make(NULL, 0));
     buf_puts(r->out, "     STATE      METHOD    TLS    OK FAIL STANZA   WAIT\n");
 }
@@ -32618,10 +32603,12 @@ static bool
 status_is_of(const struct s2s *s, const char *domain)
 {
     const struct list_node *n;
+    if (domain[0] == '\0' || strcmp(s->remote, domain) == 0)
+        return true;
     for (n = s->pairs.next; n != &s->pairs; n = n->next)
         if (span_is(MAP_OWNER(n, const struct s2s_pair, node)->remote, domain))
             return true;
-    return domain[0] == '\0' || strcmp(s->remote, domain) == 0;
+    return false;
 }
 
 /* Tell one more of those that the walk meets, if it is asked about. */
@@ -32678,18 +32665,19 @@ static void
 status_finish(struct status *w, struct xmppedge *e)
 {
     struct report *r = &w->report;
-    if (!r->json && w->domain[0] == '\0'
-        && (w->sum.of[STATUS_FAILING] > 0 || !metrics_is_well(&e->metrics, NULL)))
+    if (!r->json && w->wrong)
         buf_puts(r->out, "\nSomething is wrong: it stands at the top.\n");
     buf_puts(r->out, r->json ? STATUS_END_JSON : STATUS_END);
     status_enter(w, e, STATUS_TOLD);
 }
 
-/* The next of the classes of partners, or what comes behind the last. */
+/* This class of partners or the next that has any, or what comes behind the last. */
 static void
-status_next_class(struct status *w, struct xmppedge *e)
+status_class(struct status *w, struct xmppedge *e)
 {
-    if (++w->class < STATUS_CLASSES) {
+    while (w->class < STATUS_CLASSES && w->sum.of[w->class] == 0)
+        w->class++;
+    if (w->class < STATUS_CLASSES) {
         status_table(&w->report, w->class, &w->sum);
         status_enter(w, e, STATUS_PARTNERS);
         return;
@@ -32730,8 +32718,7 @@ status_asked(struct status *w, struct xmppedge *e)
         status_partner(&w->report, e, &p);
     }
     report_list(&w->report, "streams");
-    if (!w->report.json)
-        status_heading(&w->report, "STREAMS AND PAIRS");
+    report_heading(&w->report, "STREAMS AND PAIRS");
     status_enter(w, e, STATUS_STREAMS);
 }
 
@@ -32743,11 +32730,11 @@ status_next(struct status *w, struct xmppedge *e)
     switch (w->part) {
     case STATUS_GATHER:
         status_begin(w, e);
-        status_table(r, w->class, &w->sum);
-        status_enter(w, e, STATUS_PARTNERS);
+        status_class(w, e);
         break;
     case STATUS_PARTNERS:
-        status_next_class(w, e);
+        w->class++;
+        status_class(w, e);
         break;
     case STATUS_PARTNER:
         status_asked(w, e);
@@ -32931,6 +32918,17 @@ control_ping_timeout(struct timer *t)
     control_answer_ping(c, XE_WHY_PING_TIMEOUT, c->ping.hop, span_make(NULL, 0));
 }
 
+/* Is this a domain that can be asked about?  Who gave another is told. */
+static bool
+control_domain(struct control_client *c, struct xe_span given, char normal[XE_DOMAIN_MAX],
+    size_t *len)
+{
+    if (xe_jid_domain_normal(given, normal, len))
+        return true;
+    control_answer(c, span_of("failed: this is not a domain\n"));
+    return false;
+}
+
 /* A ping, or with a `body` a message. */
 static void
 control_ping(struct control_client *c, struct xe_span domain, struct xe_span body)
@@ -32939,10 +32937,8 @@ control_ping(struct control_client *c, struct xe_span domain, struct xe_span bod
     char normal[XE_DOMAIN_MAX];
     size_t len;
     enum xe_why why;
-    if (!xe_jid_domain_normal(domain, normal, &len)) {
-        control_answer(c, span_of("failed: this is not a domain\n"));
+    if (!control_domain(c, domain, normal, &len))
         return;
-    }
     c->asked = loop_now(&e->loop);
     c->ping.answered = control_ping_answered;
     /* the reason why a server cannot be reached comes with the end of the attempt: wait for it */
@@ -33028,10 +33024,8 @@ control_partner(struct control_client *c, struct xe_span domain, bool json)
     struct xmppedge *e = c->control->edge;
     char normal[XE_DOMAIN_MAX];
     size_t len;
-    if (!xe_jid_domain_normal(domain, normal, &len)) {
-        control_answer(c, span_of("failed: this is not a domain\n"));
+    if (!control_domain(c, domain, normal, &len))
         return;
-    }
     if (route_domain_find(&e->route, span_make(normal, len)) == NULL) {
         control_unknown(c, span_make(normal, len));
         return;
