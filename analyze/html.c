@@ -537,7 +537,7 @@ html_partners(struct html *h)
     uint64_t left = 0;
     size_t i;
     int pass;
-    if (r->npartners == 0)
+    if (choice_partners(r) == 0)
         return;
     html_table(h, "Partners",
         "our domain,partner,way,#tried,#worked,#failed,#not known,got to,method,TLS,#stanzas,"
@@ -568,48 +568,46 @@ html_partners(struct html *h)
 
 /* Is it an attempt of this pair, in this direction? */
 static bool
-html_is_of(const struct report_partner *q, bool out, const struct attempt *a)
+html_is_of(const struct report *r, const struct report_partner *q, bool out,
+    const struct attempt *a)
 {
-    const struct verdict *v = a->verdict;
-    bool in = v->direction == DIRECTION_IN;
-    enum pairing kind = v->row == ROW_INNER ? PAIR_INNER
-        : v->direction == DIRECTION_UNKNOWN ? PAIR_UNPLACED : PAIR_PARTNER;
-    return in != out && kind == q->kind && strcmp(attempt_domain(a, in), q->ours) == 0
-        && strcmp(attempt_domain(a, !in), q->theirs) == 0;
+    return a->verdict->partner == (size_t)(q - r->partners) + 1
+        && (a->verdict->direction == DIRECTION_IN) != out;
 }
 
-/* Marks of one outcome: above the line, below it, across it.  Returns how many attempts. */
-static uint64_t
+/* Marks of one outcome: above the line, below it, across it. */
+static void
 html_marks(const struct html *h, const struct report_partner *q, bool out, enum outcome o)
 {
     static const char *const marks[] = { "tw d=\"", "tf d=\"", "tu d=\"" };
     static const char *const strokes[] = { "2v7", "12v7", "7v7" };
     const struct report *r = h->r;
     int64_t span = r->last_ns > r->first_ns ? r->last_ns - r->first_ns : 1;
-    int last = -1;
-    uint64_t n = 0;
+    int last = -1, bin;
+    bool any = false;
     size_t i;
     for (i = 0; i < r->nattempts; i++) {
         const struct attempt *a = r->attempts[i];
-        int bin = (int)((double)(a->flow.first_ns - r->first_ns) / (double)span * HTML_BINS);
-        if (a->verdict->outcome != o || !html_is_of(q, out, a) || !choice_takes(&r->choice, a))
+        if (a->verdict->outcome != o || !html_is_of(r, q, out, a) || !choice_takes(&r->choice, a))
             continue;
-        if (n++ == 0)
+        if (!any)
             fprintf(h->to, "<path class=%s", marks[o]);
+        any = true;
+        bin = (int)((double)(a->flow.first_ns - r->first_ns) / (double)span * HTML_BINS);
         if (bin != last && bin >= 0 && bin <= HTML_BINS)
             fprintf(h->to, "M%d %s", bin * 4 + 2, strokes[o]);
         last = bin;
     }
-    html_put(h, n > 0 ? "\"/>" : "");
-    return n;
+    html_put(h, any ? "\"/>" : "");
 }
 
 static void
 html_lane(struct html *h, const struct report_partner *q, bool out)
 {
     const struct report_way *w = out ? &q->out : &q->in;
-    html_say(h, "<div class=lane><div>", partner_name(q, out));
-    html_say(h, " &rarr; ", partner_name(q, !out));
+    bool ours = out || q->kind == PAIR_INNER;     /* inside is who calls */
+    html_say(h, "<div class=lane><div>", partner_name(q, ours));
+    html_say(h, " &rarr; ", partner_name(q, !ours));
     fprintf(h->to, "</div><svg viewBox=\"0 0 1004 21\" preserveAspectRatio=none role=img "
         "aria-label=\"%llu worked, %llu failed, %llu not known\">",
         (unsigned long long)w->worked, (unsigned long long)w->failed,
@@ -643,7 +641,7 @@ html_times(struct html *h)
     uint64_t left = 0;
     size_t i;
     int pass, out;
-    if (r->npartners == 0)
+    if (choice_partners(r) == 0)
         return;
     html_put(h, "<h2>When it worked</h2>\n<p class=dim>A stroke for each attempt: above the line "
         "it worked, below it failed, across it is not known how it ended.</p>\n");

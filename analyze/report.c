@@ -21,6 +21,7 @@
 #include <mbedtls/base64.h>
 #include <mbedtls/md.h>
 
+#include <strings.h>
 #include <time.h>
 
 unsigned
@@ -192,27 +193,14 @@ attempt_has_number(const struct attempt *a)
 
 /* ---- what is asked for ---- */
 
-/* Case does not count. */
-static bool
-choice_is(const char *domain, const char *name)
-{
-    for (; *domain != '\0' && *name != '\0'; domain++, name++) {
-        char c = *name >= 'A' && *name <= 'Z' ? (char)(*name - 'A' + 'a') : *name;
-        char d = *domain >= 'A' && *domain <= 'Z' ? (char)(*domain - 'A' + 'a') : *domain;
-        if (c != d)
-            return false;
-    }
-    return *domain == *name;
-}
-
 bool
 choice_takes(const struct choice *c, const struct attempt *a)
 {
     bool named = c->partner == NULL;
     int side;
     for (side = 0; side < 2 && !named; side++)
-        named = choice_is(attempt_domain(a, side), c->partner)
-            || choice_is(ENDPOINT(&a->flow.side[side].address, 0), c->partner);
+        named = strcasecmp(attempt_domain(a, side), c->partner) == 0
+            || strcasecmp(ENDPOINT(&a->flow.side[side].address, 0), c->partner) == 0;
     return named && (c->flow == 0 || a->flow.number == c->flow)
         && (!c->failed || a->verdict->outcome == OUTCOME_FAILED);
 }
@@ -220,9 +208,18 @@ choice_takes(const struct choice *c, const struct attempt *a)
 bool
 choice_takes_partner(const struct choice *c, const struct report_partner *q)
 {
-    bool named = c->partner == NULL || choice_is(q->ours, c->partner)
-        || choice_is(q->theirs, c->partner);
+    bool named = c->partner == NULL || strcasecmp(q->ours, c->partner) == 0
+        || strcasecmp(q->theirs, c->partner) == 0;
     return named && c->flow == 0 && (!c->failed || q->in.failed + q->out.failed > 0);
+}
+
+size_t
+choice_partners(const struct report *r)
+{
+    size_t n = 0, i;
+    for (i = 0; i < r->npartners; i++)
+        n += choice_takes_partner(&r->choice, &r->partners[i]);
+    return n;
 }
 
 /* ---- rows ---- */
@@ -1718,10 +1715,8 @@ print_partners(struct printer *p)
         { "ok", 4, true }, { "failed", 6, true }, { "?", 3, true }, { "got to", 14, false },
         { "method", 8, false }, { "TLS", 3, false }, { "stanzas", 7, true } };
     const struct report *r = p->r;
-    size_t printed = 0, taken = 0, i;
+    size_t printed = 0, taken = choice_partners(r), i;
     int pass;
-    for (i = 0; i < r->npartners; i++)
-        taken += choice_takes_partner(&r->choice, &r->partners[i]);
     if (taken == 0)
         return;
     print_heading(p, "PARTNERS", "(ours - partner)");
@@ -1866,12 +1861,10 @@ static void
 print_group_short(struct printer *p, const struct group *g, size_t number)
 {
     const struct attempt *a = g->first;
-    const char *who = group_partner(g);
     char label[32];
     snprintf(label, sizeof label, "%lu", (unsigned long)number);
-    SET(&p->line, cause_row(g->cause)->word, ", ");
-    text_clean(&p->line, who[0] != '\0' ? who : ENDPOINT(&a->flow.side[0].address, 0));
-    TEXT(&p->line, ": ");
+    group_whom(&p->more, g);
+    SET(&p->line, cause_row(g->cause)->word, ", ", p->more.at, ": ");
     text_count(&p->line, g->count, "time", "times");
     TEXT(&p->line, ", at ", STAMP(a->flow.first_ns, stamp_of(p->r)));
     if (attempt_has_number(a))
@@ -1942,8 +1935,8 @@ print_groups(struct printer *p, enum group_kind kind, const char *heading,
             ;
         print_group_full(p, &list[i], kind, number++);
     }
-    full = everything ? n : i;
-    for (i = 0; i < n && !everything; i = k) {
+    full = i;
+    for (i = everything ? full : 0; i < n; i = k) {
         size_t first = i < full;     /* of this cause, told already */
         for (k = i + 1; k < n && list[k].cause == list[i].cause; k++)
             ;

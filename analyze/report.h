@@ -38,7 +38,7 @@ struct export;
 
 /* Begins a file.  The report is borrowed until export_end.  NULL: no memory. */
 struct export *export_new(const struct report *r, FILE *to);
-/* A key log in the format of NSS; what is needed of it goes into the file. */
+/* A key log in the format of NSS, in pieces; what is needed of it goes into the file. */
 void export_keys(struct export *x, const char *text, size_t len);
 /* Any packet of the same files in the same order: the frame is written when it is wanted. */
 void export_packet(struct export *x, const struct packet *p);
@@ -128,6 +128,8 @@ void report_advice(struct text *t, const struct report *r, size_t which);
 /* It is among those that are asked for. */
 bool choice_takes(const struct choice *c, const struct attempt *a);
 bool choice_takes_partner(const struct choice *c, const struct report_partner *q);
+/* How many of report.partners these are. */
+size_t choice_partners(const struct report *r);
 
 /* "a.example (192.0.2.1:4711) -> b.example (...)" */
 void attempt_title(struct text *t, const struct attempt *a);

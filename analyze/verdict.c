@@ -2653,6 +2653,7 @@ judge_count_partner(struct judge *j, const struct attempt *a)
     p = judge_partner(j, ours, theirs, judge_pairing(v));
     if (p == NULL)
         return;
+    a->verdict->partner = (size_t)(p - j->report.partners) + 1;
     way = in ? &p->in : &p->out;
     judge_way(way, a);
     for (side = 0; side < 2; side++) {

@@ -163,6 +163,7 @@ struct verdict {
     bool           asks_much;       /* without keys: more than one question and answer */
     bool           verify_only;     /* only a dialback question was asked; may be inferred */
     bool           domains_by_dns;  /* attempt.to comes from DNS, or from SNI, not from a header */
+    size_t         partner;         /* place in report.partners, from 1; 0: they were too many */
     uint64_t       joined;          /* number of the flow of the other half of a dialback; 0 */
     struct log_end leg[2];          /* of the trunk by which its stanzas go, ours first; port 0 */
     uint64_t       leg_flow;        /* number of that connection; 0: it is not in the capture */

@@ -292,6 +292,8 @@ def the_page_needs_nothing_from_elsewhere(scenes):
         text = file.read()
     check(code == 0, error)
     check(text.startswith('<!DOCTYPE html>') and '</html>' in text, text[:200])
+    lanes = re.findall('<div class=lane>.*', text)
+    check(lanes and all(re.search('<path class=t[wfu] d="M', lane) for lane in lanes), 'a lane without a stroke: %s' % lanes)
     script = re.search('<script>(.*)</script>', text, re.S).group(1)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     check("script-src 'sha256-%s'" % digest in text and text.count('<script') == 1, 'the policy wants sha256-' + digest)
