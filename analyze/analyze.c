@@ -1102,7 +1102,7 @@ static void
 pump_unlisted(void *user, const struct attempt *a)
 {
     struct pump *p = user;
-    if (p->unlisted != NULL && choice_takes(&p->o->choice, a))
+    if (choice_takes(&p->o->choice, a))
         report_json_unlisted(a, ATTEMPTS_LISTED_MAX + ++p->nunlisted, p->unlisted);
 }
 
@@ -1311,10 +1311,8 @@ run_unread(struct pump *p, struct report *r)
     const struct packet_unread *first = packet_unread_at(p->packets, 0), *u;
     uint64_t packets = 0;
     size_t i;
-    char number[24];
     for (i = 0; (u = packet_unread_at(p->packets, i)) != NULL; i++) {
-        snprintf(number, sizeof number, "%llu", (unsigned long long)u->packets);
-        TEXT(&names, i > 0 ? ", " : "", number, " in ", u->what);
+        TEXT(&names, i > 0 ? ", " : "", NUMBER(u->packets), " in ", u->what);
         packets += u->packets;
     }
     if (first != NULL)
@@ -1528,6 +1526,7 @@ second_keys(void *user, const char *text, size_t len)
 {
     struct second *s = user;
     export_keys(s->export, text, len);
+    export_keys(s->export, "\n", 1);
 }
 
 /* The key logs that were given. */
@@ -1537,13 +1536,10 @@ second_key_logs(struct second *s, const struct pump *p)
     char block[8192];
     size_t i, n;
     for (i = 0; i < p->o->nkeys; i++) {
-        struct text text = { NULL, 0, 0 };
         rewind(p->key_logs[i]);
-        text_clear(&text);
         while ((n = fread(block, 1, sizeof block, p->key_logs[i])) > 0)
-            text_put(&text, block, n);
-        export_keys(s->export, text.at, text.len);
-        text_free(&text);
+            export_keys(s->export, block, n);
+        export_keys(s->export, "\n", 1);
         if (ferror(p->key_logs[i]) != 0)
             return false;
     }
@@ -1643,10 +1639,11 @@ run_stages(struct pump *p)
     static const struct packet_events packet_ev = { pump_packet, pump_remark };
     static const struct flow_events flow_ev = { pump_opened, pump_data, pump_gap, pump_closed,
         pump_remark, pump_turned, pump_expect };
-    static const struct judge_events judge_ev = { pump_ended, pump_unlisted };
+    static const struct judge_events judge_ev = { pump_ended, NULL };
+    static const struct judge_events judge_json = { pump_ended, pump_unlisted };
     struct verdict_options verdict = p->o->verdict;
     char why[256] = "";
-    verdict.events = &judge_ev;
+    verdict.events = p->o->json ? &judge_json : &judge_ev;   /* words cost */
     verdict.user = p;
     p->dns = dns_new();
     p->judge = p->dns == NULL ? NULL : judge_new(&verdict, p->dns);

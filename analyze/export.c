@@ -10,6 +10,8 @@
  */
 #include "report.h"
 
+#include <strings.h>
+
 #define EXPORT_LATE     (2 * SECOND)  /* packets that come so long after the end belong to it */
 #define EXPORT_LINKS    256           /* interfaces of the new file */
 #define EXPORT_RANDOM   32            /* bytes of the random of a ClientHello ... */
@@ -272,15 +274,8 @@ static bool
 export_is_key(const char *line, size_t len, const char *random)
 {
     const char *blank = memchr(line, ' ', len);
-    size_t i;
-    if (blank == NULL || len - (size_t)(blank - line) < 2 * EXPORT_RANDOM + 2)
-        return false;
-    for (i = 0; i < 2 * EXPORT_RANDOM; i++) {
-        char c = blank[1 + i];
-        if ((c >= 'A' && c <= 'F' ? (char)(c - 'A' + 'a') : c) != random[i])
-            return false;
-    }
-    return true;
+    return blank != NULL && len - (size_t)(blank - line) >= 2 * EXPORT_RANDOM + 2
+        && strncasecmp(blank + 1, random, 2 * EXPORT_RANDOM) == 0;
 }
 
 /* RFC 8446 4.1.2: a packet that begins with a ClientHello is preceded by its secrets. */
@@ -320,7 +315,6 @@ void
 export_keys(struct export *x, const char *text, size_t len)
 {
     text_put(&x->keys, text, len);
-    TEXT(&x->keys, "\n");
 }
 
 void

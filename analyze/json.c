@@ -842,14 +842,13 @@ json_attempt_key(struct json *j, enum json_id attempt, const struct attempt *a, 
 static void
 json_files(struct json *j, const struct report *r)
 {
-    static const char *const formats[] = { "pcap", "pcapng", "live" };
     size_t i;
     json_open(j, JSON_CAPTURE_FILES, '[');
     for (i = 0; i < r->nfiles; i++) {
         const struct capture_file *f = &r->files[i];
         json_item(j);
         json_text(j, JSON_FILE_NAME, f->name);
-        json_text(j, JSON_FILE_FORMAT, formats[f->format]);
+        json_text(j, JSON_FILE_FORMAT, json_formats[f->format]);
         json_number(j, JSON_FILE_PACKETS, f->frames);
         json_number(j, JSON_FILE_BYTES, f->bytes);
         json_time(j, JSON_FILE_FIRST, f->first_ns);
