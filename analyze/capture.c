@@ -1171,12 +1171,26 @@ source_is_plain(struct capture *c, struct source *s, int fd, int first, uint32_t
     return false;
 }
 
+/* Why libpcap does not take it, in better words.  A file was looked into already; of a pipe only
+ * the first byte is known. */
+static void
+source_refuse(bool pipe, int first, char *why, size_t why_size, const char *text)
+{
+    const char *program = pipe ? packer_of(&(char){ (char)first }, 1) : NULL;
+    if (program != NULL)
+        snprintf(why, why_size, "this is a compressed file: unpack it first "
+            "(%s -dc FILE | xmppedge-analyze -)", program);
+    else
+        snprintf(why, why_size, "%s", text);
+}
+
 /* libpcap reads from a stream; ours has a big buffer.  The first byte has been read already to
  * see what the file is: one byte is what ungetc promises to take back, even on a pipe. */
 static bool
 source_open_pcap(struct capture *c, struct source *s, int fd, int first, char *why, size_t why_size)
 {
     char text[PCAP_ERRBUF_SIZE] = "";
+    bool pipe = lseek(fd, 0, SEEK_CUR) < 0;
     uint32_t plain;
     if (source_is_plain(c, s, fd, first, &plain))
         return source_open_leg(c, s, (int)plain, (uint32_t)s->plain.snaplen, why, why_size);
@@ -1190,13 +1204,8 @@ source_open_pcap(struct capture *c, struct source *s, int fd, int first, char *w
     ungetc(first, in);
     s->pcap = pcap_fopen_offline_with_tstamp_precision(in, PCAP_TSTAMP_PRECISION_NANO, text);
     if (s->pcap == NULL) {
-        const char *program = packer_of(&(char){ (char)first }, 1);
         fclose(in);
-        if (program != NULL) {
-            snprintf(text, sizeof text, "this is a compressed file: unpack it first "
-                "(%s -dc FILE | xmppedge-analyze -)", program);
-        }
-        snprintf(why, why_size, "%s", text);
+        source_refuse(pipe, first, why, why_size, text);
         return false;
     }
     int link = link_of_dlt(pcap_datalink(s->pcap));

@@ -213,6 +213,10 @@ what_is_no_capture_is_refused_with_a_reason(void **state)
     put_bytes(&b, "hello, world, this is a text file", 33);
     read_built(NULL);
     expect("refused\n");
+    put_bytes(&b, "Begin of a text: only a pipe is known by its first byte", 56);
+    read_built(NULL);
+    expect("refused\n");
+    assert_null(strstr(why, "compressed"));
     put_bytes(&b, "\x1F\x8B\x08\0\0\0\0\0\0\0\0\0", 12);
     read_built(NULL);
     expect("refused\n");
