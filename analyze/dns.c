@@ -14,6 +14,7 @@
 
 #define DNS_INDEX_SIZE (4 * DNS_FACTS_MAX)   /* places of the hash table, a power of two */
 #define DNS_RECORDS_MAX 64                   /* read of one message */
+#define DNS_TOLD_SIZE (16 * DNS_FACTS_MAX)    /* bits for told addresses, a power of two */
 #define DNS_WANTED_MAX  256  /* latest questions among which an address question is looked for */
 
 #define DNS_APART (10 * SECOND)  /* who asks after such a pause asks anew */
@@ -28,6 +29,7 @@ struct dns {
     size_t           nfacts;
     uint64_t         left_out;
     uint16_t         index[DNS_INDEX_SIZE]; /* number of a fact + 1; 0: free */
+    unsigned char    told[DNS_TOLD_SIZE / 8];   /* a bit for each address of an answer */
 };
 
 /* A message that is being read. */
@@ -125,17 +127,38 @@ dns_name(struct dns_message *m, char *out, size_t size)
 
 /* ---- facts ---- */
 
+/* FNV-1a, which goes on from h. */
+static uint32_t
+dns_hash(uint32_t h, const void *at, size_t n)
+{
+    const unsigned char *byte = at;
+    while (n-- > 0)
+        h = (h ^ *byte++) * 16777619u;
+    return h;
+}
+
 static size_t
 dns_slot(const struct address *client, enum dns_type type, const char *name)
 {
-    uint32_t h = 2166136261u;
-    size_t i;
-    for (i = 0; i < sizeof client->bytes; i++)
-        h = (h ^ client->bytes[i]) * 16777619u;
+    uint32_t h = dns_hash(2166136261u, client->bytes, sizeof client->bytes);
     h = (h ^ (unsigned)type) * 16777619u;
-    for (; *name != '\0'; name++)
-        h = (h ^ (unsigned char)*name) * 16777619u;
+    h = dns_hash(h, name, strlen(name));
     return (h ^ h >> 15) & (DNS_INDEX_SIZE - 1);
+}
+
+/* The bit of an address: most calls lead to one that nobody was told, and need no search. */
+static size_t
+dns_told_bit(const struct address *a)
+{
+    uint32_t h = dns_hash(2166136261u, a->bytes, sizeof a->bytes);
+    return (h ^ h >> 15) & (DNS_TOLD_SIZE - 1);
+}
+
+static bool
+dns_may_be_told(const struct dns *d, const struct address *a)
+{
+    size_t bit = dns_told_bit(a);
+    return (d->told[bit / 8] & 1u << bit % 8) != 0;
 }
 
 /* The place of a question in the index: its fact, or the free place where it would be. */
@@ -363,9 +386,10 @@ dns_add_srv(struct dns_fact *f, struct dns_message *m)
 }
 
 static void
-dns_add_address(struct dns_fact *f, struct dns_message *m, size_t len)
+dns_add_address(struct dns *d, struct dns_fact *f, struct dns_message *m, size_t len)
 {
     struct dns_target t;
+    size_t bit;
     unsigned i;
     memset(&t, 0, sizeof t);
     if (len != (f->type == DNS_A ? 4u : 16u))
@@ -376,8 +400,11 @@ dns_add_address(struct dns_fact *f, struct dns_message *m, size_t len)
     for (i = 0; i < f->ntargets; i++)
         if (address_equal(&f->targets[i].address, &t.address))
             return;
-    if (!m->bad && f->ntargets < DNS_TARGETS_MAX)
-        f->targets[f->ntargets++] = t;
+    if (m->bad || f->ntargets == DNS_TARGETS_MAX)
+        return;
+    f->targets[f->ntargets++] = t;
+    bit = dns_told_bit(&t.address);
+    d->told[bit / 8] = (unsigned char)(d->told[bit / 8] | 1u << bit % 8);
 }
 
 static enum dns_type
@@ -414,12 +441,12 @@ dns_record(struct dns *d, struct dns_fact **asked, struct dns_message *m, bool a
         if (dns_type_of(type) == (*asked)->type && type == TYPE_SRV)
             dns_add_srv(*asked, m);
         else if (dns_type_of(type) == (*asked)->type)
-            dns_add_address(*asked, m, len);
+            dns_add_address(d, *asked, m, len);
     } else if (type == TYPE_A || type == TYPE_AAAA) {
         f = dns_fact(d, &client, &server, dns_type_of(type), name);
         if (f != NULL) {
             f = dns_answered(d, f, DNS_FOUND, time_ns);
-            dns_add_address(f, m, len);
+            dns_add_address(d, f, m, len);
             f->result = DNS_FOUND;
             f->answer_frame = frame;
             f->answer_ns = time_ns;
@@ -558,26 +585,11 @@ dns_fact_leads_to(const struct dns *d, const struct dns_fact *f, const struct ad
     return false;
 }
 
-/* client NULL: whoever asked. */
-static const struct dns_fact *
-dns_find_of(const struct dns *d, const struct address *client, const struct address *target,
-    uint16_t port, int64_t before_ns)
+/* When a fact was known, of what was said up to then; later when it was not. */
+static int64_t
+dns_known_ns(const struct dns_fact *f, int64_t before_ns)
 {
-    const struct dns_fact *best = NULL;
-    int64_t best_ns = INT64_MIN;
-    size_t i;
-    for (i = 0; i < d->nfacts; i++) {
-        const struct dns_fact *f = &d->facts[i];
-        int64_t at =
-            f->answer_ns != 0 && f->answer_ns <= before_ns ? f->answer_ns : f->query_ns;
-        if (at > before_ns || at < best_ns
-            || (client != NULL && !address_equal(&f->client, client))
-            || !dns_fact_leads_to(d, f, target, port))
-            continue;
-        best = f;
-        best_ns = at;
-    }
-    return best;
+    return f->answer_ns != 0 && f->answer_ns <= before_ns ? f->answer_ns : f->query_ns;
 }
 
 /* A server may call from another address than it asks from; what this one asked counts first. */
@@ -585,8 +597,18 @@ const struct dns_fact *
 dns_find(const struct dns *d, const struct address *client, const struct address *target,
     uint16_t port, int64_t before_ns)
 {
-    const struct dns_fact *own = dns_find_of(d, client, target, port, before_ns);
-    return own != NULL ? own : dns_find_of(d, NULL, target, port, before_ns);
+    const struct dns_fact *best[2] = { NULL, NULL };   /* of others, of its own */
+    size_t n = dns_may_be_told(d, target) ? d->nfacts : 0, i;
+    for (i = 0; i < n; i++) {
+        const struct dns_fact *f = &d->facts[i];
+        bool own = address_equal(&f->client, client);
+        int64_t at = dns_known_ns(f, before_ns);
+        if (at <= before_ns
+            && (best[own] == NULL || at >= dns_known_ns(best[own], before_ns))
+            && dns_fact_leads_to(d, f, target, port))
+            best[own] = f;
+    }
+    return best[1] != NULL ? best[1] : best[0];
 }
 
 /* Somebody has been told an address of this kind for the host. */
@@ -626,8 +648,8 @@ dns_has_srv(const struct dns *d, const char *host, const char *domain, uint8_t f
 bool
 dns_announces(const struct dns *d, const char *domain, const struct address *target, uint16_t port)
 {
-    size_t i;
-    for (i = 0; i < d->nfacts; i++)
+    size_t n = dns_may_be_told(d, target) ? d->nfacts : 0, i;
+    for (i = 0; i < n; i++)
         if (d->facts[i].type != DNS_SRV && dns_has_address(&d->facts[i], target)
             && dns_has_srv(d, d->facts[i].name, "", target->family, port))
             return true;
