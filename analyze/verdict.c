@@ -1793,7 +1793,17 @@ judge_address(struct judge *j, const struct address *a)
 }
 
 static void
-judge_note_addresses(struct judge *j, const struct attempt *a)
+judge_count(uint32_t *n, bool more)
+{
+    if (more)
+        ++*n;
+    else
+        --*n;
+}
+
+/* One connection more, or one less that was counted twice. */
+static void
+judge_note_addresses(struct judge *j, const struct attempt *a, bool more)
 {
     const struct flow_side *s = a->flow.side;
     struct judge_address *from, *to;
@@ -1804,30 +1814,13 @@ judge_note_addresses(struct judge *j, const struct attempt *a)
     from = a->proxy.version != 0 ? NULL : judge_address(j, &s[CALLER].address);
     to = judge_address(j, &s[CALLED].address);
     if (from != NULL && !inner)
-        from->calls++;
-    else if (from != NULL)
-        from->inner_calls += a->flow.established;
-    if (to != NULL && inner)
-        to->inner_called += a->flow.established;
-    else if (to != NULL)
-        to->called++;
-}
-
-/* A connection was counted twice. */
-static void
-judge_forget_addresses(struct judge *j, const struct attempt *a)
-{
-    const struct flow_side *s = a->flow.side;
-    struct judge_address *from = judge_address(j, &s[CALLER].address);
-    struct judge_address *to = judge_address(j, &s[CALLED].address);
-    bool inner = s[CALLED].port == j->report.internal_port;
-    if (from == NULL || to == NULL || (!inner && !judge_is_partner_port(j, s[1].port)
-        && s[1].port != 5270))
-        return;
-    from->calls -= !inner && from->calls > 0;
-    to->called -= !inner && to->called > 0;
-    from->inner_calls -= inner && a->flow.established && from->inner_calls > 0;
-    to->inner_called -= inner && a->flow.established && to->inner_called > 0;
+        judge_count(&from->calls, more);
+    else if (from != NULL && a->flow.established)
+        judge_count(&from->inner_calls, more);
+    if (to != NULL && !inner)
+        judge_count(&to->called, more);
+    else if (to != NULL && a->flow.established)
+        judge_count(&to->inner_called, more);
 }
 
 /* All facts of the capture; NULL: none, or nobody looks at DNS. */
@@ -2981,6 +2974,19 @@ judge_note_translated(struct judge *j, const struct attempt *a, const struct att
     }
 }
 
+/* Nobody names a connection that is not told about. */
+static void
+judge_rename(struct judge *j, uint64_t gone, uint64_t kept)
+{
+    size_t i;
+    for (i = 0; i < j->nlisted; i++)
+        if (j->listed[i] != NULL && j->listed[i]->verdict->leg_flow == gone)
+            j->listed[i]->verdict->leg_flow = kept;
+    for (i = 0; i < JUDGE_RECENT; i++)
+        if (j->recent[i].flow == gone)
+            j->recent[i].flow = kept;
+}
+
 /* One is kept, with the addresses of the other, and what logs say of either. */
 static void
 judge_merge(struct judge *j, struct attempt *kept, struct attempt *gone, const char *why)
@@ -2989,7 +2995,7 @@ judge_merge(struct judge *j, struct attempt *kept, struct attempt *gone, const c
     struct flow *twin = memory_try(malloc(sizeof *twin));
     int i;
     judge_note_translated(j, kept, gone);
-    judge_forget_addresses(j, gone);
+    judge_note_addresses(j, gone, false);
     if (twin != NULL)
         *twin = gone->flow;
     free(v->twin);
@@ -3004,6 +3010,7 @@ judge_merge(struct judge *j, struct attempt *kept, struct attempt *gone, const c
         memcpy(v->leg, w->leg, sizeof v->leg);
         v->leg_flow = w->leg_flow;
     }
+    judge_rename(j, gone->flow.number, kept->flow.number);
     j->report.twins++;
     judge_drop(gone);
 }
@@ -3594,7 +3601,7 @@ judge_push(struct judge *j, struct attempt *a)
         judge_drop(a);
         return;
     }
-    judge_note_addresses(j, a);
+    judge_note_addresses(j, a, true);
     judge_note_failure(j, a);
     if (a->flow.last_ns > j->report.last_ns)
         j->report.last_ns = a->flow.last_ns;

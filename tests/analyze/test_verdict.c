@@ -616,6 +616,38 @@ a_dialback_that_cannot_call_back_is_explained(void **state)
     judge_free(j);
 }
 
+/* A call in vain that was seen on both sides of a translation. */
+static void
+nothing_names_a_connection_that_is_told_about_as_another(void **state)
+{
+    (void)state;
+    struct verdict_options o = edge_options();
+    struct flow f = flow_between(EDGE, PEER, 5269), seen[2];
+    struct judge *j = judge_new(&o, NULL);
+    struct attempt *a, *b[2];
+    struct log_entry line;
+    int i;
+    memset(&line, 0, sizeof line);
+    for (i = 0; i < 2; i++) {
+        seen[i] = flow_between(PEER, i == 0 ? addr(192, 168, 7, 7) : EDGE, 5269);
+        seen[i].established = false;
+        seen[i].synack_frame = 0;
+        seen[i].side[0].syns = seen[i].side[0].packets = 5;
+        seen[i].side[1].syns = seen[i].side[1].packets = 0;
+        seen[i].end = FLOW_UNANSWERED;
+        b[i] = attempt_new(&seen[i]);
+        b[i]->is_xmpp = true;
+        judge_push(j, b[i]);
+    }
+    a = talk_on(&f, CALL ANSWER FEATURES(DIALBACK) KEY "+ 60\n" BYE, 0);
+    judge_push(j, a);
+    judge_leg(a, &line, b[0]);
+    check(judge_end(j)->twins == 1, "twins", "one", "another number");
+    check(a->verdict->joined == seen[1].number, "joined", "the one that is kept", "another");
+    check(a->verdict->leg_flow == seen[1].number, "leg", "the one that is kept", "another");
+    judge_free(j);
+}
+
 /* ---- DNS ---- */
 
 /* A message: header, question, and one record of raw data with the name of the question. */
@@ -801,3 +833,4 @@ main(void)
     };
     return cmocka_run_group_tests_name("verdict", tests, NULL, NULL);
 }
+        cmocka_unit_test(nothing_names_a_connection_that_is_told_about_as_another),
