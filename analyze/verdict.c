@@ -3043,25 +3043,11 @@ judge_twins(struct judge *j)
 
 /* ---- names that were looked for, and no connection followed ---- */
 
-/* Asked by the same client for the same domain. */
-static bool
-judge_is_same_wish(const struct dns_fact *a, const struct dns_fact *b)
-{
-    return strcmp(a->domain, b->domain) == 0 && address_equal(&a->client, &b->client);
-}
-
-/* And at the same time. */
-static bool
-judge_is_same_lookup(const struct dns_fact *a, const struct dns_fact *b)
-{
-    return a->first_ns <= b->settled_ns + JUDGE_LOOKUP
-        && b->first_ns <= a->settled_ns + JUDGE_LOOKUP && judge_is_same_wish(a, b);
-}
-
 /* Everything that was asked for one domain by one client at one time. */
 struct judge_lookup {
+    const struct dns_fact **facts;   /* in order of time; borrowed */
+    size_t nfacts;
     const struct dns_fact *worst;    /* that says why there is no address */
-    const struct dns_fact *first;
     const struct dns_fact *srv;      /* SRV records that there are; NULL: none */
     bool addresses;                  /* there is one to call */
     bool service;                    /* SRV records with a target to go to */
@@ -3072,12 +3058,35 @@ struct judge_lookup {
     int64_t first_ns, last_ns;
 };
 
+static int
+judge_wish_order(const struct dns_fact *a, const struct dns_fact *b)
+{
+    int order = memcmp(&a->client, &b->client, sizeof a->client);
+    return order != 0 ? order : strcmp(a->domain, b->domain);
+}
+
+/* Those of one client for one domain together, in order of time: answers to questions that are
+ * asked side by side come in any order, and a fact is made when its answer comes. */
+static int
+judge_fact_order(const void *l, const void *r)
+{
+    const struct dns_fact *a = *(const struct dns_fact *const *)l;
+    const struct dns_fact *b = *(const struct dns_fact *const *)r;
+    int order = judge_wish_order(a, b);
+    if (order != 0)
+        return order;
+    if (a->first_ns != b->first_ns)
+        return a->first_ns < b->first_ns ? -1 : 1;
+    return a < b ? -1 : a > b;
+}
+
 static void
 judge_lookup_srv(struct judge_lookup *l, const struct dns_fact *f)
 {
     unsigned i;
-    l->denied |= f->result == DNS_NXDOMAIN || f->result == DNS_EMPTY;
-    for (i = 0; i < f->ntargets && f->result == DNS_FOUND; i++) {
+    if (f->type != DNS_SRV || f->result != DNS_FOUND)
+        return;
+    for (i = 0; i < f->ntargets; i++) {
         enum dns_target_fault fault = dns_target_fault(&f->targets[i]);
         l->service |= fault == DNS_TARGET_GOOD;
         l->none |= fault == DNS_TARGET_NONE;
@@ -3090,89 +3099,61 @@ judge_lookup_srv(struct judge_lookup *l, const struct dns_fact *f)
 
 /* A name that the domain itself, or a good target of its records has. */
 static bool
-judge_is_goal(const struct judge_lookup *l, const char *name)
+judge_is_goal(const struct judge_lookup *l, const struct dns_fact *f)
 {
     unsigned i;
-    if (l->srv == NULL)
-        return strcmp(name, l->first->domain) == 0;
-    for (i = 0; i < l->srv->ntargets; i++)
+    for (i = 0; l->srv != NULL && i < l->srv->ntargets; i++)
         if (dns_target_fault(&l->srv->targets[i]) == DNS_TARGET_GOOD
-            && strcmp(l->srv->targets[i].host, name) == 0)
+            && strcmp(l->srv->targets[i].host, f->name) == 0)
             return true;
-    return strcmp(name, l->first->domain) == 0;
+    return strcmp(f->name, f->domain) == 0;
 }
 
 static void
 judge_lookup_fact(struct judge_lookup *l, const struct dns_fact *f)
 {
     bool found = f->result == DNS_FOUND || f->result == DNS_CUT;
+    bool absent = f->result == DNS_NXDOMAIN || f->result == DNS_EMPTY;
     bool address = f->type != DNS_SRV;
-    if (l->first == NULL) {
-        l->first = f;
-        l->first_ns = f->first_ns;
-    }
     l->asked_address |= address;
     l->asked_srv |= !address;
+    l->denied |= !address && absent;
     l->addresses |= f->result == DNS_CUT;
     l->alias |= address && !found && f->alias[0] != '\0';
-    if (!found && f->result != DNS_NXDOMAIN && f->result != DNS_EMPTY) {
-        l->failed = true;
+    if (!found && (!absent || !l->failed))
         l->worst = f;
-    } else if (!found && !l->failed) {
-        l->worst = f;
-    }
+    l->failed |= !found && !absent;
     if (f->settled_ns > l->last_ns)
         l->last_ns = f->settled_ns;
-}
-
-/* What was known before and still holds: who has the records does not always ask again. */
-static void
-judge_lookup_context(struct judge_lookup *l, const struct dns_fact *f)
-{
-    if (f->first_ns > l->last_ns || f->result != DNS_FOUND)
-        return;
-    if (f->type == DNS_SRV && !l->denied)
-        judge_lookup_srv(l, f);
 }
 
 /* There is an address to go to, asked for now, or known since before and until later. */
 static bool
 judge_is_answered(const struct judge_lookup *l, const struct dns_fact *f)
 {
-    int64_t at = f->first_ns;
     bool found = f->result == DNS_FOUND || f->result == DNS_CUT;
-    bool holds = at <= l->last_ns && (at >= l->first_ns || f->last_ns >= l->first_ns);
-    return found && holds && judge_is_goal(l, f->name);
+    bool holds = f->first_ns >= l->first_ns || f->last_ns >= l->first_ns;
+    return f->type != DNS_SRV && found && holds && judge_is_goal(l, f);
 }
 
-static bool
-judge_lookup_has(const struct judge_lookup *l, const struct dns_fact *f)
-{
-    int64_t at = f->first_ns;
-    return judge_is_same_wish(f, l->first) && at >= l->first_ns && at <= l->last_ns;
-}
-
-/* The questions that begin with facts[at]: as long as they follow each other. */
+/* The questions from wish[begin] on, as long as they follow each other.  What is before them was
+ * known, and still holds: who has the records does not always ask again. */
 static struct judge_lookup
-judge_lookup(const struct dns_fact *facts, size_t n, size_t at)
+judge_lookup(const struct dns_fact **wish, size_t begin, size_t n)
 {
     struct judge_lookup l;
     size_t i;
     memset(&l, 0, sizeof l);
-    judge_lookup_fact(&l, &facts[at]);
-    for (i = at + 1; i < n; i++)
-        if (judge_is_same_wish(&facts[i], &facts[at]) && facts[i].first_ns >= l.first_ns
-            && facts[i].first_ns - l.last_ns <= JUDGE_LOOKUP)
-            judge_lookup_fact(&l, &facts[i]);
+    l.facts = wish + begin;
+    l.first_ns = l.last_ns = wish[begin]->first_ns;
+    for (i = begin; i < n && wish[i]->first_ns - l.last_ns <= JUDGE_LOOKUP; i++)
+        judge_lookup_fact(&l, wish[i]);
+    l.nfacts = i - begin;
+    n = i;
+    for (i = l.denied ? begin : 0; i < n; i++)
+        judge_lookup_srv(&l, wish[i]);
     for (i = 0; i < n; i++)
-        if (facts[i].type == DNS_SRV && judge_lookup_has(&l, &facts[i]))
-            judge_lookup_srv(&l, &facts[i]);
-    for (i = 0; i < n; i++)
-        if (judge_is_same_wish(&facts[i], l.first))
-            judge_lookup_context(&l, &facts[i]);
-    for (i = 0; i < n; i++)
-        l.addresses |= facts[i].type != DNS_SRV && judge_is_same_wish(&facts[i], l.first)
-            && judge_is_answered(&l, &facts[i]);
+        l.addresses |= judge_is_answered(&l, wish[i]);
     return l;
 }
 
@@ -3191,8 +3172,8 @@ judge_calls(const struct judge *j, const struct address *who)
 static bool
 judge_has_called(const struct judge *j, const struct judge_lookup *l)
 {
-    const struct address *client = &l->first->client;
-    const char *domain = l->first->domain;
+    const struct address *client = &l->facts[0]->client;
+    const char *domain = l->facts[0]->domain;
     bool calls = judge_calls(j, client);
     int64_t until_ns = l->last_ns + VERDICT_SILENCE;
     size_t i;
@@ -3246,7 +3227,7 @@ judge_dns_events(struct attempt *a, const struct dns_fact *f)
 static struct attempt *
 judge_dns_attempt_new(const struct judge_lookup *l)
 {
-    const struct dns_fact *about = l->first;
+    const struct dns_fact *about = l->facts[0];
     struct flow flow;
     struct attempt *a;
     memset(&flow, 0, sizeof flow);
@@ -3303,8 +3284,7 @@ judge_lookup_words(struct verdict *v, const struct judge_lookup *l)
 }
 
 static void
-judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n,
-    const struct judge_lookup *l)
+judge_dns_attempt(struct judge *j, const struct judge_lookup *l)
 {
     struct attempt *a = judge_dns_attempt_new(l);
     struct verdict *v;
@@ -3320,9 +3300,8 @@ judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n,
     v->fault = CALLED;
     v->cause = judge_lookup_cause(l);
     judge_lookup_words(v, l);
-    for (i = 0; i < n; i++)
-        if (judge_lookup_has(l, &facts[i]))
-            judge_dns_events(a, &facts[i]);
+    for (i = 0; i < l->nfacts; i++)
+        judge_dns_events(a, l->facts[i]);
     if (!judge_list(j, a)) {
         judge_finish(j, a, false);
         judge_drop(a);
@@ -3330,29 +3309,26 @@ judge_dns_attempt(struct judge *j, const struct dns_fact *facts, size_t n,
 }
 
 /* Who gets no answer asks again.  So many questions are no accident of the capture, unless it has
- * no answers at all and only one direction of the rest. */
+ * no answers at all (nobody is `heard`) and only one direction of the rest. */
 static bool
-judge_is_mute(const struct judge *j, const struct dns_fact *facts, size_t n,
-    const struct judge_lookup *l)
+judge_is_mute(const struct judge *j, const struct judge_lookup *l, bool heard)
 {
-    uint64_t asked = 0, most = 0, answered = 0;
+    uint64_t asked = 0, most = 0;
     size_t i;
-    for (i = 0; i < n; i++) {
-        const struct dns_fact *f = &facts[i];
-        answered += f->answered;
-        if (f->result != DNS_UNANSWERED || !judge_lookup_has(l, f))
+    for (i = 0; i < l->nfacts; i++) {
+        const struct dns_fact *f = l->facts[i];
+        if (f->result != DNS_UNANSWERED)
             continue;
         asked += f->asked;
         most = f->asked > most ? f->asked : most;
     }
     return most > 1 && asked >= VERDICT_SYNS
-        && (answered > 0 || j->report.remarks[REMARK_ONE_SIDED] == 0);
+        && (heard || j->report.remarks[REMARK_ONE_SIDED] == 0);
 }
 
 /* What was asked leads nowhere, and it is certain that the answers are all there. */
 static bool
-judge_is_hopeless(const struct judge *j, const struct dns_fact *facts, size_t n,
-    const struct judge_lookup *l)
+judge_is_hopeless(const struct judge *j, const struct judge_lookup *l, bool heard)
 {
     if (l->addresses || judge_has_called(j, l))
         return false;
@@ -3360,25 +3336,41 @@ judge_is_hopeless(const struct judge *j, const struct dns_fact *facts, size_t n,
         return false;
     if (!l->asked_srv && l->srv == NULL)
         return false;   /* who knows for what the address is needed */
-    return !l->failed || l->worst->result != DNS_UNANSWERED || judge_is_mute(j, facts, n, l);
+    return !l->failed || l->worst->result != DNS_UNANSWERED || judge_is_mute(j, l, heard);
 }
 
-/* A look-up begins with a fact that none before it goes together with. */
+/* What one client asked for one domain, look-up by look-up. */
+static void
+judge_wish(struct judge *j, const struct dns_fact **wish, size_t n, bool heard)
+{
+    size_t i;
+    for (i = 0; i < n;) {
+        struct judge_lookup l = judge_lookup(wish, i, n);
+        if (judge_is_hopeless(j, &l, heard))
+            judge_dns_attempt(j, &l);
+        i += l.nfacts;
+    }
+}
+
 static void
 judge_dns(struct judge *j)
 {
     size_t n, i, k;
-    const struct dns_fact *facts = judge_facts(j, &n);
+    const struct dns_fact *facts = judge_facts(j, &n), **order;
+    bool heard = false;
+    if (n == 0 || (order = memory_try(calloc(n, sizeof *order))) == NULL)
+        return;
     for (i = 0; i < n; i++) {
-        struct judge_lookup l;
-        for (k = 0; k < i && !judge_is_same_lookup(&facts[k], &facts[i]); k++)
-            ;
-        if (k < i)
-            continue;
-        l = judge_lookup(facts, n, i);
-        if (judge_is_hopeless(j, facts, n, &l))
-            judge_dns_attempt(j, facts, n, &l);
+        order[i] = &facts[i];
+        heard |= facts[i].answered > 0;
     }
+    qsort(order, n, sizeof *order, judge_fact_order);
+    for (i = 0; i < n; i = k) {
+        for (k = i + 1; k < n && judge_wish_order(order[i], order[k]) == 0; k++)
+            ;
+        judge_wish(j, order + i, k - i, heard);
+    }
+    free(order);
 }
 
 /* ---- logs ---- */
@@ -3648,7 +3640,10 @@ judge_order(const void *l, const void *r)
     const struct attempt *a = *(struct attempt *const *)l, *b = *(struct attempt *const *)r;
     if (a->flow.first_ns != b->flow.first_ns)
         return a->flow.first_ns < b->flow.first_ns ? -1 : 1;
-    return a->flow.number < b->flow.number ? -1 : a->flow.number > b->flow.number;
+    if (a->flow.number != b->flow.number)
+        return a->flow.number < b->flow.number ? -1 : 1;
+    return a->flow.first_frame < b->flow.first_frame ? -1
+        : a->flow.first_frame > b->flow.first_frame;   /* look-ups have no number */
 }
 
 struct report *
