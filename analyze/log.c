@@ -231,7 +231,7 @@ static const struct log_field {
 #define LOG_TEXT(key, member) { key, offsetof(struct log_entry, member), \
     sizeof ((struct log_entry *)NULL)->member }
 #define LOG_END(key, member) { key, offsetof(struct log_entry, member), 0 }
-    LOG_TEXT("event", event), LOG_TEXT("state", state), LOG_TEXT("hop", hop),
+    LOG_TEXT("state", state), LOG_TEXT("hop", hop),
     LOG_TEXT("why", word), LOG_TEXT("cert", cert), LOG_TEXT("detail", detail),
     LOG_TEXT("local", local), LOG_TEXT("from", local), LOG_TEXT("remote", remote),
     LOG_TEXT("claims", remote), LOG_TEXT("name", remote), LOG_TEXT("to", remote),
@@ -301,27 +301,52 @@ log_judge(struct log_entry *e, const struct log_row *row)
     return e->peer.address.family != 0 && e->peer.port != 0 && e->word[0] != '\0';
 }
 
+/* The event of a line of text: the word behind the level.  *rest is what follows it. */
+static struct xe_span
+log_event(struct xe_span *rest)
+{
+    struct xe_span event = *rest;
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        while (rest->len > 0 && rest->at[0] == ' ')
+            *rest = log_skip(*rest, 1);
+        event = *rest;
+        while (rest->len > 0 && rest->at[0] != ' ')
+            *rest = log_skip(*rest, 1);
+    }
+    event.len -= rest->len;
+    return event;
+}
+
+/* That of an object of JSON.  Quotation marks inside of a value have a backslash before them, so
+ * that this key is one. */
+static struct xe_span
+log_json_event(struct xe_span s)
+{
+    static const char key[] = "\"event\":\"";
+    const char *at;
+    size_t n = sizeof key - 1;
+    while (s.len >= n && (at = memchr(s.at, '"', s.len - n + 1)) != NULL) {
+        s = log_skip(s, (size_t)(at - s.at));
+        if (memcmp(s.at, key, n) == 0) {
+            s = log_skip(s, n);
+            at = memchr(s.at, '"', s.len);
+            return (struct xe_span){ s.at, at == NULL ? 0 : (size_t)(at - s.at) };
+        }
+        s = log_skip(s, 1);
+    }
+    return (struct xe_span){ s.at, 0 };
+}
+
 /* " warn  s2s-in-closed dir=in ...", or what follows the time of an object of JSON. */
 static void
 log_say(struct log_reader *r, struct xe_span rest, int64_t time_ns, bool json)
 {
     struct log_entry e = { .time_ns = time_ns };
-    struct xe_span event = rest;
-    const struct log_row *row;
-    size_t i;
-    for (i = 0; i < 2 && !json; i++) {   /* the level, and the event */
-        while (rest.len > 0 && rest.at[0] == ' ')
-            rest = log_skip(rest, 1);
-        event = rest;
-        while (rest.len > 0 && rest.at[0] != ' ')
-            rest = log_skip(rest, 1);
-        event.len -= rest.len;
-    }
-    if (!json && (row = log_row(event)) == NULL)
+    const struct log_row *row = log_row(json ? log_json_event(rest) : log_event(&rest));
+    if (row == NULL)
         return;
     log_fields(&e, rest, json);
-    if (json && (row = log_row((struct xe_span){ e.event, strlen(e.event) })) == NULL)
-        return;
     snprintf(e.event, sizeof e.event, "%s", row->event);
     if (!log_judge(&e, row))
         return;
