@@ -71,6 +71,17 @@ list_grow(void *list, size_t n, size_t size)
     return memory_try(realloc(list, (n == 0 ? 1 : 2 * n) * size));
 }
 
+/* ---- numbers ---- */
+
+uint32_t
+hash_bytes(uint32_t h, const void *at, size_t n)
+{
+    const unsigned char *byte = at;
+    while (n-- > 0)
+        h = (h ^ *byte++) * 16777619u;
+    return h;
+}
+
 /* ---- text ---- */
 
 void

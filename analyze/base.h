@@ -55,6 +55,12 @@ bool  memory_was_short(void);      /* something was not there: the report is not
  * as it was. */
 void *list_grow(void *list, size_t n, size_t size);
 
+/* ---- numbers ---- */
+
+/* FNV-1a: goes on from h, HASH at first.  For tables with a ceiling: it holds nobody off. */
+#define HASH 2166136261u
+uint32_t hash_bytes(uint32_t h, const void *at, size_t n);
+
 /* ---- growing text ---- */
 
 /* Zero is an empty one. */

@@ -127,22 +127,12 @@ dns_name(struct dns_message *m, char *out, size_t size)
 
 /* ---- facts ---- */
 
-/* FNV-1a, which goes on from h. */
-static uint32_t
-dns_hash(uint32_t h, const void *at, size_t n)
-{
-    const unsigned char *byte = at;
-    while (n-- > 0)
-        h = (h ^ *byte++) * 16777619u;
-    return h;
-}
-
 static size_t
 dns_slot(const struct address *client, enum dns_type type, const char *name)
 {
-    uint32_t h = dns_hash(2166136261u, client->bytes, sizeof client->bytes);
-    h = (h ^ (unsigned)type) * 16777619u;
-    h = dns_hash(h, name, strlen(name));
+    uint32_t h = hash_bytes(HASH, client->bytes, sizeof client->bytes);
+    h = hash_bytes(h, &type, sizeof type);
+    h = hash_bytes(h, name, strlen(name));
     return (h ^ h >> 15) & (DNS_INDEX_SIZE - 1);
 }
 
@@ -150,7 +140,7 @@ dns_slot(const struct address *client, enum dns_type type, const char *name)
 static size_t
 dns_told_bit(const struct address *a)
 {
-    uint32_t h = dns_hash(2166136261u, a->bytes, sizeof a->bytes);
+    uint32_t h = hash_bytes(HASH, a->bytes, sizeof a->bytes);
     return (h ^ h >> 15) & (DNS_TOLD_SIZE - 1);
 }
 

@@ -691,11 +691,27 @@ attempt_is_of(const struct attempt *a, const struct attempt *b, int side)
         || address_equal(&a->flow.side[side].address, &b->flow.side[side].address));
 }
 
+/* What is the same for all of a group has the same key, and mostly no other has it: 4,096 attempts
+ * in as many groups are compared by that. */
+static uint32_t
+group_key(const struct attempt *a, enum cause cause)
+{
+    uint32_t h = hash_bytes(HASH, &cause, sizeof cause);
+    int side;
+    for (side = 0; side < 2; side++) {
+        const char *name = attempt_domain(a, side);
+        h = hash_bytes(h, name, strlen(name) + 1);
+        if (name[0] == '\0')
+            h = hash_bytes(h, &a->flow.side[side].address, sizeof(struct address));
+    }
+    return h;
+}
+
 static bool
-group_takes(const struct group *g, const struct attempt *a, enum cause cause)
+group_takes(const struct group *g, const struct attempt *a, uint32_t key, enum cause cause)
 {
     const struct verdict *v = a->verdict, *w = g->first->verdict;
-    return g->cause == cause && v->row == w->row && v->direction == w->direction
+    return g->key == key && g->cause == cause && v->row == w->row && v->direction == w->direction
         && v->fault == w->fault && v->cause_inferred == w->cause_inferred
         && v->from_log == w->from_log
         && v->keys_would_help == w->keys_would_help && attempt_is_of(a, g->first, 0)
@@ -720,12 +736,14 @@ report_groups(const struct report *r, enum group_kind kind, size_t *n)
     for (i = 0; list != NULL && i < r->nattempts; i++) {
         const struct attempt *a = r->attempts[i];
         enum cause cause = group_cause(a, kind);
+        uint32_t key;
         if (cause == CAUSE_NONE || !choice_takes(&r->choice, a))
             continue;
-        for (k = 0; k < *n && !group_takes(&list[k], a, cause); k++)
+        key = group_key(a, cause);
+        for (k = 0; k < *n && !group_takes(&list[k], a, key, cause); k++)
             ;
         if (k == *n)
-            list[(*n)++] = (struct group){ a, a, i, 0, cause };
+            list[(*n)++] = (struct group){ key, a, a, i, 0, cause };
         list[k].last = a;
         list[k].count++;
     }

@@ -147,6 +147,7 @@ const char *partner_name(const struct report_partner *q, bool ours);
 /* ---- failures: the same cause between the same domains is one entry ---- */
 
 struct group {
+    uint32_t              key;            /* of all that they have in common */
     const struct attempt *first, *last;   /* borrowed */
     size_t                index;          /* of the first, in report.attempts */
     uint64_t              count;
