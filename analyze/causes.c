@@ -320,6 +320,13 @@ cause_is_wordless(enum cause c)
     return c == CAUSE_TLS_FAILED || c == CAUSE_REFUSED_INSIDE || c == CAUSE_PEER_LOST;
 }
 
+bool
+cause_asks_why(enum cause c)
+{
+    return cause_is_wordless(c) || c == CAUSE_CRASH || c == CAUSE_DIALBACK_ERROR
+        || c == CAUSE_SETUP_TIMEOUT;
+}
+
 const char *
 cause_wordless(enum cause c, bool ours)
 {

@@ -2464,6 +2464,15 @@ judge_remedy_wordless(struct verdict *v)
     v->forward = ours || v->row == ROW_INNER ? "" : cause_row(v->cause)->forward;
 }
 
+/* Our side ended it, with a word or without: a partner knows no more about it than we do. */
+static bool
+judge_is_ours(const struct verdict *v)
+{
+    int who = v->said_by != NOBODY ? v->said_by : v->closer;
+    return v->direction != DIRECTION_UNKNOWN && who != NOBODY
+        && (v->direction == DIRECTION_OUT) == (who == CALLER);
+}
+
 /* The side at fault decides who gets which wording. */
 static void
 judge_remedy(struct attempt *a)
@@ -2478,7 +2487,8 @@ judge_remedy(struct attempt *a)
     if (c == CAUSE_NOT_XMPP)
         v->remedy = judge_stranger(a, row->remedy);
     v->theirs = known && !ours && v->row != ROW_INNER;
-    if (v->row == ROW_INNER || (ours && refusal == NULL) || a->proxy.version != 0)
+    if (v->row == ROW_INNER || (ours && refusal == NULL) || a->proxy.version != 0
+        || (v->fault == NOBODY && cause_asks_why(c) && judge_is_ours(v)))
         v->forward = "";
     else if (c == CAUSE_BAD_NAMESPACE && v->fault == a->error_side)
         v->forward = cause_refuses_servers();

@@ -71,6 +71,8 @@ const char *cause_unsaid(enum cause c);
 
 /* A side ended it without a word that can be read: the reason stands in its log. */
 bool cause_is_wordless(enum cause c);
+/* The partner is asked why: of no use when it was our side that ended it. */
+bool cause_asks_why(enum cause c);
 /* What our administrator can do about it; ours: it was our side that ended it first. */
 const char *cause_wordless(enum cause c, bool ours);
 
