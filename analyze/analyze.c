@@ -1106,6 +1106,13 @@ pump_unlisted(void *user, const struct attempt *a)
         report_json_unlisted(a, ATTEMPTS_LISTED_MAX + ++p->nunlisted, p->unlisted);
 }
 
+static bool
+pump_wanted(void *user, const struct attempt *a)
+{
+    const struct pump *p = user;
+    return choice_takes(&p->o->choice, a);
+}
+
 static void
 pump_packet(void *user, const struct packet *packet)
 {
@@ -1639,8 +1646,8 @@ run_stages(struct pump *p)
     static const struct packet_events packet_ev = { pump_packet, pump_remark };
     static const struct flow_events flow_ev = { pump_opened, pump_data, pump_gap, pump_closed,
         pump_remark, pump_turned, pump_expect };
-    static const struct judge_events judge_ev = { pump_ended, NULL };
-    static const struct judge_events judge_json = { pump_ended, pump_unlisted };
+    static const struct judge_events judge_ev = { pump_ended, NULL, pump_wanted };
+    static const struct judge_events judge_json = { pump_ended, pump_unlisted, pump_wanted };
     struct verdict_options verdict = p->o->verdict;
     char why[256] = "";
     verdict.events = p->o->json ? &judge_json : &judge_ev;   /* words cost */

@@ -18,8 +18,8 @@
  * Beside them judge_inside() looks at all connections, XMPP or not: the edge calls nothing inside.
  *
  * The first ATTEMPTS_LISTED_MAX attempts are kept until the end, so that they can be joined with
- * later ones; half of the places are for failed ones only.  What comes after them is placed and
- * counted at once and forgotten.
+ * later ones; half of the places are for failed ones only, and of either half three quarters for
+ * those that are asked for.  What comes after them is placed and counted at once and forgotten.
  *
  * Rules of judging.  What a side said (a stream error, an alert, a refused key) is a fact, with or
  * without loss.  What a side did not say is a cause only when nothing is missing from the capture;
@@ -2926,13 +2926,22 @@ judge_drop(struct attempt *a)
     attempt_free(a);
 }
 
+static size_t
+judge_places(const struct judge *j, const struct attempt *a)
+{
+    const struct judge_events *ev = j->o.events;
+    bool failed = a->verdict->outcome == OUTCOME_FAILED;
+    bool wanted = ev == NULL || ev->wanted == NULL || ev->wanted(j->o.user, a);
+    size_t places = failed ? ATTEMPTS_LISTED_MAX : ATTEMPTS_LISTED_MAX / 2;
+    return wanted ? places : places / 4;
+}
+
 /* Keep it until the end, if there is room. */
 static bool
 judge_list(struct judge *j, struct attempt *a)
 {
-    bool failed = a->verdict->outcome == OUTCOME_FAILED;
     struct attempt **listed;
-    if (j->nlisted >= (failed ? ATTEMPTS_LISTED_MAX : ATTEMPTS_LISTED_MAX / 2))
+    if (j->nlisted >= judge_places(j, a))
         return false;
     listed = list_grow(j->listed, j->nlisted, sizeof(struct attempt *));
     if (listed == NULL)

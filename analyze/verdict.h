@@ -333,6 +333,8 @@ struct judge_events {
     void (*ended)(void *user, const struct attempt *a);
     /* one over the ceiling of the list: all is said that will ever be, and it is forgotten */
     void (*unlisted)(void *user, const struct attempt *a);
+    /* is it asked for?  Those that are have places kept for them; NULL: all are */
+    bool (*wanted)(void *user, const struct attempt *a);
 };
 
 /* What verdict.c needs to know; borrowed texts and arrays, valid for its life. */

@@ -149,6 +149,17 @@ def five_thousand_failures_are_a_short_report(_):
             assert 'p1.' not in one, shape + one
 
 
+@test
+def details_are_kept_of_what_is_asked_for(_):
+    """The last of five thousand, when more have come than there is room for."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'failures.pcap')
+        capture(path, 5000, lambda n: failure(n, 5000, 8))
+        for choice in (['--partner', 'p4998.a-rather-long-name.example'], ['--flow', '4999']):
+            text = subprocess.run([BINARY, '--external', '192.0.2.10', path] + choice, stdout=subprocess.PIPE, text=True).stdout
+            assert 'p4998.a-rather-long-name.example (10.0.19.134:10000) called' in ' '.join(text.split()), text[:2000]
+
+
 def sanitized():
     with open(BINARY, 'rb') as program:
         return b'__asan_init' in program.read()
