@@ -1725,6 +1725,7 @@ struct judge {
     uint16_t partner_index[JUDGE_PARTNERS];   /* number of a partner + 1 */
     unsigned violations_listed[VIOLATION_COUNT];
     uint64_t mtls_unknown;          /* working connections on row 3 */
+    uint64_t mtls_older;            /* of them, in use since before the capture began */
     bool mtls_demanded;             /* inferred from what the configuration demands */
     struct report_log logs[REPORT_LOGS_MAX];
 };
@@ -2671,8 +2672,7 @@ judge_count_partner(struct judge *j, const struct attempt *a)
 static bool
 judge_is_demanded(const struct judge *j, const struct verdict *v)
 {
-    return v->row == ROW_INNER && v->older && j->report.internal_known == KNOWN_CONFIG
-        && v->direction == DIRECTION_IN;
+    return v->older && j->report.internal_known == KNOWN_CONFIG && v->direction == DIRECTION_IN;
 }
 
 static void
@@ -2681,6 +2681,7 @@ judge_count_row(struct judge *j, const struct attempt *a)
     const struct verdict *v = a->verdict;
     struct report_row *row = &j->report.rows[v->row];
     bool proven = a->tls.proof == PROOF_PROVEN, inferred = a->tls.proof == PROOF_INFERRED;
+    bool unknown = !proven && !inferred && v->row == ROW_INNER, demanded;
     if (v->reached == REACH_NAME)
         return;
     row->observed = true;
@@ -2695,11 +2696,12 @@ judge_count_row(struct judge *j, const struct attempt *a)
     row->stanzas += attempt_stanzas(a);
     if (v->reached < REACH_AUTH)
         return;
+    demanded = unknown && judge_is_demanded(j, v);
     row->mtls_proven += proven;
-    row->mtls_inferred += inferred || judge_is_demanded(j, v);
-    j->mtls_demanded |= !proven && !inferred && judge_is_demanded(j, v);
-    j->mtls_unknown +=
-        v->row == ROW_INNER && !proven && !inferred && !judge_is_demanded(j, v);
+    row->mtls_inferred += inferred || demanded;
+    j->mtls_demanded |= demanded;
+    j->mtls_unknown += unknown && !demanded;
+    j->mtls_older += unknown && !demanded && v->older;
 }
 
 /* The other side went, or stayed, without a word. */
@@ -3507,6 +3509,26 @@ judge_because(struct report_row *row, enum ruling r, const char *why)
     return r;
 }
 
+/* What began before the capture goes to the same listener as what is seen to prove itself there. */
+static void
+judge_older_mutual(struct judge *j)
+{
+    struct report_row *row = &j->report.rows[ROW_INNER];
+    if (row->mtls_proven + row->mtls_inferred == 0 || j->mtls_demanded)
+        return;
+    row->mtls_inferred += j->mtls_older;
+    j->mtls_unknown -= j->mtls_older;
+}
+
+/* What mutual TLS rests on, where it was not seen. */
+static const char *
+judge_mutual_ground(const struct judge *j)
+{
+    if (j->mtls_demanded)
+        return "the configuration, which demands it";
+    return j->mtls_older > 0 ? "the connections that began in the capture" : "record lengths";
+}
+
 /* Sets why it is so, too. */
 static enum ruling
 judge_rule_row(struct judge *j, enum row which)
@@ -3545,7 +3567,7 @@ judge_rule_row(struct judge *j, enum row which)
             : "some connections in use since before the capture began (inferred)");
     if (which == ROW_INNER && row->mtls_inferred > 0)
         ADD(row->why, row->why[0] != '\0' ? "; " : "", "mutual TLS inferred from ",
-            j->mtls_demanded ? "the configuration, which demands it" : "record lengths");
+            judge_mutual_ground(j));
     return RULING_CONFORMS;
 }
 
@@ -3681,6 +3703,7 @@ judge_end(struct judge *j)
     judge_heed(j);
     for (i = 0; i < j->nlisted; i++)
         judge_finish(j, j->listed[i], true);
+    judge_older_mutual(j);
     for (k = 0; k < ROW_COUNT; k++)
         r->rows[k].ruling = judge_rule_row(j, (enum row)k);
     judge_exit_code(j);

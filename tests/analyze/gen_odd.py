@@ -539,6 +539,19 @@ def older_trunk(s):
     in_use(s, c, ('works', 'cannot-tell'))
 
 
+@scene(('in',), BOTH)
+def older_trunk_beside_one_that_begins(s):
+    """The same listener demands a certificate of the one, and has done so of the other."""
+    c, d = s.trunk(), s.trunk()
+    trunk_up(c)
+    seen_from_here(s)
+    trunk_up(d)
+    trunk_talk(d)
+    trunk_talk(c)
+    d.truth('worked', reached='stanzas', method='trunk', without_keys={'from': '', 'method': 'EXTERNAL'})
+    in_use(s, c, ('works', 'conforms'))
+
+
 CONFIGURATION = """<xmppedge role="edge" name="edge01.corp.example">
   <external address="%s"/>
   <internal address="%s"><gateway name="fe1.corp.example"/></internal>
