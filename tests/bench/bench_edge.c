@@ -636,6 +636,7 @@ end_acknowledge(struct end *gateway)
             "from='fab.example' to='corp.example' more='%lu'/>",
             (unsigned long)(gateway->stanzas - gateway->told));
     gateway->told = gateway->stanzas;
+    gateway->told_us = clock_us(CLOCK_MONOTONIC);
     end_say(gateway, text);
 }
 
@@ -1422,8 +1423,7 @@ flood_sample(struct end *partner, struct end *gateway, unsigned number)
         end_pump(gateway);
         end_receive(gateway);
     }
-    if (end_acknowledges(gateway))
-        end_acknowledge(gateway);
+    end_acknowledge(gateway);
     end_pump(gateway);
     return (gateway->came_us - start) / 1000;
 }
