@@ -297,10 +297,12 @@
 
 /* [AUTH] [CONFIG] [PORTS]: what is read */
 #define SASL_TEXT_MAX      1368   /* bytes of JID_PART_MAX in base64, NUL included */
-#define CONFIG_FILE_MAX    ((size_t)16 << 20)  /* bytes of the file: CONFIG_LIST_MAX partners */
+#define CONFIG_FILE_MAX    ((size_t)16 << 20)  /* bytes of all files: CONFIG_LIST_MAX partners */
 #define CONFIG_PRINT_MAX   (CONFIG_FILE_MAX * 16)  /* bytes of it with every default: ten times */
 #define CONFIG_DEPTH_MAX   8      /* open elements: the table needs 4 */
 #define CONFIG_LIST_MAX    100000 /* elements of one list: ten times the partners of anybody */
+#define CONFIG_INCLUDES_MAX 100   /* elements that include files: a directory or a few */
+#define CONFIG_INCLUDED_MAX 10000 /* and files: one for each partner of anybody */
 #define CONFIG_PATH_MAX    4096   /* bytes of the directory of the file: PATH_MAX of Linux */
 #define CONFIG_SECRET_MIN  16     /* bytes of the dialback secret: 128 bits */
 #define CONFIG_SECRET_MAX  4096   /* and no file that was named by mistake */
@@ -4012,6 +4014,34 @@ elem_put_text(struct buf *out, struct elem e)
     }
 }
 
+/* What the element stands in. */
+static struct elem
+elem_parent(struct elem e)
+{
+    return (struct elem){ mxmlGetParent(e.at), e.x };
+}
+
+/* A new element at the end of those below `parent`; not there when memory is short. */
+static struct elem
+elem_new(struct elem parent, const char *tag)
+{
+    return (struct elem){ mxmlNewElement(parent.at, tag), parent.x };
+}
+
+/* Move an element to the end of those below `parent`. */
+static void
+elem_move(struct elem parent, struct elem e)
+{
+    mxmlAdd(parent.at, MXML_ADD_AFTER, NULL, e.at);
+}
+
+/* Take an element out of its tree, and free it with all below it. */
+static void
+elem_drop(struct elem e)
+{
+    mxmlDelete(e.at);
+}
+
 /* Remember where in a text that stays the element was read from; NULL until then. */
 static void
 elem_set_place(struct elem e, char *place)
@@ -4264,6 +4294,7 @@ xe_phase_next(enum xe_phase phase, enum xe_side side, enum xe_element_kind kind,
 #ifndef XMPPEDGE_LANGUAGE_ONLY
 
 #include <fcntl.h>
+#include <glob.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <arpa/inet.h>
@@ -13883,12 +13914,17 @@ peer_may_speak_for(const struct tls_facts *facts, struct xe_span domain,
  * element, which is the root of the file.  A tree knows no lines, so each element remembers the
  * place of its tag in the text, and lines are counted when somebody asks.
  *
+ * A file that is included has its own text and tree; its <partner> elements are moved to the tree
+ * of the file that includes it, and from there on nothing is different.  Lines are counted on from
+ * one file to the next, so that a number says the file as well.
+ *
  * All memory of a configuration hangs on one list of blocks and dies in config_free().  Lists are
  * counted before they are filled, so nothing moves and pointers between the parts stay good.
  *
  * Costs: time and memory grow with the file, and its tree is there while it is read.  A domain or a
  * partner is found by one hash.
- * Not done: files that include others.  One file says all of one node, and `check` prints it.
+ * Not done: files that include others by themselves, and other elements than partners in them: the
+ * one file says all of one node but with whom it federates, and `check` prints all in one.
  * ======================================================================== */
 
 enum config_role { CONFIG_EDGE, CONFIG_GATEWAY };
@@ -14139,6 +14175,18 @@ struct config_resolver {
     unsigned                line;
 };
 
+/* A file that was read.  Its first line has the number after those of the files before it. */
+struct config_file {
+    const char               *path;      /* the configuration: as given; others: absolute */
+    unsigned                  before;    /* lines of the files that were read before it */
+    const struct config_file *older;     /* NULL: this is the configuration itself */
+};
+
+struct config_include {
+    const char             *file;        /* path or pattern, as written */
+    unsigned                line;
+};
+
 /* Pieces of memory that end together. */
 struct config_blocks {
     struct config_block *last;    /* owned */
@@ -14151,6 +14199,10 @@ struct config {
     struct xe_span            name;      /* of this node */
     const char               *path;      /* of the file, as given */
     const char               *here;      /* where that path starts, '/' at its end; NULL: at / */
+    struct config_file        own;       /* that file */
+    const struct config_file *files;     /* it, and those that it includes; newest first */
+    struct config_include    *includes;  /* none once it is loaded: their partners are here */
+    size_t                    nincludes;
 
     /* edge */
     struct config_external    external;
@@ -14381,6 +14433,13 @@ static const struct config_row config_rows[] = {
     MUST(E, CONFIG_FILE, "secret-file", config, secret_file, "dialback.secret",
         "File with 16 bytes or more, readable by nobody else; a line end at its end does not "
         "count."),
+    UPTO(CONFIG_INCLUDES_MAX, E, "include", 0, config, includes, nincludes, config_include, "off",
+        "Files with partner elements, bare or within one partners element, which count as if they "
+        "stood in partners below; nothing else may stand there. Paths in them start where those "
+        "here do. A reload reads them again."),
+    MUST(E, CONFIG_TEXT, "file", config_include, file, "partners.d/*.xml",
+        "A file, which must be there; or a pattern with *, ? or [], which may match none, and "
+        "takes files in the order of their names."),
     ONE(E, "partners", 0, offsetof(struct config, partners), offsetof(struct config_partners, line),
         NULL, "With whom this organisation federates."),
     WORD(CONFIG_BOOL, "default", config_partners, allow, "deny", config_deny_allow, NULL,
@@ -14762,17 +14821,27 @@ struct config_message {
     bool        warning;
 };
 
+struct config_text {                 /* of one file */
+    struct buf          bytes;       /* owned */
+    unsigned            before;      /* lines of the files before it */
+    const char         *at;          /* where lines were counted last */
+    unsigned            line;        /* of `at` */
+    struct config_text *next;        /* in a ring, in the order of reading */
+};
+
 struct config_loader {
     struct config        *c;
     const char           *directory; /* absolute; relative paths start here; owned by scratch */
     struct config_blocks  scratch;   /* memory that ends with the loading */
-    struct buf            text;      /* owned: the file */
-    const char           *at;        /* in text: where lines were counted last */
-    unsigned              line;      /* of `at` */
+    struct config_text   *text;      /* that is read, or was asked for last; owned by scratch */
+    size_t                bytes;     /* of all texts */
+    unsigned              lines;     /* of all texts */
+    unsigned              nincluded; /* files that were included */
+    bool                  fragment;  /* this text is one: partners, in as many elements as it has */
     struct xe_xml         xml;       /* has read the text up to `from` */
     const char           *from;      /* in text: where what it has not finished begins */
     struct xe_span        root;      /* in text: the root element; at == NULL before it is read */
-    struct elem           tree;      /* owned: of the root */
+    struct elem           tree;      /* owned: of the configuration itself */
     struct config_message messages[CONFIG_MESSAGES_MAX];
     unsigned              nmessages;
     unsigned              untold;    /* messages that found no place */
@@ -14895,17 +14964,34 @@ config_message_order(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Append "FILE:LINE: ", for what is said of a line; line 0 leaves the number out. */
+/* The file of a line; 0 is of the configuration itself. */
+static const struct config_file *
+config_file_of(const struct config *c, unsigned line)
+{
+    const struct config_file *f = c->files;
+    while (f->older != NULL && f->before >= line)
+        f = f->older;
+    return f;
+}
+
+/* Append "FILE:LINE"; line 0 leaves the number out. */
+static void
+config_put_place(struct buf *out, const struct config *c, unsigned line)
+{
+    const struct config_file *f = config_file_of(c, line);
+    config_put_message(out, c, f->path);
+    if (line > 0) {
+        buf_putc(out, ':');
+        buf_putu(out, line - f->before);
+    }
+}
+
+/* The same before what is said of it. */
 static void
 config_put_where(struct buf *out, const struct config *c, unsigned line)
 {
-    buf_puts(out, c->path);
-    buf_putc(out, ':');
-    if (line > 0) {
-        buf_putu(out, line);
-        buf_putc(out, ':');
-    }
-    buf_putc(out, ' ');
+    config_put_place(out, c, line);
+    buf_puts(out, ": ");
 }
 
 /* Write the messages of the loading in the order of lines, one a line. */
@@ -14930,17 +15016,37 @@ config_tell(struct config_loader *l, bool warnings_only, struct buf *out)
     }
 }
 
-/* ---- the file and its lines ---- */
+/* ---- the files and their lines ---- */
 
-/* The line of a place in the text.  Costs the way from the place that was asked for before. */
+static bool
+config_text_has(const struct config_text *t, const char *place)
+{
+    uintptr_t p = (uintptr_t)place;
+    return t->bytes.bytes != NULL && p >= (uintptr_t)t->bytes.bytes
+        && p <= (uintptr_t)(t->bytes.bytes + t->bytes.tail);
+}
+
+/* The line of a place in a text.  Costs the way from the place that was asked for before, so who
+ * asks goes through the files in their order. */
 static unsigned
 config_line(struct config_loader *l, const char *place)
 {
-    for (; l->at < place; l->at++)
-        l->line += *l->at == '\n' ? 1 : 0;
-    while (l->at > place)
-        l->line -= *--l->at == '\n' ? 1 : 0;
-    return l->line;
+    struct config_text *t = l->text;
+    while (!config_text_has(t, place))
+        t = t->next;
+    l->text = t;
+    for (; t->at < place; t->at++)
+        t->line += *t->at == '\n' ? 1 : 0;
+    while (t->at > place)
+        t->line -= *--t->at == '\n' ? 1 : 0;
+    return t->before + t->line;
+}
+
+/* The line within its file, as text. */
+static const char *
+config_line_text(struct config_loader *l, unsigned line)
+{
+    return config_number(l, line - config_file_of(l->c, line)->before);
 }
 
 static unsigned
@@ -14950,12 +15056,13 @@ config_elem_line(struct config_loader *l, struct elem e)
 }
 
 /* Show the text to a tokenizer, `step` more bytes each time, behind a header of our own: the root
- * of a file may be empty, a header may not.  False when the text is not one element. */
+ * of a file may be empty, a header may not.  False when the text is not one element; a fragment may
+ * be several, which are one root here. */
 static bool
 config_tokens(struct config_loader *l, size_t step)
 {
     static const struct xe_xml_limits limits = { .depth = CONFIG_DEPTH_MAX };
-    struct xe_span all = buf_span(&l->text);
+    struct xe_span all = buf_span(&l->text->bytes);
     enum xe_xml_result r;
     struct xe_xml_event e;
     size_t shown = 0;
@@ -14977,6 +15084,8 @@ config_tokens(struct config_loader *l, size_t step)
         r = xe_xml_next(&l->xml, l->from, (size_t)(all.at + shown - l->from), &used, &e);
         if (r == XE_XML_ELEMENT && l->root.at == NULL)
             l->root = e.raw;
+        else if (r == XE_XML_ELEMENT && l->fragment)
+            l->root.len = (size_t)(e.raw.at + e.raw.len - l->root.at);
         else if (r == XE_XML_MORE && shown < all.len)
             shown += step < all.len - shown ? step : all.len - shown;
         else
@@ -14992,7 +15101,7 @@ config_tokens(struct config_loader *l, size_t step)
 #define CONFIG_MARK "\xef\xbb\xbf"   /* U+FEFF; at the beginning of a file it says UTF-8 */
 
 /* What is said of a file that ends or breaks while the tokenizer is in a state.  %t and the like
- * are the names at the places of config_spot(). */
+ * are the names at the places of config_spot(), %r is what should be there. */
 static const struct config_broken {
     char        begun;    /* where that has begun which does not end */
     const char *ended;
@@ -15000,10 +15109,10 @@ static const struct config_broken {
 } config_broken[] = {
 #define IN_TAG "expected > to end <%t, found the end of the file"
 #define NOT_ATTR "expected an attribute, > or /> in <%t>"
-    [XML_AT_START] = { '.', "expected <xmppedge>, found an empty file", CONFIG_ODD },
+    [XML_AT_START] = { '.', "expected %r, found an empty file", CONFIG_ODD },
     [XML_AT_DECL] = { 'f', "expected ?> to end the XML declaration, found the end of the file",
         "expected <?xml version=\"1.0\" encoding=\"UTF-8\"?>, found another XML declaration" },
-    [XML_AT_GAP] = { '.', "expected <xmppedge>, found an empty file", CONFIG_TEXT_FOUND },
+    [XML_AT_GAP] = { '.', "expected %r, found an empty file", CONFIG_TEXT_FOUND },
     [XML_AT_LT] = { '.', "expected the name of an element after <", NULL },
     [XML_AT_NAME] = { 't', IN_TAG, "expected the name of an element after <" },
     [XML_AT_TAG] = { 't', IN_TAG, NOT_ATTR },
@@ -15021,7 +15130,7 @@ static const struct config_broken {
         "the file", "expected --> to end the comment, found -- within it" },
     [XML_AT_END] = { 'm', "expected the name of an element and > after </", NULL },
     [XML_AT_END_SPACE] = { 'm', "expected the name of an element and > after </", NULL },
-    [XML_AT_CLOSED] = { '.', "expected <xmppedge>, found an end tag", NULL }
+    [XML_AT_CLOSED] = { '.', "expected %r, found an end tag", NULL }
 #undef IN_TAG
 #undef NOT_ATTR
 };
@@ -15091,7 +15200,7 @@ config_broken_text(const struct config_loader *l, char *where)
     const struct xe_xml *x = &l->xml;
     const struct config_broken *row = &config_broken[config_state(l)];
     const char *at = config_spot(l, '.');
-    const char *end = l->text.bytes + l->text.tail;
+    const char *end = l->text->bytes.bytes + l->text->bytes.tail;
     const char *more;
     uint32_t c;
     *where = '.';
@@ -15099,7 +15208,8 @@ config_broken_text(const struct config_loader *l, char *where)
         return "out of memory";
     if (at < end && (xe_utf8(at, end, &c) <= 0 || !xml_is_char(c)))
         return "expected UTF-8 text, found other bytes";
-    if (l->root.at != NULL && *l->from == '<' && l->from[1] != '!' && l->from[1] != '?') {
+    if (!l->fragment && l->root.at != NULL && *l->from == '<' && l->from[1] != '!'
+        && l->from[1] != '?') {
         *where = 'f';
         return "expected the end of the file after the first element, found another one; one file "
             "configures one node";
@@ -15130,7 +15240,9 @@ config_refuse_text(struct config_loader *l)
         if (*text != '%')
             buf_putc(&out, *text);
         else if (*++text == 'l')
-            buf_putu(&out, config_line(l, config_spot(l, 'o')));
+            buf_puts(&out, config_line_text(l, config_line(l, config_spot(l, 'o'))));
+        else if (*text == 'r')
+            buf_puts(&out, l->fragment ? "<partner> or <partners>" : "<xmppedge>");
         else
             buf_put(&out, config_spot_name(l, *text));
     config_error(l, config_line(l, config_spot(l, where)), buf_text(&out));
@@ -15142,7 +15254,7 @@ config_refuse_text(struct config_loader *l)
 static bool
 config_clear(struct config_loader *l)
 {
-    char *p = l->text.bytes + (l->root.at - l->text.bytes);
+    char *p = l->text->bytes.bytes + (l->root.at - l->text->bytes.bytes);
     const char *end = p + l->root.len;
     struct xe_xml_event tag;
     struct xe_span prefix;
@@ -15181,10 +15293,9 @@ config_refuse_marks(struct config_loader *l)
 /* Tell the elements of the tree where they were read from: every '<' begins a tag now, and the tree
  * is in the same order. */
 static bool
-config_place(struct config_loader *l)
+config_place(struct config_loader *l, struct elem e)
 {
-    char *p = l->text.bytes + (l->root.at - l->text.bytes);
-    struct elem e = l->tree;
+    char *p = l->text->bytes.bytes + (l->root.at - l->text->bytes.bytes);
     for (; e.at != NULL; e = elem_walk(e), p++) {
         const char *tag = elem_tag(e);
         while (*p != '\0' && (*p != '<' || p[1] == '/'))
@@ -15196,41 +15307,82 @@ config_place(struct config_loader *l)
     return true;
 }
 
-/* Read the file into a tree. */
+/* Keep a file: its name, and a text that is still empty. */
 static bool
-config_open(struct config_loader *l)
+config_keep_file(struct config_loader *l, const char *path)
 {
-    bool whole;
-    l->text.max = CONFIG_FILE_MAX + TLS_FILE_STEP;
-    whole = tls_file_read(l->c->path, &l->text);
-    if (whole ? buf_len(&l->text) > CONFIG_FILE_MAX : errno == EFBIG)
-        config_error(l, 0, "expected a file of at most ", config_number(l, CONFIG_FILE_MAX >> 20),
-            " MiB, found a larger one");
-    else if (!whole)
-        config_error(l, 0, "expected a file that can be read: ", strerror(errno));
-    if (l->errors > 0)
+    struct config_file *f = path == l->c->path ? &l->c->own
+        : config_alloc(&l->c->blocks, sizeof *f);
+    struct config_text *t = config_alloc(&l->scratch, sizeof *t);
+    if (f == NULL || t == NULL)
         return false;
-    l->at = buf_text(&l->text);
-    l->line = 1;
-    if (l->text.failed) {
-        config_error(l, 0, "out of memory");
-        return false;
+    if (f != &l->c->own)
+        *f = (struct config_file){ path, l->lines, l->c->files };
+    l->c->files = f;
+    *t = (struct config_text){ .before = l->lines, .line = 1, .next = t };
+    if (l->text != NULL) {
+        t->next = l->text->next;
+        l->text->next = t;
     }
-    if (strncmp(l->at, CONFIG_MARK, 3) == 0)
-        buf_skip(&l->text, 3);
+    l->text = t;
+    return true;
+}
+
+/* Read the bytes of the newest file.  What it cannot read is told of a line: the one that includes
+ * it, or 0. */
+static bool
+config_read_text(struct config_loader *l, unsigned line)
+{
+    const char *path = l->c->files->path;
+    struct buf *b = &l->text->bytes;
+    size_t i, room = CONFIG_FILE_MAX - l->bytes;
+    bool whole;
+    b->max = room + TLS_FILE_STEP;
+    whole = tls_file_read(path, b);
+    if (whole ? buf_len(b) > room : errno == EFBIG)
+        config_error(l, line, "expected ", line > 0 ? "files" : "a file", " of at most ",
+            config_number(l, CONFIG_FILE_MAX >> 20), " MiB", line > 0 ? " in all, found more with "
+            : ", found a larger one", line > 0 ? path : "");
+    else if (!whole)
+        config_error(l, line, "expected a file that can be read", line > 0 ? ", found " : "",
+            line > 0 ? path : "", ": ", strerror(errno));
+    if (!whole || buf_len(b) > room)
+        return false;
+    l->text->at = buf_text(b);
+    l->bytes += buf_len(b);
+    l->lines++;
+    for (i = b->head; i < b->tail; i++)
+        l->lines += b->bytes[i] == '\n' ? 1 : 0;
+    return !b->failed;
+}
+
+/* Read a file into a tree; not there when that cannot be. */
+static struct elem
+config_open(struct config_loader *l, const char *path, unsigned line)
+{
+    struct elem tree = { NULL, NULL };
+    unsigned errors = l->errors;
+    if (!config_keep_file(l, path) || !config_read_text(l, line)) {
+        if (l->errors == errors)
+            config_error(l, 0, "out of memory");
+        return tree;
+    }
+    if (strncmp(l->text->at, CONFIG_MARK, 3) == 0)
+        buf_skip(&l->text->bytes, 3);
     if (!config_tokens(l, SIZE_MAX)) {
         config_tokens(l, 1);   /* stops at the very byte */
         config_refuse_text(l);
-        return false;
+        return tree;
     }
     if (!config_clear(l) || !config_refuse_marks(l))
-        return false;
-    l->tree = elem_tree(NULL, l->root);
-    if (l->tree.at == NULL || !config_place(l)) {
-        config_error(l, 1, "expected XML that the XML library can read as well");
-        return false;
-    }
-    return true;
+        return tree;
+    tree = elem_tree(NULL, l->root);
+    if (tree.at != NULL && config_place(l, tree))
+        return tree;
+    config_error(l, config_line(l, l->root.at),
+        "expected XML that the XML library can read as well");
+    elem_free(tree);
+    return (struct elem){ NULL, NULL };
 }
 
 /* ---- values ---- */
@@ -15843,7 +15995,7 @@ config_count(struct config_loader *l, const struct config_row *row, struct elem 
         if (row->max == 1)
             config_error(l, config_elem_line(l, hit), "<", elem_tag(e), ">: expected only one <",
                 tag, ">, found another; the first is in line ",
-                config_number(l, config_elem_line(l, first)));
+                config_line_text(l, config_elem_line(l, first)));
         else
             config_error(l, config_elem_line(l, hit), "<", elem_tag(e), ">: expected at most ",
                 config_number(l, (uint64_t)row->max), " <", tag, ">, found another");
@@ -15933,6 +16085,141 @@ config_read_role(struct config_loader *l)
     config_error(l, config_attr_line(l, l->tree, "role"), "<xmppedge> role: expected edge or "
         "gateway, found ", text == NULL ? "nothing" : text);
     return false;
+}
+
+/* ---- files that are included ---- */
+
+/* What an included file may hold is a partner; the reasons to refuse are in its line. */
+static bool
+config_is_partner(struct config_loader *l, struct elem e, const char *expected)
+{
+    if (strcmp(elem_tag(e), "partner") == 0)
+        return true;
+    config_error(l, config_elem_line(l, e), "expected ", expected, ", found <", elem_tag(e),
+        ">; a file that is included holds partners and nothing else");
+    return false;
+}
+
+/* Move one element of an included file, or those within it, to <partners>. */
+static void
+config_take_partners(struct config_loader *l, struct elem partners, struct elem e)
+{
+    struct elem next = elem_first(e);
+    if (strcmp(elem_tag(e), "partners") != 0) {
+        if (config_is_partner(l, e, "<partner> or <partners>"))
+            elem_move(partners, e);
+        return;
+    }
+    if (elem_attr_name(e, 0) != NULL)
+        config_error(l, config_elem_line(l, e), "<partners>: expected no attributes, found ",
+            elem_attr_name(e, 0), "; those stand in ", l->c->path);
+    while ((e = next).at != NULL) {
+        next = elem_next(e);
+        if (config_is_partner(l, e, "<partner>"))
+            elem_move(partners, e);
+    }
+}
+
+static void
+config_include_file(struct config_loader *l, struct elem partners, unsigned line, const char *path)
+{
+    struct elem e, next, top;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        config_error(l, line, "<include> file: expected a plain file, found ", path);
+        return;
+    }
+    e = config_open(l, path, line);
+    if (e.at == NULL)
+        return;
+    for (top = elem_parent(e); e.at != NULL; e = next) {
+        next = elem_next(e);
+        config_take_partners(l, partners, e);
+    }
+    elem_drop(top);
+}
+
+/* Told by glob() of a directory that it cannot read: one that is not there matches nothing. */
+static int
+config_glob_failed(const char *path, int error)
+{
+    (void)path;
+    return error != ENOENT && error != ENOTDIR;
+}
+
+/* The absolute form of a pattern: in the part that we put in front nothing is one. */
+static const char *
+config_pattern(struct config_loader *l, const char *file)
+{
+    struct buf out = { 0 };
+    const char *p = l->directory;
+    for (; *file != '/' && *p != '\0'; p++) {
+        if (strchr("*?[\\", *p) != NULL)
+            buf_putc(&out, '\\');
+        buf_putc(&out, *p);
+    }
+    buf_puts(&out, *file == '/' ? "" : "/");
+    buf_puts(&out, file);
+    return config_take(&l->scratch, &out);
+}
+
+/* Include what a pattern matches, in the order of names. */
+static void
+config_include_all(struct config_loader *l, struct elem partners, const struct config_include *in)
+{
+    glob_t found = { 0 };
+    size_t i, room = CONFIG_INCLUDED_MAX - l->nincluded;
+    int result = glob(config_pattern(l, in->file), 0, config_glob_failed, &found);
+    if (result == GLOB_NOSPACE)
+        config_error(l, 0, "out of memory");
+    else if (result == GLOB_ABORTED)
+        config_error(l, in->line, "<include> file: expected directories that can be read, found "
+            "one that cannot on the way to ", in->file);
+    else if (result == 0 && found.gl_pathc > room)
+        config_error(l, in->line, "<include> file: expected at most ",
+            config_number(l, CONFIG_INCLUDED_MAX), " files in all, found more with ", in->file);
+    for (i = 0; result == 0 && i < found.gl_pathc && found.gl_pathc <= room; i++, l->nincluded++)
+        config_include_file(l, partners, in->line,
+            config_copy(&l->c->blocks, span_of(found.gl_pathv[i])));
+    globfree(&found);
+}
+
+/* The <partners> of the configuration; an empty one is made in the place of `e`. */
+static struct elem
+config_partners_elem(struct config_loader *l, struct elem e)
+{
+    struct elem partners = config_find(elem_first(l->tree), "partners");
+    if (partners.at != NULL)
+        return partners;
+    partners = elem_new(l->tree, "partners");
+    if (partners.at != NULL)
+        elem_set_place(partners, (char *)(uintptr_t)elem_place(e));
+    return partners;
+}
+
+/* Put the partners of other files in the place of the elements that include those. */
+static void
+config_read_includes(struct config_loader *l)
+{
+    const struct config_row *row = &config_rows[0];
+    struct elem e = config_find(elem_first(l->tree), "include"), next, partners;
+    row = e.at == NULL ? NULL : config_child_row(row, e, l->c->role);
+    if (row == NULL)
+        return;
+    config_count(l, row, l->tree);
+    for (l->fragment = true; e.at != NULL; e = next) {
+        struct config_include in = { 0 };
+        next = config_find(elem_next(e), "include");
+        config_read_element(l, row, e, &in);
+        partners = config_partners_elem(l, e);
+        if (partners.at == NULL)
+            config_error(l, 0, "out of memory");
+        else if (in.file != NULL && strpbrk(in.file, "*?[") != NULL)
+            config_include_all(l, partners, &in);
+        else if (in.file != NULL && *in.file != '\0')
+            config_include_file(l, partners, in.line, config_absolute(l, &l->c->blocks, in.file));
+        elem_drop(e);
+    }
 }
 
 /* ---- what follows from the settings ---- */
@@ -16149,9 +16436,19 @@ static void
 config_check_partner_name(struct config_loader *l, struct config_name *n)
 {
     struct config *c = l->c;
+    const struct map_node *first;
+    struct buf place = { 0 };
     if (n->name.at == NULL)
         return;
-    config_index(l, &c->partner_map, &n->node, n->name, n->line, "a partner domain");
+    first = map_find(&c->partner_map, n->name);
+    if (first == NULL)
+        config_index(l, &c->partner_map, &n->node, n->name, n->line, "a partner domain");
+    else
+        config_put_place(&place, c, MAP_OWNER(first, const struct config_name, node)->line);
+    if (first != NULL)
+        config_error(l, n->line, "expected ", n->name.at, " as a partner domain once, found it "
+            "again; the first is in ", buf_text(&place));
+    buf_free(&place);
     if (map_find(&c->domain_map, n->name) != NULL
         || (c->echo.domain.at != NULL && span_eq(n->name, c->echo.domain)))
         config_error(l, n->line, "expected the domain of a partner, found ", n->name.at,
@@ -16516,6 +16813,7 @@ config_check_user(struct config_loader *l)
     struct config *c = l->c;
     struct config_who who = { .name = c->user };
     const struct passwd *pw = c->user == NULL ? NULL : getpwnam(c->user);
+    const struct config_file *f;
     if (c->user != NULL && pw == NULL)
         config_error(l, c->run_line, "<run> user: expected a user of this machine, found ",
             c->user);
@@ -16526,7 +16824,8 @@ config_check_user(struct config_loader *l)
     who.groups = config_alloc(&l->scratch, (size_t)who.ngroups * sizeof *who.groups);
     if (who.groups == NULL || getgrouplist(c->user, pw->pw_gid, who.groups, &who.ngroups) < 0)
         who.ngroups = 0;
-    config_check_reload(l, &who, c->run_line, c->path);
+    for (f = c->files; f != NULL; f = f->older)
+        config_check_reload(l, &who, f->older == NULL ? c->run_line : f->before + 1, f->path);
     config_check_reloads(l, &who, &config_rows[0], (const char *)c);
 }
 
@@ -16633,7 +16932,9 @@ config_locate(struct config_loader *l)
 static void
 config_read(struct config_loader *l)
 {
-    if (config_locate(l) && config_open(l) && config_read_role(l)) {
+    if (config_locate(l) && (l->tree = config_open(l, l->c->path, 0)).at != NULL
+        && config_read_role(l)) {
+        config_read_includes(l);
         config_read_element(l, &config_rows[0], l->tree, l->c);
         if (!l->alone)
             config_check_user(l);   /* while every certificate stands only where it was written */
@@ -16647,6 +16948,16 @@ config_read(struct config_loader *l)
     }
     elem_free(l->tree);
     xe_xml_free(&l->xml);
+}
+
+static void
+config_free_texts(struct config_text *text)
+{
+    struct config_text *t = text;
+    if (t != NULL)
+        do
+            buf_free(&t->bytes);
+        while ((t = t->next) != text);
 }
 
 /* Read a configuration; with `alone`, the files that it names are left unread.  NULL when anything
@@ -16666,6 +16977,8 @@ config_load_file(const char *path, bool alone, struct buf *messages)
         return NULL;
     }
     c->path = config_copy(&c->blocks, span_of(path));
+    c->own.path = c->path;
+    c->files = &c->own;
     l->c = c;
     l->alone = alone;
     config_read(l);
@@ -16678,8 +16991,8 @@ config_load_file(const char *path, bool alone, struct buf *messages)
         config_free(c);
         c = NULL;
     }
+    config_free_texts(l->text);
     config_release(&l->scratch);
-    buf_free(&l->text);
     free(l);
     return c;
 }

@@ -401,6 +401,37 @@ chmod 600 "$dir/corp.example.key" "$dir/dialback.secret"
     '^[^ ]*e\.xml:[0-9]+: warning: .*dialback\.secret'
 report $? 'check warns of secrets that everybody can read'
 
+# ---- partners in files of their own ----
+
+mkdir "$dir/partners.d"
+sed '/^  <partners /i <include file="partners.d/*.xml"/>' "$dir/e.xml" >"$dir/pieces.xml"
+ask check "$dir/pieces.xml"
+fine && ! has "$out" '<include'
+report $? 'a pattern that matches no file is fine'
+for n in 1 2 3; do
+    printf '<!-- %s -->\n<partner domain="p%s.example"\n    sasl="optional" proxy="10.1.1.%s"/>\n' $n $n $n
+done >"$dir/partners.d/some.xml"
+echo '<partners><partner domain="q.example" sasl="optional"/></partners>' >"$dir/partners.d/one.xml"
+ask check "$dir/pieces.xml"
+calm && [ "$(grep -c '<partner domain="[pq]' "$work/out")" = 4 ]
+report $? 'check prints the partners of every file in one'
+cp "$work/out" "$dir/effective.xml"
+ask check "$dir/effective.xml"
+calm && cmp -s "$work/out" "$dir/effective.xml"
+report $? 'and reads them again'
+ask ports "$dir/pieces.xml" --json
+fine && has "$out" '10\.1\.1\.3'
+report $? 'ports knows what stands in them'
+(cd "$dir/.." && exec "$x" check "${dir##*/}/pieces.xml") >"$work/out" 2>"$work/err" &&
+    sed -i 's/p3/q/' "$dir/partners.d/some.xml"
+(cd "$dir/.." && exec "$x" check "${dir##*/}/pieces.xml") >"$work/out" 2>"$work/err"
+code=$?
+err=$(cat "$work/err")
+asked='check with a relative path'
+[ "$code" = 2 ] && [ "$err" = "${dir##*/}/partners.d/some.xml:8: expected q.example as a partner domain once, found it \
+again; the first is in ${dir##*/}/partners.d/one.xml:1" ]
+report $? 'a partner in two of them is told with both places'
+
 # ---- certificates and keys ----
 
 chmod 644 "$dir/corp.example.pem"

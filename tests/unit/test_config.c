@@ -74,6 +74,7 @@ remove_world(void **state)
     for (i = 0; i < sizeof files / sizeof *files; i++)
         unlink(path_of(files[i]));
     unlink(path_of("x.xml"));
+    rmdir(path_of("d"));
     rmdir(world.dir);
     return forget(state);
 }
@@ -733,6 +734,222 @@ a_file_that_is_not_there_is_named(void **state)
     buf_free(&messages);
 }
 
+/* ---- files that are included ---- */
+
+/* Of a directory of their own, with a name that a pattern could take for one. */
+static void
+put_piece(const char *name, const char *text)
+{
+    char path[64];
+    mkdir(path_of("d"), 0700);
+    snprintf(path, sizeof path, "d/%s", name);
+    write_file(path, span_of(text), 0600);
+}
+
+static void
+drop_piece(const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "d/%s", name);
+    unlink(path_of(path));
+}
+
+static void
+partners_stand_in_files_of_their_own(void **state)
+{
+    struct buf first = { 0 };
+    (void)state;
+    put_piece("b.xml", "<?xml version='1.0'?>\n<!-- b -->\n<partner domain='b.example' "
+        "sasl='optional'>\n<domain name='b2.example'/>"
+        "<trust ca='fabrikam-ca.pem'/></partner>");
+    put_piece("a.xml", "\xef\xbb\xbf<partners><partner domain='a.example' sasl='optional'/>"
+        "</partners>\n<partner domain='c.example' sasl='optional'/>");
+    put_piece("c.txt", "no XML");
+    assert_string_equal(load_edge(EDGE_DOMAIN "<partners default='allow'><default sasl='optional'/>"
+        PARTNER "</partners>\n<include file='d/*.xml'/>"), "");
+    assert_non_null(world.c);
+    assert_int_equal(world.c->partners.count, 4);
+    assert_true(world.c->partners.allow);
+    assert_string_equal(world.c->partners.list[1].domain.name.at, "a.example");
+    assert_string_equal(world.c->partners.list[2].domain.name.at, "c.example");
+    assert_string_equal(world.c->partners.list[3].domains[0].name.at, "b2.example");
+    config_print_effective(world.c, &first);
+    assert_null(strstr(buf_text(&first), "include"));
+    assert_string_equal(load(buf_span(&first)), "");
+    assert_int_equal(world.c->partners.count, 4);
+    buf_free(&first);
+    assert_string_equal(load_edge(EDGE_DOMAIN "<include file='d/b.xml'/>"), "");
+    assert_int_equal(world.c->partners.count, 1);   /* without <partners> */
+    drop_piece("a.xml");
+    drop_piece("b.xml");
+    drop_piece("c.txt");
+}
+
+static void
+what_is_wrong_in_an_included_file_is_told_of_its_line(void **state)
+{
+    (void)state;
+    put_piece("a.xml", "\n<partner domain='p.example' sasl='optional'/>");
+    put_piece("b.xml", "<partners>\n<partner domain='b.example' sasl='optional'>\n<domain\n"
+        "nome='x'/></partner>\n<partner domain='p.example' sasl='optional'/></partners>");
+    assert_string_equal(load_edge(EDGE_DOMAIN "\n<include file='d/?.xml'/>\n<log leval='x'/>"),
+        "x.xml:4: <log>: expected level, format, file, found the unknown attribute leval\n"
+        "d/b.xml:3: <domain> name: expected a domain such as corp.example, found nothing\n"
+        "d/b.xml:4: <domain>: expected name, found the unknown attribute nome\n"
+        "d/b.xml:5: expected p.example as a partner domain once, found it again; the first is in "
+        "d/a.xml:2\n");
+    put_piece("b.xml", "<partner domain='b.example' sasl='optional'>\n<trust ca='nota.pem'/>\n"
+        "<trust ca='ca.pem'/></partner>");
+    assert_says(load_edge(EDGE_DOMAIN "<include file='d/a.xml'/><include file='d/b.xml'/>"),
+        "d/b.xml:3: <partner>: expected only one <trust>, found another; the first is in line 2\n");
+    assert_says(world.messages.bytes, "d/b.xml:2: <trust> ca: expected a file that can be read, "
+        "found nota.pem");
+    put_piece("b.xml", "<partner domain='b.example' sasl='optional'>\n<domain>\n</partner>");
+    assert_string_equal(load_edge(EDGE_DOMAIN "<include file='d/*.xml'/>"),
+        "d/b.xml:3: expected </domain> for the element of line 2, found </partner>\n");
+    put_piece("b.xml", "");
+    assert_string_equal(load_edge(EDGE_DOMAIN "<include file='d/*.xml'/>"),
+        "d/b.xml:1: expected <partner> or <partners>, found an empty file\n");
+    put_piece("b.xml", "<partner domain='b.example'\n/>\n<!-- -->\nb2.example");
+    assert_string_equal(load_edge(EDGE_DOMAIN "<include file='d/*.xml'/>"),
+        "d/b.xml:4: expected an element or a comment, found text\n");
+    put_piece("b.xml", "<partner domain='b.example'/>");   /* doubtful */
+    assert_says(load_edge(EDGE_DOMAIN "<include file='d/*.xml'/><log/><log/>"),
+        "x.xml:2: <xmppedge>: expected only one <log>");
+    drop_piece("a.xml");
+    drop_piece("b.xml");
+}
+
+static void
+an_included_file_holds_partners_and_includes_no_other(void **state)
+{
+    (void)state;
+    assert_says(load_edge(EDGE_DOMAIN "<include file='*.xml'/>"),   /* itself */
+        "x.xml:1: expected <partner> or <partners>, found <xmppedge>; a file that is included "
+        "holds partners and nothing else\n");
+    put_piece("a.xml", "<include file='a.xml'/>\n<partners default='allow'>\n<default/>\n"
+        "<include file='*.xml'/></partners>");
+    assert_string_equal(load_edge(EDGE_DOMAIN "<partners default='allow'><default sasl='optional'/>"
+        "</partners><include file='d/a.xml'/>"),
+        "d/a.xml:1: expected <partner> or <partners>, found <include>; a file that is included "
+        "holds partners and nothing else\n"
+        "d/a.xml:2: <partners>: expected no attributes, found default; those stand in x.xml\n"
+        "d/a.xml:3: expected <partner>, found <default>; a file that is included holds partners "
+        "and nothing else\n"
+        "d/a.xml:4: expected <partner>, found <include>; a file that is included holds partners "
+        "and nothing else\n");
+    assert_says(load_gateway(INNER "<include file='d/a.xml'/>"),
+        "found the element <include>, which only role=\"edge\" has");
+    drop_piece("a.xml");
+}
+
+static void
+a_name_must_be_there_and_a_pattern_may_match_nothing(void **state)
+{
+    (void)state;
+    mkdir(path_of("d"), 0700);
+    assert_string_equal(load_edge(EDGE_DOMAIN "<partners>" PARTNER "</partners>"
+        "<include file='nowhere/*.xml'/><include file='d/*.xml'/>"), "");
+    assert_string_equal(load_edge(EDGE_DOMAIN "\n<include file='d/a.xml'/>"),
+        "x.xml:3: expected a file that can be read, found d/a.xml: No such file or directory\n"
+        "x.xml:3: warning: no partner is listed and default is deny: nobody can connect\n");
+    assert_says(load_edge(EDGE_DOMAIN "\n<include file='d'/>"),
+        "x.xml:3: <include> file: expected a plain file, found d\n");
+    assert_says(load_edge(EDGE_DOMAIN "\n<include file=''/><include name='x'/>"),
+        "x.xml:3: <include> file: expected a text, found \"\"\n"
+        "x.xml:3: <include> file: expected a text, found nothing\n"
+        "x.xml:3: <include>: expected file, found the unknown attribute name\n");
+    mkfifo(path_of("d/pipe.xml"), 0600);
+    assert_says(load_edge(EDGE_DOMAIN "\n<include file='d/*.xml'/>"),
+        "x.xml:3: <include> file: expected a plain file, found d/pipe.xml\n");
+    drop_piece("pipe.xml");
+}
+
+/* What somebody without rights is told of the last file, and of no other that it names. */
+static const char *
+load_as_nobody(void)
+{
+    uid_t own = geteuid();
+    buf_clear(&world.messages);
+    chmod(world.dir, 0711);
+    chmod(path_of("x.xml"), 0644);
+    if (own == 0)
+        assert_int_equal(seteuid(65534), 0);
+    config_free(config_load_alone(path_of("x.xml"), &world.messages));
+    assert_int_equal(seteuid(own), 0);
+    return buf_text(&world.messages);
+}
+
+static void
+what_cannot_be_read_is_told_of_the_line_that_includes_it(void **state)
+{
+    (void)state;
+    put_piece("a.xml", "<partner domain='a.example' sasl='optional'/>");
+    chmod(path_of("d"), 0755);
+    assert_string_equal(load_edge(EDGE_DOMAIN "\n<include file='d/*.xml'/>"), "");
+    chmod(path_of("d/a.xml"), 0);
+    assert_says(load_as_nobody(), "x.xml:3: expected a file that can be read, found ");
+    assert_says(world.messages.bytes, "/d/a.xml: Permission denied\n");
+    chmod(path_of("d"), 0);
+    assert_says(load_as_nobody(), "x.xml:3: <include> file: expected directories that can be read, "
+        "found one that cannot on the way to d/*.xml\n");
+    chmod(path_of("d"), 0700);
+    drop_piece("a.xml");
+}
+
+static void
+included_files_have_ceilings(void **state)
+{
+    struct buf text = { .max = CONFIG_FILE_MAX };
+    unsigned i;
+    (void)state;
+    for (i = 0; i <= CONFIG_INCLUDES_MAX; i++)
+        buf_puts(&text, "<include file='d/*'/>\n");
+    assert_says(load_edge(buf_text(&text)),
+        "x.xml:102: <xmppedge>: expected at most 100 <include>, found another\n");
+    buf_clear(&text);
+    buf_puts(&text, "<partner domain='a.example' sasl='optional'/>");
+    while (buf_len(&text) < CONFIG_FILE_MAX - 200)
+        buf_putc(&text, '\n');
+    put_piece("a.xml", buf_text(&text));
+    assert_says(load_edge(EDGE_DOMAIN "\n<include file='d/*'/>"),
+        "x.xml:3: expected files of at most 16 MiB in all, found more with d/a.xml\n");
+    drop_piece("a.xml");
+    for (i = 0; i <= CONFIG_INCLUDED_MAX; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%u", i);
+        put_piece(name, "");
+    }
+    assert_says(load_edge(EDGE_DOMAIN "\n<include file='d/*'/>"),
+        "x.xml:3: <include> file: expected at most 10000 files in all, found more with d/*\n");
+    for (i = 0; i <= CONFIG_INCLUDED_MAX; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%u", i);
+        drop_piece(name);
+    }
+    buf_free(&text);
+}
+
+static void
+the_directory_of_the_configuration_is_no_pattern(void **state)
+{
+    static const char text[] = EDGE_HEAD EDGE_DOMAIN "<include file='p*.xml'/></xmppedge>";
+    struct buf messages = { 0 };
+    struct config *c;
+    (void)state;
+    mkdir(path_of("[d]*"), 0700);
+    write_file("[d]*/x.xml", span_of(text), 0600);
+    write_file("[d]*/p1.xml", span_of("<partner domain='a.example' sasl='optional'/>"), 0600);
+    c = config_load_alone(path_of("[d]*/x.xml"), &messages);
+    assert_string_equal(buf_text(&messages), "");
+    assert_int_equal(c->partners.count, 1);
+    config_free(c);
+    buf_free(&messages);
+    unlink(path_of("[d]*/x.xml"));
+    unlink(path_of("[d]*/p1.xml"));
+    rmdir(path_of("[d]*"));
+}
+
 static void
 missing_files_are_named_with_the_line_that_names_them(void **state)
 {
@@ -898,7 +1115,8 @@ two_partners_cannot_share_a_domain(void **state)
     assert_says(load_edge(EDGE_DOMAIN "<partners>" PARTNER
         "\n<partner domain='b.example' sasl='optional'>\n"
         "<domain name='Fabrikam.example'/></partner></partners>"),
-        "x.xml:4: expected fabrikam.example as a partner domain once, found it again\n");
+        "x.xml:4: expected fabrikam.example as a partner domain once, found it again; the first is "
+        "in x.xml:2\n");
     assert_null(world.c);
 }
 
@@ -2229,6 +2447,13 @@ main(void)
         TEST(the_size_of_a_file_has_a_ceiling),
         TEST(every_beginning_of_a_good_file_is_refused_without_harm),
         TEST(a_file_that_is_not_there_is_named),
+        TEST(partners_stand_in_files_of_their_own),
+        TEST(what_is_wrong_in_an_included_file_is_told_of_its_line),
+        TEST(an_included_file_holds_partners_and_includes_no_other),
+        TEST(a_name_must_be_there_and_a_pattern_may_match_nothing),
+        TEST(what_cannot_be_read_is_told_of_the_line_that_includes_it),
+        TEST(included_files_have_ceilings),
+        TEST(the_directory_of_the_configuration_is_no_pattern),
         TEST(missing_files_are_named_with_the_line_that_names_them),
         TEST(an_element_that_may_be_there_once_is_refused_twice),
         TEST(a_name_server_that_would_never_be_asked_is_refused),
