@@ -1555,6 +1555,7 @@ static const struct word_row verdict_whys[] = {
     { "-timeout", CAUSE_PEER_LOST },
     { "unacknowledged", CAUSE_PEER_LOST },
     { "inner-resolver", CAUSE_DIALBACK_UNREACHABLE },
+    { "dialback-off", CAUSE_NO_METHOD },
     { "bind-failed", CAUSE_TCP_UNREACHABLE },
     { "trunk-protocol", CAUSE_STREAM_ERROR },
     { "out-of-memory", CAUSE_LIMIT },
@@ -1627,11 +1628,13 @@ verdict_heed_success(struct verdict *v)
         v->reached = REACH_AUTH;
 }
 
-/* The reason of the log in place of what was found without it. */
+/* The reason of the log in place of what was found without it.  Of what its owner said on the wire
+ * it is the reason, and nothing else. */
 static void
 verdict_heed_reason(struct verdict *v, struct reason r, bool certain)
 {
-    bool differs = v->outcome == OUTCOME_FAILED && !v->cause_inferred && v->cause != r.cause;
+    bool differs = v->outcome == OUTCOME_FAILED && !v->cause_inferred && v->cause != r.cause
+        && v->said_by != v->teller;
     if (differs)
         verdict_against(v, "the capture shows otherwise");
     if (v->cause != r.cause || v->cause_inferred)
@@ -1643,14 +1646,26 @@ verdict_heed_reason(struct verdict *v, struct reason r, bool certain)
     v->from_log = true;
 }
 
+/* A key was not accepted: what failed before there was a connection is the call back to the server
+ * that knows it. */
+static bool
+verdict_is_call_back(const struct log_entry *e, enum cause c)
+{
+    return e->kind == LOG_REFUSED && e->way == LOG_WAY_IN && c >= CAUSE_DNS_NOT_FOUND
+        && c <= CAUSE_TCP_UNREACHABLE;
+}
+
 /* The certificate that the other side showed, when he left without a word; else the reason. */
 static struct reason
 verdict_log_reason(const struct log_entry *e, int teller, bool *certain)
 {
     enum xe_why cert = xe_why_find((struct xe_span){ e->cert, strlen(e->cert) });
+    struct reason r = verdict_why(e->why, teller);
     *certain = true;
+    if (verdict_is_call_back(e, r.cause))
+        return reason_said(CAUSE_DIALBACK_UNREACHABLE, CALLER);
     if (e->why != XE_WHY_PEER_CLOSED || cert == XE_WHY_COUNT || verdict_log_worked(e))
-        return verdict_why(e->why, teller);
+        return r;
     *certain = false;
     return verdict_why(cert, teller);
 }
