@@ -37,6 +37,7 @@
  *   [CERT]    cert_             what certificates say, read by us
  *   [TLS]     tls_              TLS sessions, certificates and what they say
  *   [CONN]    conn_ listener_ dial_ wire_  byte pipes: accepting, dialling, TLS, and their end
+ *   [PROXY]   proxy_            who is behind a load balancer: the PROXY protocol (1 and 2)
  *   [HTTP]    http_             one question and its answer over HTTP/1.1 (RFC 9112)
  *
  *  Service: server-to-server XMPP; never touches a socket
@@ -113,6 +114,7 @@
  *   the dialback key                        dialback_key(), dialback_check()
  *   who answers a dialback question         s2s_verify_asked()
  *   what a component may be sent            s2s_component_pair_why()
+ *   whose connection a balancer brings      proxy_read(), edge_s2s_accepted()
  *   how many connections                    route_room(), route_source_enter(), edge_evict()
  *   limits before authentication            stream_received(), stream_on_element()
  *   what a stanza may be                    stream_trust(), route_write(), xml_past_begin()
@@ -288,6 +290,12 @@
 #define DIAL_SILENT_MAX    64     /* targets known to be silent: a step through them costs a us */
 #define DIAL_SILENT_MS     600000 /* and for so long: then the first of a domain is first again */
 
+/* [PROXY]: a balancer says whom it brings */
+#define PROXY_HEADER_MAX   2048   /* bytes of a header: addresses take 52, what is added some 300 */
+#define PROXY_LINE_MAX     107    /* the same of version 1, line end included: its specification */
+#define PROXY_TIME_MS      3000   /* it comes with the connection: one packet may be sent again */
+#define PROXY_WAITING_MAX  256    /* headers awaited at a time: what a backlog holds */
+
 /* [HTTP]: a monitor asks */
 #define HTTP_CLIENTS       8      /* questions at a time: a few monitors */
 #define HTTP_LINGERING_MAX 32     /* no more of them while so many connections wait for their FIN */
@@ -359,7 +367,7 @@
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are not waited for */
 #define EDGE_SILENCE_MS    250    /* a caller may be silent so long when connections are taken */
 #define EDGE_LOOK_MAX      1024   /* callers that are compared when one has to go */
-#define EDGE_FILES         256    /* descriptors for trunks, dials, listeners, files */
+#define EDGE_FILES         512    /* descriptors for trunks, dials, listeners, files, balancers */
 #define EDGE_TRUNKS        16     /* connections on the internal address, besides 4 a gateway */
 #define EDGE_METRICS_MAX   ((size_t)256 << 20)   /* bytes: 200 a row, of 12 for each domain */
 #define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
@@ -5030,6 +5038,21 @@ reach_net_has(const struct reach_net *n, const unsigned char at[16])
     unsigned rest = n->bits % 8;
     return memcmp(n->at, at, whole) == 0
         && (rest == 0 || (n->at[whole] ^ at[whole]) >> (8 - rest) == 0);
+}
+
+/* Is the address in one of the networks? */
+static bool
+reach_list_has(const struct reach_list *list, const struct sockaddr_storage *a)
+{
+    unsigned char at[16];
+    size_t i;
+    if (list->count == 0 || (a->ss_family != AF_INET && a->ss_family != AF_INET6))
+        return false;
+    reach_place(at, a->ss_family, reach_bytes(a->ss_family, (const struct sockaddr *)a));
+    for (i = 0; i < list->count; i++)
+        if (reach_net_has(&list->list[i], at))
+            return true;
+    return false;
 }
 
 /* Take away what stands behind the prefix; true when there was nothing. */
@@ -12958,6 +12981,374 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
 }
 
 /* ===========================================================================
+ * [PROXY] proxy_         who is behind a load balancer: the PROXY protocol (1 and 2)
+ * calls:  BASE MAP LOOP CONN
+ *
+ * A balancer that passes TCP on connects in the place of the peer, and says first whose connection
+ * it is (proxy-protocol.txt of haproxy): one line of text, or a binary header.
+ *
+ *   accept() --> proxy_await() --> proxy_read() --+--> arrived(fd, the address that was named)
+ *                                                 +--> nothing: the balancer's own health check
+ *                                                 \--> refused(fd, what is wrong with it)
+ *
+ * Exactly the header is taken from the socket: what follows is the stream's, or that of TLS.
+ * Until it is whole, nobody else knows of the connection; then nobody needs to know how it came.
+ *
+ * Costs: 2 KiB for each connection whose header has not come yet.  A line is read byte by byte,
+ * since its end is not known: some fifty calls.
+ * Not done: the values behind the addresses (TLVs), checksum included; they are skipped.
+ * ======================================================================== */
+
+/* Version 2 begins so, and version 1 with "PROXY ". */
+static const char proxy_signature[] = "\r\n\r\n\0\r\nQUIT\n";
+
+#define PROXY_SIGNATURE  (sizeof proxy_signature - 1)
+#define PROXY_FIXED      16   /* bytes of version 2 that are always there */
+#define PROXY_SHORTEST   15   /* bytes of any header: "PROXY UNKNOWN" and its line end */
+
+enum proxy_result {
+    PROXY_MORE,    /* it is not whole: `want` bytes more belong to it */
+    PROXY_NAMED,   /* `from` is the peer */
+    PROXY_OWN,     /* the balancer speaks for itself: a health check */
+    PROXY_BAD      /* `what` is wrong */
+};
+
+struct proxy_header {
+    size_t                  want;
+    struct sockaddr_storage from;
+    const char             *what;   /* static */
+};
+
+static enum proxy_result
+proxy_fault(struct proxy_header *h, const char *what)
+{
+    h->what = what;
+    return PROXY_BAD;
+}
+
+/* ---- version 1 ---- */
+
+/* The word in front, and one space behind it. */
+static struct xe_span
+proxy_word(struct xe_span *rest)
+{
+    size_t n = span_find(*rest, ' ');
+    struct xe_span word = span_make(rest->at, n);
+    *rest = span_skip(*rest, n + (n < rest->len));
+    return word;
+}
+
+/* A port in decimal digits, 0 to 65535. */
+static bool
+proxy_port(struct xe_span word, in_port_t *port)
+{
+    unsigned n = 0;
+    size_t i;
+    for (i = 0; i < word.len && i < 6; i++) {
+        if (word.at[i] < '0' || word.at[i] > '9')
+            return false;
+        n = n * 10 + (unsigned)(word.at[i] - '0');
+    }
+    *port = htons((uint16_t)n);
+    return word.len > 0 && i == word.len && n <= 65535;
+}
+
+static bool
+proxy_address(int family, struct xe_span word, void *to)
+{
+    char text[INET6_ADDRSTRLEN];
+    if (word.len >= sizeof text || memchr(word.at, '\0', word.len) != NULL)
+        return false;
+    memcpy(text, word.at, word.len);
+    text[word.len] = '\0';
+    return inet_pton(family, text, to) == 1;
+}
+
+/* An address and a port into `a`, from their bytes in network order. */
+static void
+proxy_put(struct sockaddr_storage *a, int family, const void *host, const void *port)
+{
+    struct sockaddr_in6 v6;
+    struct sockaddr_in v4;
+    memset(a, 0, sizeof *a);
+    memset(&v6, 0, sizeof v6);
+    memset(&v4, 0, sizeof v4);
+    v6.sin6_family = AF_INET6;
+    v4.sin_family = AF_INET;
+    if (family == AF_INET6) {
+        memcpy(&v6.sin6_addr, host, sizeof v6.sin6_addr);
+        memcpy(&v6.sin6_port, port, sizeof v6.sin6_port);
+        memcpy(a, &v6, sizeof v6);
+    } else {
+        memcpy(&v4.sin_addr, host, sizeof v4.sin_addr);
+        memcpy(&v4.sin_port, port, sizeof v4.sin_port);
+        memcpy(a, &v4, sizeof v4);
+    }
+}
+
+/* "TCP4 192.0.2.1 203.0.113.10 40000 5269", without the line end. */
+static enum proxy_result
+proxy_read_words(struct xe_span line, struct proxy_header *h)
+{
+    struct xe_span kind = proxy_word(&line);
+    struct xe_span from = proxy_word(&line);
+    struct xe_span to = proxy_word(&line);
+    struct xe_span from_port = proxy_word(&line);
+    int family = span_is(kind, "TCP6") ? AF_INET6 : AF_INET;
+    unsigned char host[16];
+    unsigned char other[16];
+    in_port_t port;
+    in_port_t other_port;
+    if (span_is(kind, "UNKNOWN"))
+        return PROXY_OWN;   /* what follows is ignored */
+    if (!span_is(kind, "TCP4") && !span_is(kind, "TCP6"))
+        return proxy_fault(h, "its PROXY header names a protocol that is not TCP");
+    if (!proxy_address(family, from, host) || !proxy_address(family, to, other)
+        || !proxy_port(from_port, &port) || !proxy_port(line, &other_port))
+        return proxy_fault(h, "its PROXY header has no two addresses and ports");
+    proxy_put(&h->from, family, host, &port);
+    return PROXY_NAMED;
+}
+
+static enum proxy_result
+proxy_read_line(struct xe_span got, struct proxy_header *h)
+{
+    size_t n = span_find(got, '\n');
+    h->want = got.len < PROXY_SHORTEST ? PROXY_SHORTEST - got.len : 1;
+    if (n == got.len)
+        return got.len < PROXY_LINE_MAX ? PROXY_MORE
+            : proxy_fault(h, "its PROXY header is a line without an end");
+    if (n == 0 || got.at[n - 1] != '\r' || n + 1 != got.len)
+        return proxy_fault(h, "its PROXY header is a line with a wrong end");
+    return proxy_read_words(span_skip(span_make(got.at, n - 1), strlen("PROXY ")), h);
+}
+
+/* ---- version 2 ---- */
+
+/* The addresses: of TCP over IPv4 (0x11) they take 12 bytes, over IPv6 (0x21) 36. */
+static enum proxy_result
+proxy_read_addresses(unsigned kind, struct xe_span rest, struct proxy_header *h)
+{
+    if (kind != 0x11 && kind != 0x21)
+        return proxy_fault(h, "its PROXY header names a protocol that is not TCP");
+    if (rest.len < (kind == 0x11 ? 12u : 36u))
+        return proxy_fault(h, "its PROXY header is too short for its addresses");
+    if (kind == 0x11)
+        proxy_put(&h->from, AF_INET, rest.at, rest.at + 8);
+    else
+        proxy_put(&h->from, AF_INET6, rest.at, rest.at + 32);
+    return PROXY_NAMED;
+}
+
+static enum proxy_result
+proxy_read_binary(struct xe_span got, struct proxy_header *h)
+{
+    const unsigned char *at = (const unsigned char *)got.at;
+    size_t len;
+    h->want = got.len < PROXY_SHORTEST ? PROXY_SHORTEST - got.len : 1;
+    if (got.len < PROXY_FIXED)
+        return PROXY_MORE;
+    len = PROXY_FIXED + ((size_t)at[14] << 8 | at[15]);
+    if (at[12] >> 4 != 2)
+        return proxy_fault(h, "its PROXY header is of a version that is not known");
+    if ((at[12] & 15) > 1)
+        return proxy_fault(h, "its PROXY header has a command that is not known");
+    if (len > PROXY_HEADER_MAX)
+        return proxy_fault(h, "its PROXY header is too long");
+    h->want = len - got.len;
+    if (h->want > 0)
+        return PROXY_MORE;
+    return (at[12] & 15) == 0 ? PROXY_OWN
+        : proxy_read_addresses(at[13], span_skip(got, PROXY_FIXED), h);
+}
+
+/* ---- a header ---- */
+
+/* Do they agree, as far as both go? */
+static bool
+proxy_begins(struct xe_span got, const char *with, size_t len)
+{
+    return memcmp(got.at, with, got.len < len ? got.len : len) == 0;
+}
+
+/* What is known from the first bytes of a connection, of which no more must be there than the
+ * header has: that is what `want` is for. */
+static enum proxy_result
+proxy_read(struct xe_span got, struct proxy_header *h)
+{
+    h->want = PROXY_SHORTEST;
+    if (got.len == 0)
+        return PROXY_MORE;
+    if (proxy_begins(got, "PROXY ", 6))
+        return proxy_read_line(got, h);
+    if (proxy_begins(got, proxy_signature, PROXY_SIGNATURE))
+        return proxy_read_binary(got, h);
+    return proxy_fault(h, "it begins without a PROXY header");
+}
+
+/* ---- connections whose header has not come yet ---- */
+
+/* The connection is the receiver's from here on. */
+typedef void proxy_arrived(void *user, int fd, const struct sockaddr_storage *from);
+
+struct proxy_service {
+    struct loop      *loop;      /* borrowed */
+    struct list_node  waiting;   /* proxy_wait; the oldest first */
+    size_t            count;
+    /* a balancer (`from`) has sent no header that is one; the descriptor is the receiver's */
+    void            (*refused)(void *user, int fd, const struct sockaddr_storage *from,
+        const char *what);
+    void             *user;      /* borrowed */
+};
+
+struct proxy_wait {
+    struct loop_watch       watch;
+    struct timer            timer;
+    struct loop_task        reap;
+    struct list_node        node;       /* in service->waiting */
+    struct proxy_service   *service;    /* borrowed */
+    proxy_arrived          *arrived;
+    struct sockaddr_storage balancer;
+    struct proxy_header     header;
+    size_t                  have;
+    char                    text[PROXY_HEADER_MAX];
+};
+
+static void
+proxy_free(struct loop_task *task)
+{
+    free(MAP_OWNER(task, struct proxy_wait, reap));
+}
+
+/* It is awaited no longer; the descriptor is the caller's. */
+static int
+proxy_end(struct proxy_wait *w)
+{
+    struct proxy_service *s = w->service;
+    timer_cancel(s->loop, &w->timer);
+    loop_watch_set(s->loop, &w->watch, 0);
+    list_remove(&w->node);
+    s->count--;
+    loop_at_end(s->loop, &w->reap);
+    return w->watch.fd;
+}
+
+static void
+proxy_refuse(struct proxy_wait *w, const char *what)
+{
+    struct proxy_service *s = w->service;
+    s->refused(s->user, proxy_end(w), &w->balancer, what);
+}
+
+static void
+proxy_done(struct proxy_wait *w, enum proxy_result result)
+{
+    void *user = w->service->user;
+    if (result == PROXY_NAMED)
+        w->arrived(user, proxy_end(w), &w->header.from);
+    else if (result == PROXY_BAD)
+        proxy_refuse(w, w->header.what);
+    else
+        close(proxy_end(w));
+}
+
+/* A health check may end before it has begun; who has said something has to finish. */
+static void
+proxy_ended(struct proxy_wait *w)
+{
+    if (w->have == 0)
+        close(proxy_end(w));
+    else
+        proxy_refuse(w, "it ended within its PROXY header");
+}
+
+/* A balancer that names itself, as haproxy does to check in version 1, says nothing more and goes;
+ * but a peer may stand beside it, and speaks. */
+static enum proxy_result
+proxy_check(const struct proxy_wait *w)
+{
+    char own[CONN_TEXT_MAX];
+    char named[CONN_TEXT_MAX];
+    char first;
+    ssize_t n;
+    if (strcmp(conn_host_text(&w->balancer, own), conn_host_text(&w->header.from, named)) != 0)
+        return PROXY_NAMED;
+    n = recv(w->watch.fd, &first, 1, MSG_PEEK);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return PROXY_MORE;
+    return n > 0 ? PROXY_NAMED : PROXY_OWN;
+}
+
+static void
+proxy_ready(struct loop_watch *watch, unsigned events)
+{
+    struct proxy_wait *w = MAP_OWNER(watch, struct proxy_wait, watch);
+    enum proxy_result result;
+    (void)events;
+    while ((result = proxy_read(span_make(w->text, w->have), &w->header)) == PROXY_MORE) {
+        ssize_t n = recv(watch->fd, w->text + w->have, w->header.want, 0);
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+            return;
+        if (n <= 0) {
+            proxy_ended(w);
+            return;
+        }
+        w->have += (size_t)n;
+    }
+    if (result == PROXY_NAMED)
+        result = proxy_check(w);
+    if (result != PROXY_MORE)
+        proxy_done(w, result);
+}
+
+static void
+proxy_timeout(struct timer *t)
+{
+    struct proxy_wait *w = MAP_OWNER(t, struct proxy_wait, timer);
+    if (proxy_read(span_make(w->text, w->have), &w->header) == PROXY_NAMED)
+        proxy_done(w, PROXY_NAMED);
+    else
+        proxy_refuse(w, "its PROXY header did not come in time");
+}
+
+/* A balancer has connected: read its header, then tell `arrived`.  The descriptor is taken. */
+static void
+proxy_await(struct proxy_service *s, int fd, const struct sockaddr_storage *balancer,
+    proxy_arrived *arrived)
+{
+    struct proxy_wait *w = calloc(1, sizeof *w);
+    if (w == NULL) {
+        close(fd);
+        return;
+    }
+    if (s->count >= PROXY_WAITING_MAX)
+        proxy_refuse(MAP_OWNER(s->waiting.next, struct proxy_wait, node),
+            "its PROXY header did not come before those of too many others");
+    w->service = s;
+    w->arrived = arrived;
+    w->balancer = *balancer;
+    w->watch.fd = fd;
+    w->watch.ready = proxy_ready;
+    w->timer.fire = proxy_timeout;
+    w->reap.run = proxy_free;
+    list_append(&s->waiting, &w->node);
+    s->count++;
+    timer_set(s->loop, &w->timer, PROXY_TIME_MS);
+    if (loop_watch_set(s->loop, &w->watch, LOOP_READ))
+        proxy_ready(&w->watch, LOOP_READ);   /* most have it with them */
+    else
+        close(proxy_end(w));
+}
+
+/* No more of them.  What was never open may be closed. */
+static void
+proxy_close(struct proxy_service *s)
+{
+    while (s->loop != NULL && !list_empty(&s->waiting))
+        close(proxy_end(MAP_OWNER(s->waiting.next, struct proxy_wait, node)));
+}
+
+/* ===========================================================================
  * [HTTP]  http_          one question and its answer over HTTP/1.1 (RFC 9112)
  * calls:  BASE BUF MAP LOOP CONN
  *
@@ -14005,6 +14396,7 @@ struct config_domain {                   /* edge: an inner domain */
 struct config_external {                 /* edge: rows 1 and 2 */
     struct config_address   address;     /* listened on, and source of outgoing connections */
     struct reach_list       networks;    /* opened for every partner */
+    struct reach_list       balancers;   /* that say whose connections they bring */
     unsigned                line;
 };
 
@@ -14014,6 +14406,7 @@ struct config_internal {                 /* edge: row 3 */
     struct config_trust       trust;     /* authorities of gateway certificates */
     struct config_name       *gateways;  /* names that gateway certificates must carry */
     size_t                    ngateways;
+    struct reach_list         balancers; /* the same for gateways */
     unsigned                  line;
 };
 
@@ -14394,12 +14787,17 @@ static const struct config_row config_rows[] = {
     PORT("5269", config_external, address.port, "Port for server-to-server streams."),
     MAY(E, CONFIG_NETWORKS, "networks", config_external, networks, NULL,
         "Networks of the inside to which DNS may lead as well; none if absent."),
+    MAY(E, CONFIG_NETWORKS, "balancers", config_external, balancers, NULL,
+        "Load balancers in front of this address. Each connection of theirs must begin with a "
+        "PROXY header, version 1 or 2, and counts as that of the address in it."),
     ONE(E, "internal", 0, offsetof(struct config, internal), offsetof(struct config_internal, line),
         NULL, "Row 3 of the port table: where gateways connect to. The edge itself never opens a "
         "connection to the inside."),
     MUST(E, CONFIG_ADDRESS, "address", config_internal, address, "10.0.0.5",
         "Address of the internal interface."),
     PORT("23456", config_internal, address.port, "Port for the gateways."),
+    MAY(E, CONFIG_NETWORKS, "balancers", config_internal, balancers, NULL,
+        "Load balancers in front of this address, as for external."),
     ONE(E, "internal/certificate", 1, offsetof(struct config_internal, certificate),
         offsetof(struct config_certificate, line), NULL,
         "The certificate of this edge towards the gateways, from the internal authority."),
@@ -15873,6 +16271,18 @@ config_network_fault(struct config_loader *l, struct xe_span text)
     return config_take(&l->scratch, &out);
 }
 
+/* Warn of networks of balancers in which there is everybody. */
+static void
+config_check_balancers(struct config_loader *l, unsigned line, const struct reach_list *n)
+{
+    char text[REACH_TEXT_MAX];
+    size_t i;
+    for (i = 0; i < n->count; i++)
+        if (n->list[i].bits == 0 || n->list[i].bits == 96)
+            config_warn(l, line, "balancers: ", reach_net_text(&n->list[i], text),
+                " is everybody: whoever connects may say that he is somebody else");
+}
+
 /* Warn of networks that look as if they opened more than they do. */
 static void
 config_check_networks(struct config_loader *l, unsigned line, const struct reach_list *n)
@@ -15918,7 +16328,8 @@ config_read_value(struct config_loader *l, const struct config_row *row, struct 
             ": expected ", config_take(&l->scratch, &expected), ", found \"", text, "\"",
             row->kind == CONFIG_NETWORKS ? config_network_fault(l, span_of(text)) : "");
     } else if (row->kind == CONFIG_NETWORKS) {
-        config_check_networks(l, config_attr_line(l, e, row->name), (void *)place);
+        (strcmp(row->name, "balancers") == 0 ? config_check_balancers : config_check_networks)
+            (l, config_attr_line(l, e, row->name), (void *)place);
     } else if (row->kind == CONFIG_FILE && !l->alone) {
         config_check_file(l, row, e, *(const char **)(void *)place);
     }
@@ -18581,7 +18992,7 @@ ports_print(const struct config *c, enum ports_format format, const struct ports
 
 /* ===========================================================================
  * [STREAM] stream_       one XML stream over one connection (RFC 6120 4)
- * calls:  BASE BUF WHY JID XML ELEM PHASE MAP NET LOG LOOP TLS CONN AUTH CONFIG
+ * calls:  BASE BUF WHY JID XML ELEM PHASE MAP NET LOG LOOP TLS CONN PROXY AUTH CONFIG
  *
  *                stream_start()
  *                     |
@@ -18949,10 +19360,22 @@ stream_is_alert(struct xe_span said)
     return said.len >= 2 && said.at[0] == 0x15 && said.at[1] == 0x03;
 }
 
+/* The PROXY header of a balancer that is none of ours.  The blanks with which version 2 begins have
+ * been read before. */
+static bool
+stream_is_proxied(struct xe_span said)
+{
+    const size_t n = PROXY_SIGNATURE - 4;
+    return (said.len >= 6 && memcmp(said.at, "PROXY ", 6) == 0)
+        || (said.len >= n && memcmp(said.at, proxy_signature + 4, n) == 0);
+}
+
 /* Is more needed to tell what this is? */
 static bool
 stream_is_cut(struct xe_span said)
 {
+    if (said.len < PROXY_SIGNATURE - 4 && memcmp(said.at, proxy_signature + 4, said.len) == 0)
+        return true;
     return stream_is_alert(said) ? said.len < 7
         : said.len < STREAM_LINE_MAX && stream_line(said).len == said.len;
 }
@@ -18961,14 +19384,17 @@ stream_is_cut(struct xe_span said)
 static void
 stream_note_said(struct stream *s, struct xe_span said)
 {
-    struct xe_span line = stream_line(said);
+    bool proxied = !s->initiator && stream_is_proxied(said);
+    struct xe_span line = proxied && said.at[0] == '\0' ? span_of("PROXY, in binary")
+        : stream_line(said);
     char text[STREAM_LINE_MAX + 64];
     size_t n;
     if (stream_is_alert(said)) {
         snprintf(text, sizeof text, "it said a TLS alert, %s: it wants TLS from the first byte",
             said.len < 7 ? "cut short" : xe_alert_name((unsigned char)said.at[6]));
     } else {
-        n = (size_t)snprintf(text, sizeof text, "it said: ");
+        n = (size_t)snprintf(text, sizeof text, "%sit said: ",
+            proxied ? "not being one of balancers=, " : "");
         for (; line.len > 0; line = span_skip(line, 1))
             text[n++] = line.at[0] == '\0' ? '?' : line.at[0];
         text[n] = '\0';
@@ -23144,8 +23570,10 @@ s2s_accept(struct s2s_service *v, int fd, const struct sockaddr_storage *source,
         s2s_end(s, XE_WHY_OUT_OF_MEMORY);
         return NULL;
     }
-    if (s->stream.conn != NULL)
+    if (s->stream.conn != NULL) {
+        s->stream.conn->peer = *source;   /* which a balancer may have named */
         s->stream.conn->hasty = true;   /* it is told answers, and no stanza yet */
+    }
     s2s_enter(s, S2S_ACCEPTED);
     s2s_log_why(s, LOG_DEBUG, "s2s-in-accepted", XE_WHY_NONE);
     return s;
@@ -24257,6 +24685,8 @@ trunk_accept(struct trunk_service *v, int fd, const struct sockaddr_storage *sou
     }
     t->source = *source;
     trunk_begin(t, fd, NULL, &events);
+    if (t->stream.conn != NULL)
+        t->stream.conn->peer = *source;   /* which a balancer may have named */
 }
 
 /* ---- the gateway: dialled trunks ---- */
@@ -29349,8 +29779,8 @@ metrics_add_own(struct metrics *m, const struct tls_identity *id, bool trunk, st
 
 /* ===========================================================================
  * [EDGE]  edge_ xe_      one running instance: start, reload, drain, stop
- * calls:  BASE BUF WHY XML MAP NET REACH LOG LOOP DNS TLS CONN AUTH CONFIG STREAM S2S TRUNK ROUTE
- * calls:  METRICS
+ * calls:  BASE BUF WHY XML MAP NET REACH LOG LOOP DNS TLS CONN PROXY AUTH CONFIG STREAM S2S TRUNK
+ * calls:  ROUTE METRICS
  *
  *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> RETURNING what is left
  *      --> ENDING all connections --last words written--> STOPPED
@@ -29417,6 +29847,7 @@ struct xmppedge {
     struct metrics        metrics;
     struct listener       s2s_listener;
     struct listener       trunk_listener;
+    struct proxy_service  proxies;   /* connections that balancers bring */
     struct sockaddr_storage from;    /* edge: outgoing connections leave from here (row 2) */
     struct reach_machine  machine;   /* what is ours, and is not dialled */
     struct timer          drain;     /* looks around while draining */
@@ -30007,9 +30438,11 @@ edge_put_refusal(struct xmppedge *e, struct buf *t, enum xe_why why)
     buf_puts(t, "</stream:stream>");
 }
 
-/* Tell a connection that is not accepted why, in the words of a stream, and close it. */
+/* Tell a connection that is not accepted why, in the words of a stream, and close it.  `detail` is
+ * for the log; it may be NULL. */
 static void
-edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enum xe_why why)
+edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enum xe_why why,
+    const char *detail)
 {
     struct buf *t = &e->shared.text;
     struct net net = net_of(from, NET_SUBNET);
@@ -30022,8 +30455,10 @@ edge_refuse(struct xmppedge *e, int fd, const struct sockaddr_storage *from, enu
         log_text(&e->log, "peer", conn_address_text(from, at));
         if (from->ss_family == AF_INET6)
             log_text(&e->log, "network", net_text(&net, network));
-        config_log_why(&e->log, why == XE_WHY_TRUNK_LIMIT ? CONFIG_HOP_TRUNK : e->s2s.far, why);
+        config_log_why(&e->log, why == XE_WHY_TRUNK_LIMIT ? CONFIG_HOP_TRUNK
+            : why == XE_WHY_PROXY_HEADER ? CONFIG_HOP_NODE : e->s2s.far, why);
         log_text(&e->log, "setting", config_limit_of(why));
+        log_text(&e->log, "detail", detail);
         log_end(&e->log);
     }
     edge_put_refusal(e, t, why);
@@ -30096,8 +30531,17 @@ edge_evict_trunk(struct xmppedge *e)
     return false;
 }
 
+/* ---- balancers ---- */
+
 static void
-edge_s2s_accepted(void *user, int fd, const struct sockaddr_storage *from)
+edge_proxy_refused(void *user, int fd, const struct sockaddr_storage *from, const char *what)
+{
+    edge_refuse(user, fd, from, XE_WHY_PROXY_HEADER, what);
+}
+
+/* The address that counts is known: that of the connection, or one that a balancer has named. */
+static void
+edge_s2s_arrived(void *user, int fd, const struct sockaddr_storage *from)
 {
     struct xmppedge *e = user;
     struct net_source *source = net_source_of(&e->nets, from);
@@ -30108,21 +30552,41 @@ edge_s2s_accepted(void *user, int fd, const struct sockaddr_storage *from)
     if (why == XE_WHY_NONE && route_is_full(&e->route) && !edge_evict(e, source))
         why = XE_WHY_CONN_LIMIT;
     if (why != XE_WHY_NONE)
-        edge_refuse(e, fd, from, why);
+        edge_refuse(e, fd, from, why, NULL);
     else
         s2s_accept(&e->s2s, fd, from, source);
+}
+
+static void
+edge_s2s_accepted(void *user, int fd, const struct sockaddr_storage *from)
+{
+    struct xmppedge *e = user;
+    if (reach_list_has(&e->config->external.balancers, from))
+        proxy_await(&e->proxies, fd, from, edge_s2s_arrived);
+    else
+        edge_s2s_arrived(e, fd, from);
+}
+
+static void
+edge_trunk_arrived(void *user, int fd, const struct sockaddr_storage *from)
+{
+    struct xmppedge *e = user;
+    if (e->trunks.count >= e->config->internal.ngateways * 4 + EDGE_TRUNKS
+        && !edge_evict_trunk(e)) {
+        edge_refuse(e, fd, from, XE_WHY_TRUNK_LIMIT, NULL);
+        return;
+    }
+    trunk_accept(&e->trunks, fd, from);
 }
 
 static void
 edge_trunk_accepted(void *user, int fd, const struct sockaddr_storage *from)
 {
     struct xmppedge *e = user;
-    if (e->trunks.count >= e->config->internal.ngateways * 4 + EDGE_TRUNKS
-        && !edge_evict_trunk(e)) {
-        edge_refuse(e, fd, from, XE_WHY_TRUNK_LIMIT);
-        return;
-    }
-    trunk_accept(&e->trunks, fd, from);
+    if (reach_list_has(&e->config->internal.balancers, from))
+        proxy_await(&e->proxies, fd, from, edge_trunk_arrived);
+    else
+        edge_trunk_arrived(e, fd, from);
 }
 
 /* ---- start ---- */
@@ -30282,6 +30746,9 @@ edge_open_services(struct xmppedge *e)
     e->s2s.far = e->config->role == CONFIG_EDGE ? CONFIG_HOP_PARTNER : CONFIG_HOP_INNER;
     e->trunks.events = &trunk_events;
     e->s2s.user = e->trunks.user = &e->route;
+    e->proxies = (struct proxy_service){ .loop = &e->loop, .refused = edge_proxy_refused,
+        .user = e };
+    list_init(&e->proxies.waiting);
     e->metrics.route = &e->route;
     e->metrics.started = (int64_t)time(NULL);
     e->route.s2s = &e->s2s;
@@ -30487,6 +30954,7 @@ xe_stop(struct xmppedge *e)
     e->trunks.stopping = true;
     listener_close(&e->s2s_listener);
     listener_close(&e->trunk_listener);
+    proxy_close(&e->proxies);
     while (!list_empty(&e->trunks.links))
         trunk_link_close(MAP_OWNER(e->trunks.links.next, struct trunk_link, node));
     for (n = e->trunks.all.next; n != &e->trunks.all;) {
@@ -30554,6 +31022,7 @@ xe_close(struct xmppedge *e)
             trunk_link_close(MAP_OWNER(e->trunks.links.next, struct trunk_link, node));
         listener_close(&e->s2s_listener);
         listener_close(&e->trunk_listener);
+        proxy_close(&e->proxies);
         metrics_close(&e->metrics);
         loop_step(&e->loop, 0);
         route_close(&e->route);

@@ -381,6 +381,10 @@ struct xe_span {
     X(XE_WHY_SOURCE_DENIED, "source-denied", "not-authorized", \
         "", "", "connections from this address are not accepted here", \
         "If it is an address of the inner server, add a <source> for it to <inner>.") \
+    X(XE_WHY_PROXY_HEADER, "proxy-header", "policy-violation", \
+        "", "", "the load balancer does not say whose connection it brings", \
+        "Let it send the PROXY protocol (haproxy: send-proxy-v2 on its server line), or take its " \
+            "address out of balancers=.") \
     X(XE_WHY_NAME_DENIED, "name-denied", "not-authorized", \
         "", "", "this name is not configured here", \
         "Give the name in the log its <gateway> at the edge; each node must use its own " \

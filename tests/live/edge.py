@@ -260,7 +260,8 @@ LOOPBACK = '127.0.0.0/8 ::1'     # where all partners are found here
 
 class Edge(Node):
     def __init__(self, lab, name, external, internal, pki, resolver, domains, partners=(),
-                 gateways=('fe01.corp.example',), trust=None, default=None, networks=LOOPBACK, **more):
+                 gateways=('fe01.corp.example',), trust=None, default=None, networks=LOOPBACK, balancers=None,
+                 **more):
         """domains: {inner domain: certificate towards partners}."""
         super().__init__(lab, name, resolver, **more)
         self.external = (external, 5269)
@@ -274,14 +275,16 @@ class Edge(Node):
         self.trust = trust or pki.public
         self.default = default
         self.networks = networks
+        self.balancers = balancers
         self.listens = [self.external, self.internal]
 
     def xml(self):
         inner = certificate(self.cert) + tag('trust', {'ca': self.pki.internal.crt})
         inner += ''.join(tag('gateway', {'name': g}) for g in self.gateways)
         body = tag('external', {'address': self.external[0], 'port': self.external[1],
-                                'networks': self.networks})
-        body += tag('internal', {'address': self.internal[0], 'port': self.internal[1]}, inner)
+                                'networks': self.networks, 'balancers': self.balancers})
+        body += tag('internal', {'address': self.internal[0], 'port': self.internal[1],
+                                 'balancers': self.balancers}, inner)
         body += ''.join(tag('domain', {'name': d}, certificate(c)) for d, c in self.domains.items())
         body += tag('trust', {'ca': self.trust.crt})
         body += tag('dialback', {'secret_file': self.pki.secret})

@@ -560,29 +560,39 @@ talk_carry(int reads, int writes)
         _exit(3);
 }
 
-/* After fork() the sockets are shared with the original: each connection gets a pair of our own. */
+/* A pair of our own in the place of a connection of the instance that is shared. */
+static void
+talk_unshare_end(int theirs, bool ended)
+{
+    struct talk_peer *p = theirs < 0 ? NULL : talk_peer_of(theirs);
+    int pair[2];
+    if (p == NULL || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+        return;
+    talk_unblock(pair[0]);
+    talk_unblock(pair[1]);
+    talk_carry(p->fd, pair[0]);
+    talk_carry(theirs, pair[1]);
+    dup2(pair[0], theirs);
+    dup2(pair[1], p->fd);
+    close(pair[0]);
+    close(pair[1]);
+    if (ended)
+        shutdown(theirs, SHUT_WR);
+}
+
+/* After fork() the sockets are shared with the original. */
 static void
 talk_unshare(void)
 {
+    struct xmppedge *e = talk.edge;
     struct list_node *n;
-    for (n = talk.edge->wire.all.next; n != &talk.edge->wire.all; n = n->next) {
+    for (n = e->wire.all.next; n != &e->wire.all; n = n->next) {
         struct conn *c = MAP_OWNER(n, struct conn, node);
-        struct talk_peer *p = c->watch.fd < 0 ? NULL : talk_peer_of(c->watch.fd);
-        int pair[2];
-        if (p == NULL || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
-            continue;
-        talk_unblock(pair[0]);
-        talk_unblock(pair[1]);
-        talk_carry(p->fd, pair[0]);
-        talk_carry(c->watch.fd, pair[1]);
-        dup2(pair[0], c->watch.fd);
-        dup2(pair[1], p->fd);
-        close(pair[0]);
-        close(pair[1]);
-        if (c->state == CONN_LINGER)
-            shutdown(c->watch.fd, SHUT_WR);
+        talk_unshare_end(c->watch.fd, c->state == CONN_LINGER);
     }
-    talk_renew_epoll(&talk.edge->loop);
+    for (n = e->proxies.waiting.next; n != &e->proxies.waiting; n = n->next)
+        talk_unshare_end(MAP_OWNER(n, struct proxy_wait, node)->watch.fd, false);
+    talk_renew_epoll(&e->loop);
 }
 
 /* ---- texts ---- */
@@ -1809,8 +1819,11 @@ talk_put_edge(FILE *f)
     const char *near = cert ? "<certificate chain=\"near.pem\" key=\"key\"/>" : "";
     const char *also = cert ? "<certificate chain=\"also.pem\" key=\"key\"/>" : "";
     fprintf(f, "<xmppedge role=\"edge\" name=\"edge.near.example\">\n"
-        "<external address=\"127.0.0.1\" port=\"5269\"/>\n"
-        "<internal address=\"127.0.0.1\" port=\"23456\">"
+        "<external address=\"127.0.0.1\" port=\"5269\"");
+    talk_put_setting(f, "balancers", NULL);
+    fprintf(f, "/>\n<internal address=\"127.0.0.1\" port=\"23456\"");
+    talk_put_setting(f, "balancers", NULL);
+    fprintf(f, ">"
         "<certificate chain=\"edge.pem\" key=\"key\"/><trust ca=\"internal.pem\"/>"
         "<gateway name=\"fe.near.example\"/><gateway name=\"fe2.near.example\"/></internal>\n"
         "<domain name=\"near.example\">%s</domain><domain name=\"also.near.example\">%s</domain>\n"
@@ -1876,7 +1889,7 @@ talk_write_config(void)
     static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
         "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias",
-        "networks", "bidi", "component", "hosts" };
+        "networks", "bidi", "component", "hosts", "balancers" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");

@@ -621,7 +621,8 @@ lines_end_as_on_any_system(void **state)
         "x.xml:5: <xmppedge> name: expected a domain");
     assert_says(world.messages.bytes, "x.xml:7: <external> address: expected an IPv4 or IPv6 "
         "address, found nothing\n"
-        "x.xml:8: <external>: expected address, port, networks, found the unknown attribute x\n");
+        "x.xml:8: <external>: expected address, port, networks, balancers, "
+        "found the unknown attribute x\n");
 }
 
 /* Any byte in the place of any other: sanitizers watch, and there is a sentence. */
@@ -1691,6 +1692,34 @@ networks_are_a_list_for_all_partners_or_for_one(void **state)
 }
 
 static void
+balancers_are_a_list_for_each_address(void **state)
+{
+    static const char text[] = "<xmppedge role='edge' name='e.example'><external "
+        "address='192.0.2.1' balancers='%s'/><echo domain='echo.example'/>"
+        "<dialback secret-file='dialback.secret'/></xmppedge>";
+    struct sockaddr_storage at = { .ss_family = AF_UNIX };
+    struct sockaddr_in in = { .sin_family = AF_INET };
+    char file[512];
+    (void)state;
+    snprintf(file, sizeof file, text, "10.0.0.80 10.1.0.0/16 fd00::/64");
+    assert_says(load(span_of(file)), "");
+    assert_int_equal(world.c->external.balancers.count, 3);
+    assert_int_equal(world.c->internal.balancers.count, 0);
+    assert_false(reach_list_has(&world.c->external.balancers, &at));
+    inet_pton(AF_INET, "10.1.2.3", &in.sin_addr);
+    memcpy(&at, &in, sizeof in);
+    assert_true(reach_list_has(&world.c->external.balancers, &at));
+    inet_pton(AF_INET, "10.0.0.81", &in.sin_addr);
+    memcpy(&at, &in, sizeof in);
+    assert_false(reach_list_has(&world.c->external.balancers, &at));
+    snprintf(file, sizeof file, text, "10.0.0.80/24");
+    assert_says(load(span_of(file)), "<external> balancers: expected networks such as");
+    snprintf(file, sizeof file, text, "10.0.0.0/8 0.0.0.0/0");
+    assert_says(load(span_of(file)), "warning: balancers: 0.0.0.0/0 is everybody: whoever connects "
+        "may say that he is somebody else");
+}
+
+static void
 a_bad_network_is_refused_with_what_is_wrong(void **state)
 {
     static const struct { const char *text, *says; } rows[] = {
@@ -2494,6 +2523,7 @@ main(void)
         TEST(a_pin_that_is_none_is_refused_with_its_line),
         TEST(a_trust_that_binds_nobody_is_warned_about),
         TEST(networks_are_a_list_for_all_partners_or_for_one),
+        TEST(balancers_are_a_list_for_each_address),
         TEST(a_bad_network_is_refused_with_what_is_wrong),
         TEST(a_network_that_opens_less_than_it_seems_is_warned_about),
         TEST(ten_thousand_partners_are_read_and_found),
