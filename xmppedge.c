@@ -3735,6 +3735,69 @@ xmlout_content(struct buf *out, const struct xe_xml *x, const struct xe_xml_even
     }
 }
 
+/* The place behind an element that we have written: p is at its '<', or before it. */
+static const char *
+xmlout_past(const char *p, struct xe_xml_event *tag)
+{
+    struct xe_span prefix;
+    size_t depth = 0;
+    do {
+        while (*p != '<')
+            p++;
+        if (p[1] != '/') {
+            p = xml_split(p, tag, &prefix);
+            depth += p[-2] != '/';
+            continue;
+        }
+        p += 2;
+        while (p[-1] != '>')
+            p++;
+        depth--;
+    } while (depth > 0);
+    return p;
+}
+
+/* Is this start tag of a child one of content?  Written by us, it has no prefix and declares no
+ * namespace then (xmlout_tag); a name of one with references is another way to write the same. */
+static bool
+xmlout_is_content(const struct xe_xml_event *tag, struct xe_span prefix)
+{
+    unsigned i;
+    for (i = 0; i < tag->nattrs; i++)
+        if (tag->attrs[i].prefix.len == 0 && xml_attr_declares(&tag->attrs[i]))
+            return xml_ns_kind(tag->attrs[i].value) == XML_NS_ODD;
+    return prefix.len == 0;
+}
+
+/* Cut the children of this name that are content out of the last stanza in `out`, which we have
+ * written from the byte `from` on.  What stays is moved together once. */
+static void
+xmlout_cut(struct buf *out, size_t from, const char *name)
+{
+    struct xe_xml_event tag;
+    struct xe_span prefix;
+    const char *p = xml_split(out->bytes + out->head + from, &tag, &prefix);
+    const char *kept = p;
+    char *to = out->bytes + (p - out->bytes);
+    const char *end = out->bytes + out->tail;
+    if (p[-2] == '/')
+        return;
+    while ((p += span_find(span_make(p, (size_t)(end - p)), '<'))[1] != '/') {
+        const char *child = p;
+        bool stays;
+        xml_split(child, &tag, &prefix);
+        stays = !span_is(tag.name, name) || !xmlout_is_content(&tag, prefix);
+        p = xmlout_past(child, &tag);
+        if (stays)
+            continue;
+        memmove(to, kept, (size_t)(child - kept));
+        to += child - kept;
+        kept = p;
+    }
+    memmove(to, kept, (size_t)(end - kept));
+    out->tail = (size_t)(to - out->bytes) + (size_t)(end - kept);
+}
+
 /* Append a stanza as it has to read on another stream: see the head of this section.  It must be
  * the last event of x, in a namespace of content there, not XE_XML_UNBOUND.  False, and `out` as
  * it was, when it does not fit. */
@@ -14333,10 +14396,10 @@ enum config_hop {
     CONFIG_HOPS(XE_MEMBER)
 };
 
-enum config_partner_type {        /* how far the users of a partner are trusted */
+enum config_partner_type {        /* how far the users of a partner are trusted, by a gateway */
     CONFIG_FEDERATED,             /* own company or established business relation */
-    CONFIG_PUBLIC_VERIFIED,       /* public provider that verifies its users */
-    CONFIG_PUBLIC_UNVERIFIED      /* public provider that does not; the default */
+    CONFIG_PUBLIC_VERIFIED,       /* public provider that verifies its users: no status notes */
+    CONFIG_PUBLIC_UNVERIFIED      /* public provider that does not; the default of an entry */
 };
 
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
@@ -14445,7 +14508,8 @@ struct config_inner {                    /* gateway: an inner server */
     unsigned                line;
 };
 
-struct config_partner {                  /* New-CsXmppAllowedPartner, same names and defaults */
+/* New-CsXmppAllowedPartner, same names and defaults.  A gateway has the domains and the type. */
+struct config_partner {
     struct config_name       domain;     /* primary; at == NULL in the default partner */
     struct config_name      *domains;    /* additional ones */
     size_t                   ndomains;
@@ -14602,7 +14666,6 @@ struct config {
     struct config_internal    internal;
     struct config_domain     *domains;   /* the inner domains */
     size_t                    ndomains;
-    struct config_partners    partners;
 
     /* gateway */
     struct config_edge       *edges;
@@ -14612,6 +14675,7 @@ struct config {
     size_t                    ninner;
 
     /* both; what differs is said */
+    struct config_partners    partners;  /* gateway: `allow` is true, and types alone are said */
     struct config_certificate certificate; /* edge: of domains without one; gateway: its own */
     struct config_trust       trust;     /* edge: of partners; gateway: of edges */
     struct config_echo        echo;
@@ -14730,10 +14794,14 @@ static const char *const config_partner_types[] =
         "PEM file with the authorities that are trusted."), \
     MAY(E | G, CONFIG_FILE, "crl", config_trust, crl, NULL, \
         "PEM file with lists of revoked certificates.")
+#define TYPE(roles, def, example, doc) \
+    { CONFIG_WORD, roles, "type", offsetof(struct config_partner, type), 0, 0, 0, 0, 0, false, \
+      def, config_partner_types, example, doc }
 /* New-CsXmppAllowedPartner: same names, same defaults. */
 #define PARTNER(example_type) \
-    WORD(CONFIG_WORD, "type", config_partner, type, "public-unverified", config_partner_types, \
-        example_type, "How far the users of this partner are trusted."), \
+    TYPE(E, "public-unverified", example_type, \
+        "How far the users of this partner are trusted. Gateways go by that, and by what their " \
+        "own <partners> says of it: nothing here depends on it."), \
     WORD(CONFIG_WORD, "tls", config_partner, tls, "required", policy_levels, NULL, \
         "Whether streams with this partner are encrypted."), \
     WORD(CONFIG_WORD, "sasl", config_partner, sasl, "required", policy_levels, "optional", \
@@ -14929,6 +14997,22 @@ static const struct config_row config_rows[] = {
     MANY(G, "inner/component/partner", 1, config_component, partners, npartners, config_name, NULL,
         "A domain outside, which that server knows as a component; one element each."),
     MUST(G, CONFIG_DOMAIN, "domain", config_name, name, "fabrikam.example", "The domain."),
+    ONE(G, "partners", 0, offsetof(struct config, partners),
+        offsetof(struct config_partners, line), "off",
+        "How far the users of partners are trusted. Who is a partner is said at the edge; those of "
+        "which nothing is said here are what default says."),
+    ONE(G, "partners/default", 0, offsetof(struct config_partners, fallback),
+        offsetof(struct config_partner, line), NULL, "The partners that are not listed here."),
+    TYPE(G, "federated", NULL, "How far their users are trusted, in the words of partner."),
+    MANY(G, "partners/partner", 0, config_partners, list, count, config_partner, NULL,
+        "A partner that is trusted less, or more; one element each."),
+    MUST(G, CONFIG_DOMAIN, "domain", config_partner, domain.name, "public.example",
+        "Its main domain."),
+    TYPE(G, "public-unverified", NULL,
+        "How far its users are trusted: those of both public types see no status notes of ours."),
+    MANY(G, "partners/partner/domain", 0, config_partner, domains, ndomains, config_name, NULL,
+        "A further domain of the same partner; subdomains are not implied."),
+    MUST(G, CONFIG_DOMAIN, "name", config_name, name, "also.public.example", "The domain."),
     ONE(G, "dialback", 0, 0, offsetof(struct config, secret_line), "off",
         "What dialback keys towards the inner servers are made of; drawn at every start if absent. "
         "Gateways that serve the same inner server must share one."),
@@ -15189,6 +15273,7 @@ config_hop_of(enum config_hop far, enum xe_why why)
 #undef NUM
 #undef WORD
 #undef PORT
+#undef TYPE
 #undef CERTIFICATE
 #undef TRUST
 #undef PARTNER
@@ -16843,6 +16928,14 @@ config_index(struct config_loader *l, struct map *map, struct map_node *node, st
         config_error(l, 0, "out of memory");
 }
 
+/* Whether a domain (lower case) is on our side: an inner one or that of the echo. */
+static bool
+config_is_ours(const struct config *c, struct xe_span domain)
+{
+    return map_find(&c->domain_map, domain) != NULL || map_find(&c->inner_map, domain) != NULL
+        || (c->echo.domain.at != NULL && span_eq(c->echo.domain, domain));
+}
+
 static void
 config_check_partner_name(struct config_loader *l, struct config_name *n)
 {
@@ -16860,10 +16953,19 @@ config_check_partner_name(struct config_loader *l, struct config_name *n)
         config_error(l, n->line, "expected ", n->name.at, " as a partner domain once, found it "
             "again; the first is in ", buf_text(&place));
     buf_free(&place);
-    if (map_find(&c->domain_map, n->name) != NULL
-        || (c->echo.domain.at != NULL && span_eq(n->name, c->echo.domain)))
+    if (config_is_ours(c, n->name))
         config_error(l, n->line, "expected the domain of a partner, found ", n->name.at,
             ", which is one of ours");
+}
+
+/* All domains of ours are known by now. */
+static void
+config_check_partner_names(struct config_loader *l, struct config_partner *p)
+{
+    size_t i;
+    config_check_partner_name(l, &p->domain);
+    for (i = 0; i < p->ndomains; i++)
+        config_check_partner_name(l, &p->domains[i]);
 }
 
 static void
@@ -16925,12 +17027,10 @@ static void
 config_check_partners(struct config_loader *l)
 {
     struct config *c = l->c;
-    size_t i, j;
+    size_t i;
     for (i = 0; i < c->partners.count; i++) {
         struct config_partner *p = &c->partners.list[i];
-        config_check_partner_name(l, &p->domain);
-        for (j = 0; j < p->ndomains; j++)
-            config_check_partner_name(l, &p->domains[j]);
+        config_check_partner_names(l, p);
         config_check_policy(l, p);
         config_check_trust(l, p);
     }
@@ -17024,14 +17124,6 @@ config_check_edge(struct config_loader *l)
             "picks; row 2 of the port table names one");
 }
 
-/* Whether a domain (lower case) is on our side: an inner one or that of the echo. */
-static bool
-config_is_ours(const struct config *c, struct xe_span domain)
-{
-    return map_find(&c->domain_map, domain) != NULL || map_find(&c->inner_map, domain) != NULL
-        || (c->echo.domain.at != NULL && span_eq(c->echo.domain, domain));
-}
-
 /* Partners that are components of an inner server; all inner domains are known by now. */
 static void
 config_check_component(struct config_loader *l, const struct config_inner *in,
@@ -17093,6 +17185,8 @@ config_check_gateway(struct config_loader *l)
                 "those of <listen>: the gateway would talk to itself");
     }
     config_check_components(l);
+    for (i = 0; i < c->partners.count; i++)
+        config_check_partner_names(l, &c->partners.list[i]);
     for (i = 0; i < c->nedges; i++)
         for (j = 0; j < i; j++)
             if (c->edges[i].name.at != NULL && span_eq(c->edges[i].name, c->edges[j].name))
@@ -17446,7 +17540,7 @@ config_component_for(const struct config_inner *in, struct xe_span partner)
 }
 
 /* The settings for a partner domain (lower case); NULL: not allowed.  A gateway allows every domain
- * that is not inside, because the edge decides. */
+ * that is not inside, because the edge decides; of the settings it has the type. */
 static const struct config_partner *
 config_partner_for(const struct config *c, struct xe_span domain)
 {
@@ -25078,6 +25172,7 @@ struct route_pair {
     struct xe_span    from;        /* in text */
     struct xe_span    to;          /* in text */
     enum route_way    way;
+    enum config_partner_type type; /* of its partner; at an edge none is asked for */
     bool              admitted;    /* a trunk may bring it: asked since the last reload */
     bool              full;        /* above the high mark, and not yet below the low one */
     bool              far_full;    /* so says the node behind the trunk: all waits in `queue` */
@@ -25554,6 +25649,16 @@ route_way_to(const struct route *r, struct xe_span to)
     if (route_is_edge(r))
         return config_domain_for(r->config, to) != NULL ? ROUTE_TO_TRUNK : ROUTE_TO_S2S;
     return config_inner_for(r->config, to) != NULL ? ROUTE_TO_S2S : ROUTE_TO_TRUNK;
+}
+
+/* How far the users of the partner of a pair are trusted. */
+static enum config_partner_type
+route_type(const struct route_pair *p)
+{
+    const struct route *r = p->route;
+    const struct config_partner *partner = route_is_edge(r) || p->way == ROUTE_TO_ECHO ? NULL
+        : config_partner_for(r->config, p->way == ROUTE_TO_TRUNK ? p->to : p->from);
+    return partner == NULL ? CONFIG_FEDERATED : partner->type;
 }
 
 static void
@@ -26239,6 +26344,14 @@ route_write(struct route *r, struct buf *out, const struct xe_xml *xml,
     return why;
 }
 
+/* Is this presence for people to whom the notes of our users are not shown? */
+static bool
+route_hides_status(const struct route_pair *p, const struct xe_xml_event *e)
+{
+    return p->type != CONFIG_FEDERATED && p->way == ROUTE_TO_TRUNK
+        && xe_element_kind(e) == XE_KIND_PRESENCE;
+}
+
 /* A server is given no more than stanza-bytes: it may end its stream for more.  On a trunk
  * what the header of the old stream adds does not count. */
 static enum xe_why
@@ -26247,6 +26360,7 @@ route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_
 {
     const struct config_limits *l = &p->route->config->limits;
     enum xe_why why = route_queue_why(p, e == NULL && text.len <= ROUTE_OWED_MAX);
+    size_t before = buf_len(&p->queue.bytes);
     size_t len;
     if (why != XE_WHY_NONE)
         return why;
@@ -26255,6 +26369,10 @@ route_put_queue(struct route_pair *p, const struct xe_xml *xml, const struct xe_
         l->stanza_bytes + (p->way == ROUTE_TO_TRUNK ? l->header_bytes : 0), &len);
     if (why != XE_WHY_NONE)
         return why == XE_WHY_MEMORY ? XE_WHY_QUEUE_FULL : why;
+    if (e != NULL && route_hides_status(p, e)) {
+        xmlout_cut(&p->queue.bytes, before, "status");
+        len = buf_len(&p->queue.bytes) - before;
+    }
     if (!queue_add(&p->queue, len, NULL))
         return XE_WHY_OUT_OF_MEMORY;
     p->route->outward += p->way == ROUTE_TO_S2S;
@@ -26440,6 +26558,7 @@ route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_
     p->to = span_make(p->text + from.len + 1, to.len);
     p->way = route_way_to(r, to);
     p->route = r;
+    p->type = route_type(p);
     p->push.run = r->push;
     p->hold.fire = r->held;
     p->look.fire = r->look;
@@ -28039,7 +28158,8 @@ route_ping_from(const struct route *r, struct xe_span to)
     if (inward && !route_is_edge(r) && config_inner_for(c, to)->component.npartners > 0)
         return config_inner_for(c, to)->component.partners[0].name;
     if (inward)
-        return c->partners.count > 0 ? c->partners.list[0].domain.name : c->name;
+        return route_is_edge(r) && c->partners.count > 0 ? c->partners.list[0].domain.name
+            : c->name;
     if (c->echo.domain.at != NULL)
         return c->echo.domain;
     return c->ndomains > 0 ? c->domains[0].name : c->inner[0].domains[0].name;
@@ -28184,6 +28304,7 @@ route_reloaded(struct route *r)
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         p->admitted = false;
         p->way = p->queue.count == 0 && p->unacked == 0 ? route_way_to(r, p->to) : p->way;
+        p->type = route_type(p);
     }
     for (n = r->s2s->all.next; n != &r->s2s->all;) {
         struct s2s *s = MAP_OWNER(n, struct s2s, node);

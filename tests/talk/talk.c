@@ -1880,13 +1880,16 @@ talk_put_gateway(FILE *f)
     fprintf(f, "><domain name=\"near.example\"/><domain name=\"also.near.example\"/>");
     talk_put_component(f);
     fprintf(f, "</inner>\n<dialback secret-file=\"secret\"/>\n");
+    if (talk_setting("type").len > 0)
+        fprintf(f, "<partners><partner domain=\"far.example\" type=\"%.*s\"/></partners>\n",
+            (int)talk_setting("type").len, talk_setting("type").at);
 }
 
 /* What is no word of ours is the name of a limit. */
 static bool
 talk_write_config(void)
 {
-    static const char *const ours[] = { "role", "trunk", "acks", "tls", "sasl", "dialback",
+    static const char *const ours[] = { "role", "type", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
         "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias",
         "networks", "bidi", "component", "hosts", "balancers" };

@@ -1060,8 +1060,8 @@ static void
 an_element_of_the_other_role_is_told_apart_from_an_unknown_one(void **state)
 {
     (void)state;
-    assert_says(load_gateway(INNER "<partners/>"),
-        "found the element <partners>, which only role=\"edge\" has\n");
+    assert_says(load_gateway(INNER "<external/>"),
+        "found the element <external>, which only role=\"edge\" has\n");
     assert_says(load_gateway(INNER "<partner/>"), "found the unknown element <partner>\n");
 }
 
@@ -1274,6 +1274,41 @@ a_gateway_is_kept_from_talking_to_itself(void **state)
     (void)state;
     assert_says(load_gateway("<inner address='127.0.0.1'><domain name='corp.example'/></inner>"),
         "x.xml:2: expected the address and port of the inner server, found those of <listen>");
+    assert_null(world.c);
+}
+
+static void
+a_gateway_has_types_of_partners_which_are_federated_unless_it_says_otherwise(void **state)
+{
+    const struct config *c;
+    (void)state;
+    load_gateway(INNER);
+    assert_int_equal(config_partner_for(world.c, span_of("far.example"))->type, CONFIG_FEDERATED);
+    assert_string_equal(load_gateway(INNER "<partners><default type='public-verified'/>"
+        "<partner domain='far.example'><domain name='Also.example'/></partner>"
+        "<partner domain='own.example' type='federated'/></partners>"), "");
+    c = world.c;
+    assert_non_null(c);
+    assert_int_equal(config_partner_for(c, span_of("far.example"))->type,
+        CONFIG_PUBLIC_UNVERIFIED);
+    assert_int_equal(config_partner_for(c, span_of("also.example"))->type,
+        CONFIG_PUBLIC_UNVERIFIED);
+    assert_int_equal(config_partner_for(c, span_of("own.example"))->type, CONFIG_FEDERATED);
+    assert_int_equal(config_partner_for(c, span_of("x.example"))->type, CONFIG_PUBLIC_VERIFIED);
+    assert_null(config_partner_for(c, span_of("corp.example")));
+}
+
+static void
+partners_of_a_gateway_are_not_its_own_domains_and_have_no_other_settings(void **state)
+{
+    (void)state;
+    assert_says(load_gateway(INNER "<partners><partner domain='corp.example'/></partners>"),
+        "expected the domain of a partner, found corp.example, which is one of ours");
+    assert_says(load_gateway(INNER "<partners><partner domain='a.example'/>"
+        "<partner domain='A.example'/></partners>"),
+        "expected a.example as a partner domain once, found it again");
+    assert_says(load_gateway(INNER "<partners><partner domain='a.example' tls='optional'/>"
+        "</partners>"), "<partner>: expected domain, type, found the unknown attribute tls");
     assert_null(world.c);
 }
 
@@ -2502,6 +2537,8 @@ main(void)
         TEST(components_that_could_not_be_are_refused),
         TEST(a_component_that_is_not_on_this_machine_is_warned_about),
         TEST(a_gateway_is_kept_from_talking_to_itself),
+        TEST(a_gateway_has_types_of_partners_which_are_federated_unless_it_says_otherwise),
+        TEST(partners_of_a_gateway_are_not_its_own_domains_and_have_no_other_settings),
         TEST(a_short_secret_is_refused_and_an_open_one_warned_about),
         TEST(files_that_a_reload_could_not_read_are_warned_about),
         TEST(the_mode_of_a_file_counts_for_owner_group_or_others),
