@@ -42,6 +42,7 @@
  *
  *  Service: server-to-server XMPP; never touches a socket
  *   [QUEUE]   queue_        stanzas that wait: for a server, for a trunk, for an acknowledgement
+ *   [INVITE]  invite_       whom users have written to: pairs of addresses, bounded
  *   [POLICY]  policy_           what a partner's settings allow: 18 combinations, one table
  *   [AUTH]    dialback_ component_ sasl_ peer_  keys, SASL EXTERNAL, whose certificate it is
  *   [CONFIG]  config_           the configuration file: one table, read once, never changed
@@ -115,6 +116,7 @@
  *   who answers a dialback question         s2s_verify_asked()
  *   what a component may be sent            s2s_component_pair_why()
  *   whose connection a balancer brings      proxy_read(), edge_s2s_accepted()
+ *   what the type of a partner allows       route_type_why(), route_hides_status()
  *   how many connections                    route_room(), route_source_enter(), edge_evict()
  *   limits before authentication            stream_received(), stream_on_element()
  *   what a stanza may be                    stream_trust(), route_write(), xml_past_begin()
@@ -303,7 +305,8 @@
 #define HTTP_TIME_MS       10000  /* for a question and its answer: a scrape waits for 10 s */
 #define HTTP_PIECE         ((size_t)1 << 20)   /* bytes of an answer that are made at a time */
 
-/* [AUTH] [CONFIG] [PORTS]: what is read */
+/* [INVITE] [AUTH] [CONFIG] [PORTS]: what is read */
+#define INVITE_KEY_MAX     (2 * (JID_PART_MAX + 1 + JID_DOMAIN_MAX) + 1)  /* bytes: two addresses */
 #define SASL_TEXT_MAX      1368   /* bytes of JID_PART_MAX in base64, NUL included */
 #define CONFIG_FILE_MAX    ((size_t)16 << 20)  /* bytes of all files: CONFIG_LIST_MAX partners */
 #define CONFIG_PRINT_MAX   (CONFIG_FILE_MAX * 16)  /* bytes of it with every default: ten times */
@@ -14006,6 +14009,141 @@ queue_free(struct queue *q)
 }
 
 /* ===========================================================================
+ * [INVITE] invite_       whom users have written to: pairs of addresses, bounded
+ * calls:  BASE JID XML MAP
+ *
+ * A contact of a partner who verifies nobody (CONFIG_PUBLIC_UNVERIFIED) reaches a user only when
+ * that user has begun.  That he has is remembered here, by bare addresses in the form in which they
+ * are compared, "user contact"; a full table forgets the pair that nobody has used for longest.
+ *
+ * Costs: one hash for a stanza with such a partner, and 128 bytes a pair, with addresses of 30.
+ * Not done: taking an invitation back.  Servers answer a probe with `unsubscribed` by themselves
+ * (RFC 6121 4.3.2), so it says nothing of what the user wants.
+ * ======================================================================== */
+
+/* A pair as it is compared, and as it is written down. */
+struct invite_key {
+    char   text[INVITE_KEY_MAX + 1];   /* NUL at its end */
+    size_t len;
+};
+
+struct invite {
+    struct map_node  node;   /* in invites->map; the key is `text` */
+    struct list_node age;    /* in invites->used */
+    char             text[]; /* no NUL */
+};
+
+struct invites {
+    struct map       map;
+    struct list_node used;   /* invite; the one unused for longest first */
+};
+
+/* Append a bare address in the form in which it is compared.  Servers prepare a localpart (RFC 7622
+ * 3.3) before they send it; what is left to do is what costs nothing.  False: it is none. */
+static bool
+invite_put_bare(struct invite_key *k, struct xe_span address)
+{
+    struct xe_jid jid;
+    char domain[XE_DOMAIN_MAX];
+    size_t len;
+    size_t i;
+    if (address.at == NULL || !xe_jid_split(address, &jid)
+        || !xe_jid_domain_normal(jid.domain, domain, &len)
+        || k->len + jid.local.len + 1 + len > INVITE_KEY_MAX)
+        return false;
+    for (i = 0; i < jid.local.len; i++)
+        k->text[k->len++] = text_lower(jid.local.at[i]);
+    if (jid.local.len > 0)
+        k->text[k->len++] = '@';
+    memcpy(k->text + k->len, domain, len);
+    k->len += len;
+    return true;
+}
+
+/* The same of an address that stands in XML. */
+static bool
+invite_put_value(struct invite_key *k, struct xe_span value)
+{
+    char text[INVITE_KEY_MAX];
+    size_t n;
+    if (value.at == NULL || span_find(value, '&') == value.len)
+        return invite_put_bare(k, value);
+    n = xe_xml_unescape(value, text, sizeof text);
+    return n != SIZE_MAX && invite_put_bare(k, span_make(text, n));
+}
+
+/* The pair of two addresses that stand in XML; false: they are none. */
+static bool
+invite_key_of(struct invite_key *k, struct xe_span user, struct xe_span contact)
+{
+    k->len = 0;
+    if (!invite_put_value(k, user))
+        return false;
+    k->text[k->len++] = ' ';   /* stands in no address */
+    if (k->len > INVITE_KEY_MAX || !invite_put_value(k, contact))
+        return false;
+    k->text[k->len] = '\0';
+    return true;
+}
+
+/* Is it the pair of a user, and not of a domain of ours by itself? */
+static bool
+invite_is_of_user(const struct invite_key *k)
+{
+    struct xe_span all = span_make(k->text, k->len);
+    return span_find(span_make(k->text, span_find(all, ' ')), '@') < span_find(all, ' ');
+}
+
+/* NULL: nobody was invited.  Whoever asks uses it. */
+static struct invite *
+invite_find(struct invites *t, const struct invite_key *k)
+{
+    struct map_node *n = map_find(&t->map, span_make(k->text, k->len));
+    struct invite *i = n == NULL ? NULL : MAP_OWNER(n, struct invite, node);
+    if (i == NULL)
+        return NULL;
+    list_remove(&i->age);
+    list_append(&t->used, &i->age);
+    return i;
+}
+
+static void
+invite_drop(struct invites *t, struct invite *i)
+{
+    map_remove(&t->map, &i->node);
+    list_remove(&i->age);
+    free(i);
+}
+
+/* Put a pair that is not there yet, in a table of at most `most`.  NULL when memory is out: the
+ * next stanza tries again. */
+static struct invite *
+invite_add(struct invites *t, const struct invite_key *k, size_t most)
+{
+    struct invite *i = malloc(sizeof *i + k->len);
+    if (i == NULL)
+        return NULL;
+    *i = (struct invite){ .age = { NULL, NULL } };
+    memcpy(i->text, k->text, k->len);
+    if (!map_add(&t->map, &i->node, span_make(i->text, k->len))) {
+        free(i);
+        return NULL;
+    }
+    list_append(&t->used, &i->age);
+    while (t->map.count > most)
+        invite_drop(t, MAP_OWNER(t->used.next, struct invite, age));
+    return i;
+}
+
+static void
+invite_close(struct invites *t)
+{
+    while (t->used.next != NULL && !list_empty(&t->used))
+        invite_drop(t, MAP_OWNER(t->used.next, struct invite, age));
+    map_free(&t->map);
+}
+
+/* ===========================================================================
  * [POLICY] policy_       what a partner's settings allow: 18 combinations, one table
  * calls:  (nothing)
  *
@@ -14399,7 +14537,7 @@ enum config_hop {
 enum config_partner_type {        /* how far the users of a partner are trusted, by a gateway */
     CONFIG_FEDERATED,             /* own company or established business relation */
     CONFIG_PUBLIC_VERIFIED,       /* public provider that verifies its users: no status notes */
-    CONFIG_PUBLIC_UNVERIFIED      /* public provider that does not; the default of an entry */
+    CONFIG_PUBLIC_UNVERIFIED      /* one that does not, so who is invited comes; the default */
 };
 
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
@@ -14573,6 +14711,7 @@ struct config_limits {
     size_t  source_pairs;          /* of one source network, unlisted */
     size_t  total_pairs;           /* remembered, of all streams and trunks */
     size_t  resumable_streams;     /* of lost callers who may come again */
+    size_t  invitations;           /* of users to those whom nobody verifies */
     size_t  partner_series;        /* domains of partners that are counted by themselves */
     size_t  dialbacks;             /* dialback questions under way */
     size_t  partner_dialbacks;     /* and with one domain */
@@ -15009,7 +15148,9 @@ static const struct config_row config_rows[] = {
     MUST(G, CONFIG_DOMAIN, "domain", config_partner, domain.name, "public.example",
         "Its main domain."),
     TYPE(G, "public-unverified", NULL,
-        "How far its users are trusted: those of both public types see no status notes of ours."),
+        "How far its users are trusted: those of both public types see no status notes of ours, "
+        "and those of public-unverified reach only users who have written to them, subscribed or "
+        "accepted."),
     MANY(G, "partners/partner/domain", 0, config_partner, domains, ndomains, config_name, NULL,
         "A further domain of the same partner; subdomains are not implied."),
     MUST(G, CONFIG_DOMAIN, "name", config_name, name, "also.public.example", "The domain."),
@@ -15133,6 +15274,9 @@ static const struct config_row config_rows[] = {
         "Domain pairs proven from one source network, of domains without an entry."),
     LIMIT_COUNT("resumable-streams", resumable_streams, "1000", 1, 10000,
         "Lost streams that their callers may resume; who has most of them loses one first."),
+    LIMIT_COUNT("invitations", invitations, "100000", 1, 1000000,
+        "Contacts of public-unverified partners, each with a user who has written to him, that a "
+        "gateway remembers; of more the pair unused for longest is forgotten."),
     LIMIT_COUNT("dialbacks", dialbacks, "200", 1, 100000,
         "Connections on which servers are asked about dialback keys, up to 20 each; in all."),
     LIMIT_COUNT("partner-dialbacks", partner_dialbacks, "20", 1, 100000,
@@ -25043,7 +25187,8 @@ trunk_link_close(struct trunk_link *link)
 
 /* ===========================================================================
  * [ROUTE] route_         where a stanza goes, where it waits, and what comes back when it cannot go
- * calls:  BASE BUF WHY JID XML ELEM PHASE MAP NET LOG LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK
+ * calls:  BASE BUF WHY JID XML ELEM PHASE MAP NET LOG LOOP TLS CONN QUEUE INVITE CONFIG STREAM S2S
+ * calls:  TRUNK
  *
  * Everything is kept per pair: the domain that a stanza is from and the one that it is to.  Order
  * is kept within a pair, limits are counted per pair, and one pair's trouble is no other's.
@@ -25275,6 +25420,7 @@ struct route {
     void                (*look)(struct timer *t);       /* has what a pair sent arrived? */
     struct map            domains;
     struct list_node      known;    /* route_domain */
+    struct invites        invites;  /* gateway */
     uint64_t              passed[ROUTE_OUTWARD + 1];   /* stanzas handed on */
     uint64_t              bounced[ROUTE_OUTWARD + 1][XE_WHY_COUNT];
     uint64_t              ends[ROUTE_ENDS][XE_WHY_COUNT];
@@ -27045,6 +27191,63 @@ route_echo(struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_e
         route_echo_presence(p, e);
 }
 
+/* ---- who may reach a user: the types of partners ---- */
+
+/* Has its sender asked for what may come back?  Presence without a type, and a probe, tell who was
+ * accepted long ago: a server sends them to nobody else (RFC 6121 4.2.2, 4.3.1), or to whom a user
+ * has named.  Errors, and answers to a question, servers send by themselves. */
+static bool
+route_invites(const struct xe_xml_event *e)
+{
+    static const char *const types[] = { "subscribe", "subscribed", "probe" };
+    struct xe_span type = xe_xml_attr(e, "type");
+    size_t i;
+    if (xe_element_kind(e) == XE_KIND_MESSAGE)
+        return !route_is_error_type(type);
+    if (xe_element_kind(e) != XE_KIND_PRESENCE)
+        return false;
+    for (i = 0; i < sizeof types / sizeof *types; i++)
+        if (span_is(type, types[i]))
+            return true;
+    return type.at == NULL;
+}
+
+/* Is this the answer to a question?  Who has asked waits for it, and has got nothing else. */
+static bool
+route_is_iq_answer(const struct xe_xml_event *e)
+{
+    return xe_element_kind(e) == XE_KIND_IQ && !route_may_bounce(e);
+}
+
+/* A user sends this to a contact: whom he has begun with may answer from now on. */
+static void
+route_invite(struct route *r, const struct xe_xml_event *e)
+{
+    struct invite_key k;
+    if (route_invites(e) && invite_key_of(&k, xe_xml_attr(e, "from"), xe_xml_attr(e, "to"))
+        && invite_is_of_user(&k) && invite_find(&r->invites, &k) == NULL)
+        invite_add(&r->invites, &k, r->config->limits.invitations);
+}
+
+/* May a stanza go its way, for all that the type of the partner says? */
+static enum xe_why
+route_type_why(struct route_pair *p, const struct xe_xml_event *e)
+{
+    struct invite_key k;
+    if (p->type != CONFIG_PUBLIC_UNVERIFIED || p->way == ROUTE_TO_ECHO)
+        return XE_WHY_NONE;
+    if (p->way == ROUTE_TO_TRUNK) {
+        route_invite(p->route, e);
+        return XE_WHY_NONE;
+    }
+    if (route_is_iq_answer(e))
+        return XE_WHY_NONE;
+    if (!invite_key_of(&k, xe_xml_attr(e, "to"), xe_xml_attr(e, "from")))
+        return XE_WHY_BAD_ADDRESS;
+    return !invite_is_of_user(&k) || invite_find(&p->route->invites, &k) != NULL ? XE_WHY_NONE
+        : XE_WHY_UNINVITED;
+}
+
 /* ---- a stanza has come in ---- */
 
 static void
@@ -27052,6 +27255,8 @@ route_forward(struct route_pair *p, const struct xe_xml *xml, const struct xe_xm
 {
     enum xe_why why = e->why == XE_WHY_NONE && (e->flags & XE_XML_UNBOUND) != 0
         ? XE_WHY_XML_PREFIX : e->why;
+    if (why == XE_WHY_NONE)
+        why = route_type_why(p, e);
     if (why == XE_WHY_NONE && p->way == ROUTE_TO_ECHO)
         route_echo(p, xml, e);
     else if (why == XE_WHY_NONE)
@@ -28387,6 +28592,7 @@ route_open(struct route *r)
     r->components.fire = route_keep_components;
     list_init(&r->all);
     list_init(&r->known);
+    list_init(&r->invites.used);
     list_init(&r->walks);
     list_init(&r->news);
     list_init(&r->waiting);
@@ -28401,6 +28607,7 @@ route_open(struct route *r)
     timer_set(r->shared->loop, &r->components, 0);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
         && tls_random(r->shared->tls, r->domains.seed, sizeof r->domains.seed)
+        && tls_random(r->shared->tls, r->invites.map.seed, sizeof r->invites.map.seed)
         && tls_random(r->shared->tls, r->shared->log->keyed.seed, sizeof r->shared->log->keyed.seed)
         && tls_random(r->shared->tls, r->s2s->peers.seed, sizeof r->s2s->peers.seed);
 }
@@ -28419,6 +28626,7 @@ route_close(struct route *r)
         route_domain_drop(r, MAP_OWNER(r->known.next, struct route_domain, all));
     map_free(&r->domains);
     map_free(&r->pairs);
+    invite_close(&r->invites);
     s2s_close_service(r->s2s);
     xe_xml_free(&r->reader);
     buf_free(&r->text);

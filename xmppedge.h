@@ -378,6 +378,10 @@ struct xe_span {
         "not-allowed", "cancel", "this peer may not speak for the domain", \
         "List the domain under <inner> at the gateway and as <domain> at the edge, if that is " \
             "where it belongs.") \
+    X(XE_WHY_UNINVITED, "uninvited", "", \
+        "not-allowed", "cancel", "the recipient has not written to this contact", \
+        "Nothing: who is wanted is written to first; type= in <partners> of the gateway asks for " \
+            "that.") \
     X(XE_WHY_SOURCE_DENIED, "source-denied", "not-authorized", \
         "", "", "connections from this address are not accepted here", \
         "If it is an address of the inner server, add a <source> for it to <inner>.") \
