@@ -42,7 +42,7 @@
  *
  *  Service: server-to-server XMPP; never touches a socket
  *   [QUEUE]   queue_        stanzas that wait: for a server, for a trunk, for an acknowledgement
- *   [INVITE]  invite_       whom users have written to: pairs of addresses, bounded
+ *   [INVITE]  invite_       whom users have written to: pairs of addresses, and their file
  *   [POLICY]  policy_           what a partner's settings allow: 18 combinations, one table
  *   [AUTH]    dialback_ component_ sasl_ peer_  keys, SASL EXTERNAL, whose certificate it is
  *   [CONFIG]  config_           the configuration file: one table, read once, never changed
@@ -14009,14 +14009,25 @@ queue_free(struct queue *q)
 }
 
 /* ===========================================================================
- * [INVITE] invite_       whom users have written to: pairs of addresses, bounded
- * calls:  BASE JID XML MAP
+ * [INVITE] invite_       whom users have written to: pairs of addresses, and their file
+ * calls:  BASE BUF JID XML MAP
  *
  * A contact of a partner who verifies nobody (CONFIG_PUBLIC_UNVERIFIED) reaches a user only when
  * that user has begun.  That he has is remembered here, by bare addresses in the form in which they
  * are compared, "user contact"; a full table forgets the pair that nobody has used for longest.
  *
+ * A file keeps them through a restart.  It is text, the pair unused for longest first:
+ *
+ *     xmppedge invitations 1
+ *     user@corp.example contact@public.example
+ *     end 1
+ *
+ * Its last line counts the pairs, so that half a file is known from a whole one.  It is written
+ * anew beside itself by a thread of its own, and renamed when the disk has it.  What is no such
+ * file is never written over: it may be somebody else's.
+ *
  * Costs: one hash for a stanza with such a partner, and 128 bytes a pair, with addresses of 30.
+ * Writing down 100,000 pairs holds up the loop for as long as it takes to put them in a row, 10 ms.
  * Not done: taking an invitation back.  Servers answer a probe with `unsubscribed` by themselves
  * (RFC 6121 4.3.2), so it says nothing of what the user wants.
  * ======================================================================== */
@@ -14036,6 +14047,18 @@ struct invite {
 struct invites {
     struct map       map;
     struct list_node used;   /* invite; the one unused for longest first */
+    bool             news;   /* there is one that no file has */
+};
+
+struct invite_file {
+    char            *path;     /* owned, the thread reads it; NULL: there is none */
+    bool             foreign;  /* what is there was refused: it stays */
+    bool             writing;  /* the thread is there, and `text` is its own */
+    bool             done;     /* it has come to its end; under `lock` */
+    int              error;    /* then: of the system; 0: none */
+    struct buf       text;     /* owned */
+    pthread_t        thread;
+    pthread_mutex_t  lock;
 };
 
 /* Append a bare address in the form in which it is compared.  Servers prepare a localpart (RFC 7622
@@ -14130,17 +14153,264 @@ invite_add(struct invites *t, const struct invite_key *k, size_t most)
         return NULL;
     }
     list_append(&t->used, &i->age);
+    t->news = true;
     while (t->map.count > most)
         invite_drop(t, MAP_OWNER(t->used.next, struct invite, age));
     return i;
 }
 
 static void
-invite_close(struct invites *t)
+invite_clear(struct invites *t)
 {
-    while (t->used.next != NULL && !list_empty(&t->used))
+    while (!list_empty(&t->used))
         invite_drop(t, MAP_OWNER(t->used.next, struct invite, age));
+}
+
+/* ---- the file ---- */
+
+#define INVITE_HEAD "xmppedge invitations 1"
+
+/* Is all of it UTF-8, as everything is that has come in a stanza? */
+static bool
+invite_is_utf8(struct xe_span text)
+{
+    const char *p = text.at;
+    uint32_t c;
+    while (p < span_end(text)) {
+        int len = xe_utf8(p, span_end(text), &c);
+        if (len <= 0)
+            return false;
+        p += len;
+    }
+    return true;
+}
+
+/* Take a pair from a file, or from another node: written as we write it, and of a user.  False: it
+ * is none. */
+static bool
+invite_parse(struct invite_key *k, struct xe_span text)
+{
+    size_t space = span_find(text, ' ');
+    k->len = 0;
+    if (space == text.len || !invite_is_utf8(text)
+        || !invite_put_bare(k, span_make(text.at, space)))
+        return false;
+    k->text[k->len++] = ' ';
+    if (!invite_put_bare(k, span_skip(text, space + 1)))
+        return false;
+    k->text[k->len] = '\0';
+    return span_eq(span_make(k->text, k->len), text) && invite_is_of_user(k);
+}
+
+/* The next line of a file, without its end; absent: it has none that could be ours. */
+static struct xe_span
+invite_line(FILE *in, char line[INVITE_KEY_MAX + 2])
+{
+    size_t len;
+    line[0] = '\0';
+    if (fgets(line, INVITE_KEY_MAX + 2, in) == NULL)
+        return span_make(NULL, 0);
+    len = strlen(line);
+    return len == 0 || line[len - 1] != '\n' ? span_make(NULL, 0) : span_make(line, len - 1);
+}
+
+/* Read the pairs of a file into an empty table.  NULL, or why it is none. */
+static const char *
+invite_read_all(struct invites *t, FILE *in, size_t most)
+{
+    char line[INVITE_KEY_MAX + 2];
+    char last[32];
+    struct invite_key k;
+    struct xe_span text = invite_line(in, line);
+    size_t count = 0;
+    if (!span_is(text, INVITE_HEAD))
+        return "its first line is not \"" INVITE_HEAD "\"";
+    for (;; count++) {
+        text = invite_line(in, line);
+        snprintf(last, sizeof last, "end %lu", (unsigned long)count);
+        if (text.at == NULL)
+            return "its end is missing";
+        if (span_is(text, last))
+            break;
+        if (!invite_parse(&k, text) || invite_find(t, &k) != NULL)
+            return "it has a line that is no pair of addresses in the form of this program";
+        if (invite_add(t, &k, most) == NULL)
+            return "out of memory";
+    }
+    return fgetc(in) == EOF ? NULL : "it goes on behind its end";
+}
+
+/* Begin with what is in the file; none is as good as an empty one.  NULL, or why nothing is taken
+ * from it: then the table is empty, and the file stays as it is. */
+static const char *
+invite_file_read(struct invite_file *f, struct invites *t, size_t most)
+{
+    const char *why;
+    struct stat st;
+    int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    FILE *in;
+    if (fd < 0 && errno == ENOENT)
+        return NULL;
+    in = fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ? NULL : fdopen(fd, "r");
+    why = fd < 0 ? strerror(errno) : in == NULL ? "it is no plain file"
+        : invite_read_all(t, in, most);
+    if (in != NULL)
+        fclose(in);
+    else if (fd >= 0)
+        close(fd);
+    if (why != NULL)
+        invite_clear(t);
+    t->news = false;
+    f->foreign = why != NULL;
+    return why;
+}
+
+static bool
+invite_write_all(int fd, struct xe_span text)
+{
+    while (text.len > 0) {
+        ssize_t n = write(fd, text.at, text.len);
+        if (n < 0 && errno != EINTR)
+            return false;
+        if (n > 0)
+            text = span_skip(text, (size_t)n);
+    }
+    return fsync(fd) == 0;
+}
+
+/* That the file has another content, the disk knows with its directory. */
+static bool
+invite_sync_directory(const char *path)
+{
+    char directory[CONFIG_PATH_MAX * 2];
+    const char *slash = strrchr(path, '/');
+    int fd;
+    bool good;
+    snprintf(directory, sizeof directory, "%.*s/", slash == NULL ? 0 : (int)(slash - path), path);
+    fd = open(directory, O_RDONLY | O_CLOEXEC);
+    good = fd >= 0 && fsync(fd) == 0;
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+/* Replace the file, for nobody else to read; 0, or the system's error. */
+static int
+invite_replace(const char *path, struct xe_span text)
+{
+    char fresh[CONFIG_PATH_MAX * 2];
+    int error = 0;
+    int fd;
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    unlink(fresh);
+    fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return errno;
+    if (!invite_write_all(fd, text))
+        error = errno;
+    if (close(fd) != 0 && error == 0)
+        error = errno;
+    if (error == 0 && (rename(fresh, path) != 0 || !invite_sync_directory(path)))
+        error = errno;
+    if (error != 0)
+        unlink(fresh);
+    return error;
+}
+
+static void *
+invite_file_run(void *user)
+{
+    struct invite_file *f = user;
+    int error = invite_replace(f->path, buf_span(&f->text));
+    pthread_mutex_lock(&f->lock);
+    f->error = error;
+    f->done = true;
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+static void
+invite_put_all(const struct invites *t, struct buf *out)
+{
+    const struct list_node *n;
+    out->max = t->map.count * (INVITE_KEY_MAX + 1) + 64;
+    buf_puts(out, INVITE_HEAD "\n");
+    for (n = t->used.next; n != &t->used; n = n->next) {
+        buf_put(out, MAP_OWNER(n, const struct invite, age)->node.key);
+        buf_putc(out, '\n');
+    }
+    buf_puts(out, "end ");
+    buf_putu(out, t->map.count);
+    buf_putc(out, '\n');
+}
+
+/* Begin to write the pairs down, beside the loop where that can be: signals are for the thread that
+ * the program knows.  Nothing may be under way.  False when memory is out. */
+static bool
+invite_file_write(struct invite_file *f, struct invites *t, bool beside)
+{
+    sigset_t all, before;
+    buf_clear(&f->text);
+    invite_put_all(t, &f->text);
+    if (f->text.failed)
+        return false;
+    t->news = f->done = false;
+    if (beside) {
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        f->writing = pthread_create(&f->thread, NULL, invite_file_run, f) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    if (!f->writing)
+        invite_file_run(f);
+    return true;
+}
+
+/* Is nothing under way any more?  Then *error is how the last writing ended, told once; 0: well, or
+ * nothing was written. */
+static bool
+invite_file_is_done(struct invite_file *f, bool wait, int *error)
+{
+    bool done;
+    pthread_mutex_lock(&f->lock);
+    done = f->done;
+    pthread_mutex_unlock(&f->lock);
+    if (f->writing && !done && !wait)
+        return false;
+    if (f->writing)
+        pthread_join(f->thread, NULL);
+    f->writing = false;
+    *error = f->error;
+    f->error = 0;
+    buf_free(&f->text);
+    return true;
+}
+
+/* Has whoever looks after this machine taken away what was refused? */
+static bool
+invite_file_may_be_written(struct invite_file *f)
+{
+    struct stat st;
+    if (f->path != NULL && f->foreign && stat(f->path, &st) != 0 && errno == ENOENT)
+        f->foreign = false;
+    return f->path != NULL && !f->foreign;
+}
+
+static void
+invite_open(struct invites *t, struct invite_file *f)
+{
+    list_init(&t->used);
+    pthread_mutex_init(&f->lock, NULL);
+}
+
+static void
+invite_close(struct invites *t, struct invite_file *f)
+{
+    invite_clear(t);
     map_free(&t->map);
+    buf_free(&f->text);
+    free(f->path);
+    pthread_mutex_destroy(&f->lock);
 }
 
 /* ===========================================================================
@@ -14669,6 +14939,7 @@ struct config_partner {
 };
 
 struct config_partners {
+    const char              *invitations_file;  /* gateway; NULL: none */
     bool                    allow;       /* domains not listed get the default partner's settings */
     struct config_partner   fallback;    /* the default partner */
     struct config_partner  *list;
@@ -15140,6 +15411,10 @@ static const struct config_row config_rows[] = {
         offsetof(struct config_partners, line), "off",
         "How far the users of partners are trusted. Who is a partner is said at the edge; those of "
         "which nothing is said here are what default says."),
+    MAY(G, CONFIG_PATH, "invitations-file", config_partners, invitations_file,
+        "/var/lib/xmppedge/invitations",
+        "Where it is kept through a restart whom users have written to among those of "
+        "public-unverified partners; forgotten with the process if absent."),
     ONE(G, "partners/default", 0, offsetof(struct config_partners, fallback),
         offsetof(struct config_partner, line), NULL, "The partners that are not listed here."),
     TYPE(G, "federated", NULL, "How far their users are trusted, in the words of partner."),
@@ -17304,6 +17579,27 @@ config_check_components(struct config_loader *l)
             config_number(l, count));
 }
 
+/* Where whom users have invited matters, and where it does not. */
+static void
+config_check_invitations(struct config_loader *l)
+{
+    const struct config_partners *all = &l->c->partners;
+    bool needed = all->fallback.type == CONFIG_PUBLIC_UNVERIFIED;
+    size_t i;
+    for (i = 0; i < all->count; i++)
+        needed = needed || all->list[i].type == CONFIG_PUBLIC_UNVERIFIED;
+    if (needed && all->invitations_file == NULL)
+        config_warn(l, all->line, "there is no invitations-file: a restart forgets whom users have "
+            "written to, and those of public-unverified partners are refused until they do again");
+    if (!needed && all->invitations_file != NULL)
+        config_warn(l, all->line, "invitations-file has no effect without a partner of the type "
+            "public-unverified");
+    if (all->invitations_file != NULL && strlen(all->invitations_file) >= CONFIG_PATH_MAX)
+        config_error(l, all->line, "<partners> invitations-file: expected a path of less than ",
+            config_number(l, CONFIG_PATH_MAX), " bytes, found ",
+            config_number(l, strlen(all->invitations_file)));
+}
+
 /* A gateway's own listener must not be what it takes for the inner server. */
 static void
 config_check_gateway(struct config_loader *l)
@@ -17331,6 +17627,7 @@ config_check_gateway(struct config_loader *l)
     config_check_components(l);
     for (i = 0; i < c->partners.count; i++)
         config_check_partner_names(l, &c->partners.list[i]);
+    config_check_invitations(l);
     for (i = 0; i < c->nedges; i++)
         for (j = 0; j < i; j++)
             if (c->edges[i].name.at != NULL && span_eq(c->edges[i].name, c->edges[j].name))
@@ -25238,6 +25535,7 @@ trunk_link_close(struct trunk_link *link)
 #define ROUTE_OUT_HIGH       ((size_t)128 << 10) /* bytes handed to a connection at a time */
 #define ROUTE_RUN_MAX        ((size_t)64 << 10)  /* and to a trunk: others have their turn */
 #define ROUTE_OTHER          "the other server"  /* as the texts of reasons say */
+#define ROUTE_REMEMBER_MS    10000               /* between two writings of the invitations */
 #define ROUTE_PING_ID        "xmppedge-ping-"    /* and 16 hex digits */
 #define ROUTE_PING_RESOURCE  "/xmppedge"         /* sends messages to echo domains */
 
@@ -25421,6 +25719,8 @@ struct route {
     struct map            domains;
     struct list_node      known;    /* route_domain */
     struct invites        invites;  /* gateway */
+    struct invite_file    invite_file;
+    struct timer          remember; /* there is one that is not in it */
     uint64_t              passed[ROUTE_OUTWARD + 1];   /* stanzas handed on */
     uint64_t              bounced[ROUTE_OUTWARD + 1][XE_WHY_COUNT];
     uint64_t              ends[ROUTE_ENDS][XE_WHY_COUNT];
@@ -27219,6 +27519,89 @@ route_is_iq_answer(const struct xe_xml_event *e)
     return xe_element_kind(e) == XE_KIND_IQ && !route_may_bounce(e);
 }
 
+/* What stands in the way of the file of invitations. */
+static void
+route_log_invitations(struct route *r, const char *event, const char *text, const char *effect)
+{
+    struct log *log = r->shared->log;
+    if (!log_begin(log, LOG_ERROR, event, span_make(NULL, 0)))
+        return;
+    log_text(log, "file", r->invite_file.path);
+    log_text(log, "text", text);
+    log_text(log, "effect", effect);
+    log_end(log);
+}
+
+/* Begin with those of the file.  False when memory is out. */
+static bool
+route_read_invitations(struct route *r)
+{
+    struct log *log = r->shared->log;
+    const char *path = r->config->partners.invitations_file;
+    const char *why;
+    if (path == NULL)
+        return true;
+    r->invite_file.path = strdup(path);
+    if (r->invite_file.path == NULL)
+        return false;
+    why = invite_file_read(&r->invite_file, &r->invites, r->config->limits.invitations);
+    if (why != NULL) {
+        route_log_invitations(r, "invitations-refused", why,
+            "nobody counts as invited, and nothing is written until the file is moved away");
+    } else if (log_begin(log, LOG_INFO, "invitations-read", span_make(NULL, 0))) {
+        log_text(log, "file", r->invite_file.path);
+        log_int(log, "count", (int64_t)r->invites.map.count);
+        log_end(log);
+    }
+    return true;
+}
+
+/* How did the last writing end?  False: it has not. */
+static bool
+route_remembered(struct route *r, bool wait)
+{
+    int error = 0;
+    if (!invite_file_is_done(&r->invite_file, wait, &error))
+        return false;
+    if (error != 0) {
+        r->invites.news = true;
+        route_log_invitations(r, "invitations-unwritten", strerror(error),
+            "a restart forgets whom users have written to");
+    }
+    return true;
+}
+
+/* Write down whom users have invited. */
+static void
+route_remember(struct timer *t)
+{
+    struct route *r = MAP_OWNER(t, struct route, remember);
+    if (route_remembered(r, false) && r->invites.news
+        && invite_file_may_be_written(&r->invite_file))
+        invite_file_write(&r->invite_file, &r->invites, true);
+    if (r->invites.news || r->invite_file.writing)
+        timer_set(r->shared->loop, t, ROUTE_REMEMBER_MS);
+}
+
+/* At the very end, with the order in which they were used. */
+static void
+route_remember_all(struct route *r)
+{
+    route_remembered(r, true);
+    if (invite_file_may_be_written(&r->invite_file)
+        && invite_file_write(&r->invite_file, &r->invites, false))
+        route_remembered(r, true);
+}
+
+/* Somebody is invited who was not. */
+static void
+route_invite_new(struct route *r, const struct invite_key *k)
+{
+    if (invite_add(&r->invites, k, r->config->limits.invitations) != NULL
+        && r->invite_file.path != NULL && !timer_armed(&r->remember))
+        timer_set(r->shared->loop, &r->remember, ROUTE_REMEMBER_MS);
+}
+
 /* A user sends this to a contact: whom he has begun with may answer from now on. */
 static void
 route_invite(struct route *r, const struct xe_xml_event *e)
@@ -27226,7 +27609,7 @@ route_invite(struct route *r, const struct xe_xml_event *e)
     struct invite_key k;
     if (route_invites(e) && invite_key_of(&k, xe_xml_attr(e, "from"), xe_xml_attr(e, "to"))
         && invite_is_of_user(&k) && invite_find(&r->invites, &k) == NULL)
-        invite_add(&r->invites, &k, r->config->limits.invitations);
+        route_invite_new(r, &k);
 }
 
 /* May a stanza go its way, for all that the type of the partner says? */
@@ -28592,7 +28975,8 @@ route_open(struct route *r)
     r->components.fire = route_keep_components;
     list_init(&r->all);
     list_init(&r->known);
-    list_init(&r->invites.used);
+    invite_open(&r->invites, &r->invite_file);
+    r->remember.fire = route_remember;
     list_init(&r->walks);
     list_init(&r->news);
     list_init(&r->waiting);
@@ -28619,6 +29003,8 @@ route_close(struct route *r)
     timer_cancel(r->shared->loop, &r->slow_timer);
     timer_cancel(r->shared->loop, &r->tell);
     timer_cancel(r->shared->loop, &r->components);
+    timer_cancel(r->shared->loop, &r->remember);
+    route_remember_all(r);
     loop_task_cancel(&r->serve_waiting);
     while (!list_empty(&r->all))
         route_pair_drop(MAP_OWNER(r->all.next, struct route_pair, all));
@@ -28626,7 +29012,7 @@ route_close(struct route *r)
         route_domain_drop(r, MAP_OWNER(r->known.next, struct route_domain, all));
     map_free(&r->domains);
     map_free(&r->pairs);
-    invite_close(&r->invites);
+    invite_close(&r->invites, &r->invite_file);
     s2s_close_service(r->s2s);
     xe_xml_free(&r->reader);
     buf_free(&r->text);
@@ -31400,6 +31786,10 @@ edge_open(struct xmppedge *e, const char *path, struct buf *out)
         buf_puts(out, "out of memory or descriptors\n");
         return false;
     }
+    if (!e->alone && !route_read_invitations(&e->route)) {
+        buf_puts(out, "out of memory\n");
+        return false;
+    }
     return e->alone || (edge_open_listeners(e, out) && edge_open_links(e));
 }
 
@@ -31466,6 +31856,8 @@ edge_fixed_part(const struct config *was, const struct config *is)
         return "internal address";
     if (memcmp(&was->listen.address.sa, &is->listen.address.sa, sizeof was->listen.address.sa) != 0)
         return "listen address";
+    if (!span_eq(span_of(was->partners.invitations_file), span_of(is->partners.invitations_file)))
+        return "invitations-file";
     return strcmp(was->control, is->control) != 0 ? "control socket" : NULL;
 }
 

@@ -1284,11 +1284,13 @@ a_gateway_has_types_of_partners_which_are_federated_unless_it_says_otherwise(voi
     (void)state;
     load_gateway(INNER);
     assert_int_equal(config_partner_for(world.c, span_of("far.example"))->type, CONFIG_FEDERATED);
-    assert_string_equal(load_gateway(INNER "<partners><default type='public-verified'/>"
-        "<partner domain='far.example'><domain name='Also.example'/></partner>"
+    assert_string_equal(load_gateway(INNER "<partners invitations-file='invitations'>"
+        "<default type='public-verified'/><partner domain='far.example'>"
+        "<domain name='Also.example'/></partner>"
         "<partner domain='own.example' type='federated'/></partners>"), "");
     c = world.c;
     assert_non_null(c);
+    assert_string_equal(c->partners.invitations_file, path_of("invitations"));
     assert_int_equal(config_partner_for(c, span_of("far.example"))->type,
         CONFIG_PUBLIC_UNVERIFIED);
     assert_int_equal(config_partner_for(c, span_of("also.example"))->type,
@@ -1296,6 +1298,21 @@ a_gateway_has_types_of_partners_which_are_federated_unless_it_says_otherwise(voi
     assert_int_equal(config_partner_for(c, span_of("own.example"))->type, CONFIG_FEDERATED);
     assert_int_equal(config_partner_for(c, span_of("x.example"))->type, CONFIG_PUBLIC_VERIFIED);
     assert_null(config_partner_for(c, span_of("corp.example")));
+}
+
+static void
+invitations_are_kept_where_they_matter(void **state)
+{
+    static const char lost[] = "warning: there is no invitations-file: a restart forgets whom "
+        "users have written to, ";
+    (void)state;
+    assert_says(load_gateway(INNER "<partners><partner domain='far.example'/></partners>"), lost);
+    assert_says(load_gateway(INNER "<partners><default type='public-unverified'/></partners>"),
+        lost);
+    assert_says(load_gateway(INNER "<partners invitations-file='x'>"
+        "<partner domain='far.example' type='public-verified'/></partners>"),
+        "warning: invitations-file has no effect without a partner of the type public-unverified");
+    assert_non_null(world.c);
 }
 
 static void
@@ -2538,6 +2555,7 @@ main(void)
         TEST(a_component_that_is_not_on_this_machine_is_warned_about),
         TEST(a_gateway_is_kept_from_talking_to_itself),
         TEST(a_gateway_has_types_of_partners_which_are_federated_unless_it_says_otherwise),
+        TEST(invitations_are_kept_where_they_matter),
         TEST(partners_of_a_gateway_are_not_its_own_domains_and_have_no_other_settings),
         TEST(a_short_secret_is_refused_and_an_open_one_warned_about),
         TEST(files_that_a_reload_could_not_read_are_warned_about),
