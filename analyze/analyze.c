@@ -1522,6 +1522,13 @@ second_packet(void *user, const struct packet *packet)
 }
 
 static void
+second_piece(void *user, const struct frame *f, uint64_t first)
+{
+    struct second *s = user;
+    export_piece(s->export, f, first);
+}
+
+static void
 second_frame(void *user, const struct frame *f)
 {
     struct second *s = user;
@@ -1557,7 +1564,8 @@ static bool
 second_run(struct second *s, const struct pump *p)
 {
     static const struct capture_events capture_ev = { .frame = second_frame, .keys = second_keys };
-    static const struct packet_events packet_ev = { second_packet, NULL };
+    static const struct packet_events packet_ev = {
+        .packet = second_packet, .piece = second_piece };
     char why[256] = "";
     struct capture *c = capture_new(&p->o->capture, &capture_ev, s, why, sizeof why);
     size_t i;
@@ -1643,7 +1651,8 @@ run_stages(struct pump *p)
         .drops = pump_drops,
         .remark = pump_remark,
         .soon = pump_soon };
-    static const struct packet_events packet_ev = { pump_packet, pump_remark };
+    static const struct packet_events packet_ev = { .packet = pump_packet,
+        .remark = pump_remark };
     static const struct flow_events flow_ev = { pump_opened, pump_data, pump_gap, pump_closed,
         pump_remark, pump_turned, pump_expect };
     static const struct judge_events judge_ev = { pump_ended, NULL, pump_wanted };

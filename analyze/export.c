@@ -15,6 +15,7 @@
 #define EXPORT_LATE     (2 * SECOND)  /* packets that come so long after the end belong to it */
 #define EXPORT_LINKS    256           /* interfaces of the new file */
 #define EXPORT_RANDOM   32            /* bytes of the random of a ClientHello ... */
+#define EXPORT_PIECES   512           /* fragments that wait for their last one: 32 MB at worst */
 #define EXPORT_HELLO    11            /* ... and where they are in its record */
 
 /* A connection that is wanted. */
@@ -30,6 +31,13 @@ struct export_note {
     char    *text;                      /* owned; NULL: the packet is wanted, and that is all */
 };
 
+/* A fragment that may be wanted. */
+struct export_piece {
+    uint64_t       first;               /* packet.piece; 0: the place is free */
+    struct frame   frame;
+    unsigned char *bytes;               /* owned */
+};
+
 struct export_link { uint32_t interface; int link; };
 
 struct export {
@@ -42,6 +50,8 @@ struct export {
     size_t              nnotes;
     struct export_link  links[EXPORT_LINKS];
     size_t              nlinks;
+    struct export_piece pieces[EXPORT_PIECES];   /* in order, from npieces on round */
+    size_t              npieces;        /* in all; the place is the remainder */
     uint64_t            packets, last;  /* number of the frame that was written last */
 };
 
@@ -317,17 +327,11 @@ export_keys(struct export *x, const char *text, size_t len)
     text_put(&x->keys, text, len);
 }
 
-void
-export_packet(struct export *x, const struct packet *p)
+/* With its comments, from this note on. */
+static void
+export_frame(struct export *x, const struct frame *f, size_t note)
 {
-    const struct frame *f = p->frame;
-    size_t note = export_note_at(x, f->number);
-    uint32_t interface;
-    if (f->number == x->last || (note == x->nnotes && !export_is_wanted(x, p)))
-        return;
-    x->last = f->number;
-    export_secrets(x, p);
-    interface = export_interface(x, f);
+    uint32_t interface = export_interface(x, f);
     export_begin(x, 6);
     export_32(x, interface);
     export_32(x, (uint32_t)((uint64_t)f->time_ns >> 32));
@@ -343,6 +347,50 @@ export_packet(struct export *x, const struct packet *p)
     x->packets++;
 }
 
+/* ---- packets in fragments ---- */
+
+/* Whether they are wanted is known from the packet, when the last one is there. */
+void
+export_piece(struct export *x, const struct frame *f, uint64_t first)
+{
+    struct export_piece *e = &x->pieces[x->npieces++ % EXPORT_PIECES];
+    free(e->bytes);
+    *e = (struct export_piece){ first, *f, memory_try(malloc(f->captured + 1)) };
+    if (e->bytes == NULL)
+        e->first = 0;
+    else
+        memcpy(e->bytes, f->bytes, f->captured);
+    e->frame.bytes = e->bytes;
+}
+
+/* Those before the last one of a packet. */
+static void
+export_pieces(struct export *x, uint64_t first)
+{
+    size_t i;
+    for (i = 0; i < EXPORT_PIECES; i++) {
+        struct export_piece *e = &x->pieces[(x->npieces + i) % EXPORT_PIECES];
+        if (e->first == first)
+            export_frame(x, &e->frame, x->nnotes);
+        if (e->first == first)
+            e->first = 0;
+    }
+}
+
+void
+export_packet(struct export *x, const struct packet *p)
+{
+    const struct frame *f = p->frame;
+    size_t note = export_note_at(x, f->number);
+    if (f->number == x->last || (note == x->nnotes && !export_is_wanted(x, p)))
+        return;
+    x->last = f->number;
+    export_secrets(x, p);
+    if (p->piece != 0)
+        export_pieces(x, p->piece);
+    export_frame(x, f, note);
+}
+
 uint64_t
 export_end(struct export *x)
 {
@@ -353,6 +401,8 @@ export_end(struct export *x)
     packets = x->packets;
     for (i = 0; i < x->nnotes; i++)
         free(x->notes[i].text);
+    for (i = 0; i < EXPORT_PIECES; i++)
+        free(x->pieces[i].bytes);
     free(x->notes);
     free(x->calls);
     text_free(&x->keys);

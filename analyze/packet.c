@@ -540,8 +540,12 @@ packet_fragment(struct walk *w, uint32_t id, uint8_t *protocol, size_t offset, b
     datagram_lay(d, offset, w->at, w->length);
     if (!more && d->total == 0)
         d->total = end;
-    if (d->total == 0 || d->blocks_have < (d->total + 7) / 8)
+    w->p.piece = d->frame;
+    if (d->total == 0 || d->blocks_have < (d->total + 7) / 8) {
+        if (w->r->ev->piece != NULL)
+            w->r->ev->piece(w->r->user, w->p.frame, d->frame);
         return false;
+    }
     d->state = DATAGRAM_DONE;
     d->walked = w->pieced = true;
     d->time_ns = w->p.frame->time_ns;

@@ -58,11 +58,14 @@ struct packet {
     /* IPv4 identification; 0: none.  A repeated frame repeats it, a retransmission does not */
     uint16_t             ip_id;
     uint8_t              ttl;       /* hop limit of IPv6 */
+    uint64_t             piece;     /* in fragments: frame of the first of them; 0: whole */
 };
 
 struct packet_events {
     void (*packet)(void *user, const struct packet *p);
     void (*remark)(void *user, enum remark r, uint64_t frame_number, const char *detail);
+    /* a fragment, and its datagram is not whole yet: `first` is what packet.piece will be */
+    void (*piece)(void *user, const struct frame *f, uint64_t first);
 };
 
 struct packet_reader;

@@ -42,6 +42,8 @@ struct export *export_new(const struct report *r, FILE *to);
 void export_keys(struct export *x, const char *text, size_t len);
 /* Any packet of the same files in the same order: the frame is written when it is wanted. */
 void export_packet(struct export *x, const struct packet *p);
+/* A fragment (packet.h): written when its packet is. */
+void export_piece(struct export *x, const struct frame *f, uint64_t first);
 /* How many were written; NULL is allowed.  The file stays open: ask it for errors. */
 uint64_t export_end(struct export *x);
 

@@ -257,6 +257,18 @@ def a_conversation_is_printed_as_xml_without_what_people_said(scenes):
 
 
 @test
+def of_a_packet_in_fragments_all_of_them_go_to_the_file(scenes):
+    scene, folder, out = 'cert_expired_out_13', scenes.path('odd'), scenes.path('fragments.pcapng')
+    subprocess.run([sys.executable, os.path.join(HERE, 'gen.py'), scene, folder, 'odd'], check=True, stdout=subprocess.DEVNULL)
+    whole = os.path.join(folder, scene + '.pcap')
+    code, _, error = run('--export', out, whole)
+    check(code == 1 and 'packets' in error, error)
+    was, now = ([json.loads(x) for x in run('--json', path)[1].splitlines()] for path in (whole, out))
+    check(was[0]['packets'] == now[0]['packets'], 'packets: %d of %d' % (now[0]['packets'], was[0]['packets']))
+    check('fragment-lost' not in [x['remark'] for x in now[0]['remarks']], now[0]['remarks'])
+
+
+@test
 def packets_that_are_asked_for_go_to_a_file_with_what_was_found_and_their_secrets(scenes):
     failed, good, out = 'cert_expired_out_13', 'all_rows_13', scenes.path('export.pcapng')
     words = ['-k', scenes.keys(failed), '-k', scenes.keys(good), *scenes.options(good)[:-1],

@@ -119,7 +119,7 @@ run_closed(void *user, struct flow *f)
 
 static const struct capture_events capture_news = { run_frame, run_keys, run_drops, run_remark,
     run_soon };
-static const struct packet_events packet_news = { run_packet, run_remark };
+static const struct packet_events packet_news = { .packet = run_packet, .remark = run_remark };
 static const struct flow_events flow_news = { NULL, run_data, run_gap, run_closed, run_remark,
     NULL };
 

@@ -98,7 +98,7 @@ lower_remark(void *user, enum remark r, uint64_t frame, const char *detail)
 
 static const struct capture_events capture_news = { lower_frame, lower_keys, NULL, lower_remark,
     lower_soon };
-static const struct packet_events packet_news = { lower_packet, lower_remark };
+static const struct packet_events packet_news = { .packet = lower_packet, .remark = lower_remark };
 static const struct flow_events flow_news = { lower_opened, lower_data, lower_gap, lower_closed,
     lower_remark, NULL };
 

@@ -29,7 +29,7 @@ take_remark(void *user, enum remark r, uint64_t frame, const char *detail)
     sum += (uint64_t)r + frame + strlen(detail);
 }
 
-static const struct packet_events news = { take_packet, take_remark };
+static const struct packet_events news = { .packet = take_packet, .remark = take_remark };
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)

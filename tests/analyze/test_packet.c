@@ -38,7 +38,7 @@ hear_remark(void *user, enum remark r, uint64_t frame, const char *detail)
     say(&heard, "remark %s at %" PRIu64 "\n", remark_word(r), frame);
 }
 
-static const struct packet_events news = { hear_packet, hear_remark };
+static const struct packet_events news = { .packet = hear_packet, .remark = hear_remark };
 static struct packet_reader *reader;
 static uint64_t number;
 static int64_t now_ns;
