@@ -23,7 +23,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from edge import Edge, Gateway, Pki, partner                                   # noqa: E402
 from failing import FAILURES, HIDDEN, INNER, INTRUDERS, IN, LATE, NAME, OPEN   # noqa: E402
 from failing import OTHER, OUT, begin, begins, causes_of, ends_of, failure_path, fits   # noqa: E402
-from failing import intruder_path, make_border, name_servers, outcome_of, save  # noqa: E402
+from failing import intruder_path, make_border, name_servers, outcome_of, save   # noqa: E402
+from failing import start_border                                               # noqa: E402
 from lab import DIRECT_PORT, Host, Lab, self_signed                            # noqa: E402
 from record import KeyLogs, Live, Recorder, analyze                            # noqa: E402
 from scene import LIMITS, STRICT, World, make_partners, trusted_call           # noqa: E402
@@ -86,7 +87,7 @@ def setup():
     w.lonely = Edge(lab, 'edge02', lab.ip(22), lab.ip(32), pki, w.edge_dns, w.edge.domains,
                     policies, limits=w.limits)
     lab.wait_ready(w.corp, *w.servers.values())
-    w.border.start()
+    start_border(w)
     return w
 
 

@@ -14,8 +14,8 @@ sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import Pki                                                           # noqa: E402
-from failing import FAILURES, INNER, INTRUDERS, NAME, OPEN, OUT                # noqa: E402
-from failing import begin, failure_path, fits, intruder_path, make_border, name_servers   # noqa: E402
+from failing import FAILURES, INNER, INTRUDERS, OPEN                           # noqa: E402
+from failing import begin, failure_path, fits, intruder_path, make_border, name_servers, start_border   # noqa: E402
 from lab import Lab                                                            # noqa: E402
 from record import KeyLogs, Recorder, analyze                                  # noqa: E402
 from scene import World, make_partners                                         # noqa: E402
@@ -44,7 +44,7 @@ def setup():
         resolver.start()
     make_border(w, policies)
     lab.wait_ready(w.corp)
-    w.border.start()
+    start_border(w)
     w.table = []
     return w
 

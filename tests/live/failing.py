@@ -3,6 +3,7 @@
     w = World(); w.lab = Lab(); w.recorder = ...    # record.py
     policies = make_partners(w)                     # scene.py
     make_border(w, policies)
+    start_border(w)
     everything_fails(w)
     failure_path(w, i), intruder_path(w, i)         # the capture of FAILURES[i], of INTRUDERS[i - len(FAILURES)]
 
@@ -93,15 +94,18 @@ def is_trunk(w, packet):
 
 def save(w, name, keep, trunk=True):
     """A capture of what keep() accepts, and the whole trunk up to that."""
-    if not hasattr(w, 'trunk_ends'):
-        w.recorder.mark()
-        # the first SYN may have come too early for the edge: its answer counts
-        w.trunk_ends = next(ends_of(p) for p in w.recorder.packets
-                            if answers(p) and (p.source, p.sport) == w.edge.internal)
     path = os.path.join(w.lab.dir, name + '.pcap')
     count = w.recorder.write(path, lambda p: is_trunk(w, p) and trunk or keep(p))
     check(count > 0, 'nothing was recorded')
     return path
+
+
+def start_border(w):
+    """Its trunk is the last that was answered: on a busy machine the first may have been given up."""
+    w.border.start()
+    w.recorder.mark()
+    w.trunk_ends = [ends_of(p) for p in w.recorder.packets
+                    if answers(p) and (p.source, p.sport) == w.edge.internal][-1]
 
 
 # ---- what is expected --------------------------------------------------------------------------
