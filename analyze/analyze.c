@@ -39,7 +39,6 @@
 #include "verdict.h"
 #include "xmpp.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -135,17 +134,6 @@ complain(const char *what, const char *about)
     text_free(&clean);
 }
 
-static bool
-option_address(const char *text, struct address *out)
-{
-    memset(out, 0, sizeof *out);
-    if (inet_pton(AF_INET, text, out->bytes) == 1)
-        out->family = 4;
-    else if (inet_pton(AF_INET6, text, out->bytes) == 1)
-        out->family = 6;
-    return out->family != 0;
-}
-
 /* A list with commas, one word at a time; false at its end. */
 static bool
 option_word(const char **list, char *out, size_t size)
@@ -178,7 +166,7 @@ option_addresses(const char *name, const char *list, struct address *out, size_t
     while (option_word(&list, word, sizeof word)) {
         if (*n == REPORT_ADDRESSES_MAX)
             return option_wrong(name, word, "one address too many");
-        if (!option_address(word, &out[*n]))
+        if (!address_read(word, &out[*n]))
             return option_wrong(name, word, "not an IP address");
         ++*n;
     }
@@ -430,7 +418,7 @@ config_address(const struct config_place *p, const struct xe_xml_event *e)
     }
     if (!config_attr(e, "address", text, sizeof text))
         return true;
-    if (!option_address(text, &a))
+    if (!address_read(text, &a))
         return p->names || config_wrong(p->path, p->element, text, "an IP address");
     if (p->given || *p->n == REPORT_ADDRESSES_MAX
         || memcmp(a.bytes, any.bytes, sizeof any.bytes) == 0)
@@ -494,12 +482,6 @@ config_proxy(struct options *o, const struct xe_xml_event *e)
     return config_add_way(o, &w);
 }
 
-static bool
-config_is(struct xe_span name, const char *word)
-{
-    return name.len == strlen(word) && memcmp(name.at, word, name.len) == 0;
-}
-
 /* A name that is the only one of its kind; a second one makes it none. */
 static void
 config_name(const struct xe_xml_event *e, unsigned *seen, char out[128])
@@ -541,7 +523,7 @@ config_node(struct options *o, const struct xe_xml_event *e)
 static bool
 config_gateway(struct options *o, const struct xe_xml_event *e)
 {
-    if (config_is(e->name, "gateway"))
+    if (text_is(e->name, "gateway"))
         config_name(e, &o->gateways, o->verdict.gateway_name);
     return true;
 }
@@ -579,11 +561,11 @@ config_inside(struct options *o, const struct xe_xml_event *e,
 static bool
 config_element(struct options *o, const struct xe_xml_event *e)
 {
-    if (config_is(e->name, "partners"))
+    if (text_is(e->name, "partners"))
         return config_inside(o, e, config_partner);
-    if (config_is(e->name, "domain"))
+    if (text_is(e->name, "domain"))
         config_name(e, &o->domains, o->verdict.domain_name);
-    if (config_is(e->name, "internal") && !config_inside(o, e, config_gateway))
+    if (text_is(e->name, "internal") && !config_inside(o, e, config_gateway))
         return false;
     return config_networks(o, e) && config_proxy(o, e);
 }
@@ -607,11 +589,11 @@ config_take(struct options *o, struct xe_xml *x, const struct text *file)
     bool root = false;
     for (at = 0; ; at += used) {
         got = xe_xml_next(x, file->at + at, file->len - at, &used, &e);
-        if (got != XE_XML_ELEMENT && (got != XE_XML_HEADER || !config_is(e.name, "xmppedge")))
+        if (got != XE_XML_ELEMENT && (got != XE_XML_HEADER || !text_is(e.name, "xmppedge")))
             break;
         root = true;
         for (i = 0; got == XE_XML_ELEMENT && i < sizeof places / sizeof *places; i++) {
-            if (!config_is(e.name, places[i].element))
+            if (!text_is(e.name, places[i].element))
                 continue;
             found++;
             if (!config_address(&places[i], &e))

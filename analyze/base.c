@@ -82,6 +82,14 @@ hash_bytes(uint32_t h, const void *at, size_t n)
     return h;
 }
 
+/* The year begins in March, so that the day that is not always there is its last. */
+int64_t
+days_of(int year, int month, int day)
+{
+    int64_t y = month > 2 ? year : year - 1, m = (month + 9) % 12;
+    return 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719468;
+}
+
 /* ---- text ---- */
 
 void
@@ -117,4 +125,10 @@ text_free(struct text *t)
 {
     free(t->at);
     memset(t, 0, sizeof *t);
+}
+
+bool
+text_is(struct xe_span s, const char *word)
+{
+    return s.len == strlen(word) && memcmp(s.at, word, s.len) == 0;
 }

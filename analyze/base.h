@@ -61,6 +61,9 @@ void *list_grow(void *list, size_t n, size_t size);
 #define HASH 2166136261u
 uint32_t hash_bytes(uint32_t h, const void *at, size_t n);
 
+/* Days since 1970 of a date of the Gregorian calendar; month and day from 1. */
+int64_t days_of(int year, int month, int day);
+
 /* ---- growing text ---- */
 
 /* Zero is an empty one. */
@@ -76,5 +79,7 @@ void text_join(struct text *t, ...);   /* strings; the last argument is a null p
 #define TEXT(t, ...) text_join(t, __VA_ARGS__, (const char *)NULL)
 #define SET(t, ...) (text_clear(t), TEXT(t, __VA_ARGS__))   /* in place of what it was */
 void text_free(struct text *t);
+
+bool text_is(struct xe_span s, const char *word);   /* the same bytes */
 
 #endif

@@ -10,8 +10,6 @@
  */
 #include "dns.h"
 
-#include <arpa/inet.h>
-
 #define DNS_INDEX_SIZE (4 * DNS_FACTS_MAX)   /* places of the hash table, a power of two */
 #define DNS_RECORDS_MAX 64                   /* read of one message */
 #define DNS_TOLD_SIZE (16 * DNS_FACTS_MAX)    /* bits for told addresses, a power of two */
@@ -658,10 +656,10 @@ dns_free(struct dns *d)
 enum dns_target_fault
 dns_target_fault(const struct dns_target *t)
 {
-    unsigned char bytes[16];
+    struct address address;
     if (strcmp(t->host, ".") == 0)
         return DNS_TARGET_NONE;
-    if (inet_pton(AF_INET, t->host, bytes) == 1 || inet_pton(AF_INET6, t->host, bytes) == 1)
+    if (address_read(t->host, &address))
         return DNS_TARGET_ADDRESS;
     return t->port == 0 ? DNS_TARGET_NO_PORT : DNS_TARGET_GOOD;
 }

@@ -5,8 +5,6 @@
  */
 #include "inside.h"
 
-#include <arpa/inet.h>
-
 #define INSIDE_PLACES (2 * INSIDE_CALLS_MAX)   /* a power of two */
 
 struct inside {
@@ -31,13 +29,11 @@ network_read(const char *text, struct network *out)
         return false;
     memcpy(address, text, len);
     address[len] = '\0';
-    if (inet_pton(AF_INET, address, out->address.bytes) == 1)
-        out->address.family = 4;
-    else if (inet_pton(AF_INET6, address, out->address.bytes) == 1)
-        out->address.family = 6;
+    if (!address_read(address, &out->address))
+        return false;
     out->bits = out->address.family == 4 ? 32 : 128;
-    if (out->address.family == 0 || text[len] == '\0')
-        return out->address.family != 0;
+    if (text[len] == '\0')
+        return true;
     bits = strtoul(text + len + 1, &end, 10);
     if (text[len + 1] < '0' || text[len + 1] > '9' || *end != '\0' || bits > out->bits)
         return false;

@@ -9,7 +9,6 @@
  */
 #include "log.h"
 
-#include <arpa/inet.h>
 #include <stddef.h>
 
 #define LOG_PREFIX_MAX 256   /* bytes before the time: of syslog, of the journal */
@@ -41,18 +40,12 @@ static const struct log_row {
     { "pair-joined", LOG_PAIRED, LOG_WAY_UNKNOWN }
 };
 
-static bool
-log_is(struct xe_span s, const char *word)
-{
-    return s.len == strlen(word) && memcmp(s.at, word, s.len) == 0;
-}
-
 static const struct log_row *
 log_row(struct xe_span event)
 {
     size_t i;
     for (i = 0; i < sizeof log_rows / sizeof *log_rows; i++)
-        if (log_is(event, log_rows[i].event))
+        if (text_is(event, log_rows[i].event))
             return &log_rows[i];
     return NULL;
 }
@@ -69,15 +62,6 @@ log_digits(const char *at, size_t n, int *out)
         *out = *out * 10 + (*at - '0');
     }
     return true;
-}
-
-/* Days since 1970 of a date of the Gregorian calendar; the year begins in March, so that the day
- * that is not always there is its last. */
-static int64_t
-log_days(int year, int month, int day)
-{
-    int64_t y = month > 2 ? year : year - 1, m = (month + 9) % 12;
-    return 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719468;
 }
 
 /* "2026-11-22T03:14:15.926Z": how many bytes it takes; 0: this is none. */
@@ -98,7 +82,7 @@ log_stamp(struct xe_span s, int64_t *ns)
     if (at >= s.len || s.at[at] != 'Z' || year < 1970 || year > 2199 || month < 1 || month > 12
         || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60)
         return 0;
-    *ns = (log_days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second) * SECOND + part;
+    *ns = (days_of(year, month, day) * 86400 + hour * 3600 + minute * 60 + second) * SECOND + part;
     return at + 1;
 }
 
@@ -183,16 +167,11 @@ log_host(char *host, struct address *out)
 {
     static const unsigned char mapped[12] = { [10] = 0xFF, [11] = 0xFF };
     host[strcspn(host, "%")] = '\0';
-    memset(out, 0, sizeof *out);
-    if (inet_pton(AF_INET, host, out->bytes) == 1) {
+    if (address_read(host, out) && out->family == 6
+        && memcmp(out->bytes, mapped, sizeof mapped) == 0) {
+        memmove(out->bytes, out->bytes + 12, 4);
+        memset(out->bytes + 4, 0, 12);
         out->family = 4;
-    } else if (inet_pton(AF_INET6, host, out->bytes) == 1) {
-        out->family = 6;
-        if (memcmp(out->bytes, mapped, sizeof mapped) == 0) {
-            memmove(out->bytes, out->bytes + 12, 4);
-            memset(out->bytes + 4, 0, 12);
-            out->family = 4;
-        }
     }
 }
 
@@ -251,7 +230,7 @@ log_field(struct log_entry *e, struct xe_span key, struct xe_span value)
     for (i = 0; i < sizeof log_fields_known / sizeof *log_fields_known; i++) {
         const struct log_field *f = &log_fields_known[i];
         struct log_end end;
-        if (!log_is(key, f->key))
+        if (!text_is(key, f->key))
             continue;
         if (f->size > 0) {
             snprintf(place + f->at, f->size, "%.*s", (int)f->size - 1, text);

@@ -17,6 +17,8 @@
  */
 #include "packet.h"
 
+#include <arpa/inet.h>
+
 /* ---- ceilings ---- */
 
 enum {
@@ -1682,6 +1684,17 @@ address_number(char *out, unsigned n)
     while (count > 0)
         *out++ = digits[--count];
     return out;
+}
+
+bool
+address_read(const char *text, struct address *out)
+{
+    memset(out, 0, sizeof *out);
+    if (inet_pton(AF_INET, text, out->bytes) == 1)
+        out->family = 4;
+    else if (inet_pton(AF_INET6, text, out->bytes) == 1)
+        out->family = 6;
+    return out->family != 0;
 }
 
 const char *

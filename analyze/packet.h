@@ -26,6 +26,9 @@ const char *endpoint_text(const struct address *a, uint16_t port, char out[ENDPO
 
 bool address_equal(const struct address *a, const struct address *b);
 
+/* "192.0.2.1", "2001:db8::1"; false: it is none, and of family 0. */
+bool address_read(const char *text, struct address *out);
+
 enum packet_kind { PACKET_TCP, PACKET_UDP, PACKET_ICMP_ERROR };
 
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_PSH = 8, TCP_ACK = 16 };

@@ -819,17 +819,6 @@ der_whole(struct reader *in, uint32_t tag, struct reader *whole)
     return true;
 }
 
-/* Days since 1970 of a date of the Gregorian calendar. */
-static int64_t
-days_of(int year, int month, int day)
-{
-    int64_t y = month <= 2 ? year - 1 : year;
-    int64_t era = y / 400;
-    int64_t of_era = y - era * 400;
-    int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
-}
-
 /* RFC 5280 4.1.2.5: YYMMDDHHMMSSZ before 2050, YYYYMMDDHHMMSSZ after. */
 static bool
 der_time(struct reader *in, int64_t *out)
