@@ -35,7 +35,7 @@ enum {
 #define PACKET_FRAGMENT_DONE_NS (SECOND / 20)   /* repeated frames of a datagram come soon */
 
 /* LINKTYPE_* that are named twice, and the port that is no tunnel's. */
-enum { LINK_ETHERNET = 1, LINK_WLAN = 105, LINK_AVS = 163, PORT_DNS = 53 };
+enum { LINK_ETHERNET = 1, LINK_WLAN = 105, PORT_DNS = 53 };
 
 /* ---- structs ---- */
 
@@ -729,10 +729,7 @@ packet_extension(struct walk *w, uint8_t *next)
             || packet_fragment(w, id, next, offset & 0xFFF8, (offset & 1) != 0);
     }
     size_t len = kind == 51 ? ((size_t)h[1] + 2) * 4 : ((size_t)h[1] + 1) * 8;
-    if (!walk_has(w, len, "an IPv6 extension header is cut"))
-        return false;
-    walk_skip(w, len);
-    return true;
+    return packet_step(w, len, "an IPv6 extension header is cut");
 }
 
 static bool
@@ -1286,10 +1283,8 @@ link_null(struct walk *w)
 static void
 link_enc(struct walk *w)
 {
-    if (walk_has(w, 12, "a header of the enc interface is cut")) {
-        walk_skip(w, 12);
+    if (packet_step(w, 12, "a header of the enc interface is cut"))
         packet_ip(w);
-    }
 }
 
 static void
@@ -1359,10 +1354,8 @@ link_pktap(struct walk *w)
         packet_tell(w, REMARK_PACKET_BAD, "a PKTAP header that makes no sense");
         return;
     }
-    if (walk_has(w, header, "a PKTAP header is cut")) {
-        walk_skip(w, header);
+    if (packet_step(w, header, "a PKTAP header is cut"))
         link_any(w, link);
-    }
 }
 
 /* 802.11: data frames that are not encrypted. */
@@ -1378,22 +1371,28 @@ link_wlan(struct walk *w)
     size_t header = 24;
     header += (w->at[1] & 3) == 3 ? 6 : 0;            /* four addresses */
     header += (w->at[0] & 0x80) != 0 ? 2 : 0;         /* quality of service */
-    if (walk_has(w, header, "a WLAN header is cut")) {
-        walk_skip(w, header);
+    if (packet_step(w, header, "a WLAN header is cut"))
         packet_llc(w, w->length);
-    }
+}
+
+/* A header whose length, of at least `least` bytes, stands in its second two. */
+static bool
+link_step(struct walk *w, size_t least, const char *cut)
+{
+    size_t header;
+    if (!walk_has(w, least, cut))
+        return false;
+    header = (size_t)w->at[2] | (size_t)w->at[3] << 8;
+    if (header < least)
+        packet_tell(w, REMARK_PACKET_BAD, "a link header that makes no sense");
+    return header >= least && packet_step(w, header, cut);
 }
 
 static void
 link_radiotap(struct walk *w)
 {
-    if (walk_has(w, 4, "a radiotap header is cut")) {
-        size_t header = (size_t)w->at[2] | (size_t)w->at[3] << 8;
-        if (header >= 4 && walk_has(w, header, "a radiotap header is cut")) {
-            walk_skip(w, header);
-            link_wlan(w);
-        }
-    }
+    if (link_step(w, 4, "a radiotap header is cut"))
+        link_wlan(w);
 }
 
 /* Before 802.11, too: PPI in little-endian, AVS, and the one of Prism cards, of a fixed length. */
@@ -1403,7 +1402,7 @@ link_ppi(struct walk *w)
     static const char cut[] = "a PPI header is cut";
     if (walk_has(w, 8, cut) && walk_deeper(w)) {
         int link = w->at[4] | w->at[5] << 8;
-        if (packet_step(w, (size_t)w->at[2] | (size_t)w->at[3] << 8, cut))
+        if (link_step(w, 8, cut))
             link_any(w, link);
     }
 }
@@ -1411,8 +1410,12 @@ link_ppi(struct walk *w)
 static void
 link_avs(struct walk *w)
 {
-    if (walk_has(w, 8, "an AVS header is cut")
-        && packet_step(w, get_u32(w->at + 4), "an AVS header is cut"))
+    static const char cut[] = "an AVS header is cut";
+    if (!walk_has(w, 8, cut))
+        return;
+    if (get_u32(w->at + 4) < 8)
+        packet_tell(w, REMARK_PACKET_BAD, "an AVS header that makes no sense");
+    else if (packet_step(w, get_u32(w->at + 4), cut))
         link_wlan(w);
 }
 
@@ -1455,7 +1458,7 @@ static const struct link_layer link_layers[] = {
     { LINK_WLAN, link_wlan },
     { 109, link_enc },
     { 127, link_radiotap },
-    { LINK_AVS, link_avs },
+    { 163, link_avs },
     { 119, link_prism },
     { 192, link_ppi },
     { 100, link_atm },

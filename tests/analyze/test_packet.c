@@ -543,6 +543,27 @@ frames_in_frames_are_looked_into(void **state)
 }
 
 static void
+a_header_that_is_shorter_than_itself_leads_nowhere(void **state)
+{
+    static const struct { int link; const char *header; size_t len; } rows[] = {
+        { 192, "\0\0\4\0\x65\0\0\0", 8 },
+        { 163, "\x80\x21\x10\x01\0\0\0\4", 8 },
+        { 127, "\0\0\2\0", 4 }
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char wanted[48];
+        heard.len = 0;
+        put_bytes(&b, rows[i].header, rows[i].len);
+        put_segment("hello");
+        push(rows[i].link);
+        snprintf(wanted, sizeof wanted, "remark packet-bad at %zu\n", i + 1);
+        if (strcmp(heard.text, wanted) != 0)
+            fail_msg("row %zu: %s", i, heard.text);
+    }
+}
+
+static void
 what_cannot_be_read_is_counted_by_its_name(void **state)
 {
     static const struct { struct tunnel t; const char *what; } rows[] = {
@@ -692,6 +713,7 @@ main(void)
         TEST(icmp_errors_name_the_connection), TEST(icmpv6_errors_name_the_connection),
         TEST(tunnels_are_looked_into), TEST(ipv6_goes_through_ipv4_and_the_other_way),
         TEST(frames_in_frames_are_looked_into), TEST(what_cannot_be_read_is_counted_by_its_name),
+        TEST(a_header_that_is_shorter_than_itself_leads_nowhere),
         TEST(a_question_from_the_port_of_a_tunnel_is_a_question),
         TEST(fragments_inside_of_fragments_do_no_harm), TEST(udp_is_handed_on),
         TEST(an_unknown_link_layer_is_remarked),
