@@ -297,8 +297,8 @@ export_secrets(struct export *x, const struct packet *p)
     struct text secrets = { NULL, 0, 0 };
     char random[2 * EXPORT_RANDOM + 1] = "";
     size_t i;
-    if (p->kind != PACKET_TCP || p->captured < EXPORT_HELLO + EXPORT_RANDOM || hello[0] != 22
-        || hello[1] != 3 || hello[5] != 1)
+    if (p->kind != PACKET_TCP || p->captured < EXPORT_HELLO + EXPORT_RANDOM
+        || !tls_begins(hello, p->captured))
         return;
     for (i = 0; i < EXPORT_RANDOM; i++)
         snprintf(random + 2 * i, 3, "%02x", (unsigned)hello[EXPORT_HELLO + i]);

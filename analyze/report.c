@@ -214,6 +214,15 @@ choice_takes_partner(const struct choice *c, const struct report_partner *q)
 }
 
 size_t
+choice_attempts(const struct report *r)
+{
+    size_t n = 0, i;
+    for (i = 0; i < r->nattempts; i++)
+        n += choice_takes(&r->choice, r->attempts[i]);
+    return n;
+}
+
+size_t
 choice_partners(const struct report *r)
 {
     size_t n = 0, i;
@@ -1525,11 +1534,9 @@ static void
 print_choice(struct printer *p)
 {
     const struct choice *c = &p->r->choice;
-    size_t taken = 0, i;
+    size_t taken = choice_attempts(p->r);
     if (c->partner == NULL && c->flow == 0 && !c->failed)
         return;
-    for (i = 0; i < p->r->nattempts; i++)
-        taken += choice_takes(c, p->r->attempts[i]);
     text_clear(&p->line);
     text_count(&p->line, taken, "attempt", "attempts");
     TEXT(&p->line, c->failed ? " that failed" : "", c->partner != NULL ? ", with " : "");
@@ -2206,12 +2213,10 @@ print_sample(const struct printer *p)
 {
     const struct report *r = p->r;
     bool *chosen = memory_try(calloc(r->nattempts + 1, sizeof *chosen));
-    size_t n = 0, sample = 0, taken = 0, i;
+    size_t n = 0, sample = 0, taken = choice_attempts(r), i;
     struct group *list = report_groups(r, GROUP_FAILED, &n);
     for (i = 0; i < n && chosen != NULL; i++)
         chosen[list[i].index] = true;
-    for (i = 0; i < r->nattempts; i++)
-        taken += choice_takes(&r->choice, r->attempts[i]);
     for (i = 0; i < r->nattempts && chosen != NULL; i++) {
         bool other = r->attempts[i]->verdict->outcome != OUTCOME_FAILED;
         if (!choice_takes(&r->choice, r->attempts[i]))

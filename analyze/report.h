@@ -130,7 +130,8 @@ void report_advice(struct text *t, const struct report *r, size_t which);
 /* It is among those that are asked for. */
 bool choice_takes(const struct choice *c, const struct attempt *a);
 bool choice_takes_partner(const struct choice *c, const struct report_partner *q);
-/* How many of report.partners these are. */
+/* How many of report.attempts and of report.partners these are. */
+size_t choice_attempts(const struct report *r);
 size_t choice_partners(const struct report *r);
 
 /* "a.example (192.0.2.1:4711) -> b.example (...)" */

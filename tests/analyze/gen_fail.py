@@ -1,7 +1,7 @@
 """gen_fail.py -- scenes of what fails: every cause, in both directions where it can come from both; every violation."""
 
 from gen_cert import EKU_SERVER
-from gen_rows import BOTH, WAYS, dialback, external, trunk_talk, trunk_up, upto_tls
+from gen_rows import BOTH, PROXY_HEADERS, WAYS, dialback, external, trunk_talk, trunk_up, upto_tls
 from gen_talk import HOSTS, NS_TLS, OURS, scene
 from gen_wire import ACK, RST
 
@@ -475,15 +475,10 @@ def document_type(s):
     fails(s, c, 'xml-restricted', 'tcp')
 
 
-PROXY_V1 = b'PROXY TCP4 198.51.100.20 203.0.113.10 33000 5269\r\n'
-PROXY_V2 = b'\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f' + bytes((198, 51, 100, 20, 203, 0, 113, 10)) \
-    + b'\x80\xe8\x14\x95\x03\0\0'
-
-
 @scene(('in',))
 def proxy_header_refused(s):
     """A load balancer says whose the connection is, and the server behind it takes that for XML."""
-    for header, words in ((PROXY_V1, 'PROXY protocol: ' + PROXY_V1.decode().strip()), (PROXY_V2, '*')):
+    for header, words in zip(PROXY_HEADERS, ('PROXY protocol: ' + PROXY_HEADERS[0].decode().strip(), '*')):
         for said in ('', '<stream:error><not-well-formed xmlns="urn:ietf:params:xml:ns:xmpp-streams"/></stream:error>'):
             c = s.inbound(caller='client', called='inner')
             c.dial()

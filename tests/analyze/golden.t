@@ -89,6 +89,11 @@ CLOCK = re.compile(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)?')
 
 # ---- running ----
 
+def nth(known, *who):
+    """The key of another one of the same identity."""
+    return who + (len([x for x in known if x[:len(who)] == who]),)
+
+
 class Run:
     """One run of the analyzer."""
 
@@ -131,11 +136,10 @@ class Run:
             f = flows.get(v['attempt'])
             if f is None:
                 name = re.search(r'looked for (\S+):', v['story']).group(1)
-                out['name', name, len([x for x in out if x[:2] == ('name', name)])] = (v, None)
+                out[nth(out, 'name', name)] = (v, None)
             else:
                 a, b = f['initiator'], f['responder']
-                out[a['address'], a['port'], b['address'], b['port'], len([x for x in out if x[:4] == (
-                    a['address'], a['port'], b['address'], b['port'])])] = (v, f)
+                out[nth(out, a['address'], a['port'], b['address'], b['port'])] = (v, f)
         return out
 
 
@@ -184,9 +188,9 @@ def truths(scene, keys):
     for c in scene.calls:
         if c.expected:
             who = c.identity()
-            out[who + (len([x for x in out if x[:4] == who]),)] = c.expected if keys else c.blind
+            out[nth(out, *who)] = c.expected if keys else c.blind
     for t in scene.lookups:
-        out['name', t['to'], len([x for x in out if x[:2] == ('name', t['to'])])] = t
+        out[nth(out, 'name', t['to'])] = t
     return out
 
 

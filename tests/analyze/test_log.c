@@ -52,10 +52,9 @@ read_log(const char *text, size_t piece)
     "\"why\":\"cert-expired\"}"
 
 static void
-expect_end(const struct log_entry *e, const char *address, uint16_t port, const struct log_end *end)
+expect_end(const char *address, uint16_t port, const struct log_end *end)
 {
     char text[46];
-    (void)e;
     assert_string_equal(address_text(&end->address, text, sizeof text), address);
     assert_int_equal(end->port, port);
 }
@@ -85,8 +84,8 @@ a_line_is_read_in_both_forms_and_behind_what_a_journal_puts_before_it(void **sta
             assert_string_equal(seen[0].state, "accepted");
             assert_string_equal(seen[0].local, "corp.example");
             assert_string_equal(seen[0].remote, "far.example");
-            expect_end(&seen[0], "203.0.113.1", 50522, &seen[0].peer);
-            expect_end(&seen[0], "203.0.113.10", 5269, &seen[0].own);
+            expect_end("203.0.113.1", 50522, &seen[0].peer);
+            expect_end("203.0.113.10", 5269, &seen[0].own);
         }
 }
 
@@ -102,13 +101,13 @@ values_are_what_was_written_whatever_they_hold(void **state)
     assert_int_equal(seen[0].why, XE_WHY_COUNT);
     assert_string_equal(seen[0].word, "a-new-word");
     assert_string_equal(seen[0].cert, "cert-name");
-    expect_end(&seen[0], "2001:db8::1", 5269, &seen[0].peer);
-    expect_end(&seen[0], "192.0.2.1", 4711, &seen[0].own);
+    expect_end("2001:db8::1", 5269, &seen[0].peer);
+    expect_end("192.0.2.1", 4711, &seen[0].own);
     read_log(STAMP " info  pair-joined from=a.example to=b.example s2s_local=192.0.2.1:1 "
         "s2s_peer=192.0.2.2:2 trunk_local=10.0.0.1:3 trunk_peer=10.0.0.2:4 trunk=fe\n", 1000);
     assert_int_equal(nseen, 1);
     assert_int_equal(seen[0].kind, LOG_PAIRED);
-    expect_end(&seen[0], "10.0.0.2", 4, &seen[0].trunk_peer);
+    expect_end("10.0.0.2", 4, &seen[0].trunk_peer);
 }
 
 static void
