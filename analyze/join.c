@@ -62,6 +62,17 @@ join_same_call(const struct attempt *a, const struct attempt *b)
         && (join_ends_equal(a, b, 0) || join_ends_equal(a, b, 1));
 }
 
+/* A balancer calls on behalf of somebody, and says of whom. */
+static bool
+join_is_behind(const struct attempt *behind, const struct attempt *before)
+{
+    const struct proxy_header *p = &behind->proxy;
+    const struct flow_side *s = before->flow.side;
+    return p->address[0].family != 0 && p->port[0] == s[0].port && p->port[1] == s[1].port
+        && address_equal(&p->address[0], &s[0].address)
+        && address_equal(&p->address[1], &s[1].address);
+}
+
 const char *
 join_same(const struct attempt *a, const struct attempt *b)
 {
@@ -74,6 +85,8 @@ join_same(const struct attempt *a, const struct attempt *b)
         return "the same randoms of TLS";
     if (join_same_syn(f, g, 0) && join_same_syn(f, g, 1) && join_may_be_same(a, b))
         return "the same sequence numbers";
+    if (join_is_behind(a, b) || join_is_behind(b, a))
+        return "the PROXY header of a balancer";
     return join_same_call(a, b) ? "the same SYN" : NULL;
 }
 

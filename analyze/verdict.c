@@ -2970,14 +2970,16 @@ judge_list(struct judge *j, struct attempt *a)
 
 /* ---- connections that were seen twice ---- */
 
-/* Which of the two is told about: with an address that was given, whole, readable, then the first.
- * True: b. */
+/* Which of the two is told about: the one that names both ends, with an address that was given,
+ * whole, readable, then the first.  True: b. */
 static bool
 judge_is_better_twin(const struct judge *j, const struct attempt *a, const struct attempt *b)
 {
     const struct flow_side *s = a->flow.side, *t = b->flow.side;
     bool a_given = false, b_given = false;
     int i;
+    if (a->proxy.version != b->proxy.version)
+        return b->proxy.version != 0;
     for (i = 0; i < 2; i++) {
         a_given |= judge_is_external(j, &s[i].address) || judge_is_internal(j, &s[i].address);
         b_given |= judge_is_external(j, &t[i].address) || judge_is_internal(j, &t[i].address);

@@ -1,7 +1,7 @@
 """gen_odd.py -- scenes of what is odd: it works, or fails, in a way that is easily taken for something else."""
 
 from gen_fail import fails, unclear
-from gen_rows import BOTH, WAYS, dialback, external, trunk_talk, trunk_up, upto_tls
+from gen_rows import BOTH, PROXY_HEADERS, WAYS, dialback, external, trunk_talk, trunk_up, upto_tls
 from gen_talk import HOSTS, NS_TLS, OURS, scene
 from gen_wire import ACK, FIN, RST, address
 
@@ -110,6 +110,24 @@ def unanswered_on_both_sides_of_a_translation(s):
     c.unanswered()
     translate(s, HOSTS['edge'], '10.77.0.10', 61000)
     fails(s, c, 'tcp-timeout', 'syn', **{'from': '', 'to': ''})
+
+
+@scene(('in',), options=[])
+def seen_before_and_behind_a_balancer(s):
+    """Two connections that have nothing in common but what was said; the second one names the first."""
+    o, i = s.inbound(), s.inbound(caller='client', called='inner')
+    o.port = (33000, 5269)
+    s.twice = True
+    s.calls.remove(o)       # it is told about as the other
+    for c in (o, i):
+        c.dial()
+        if c is i:
+            c.say(0, PROXY_HEADERS[0])
+        c.say(0, c.header(0))
+        c.say(1, c.header(1))
+        c.error(1, 'host-unknown')
+        c.finish(1)
+    fails(s, i, 'host-unknown', 'stream', proxy='198.51.100.20')
 
 
 @scene(('in',), BOTH)
