@@ -543,6 +543,37 @@ text_put_utf8(uint32_t c, char out[4])
     return 4;
 }
 
+/* How many characters have to be changed, added or taken away to make one word of the other. */
+static size_t
+text_distance(const char *a, const char *b)
+{
+    size_t row[64];
+    size_t n = strlen(b);
+    size_t i, j;
+    if (n >= sizeof row / sizeof *row)
+        return SIZE_MAX;
+    for (j = 0; j <= n; j++)
+        row[j] = j;
+    for (i = 0; a[i] != '\0'; i++) {
+        size_t corner = row[0]++;
+        for (j = 0; j < n; j++) {
+            size_t least = row[j] < row[j + 1] ? row[j] + 1 : row[j + 1] + 1;
+            if (corner + (a[i] != b[j]) < least)
+                least = corner + (a[i] != b[j]);
+            corner = row[j + 1];
+            row[j + 1] = least;
+        }
+    }
+    return row[n];
+}
+
+/* Whether a word may have been written for one that is known: few characters are wrong in it. */
+static bool
+text_is_near(const char *known, const char *word)
+{
+    return text_distance(known, word) <= 1 + strlen(known) / 4;
+}
+
 bool
 xe_is_visible(uint32_t c)
 {
@@ -15861,6 +15892,8 @@ static int
 config_message_order(const void *a, const void *b)
 {
     const struct config_message *x = a, *y = b;
+    if (x->warning != y->warning)
+        return y->warning ? -1 : 1;
     if (x->line != y->line)
         return x->line < y->line ? -1 : 1;
     return x->order < y->order ? -1 : x->order > y->order;
@@ -15896,7 +15929,8 @@ config_put_where(struct buf *out, const struct config *c, unsigned line)
     buf_puts(out, ": ");
 }
 
-/* Write the messages of the loading in the order of lines, one a line. */
+/* Write the messages of the loading, one a line: errors, then warnings, each in the order of lines.
+ */
 static void
 config_tell(struct config_loader *l, bool warnings_only, struct buf *out)
 {
@@ -16712,21 +16746,48 @@ config_next_attr(const struct config_row *after, enum config_role role)
     return NULL;
 }
 
+static const struct config_row *
+config_next_name(const struct config_loader *l, const struct config_row *element,
+    const struct config_row *after, bool attrs)
+{
+    return attrs ? config_next_attr(after, l->c->role)
+        : config_next_child(element, after, l->c->role);
+}
+
 /* The names that may stand in an element: its attributes, or the elements within. */
 static const char *
 config_known(struct config_loader *l, const struct config_row *element, bool attrs)
 {
     const struct config_row *r = element;
     struct buf text = { 0 };
-    for (;;) {
-        r = attrs ? config_next_attr(r, l->c->role) : config_next_child(element, r, l->c->role);
-        if (r == NULL)
-            break;
+    while ((r = config_next_name(l, element, r, attrs)) != NULL) {
         buf_puts(&text, buf_len(&text) > 0 ? ", " : "");
         buf_puts(&text, attrs ? r->name : config_tag(r));
     }
     if (buf_len(&text) == 0)
         buf_puts(&text, "nothing");
+    return config_take(&l->scratch, &text);
+}
+
+/* "; did you mean NAME?" of the one among those names that is nearest to a word; "": none is. */
+static const char *
+config_meant(struct config_loader *l, const struct config_row *element, bool attrs,
+    const char *word)
+{
+    const struct config_row *r = element;
+    const char *best = NULL;
+    struct buf text = { 0 };
+    while ((r = config_next_name(l, element, r, attrs)) != NULL) {
+        const char *name = attrs ? r->name : config_tag(r);
+        if (text_is_near(name, word)
+            && (best == NULL || text_distance(name, word) < text_distance(best, word)))
+            best = name;
+    }
+    if (best == NULL)
+        return "";
+    buf_puts(&text, attrs ? "; did you mean " : "; did you mean <");
+    buf_puts(&text, best);
+    buf_puts(&text, attrs ? "?" : ">?");
     return config_take(&l->scratch, &text);
 }
 
@@ -16851,7 +16912,8 @@ config_refuse_attrs(struct config_loader *l, const struct config_row *element, s
             r = config_next_attr(r, l->c->role);
         if (r == NULL)
             config_error(l, config_attr_line(l, e, name), "<", elem_tag(e), ">: expected ",
-                config_known(l, element, true), ", found the unknown attribute ", name);
+                config_known(l, element, true), ", found the unknown attribute ", name,
+                config_meant(l, element, true, name));
     }
 }
 
@@ -16896,9 +16958,33 @@ config_find(struct elem e, const char *tag)
     return e;
 }
 
-/* How many elements of the row are below e; complains when it is not what the row allows. */
+/* The row of an element below `element`, for a role; NULL when it has none. */
+static const struct config_row *
+config_child_row(const struct config_row *element, struct elem e, enum config_role role)
+{
+    const struct config_row *r = config_next_child(element, element, role);
+    while (r != NULL && strcmp(config_tag(r), elem_tag(e)) != 0)
+        r = config_next_child(element, r, role);
+    return r;
+}
+
+/* Whether an unknown element below e may have been meant for that tag: it is complained about. */
+static bool
+config_is_misspelt(const struct config_loader *l, const struct config_row *element, struct elem e,
+    const char *tag)
+{
+    struct elem child = elem_first(e);
+    while (child.at != NULL && (!text_is_near(tag, elem_tag(child))
+        || config_child_row(element, child, l->c->role) != NULL))
+        child = elem_next(child);
+    return child.at != NULL;
+}
+
+/* How many elements of a row of `element` are below e; complains when these are not as many as the
+ * row allows. */
 static size_t
-config_count(struct config_loader *l, const struct config_row *row, struct elem e)
+config_count(struct config_loader *l, const struct config_row *element,
+    const struct config_row *row, struct elem e)
 {
     const char *tag = config_tag(row);
     struct elem first = config_find(elem_first(e), tag);
@@ -16915,20 +17001,10 @@ config_count(struct config_loader *l, const struct config_row *row, struct elem 
             config_error(l, config_elem_line(l, hit), "<", elem_tag(e), ">: expected at most ",
                 config_number(l, (uint64_t)row->max), " <", tag, ">, found another");
     }
-    if (n < (size_t)row->min)
+    if (n < (size_t)row->min && !config_is_misspelt(l, element, e, tag))
         config_error(l, config_elem_line(l, e), "<", elem_tag(e), ">: expected ",
             row->max > 1 ? "at least one <" : "a <", tag, "> in it, found none");
     return n;
-}
-
-/* The row of an element below `element`, for a role; NULL when it has none. */
-static const struct config_row *
-config_child_row(const struct config_row *element, struct elem e, enum config_role role)
-{
-    const struct config_row *r = config_next_child(element, element, role);
-    while (r != NULL && strcmp(config_tag(r), elem_tag(e)) != 0)
-        r = config_next_child(element, r, role);
-    return r;
 }
 
 /* Complain about the elements below e that the table does not have for this role. */
@@ -16943,7 +17019,8 @@ config_refuse_children(struct config_loader *l, const struct config_row *element
             config_error(l, config_elem_line(l, child), "<", elem_tag(e), ">: expected ",
                 config_known(l, element, false), ", found the ", elsewhere ? "" : "unknown ",
                 "element <", elem_tag(child), ">", elsewhere ? ", which only role=\"" : "",
-                elsewhere ? config_roles[other] : "", elsewhere ? "\" has" : "");
+                elsewhere ? config_roles[other] : "", elsewhere ? "\" has"
+                : config_meant(l, element, false, elem_tag(child)));
     }
 }
 
@@ -16958,7 +17035,7 @@ config_read_element(struct config_loader *l, const struct config_row *element, s
     if (e.at != NULL && element->line_at != CONFIG_NOWHERE)
         *(unsigned *)(void *)((char *)object + element->line_at) = config_elem_line(l, e);
     while ((row = config_next_child(element, row, l->c->role)) != NULL) {
-        size_t n = e.at == NULL ? 0 : config_count(l, row, e), i;
+        size_t n = e.at == NULL ? 0 : config_count(l, element, row, e), i;
         struct elem hit = config_find(elem_first(e), config_tag(row));
         char *place = (char *)object + row->at;
         if (row->size == 0) {
@@ -17121,7 +17198,7 @@ config_read_includes(struct config_loader *l)
     row = e.at == NULL ? NULL : config_child_row(row, e, l->c->role);
     if (row == NULL)
         return;
-    config_count(l, row, l->tree);
+    config_count(l, &config_rows[0], row, l->tree);
     for (l->fragment = true; e.at != NULL; e = next) {
         struct config_include in = { 0 };
         next = config_find(elem_next(e), "include");
@@ -17908,8 +17985,8 @@ config_free_texts(struct config_text *text)
 
 /* Read a configuration; with `alone`, the files that it names are left unread.  NULL when anything
  * is wrong with it.  `messages` receives every error as "FILE:LINE: what was expected, what was
- * found", and every warning as "FILE:LINE: warning: ...", one a line, in the order of lines.  Free
- * with config_free(). */
+ * found", and every warning as "FILE:LINE: warning: ...", one a line: errors first, so that no
+ * page of warnings hides them, and each in the order of lines.  Free with config_free(). */
 static struct config *
 config_load_file(const char *path, bool alone, struct buf *messages)
 {
@@ -35392,39 +35469,53 @@ main_print(struct buf *out)
     return main_flush() == 0 && whole ? 0 : 1;
 }
 
+/* Read all that `run` reads, the files included, into an instance that does nothing.  False when it
+ * would not come up, and `errors` says why.  What is warned about stands in its configuration. */
+static bool
+main_read_all(const char *file, struct xmppedge *scratch, struct buf *errors)
+{
+    char err[TLS_ERROR_MAX];
+    *scratch = (struct xmppedge){ .state = EDGE_RUNNING };
+    scratch->config = config_load(file, errors);
+    if (scratch->config == NULL)
+        return false;
+    buf_clear(errors);   /* of warnings */
+    scratch->tls = tls_shared_open(err);
+    if (scratch->tls == NULL)
+        buf_puts(errors, err);
+    return scratch->tls != NULL
+        && edge_load_keys(scratch, scratch->config, &scratch->keys, errors);
+}
+
+static void
+main_forget_all(struct xmppedge *scratch)
+{
+    edge_keys_free(&scratch->keys);
+    tls_shared_close(scratch->tls);
+    config_free(scratch->config);
+}
+
 /* check: the configuration, and the files that it names. */
 static int
 main_check(const struct main_call *call)
 {
     struct buf out = { 0 };
     struct buf errors = { 0 };
-    struct xmppedge scratch = { .state = EDGE_RUNNING };
-    char err[TLS_ERROR_MAX];
-    bool ok;
-    scratch.config = config_load(call->given[0], &errors);
-    text_print(stderr, buf_text(&errors));
-    buf_clear(&errors);
-    if (scratch.config == NULL) {
-        buf_free(&errors);
-        return 2;
-    }
-    scratch.tls = tls_shared_open(err);
-    ok = scratch.tls != NULL && edge_load_keys(&scratch, scratch.config, &scratch.keys, &errors);
+    struct xmppedge scratch;
+    bool ok = main_read_all(call->given[0], &scratch, &errors);
+    if (scratch.config != NULL)
+        buf_add(&errors, &scratch.config->warnings);
     if (ok) {
         edge_warn_keys(&scratch.keys, scratch.config, &errors);
         edge_warn_ends(&scratch.keys, scratch.config, &errors);
         edge_warn_common(&scratch.keys, scratch.config, &errors);
-        text_print(stderr, buf_text(&errors));
         config_print_effective(scratch.config, &out);
         edge_use_certificates(&scratch);
         metrics_put_own(&scratch.metrics, &out);
         metrics_forget_own(&scratch.metrics);
-        edge_keys_free(&scratch.keys);
-    } else {
-        text_print(stderr, scratch.tls == NULL ? err : buf_text(&errors));
     }
-    tls_shared_close(scratch.tls);
-    config_free(scratch.config);
+    text_print(stderr, buf_text(&errors));
+    main_forget_all(&scratch);
     buf_free(&errors);
     return ok ? main_print(&out) : 2;
 }
@@ -35545,30 +35636,6 @@ main_put_why(struct buf *out, const struct xe_why_row *row)
     main_put_field(out, "  what to do", row->remedy);
     buf_fail_with(out, &sender);
     buf_free(&sender);
-}
-
-/* How many characters have to be changed, added or taken away to make one word of the other. */
-static size_t
-main_distance(const char *a, const char *b)
-{
-    size_t row[64];
-    size_t n = strlen(b);
-    size_t i, j;
-    if (n >= sizeof row / sizeof *row)
-        return SIZE_MAX;
-    for (j = 0; j <= n; j++)
-        row[j] = j;
-    for (i = 0; a[i] != '\0'; i++) {
-        size_t corner = row[0]++;
-        for (j = 0; j < n; j++) {
-            size_t least = row[j] < row[j + 1] ? row[j] + 1 : row[j + 1] + 1;
-            if (corner + (a[i] != b[j]) < least)
-                least = corner + (a[i] != b[j]);
-            corner = row[j + 1];
-            row[j + 1] = least;
-        }
-    }
-    return row[n];
 }
 
 static int

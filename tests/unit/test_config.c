@@ -465,7 +465,8 @@ all_errors_are_told_in_the_order_of_lines(void **state)
     assert_says(said,
         "x.xml:2: <external> address: expected an IPv4 or IPv6 address, found nothing\n");
     assert_says(said,
-        "x.xml:3: <domain>: expected name, gateway, found the unknown attribute gatewy\n");
+        "x.xml:3: <domain>: expected name, gateway, found the unknown attribute gatewy; did you "
+        "mean gateway?\n");
     assert_says(said, "x.xml:4: <partners> default: expected deny or allow, found \"maybe\"\n");
     assert_says(said, "x.xml:5: <partner> domain: expected a domain");
     assert_says(said, "x.xml:5: <partner> tls: expected required, optional or not-supported, found "
