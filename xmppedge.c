@@ -17250,15 +17250,22 @@ config_derive_inner(struct config_loader *l, struct config_inner *in)
     in->sources->prefix = in->address.sa.ss_family == AF_INET ? 32 : 128;
 }
 
+/* The control socket of a node that names none. */
+static void
+config_put_control(struct buf *out, struct xe_span name)
+{
+    buf_puts(out, "/run/xmppedge/");
+    buf_put(out, name);
+    buf_puts(out, ".sock");
+}
+
 static void
 config_derive_control(struct config_loader *l)
 {
     struct config *c = l->c;
     struct buf path = { 0 };
     if (c->control == NULL && c->name.at != NULL) {
-        buf_puts(&path, "/run/xmppedge/");
-        buf_put(&path, c->name);
-        buf_puts(&path, ".sock");
+        config_put_control(&path, c->name);
         c->control = config_take(&c->blocks, &path);
     }
     if (c->control != NULL && strlen(c->control) >= CONFIG_SOCKET_MAX)
@@ -18032,6 +18039,64 @@ static struct config *
 config_load_alone(const char *path, struct buf *messages)
 {
     return config_load_file(path, true, messages);
+}
+
+/* ---- the control socket of a file with errors ---- */
+
+/* The value of an attribute, as it is written, in a tag from behind its name; at == NULL: it is not
+ * there.  Nothing is known of the text but that it ends in NUL. */
+static struct xe_span
+config_peek_value(const char *p, const char *attr)
+{
+    for (;;) {
+        struct xe_span name;
+        const char *end;
+        p += strspn(p, " \t\r\n");
+        name = span_make(p, strcspn(p, " \t\r\n=/<>"));
+        p = span_end(name) + strspn(span_end(name), " \t\r\n=");
+        end = *p == '"' || *p == '\'' ? strchr(p + 1, *p) : NULL;
+        if (end == NULL)
+            return span_make(NULL, 0);
+        if (span_is(name, attr))
+            return span_make(p + 1, (size_t)(end - p - 1));
+        p = end + 1;
+    }
+}
+
+/* The same of the first element with a tag, outside comments. */
+static struct xe_span
+config_peek(const char *p, const char *tag, const char *attr)
+{
+    while (p != NULL && (p = strchr(p, '<')) != NULL)
+        if (strncmp(p, "<!--", 4) == 0) {
+            p = strstr(p, "-->");
+        } else {
+            struct xe_span name = span_make(p + 1, strcspn(p + 1, " \t\r\n/>"));
+            p = span_end(name);
+            if (span_is(name, tag))
+                return config_peek_value(p, attr);
+        }
+    return span_make(NULL, 0);
+}
+
+/* Append where the service of a file listens to questions, as far as the file still says so;
+ * nothing when it does not.  It may be running well with what stood there before. */
+static void
+config_find_control(const char *path, struct buf *out)
+{
+    struct buf text = { .max = CONFIG_FILE_MAX + TLS_FILE_STEP };
+    const char *slash = strrchr(path, '/');
+    if (tls_file_read(path, &text)) {
+        struct xe_span socket = config_peek(buf_text(&text), "control", "socket");
+        struct xe_span name = config_peek(buf_text(&text), "xmppedge", "name");
+        if (socket.len > 0 && *socket.at != '/' && slash != NULL)
+            buf_put(out, span_make(path, (size_t)(slash - path) + 1));
+        if (socket.len > 0)
+            buf_put(out, socket);
+        else if (name.len > 0)
+            config_put_control(out, name);
+    }
+    buf_free(&text);
 }
 
 /* Edge: the inner domain of that name (lower case); NULL: none. */
@@ -29322,8 +29387,10 @@ enum metrics_type { METRICS_GAUGE, METRICS_COUNTER, METRICS_INFO };
 struct metrics {
     struct route *route;      /* borrowed */
     int64_t       started;    /* s since 1970 */
+    int64_t       taken;      /* likewise: the configuration that is in force */
     uint64_t      reloads;
     int64_t       refused;    /* s since 1970: a reload failed, and none has succeeded since; 0 */
+    bool          fatal;      /* and with that one a restart would fail */
     char          refusal[METRICS_REFUSAL_MAX];   /* why, in its first line */
     struct metrics_own *own;  /* owned: our certificates */
     size_t        nown;
@@ -29967,7 +30034,8 @@ metrics_judge_reload(struct metrics_health *h, const struct metrics *m)
     buf_puts(h->out, report_age(age, (int64_t)time(NULL) - m->refused));
     buf_puts(h->out, " ago, and what was there before is in force: ");
     buf_put_escaped(h->out, span_of(m->refusal), SIZE_MAX);
-    buf_puts(h->out, "; what to do: mend it, then reload\n");
+    buf_puts(h->out, m->fatal ? "; a restart would not come up; what to do: mend it, then reload\n"
+        : "; what to do: restart, or put back what was there\n");
 }
 
 /* Whether all is well, and in `out`, if it is not NULL, a line for each reason why not; what begins
@@ -30391,12 +30459,20 @@ metrics_ended(void *user, struct http_client *c)
     c->state = NULL;
 }
 
-/* Remember why a configuration was not taken; "": it was. */
+/* A configuration is in force. */
 static void
-metrics_reloaded(struct metrics *m, struct xe_span why)
+metrics_taken(struct metrics *m)
 {
-    m->refused = why.len == 0 ? 0 : (int64_t)time(NULL);
-    m->reloads += why.len == 0;
+    m->taken = (int64_t)time(NULL);
+    m->refused = 0;
+}
+
+/* Or it is not, and why; `fatal`: no restart would take it, either. */
+static void
+metrics_refused(struct metrics *m, struct xe_span why, bool fatal)
+{
+    m->refused = (int64_t)time(NULL);
+    m->fatal = fatal;
     snprintf(m->refusal, sizeof m->refusal, "%.*s", (int)span_find(why, '\n'), why.at);
 }
 
@@ -31543,6 +31619,7 @@ edge_open_services(struct xmppedge *e)
     list_init(&e->proxies.waiting);
     e->metrics.route = &e->route;
     e->metrics.started = (int64_t)time(NULL);
+    metrics_taken(&e->metrics);
     e->route.s2s = &e->s2s;
     e->route.trunks = &e->trunks;
     s2s_open_service(&e->s2s);
@@ -31983,12 +32060,12 @@ edge_reload_trunks(struct xmppedge *e)
     }
 }
 
-/* The configuration that is there now is not taken. */
+/* The configuration that is there now is not taken; `fatal`: not after a restart, either. */
 static void
-edge_refuse_reload(struct xmppedge *e, struct xe_span text)
+edge_refuse_reload(struct xmppedge *e, struct xe_span text, bool fatal)
 {
     text.len -= text.len > 0 && text.at[text.len - 1] == '\n';
-    metrics_reloaded(&e->metrics, text);
+    metrics_refused(&e->metrics, text, fatal);
     if (!log_begin(&e->log, LOG_ERROR, "reload-failed", span_make(NULL, 0)))
         return;
     log_span(&e->log, "text", text);
@@ -32014,7 +32091,7 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
         buf_puts(&out, " cannot change while running: restart instead\n");
     }
     if (fresh == NULL || fixed != NULL || !edge_load_keys(e, fresh, &keys, &out)) {
-        edge_refuse_reload(e, buf_span(&out));
+        edge_refuse_reload(e, buf_span(&out), fixed == NULL);
         edge_say(message, size, &out);
         config_free(fresh);
         return false;
@@ -32027,7 +32104,8 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
     edge_use(e);
     edge_open_log(e, &out);
     metrics_listen(&e->metrics, &out);
-    metrics_reloaded(&e->metrics, span_of(""));
+    e->metrics.reloads++;
+    metrics_taken(&e->metrics);
     edge_fit_files(fresh);
     edge_warn_keys(&e->keys, fresh, &fresh->warnings);
     edge_log_warnings(e, fresh);
@@ -33119,10 +33197,10 @@ explain_take(const struct explain *x, size_t max, bool *over)
  * are how long it is so; counts are since the start; what does not apply is left out, or "":
  *
  *   (itself)      version, role, name, state (running, draining, returning, ending, stopped), pid,
- *                 seconds, connections, stanzas, bounces, queued_bytes, reloads, healthy (as
- *                 /health says), health [] of sentences, partners_known, partners_failing,
- *                 trunks [], partners [], streams [], pairs [], certificates [], ends [],
- *                 returned []
+ *                 seconds, configured (when what is in force was read), connections, stanzas,
+ *                 bounces, queued_bytes, reloads, healthy (as /health says), health [] of
+ *                 sentences, partners_known, partners_failing, trunks [], partners [], streams [],
+ *                 pairs [], certificates [], ends [], returned []
  *   trunks        name, state (those of the negotiation, up, leaving; or without a connection down,
  *                 ended: the last one, refused: the last caller), why, remedy, detail, peer, local,
  *                 tls, certificate, domains, in, out, unacknowledged, unacknowledged_seconds,
@@ -33935,6 +34013,7 @@ status_totals(struct report *r, const struct xmppedge *e, const struct status_su
     const struct route *route = &e->route;
     char line[200];
     report_heading(r, "TOTALS");
+    status_moment(r, "configured", e->metrics.taken);
     snprintf(line, sizeof line, "%lu, of which %lu fail", status_partners(sum),
         sum->of[STATUS_FAILING]);
     report_text(r, "partners", line);
@@ -34119,6 +34198,7 @@ status_head(struct report *r, const struct xmppedge *e)
     report_text(r, "state", states[e->state]);
     report_int(r, "pid", (int64_t)getpid());
     report_int(r, "seconds", status_seconds(e, e->started));
+    status_moment(r, "configured", e->metrics.taken);
     report_int(r, "connections", (int64_t)e->s2s.count);
     report_int(r, "stanzas", (int64_t)route_stanzas(&e->route));
     report_int(r, "bounces", (int64_t)route_bounces(&e->route));
@@ -35647,7 +35727,7 @@ main_why_unknown(const char *word)
     for (i = 0; i < XE_WHY_COUNT && found < MAIN_NEAR_MAX; i++) {
         const char *known = xe_why((enum xe_why)i)->word;
         if ((*word == '\0' || strstr(known, word) == NULL)
-            && main_distance(known, word) > 1 + strlen(known) / 4)
+            && !text_is_near(known, word))
             continue;
         buf_puts(&near, found++ == 0 ? "; near it: " : ", ");
         buf_puts(&near, known);
@@ -35715,10 +35795,10 @@ main_came(struct control_reader *r, const struct buf *answer)
     buf_free(&out);
 }
 
-/* Clear the terminal, and leave of the answer what fits on it: what stands at the top is what
- * matters.  Where the output is no terminal, nothing is to be done. */
+/* Clear the terminal, and leave of the answer what fits on it below `above`: what stands at the top
+ * is what matters.  Where the output is no terminal, nothing is to be done. */
 static void
-main_fit(struct buf *answer)
+main_fit(struct xe_span above, struct buf *answer)
 {
 #ifdef TIOCGWINSZ
     struct winsize size = { 0 };
@@ -35728,6 +35808,8 @@ main_fit(struct buf *answer)
         || size.ws_row < 4 || size.ws_col == 0)
         return;
     fputs("\033[H\033[J", stdout);
+    fflush(stdout);
+    rows += (unsigned)(above.len + size.ws_col - 1) / size.ws_col;
     while (rest.len > 0) {
         size_t len = span_find(rest, '\n');
         rows += 1 + (unsigned)(len == 0 ? 0 : (len - 1) / size.ws_col);
@@ -35740,48 +35822,119 @@ main_fit(struct buf *answer)
     answer->tail -= rest.len;
     buf_puts(answer, "... and more, which has no room here\n");
 #else
+    (void)above;
     (void)answer;
 #endif
 }
 
-/* Ask a running instance and print its answer, which ends with `end` when it is whole; `watch`: on
- * a screen of its own.  1 when it says "failed", or ends with `bad` (NULL: it cannot), otherwise
- * 0. */
-static int
-main_ask(const char *file, const char *question, const char *argument, const char *end,
-    const char *bad, bool watch)
+/* Where the service of a file listens, and in `wrong` what is wrong with that file: the service may
+ * run well with what stood there before.  False: the file does not say where. */
+static bool
+main_find(const char *file, struct buf *control, struct buf *wrong)
 {
-    struct config *c = main_load(file);
-    struct buf answer = { .max = CONTROL_ANSWER_MAX };
-    struct control_reader reader = { bad == NULL ? NULL : main_came, 0 };
-    int result;
-    if (c == NULL)
-        return 2;
-    if (!control_ask(c->control, question, argument, &answer, &reader)) {
-        bool is_there = errno == ECONNRESET || errno == ETIMEDOUT;
-        const char *what = strerror(errno);
-        if (is_there)
-            text_print(stderr, c->control, ": the service is there and does not answer (", what,
-                "): it is asked too much at a time, or is ending: ask again\n");
-        else
-            text_print(stderr, c->control, ": nobody answers on the control socket (", what,
-                "): is the service running, and are you its user?\n");
-        config_free(c);
-        buf_free(&answer);
-        return 1;
+    struct config *c = config_load_alone(file, wrong);
+    if (c != NULL) {
+        buf_clear(wrong);   /* of warnings */
+        buf_puts(control, c->control);
+    } else {
+        config_find_control(file, control);
     }
     config_free(c);
-    result = buf_len(&answer) == 0 || strncmp(buf_text(&answer), "failed", 6) == 0
-        || (bad != NULL && span_is(span_last(buf_span(&answer), strlen(bad)), bad));
-    if (result == 0 && !span_is(span_last(buf_span(&answer), strlen(end)), end)) {
-        text_print(stderr, "xmppedge: the answer was cut short, for the service has ended, or has "
-            "no memory\n");
-        result = 1;
+    return buf_len(control) > 0;
+}
+
+/* Why the service would not come up, although nothing is wrong with its file alone.  Only root may
+ * read all that is read before it becomes its user. */
+static void
+main_find_wrong(const char *file, struct buf *wrong)
+{
+    struct xmppedge scratch;
+    if (geteuid() != 0)
+        return;
+    if (main_read_all(file, &scratch, wrong))
+        buf_clear(wrong);
+    main_forget_all(&scratch);
+}
+
+/* The service has answered, but would not come up with what is in the file now: the first error. */
+static void
+main_put_wrong(struct buf *wrong)
+{
+    size_t len = span_find(buf_span(wrong), '\n');
+    if (len == 0)
+        return;
+    wrong->tail = wrong->head + len;
+    buf_puts(wrong, "\nxmppedge: the service goes on with the configuration that it took before; a "
+        "restart would not come up with this one: xmppedge check tells all that is wrong\n");
+}
+
+static void
+main_unanswered(const char *control, int error)
+{
+    if (error == ECONNRESET || error == ETIMEDOUT)
+        text_print(stderr, control, ": the service is there and does not answer (",
+            strerror(error), "): it is asked too much at a time, or is ending: ask again\n");
+    else
+        text_print(stderr, control, ": nobody answers on the control socket (", strerror(error),
+            "): is the service running, and are you its user?\n");
+}
+
+/* What is asked of a running instance. */
+struct main_question {
+    const char *word;
+    const char *argument;   /* NULL: none */
+    const char *end;        /* of an answer that is whole */
+    const char *bad;        /* of one that says that something is wrong; NULL: none does */
+    bool        watch;      /* it is told on a screen of its own */
+    bool        whole;      /* the files that the configuration names are looked at, too */
+};
+
+/* What an answer is worth: 1 when it says "failed", or is bad, or cut short; otherwise 0. */
+static int
+main_judge(const struct main_question *q, const struct buf *answer)
+{
+    struct xe_span a = buf_span(answer);
+    if (a.len == 0 || strncmp(a.at, "failed", 6) == 0
+        || (q->bad != NULL && span_is(span_last(a, strlen(q->bad)), q->bad)))
+        return 1;
+    if (span_is(span_last(a, strlen(q->end)), q->end))
+        return 0;
+    text_print(stderr, "xmppedge: the answer was cut short, for the service has ended, or has no "
+        "memory\n");
+    return 1;
+}
+
+/* Ask the running instance of a file and print its answer.  The exit code. */
+static int
+main_ask(const char *file, const struct main_question *q)
+{
+    struct buf control = { 0 };
+    struct buf wrong = { 0 };
+    struct buf answer = { .max = CONTROL_ANSWER_MAX };
+    struct control_reader reader = { q->bad == NULL ? NULL : main_came, 0 };
+    int result = 2;
+    if (!main_find(file, &control, &wrong)) {
+        text_print(stderr, buf_text(&wrong));
+    } else if (!control_ask(buf_text(&control), q->word, q->argument, &answer, &reader)) {
+        int error = errno;
+        text_print(stderr, buf_text(&wrong));
+        main_unanswered(buf_text(&control), error);
+        result = buf_len(&wrong) > 0 ? 2 : 1;
+    } else {
+        result = main_judge(q, &answer);
+        buf_skip(&answer, reader.seen);
+        if (q->whole && buf_len(&wrong) == 0)
+            main_find_wrong(file, &wrong);
+        main_put_wrong(&wrong);
+        if (q->watch)
+            main_fit(buf_span(&wrong), &answer);
+        text_print(stderr, buf_text(&wrong));
+        result = main_print(&answer) != 0 ? 1 : result;
     }
-    buf_skip(&answer, reader.seen);
-    if (watch)
-        main_fit(&answer);
-    return main_print(&answer) != 0 ? 1 : result;
+    buf_free(&control);
+    buf_free(&wrong);
+    buf_free(&answer);
+    return result;
 }
 
 static bool
@@ -35794,11 +35947,13 @@ main_has(const struct main_call *call, const char *option)
 static int
 main_status_once(const struct main_call *call, bool json, bool watch)
 {
-    const char *end = json ? STATUS_END_JSON : STATUS_END;
-    if (call->given[1] != NULL)
-        return main_ask(call->given[0], json ? "partner-json" : "partner", call->given[1], end,
-            NULL, watch);
-    return main_ask(call->given[0], "status", json ? "json" : NULL, end, NULL, watch);
+    struct main_question q = { .word = "status", .argument = json ? "json" : NULL,
+        .end = json ? STATUS_END_JSON : STATUS_END, .watch = watch, .whole = true };
+    if (call->given[1] != NULL) {
+        q.word = json ? "partner-json" : "partner";
+        q.argument = call->given[1];
+    }
+    return main_ask(call->given[0], &q);
 }
 
 /* Ctrl-C: nothing is left behind. */
@@ -35830,10 +35985,12 @@ static int
 main_explain(const struct main_call *call)
 {
     bool json = main_has(call, "--json");
+    const struct main_question q = { .word = json ? "explain-json" : "explain",
+        .argument = call->given[1], .end = control_report_end(json, true),
+        .bad = control_report_end(json, false) };
     int result;
     if (!main_has(call, "--offline"))
-        return main_ask(call->given[0], json ? "explain-json" : "explain", call->given[1],
-            control_report_end(json, true), control_report_end(json, false), false);
+        return main_ask(call->given[0], &q);
     result = control_explain_alone(call->given[0], call->given[1], json);
     errno = 0;   /* of something else, long ago */
     return main_flush() != 0 ? 1 : result;
@@ -35842,20 +35999,23 @@ main_explain(const struct main_call *call)
 static int
 main_metrics(const struct main_call *call)
 {
-    const char *form = call->option != NULL ? "text" : NULL;
-    return main_ask(call->given[0], "metrics", form, METRICS_END, NULL, false);
+    const struct main_question q = { .word = "metrics",
+        .argument = call->option != NULL ? "text" : NULL, .end = METRICS_END };
+    return main_ask(call->given[0], &q);
 }
 
 static int
 main_ping(const struct main_call *call)
 {
-    return main_ask(call->given[0], "ping", call->given[1], "\n", NULL, false);
+    const struct main_question q = { .word = "ping", .argument = call->given[1], .end = "\n" };
+    return main_ask(call->given[0], &q);
 }
 
 static int
 main_message(const struct main_call *call)
 {
-    return main_ask(call->given[0], "message", call->given[1], "\n", NULL, false);
+    const struct main_question q = { .word = "message", .argument = call->given[1], .end = "\n" };
+    return main_ask(call->given[0], &q);
 }
 
 /* ---- which of them ---- */

@@ -1045,6 +1045,65 @@ an_edge_needs_gateways_enough_for_its_domains(void **state)
 }
 
 static void
+what_was_meant_is_named(void **state)
+{
+    const char *said = load_gateway(INNER "<limts/>\n<lgo levl='info' colour='red'/>"
+        "<log levl='info'/>\n<component/>\n<bad/>");
+    (void)state;
+    assert_says(said, "found the unknown element <limts>; did you mean <limits>?\n");
+    assert_says(said, "found the unknown element <lgo>\n");   /* half of it is wrong */
+    assert_says(said, "found the unknown attribute levl; did you mean level?\n");
+    assert_says(said, "found the unknown element <bad>\n");
+    assert_says(load_gateway(INNER "<external/>"), "which only role=\"edge\" has\n");
+    said = load(span_of("<xmppedge role='edge' name='e.example'><dailback/></xmppedge>"));
+    assert_says(said, "did you mean <dialback>?\n");
+    assert_null(strstr(said, "expected a <dialback> in it"));   /* that is the same again */
+}
+
+static void
+errors_stand_before_warnings(void **state)
+{
+    const char *said = load_gateway(INNER "<tls keylog='true'/>\n<limts/>");
+    (void)state;
+    assert_says(said, "warning: keylog is allowed");
+    assert_true(strstr(said, "<limts>") < strstr(said, "warning: "));
+}
+
+/* Where the service of a file with this text listens, the directory of the file left out. */
+static const char *
+control_of(const char *text)
+{
+    static char found[512];
+    struct buf out = { 0 };
+    size_t dir = strlen(world.dir) + 1;
+    write_file("x.xml", span_of(text), 0600);
+    config_find_control(path_of("x.xml"), &out);
+    assert_false(out.failed);
+    snprintf(found, sizeof found, "%s", strncmp(buf_text(&out), path_of(""), dir) == 0
+        ? buf_text(&out) + dir : buf_text(&out));
+    buf_free(&out);
+    return found;
+}
+
+static void
+the_control_socket_is_found_in_what_is_no_configuration(void **state)
+{
+    (void)state;
+    assert_string_equal(control_of("<xmppedge role='edge'><bad><control socket='a.sock'/>"),
+        "a.sock");
+    assert_string_equal(control_of("<xmppedge name='e.example'>\n<control x='1'\n socket = "
+        "\"/run/b.sock\""), "/run/b.sock");
+    assert_string_equal(control_of("<!-- <control socket='not'/> --><controls socket='not'/>"
+        "<xmppedge nam='f.example' name='e.example'>"), "/run/xmppedge/e.example.sock");
+    assert_string_equal(control_of("<xmppedge name='e.example><control"), "");
+    assert_string_equal(control_of("<!-- <xmppedge name='e.example'>"), "");
+    assert_string_equal(control_of("<xmppedge name=\"e.example<"), "");
+    assert_string_equal(control_of("<xmppedge name"), "");
+    assert_string_equal(control_of("<"), "");
+    assert_string_equal(control_of(""), "");
+}
+
+static void
 no_number_of_warnings_hides_an_error(void **state)
 {
     static const char text[] =
@@ -2541,6 +2600,9 @@ main(void)
         TEST(a_name_server_that_would_never_be_asked_is_refused),
         TEST(inner_domains_that_a_trunk_does_not_carry_are_refused),
         TEST(an_edge_needs_gateways_enough_for_its_domains),
+        TEST(what_was_meant_is_named),
+        TEST(errors_stand_before_warnings),
+        TEST(the_control_socket_is_found_in_what_is_no_configuration),
         TEST(no_number_of_warnings_hides_an_error),
         TEST(an_element_of_the_other_role_is_told_apart_from_an_unknown_one),
         TEST(a_flood_of_errors_is_cut_and_counted),
