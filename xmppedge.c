@@ -365,6 +365,8 @@
 #define METRICS_LATE_DAYS  1000   /* after which nothing more is said of one that has expired */
 #define METRICS_STALE_S    600    /* a server that was not tried since may be there again */
 #define METRICS_SOON_S     604800 /* a certificate expires soon: a week to renew it */
+#define METRICS_SOON_DAYS  14     /* one of a server's should be renewed by now, and is told */
+#define METRICS_END_MAX    48     /* bytes of "expired 664 days ago" of any number, with NUL */
 #define METRICS_ROWS       64     /* told or gathered in a turn: half a ms */
 #define METRICS_TRUNKS_MAX 1000   /* trunks told one by one */
 #define EDGE_REFUSED_MAX   64     /* callers being told why not; more are not waited for */
@@ -384,10 +386,8 @@
 #define EXPLAIN_BYTES      ((size_t)256 << 10) /* of a report: each text in it has its limit */
 #define EXPLAIN_LINE       1536   /* bytes of a fact: a certificate is two subjects and dates */
 #define EXPLAIN_CALLS      4      /* connections of a partner that are told of one by one */
-#define EXPLAIN_DAYS       14     /* a certificate that ends so soon should be renewed by now */
 #define STATUS_COLUMN      26     /* columns of a name in a table: the rest has 54 */
 #define STATUS_SHORT_MAX   24     /* bytes of a short number, NUL included */
-#define STATUS_SOON_DAYS   14     /* a certificate of a server that ends so soon is told */
 #define CONTROL_CLIENTS    16     /* questions at a time: administrators and a monitor */
 #define CONTROL_LINE_MAX   512    /* bytes of a question: a command, a domain, a short message */
 #define CONTROL_ROWS       64     /* of a status in a turn: half a ms */
@@ -29872,12 +29872,37 @@ metrics_trunks_lag(struct metrics_text *w)
     metrics_trunks(w, metrics_put_lag);
 }
 
-/* Days until then, the one that has begun included; below 0: it is too late, by so many. */
+/* Days until then, the one that has begun included; 0 or below: it is too late, by so many days
+ * that have gone by. */
 static int64_t
 metrics_days(int64_t ends)
 {
     int64_t left = ends - (int64_t)time(NULL);
-    return left > 0 ? (left + METRICS_DAY - 1) / METRICS_DAY : -1 - -left / METRICS_DAY;
+    return left > 0 ? (left + METRICS_DAY - 1) / METRICS_DAY : -(-left / METRICS_DAY);
+}
+
+/* The same in words: "expires in 34 days", "expired 664 days ago". */
+static const char *
+metrics_end_text(int64_t ends, char out[METRICS_END_MAX])
+{
+    int64_t days = metrics_days(ends);
+    int64_t n = days < 0 ? -days : days;
+    if (days == 0)
+        return "expired today";
+    snprintf(out, METRICS_END_MAX, "%s %lld day%s%s", days > 0 ? "expires in" : "expired",
+        (long long)n, n == 1 ? "" : "s", days > 0 ? "" : " ago");
+    return out;
+}
+
+/* A moment as the log writes it, "2026-12-24T18:00:00Z". */
+static const char *
+metrics_time_text(int64_t when, char out[32])
+{
+    time_t t = (time_t)when;
+    struct tm utc;
+    if (gmtime_r(&t, &utc) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
+        out[0] = '\0';
+    return out;
 }
 
 /* ---- whether all is well ---- */
@@ -29997,30 +30022,44 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
         }
 }
 
+/* By a wrong clock our own certificates are not valid yet, or those of one partner after the other
+ * are not: the cause stands before what follows from it. */
+static void
+metrics_judge_clock(struct metrics_health *h, const struct metrics *m)
+{
+    int64_t now = (int64_t)time(NULL);
+    bool early = false;
+    char text[32];
+    size_t i;
+    for (i = 0; i < m->nown; i++)
+        early = early || now < m->own[i].begins;
+    if ((!early && m->route->s2s->nmisdated < S2S_MISDATED)
+        || !metrics_tell(h, early ? "the clock of this machine says "
+        : "note: the clock of this machine says "))
+        return;
+    buf_puts(h->out, metrics_time_text(now, text));
+    buf_puts(h->out, ": is it right? By it one certificate after the other is not valid yet, or no "
+        "more\n");
+}
+
 static void
 metrics_judge_certificates(struct metrics_health *h, const struct metrics *m)
 {
     int64_t now = (int64_t)time(NULL);
+    char text[METRICS_END_MAX];
     size_t i;
     for (i = 0; i < m->nown; i++) {
         const struct metrics_own *own = &m->own[i];
-        bool expired = metrics_days(own->ends) < 0;
-        bool early = now < own->begins;
-        h->good = h->good && !expired && !early;
-        if ((!expired && !early && own->ends - now > METRICS_SOON_S)
-            || !metrics_tell(h, expired || early ? "our certificate for "
-                : "note: our certificate for "))
+        bool wrong = now >= own->ends || now < own->begins;
+        h->good = h->good && !wrong;
+        if ((!wrong && own->ends - now > METRICS_SOON_S) || !metrics_tell(h, wrong
+            ? "our certificate for " : "note: our certificate for "))
             continue;
         metrics_put_value(h->out, own->name);
-        buf_puts(h->out, own->trunk ? " (trunk)" : "");
-        if (expired || early) {
-            buf_puts(h->out, expired ? " has expired\n"
-                : " is not valid yet: is the clock of this machine right?\n");
-        } else {
-            buf_puts(h->out, " expires in ");
-            buf_putu(h->out, (uint64_t)metrics_days(own->ends));
-            buf_puts(h->out, metrics_days(own->ends) == 1 ? " day\n" : " days\n");
-        }
+        buf_puts(h->out, own->trunk ? " (trunk) " : " ");
+        buf_puts(h->out, now < own->begins ? "is not valid yet"
+            : metrics_end_text(own->ends, text));
+        buf_putc(h->out, '\n');
     }
 }
 
@@ -30049,6 +30088,7 @@ metrics_is_well(const struct metrics *m, struct buf *out)
         h.good = false;
         metrics_tell(&h, "the service is being stopped\n");
     }
+    metrics_judge_clock(&h, m);
     if (r->config->role == CONFIG_EDGE)
         metrics_judge_gateways(&h, m);
     else
@@ -30516,17 +30556,6 @@ metrics_listen(struct metrics *m, struct buf *out)
 
 /* ---- certificates that will expire ---- */
 
-/* A moment as the log writes it, "2026-12-24T18:00:00Z". */
-static const char *
-metrics_time_text(int64_t when, char out[32])
-{
-    time_t t = (time_t)when;
-    struct tm utc;
-    if (gmtime_r(&t, &utc) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
-        out[0] = '\0';
-    return out;
-}
-
 /* How urgent that is: each number is told once, 0 is not told.  Each day after the end has a number
  * of its own. */
 static int
@@ -30536,8 +30565,8 @@ metrics_stage(int64_t days)
     int stage = 0;
     while (stage < 5 && days <= at[stage])
         stage++;
-    return days >= 0 ? stage : days < -METRICS_LATE_DAYS ? stage + METRICS_LATE_DAYS
-        : stage - (int)days;
+    return days > 0 ? stage
+        : stage + 1 + (days < -METRICS_LATE_DAYS ? METRICS_LATE_DAYS : -(int)days);
 }
 
 /* Begin a line about a certificate if it is due; `told` remembers that. */
@@ -30551,7 +30580,7 @@ metrics_is_due(const struct metrics *m, int64_t ends, bool ours, struct xe_span 
     char until[32];
     *told = stage;
     if (!due || !log_begin(log, ours && days <= 3 ? LOG_ERROR : LOG_WARN,
-        days < 0 ? "certificate-expired" : "certificate-expires", name))
+        days <= 0 ? "certificate-expired" : "certificate-expires", name))
         return false;
     log_text(log, "of", ours ? "this node" : "a server");
     log_span(log, "name", name);
@@ -30618,19 +30647,17 @@ metrics_expect_own(struct metrics *m, size_t most)
 static void
 metrics_put_own(const struct metrics *m, struct buf *out)
 {
-    char until[32];
+    char until[32], text[METRICS_END_MAX];
     size_t i;
     for (i = 0; i < m->nown; i++) {
         const struct metrics_own *own = &m->own[i];
-        int64_t days = metrics_days(own->ends);
         buf_puts(out, "<!-- certificate for ");
         buf_put(out, own->name);
         buf_puts(out, own->trunk ? " on the trunk: until "
             : ", towards servers: until ");
         buf_puts(out, metrics_time_text(own->ends, until));
-        buf_puts(out, days < 0 ? ", it has expired" : ", days left: ");
-        if (days >= 0)
-            buf_putu(out, (uint64_t)days);
+        buf_puts(out, ", ");
+        buf_puts(out, metrics_end_text(own->ends, text));
         buf_puts(out, " -->\n");
     }
 }
@@ -31131,13 +31158,14 @@ static void
 edge_warn_end(const struct config *c, const struct config_certificate *cert,
     const struct tls_identity *id, struct buf *out)
 {
-    int64_t days = id == NULL ? 0 : metrics_days(tls_identity_facts(id)->ends);
-    if (id == NULL || days < 0 || metrics_stage(days) == 0)
+    int64_t ends = id == NULL ? 0 : tls_identity_facts(id)->ends;
+    char text[METRICS_END_MAX];
+    if (id == NULL || metrics_days(ends) <= 0 || metrics_stage(metrics_days(ends)) == 0)
         return;
     edge_warn(c, cert->line, cert->chain, out);
-    buf_puts(out, " expires in ");
-    buf_putu(out, (uint64_t)days);
-    buf_puts(out, days == 1 ? " day: renew it\n" : " days: renew it\n");
+    buf_putc(out, ' ');
+    buf_puts(out, metrics_end_text(ends, text));
+    buf_puts(out, ": renew it\n");
 }
 
 /* Certificates of ours that will expire; a running service tells them as time goes by. */
@@ -32437,13 +32465,13 @@ explain_failed(struct explain *x, enum xe_why why, const char *detail)
     snprintf(x->detail, sizeof x->detail, "%s", detail);
 }
 
-/* "from 2026-01-01 to 2026-04-01, 34 days from now" */
+/* "2026-01-01 to 2026-04-01, expires in 34 days" */
 static void
 explain_dates(char *out, size_t size, const char *from, const char *to, int64_t ends)
 {
-    long days = (long)metrics_days(ends);
-    snprintf(out, size, "%.10s%s%.10s, %ld day%s %s", from, from[0] == '\0' ? "" : " to ", to,
-        days < 0 ? -days : days, days == 1 || days == -1 ? "" : "s", days < 0 ? "ago" : "from now");
+    char text[METRICS_END_MAX];
+    snprintf(out, size, "%.10s%s%.10s, %s", from, from[0] == '\0' ? "" : " to ", to,
+        metrics_end_text(ends, text));
 }
 
 static void
@@ -32882,6 +32910,7 @@ explain_wish(enum xe_why why)
 static void
 explain_sentence(struct explain *x)
 {
+    char text[METRICS_END_MAX];
     char *line = x->line;
     size_t size = sizeof x->line;
     if (x->admit != XE_WHY_NONE)
@@ -32909,9 +32938,9 @@ explain_sentence(struct explain *x)
     else if (x->secured && !x->external)
         snprintf(line, size, "Ask them whether they trust the authority of our certificate: they "
             "offer no SASL EXTERNAL behind it, which leaves dialback alone.");
-    else if (x->ends != 0 && metrics_days(x->ends) < EXPLAIN_DAYS)
-        snprintf(line, size, "Nothing yet: but its certificate ends in %ld days.",
-            (long)metrics_days(x->ends));
+    else if (x->ends != 0 && metrics_days(x->ends) <= METRICS_SOON_DAYS)
+        snprintf(line, size, "Nothing yet: but its certificate %s.",
+            metrics_end_text(x->ends, text));
     else
         snprintf(line, size, "Nothing: all that can be seen from here is well.");
 }
@@ -33417,7 +33446,7 @@ status_side_of(const struct xmppedge *e, const struct route_domain *d, bool to)
 static bool
 status_ends_soon(const struct route_domain *d)
 {
-    return d->cert_ends != 0 && metrics_days(d->cert_ends) <= STATUS_SOON_DAYS;
+    return d->cert_ends != 0 && metrics_days(d->cert_ends) <= METRICS_SOON_DAYS;
 }
 
 /* A domain in both directions. */
@@ -33690,7 +33719,7 @@ status_pair(struct report *r, const struct xmppedge *e, const struct route_pair 
     report_end(r);
 }
 
-/* Until when a certificate is good; with fewer than 0 days it has expired. */
+/* Until when a certificate is good; where no day is left it has expired. */
 static void
 status_certificate_row(struct report *r, struct xe_span name, const char *of, int64_t ends,
     int64_t seen)
@@ -33819,7 +33848,10 @@ status_partner(struct report *r, const struct xmppedge *e, const struct status_p
     if (d->cert_ends == 0)
         return;
     report_begin(r, "certificate", "ITS CERTIFICATE");
-    report_int(r, "days", metrics_days(d->cert_ends));
+    if (r->json)
+        report_int(r, "days", metrics_days(d->cert_ends));
+    else
+        report_text(r, "end", metrics_end_text(d->cert_ends, line));
     status_moment(r, "until", d->cert_ends);
     status_moment(r, "seen", d->cert_seen);
     report_end(r);
@@ -33950,8 +33982,7 @@ static void
 status_partner_rows(struct report *r, const struct status_partner *p)
 {
     const struct status_side *sides[] = { &p->to, &p->from };
-    char line[64];
-    int64_t days = metrics_days(p->domain->cert_ends);
+    char text[METRICS_END_MAX];
     bool named = false;
     unsigned i;
     for (i = 0; i < 2; i++) {
@@ -33964,9 +33995,9 @@ status_partner_rows(struct report *r, const struct status_partner *p)
     }
     if (!named || !status_ends_soon(p->domain))
         return;
-    snprintf(line, sizeof line, days < 0 ? "      its certificate has expired\n"
-        : "      its certificate ends in %ld day%s\n", (long)days, days == 1 ? "" : "s");
-    buf_puts(r->out, line);
+    buf_puts(r->out, "      its certificate ");
+    buf_puts(r->out, metrics_end_text(p->domain->cert_ends, text));
+    buf_putc(r->out, '\n');
 }
 
 /* So many for each reason: "idle 300, peer-closed 12". */
@@ -34105,18 +34136,14 @@ status_trunk_lines(struct report *r, const struct xmppedge *e)
 static void
 status_certificate_lines(struct report *r, const struct xmppedge *e)
 {
-    char line[80], until[32];
+    char line[120], until[32], text[METRICS_END_MAX];
     size_t i;
     if (e->metrics.nown > 0)
         report_heading(r, "OUR CERTIFICATES");
     for (i = 0; i < e->metrics.nown; i++) {
         const struct metrics_own *own = &e->metrics.own[i];
-        int64_t days = metrics_days(own->ends);
-        snprintf(line, sizeof line, "%s %ld day%s, %s %s", days < 0 ? "expired" : "good for",
-            (long)(days < 0 ? -days : days), days == 1 || days == -1 ? "" : "s",
-            days < 0 ? "at" : "until", metrics_time_text(own->ends, until));
-        if (own->trunk)
-            snprintf(line + strlen(line), sizeof line - strlen(line), " (trunk)");
+        snprintf(line, sizeof line, "%s, at %s%s", metrics_end_text(own->ends, text),
+            metrics_time_text(own->ends, until), own->trunk ? " (trunk)" : "");
         status_named(r, own->name, line);
     }
 }

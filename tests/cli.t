@@ -503,7 +503,7 @@ if command -v openssl >/dev/null 2>&1; then
     doubt_many 'a certificate of ours that is its own authority' e \
         '[^ ]*weak\.pem is self-signed: a partner takes it only with dialback, or pinned' "$own"
     doubt_many 'a certificate of ours that will expire' e '[^ ]*weak\.pem expires in 9 days: renew it' "$own"
-    has "$out" '^<!-- certificate for corp\.example, towards servers: until 2[0-9-]+T[0-9:]+Z, days left: 9 -->$' &&
+    has "$out" '^<!-- certificate for corp\.example, towards servers: until 2[0-9-]+T[0-9:]+Z, expires in 9 days -->$' &&
         has "$out" '^<!-- certificate for edge01\.corp\.example on the trunk: until 2'
     report $? 'check prints until when our certificates are good'
     (

@@ -731,7 +731,7 @@ def the_second_address_is_tried_after_the_race_delay(w):
 def the_second_server_is_tried_when_the_first_takes_the_connection_and_is_silent(w):
     edge = another_edge(w, attempt_time='4s')
     ping = subprocess.Popen([binary(), 'ping', edge.path, 'halfsilent.example'], stdout=subprocess.DEVNULL)
-    edge.wait_log('s2s-target-failed', remote='halfsilent.example', state='header', why='attempt-timeout')
+    edge.wait_log('s2s-target-failed', seconds=15, remote='halfsilent.example', state='header', why='attempt-timeout')
     edge.wait_log('s2s-out-open', remote='halfsilent.example')
     ping.kill()
     ping.wait()

@@ -36,7 +36,7 @@ a_certificate_is_told_on_five_days_and_on_each_that_is_too_late(void **state)
         told = metrics_stage(days);
     }
     assert_int_equal(lines, 5);
-    for (days = -1; days >= -METRICS_LATE_DAYS; days--) {
+    for (days = 0; days >= -METRICS_LATE_DAYS; days--) {
         assert_true(metrics_stage(days) > told);
         told = metrics_stage(days);
     }
@@ -47,12 +47,18 @@ a_certificate_is_told_on_five_days_and_on_each_that_is_too_late(void **state)
 static void
 days_count_from_the_one_that_has_begun(void **state)
 {
+    char text[METRICS_END_MAX];
     int64_t now = (int64_t)time(NULL);
     (void)state;
     assert_int_equal(metrics_days(now + 9 * METRICS_DAY - 100), 9);
     assert_int_equal(metrics_days(now + 100), 1);
-    assert_int_equal(metrics_days(now - 100), -1);
-    assert_int_equal(metrics_days(now - METRICS_DAY - 100), -2);
+    assert_int_equal(metrics_days(now - 100), 0);
+    assert_int_equal(metrics_days(now - METRICS_DAY - 100), -1);
+    assert_string_equal(metrics_end_text(now + 9 * METRICS_DAY - 100, text), "expires in 9 days");
+    assert_string_equal(metrics_end_text(now + 100, text), "expires in 1 day");
+    assert_string_equal(metrics_end_text(now - 100, text), "expired today");
+    assert_string_equal(metrics_end_text(now - 664 * METRICS_DAY - 100, text),
+        "expired 664 days ago");
 }
 
 static void
