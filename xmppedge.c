@@ -25705,7 +25705,6 @@ struct route_domain {
     struct map_node  node;        /* in route->domains; the key is `name` */
     struct list_node all;         /* in route->known */
     struct list_node pairs;       /* route_tie */
-    bool             inner;       /* of this gateway */
     int64_t          used;        /* ms */
     uint64_t         passed[ROUTE_OUTWARD + 1];
     uint64_t         bounced[ROUTE_OUTWARD + 1];
@@ -26127,8 +26126,7 @@ static struct route_domain *
 route_domain_get(struct route *r, struct xe_span name)
 {
     struct route_domain *d = route_domain_find(r, name);
-    bool inner = route_is_inner(r, name);
-    if (d == NULL && (inner || route_domain_room(r,
+    if (d == NULL && (route_is_inner(r, name) || route_domain_room(r,
         route_is_named(config_partner_for(r->config, name))))) {
         d = calloc(1, sizeof *d + name.len);
         if (d == NULL)
@@ -26141,10 +26139,8 @@ route_domain_get(struct route *r, struct xe_span name)
         list_init(&d->pairs);
         list_append(&r->known, &d->all);
     }
-    if (d != NULL) {
+    if (d != NULL)
         d->used = loop_now(r->shared->loop);
-        d->inner = inner;
-    }
     return d;
 }
 
@@ -30134,14 +30130,14 @@ metrics_domain_certificate(struct metrics_text *w, const struct route_domain *d)
 static void
 metrics_domain_stanzas(struct metrics_text *w, const struct route_domain *d)
 {
-    if (!d->inner)
+    if (!route_is_inner(w->m->route, d->node.key))
         metrics_both(w, d, d->passed[ROUTE_INWARD], d->passed[ROUTE_OUTWARD]);
 }
 
 static void
 metrics_domain_bounces(struct metrics_text *w, const struct route_domain *d)
 {
-    if (!d->inner)
+    if (!route_is_inner(w->m->route, d->node.key))
         metrics_both(w, d, d->bounced[ROUTE_INWARD], d->bounced[ROUTE_OUTWARD]);
 }
 
@@ -33419,8 +33415,9 @@ static struct status_side
 status_side_of(const struct xmppedge *e, const struct route_domain *d, bool to)
 {
     struct status_side side = { 0 };
-    unsigned way = to == d->inner ? ROUTE_INWARD : ROUTE_OUTWARD;
-    bool far = !d->inner && e->config->role == CONFIG_GATEWAY;   /* known by its pairs alone */
+    bool inner = route_is_inner(&e->route, d->node.key);
+    unsigned way = to == inner ? ROUTE_INWARD : ROUTE_OUTWARD;
+    bool far = !inner && e->config->role == CONFIG_GATEWAY;   /* known by its pairs alone */
     const struct list_node *n;
     side.passed = d->passed[way];
     side.bounced = d->bounced[way];
@@ -33434,7 +33431,7 @@ status_side_of(const struct xmppedge *e, const struct route_domain *d, bool to)
         side.why = XE_WHY_NONE;
         return side;
     }
-    if (!side.failing && d->inner)
+    if (!side.failing && inner)
         side.why = XE_WHY_NONE;   /* a partner's */
     side.state = status_side_state(&side, to);
     if (side.state == NULL && far && side.passed > 0)
@@ -33462,7 +33459,7 @@ status_partner_of(const struct xmppedge *e, const struct route_domain *d)
 {
     struct status_partner p = { d, status_side_of(e, d, true), status_side_of(e, d, false),
         STATUS_WELL };
-    if (d->inner)
+    if (route_is_inner(&e->route, d->node.key))
         p.class = STATUS_INNER;
     else if (p.to.failing || p.from.failing)
         p.class = STATUS_FAILING;
@@ -33837,7 +33834,7 @@ status_partner(struct report *r, const struct xmppedge *e, const struct status_p
         report_text(r, "domain", name);
     else
         report_wrap(r, 0, span_of(line));
-    if (d->inner)
+    if (route_is_inner(&e->route, d->node.key))
         report_text(r, "of", "an inner server");
     else if (e->config->role == CONFIG_EDGE)
         report_text(r, "listed", route_is_named(config_partner_for(e->config, d->node.key)) ? "yes"
