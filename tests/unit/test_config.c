@@ -795,9 +795,10 @@ what_is_wrong_in_an_included_file_is_told_of_its_line(void **state)
     put_piece("b.xml", "<partners>\n<partner domain='b.example' sasl='optional'>\n<domain\n"
         "nome='x'/></partner>\n<partner domain='p.example' sasl='optional'/></partners>");
     assert_string_equal(load_edge(EDGE_DOMAIN "\n<include file='d/?.xml'/>\n<log leval='x'/>"),
-        "x.xml:4: <log>: expected level, format, file, found the unknown attribute leval\n"
+        "x.xml:4: <log>: expected level, format, file, found the unknown attribute leval; did "
+        "you mean level?\n"
         "d/b.xml:3: <domain> name: expected a domain such as corp.example, found nothing\n"
-        "d/b.xml:4: <domain>: expected name, found the unknown attribute nome\n"
+        "d/b.xml:4: <domain>: expected name, found the unknown attribute nome; did you mean name?\n"
         "d/b.xml:5: expected p.example as a partner domain once, found it again; the first is in "
         "d/a.xml:2\n");
     put_piece("b.xml", "<partner domain='b.example' sasl='optional'>\n<trust ca='nota.pem'/>\n"
@@ -1122,7 +1123,8 @@ an_element_of_the_other_role_is_told_apart_from_an_unknown_one(void **state)
     (void)state;
     assert_says(load_gateway(INNER "<external/>"),
         "found the element <external>, which only role=\"edge\" has\n");
-    assert_says(load_gateway(INNER "<partner/>"), "found the unknown element <partner>\n");
+    assert_says(load_gateway(INNER "<partner/>"), "found the unknown element <partner>; did you "
+        "mean <partners>?\n");
 }
 
 static void
