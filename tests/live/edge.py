@@ -175,8 +175,9 @@ class Node:
         return self
 
     def wait_listening(self):
-        wait_until(lambda: all(listening(*a) for a in self.listens) or not self.process.running(),
-                   START, self.name + ' to listen')
+        # The control socket comes last: who asks through it right after the ports are open is too early.
+        wait_until(lambda: all(listening(*a) for a in self.listens) and os.path.exists(self.control())
+                   or not self.process.running(), START, self.name + ' to listen')
         if not self.process.running():
             raise HarnessError('%s ended while starting (status %s):\n%s'
                                % (self.name, self.process.popen.returncode, self.log_text()[-3000:]))
