@@ -14956,6 +14956,7 @@ struct config_partner {
     enum policy_level        tls;
     enum policy_level        sasl;
     bool                     dialback;
+    bool                     dialback_said; /* in the file */
     const struct policy_row *row;        /* of the three settings above; never invalid */
     size_t                   connection_limit;
     bool                     keepalive;  /* the partner is expected to send keep-alives */
@@ -15177,7 +15178,9 @@ struct config_row {
     unsigned           roles;     /* bit per role */
     const char        *name;      /* element: path below the root; attribute: its name */
     size_t             at;        /* offset in the element's object; element: in the parent's */
-    size_t             count_at;  /* list: offset of the number of items in the parent's object */
+    /* list: offset of the number of items in the parent's object; attribute: of a bool which says
+     * that it was written, 0: nobody asks */
+    size_t             count_at;
     size_t             size;      /* list: bytes of one item; 0: not a list */
     size_t             line_at;   /* element: offset of its line in its own object */
     int64_t            min, max;  /* attribute: of the value; element: how often */
@@ -15247,8 +15250,10 @@ static const char *const config_partner_types[] =
         "Whether streams with this partner are encrypted."), \
     WORD(CONFIG_WORD, "sasl", config_partner, sasl, "required", policy_levels, "optional", \
         "Whether this partner proves its domain with a certificate (SASL EXTERNAL)."), \
-    WORD(CONFIG_BOOL, "dialback", config_partner, dialback, "true", config_false_true, NULL, \
-        "Whether this partner may prove its domain by server dialback."), \
+    { CONFIG_BOOL, E | G, "dialback", offsetof(struct config_partner, dialback), \
+        offsetof(struct config_partner, dialback_said), 0, 0, 0, 0, false, "true", \
+        config_false_true, NULL, "Whether this partner may prove its domain by server dialback; " \
+        "false if absent where tls and sasl are required, which leave it no use." }, \
     { CONFIG_COUNT, E | G, "connection-limit", offsetof(struct config_partner, connection_limit), \
         0, 0, 0, 1, 1000000, false, NULL, NULL, NULL, \
         "Most connections with it at a time; partner-connections of limits if absent." }, \
@@ -16927,6 +16932,8 @@ config_read_attrs(struct config_loader *l, const struct config_row *element, str
         const char *text = elem_attr(e, r->name);
         if (text != NULL) {
             config_read_value(l, r, e, text, object);
+            if (r->count_at > 0)
+                *((bool *)(void *)((char *)object + r->count_at)) = true;
         } else if (r->def != NULL) {
             config_store(l, r, r->def, (char *)object + r->at);
         } else if (r->must && e.at != NULL) {
@@ -17223,6 +17230,8 @@ static void
 config_derive_partner(struct config *c, struct config_partner *p)
 {
     size_t i;
+    if (p->tls == POLICY_REQUIRED && p->sasl == POLICY_REQUIRED && !p->dialback_said)
+        p->dialback = false;   /* as it is in effect, so nobody has to be warned of row 1 */
     p->row = policy_row(p->tls, p->sasl, p->dialback);
     if (p->connection_limit == 0)
         p->connection_limit = c->limits.partner_connections;
@@ -31235,6 +31244,37 @@ edge_warn_common(const struct edge_keys *k, const struct config *c, struct buf *
         "belongs in a <trust> within its <partner>\n");
 }
 
+/* An address that the system would not let us listen on. */
+static void
+edge_warn_address(const struct config *c, unsigned line, const char *what,
+    const struct config_address *at, struct buf *out)
+{
+    struct config_address a = *at;
+    int fd = line == 0 || a.len == 0 ? -1 : socket(a.sa.ss_family, SOCK_STREAM, 0);
+    config_set_port(&a, 0);
+    if (fd >= 0 && bind(fd, (const struct sockaddr *)&a.sa, a.len) != 0
+        && errno == EADDRNOTAVAIL) {
+        config_put_where(out, c, line);
+        buf_puts(out, "warning: ");
+        buf_puts(out, what);
+        buf_puts(out, " address: ");
+        config_put_address(out, &a);
+        buf_puts(out, " is no address of this machine: run cannot listen there\n");
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
+/* The same of every one: it is no error, as a file may be checked where it is written. */
+static void
+edge_warn_addresses(const struct config *c, struct buf *out)
+{
+    edge_warn_address(c, c->external.line, "<external>", &c->external.address, out);
+    edge_warn_address(c, c->internal.line, "<internal>", &c->internal.address, out);
+    edge_warn_address(c, c->listen.line, "<listen>", &c->listen.address, out);
+    edge_warn_address(c, c->metrics.line, "<metrics>", &c->metrics.address, out);
+}
+
 /* The certificate that is shown for one of our domains. */
 static struct tls_identity *
 edge_identity(void *user, struct xe_span local)
@@ -35347,7 +35387,9 @@ static const char main_usage[] =
     "xmppedge " XE_VERSION ": the border of an XMPP organisation\n"
     "\n"
     "  xmppedge run FILE                 serve, in the foreground\n"
-    "  xmppedge check FILE               read the configuration; print every setting in effect\n"
+    "  xmppedge check FILE [--strict]    read the configuration; print every setting in effect; "
+        "with\n"
+    "                                    --strict the exit code is 1 when there are warnings\n"
     "  xmppedge config [edge|gateway]    print a complete, commented example configuration\n"
     "  xmppedge ports FILE [--nft|--iptables|--json]\n"
     "                                    print the port summary, or firewall rules, of this "
@@ -35599,29 +35641,33 @@ main_forget_all(struct xmppedge *scratch)
     config_free(scratch->config);
 }
 
-/* check: the configuration, and the files that it names. */
+/* check: the configuration, and the files that it names.  With --strict a warning counts. */
 static int
 main_check(const struct main_call *call)
 {
     struct buf out = { 0 };
     struct buf errors = { 0 };
     struct xmppedge scratch;
-    bool ok = main_read_all(call->given[0], &scratch, &errors);
+    bool ok = main_read_all(call->given[0], &scratch, &errors), warned;
     if (scratch.config != NULL)
         buf_add(&errors, &scratch.config->warnings);
     if (ok) {
         edge_warn_keys(&scratch.keys, scratch.config, &errors);
         edge_warn_ends(&scratch.keys, scratch.config, &errors);
         edge_warn_common(&scratch.keys, scratch.config, &errors);
+        edge_warn_addresses(scratch.config, &errors);
         config_print_effective(scratch.config, &out);
         edge_use_certificates(&scratch);
         metrics_put_own(&scratch.metrics, &out);
         metrics_forget_own(&scratch.metrics);
     }
+    warned = buf_len(&errors) > 0;
     text_print(stderr, buf_text(&errors));
     main_forget_all(&scratch);
     buf_free(&errors);
-    return ok ? main_print(&out) : 2;
+    if (!ok)
+        return 2;
+    return main_print(&out) == 0 && (call->option == NULL || !warned) ? 0 : 1;
 }
 
 static int
@@ -36046,7 +36092,7 @@ main_message(const struct main_call *call)
 
 static const struct main_command main_commands[] = {
     { "run", 1, { "FILE" }, { NULL }, main_serve },
-    { "check", 1, { "FILE" }, { NULL }, main_check },
+    { "check", 1, { "FILE" }, { "--strict" }, main_check },
     { "config", 0, { "edge|gateway" }, { NULL }, main_config },
     { "ports", 1, { "FILE" }, { "--nft", "--iptables", "--json" }, main_ports },
     { "status", 1, { "FILE", "DOMAIN" }, { "--json", "+--watch" }, main_status },

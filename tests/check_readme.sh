@@ -49,7 +49,8 @@ block xml 1 | sed 's|/etc/ssl/certs/ca-certificates.crt|../public/internal-ca.pe
     >"$work/trunk/edge.xml"
 block xml 2 >"$work/trunk/gateway.xml"
 
-silent() { { "$xmppedge" check "$1" >/dev/null || echo "exit code $?"; } 2>&1; }
+# The addresses of the examples are nobody's, which check says.
+silent() { { "$xmppedge" check "$1" >/dev/null || echo "exit code $?"; } 2>&1 | grep -v ' is no address of this machine: '; }
 verdict 'its edge configuration is right, and nothing is warned about' "$(silent "$work/trunk/edge.xml")"
 verdict 'its gateway configuration too' "$(silent "$work/trunk/gateway.xml")"
 

@@ -238,13 +238,16 @@ a_partner_has_the_defaults_of_new_csxmppallowedpartner(void **state)
     assert_int_equal(p->type, CONFIG_PUBLIC_UNVERIFIED);
     assert_int_equal(p->tls, POLICY_REQUIRED);
     assert_int_equal(p->sasl, POLICY_REQUIRED);
-    assert_true(p->dialback);
+    assert_false(p->dialback);   /* true there, and of no use beside the two above */
     assert_true(p->keepalive);
     assert_false(p->bidi);
     assert_int_equal(p->connection_limit, 20);
     assert_null(p->proxy.name);
     assert_null(p->description);
-    assert_int_equal(p->row->number, 1);
+    assert_int_equal(p->row->number, 2);
+    assert_string_equal(world.messages.bytes == NULL ? "" : buf_text(&world.messages), "");
+    load_partner("sasl='optional'");
+    assert_true(world.c->partners.list[0].dialback);
 }
 
 static void
@@ -2070,7 +2073,7 @@ the_effective_settings_carry_the_warnings(void **state)
 {
     struct buf text = { 0 };
     (void)state;
-    load_partner("");
+    load_partner("dialback='true'");
     config_print_effective(world.c, &text);
     assert_says(buf_text(&text), ".xml:2: warning: p.example: ");
     assert_says(buf_text(&text), "is row 1 of the negotiation settings, which is doubtful");
