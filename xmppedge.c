@@ -60,6 +60,7 @@
  *   [STATUS]  status_           what a running instance does: tables for people, all for programs
  *   [CONTROL] control_          the control socket of a running instance: questions and answers
  *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
+ *   [IMPORT]  import_           partners that another program has, as a file to be included
  *   [MAIN]    main_ main        commands, signals, exit codes
  *
  * THE PICTURE
@@ -345,7 +346,7 @@
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
 #define TRUNK_STANZA_MAX   ((size_t)17 << 20)  /* bytes: most of stanza-bytes and of header-bytes */
 
-/* [ROUTE] [METRICS] [EDGE] [EXPLAIN] [CONTROL] [AUTHORITY]: what is kept, and how long is waited */
+/* [ROUTE] [METRICS] [EDGE] [EXPLAIN] [CONTROL] [AUTHORITY] [IMPORT]: what is kept, and how long */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
 #define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
 #define ROUTE_WORDS_MAX    256    /* bytes of a reason in words, NUL included: all take 150 */
@@ -398,6 +399,9 @@
 #define CONTROL_ASK_MS     5000   /* wait for a question: a program asks at once */
 #define MAIN_WATCH_S       2      /* between two looks at a status */
 #define AUTHORITY_DAYS_MAX 3650   /* life of the authority: no certificate outlives it */
+#define IMPORT_BYTES_MAX   ((size_t)32 << 20)  /* read: CONFIG_FILE_MAX in UTF-16 */
+#define IMPORT_FIELDS_MAX  40     /* of a partner: New-CsXmppAllowedPartner has 11 */
+#define IMPORT_KEYS_MAX    8      /* within each other: acl needs 3 */
 #define AUTHORITY_PATH_MAX 1024   /* bytes of the path of a file, NUL included */
 
 static struct xe_span
@@ -18408,6 +18412,20 @@ config_put_element(struct buf *out, const struct config_row *element, enum confi
     buf_free(&below);
 }
 
+/* A comment of one line, and its end. */
+static void
+config_put_comment(struct buf *out, struct xe_span text)
+{
+    size_t i;
+    buf_puts(out, "<!-- ");
+    for (i = 0; i < text.len; i++) {   /* two hyphens would end the comment */
+        buf_putc(out, text.at[i]);
+        if (text.at[i] == '-' && i + 1 < text.len && text.at[i + 1] == '-')
+            buf_putc(out, ' ');
+    }
+    buf_puts(out, " -->\n");
+}
+
 /* The effective settings with every default, as a file that gives the same configuration; what was
  * warned about stands before it as a comment. */
 static void
@@ -18416,14 +18434,8 @@ config_print_effective(const struct config *c, struct buf *out)
     struct xe_span w = buf_span(&c->warnings);
     out->max = CONFIG_PRINT_MAX;
     while (w.len > 0) {
-        size_t len = span_find(w, '\n'), i;
-        buf_puts(out, "<!-- ");
-        for (i = 0; i < len; i++) {   /* two hyphens would end the comment */
-            buf_putc(out, w.at[i]);
-            if (w.at[i] == '-' && i + 1 < len && w.at[i + 1] == '-')
-                buf_putc(out, ' ');
-        }
-        buf_puts(out, " -->\n");
+        size_t len = span_find(w, '\n');
+        config_put_comment(out, span_make(w.at, len));
         w = span_skip(w, len + (len < w.len));
     }
     config_put_element(out, &config_rows[0], c->role, c, 0);
@@ -35376,9 +35388,822 @@ authority_run(const char *dir, char *const *words, int days)
 }
 
 /* ===========================================================================
+ * [IMPORT] import_        partners that another program has, as a file to be included
+ * calls:  BASE BUF XML MAP TLS CONFIG
+ *
+ *   Get-CsXmppAllowedPartner | Format-List   "Name : value" lines, a blank line between two
+ *   ... | Export-Csv                         a line of names, a line for each, in quotes
+ *   Prosody    s2s_whitelist = { ... }       (mod_s2s_whitelist) and what others say of those
+ *   ejabberd   acl, access_rules             the server lists that the rule of s2s_access allows
+ *
+ * The text says by itself which of them it is.  What does not carry over becomes a comment by the
+ * partner, so that nothing is lost in silence.
+ *
+ * Costs: each text is read as a whole, in UTF-8 or, with a mark, UTF-16, and walked some times.
+ * Not done: the languages.  Of Lua and YAML the forms are known that such lists have.
+ * ======================================================================== */
+
+static struct xe_span
+import_span(const char *from, const char *to)
+{
+    return span_make(from, (size_t)(to - from));
+}
+
+struct import {
+    struct buf           text;       /* UTF-8, lines end in LF, NUL behind it */
+    struct buf           out;
+    struct config_blocks blocks;
+    struct map           seen;       /* domains that were written */
+    struct map           marked;     /* Prosody: domains that need (or need no) certificate */
+    struct map           allowed;    /* ejabberd: names of acl, and of rules */
+    const char          *settings;   /* attributes of each partner, as its server had them */
+    const char          *others;     /* and of one that is in `marked` */
+    size_t               partners;
+};
+
+/* ---- what is written ---- */
+
+static void
+import_put_pieces(struct buf *out, const char *const *pieces)
+{
+    for (; *pieces != NULL; pieces++)
+        buf_puts(out, *pieces);
+}
+
+#define import_text(out, ...) \
+    import_put_pieces((out), (const char *const[]){ __VA_ARGS__, NULL })
+
+/* A remark: what did not carry over. */
+static void
+import_note(struct import *im, const char *const *pieces)
+{
+    struct buf text = { 0 };
+    import_put_pieces(&text, pieces);
+    buf_puts(&im->out, "  ");
+    config_put_comment(&im->out, buf_span(&text));
+    buf_fail_with(&im->out, &text);
+    buf_free(&text);
+}
+
+#define import_remark(im, ...) import_note((im), (const char *const[]){ __VA_ARGS__, NULL })
+
+/* A copy with each run of white space as one space. */
+static const char *
+import_copy(struct import *im, struct xe_span s)
+{
+    char *copy = config_alloc(&im->blocks, s.len + 1);
+    size_t n = 0;
+    while (copy != NULL && s.len > 0) {
+        bool space = (unsigned char)*s.at <= ' ';
+        if (!space)
+            copy[n++] = *s.at;
+        else if (n > 0 && copy[n - 1] != ' ')
+            copy[n++] = ' ';
+        s = span_skip(s, 1);
+    }
+    if (n > 0 && copy[n - 1] == ' ')
+        copy[n - 1] = '\0';
+    return copy == NULL ? "" : copy;
+}
+
+/* Put a name in a map; false when it is there already, or memory is out. */
+static bool
+import_put(struct import *im, struct map *map, struct xe_span name)
+{
+    struct config_name *n = map_find(map, name) != NULL ? NULL
+        : config_alloc(&im->blocks, sizeof *n);
+    if (n == NULL)
+        return false;
+    n->name = span_of(config_copy(&im->blocks, name));
+    return map_add(map, &n->node, n->name);
+}
+
+/* The normal form of a domain that was not written yet; "" with a remark when it is none. */
+static const char *
+import_domain(struct import *im, struct xe_span text)
+{
+    struct xe_span domain;
+    if (!config_parse_domain(&im->blocks, import_copy(im, text), &domain))
+        import_remark(im, import_copy(im, text), ": this is no domain");
+    else if (!import_put(im, &im->seen, domain))
+        import_remark(im, domain.at, ": this domain stands there twice");
+    else
+        return domain.at;
+    return "";
+}
+
+static void
+import_attr(struct buf *out, const char *name, const char *value)
+{
+    buf_putc(out, ' ');
+    buf_puts(out, name);
+    buf_puts(out, "=\"");
+    config_put_xml(out, span_of(value));
+    buf_putc(out, '"');
+}
+
+/* Write a partner: the rest of its tag, and what stands in it. */
+static void
+import_partner(struct import *im, const char *domain, struct xe_span attrs, struct xe_span below)
+{
+    buf_puts(&im->out, "  <partner");
+    import_attr(&im->out, "domain", domain);
+    buf_put(&im->out, attrs);
+    buf_puts(&im->out, below.len > 0 ? ">\n" : "/>\n");
+    buf_put(&im->out, below);
+    buf_puts(&im->out, below.len > 0 ? "  </partner>\n" : "");
+    im->partners++;
+}
+
+/* ---- Get-CsXmppAllowedPartner ---- */
+
+struct import_record {                  /* one partner, as names and values */
+    struct xe_span names[IMPORT_FIELDS_MAX], values[IMPORT_FIELDS_MAX];
+    size_t         count;
+};
+
+enum import_kind { IMPORT_SKIP, IMPORT_WORD, IMPORT_LIMIT, IMPORT_PROXY, IMPORT_TEXT,
+    IMPORT_DOMAINS };
+
+static const struct import_field {
+    const char        *name;
+    enum import_kind   kind;
+    const char        *attr;
+    const char *const *words;
+} import_fields[] = {
+    { "Identity", IMPORT_SKIP, NULL, NULL },   /* the domain again */
+    { "Domain", IMPORT_SKIP, NULL, NULL },
+    { "AdditionalDomains", IMPORT_DOMAINS, NULL, NULL },
+    { "PartnerType", IMPORT_WORD, "type", config_partner_types },
+    { "ConnectionLimit", IMPORT_LIMIT, "connection-limit", NULL },
+    { "TlsNegotiation", IMPORT_WORD, "tls", policy_levels },
+    { "SaslNegotiation", IMPORT_WORD, "sasl", policy_levels },
+    { "SupportDialbackNegotiation", IMPORT_WORD, "dialback", config_false_true },
+    { "EnableKeepAlive", IMPORT_WORD, "keepalive", config_false_true },
+    { "ProxyFqdn", IMPORT_PROXY, "proxy", NULL },
+    { "Description", IMPORT_TEXT, "description", NULL }
+};
+
+static bool
+import_is(struct xe_span s, const char *name)
+{
+    return s.len == strlen(name) && strncasecmp(s.at, name, s.len) == 0;
+}
+
+static const struct import_field *
+import_field(struct xe_span name)
+{
+    size_t i;
+    for (i = 0; i < sizeof import_fields / sizeof *import_fields; i++)
+        if (import_is(name, import_fields[i].name))
+            return &import_fields[i];
+    return NULL;
+}
+
+static struct xe_span
+import_value(const struct import_record *r, const char *name)
+{
+    size_t i;
+    for (i = 0; i < r->count; i++)
+        if (import_is(r->names[i], name))
+            return r->values[i];
+    return span_make(NULL, 0);
+}
+
+/* The words of PowerShell in ours: NotSupported is not-supported. */
+static const char *
+import_word(const char *const *words, const char *value)
+{
+    for (; *words != NULL; words++) {
+        const char *w = *words, *v = value;
+        for (; *w != '\0'; w++)
+            if (*w != '-' && (*w | 0x20) != (*v++ | 0x20))
+                break;
+        if (*w == '\0' && *v == '\0')
+            return *words;
+    }
+    return NULL;
+}
+
+/* The value of an attribute; NULL: there is none like it here. */
+static const char *
+import_translate(struct import *im, const struct import_field *f, const char *value)
+{
+    struct config_host host = { 0 };
+    switch (f->kind) {
+    case IMPORT_WORD:
+        return import_word(f->words, value);
+    case IMPORT_LIMIT:
+        return value[strspn(value, "0123456789")] == '\0' && strlen(value) < 7 && atoi(value) > 0
+            ? value : NULL;
+    case IMPORT_PROXY:
+        return config_parse_host_port(&im->blocks, value, &host) ? value : NULL;
+    case IMPORT_SKIP:
+    case IMPORT_TEXT:
+    case IMPORT_DOMAINS:
+        break;
+    }
+    return value;
+}
+
+/* "{a.example, b.example...}": the further domains. */
+static void
+import_domains(struct import *im, const char *who, struct xe_span list, struct buf *below)
+{
+    const char *text = import_copy(im, list);
+    if (strpbrk(text, "[`") != NULL) {
+        import_remark(im, who, ": AdditionalDomains is told as ", text, ", which is how Export-Csv "
+            "writes a list: use Format-List");
+        return;
+    }
+    for (;;) {
+        size_t len = strcspn(text += strspn(text, "{}, ;|"), "{}, ;|");
+        struct xe_span word = span_make(text, len);
+        bool cut = len > 2 && span_is(span_last(word, 3), "...");
+        const char *name;
+        if (len == 0)
+            return;
+        word.len -= cut ? 3 : 0;
+        name = word.len > 0 ? import_domain(im, word) : "";
+        if (*name != '\0') {
+            buf_puts(below, "    <domain");
+            import_attr(below, "name", name);
+            buf_puts(below, "/>\n");
+        }
+        if (cut)
+            import_remark(im, who, ": AdditionalDomains goes on where PowerShell has cut it with "
+                "three dots: set $FormatEnumerationLimit = -1 before");
+        text += len;
+    }
+}
+
+/* One value of a record. */
+static void
+import_pair(struct import *im, const char *who, struct xe_span name, struct xe_span value,
+    struct buf *attrs, struct buf *below)
+{
+    const struct import_field *f = import_field(name);
+    const char *text = import_copy(im, value);
+    const char *ours = f == NULL ? NULL : import_translate(im, f, text);
+    if (*text == '\0')
+        return;
+    if (f != NULL && f->kind == IMPORT_DOMAINS)
+        import_domains(im, who, value, below);
+    else if (ours == NULL)
+        import_remark(im, who, ": ", import_copy(im, name), " = ", text, " has no counterpart");
+    else if (f->attr != NULL)
+        import_attr(attrs, f->attr, ours);
+}
+
+/* Write what a record says, remarks first. */
+static void
+import_record(struct import *im, const struct import_record *r)
+{
+    struct xe_span first = import_value(r, "Domain");
+    struct buf attrs = { 0 }, below = { 0 };
+    const char *who;
+    size_t i;
+    if (first.len == 0)
+        first = import_value(r, "Identity");
+    if (r->count == 0 || *(who = import_domain(im, first)) == '\0')
+        return;
+    for (i = 0; i < r->count; i++)
+        import_pair(im, who, r->names[i], r->values[i], &attrs, &below);
+    import_partner(im, who, buf_span(&attrs), buf_span(&below));
+    buf_fail_with(&im->out, &attrs);
+    buf_fail_with(&im->out, &below);
+    buf_free(&attrs);
+    buf_free(&below);
+}
+
+static void
+import_add(struct import_record *r, struct xe_span name, struct xe_span value)
+{
+    if (r->count == IMPORT_FIELDS_MAX)
+        return;
+    r->names[r->count] = name;
+    r->values[r->count++] = value;
+}
+
+/* The next line of a text, without its end. */
+static struct xe_span
+import_line(struct xe_span *rest)
+{
+    struct xe_span line = span_make(rest->at, span_find(*rest, '\n'));
+    *rest = span_skip(*rest, line.len + (line.len < rest->len));
+    return line;
+}
+
+static size_t
+import_indent(struct xe_span line)
+{
+    size_t n = 0;
+    while (n < line.len && (line.at[n] == ' ' || line.at[n] == '\t'))
+        n++;
+    return n;
+}
+
+/* The name before a colon (or an equals sign); of no length when the line has none. */
+static struct xe_span
+import_name(struct xe_span line, char end)
+{
+    struct xe_span name = span_make(line.at, span_find(line, end));
+    if (name.len == line.len)
+        return span_make(line.at, 0);
+    while (name.len > 0 && name.at[name.len - 1] == ' ')
+        name.len--;
+    return name;
+}
+
+/* Format-List.  A line that begins with a space goes on with the value above it. */
+static void
+import_list(struct import *im)
+{
+    struct xe_span rest = buf_span(&im->text);
+    struct import_record r = { .count = 0 };
+    while (rest.len > 0) {
+        struct xe_span line = import_line(&rest);
+        struct xe_span name = import_name(line, ':');
+        if (import_indent(line) == line.len) {
+            import_record(im, &r);
+            r.count = 0;
+        } else if (import_indent(line) > 0 && r.count > 0) {
+            r.values[r.count - 1].len = (size_t)(span_end(line) - r.values[r.count - 1].at);
+        } else if (name.len > 0) {
+            import_add(&r, name, span_skip(line, span_find(line, ':') + 1));
+        }
+    }
+    import_record(im, &r);
+}
+
+/* The next value of a line of CSV, without its quotes; the text is changed for that. */
+static struct xe_span
+import_cell(char **p, char between)
+{
+    char *to = *p, *from = *p;
+    bool quoted = *from == '"';
+    char *start = to;
+    from += quoted;
+    while (*from != '\0' && (quoted || (*from != between && *from != '\n'))) {
+        if (quoted && *from == '"' && *++from != '"')
+            quoted = false;
+        else
+            *to++ = *from++;
+    }
+    *p = from;
+    return import_span(start, to);
+}
+
+/* Export-Csv: the first line has the names. */
+static void
+import_csv(struct import *im, char *p, char between)
+{
+    struct import_record names = { .count = 0 };
+    while (*p != '\0') {
+        struct import_record r = { .count = 0 };
+        size_t column;
+        for (column = 0;; column++) {
+            struct xe_span cell = import_cell(&p, between);
+            bool more = *p == between;
+            if (names.count > column && r.count < names.count)
+                import_add(&r, names.names[column], cell);
+            else if (names.count == 0)
+                import_add(&r, cell, span_make(NULL, 0));
+            p += *p != '\0';
+            if (!more)
+                break;
+        }
+        if (names.count == 0)
+            names = r;
+        else if (r.count > 1)
+            import_record(im, &r);
+    }
+}
+
+/* ---- Prosody ---- */
+
+/* Past white space and comments of Lua. */
+static const char *
+import_lua_skip(const char *p)
+{
+    for (;;) {
+        if (*p != '\0' && (unsigned char)*p <= ' ') {
+            p++;
+        } else if (strncmp(p, "--[[", 4) == 0) {
+            const char *end = strstr(p, "]]");
+            p = end == NULL ? p + strlen(p) : end + 2;
+        } else if (strncmp(p, "--", 2) == 0) {
+            p += strcspn(p, "\n");
+        } else {
+            return p;
+        }
+    }
+}
+
+/* The next token: a name, a text (without its quotes, which is told), or one byte. */
+static struct xe_span
+import_lua_token(const char **at, bool *text)
+{
+    const char *p = import_lua_skip(*at), *from = p;
+    *text = *p == '"' || *p == '\'';
+    if (*text) {
+        for (p++; *p != '\0' && *p != *from && *p != '\n'; p++)
+            continue;
+        *at = p + (*p != '\0');
+        return import_span(from + 1, p);
+    }
+    while ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || *p == '_'
+        || (*p >= '0' && *p <= '9'))
+        p++;
+    *at = p > from || *p == '\0' ? p : p + 1;
+    return import_span(from, *at);
+}
+
+/* Each text (or the one word) that a setting is, to `told`, wherever it is set. */
+static void
+import_lua_each(struct import *im, const char *name,
+    void (*told)(struct import *im, struct xe_span value))
+{
+    const char *p = buf_text(&im->text);
+    struct xe_span t;
+    bool text;
+    while ((t = import_lua_token(&p, &text)).len > 0 || text) {
+        if (text || !span_is(t, name))
+            continue;
+        if (!span_is(import_lua_token(&p, &text), "="))
+            continue;
+        t = import_lua_token(&p, &text);
+        if (text || !span_is(t, "{")) {
+            told(im, t);
+            continue;
+        }
+        while (((t = import_lua_token(&p, &text)).len > 0 || text) && (text || !span_is(t, "}")))
+            if (text)
+                told(im, t);
+    }
+}
+
+static void
+import_told_mark(struct import *im, struct xe_span value)
+{
+    import_put(im, &im->marked, span_of(import_copy(im, value)));
+}
+
+/* s2s_secure_auth: a certificate is needed, but by those in s2s_insecure_domains. */
+static void
+import_told_secure(struct import *im, struct xe_span value)
+{
+    bool secure = span_is(value, "true");
+    im->settings = secure ? "" : " sasl=\"optional\"";
+    im->others = secure ? " sasl=\"optional\"" : "";
+}
+
+static void
+import_told_encryption(struct import *im, struct xe_span value)
+{
+    if (!span_is(value, "true"))
+        import_remark(im, "TLS was no condition there and is one here: say tls=\"optional\" for "
+            "those who have none");
+}
+
+static void
+import_told_partner(struct import *im, struct xe_span value)
+{
+    const char *domain = import_domain(im, value);
+    bool marked = map_find(&im->marked, span_of(domain)) != NULL;
+    if (*domain != '\0')
+        import_partner(im, domain, span_of(marked ? im->others : im->settings), span_of(""));
+}
+
+static void
+import_told_refused(struct import *im, struct xe_span value)
+{
+    import_remark(im, import_copy(im, value), ": it was refused by name there; here whoever has no "
+        "entry is");
+}
+
+static void
+import_prosody(struct import *im)
+{
+    const char *marks;
+    im->settings = " sasl=\"optional\"";
+    im->others = "";
+    import_lua_each(im, "s2s_secure_auth", import_told_secure);
+    marks = *im->settings == '\0' ? "s2s_insecure_domains" : "s2s_secure_domains";
+    import_lua_each(im, marks, import_told_mark);
+    import_lua_each(im, "s2s_require_encryption", import_told_encryption);
+    import_lua_each(im, "s2s_whitelist", import_told_partner);
+    import_lua_each(im, "s2s_allowlist", import_told_partner);
+    import_lua_each(im, "s2s_blacklist", import_told_refused);
+    import_lua_each(im, "s2s_blocklist", import_told_refused);
+}
+
+/* ---- ejabberd ---- */
+
+struct import_yaml {                /* where in the file a line stands */
+    struct xe_span keys[IMPORT_KEYS_MAX];
+    size_t         indents[IMPORT_KEYS_MAX];
+    size_t         depth;
+};
+
+/* A plain or quoted scalar. */
+static struct xe_span
+import_yaml_scalar(struct xe_span s)
+{
+    s = span_skip(s, import_indent(s));
+    while (s.len > 0 && (unsigned char)s.at[s.len - 1] <= ' ')
+        s.len--;
+    if (s.len > 1 && (*s.at == '"' || *s.at == '\'') && s.at[s.len - 1] == *s.at)
+        s = span_make(s.at + 1, s.len - 2);
+    return s;
+}
+
+/* The line without its comment. */
+static struct xe_span
+import_yaml_line(struct xe_span *rest)
+{
+    struct xe_span line = import_line(rest);
+    size_t i;
+    for (i = 0; i < line.len; i++)
+        if (line.at[i] == '#' && (i == 0 || line.at[i - 1] == ' ')) {
+            line.len = i;
+            break;
+        }
+    return line;
+}
+
+/* Open a key of a column; what stood as far right is over. */
+static void
+import_yaml_key(struct import_yaml *y, size_t indent, struct xe_span key)
+{
+    while (y->depth > 0 && y->indents[y->depth - 1] >= indent)
+        y->depth--;
+    if (y->depth == IMPORT_KEYS_MAX || key.len == 0)
+        return;
+    y->indents[y->depth] = indent;
+    y->keys[y->depth++] = key;
+}
+
+typedef void import_yaml_told(struct import *im, const struct import_yaml *y, struct xe_span value);
+
+/* A value, or each of a list in brackets. */
+static void
+import_yaml_values(struct import *im, const struct import_yaml *y, struct xe_span value,
+    import_yaml_told *told)
+{
+    struct xe_span one;
+    if (value.len == 0 || *value.at != '[') {
+        if (value.len > 0)
+            told(im, y, value);
+        return;
+    }
+    while (value.len > 1 && *value.at != ']') {
+        value = span_skip(value, 1);
+        one = span_make(value.at, span_find(value, ','));
+        one.len = span_find(one, ']');
+        value = span_skip(value, one.len);
+        if (import_yaml_scalar(one).len > 0)
+            told(im, y, import_yaml_scalar(one));
+    }
+}
+
+/* Each value of the file, with the keys above it. */
+static void
+import_yaml_each(struct import *im, import_yaml_told *told)
+{
+    struct xe_span rest = buf_span(&im->text);
+    struct import_yaml y = { .depth = 0 };
+    while (rest.len > 0) {
+        struct xe_span line = import_yaml_line(&rest);
+        size_t indent = import_indent(line);
+        struct xe_span value = import_yaml_scalar(line), key;
+        bool item = value.len > 1 && *value.at == '-' && value.at[1] == ' ';
+        if (value.len == 0 || span_is(value, "-"))
+            continue;
+        if (item) {   /* may stand in the column of its key */
+            import_yaml_key(&y, indent + 1, span_make(NULL, 0));
+            value = import_yaml_scalar(span_skip(value, 2));
+            indent += 2;
+        }
+        key = import_name(value, ':');
+        if (key.len > 0) {
+            import_yaml_key(&y, indent, import_yaml_scalar(key));
+            value = import_yaml_scalar(span_skip(value, span_find(value, ':') + 1));
+        }
+        import_yaml_values(im, &y, value, told);
+    }
+}
+
+/* Whether the keys are these three from the outermost on; "" stands for any. */
+static bool
+import_yaml_at(const struct import_yaml *y, const char *first, struct map *second,
+    const char *third)
+{
+    return y->depth == 3 && span_is(y->keys[0], first) && span_is(y->keys[2], third)
+        && (second == NULL || map_find(second, y->keys[1]) != NULL);
+}
+
+static void
+import_told_access(struct import *im, const struct import_yaml *y, struct xe_span value)
+{
+    if (y->depth == 1 && span_is(y->keys[0], "s2s_access"))
+        import_put(im, &im->marked, value);
+    if (y->depth == 1 && span_is(y->keys[0], "s2s_use_starttls")) {
+        im->settings = span_is(value, "required_trusted") ? "" : im->settings;
+        if (strncmp(value.at, "required", 8) != 0)
+            import_told_encryption(im, value);
+    }
+}
+
+static void
+import_told_rule(struct import *im, const struct import_yaml *y, struct xe_span value)
+{
+    if (import_yaml_at(y, "access_rules", &im->marked, "allow"))
+        import_put(im, &im->allowed, value);
+    else if (import_yaml_at(y, "access_rules", &im->marked, "deny") && !span_is(value, "all"))
+        import_remark(im, import_copy(im, value), ": it was refused by name there; here whoever "
+            "has no entry is");
+}
+
+static void
+import_told_server(struct import *im, const struct import_yaml *y, struct xe_span value)
+{
+    struct map *names = im->allowed.count > 0 ? &im->allowed : NULL;
+    if (import_yaml_at(y, "acl", names, "server"))
+        import_told_partner(im, value);
+    else if (import_yaml_at(y, "acl", names, "server_glob")
+        || import_yaml_at(y, "acl", names, "server_regexp"))
+        import_remark(im, import_copy(im, y->keys[2]), " ", import_copy(im, value), ": there are "
+            "no patterns here, each domain has an entry or is refused");
+}
+
+static void
+import_ejabberd(struct import *im)
+{
+    im->settings = " sasl=\"optional\"";
+    im->others = "";
+    import_yaml_each(im, import_told_access);
+    import_yaml_each(im, import_told_rule);
+    if (im->allowed.count == 0)
+        import_remark(im, "the rule of s2s_access is not in it: every acl is taken");
+    map_free(&im->marked);
+    im->marked = (struct map){ 0 };
+    import_yaml_each(im, import_told_server);
+}
+
+/* ---- which of them, and the whole ---- */
+
+/* One character more of a text in UTF-16; the bytes that it took. */
+static size_t
+import_utf16(const unsigned char *p, size_t len, bool big, uint32_t *c)
+{
+    uint32_t a = (uint32_t)(p[big ? 0 : 1] << 8 | p[big ? 1 : 0]), b;
+    *c = a;
+    if (a < 0xd800 || a > 0xdfff)
+        return 2;
+    *c = 0xfffd;
+    if (len < 4 || a > 0xdbff)
+        return 2;
+    b = (uint32_t)(p[big ? 2 : 3] << 8 | p[big ? 3 : 2]);
+    if (b < 0xdc00 || b > 0xdfff)
+        return 2;
+    *c = 0x10000 + ((a - 0xd800) << 10 | (b - 0xdc00));
+    return 4;
+}
+
+/* Keep a text in UTF-8, without marks and CR; what XML does not know becomes '?'.  False: it is
+ * neither UTF-8 nor UTF-16. */
+static bool
+import_decode(struct import *im, struct xe_span raw)
+{
+    const unsigned char *p = (const unsigned char *)raw.at;
+    bool big = raw.len > 1 && p[0] == 0xfe && p[1] == 0xff;
+    bool wide = big || (raw.len > 1 && p[0] == 0xff && p[1] == 0xfe);
+    size_t i = 0, step;
+    for (; i < raw.len; i += step) {
+        uint32_t c = 0xfffd;
+        char utf8[4];
+        int n = wide ? 0 : xe_utf8(raw.at + i, raw.at + raw.len, &c);
+        step = wide ? raw.len - i < 2 ? 1 : import_utf16(p + i, raw.len - i, big, &c) : (size_t)n;
+        if (!wide && n <= 0)
+            return false;
+        if (c != 0xfeff && c != '\r')
+            buf_put(&im->text, span_make(utf8, text_put_utf8(xml_is_char(c) ? c : '?', utf8)));
+    }
+    buf_text(&im->text);
+    return true;
+}
+
+/* The beginning of a line of the text that begins so; NULL: there is none. */
+static char *
+import_find(struct import *im, const char *words, char then)
+{
+    struct xe_span rest = buf_span(&im->text);
+    while (rest.len > 0) {
+        struct xe_span line = import_line(&rest), name = import_name(line, then);
+        if (import_is(name, words))
+            return im->text.bytes + (line.at - im->text.bytes);
+    }
+    return NULL;
+}
+
+/* The line of names of CSV, and what stands between them; NULL: there is none. */
+static char *
+import_find_csv(struct import *im, char *between)
+{
+    struct xe_span rest = buf_span(&im->text), line;
+    do
+        line = import_line(&rest);
+    while (rest.len > 0 && (line.len == 0 || *line.at == '#'));
+    line.at += line.len > 0 && *line.at == '"';
+    if (line.len < 8 || (strncasecmp(line.at, "Identity", 8) != 0
+        && strncasecmp(line.at, "Domain", 6) != 0))
+        return NULL;
+    *between = line.at[strspn(line.at, "IDdentityomainDOMAIN\"")];
+    line.at -= line.at[-1] == '"' && line.at - 1 >= im->text.bytes + im->text.head;
+    return *between == ',' || *between == ';' || *between == '\t'
+        ? im->text.bytes + (line.at - im->text.bytes) : NULL;
+}
+
+/* Read the text as what it is; the name of that, NULL: it is nothing that is known. */
+static const char *
+import_read(struct import *im)
+{
+    char between = '\0';
+    char *csv = import_find_csv(im, &between);
+    if (csv != NULL) {
+        import_csv(im, csv, between);
+        return "Get-CsXmppAllowedPartner, as CSV";
+    }
+    if (import_find(im, "Domain", ':') != NULL || import_find(im, "Identity", ':') != NULL) {
+        import_list(im);
+        return "Get-CsXmppAllowedPartner, as a list";
+    }
+    if (import_find(im, "acl", ':') != NULL) {
+        import_ejabberd(im);
+        return "ejabberd, the servers of its acl";
+    }
+    if (strstr(buf_text(&im->text), "s2s_whitelist") != NULL
+        || strstr(buf_text(&im->text), "s2s_allowlist") != NULL) {
+        import_prosody(im);
+        return "Prosody, its s2s_whitelist";
+    }
+    return NULL;
+}
+
+/* The document, or what is wrong with the text. */
+static void
+import_finish(struct import *im, const char *path, const char *what, struct buf *out,
+    struct buf *errors)
+{
+    if (what == NULL)
+        import_text(errors, path, ": expected what Get-CsXmppAllowedPartner prints (Format-List or "
+            "CSV), s2s_whitelist of Prosody or acl of ejabberd, found none of these\n");
+    else if (im->partners == 0)
+        import_text(errors, path, ": no partner is in it (", what, ")\n");
+    else if (im->out.failed || im->text.failed || im->blocks.failed)
+        import_text(errors, "xmppedge: out of memory\n");
+    if (buf_len(errors) > 0)
+        return;
+    buf_puts(out, "<!-- partners of ");
+    buf_puts(out, what);
+    buf_puts(out, " -->\n<partners>\n");
+    buf_add(out, &im->out);
+    buf_puts(out, "</partners>\n");
+}
+
+/* Append the partners that a file has ("-": standard input) as a document to be included.  False,
+ * with a sentence in `errors`, when there are none. */
+static bool
+import_run(const char *path, struct buf *out, struct buf *errors)
+{
+    struct import im = { .out = { .max = CONFIG_PRINT_MAX }, .text = { .max = IMPORT_BYTES_MAX } };
+    struct buf raw = { .max = IMPORT_BYTES_MAX };
+    const char *what = NULL;
+    out->max = CONFIG_PRINT_MAX;
+    if (!tls_file_read(strcmp(path, "-") == 0 ? "/dev/stdin" : path, &raw))
+        import_text(errors, path, ": ", strerror(errno), "\n");
+    else if (!import_decode(&im, buf_span(&raw)))
+        import_text(errors, path, ": expected UTF-8, or UTF-16 with a byte order mark, found other "
+            "bytes\n");
+    else
+        what = import_read(&im);
+    if (buf_len(errors) == 0)
+        import_finish(&im, path, what, out, errors);
+    map_free(&im.seen);
+    map_free(&im.marked);
+    map_free(&im.allowed);
+    config_release(&im.blocks);
+    buf_free(&im.text);
+    buf_free(&im.out);
+    buf_free(&raw);
+    return buf_len(errors) == 0;
+}
+
+/* ===========================================================================
  * [MAIN]  main_ main     commands, signals, exit codes
  * calls:  BASE BUF WHY ELEM MAP LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE STATUS CONTROL
- * calls:  AUTHORITY
+ * calls:  AUTHORITY IMPORT
  *
  * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
  * ======================================================================== */
@@ -35391,6 +36216,11 @@ static const char main_usage[] =
         "with\n"
     "                                    --strict the exit code is 1 when there are warnings\n"
     "  xmppedge config [edge|gateway]    print a complete, commented example configuration\n"
+    "  xmppedge import FILE              print partners as a file to include: FILE (-: standard "
+        "input) is\n"
+    "                                    what Get-CsXmppAllowedPartner prints, or the "
+        "configuration of\n"
+    "                                    Prosody or ejabberd\n"
     "  xmppedge ports FILE [--nft|--iptables|--json]\n"
     "                                    print the port summary, or firewall rules, of this "
         "configuration\n"
@@ -35682,6 +36512,20 @@ main_config(const struct main_call *call)
     config_example(role != NULL && strcmp(role, "gateway") == 0 ? CONFIG_GATEWAY : CONFIG_EDGE,
         &out);
     return main_print(&out);
+}
+
+static int
+main_import(const struct main_call *call)
+{
+    struct buf out = { 0 };
+    struct buf errors = { 0 };
+    bool ok = import_run(call->given[0], &out, &errors);
+    text_print(stderr, buf_text(&errors));
+    buf_free(&errors);
+    if (ok)
+        return main_print(&out);
+    buf_free(&out);
+    return 1;
 }
 
 /* The configuration without the files that it names: whoever asks about it may not read those. */
@@ -36094,6 +36938,7 @@ static const struct main_command main_commands[] = {
     { "run", 1, { "FILE" }, { NULL }, main_serve },
     { "check", 1, { "FILE" }, { "--strict" }, main_check },
     { "config", 0, { "edge|gateway" }, { NULL }, main_config },
+    { "import", 1, { "FILE" }, { NULL }, main_import },
     { "ports", 1, { "FILE" }, { "--nft", "--iptables", "--json" }, main_ports },
     { "status", 1, { "FILE", "DOMAIN" }, { "--json", "+--watch" }, main_status },
     { "metrics", 1, { "FILE" }, { "--text" }, main_metrics },

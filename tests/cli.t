@@ -75,7 +75,7 @@ report $? '--version tells how we know what has arrived'
 
 for option in --help -h; do
     ask $option
-    fine && has "$out" 'run FILE' 'check FILE' 'config ' 'ports FILE' 'status FILE' 'metrics FILE' 'ping FILE DOMAIN' \
+    fine && has "$out" 'run FILE' 'check FILE' 'config ' 'import FILE' 'ports FILE' 'status FILE' 'metrics FILE' 'ping FILE DOMAIN' \
         'authority DIR NAME' 'SIGHUP' 'SIGTERM' 'Exit codes'
     report $? "$option names every command"
 done
@@ -120,6 +120,7 @@ misuse 'unknown option --hello' --hello
 misuse 'missing argument FILE' run
 misuse 'one argument too many: b' run a b
 misuse 'missing argument FILE' check
+misuse 'missing argument FILE' import
 misuse 'one argument too many: b' check a b
 misuse 'expected edge or gateway, found nothing' config nothing
 misuse 'one argument too many: more' config edge more
@@ -457,6 +458,134 @@ asked='check with a relative path'
 [ "$code" = 2 ] && [ "$err" = "${dir##*/}/partners.d/some.xml:8: expected q.example as a partner domain once, found it \
 again; the first is in ${dir##*/}/partners.d/one.xml:1" ]
 report $? 'a partner in two of them is told with both places'
+
+# ---- partners that another program has ----
+
+rm "$dir/partners.d/"*
+cat >"$dir/lync.txt" <<'END'
+
+Identity                   : fabrikam.com
+Domain                     : fabrikam.com
+AdditionalDomains          : {corp.fabrikam.com, it.fabrikam.com,
+                             Uk.Fabrikam.com...}
+PartnerType                : Federated
+ConnectionLimit            : 30
+TlsNegotiation             : Required
+SaslNegotiation            : Optional
+SupportDialbackNegotiation : True
+EnableKeepAlive            : True
+ProxyFqdn                  : xmpp.fabrikam.com
+Description                : Contract "4711" <a>
+Element                    : <x -- y>
+
+Identity                   : gmail.com
+Domain                     : gmail.com
+AdditionalDomains          : {}
+PartnerType                : PublicUnverified
+ConnectionLimit            :
+TlsNegotiation             : NotSupported
+SaslNegotiation            : NotSupported
+SupportDialbackNegotiation : True
+EnableKeepAlive            : False
+ProxyFqdn                  :
+Description                :
+
+END
+cat >"$dir/lync.csv" <<'END'
+#TYPE Deserialized.Microsoft.Rtc.Management.WritableConfig.Settings.XmppFederation.XmppAllowedPartner
+"Identity","Domain","AdditionalDomains","PartnerType","ConnectionLimit","TlsNegotiation","SaslNegotiation","Description"
+"a.example","a.example","System.Collections.Generic.List`1[System.String]","PublicVerified","","Required","Optional","a ""b"",
+c"
+"no domain","no domain","","Federated","","Maybe","Optional",""
+"b.example","b.example","c.example d.example","Federated","","Maybe","Optional",""
+END
+cat >"$dir/prosody.lua" <<'END'
+-- s2s_whitelist = { "commented.example" }
+s2s_secure_auth = true
+s2s_insecure_domains = { "insecure.example" }
+--[[ s2s_whitelist = { "also.example" } ]]
+modules_enabled = { "s2s_whitelist"; "tls" }
+s2s_whitelist = {
+  "a.example"; -- one
+  'insecure.example',
+}
+VirtualHost "corp.example"
+  s2s_blacklist = { "bad.example" }
+END
+cat >"$dir/ejabberd.yml" <<'END'
+s2s_use_starttls: optional
+acl:
+  local:
+    user_regexp: ""
+  trusted:
+    server:
+      - "a.example"
+      - b.example   # one
+    server_glob: "*.example"
+  more:
+    server: [c.example, "d.example"]
+  bad:
+    server: evil.example
+access_rules:
+  local:
+    allow: local
+  s2s:
+    - deny: bad
+    - allow: trusted
+    - allow: more
+s2s_access: s2s
+END
+# imported NAME FILE PARTNERS PATTERN...: a document with so many partners, and what else it says
+imported() {
+    name=$1 file=$2 n=$3
+    shift 3
+    ask import "$dir/$file"
+    fine && [ "$(grep -c '<partner ' "$work/out")" = "$n" ] && has "$out" "$@"
+    report $? "import reads $name"
+    cp "$work/out" "$dir/partners.d/one.xml"
+    ask check "$dir/pieces.xml"
+    [ "$code" = 0 ] && [ "$(grep -c '<partner ' "$work/out")" = $((n + 1)) ]
+    report $? 'and check takes it as an included file'
+}
+imported 'a list of Get-CsXmppAllowedPartner' lync.txt 2 '^    <domain name="uk\.fabrikam\.com"/>$' \
+    '^  <!-- fabrikam\.com: AdditionalDomains goes on where .*FormatEnumerationLimit = -1' \
+    '^  <!-- fabrikam\.com: Element = <x - - y> has no counterpart -->$' \
+    '^  <partner domain="fabrikam\.com" type="federated" connection-limit="30" tls="required" sasl="optional" dialback="true" keepalive="true" proxy="xmpp\.fabrikam\.com" description="Contract &quot;4711&quot; &lt;a>">$' \
+    '^  <partner domain="gmail\.com" .*tls="not-supported" sasl="not-supported" dialback="true" keepalive="false"/>$'
+ask ports "$dir/pieces.xml"
+fine && has "$out" 'xmpp\.fabrikam\.com'
+report $? 'so that ports knows the proxy'
+cp "$dir/partners.d/one.xml" "$work/wanted"
+sed 's/$/\r/' "$dir/lync.txt" | { printf '\377\376'; iconv -f UTF-8 -t UTF-16LE; } >"$dir/utf16.txt"
+imported 'the same as PowerShell writes it to a file' utf16.txt 2 fabrikam
+cmp -s "$work/wanted" "$dir/partners.d/one.xml"
+report $? 'which says the same'
+imported 'CSV of Get-CsXmppAllowedPartner' lync.csv 2 '<!-- a\.example: AdditionalDomains is told as System.*: use Format-List -->' \
+    'type="public-verified" tls="required" sasl="optional" description="a &quot;b&quot;, c"/>$' \
+    '<!-- no domain: this is no domain -->' '<!-- b\.example: TlsNegotiation = Maybe has no counterpart -->' \
+    '^    <domain name="d\.example"/>$'
+sed 's/,/;/g' "$dir/lync.csv" >"$dir/semicolons.csv"
+imported 'CSV with semicolons' semicolons.csv 2 'type="public-verified" tls="required"'
+imported 'the whitelist of Prosody' prosody.lua 2 '^  <partner domain="a\.example"/>$' \
+    '^  <partner domain="insecure\.example" sasl="optional"/>$' '<!-- bad\.example: it was refused by name there'
+imported 'the acl of ejabberd' ejabberd.yml 4 '<!-- TLS was no condition there' '<partner domain="d\.example" sasl="optional"/>' \
+    '<!-- server_glob \*\.example: there are no patterns here' '<!-- bad: it was refused by name there'
+for n in $(seq 1000); do
+    printf 'Domain            : p%s.example\nAdditionalDomains : {q%s.example}\nSaslNegotiation   : Optional\n\n' "$n" "$n"
+done >"$dir/thousand.txt"
+imported 'a thousand partners' thousand.txt 1000 '^  <partner domain="p1000\.example" sasl="optional">$'
+"$x" import - <"$dir/thousand.txt" | cmp -s - "$dir/partners.d/one.xml"
+report $? 'import - reads standard input'
+ask import "$dir/e.xml"
+[ "$code" = 1 ] && [ -z "$out" ] && has "$err" 'e\.xml: expected what Get-CsXmppAllowedPartner prints .*, found none of these$'
+report $? 'and says what it does not know'
+printf 'Domain : \374.example\n' >"$dir/latin.txt"
+ask import "$dir/latin.txt"
+[ "$code" = 1 ] && [ -z "$out" ] && has "$err" 'latin\.txt: expected UTF-8, or UTF-16 with a byte order mark, found other bytes$'
+report $? 'in which encoding it is to be'
+ask import "$dir/nowhere"
+[ "$code" = 1 ] && has "$err" 'nowhere: No such file or directory$'
+report $? 'and that there is none'
 
 # ---- certificates and keys ----
 
