@@ -240,6 +240,8 @@ UNIT     = \
     'After=network-online.target' \
     '' \
     '[Service]' \
+    'Type=notify' \
+    'WatchdogSec=60' \
     'ExecStart=$(BINDIR)/xmppedge run $(CONFDIR)/%i.xml' \
     'ExecReload=/bin/kill -HUP $$MAINPID' \
     'Restart=on-failure' \
@@ -253,6 +255,8 @@ UNIT     = \
     'StateDirectoryMode=0700' \
     'RuntimeDirectoryPreserve=yes' \
     'RuntimeDirectoryMode=0700' \
+    'LogsDirectory=xmppedge' \
+    'LogsDirectoryMode=0750' \
     'UMask=0077' \
     'LimitNOFILE=16384' \
     'LimitCORE=0' \

@@ -61,6 +61,7 @@
  *   [CONTROL] control_          the control socket of a running instance: questions and answers
  *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
  *   [IMPORT]  import_           partners that another program has, as a file to be included
+ *   [MANAGER] manager_      what the service manager is told: ready, reloading, stopping, alive
  *   [MAIN]    main_ main        commands, signals, exit codes
  *
  * THE PICTURE
@@ -346,7 +347,7 @@
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
 #define TRUNK_STANZA_MAX   ((size_t)17 << 20)  /* bytes: most of stanza-bytes and of header-bytes */
 
-/* [ROUTE] [METRICS] [EDGE] [EXPLAIN] [CONTROL] [AUTHORITY] [IMPORT]: what is kept, and how long */
+/* [ROUTE] [METRICS] [EDGE] [EXPLAIN] [CONTROL] [AUTHORITY] [IMPORT] [MANAGER]: what is kept */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
 #define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
 #define ROUTE_WORDS_MAX    256    /* bytes of a reason in words, NUL included: all take 150 */
@@ -398,6 +399,9 @@
 #define CONTROL_WAIT_S     120    /* for an answer: a ping takes what an attempt takes */
 #define CONTROL_ASK_MS     5000   /* wait for a question: a program asks at once */
 #define MAIN_WATCH_S       2      /* between two looks at a status */
+#define MANAGER_TEXT_MAX   512    /* bytes of a message, NUL included: a state and a sentence */
+#define MANAGER_HOW_MAX    384    /* and of the sentence: a path is in it */
+#define MANAGER_TICK_MS    30000  /* so often it is told how things are, when it sets no watchdog */
 #define AUTHORITY_DAYS_MAX 3650   /* life of the authority: no certificate outlives it */
 #define IMPORT_BYTES_MAX   ((size_t)32 << 20)  /* read: CONFIG_FILE_MAX in UTF-16 */
 #define IMPORT_FIELDS_MAX  40     /* of a partner: New-CsXmppAllowedPartner has 11 */
@@ -5529,6 +5533,7 @@ struct log_party {
 struct log {
     enum log_level  level;      /* lines above it are not written */
     bool            json;
+    bool            journal;    /* it is systemd's, which reads priorities */
     int             fd;         /* where lines go; borrowed */
     void          (*sink)(void *user, const char *line, size_t len);  /* instead of fd, if set */
     void           *user;
@@ -5654,6 +5659,29 @@ log_budget_net(struct log *l, const char *event, const struct log_party *who, in
         && log_budget(l, b, event, net_key(&who->net), burst, window, suppressed);
 }
 
+/* Whether systemd's journal reads what is written there: it says which file it has opened for us
+ * (systemd.exec(5), JOURNAL_STREAM). */
+static bool
+log_is_journal(int fd)
+{
+    const char *theirs = getenv("JOURNAL_STREAM");
+    char ours[64];
+    struct stat st;
+    if (theirs == NULL || fstat(fd, &st) != 0)
+        return false;
+    snprintf(ours, sizeof ours, "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+    return strcmp(ours, theirs) == 0;
+}
+
+/* The priority of a line, as the journal reads it in front of one (sd-daemon(3)). */
+static const char *
+log_priority(enum log_level level)
+{
+    static const char *const all[] = { [LOG_ERROR] = "<3>", [LOG_WARN] = "<4>", [LOG_INFO] = "<6>",
+        [LOG_DEBUG] = "<7>" };
+    return all[level];
+}
+
 static void
 log_open(struct log *l, enum log_level level, const char *event, uint32_t suppressed)
 {
@@ -5664,6 +5692,8 @@ log_open(struct log *l, enum log_level level, const char *event, uint32_t suppre
     l->open = true;
     buf_clear(&l->line);
     l->line.max = LOG_LINE_MAX;
+    if (l->journal)
+        buf_puts(&l->line, log_priority(level));
     gmtime_r(&now.tv_sec, &utc);
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
     buf_puts(&l->line, l->json ? "{\"time\":\"" : "");
@@ -31616,6 +31646,7 @@ edge_open_log(struct xmppedge *e, struct buf *out)
         close(e->log_file);
     e->log_file = fd == 2 ? -1 : fd;
     e->log.fd = fd;
+    e->log.journal = log_is_journal(fd);
     return true;
 }
 
@@ -36201,9 +36232,142 @@ import_run(const char *path, struct buf *out, struct buf *errors)
 }
 
 /* ===========================================================================
+ * [MANAGER] manager_      what the service manager is told: ready, reloading, stopping, alive
+ * calls:  BASE MAP LOOP CONN EDGE
+ *
+ * systemd gives a service the name of a socket, NOTIFY_SOCKET, and takes datagrams there with lines
+ * such as READY=1 (sd_notify(3)).  A service that says in WATCHDOG_USEC how often it wants to hear
+ * of us is told from the loop: what hangs is ended, and started again.
+ *
+ * Costs: a socket for each message, of which there are two in the time of the watchdog.
+ * Not done: libsystemd, for these few lines; descriptors that the manager keeps for a restart.
+ * ======================================================================== */
+
+struct manager {
+    struct timer     tick;
+    struct xmppedge *edge;      /* borrowed */
+    int64_t          every_ms;
+    bool             watched;   /* it ends us when nothing comes */
+};
+
+/* Where it listens; 0: nowhere.  A name that begins with '@' stands in the abstract space. */
+static socklen_t
+manager_socket(struct sockaddr_un *at)
+{
+    const char *name = getenv("NOTIFY_SOCKET");
+    size_t len = name == NULL ? 0 : strlen(name);
+    memset(at, 0, sizeof *at);
+    at->sun_family = AF_UNIX;
+    if (len < 2 || (name[0] != '/' && name[0] != '@') || len >= sizeof at->sun_path)
+        return 0;
+    memcpy(at->sun_path, name, len);
+    if (name[0] == '@')
+        at->sun_path[0] = '\0';
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+}
+
+/* Say it, if there is a manager.  Not that it waits: who does not read is not told. */
+static void
+manager_say(const char *text)
+{
+    struct sockaddr_un at;
+    socklen_t len = manager_socket(&at);
+    int fd = len == 0 ? -1 : socket(AF_UNIX, SOCK_DGRAM, 0);
+    if (fd < 0)
+        return;
+    if (conn_unblock(fd))
+        (void)sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&at, len);
+    close(fd);
+}
+
+/* A state, and a line for people: the first of `how`, cut off there. */
+static void
+manager_tell(const struct manager *m, const char *state, char *how)
+{
+    char text[MANAGER_TEXT_MAX];
+    how[strcspn(how, "\n")] = '\0';
+    snprintf(text, sizeof text, "%s%sSTATUS=%.*s\n", m->watched ? "WATCHDOG=1\n" : "", state,
+        MANAGER_HOW_MAX - 1, how);
+    manager_say(text);
+}
+
+/* A state, and how things are: the first that is wrong. */
+static void
+manager_tell_health(const struct manager *m, const char *state)
+{
+    char how[MANAGER_HOW_MAX];
+    bool well = xe_health(m->edge, how, sizeof how);
+    if (how[0] == '\0')
+        snprintf(how, sizeof how, "%s", well ? "all is well" : "not all is well");
+    manager_tell(m, state, how);
+}
+
+static void
+manager_tick(struct timer *t)
+{
+    struct manager *m = MAP_OWNER(t, struct manager, tick);
+    manager_tell_health(m, "");
+    timer_set(&m->edge->loop, t, m->every_ms);
+}
+
+/* In how many ms it expects to hear of us; 0: it does not.  WATCHDOG_PID says whom it means. */
+static int64_t
+manager_patience(void)
+{
+    const char *usec = getenv("WATCHDOG_USEC");
+    const char *pid = getenv("WATCHDOG_PID");
+    if (usec == NULL || (pid != NULL && strtoll(pid, NULL, 10) != (long long)getpid()))
+        return 0;
+    return (int64_t)strtoll(usec, NULL, 10) / 1000;
+}
+
+/* All is open: say so, and how things are from time to time, twice in the time of a watchdog. */
+static void
+manager_open(struct manager *m, struct xmppedge *e)
+{
+    struct sockaddr_un at;
+    int64_t patience = manager_patience();
+    *m = (struct manager){ .tick.fire = manager_tick, .edge = e, .watched = patience > 1,
+        .every_ms = patience > 1 ? patience / 2 : MANAGER_TICK_MS };
+    if (manager_socket(&at) == 0)
+        return;
+    manager_tell_health(m, "READY=1\n");
+    timer_set(&e->loop, &m->tick, m->every_ms);
+}
+
+/* The configuration is read again: between the two it is not ready (sd_notify(3), RELOADING). */
+static void
+manager_reload(struct manager *m)
+{
+    char text[MANAGER_TEXT_MAX];
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%lld\n",
+        (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    manager_say(text);
+    if (xe_reload(m->edge, text, MANAGER_HOW_MAX))
+        manager_tell_health(m, "READY=1\n");
+    else
+        manager_tell(m, "READY=1\n", text);
+}
+
+static void
+manager_stop(struct manager *m)
+{
+    xe_stop(m->edge);
+    manager_tell_health(m, "STOPPING=1\n");
+}
+
+static void
+manager_close(struct manager *m)
+{
+    timer_cancel(&m->edge->loop, &m->tick);
+}
+
+/* ===========================================================================
  * [MAIN]  main_ main     commands, signals, exit codes
- * calls:  BASE BUF WHY ELEM MAP LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE STATUS CONTROL
- * calls:  AUTHORITY IMPORT
+ * calls:  BASE BUF WHY ELEM MAP LOG LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE STATUS CONTROL
+ * calls:  AUTHORITY IMPORT MANAGER
  *
  * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
  * ======================================================================== */
@@ -36279,7 +36443,7 @@ static int main_signal_fd = -1;
 
 struct main_signals {
     struct loop_watch watch;     /* the reading end */
-    struct xmppedge  *edge;      /* borrowed */
+    struct manager    manager;
 };
 
 static void
@@ -36300,9 +36464,9 @@ main_signalled(struct loop_watch *w, unsigned events)
     (void)events;
     while (read(w->fd, &byte, 1) == 1) {
         if (byte == SIGHUP)
-            xe_reload(s->edge, NULL, 0);
+            manager_reload(&s->manager);
         else
-            xe_stop(s->edge);
+            manager_stop(&s->manager);
     }
 }
 
@@ -36326,7 +36490,7 @@ main_catch_signals(struct main_signals *s, struct xmppedge *e)
     if (pipe(fds) != 0 || !conn_unblock(fds[0]) || !conn_unblock(fds[1]))
         return false;
     main_signal_fd = fds[1];
-    *s = (struct main_signals){ .watch = { .fd = fds[0], .ready = main_signalled }, .edge = e };
+    *s = (struct main_signals){ .watch = { .fd = fds[0], .ready = main_signalled } };
     memset(&act, 0, sizeof act);
     sigemptyset(&act.sa_mask);
     act.sa_flags = SA_RESTART;
@@ -36387,6 +36551,18 @@ main_allow_files(const struct config *c)
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
+/* Why there is no service, line by line: each an error where the journal reads it. */
+static void
+main_complain(char *lines)
+{
+    const char *priority = log_is_journal(2) ? log_priority(LOG_ERROR) : "";
+    char *end;
+    for (; (end = strchr(lines, '\n')) != NULL; lines = end + 1) {
+        *end = '\0';
+        text_print(stderr, priority, lines, "\n");
+    }
+}
+
 /* Serve until told to stop by a signal. */
 static int
 main_serve(const struct main_call *call)
@@ -36397,12 +36573,12 @@ main_serve(const struct main_call *call)
     main_hold_signals(true);
     e = xe_open(call->given[0], message, sizeof message);
     if (e == NULL) {
-        text_print(stderr, message);
+        main_complain(message);
         return 2;
     }
     main_allow_files(e->config);
     if (!control_open(e, message, sizeof message)) {
-        text_print(stderr, message);
+        main_complain(message);
         xe_close(e);
         return 2;
     }
@@ -36410,8 +36586,10 @@ main_serve(const struct main_call *call)
         xe_close(e);
         return 2;
     }
+    manager_open(&signals.manager, e);
     while (xe_step(e, -1))
         continue;
+    manager_close(&signals.manager);
     loop_watch_set(&e->loop, &signals.watch, 0);
     close(signals.watch.fd);
     xe_close(e);
