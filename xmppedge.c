@@ -12884,19 +12884,22 @@ dial_won(struct dial_try *t)
 }
 
 /* How much a failure tells: silence (is there a filter?) more than a refusal, that more than what a
- * stream has ended with, that more than an address that nobody was asked at, and no route least. */
+ * stream has ended with, that more than an address that nobody was asked at, no route less, and
+ * least an address that we have none for. */
 static int
 dial_weight(enum xe_why why)
 {
     if (why == XE_WHY_CONNECT_TIMEOUT || why == XE_WHY_ATTEMPT_TIMEOUT)
-        return 5;
+        return 6;
     if (why == XE_WHY_REFUSED)
-        return 4;
+        return 5;
     if (why == XE_WHY_ADDRESS_REFUSED || why == XE_WHY_PORT_REFUSED)
-        return 2;
+        return 3;
     if (why == XE_WHY_UNREACHABLE || why == XE_WHY_BIND)
+        return 2;
+    if (why == XE_WHY_OTHER_FAMILY)
         return 1;
-    return why == XE_WHY_NONE ? 0 : 3;
+    return why == XE_WHY_NONE ? 0 : 4;
 }
 
 static void
@@ -12956,7 +12959,7 @@ dial_launch(struct dial *d, size_t target)
     if (!dial_may(d, target))
         return false;
     if (!dial_is_family(d, target)) {
-        dial_note(d, target, XE_WHY_UNREACHABLE);
+        dial_note(d, target, XE_WHY_OTHER_FAMILY);
         return false;
     }
     while (t->dial != NULL)

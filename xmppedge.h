@@ -118,6 +118,11 @@ struct xe_span {
         "remote-server-not-found", "cancel", "the other server cannot be reached", \
         "Check the route to the server from this machine with ip route get ADDRESS, and the " \
             "firewall's rules.") \
+    X(XE_WHY_OTHER_FAMILY, "other-address-family", "", \
+        "remote-server-not-found", "cancel", \
+        "the other server has addresses only of the kind (IPv4 or IPv6) that we have not", \
+        "Ask the partner for an address of the kind that <external> has, or give him an edge " \
+            "with the other.") \
     X(XE_WHY_CONNECT_TIMEOUT, "tcp-timeout", "", \
         "remote-server-timeout", "wait", "the other server did not answer", \
         "Look for a firewall that drops our packets; xmppedge ports FILE lists what must be " \

@@ -1836,7 +1836,7 @@ talk_put_edge(FILE *f)
     talk_put_policy(f);
     fprintf(f, "/>\n");
     talk_put_partner(f, "far.example", talk_setting("hosts").len > 0 ? "servers.example:5269"
-        : "127.0.0.2:5269");
+        : span_is(talk_setting("far"), "ipv6") ? "[2001:db8::2]:5269" : "127.0.0.2:5269");
     talk_put_trust(f);
     if (talk_setting("alias").len > 0)
         fprintf(f, "<domain name=\"%.*s\"/>", (int)talk_setting("alias").len,
@@ -1892,7 +1892,7 @@ talk_write_config(void)
     static const char *const ours[] = { "role", "type", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
         "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias",
-        "networks", "bidi", "component", "hosts", "balancers" };
+        "networks", "bidi", "component", "hosts", "balancers", "far" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");
