@@ -14094,7 +14094,7 @@ queue_free(struct queue *q)
  * anew beside itself by a thread of its own, and renamed when the disk has it.  What is no such
  * file is never written over: it may be somebody else's.
  *
- * Costs: one hash for a stanza with such a partner, and 128 bytes a pair, with addresses of 30.
+ * Costs: one hash for a stanza with such a partner, and 130 bytes a pair, with addresses of 25.
  * Writing down 100,000 pairs holds up the loop for as long as it takes to put them in a row, 10 ms.
  * Not done: taking an invitation back.  Servers answer a probe with `unsubscribed` by themselves
  * (RFC 6121 4.3.2), so it says nothing of what the user wants.
@@ -14109,12 +14109,14 @@ struct invite_key {
 struct invite {
     struct map_node  node;   /* in invites->map; the key is `text` */
     struct list_node age;    /* in invites->used */
+    int64_t          told;   /* for the owner: ms, when others were told; 0: never */
     char             text[]; /* no NUL */
 };
 
 struct invites {
     struct map       map;
     struct list_node used;   /* invite; the one unused for longest first */
+    size_t           bytes;  /* of them as lines */
     bool             news;   /* there is one that no file has */
 };
 
@@ -14185,6 +14187,17 @@ invite_is_of_user(const struct invite_key *k)
     return span_find(span_make(k->text, span_find(all, ' ')), '@') < span_find(all, ' ');
 }
 
+/* The domain of the user of a pair, or of the contact. */
+static struct xe_span
+invite_domain(const struct invite_key *k, bool of_contact)
+{
+    struct xe_span all = span_make(k->text, k->len);
+    size_t space = span_find(all, ' ');
+    struct xe_span bare = of_contact ? span_skip(all, space + 1) : span_make(k->text, space);
+    size_t at = span_find(bare, '@');
+    return at < bare.len ? span_skip(bare, at + 1) : bare;
+}
+
 /* NULL: nobody was invited.  Whoever asks uses it. */
 static struct invite *
 invite_find(struct invites *t, const struct invite_key *k)
@@ -14201,6 +14214,7 @@ invite_find(struct invites *t, const struct invite_key *k)
 static void
 invite_drop(struct invites *t, struct invite *i)
 {
+    t->bytes -= i->node.key.len + 1;
     map_remove(&t->map, &i->node);
     list_remove(&i->age);
     free(i);
@@ -14221,10 +14235,25 @@ invite_add(struct invites *t, const struct invite_key *k, size_t most)
         return NULL;
     }
     list_append(&t->used, &i->age);
+    t->bytes += k->len + 1;
     t->news = true;
     while (t->map.count > most)
         invite_drop(t, MAP_OWNER(t->used.next, struct invite, age));
     return i;
+}
+
+/* How many there are with a contact of this domain. */
+static size_t
+invite_count(const struct invites *t, struct xe_span domain)
+{
+    const struct list_node *n;
+    size_t count = 0;
+    for (n = t->used.next; n != &t->used; n = n->next) {
+        struct xe_span pair = MAP_OWNER(n, const struct invite, age)->node.key;
+        struct xe_span last = span_last(pair, domain.len + 1);
+        count += span_eq(span_skip(last, 1), domain) && (last.at[0] == '@' || last.at[0] == ' ');
+    }
+    return count;
 }
 
 static void
@@ -14401,7 +14430,8 @@ static void
 invite_put_all(const struct invites *t, struct buf *out)
 {
     const struct list_node *n;
-    out->max = t->map.count * (INVITE_KEY_MAX + 1) + 64;
+    out->max = t->bytes + sizeof INVITE_HEAD + 64;
+    buf_room(out, out->max);   /* at once: growing would copy it again and again */
     buf_puts(out, INVITE_HEAD "\n");
     for (n = t->used.next; n != &t->used; n = n->next) {
         buf_put(out, MAP_OWNER(n, const struct invite, age)->node.key);
@@ -24374,6 +24404,14 @@ s2s_close_service(struct s2s_service *v)
  *
  *     <------  <bounced from='a' to='b' why='tcp-refused' hop='inner' detail='...'/>
  *
+ * Several gateways may serve a domain, and the answer to what a user sends by one of them may come
+ * by another.  So one tells, before the stanza, whom the user invites by it, and the edge hands it
+ * on to those that serve the user's domain, too:
+ *
+ *     <invited from='user@corp.example' to='contact@public.example'/>  ------>
+ *
+ * Only who has said invitations='true' in <trunk/> is told.
+ *
  * Leaving in order: <drain/> says that nothing new should be sent this way; the other side answers
  * <drained/> when all it had sent is settled; the leaving side closes when its own is, too.
  *
@@ -24425,6 +24463,7 @@ struct trunk {
     size_t                unsettled;    /* sent and not settled; the owner counts them */
     uint64_t              process;      /* the other side's; 0: it settles nothing */
     size_t                max_bytes;    /* of a stanza, as the other side says */
+    bool                  invitations;  /* it wants to be told of them */
     bool                  narrow;       /* 0.1.0 would end the trunk for a stanza XE_XML_LARGE */
     size_t                pair_bytes;   /* of a pair under way, as it says; 0: it knows no pauses */
     size_t                pair_stanzas;
@@ -24490,6 +24529,8 @@ struct trunk_events {
     /* the other side has no room for more of this pair, or has again */
     void (*paused)(void *user, struct trunk *t, struct xe_span from, struct xe_span to, bool yes);
     void (*bounced)(void *user, struct trunk *t, const struct trunk_bounce *b);
+    /* a user has begun with a contact: their addresses, as written */
+    void (*invited)(void *user, struct trunk *t, struct xe_span from, struct xe_span to);
     void (*acknowledged)(void *user, struct trunk *t, void *tag);   /* the oldest that was sent */
     void (*room)(void *user, struct trunk *t);      /* more may be sent again */
     bool (*emptied)(void *user);        /* all that trunks brought has been handed on */
@@ -24920,6 +24961,16 @@ trunk_tell_bounce(struct trunk *t, const struct trunk_bounce *b)
     stream_send_text(&t->stream);
 }
 
+/* Tell the other side whom a user has invited.  News, too: whoever misses it hears of it again. */
+static bool
+trunk_tell_invited(struct trunk *t, struct xe_span from, struct xe_span to)
+{
+    bool may = t->invitations && trunk_has_room(t);
+    if (may)
+        trunk_tell(t, "invited", from, to, NULL, 0);
+    return may;
+}
+
 /* A reason or a hop of a later version is no fault, and nothing is known of it here. */
 static void
 trunk_on_bounced(struct trunk *t, const struct xe_xml_event *e)
@@ -24953,6 +25004,8 @@ trunk_on_pair(struct trunk *t, const struct xe_xml_event *e)
         events->settled(user, t, from, to, (uint32_t)(n >= 0 ? n : more), n >= 0);
     else if (span_is(e->name, "bounced"))
         trunk_on_bounced(t, e);
+    else if (span_is(e->name, "invited"))
+        events->invited(user, t, from, to);
     else
         trunk_fail(t, XE_WHY_TRUNK_PROTOCOL);
 }
@@ -24973,7 +25026,7 @@ trunk_put_limits(const struct trunk *t, struct buf *text)
     buf_putu(text, trunk_limits(t)->queue_stanzas / 2);
     buf_puts(text, "' node='");
     buf_puts(text, t->service->node);
-    buf_putc(text, '\'');
+    buf_puts(text, "' invitations='true'");
 }
 
 static void
@@ -24984,6 +25037,7 @@ trunk_read_limits(struct trunk *t, const struct xe_xml_event *e)
     struct xe_span node = xe_xml_attr(e, "node");
     struct map plain = { .seed = { 0, 0 } };
     t->process = node.len == 0 ? 0 : map_hash(&plain, node) | 1;
+    t->invitations = span_is(xe_xml_attr(e, "invitations"), "true");
     t->narrow = stream_number(xe_xml_attr(e, "max-depth")) < XE_XML_DEPTH_MAX
         || stream_number(xe_xml_attr(e, "max-attributes")) < XE_XML_ATTRS_MAX;
     t->pair_bytes = bytes > 0 && stanzas > 0 ? (size_t)bytes : 0;
@@ -25732,6 +25786,7 @@ trunk_link_close(struct trunk_link *link)
 #define ROUTE_RUN_MAX        ((size_t)64 << 10)  /* and to a trunk: others have their turn */
 #define ROUTE_OTHER          "the other server"  /* as the texts of reasons say */
 #define ROUTE_REMEMBER_MS    10000               /* between two writings of the invitations */
+#define ROUTE_INVITED_MS     3600000             /* others are told of one again so seldom */
 #define ROUTE_PING_ID        "xmppedge-ping-"    /* and 16 hex digits */
 #define ROUTE_PING_RESOURCE  "/xmppedge"         /* sends messages to echo domains */
 
@@ -27771,6 +27826,8 @@ route_remember(struct timer *t)
     if (route_remembered(r, false) && r->invites.news
         && invite_file_may_be_written(&r->invite_file))
         invite_file_write(&r->invite_file, &r->invites, true);
+    if (!r->invite_file.writing)
+        route_remembered(r, true);   /* there was no thread for it */
     if (r->invites.news || r->invite_file.writing)
         timer_set(r->shared->loop, t, ROUTE_REMEMBER_MS);
 }
@@ -27785,23 +27842,44 @@ route_remember_all(struct route *r)
         route_remembered(r, true);
 }
 
-/* Somebody is invited who was not. */
-static void
-route_invite_new(struct route *r, const struct invite_key *k)
+/* What is remembered of a pair, from now on if need be; NULL when memory is out. */
+static struct invite *
+route_invite_get(struct route *r, const struct invite_key *k)
 {
-    if (invite_add(&r->invites, k, r->config->limits.invitations) != NULL
-        && r->invite_file.path != NULL && !timer_armed(&r->remember))
+    struct invite *i = invite_find(&r->invites, k);
+    if (i == NULL)
+        i = invite_add(&r->invites, k, r->config->limits.invitations);
+    if (r->invites.news && r->invite_file.path != NULL && !timer_armed(&r->remember))
         timer_set(r->shared->loop, &r->remember, ROUTE_REMEMBER_MS);
+    return i;
+}
+
+/* Other gateways are told before the stanza leaves, by its own way: its answer may come to them.
+ * Once an hour, for those that were not there. */
+static void
+route_tell_invited(struct route_pair *p, const struct invite_key *k, struct invite *i)
+{
+    struct xe_span all = span_make(k->text, k->len);
+    size_t space = span_find(all, ' ');
+    int64_t now = loop_now(p->route->shared->loop);
+    if (i->told != 0 && now - i->told < ROUTE_INVITED_MS)
+        return;
+    route_pin(p);
+    if (p->trunk != NULL && trunk_tell_invited(p->trunk, span_make(k->text, space),
+            span_skip(all, space + 1)))
+        i->told = now;
 }
 
 /* A user sends this to a contact: whom he has begun with may answer from now on. */
 static void
-route_invite(struct route *r, const struct xe_xml_event *e)
+route_invite(struct route_pair *p, const struct xe_xml_event *e)
 {
     struct invite_key k;
-    if (route_invites(e) && invite_key_of(&k, xe_xml_attr(e, "from"), xe_xml_attr(e, "to"))
-        && invite_is_of_user(&k) && invite_find(&r->invites, &k) == NULL)
-        route_invite_new(r, &k);
+    struct invite *i = route_invites(e)
+        && invite_key_of(&k, xe_xml_attr(e, "from"), xe_xml_attr(e, "to"))
+        && invite_is_of_user(&k) ? route_invite_get(p->route, &k) : NULL;
+    if (i != NULL)
+        route_tell_invited(p, &k, i);
 }
 
 /* May a stanza go its way, for all that the type of the partner says? */
@@ -27812,7 +27890,7 @@ route_type_why(struct route_pair *p, const struct xe_xml_event *e)
     if (p->type != CONFIG_PUBLIC_UNVERIFIED || p->way == ROUTE_TO_ECHO)
         return XE_WHY_NONE;
     if (p->way == ROUTE_TO_TRUNK) {
-        route_invite(p->route, e);
+        route_invite(p, e);
         return XE_WHY_NONE;
     }
     if (route_is_iq_answer(e))
@@ -28759,6 +28837,44 @@ route_trunk_bounced(void *user, struct trunk *t, const struct trunk_bounce *b)
     if (b->detail[0] != '\0')
         log_text(log, "detail", b->detail);
     log_end(log);
+}
+
+/* An edge hands it on to the other gateways of the user's domain. */
+static void
+route_hand_on_invited(struct route *r, const struct trunk *t, const struct invite_key *k,
+    struct xe_span from, struct xe_span to)
+{
+    struct list_node *n;
+    for (n = r->trunks->all.next; n != &r->trunks->all; n = n->next) {
+        struct trunk *other = MAP_OWNER(n, struct trunk, node);
+        if (other != t && trunk_serves(other, invite_domain(k, false)))
+            trunk_tell_invited(other, from, to);
+    }
+}
+
+/* Another gateway has seen a user begin with a contact.  Which users it may speak for, the edge
+ * knows; a gateway takes what its own users are told to have done. */
+static void
+route_trunk_invited(void *user, struct trunk *t, struct xe_span from, struct xe_span to)
+{
+    struct route *r = user;
+    struct invite_key k;
+    const struct config_partner *partner;
+    struct invite *i;
+    if (!invite_key_of(&k, from, to) || !invite_is_of_user(&k))
+        return;
+    if (route_is_edge(r)) {
+        if (trunk_serves(t, invite_domain(&k, false)))
+            route_hand_on_invited(r, t, &k, from, to);
+        return;
+    }
+    partner = config_partner_for(r->config, invite_domain(&k, true));
+    if (!route_is_inner(r, invite_domain(&k, false)) || partner == NULL
+        || partner->type != CONFIG_PUBLIC_UNVERIFIED)
+        return;
+    i = route_invite_get(r, &k);
+    if (i != NULL)
+        i->told = loop_now(r->shared->loop);
 }
 
 /* ---- the pair's own work ---- */
@@ -31711,7 +31827,8 @@ edge_open_services(struct xmppedge *e)
         route_s2s_closed, NULL };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_numbered,
-        route_trunk_settled, route_trunk_paused, route_trunk_bounced, route_trunk_acknowledged,
+        route_trunk_settled, route_trunk_paused, route_trunk_bounced, route_trunk_invited,
+        route_trunk_acknowledged,
         route_trunk_room, route_emptied, route_finished };
     e->shared.wire = &e->wire;
     e->shared.loop = &e->loop;
@@ -33299,7 +33416,8 @@ explain_take(const struct explain *x, size_t max, bool *over)
 
 /* ===========================================================================
  * [STATUS] status_   what a running instance does: tables for people, all for programs
- * calls:  BASE BUF WHY MAP LOOP TLS CONN QUEUE CONFIG STREAM S2S TRUNK ROUTE REPORT METRICS EDGE
+ * calls:  BASE BUF WHY MAP LOOP TLS CONN QUEUE INVITE CONFIG STREAM S2S TRUNK ROUTE REPORT METRICS
+ * calls:  EDGE
  *
  * People are told what is wrong and what to do, then totals, trunks and our certificates, then
  * partners in a table: those that fail first, then the doubtful, then the others.  Of one partner
@@ -33316,8 +33434,9 @@ explain_take(const struct explain *x, size_t max, bool *over)
  *                 ended: the last one, refused: the last caller), why, remedy, detail, peer, local,
  *                 tls, certificate, domains, in, out, unacknowledged, unacknowledged_seconds,
  *                 unsettled, seconds, count
- *   partners      domain, of ("an inner server", at a gateway), listed (yes, no), failing, to {},
- *                 from {}, certificate {}: in the table's order
+ *   partners      domain, of ("an inner server", at a gateway), listed (yes, no), type (at a
+ *                 gateway, public ones), invitations (whom users have invited there), failing,
+ *                 to {}, from {}, certificate {}: in the table's order
  *   to, from      state (open, connecting, paused, failed, refused, returned: the last stanza,
  *                 closed), failing, since, why, remedy, hop, detail, method, tls, certificate,
  *                 peer, last_success, last_failure, stanzas, returned, waiting, waiting_bytes,
@@ -33907,6 +34026,19 @@ status_side_object(struct report *r, const struct status_side *side, bool to, co
     report_end(r);
 }
 
+/* What a gateway makes of a partner whose users it does not trust as it does others. */
+static void
+status_type(struct report *r, const struct xmppedge *e, const struct route_domain *d)
+{
+    const struct config_partner *p = config_partner_for(e->config, d->node.key);
+    if (e->config->role == CONFIG_EDGE || p == NULL || p->type == CONFIG_FEDERATED)
+        return;
+    report_text(r, "type", config_partner_types[p->type]);
+    if (p->type == CONFIG_PUBLIC_UNVERIFIED)
+        report_int(r, "invitations",
+            (int64_t)invite_count(&e->route.invites, d->node.key));
+}
+
 /* All that is known of a domain: an object in a list, or by itself. */
 static void
 status_partner(struct report *r, const struct xmppedge *e, const struct status_partner *p)
@@ -33925,6 +34057,7 @@ status_partner(struct report *r, const struct xmppedge *e, const struct status_p
     else if (e->config->role == CONFIG_EDGE)
         report_text(r, "listed", route_is_named(config_partner_for(e->config, d->node.key)) ? "yes"
             : "no");
+    status_type(r, e, d);
     report_bool(r, "failing", p->to.failing || p->from.failing);
     status_side_object(r, &p->to, true, name);
     status_side_object(r, &p->from, false, name);
