@@ -13765,10 +13765,12 @@ http_begin(struct http_client *c, const char *type)
     if (!out.failed)
         conn_send(c->conn, buf_span(&out));
     buf_free(&out);
-    if (c->telling)
-        loop_soon(c->server->listener.wire->loop, &c->tell);
-    else
+    if (!c->telling) {
         http_end(c);
+        return;
+    }
+    conn_pause(c->conn, true);   /* who has asked may end his half (RFC 9112 9.6), and hears all */
+    loop_soon(c->server->listener.wire->loop, &c->tell);
 }
 
 /* RFC 9112 7.1 */

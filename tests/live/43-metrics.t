@@ -279,6 +279,14 @@ def many_streams_hold_up_nobody(w):
         read(text.decode())
 
 
+@test
+def who_has_asked_and_says_no_more_hears_it_all(w):
+    with socket.create_connection(w.edge.port, timeout=15) as s:
+        s.sendall(b'GET /metrics HTTP/1.0\r\n\r\n')
+        s.shutdown(socket.SHUT_WR)
+        check(everything(s).endswith('\n# EOF\n'), 'it ends early')
+
+
 # ---- certificates ------------------------------------------------------------------------------
 
 @test
