@@ -1625,12 +1625,13 @@ finished_note(struct tls_session *s)
 }
 
 /* RFC 8446 4.4.2: a server that does not like the certificate says so after the client's Finished.
- * When it goes on with anything but an alert it has accepted. */
+ * When it goes on with anything but an alert it has accepted.  What waited behind a gap may be read
+ * after that Finished and is older: it is still the server's own flight. */
 static void
 server_went_on(struct tls_session *s)
 {
     struct setup *u = s->setup;
-    if (u == NULL || s->view.established)
+    if (u == NULL || s->view.established || s->frame < s->view.finished_frame)
         return;
     if (u->flight == FLIGHT_CERT) {
         u->flight = FLIGHT_DONE_CERT;

@@ -614,6 +614,38 @@ after_a_gap_in_data_reading_goes_on(void **state)
     test_capture_free(&capture);
 }
 
+/* The records after the ServerHello wait behind a gap until the client has had its say. */
+static void
+what_waited_behind_a_gap_is_no_answer_to_the_client(void **state)
+{
+    (void)state;
+    struct test_capture capture = capture_load(captures(), "13-required-missing");
+    const struct test_flow *f = capture_flow(&capture, 0);
+    struct tls_certs *certs = tls_certs_new();
+    struct log log = silent;
+    struct tls_session *s = tls_open(NULL, certs, &events, &log);
+    const struct test_segment *flight = NULL;
+    size_t hello = 0;
+    for (size_t i = 0; i < f->count; i++) {
+        const struct test_segment *g = &f->segment[i];
+        if (g->side == 1 && flight == NULL) {
+            flight = g;
+            hello = RECORD_HEAD + ((size_t)g->at[3] << 8 | g->at[4]);
+            tls_push(s, 1, g->at, hello, g->frame, g->time_ns);
+        } else if (g->side == 0) {
+            tls_push(s, g->side, g->at, g->len, g->frame, g->time_ns);
+        }
+    }
+    assert_non_null(flight);
+    assert_true(tls_seen(s)->finished_frame > flight->frame);
+    tls_push(s, 1, flight->at + hello, flight->len - hello, flight->frame, flight->time_ns);
+    assert_false(tls_seen(s)->established);
+    tls_close(s);
+    log_free(&log);
+    tls_certs_free(certs);
+    test_capture_free(&capture);
+}
+
 /* The key log comes only after `late` segments. */
 static void
 keys_may_come_late(void **state)
@@ -1003,6 +1035,7 @@ main(void)
         cmocka_unit_test(inference_agrees_with_what_keys_show),
         cmocka_unit_test(what_was_not_seen_is_never_proven),
         cmocka_unit_test(after_a_gap_in_data_reading_goes_on),
+        cmocka_unit_test(what_waited_behind_a_gap_is_no_answer_to_the_client),
         cmocka_unit_test(keys_may_come_late),
         cmocka_unit_test(some_of_the_keys_open_some_of_it),
         cmocka_unit_test(wrong_keys_open_nothing),
