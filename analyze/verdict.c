@@ -1649,10 +1649,10 @@ verdict_heed_reason(struct verdict *v, struct reason r, bool certain)
 /* A key was not accepted: what failed before there was a connection is the call back to the server
  * that knows it. */
 static bool
-verdict_is_call_back(const struct log_entry *e, enum cause c)
+verdict_is_call_back(const struct log_entry *e)
 {
-    return e->kind == LOG_REFUSED && e->way == LOG_WAY_IN && c >= CAUSE_DNS_NOT_FOUND
-        && c <= CAUSE_TCP_UNREACHABLE;
+    return e->kind == LOG_REFUSED && e->way == LOG_WAY_IN && e->why >= XE_WHY_DNS_NOT_FOUND
+        && e->why <= XE_WHY_BIND;
 }
 
 /* The certificate that the other side showed, when he left without a word; else the reason. */
@@ -1662,7 +1662,7 @@ verdict_log_reason(const struct log_entry *e, int teller, bool *certain)
     enum xe_why cert = xe_why_find((struct xe_span){ e->cert, strlen(e->cert) });
     struct reason r = verdict_why(e->why, teller);
     *certain = true;
-    if (verdict_is_call_back(e, r.cause))
+    if (verdict_is_call_back(e))
         return reason_said(CAUSE_DIALBACK_UNREACHABLE, CALLER);
     if (e->why != XE_WHY_PEER_CLOSED || cert == XE_WHY_COUNT || verdict_log_worked(e))
         return r;

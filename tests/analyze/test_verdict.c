@@ -616,6 +616,57 @@ a_dialback_that_cannot_call_back_is_explained(void **state)
     judge_free(j);
 }
 
+/* The peer's key was not confirmed, and our log alone knows why: of what failed before there was a
+ * connection it is the call back that failed, whichever way it did. */
+static void
+a_log_that_cannot_call_back_is_understood(void **state)
+{
+    static const struct {
+        enum log_kind kind;
+        enum log_way way;
+        enum xe_why why;
+        enum cause cause;
+        int fault;
+    } cases[] = {
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_DNS_NOT_FOUND, CAUSE_DIALBACK_UNREACHABLE, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_DNS_FAILED, CAUSE_DIALBACK_UNREACHABLE, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_DNS_TARGET, CAUSE_DIALBACK_UNREACHABLE, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_ADDRESS_REFUSED, CAUSE_DIALBACK_UNREACHABLE, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_PORT_REFUSED, CAUSE_DIALBACK_UNREACHABLE, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_OTHER_FAMILY, CAUSE_DIALBACK_UNREACHABLE, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_BIND, CAUSE_DIALBACK_UNREACHABLE, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_REFUSED, CAUSE_DIALBACK_UNREACHABLE, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_CONNECT_TIMEOUT, CAUSE_DIALBACK_UNREACHABLE, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_DIALBACK_INVALID, CAUSE_DIALBACK_INVALID, 0 },
+        { LOG_REFUSED, LOG_WAY_IN, XE_WHY_CERT_EXPIRED, CAUSE_CERT_EXPIRED, 0 },
+        { LOG_CLOSED, LOG_WAY_OUT, XE_WHY_REFUSED, CAUSE_TCP_REFUSED, -1 },
+    };
+    struct verdict_options o = edge_options();
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bool in = cases[i].way == LOG_WAY_IN;
+        struct flow f = in ? flow_between(PEER, EDGE, 5269) : flow_between(EDGE, PEER, 5269);
+        struct judge *j = judge_new(&o, NULL);
+        struct attempt *a = talk_on(&f, CALL ANSWER FEATURES(DIALBACK) KEY "+ 60\n" BYE, 0);
+        struct log_said said;
+        memset(&said, 0, sizeof said);
+        said.entry.kind = cases[i].kind;
+        said.entry.way = cases[i].way;
+        said.entry.why = cases[i].why;
+        judge_push(j, a);
+        assert_true(judge_log_begin(j, "edge.log"));
+        judge_log(j, a, in ? 1 : 0, &said);
+        judge_end(j);
+        check(a->verdict->cause == cases[i].cause, xe_why(cases[i].why)->word,
+            cause_row(cases[i].cause)->word, cause_row(a->verdict->cause)->word);
+        check(a->verdict->from_log, xe_why(cases[i].why)->word, "from the log", "not");
+        check(a->verdict->fault == cases[i].fault, xe_why(cases[i].why)->word, "who has to act",
+            "another");
+        judge_free(j);
+    }
+}
+
 /* A call in vain that was seen on both sides of a translation. */
 static void
 nothing_names_a_connection_that_is_told_about_as_another(void **state)
@@ -861,6 +912,7 @@ main(void)
         cmocka_unit_test(a_required_row_decides_the_exit_status),
         cmocka_unit_test(both_connections_of_a_dialback_are_joined),
         cmocka_unit_test(a_dialback_that_cannot_call_back_is_explained),
+        cmocka_unit_test(a_log_that_cannot_call_back_is_understood),
         cmocka_unit_test(nothing_names_a_connection_that_is_told_about_as_another),
         cmocka_unit_test(answers_of_dns_name_the_cause),
         cmocka_unit_test(questions_asked_side_by_side_are_one_look_up),
