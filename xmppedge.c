@@ -119,6 +119,7 @@
  *   what a component may be sent            s2s_component_pair_why()
  *   whose connection a balancer brings      proxy_read(), edge_s2s_accepted()
  *   what the type of a partner allows       route_type_why(), route_hides_status()
+ *   which stanzas <allow> and <deny> pass   route_rule_why()
  *   how many connections                    route_room(), route_source_enter(), edge_evict()
  *   limits before authentication            stream_received(), stream_on_element()
  *   what a stanza may be                    stream_trust(), route_write(), xml_past_begin()
@@ -316,6 +317,8 @@
 #define CONFIG_LIST_MAX    100000 /* elements of one list: ten times the partners of anybody */
 #define CONFIG_INCLUDES_MAX 100   /* elements that include files: a directory or a few */
 #define CONFIG_INCLUDED_MAX 10000 /* and files: one for each partner of anybody */
+#define CONFIG_ALLOW_MAX   8      /* <allow> of a partner: three kinds, two directions */
+#define CONFIG_DENY_MAX    64     /* <deny> of one: each child of a stanza is compared with each */
 #define CONFIG_PATH_MAX    4096   /* bytes of the directory of the file: PATH_MAX of Linux */
 #define CONFIG_SECRET_MIN  16     /* bytes of the dialback secret: 128 bits */
 #define CONFIG_SECRET_MAX  4096   /* and no file that was named by mistake */
@@ -3777,15 +3780,24 @@ xmlout_content(struct buf *out, const struct xe_xml *x, const struct xe_xml_even
     }
 }
 
-/* The place behind an element that we have written: p is at its '<', or before it. */
+/* The next tag of content, CDATA passed over; `end` when there is none. */
 static const char *
-xmlout_past(const char *p, struct xe_xml_event *tag)
+xmlout_next_tag(const char *p, const char *end)
+{
+    while ((p += span_find(span_make(p, (size_t)(end - p)), '<')) < end && p[1] == '!')
+        for (p += sizeof "<![CDATA[" - 1; p[0] != ']' || p[1] != ']' || p[2] != '>'; p++)
+            ;
+    return p;
+}
+
+/* The place behind an element that ends before `end`: p is at its '<', or before it. */
+static const char *
+xmlout_past(const char *p, const char *end, struct xe_xml_event *tag)
 {
     struct xe_span prefix;
     size_t depth = 0;
     do {
-        while (*p != '<')
-            p++;
+        p = xmlout_next_tag(p, end);
         if (p[1] != '/') {
             p = xml_split(p, tag, &prefix);
             depth += p[-2] != '/';
@@ -3797,6 +3809,35 @@ xmlout_past(const char *p, struct xe_xml_event *tag)
         depth--;
     } while (depth > 0);
     return p;
+}
+
+/* Goes through the children of a stanza, to see in which namespaces they are. */
+struct xmlout_children {
+    const struct xe_xml       *x;     /* borrowed; e is its last event */
+    const struct xe_xml_event *e;     /* borrowed; not XE_XML_UNBOUND, and not read past */
+    const char                *next;  /* what is not looked at yet */
+    struct xe_xml_event        tag;
+};
+
+/* The namespace of the next child as received, "" for none; at == NULL: there is no other child. */
+static struct xe_span
+xmlout_next_ns(struct xmlout_children *c)
+{
+    const char *end = span_end(c->e->inner);
+    const char *child = xmlout_next_tag(c->next, end);
+    struct xe_span prefix, ns = { NULL, 0 };
+    unsigned i;
+    if (child == end)
+        return ns;
+    xml_split(child, &c->tag, &prefix);
+    for (i = 0; i < c->tag.nattrs && ns.at == NULL; i++) {
+        const struct xe_xml_attr *a = &c->tag.attrs[i];
+        if (xml_attr_declares(a) && (a->prefix.len == 0 ? prefix.len == 0
+                : span_eq(a->name, prefix)))
+            ns = a->value;
+    }
+    c->next = xmlout_past(child, end, &c->tag);
+    return ns.at != NULL ? ns : xml_resolve(c->x, c->x->root_nns, c->e->raw.at, prefix).uri;
 }
 
 /* Is this start tag of a child one of content?  Written by us, it has no prefix and declares no
@@ -3829,7 +3870,7 @@ xmlout_cut(struct buf *out, size_t from, const char *name)
         bool stays;
         xml_split(child, &tag, &prefix);
         stays = !span_is(tag.name, name) || !xmlout_is_content(&tag, prefix);
-        p = xmlout_past(child, &tag);
+        p = xmlout_past(child, end, &tag);
         if (stays)
             continue;
         memmove(to, kept, (size_t)(child - kept));
@@ -14910,6 +14951,8 @@ enum config_partner_type {        /* how far the users of a partner are trusted,
     CONFIG_PUBLIC_UNVERIFIED      /* one that does not, so who is invited comes; the default */
 };
 
+enum config_direction { CONFIG_BOTH, CONFIG_IN, CONFIG_OUT };   /* in: into the organisation */
+
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 
 /* Every text below ends in NUL and belongs to the struct config, spans included; an absent one is
@@ -15016,6 +15059,18 @@ struct config_inner {                    /* gateway: an inner server */
     unsigned                line;
 };
 
+struct config_allow {                    /* edge: in its direction these kinds, and no others */
+    unsigned                kinds;       /* bit per word of config_kinds */
+    enum config_direction   direction;
+    unsigned                line;
+};
+
+struct config_deny {                     /* edge: stanzas with such a child do not pass */
+    const char             *ns;
+    enum config_direction   direction;
+    unsigned                line;
+};
+
 /* New-CsXmppAllowedPartner, same names and defaults.  A gateway has the domains and the type. */
 struct config_partner {
     struct config_name       domain;     /* primary; at == NULL in the default partner */
@@ -15035,6 +15090,10 @@ struct config_partner {
     struct config_host       proxy;      /* static route instead of DNS; name NULL: none */
     bool                     proxy_direct_tls; /* the proxy wants TLS from the first byte */
     struct reach_list        networks;   /* opened for it alone */
+    struct config_allow     *allows;     /* none: all kinds pass */
+    size_t                   nallows;
+    struct config_deny      *denials;
+    size_t                   ndenials;
     const char              *description;
     unsigned                 line;
 };
@@ -15233,6 +15292,7 @@ enum config_kind {
     CONFIG_TIME,        /* int64_t, milliseconds */
     CONFIG_BOOL,        /* bool; words[0] is false */
     CONFIG_WORD,        /* an enum; its values are the places in words[] */
+    CONFIG_WORDS,       /* unsigned; a bit for each of words[]; spaces between */
     CONFIG_FILE,        /* const char *, absolute; must be there and readable */
     CONFIG_PATH         /* const char *, absolute */
 };
@@ -15255,7 +15315,7 @@ struct config_row {
     int64_t            min, max;  /* attribute: of the value; element: how often */
     bool               must;      /* attribute: there is no default */
     const char        *def;       /* attribute: default as written; NULL: stays absent */
-    const char *const *words;     /* CONFIG_BOOL, CONFIG_WORD; NULL at the end */
+    const char *const *words;     /* CONFIG_BOOL, CONFIG_WORD(S); NULL at the end */
     const char        *example;   /* of an attribute; element: "off": commented out */
     const char        *doc;       /* one sentence */
 };
@@ -15266,6 +15326,8 @@ static const char *const config_text_json[] = { "text", "json", NULL };
 static const char *const config_roles[] = { "edge", "gateway", NULL };
 static const char *const config_tls_versions[] = { "1.2", "1.3", NULL };
 static const char *const config_tls_prefer[] = { "fastest", "aes", "chacha20", NULL };
+static const char *const config_kinds[] = { "message", "presence", "iq", NULL };
+static const char *const config_directions[] = { "both", "in", "out", NULL };
 static const char *const config_partner_types[] =
     { "federated", "public-verified", "public-unverified", NULL };
 
@@ -15334,6 +15396,23 @@ static const char *const config_partner_types[] =
         "Static route, host or host:port, that takes the place of DNS."), \
     WORD(CONFIG_BOOL, "proxy-direct-tls", config_partner, proxy_direct_tls, "false", \
         config_false_true, NULL, "Whether the proxy expects TLS from the first byte, not STARTTLS.")
+
+/* What passes, of a partner or of the default partner. */
+#define DIRECTION(of, doc) \
+    WORD(CONFIG_WORD, "direction", of, direction, "both", config_directions, "in", doc)
+#define RULES(path, example) \
+    UPTO(CONFIG_ALLOW_MAX, E, path "/allow", 0, config_partner, allows, nallows, config_allow, \
+        example, "The kinds of stanzas that pass; all of them in a direction of which nothing is " \
+        "said. Others come back (kind-denied). An answer goes by what its question went by."), \
+    WORD(CONFIG_WORDS, "kinds", config_allow, kinds, NULL, config_kinds, "message presence", \
+        "Which, with spaces between."), \
+    DIRECTION(config_allow, "Whether that holds for what the partner sends, for what it is sent, " \
+        "or for both."), \
+    UPTO(CONFIG_DENY_MAX, E, path "/deny", 0, config_partner, denials, ndenials, config_deny, \
+        example, "Stanzas that carry this do not pass, and come back (namespace-denied)."), \
+    MUST(E, CONFIG_TEXT, "namespace", config_deny, ns, "jabber:iq:last", \
+        "The namespace of an element directly within a stanza, as its specification names it."), \
+    DIRECTION(config_deny, "As in allow.")
 
 #define SECOND INT64_C(1000)
 #define HOUR   (3600 * SECOND)
@@ -15433,6 +15512,7 @@ static const struct config_row config_rows[] = {
         offsetof(struct config_trust, line), NULL,
         "Who may vouch for domains that are not listed, in place of the common trust."),
     TRUST("/etc/ssl/certs/ca-certificates.crt"),
+    RULES("partners/default", NULL),
     MANY(E, "partners/partner", 0, config_partners, list, count, config_partner, NULL,
         "One allowed partner; one element each. With the word required for both tls and sasl, "
         "which is the default, dialback cannot be used."),
@@ -15454,6 +15534,7 @@ static const struct config_row config_rows[] = {
         "trust may not. Whoever signs for one partner alone, as a private authority does, belongs "
         "here."),
     TRUST("fabrikam-ca.pem"),
+    RULES("partners/partner", "off"),
     MANY(E, "partners/partner/domain", 0, config_partner, domains, ndomains, config_name, NULL,
         "A further domain of the same partner; subdomains are not implied."),
     MUST(E, CONFIG_DOMAIN, "name", config_name, name, "it.fabrikam.example", "The domain."),
@@ -16645,6 +16726,23 @@ config_parse_word(const struct config_row *row, const char *text, void *place)
     return false;
 }
 
+/* Words of the row, one or more, as a set. */
+static bool
+config_parse_words(const struct config_row *row, struct xe_span text, unsigned *set)
+{
+    struct xe_span word;
+    unsigned i;
+    *set = 0;
+    while ((word = config_next_word(&text)).len > 0) {
+        for (i = 0; row->words[i] != NULL && !span_is(word, row->words[i]); i++)
+            ;
+        if (row->words[i] == NULL)
+            return false;
+        *set |= 1u << i;
+    }
+    return *set != 0;
+}
+
 /* Store one value; false when it is not what the row expects. */
 static bool
 config_store(struct config_loader *l, const struct config_row *row, const char *text, void *place)
@@ -16687,6 +16785,8 @@ config_store(struct config_loader *l, const struct config_row *row, const char *
     case CONFIG_BOOL:
     case CONFIG_WORD:
         return config_parse_word(row, text, place);
+    case CONFIG_WORDS:
+        return config_parse_words(row, span_of(text), place);
     case CONFIG_FILE:
     case CONFIG_PATH:
         *(const char **)place = config_absolute(l, list, text);
@@ -16762,6 +16862,7 @@ config_put_expected(struct buf *out, const struct config_row *row)
         [CONFIG_PORT] = "a port", [CONFIG_COUNT] = "a number",
         [CONFIG_BYTES] = "a size such as 10000, 64K or 1M",
         [CONFIG_TIME] = "a time such as 30s, 500ms or 10m", [CONFIG_BOOL] = "", [CONFIG_WORD] = "",
+        [CONFIG_WORDS] = "one or more, with spaces between, of ",
         [CONFIG_FILE] = "a file that can be read", [CONFIG_PATH] = "a path"
     };
     buf_puts(out, texts[row->kind]);
@@ -17571,6 +17672,24 @@ config_check_policy(struct config_loader *l, const struct config_partner *p)
         config_warn(l, line, who, ": connection-limit is above the limit of connections in all");
 }
 
+/* Names in the file are compared with what stands in stanzas, where some characters are escaped. */
+static void
+config_check_rules(struct config_loader *l, const struct config_partner *p)
+{
+    size_t i;
+    for (i = 0; i < p->ndenials; i++) {
+        const struct config_deny *d = &p->denials[i];
+        if (d->ns == NULL)
+            continue;
+        if (strcmp(d->ns, "jabber:server") == 0 || strcmp(d->ns, "jabber:client") == 0)
+            config_error(l, d->line, "<deny> namespace: expected that of an extension, found ",
+                d->ns, ", that of stanzas themselves: see <allow>");
+        else if (strpbrk(d->ns, "&<\r\n\t") != NULL)
+            config_error(l, d->line, "<deny> namespace: expected a name without &, < and line "
+                "ends, found ", d->ns);
+    }
+}
+
 /* A trust or a pin of a partner's own, beside settings that leave it without effect.  (Beside
  * dialback an authority is one way of two, whoever it is; who pins a key means that key.) */
 static void
@@ -17614,7 +17733,9 @@ config_check_partners(struct config_loader *l)
         config_check_partner_names(l, p);
         config_check_policy(l, p);
         config_check_trust(l, p);
+        config_check_rules(l, p);
     }
+    config_check_rules(l, &c->partners.fallback);
     if (c->partners.allow) {
         config_check_policy(l, &c->partners.fallback);
         config_check_trust(l, &c->partners.fallback);
@@ -18211,6 +18332,27 @@ config_partner_for(const struct config *c, struct xe_span domain)
     return c->partners.allow && !config_is_ours(c, domain) ? &c->partners.fallback : NULL;
 }
 
+/* Does what <allow> or <deny> says hold for what passes this way? */
+static bool
+config_holds(enum config_direction said, bool inward)
+{
+    return said == CONFIG_BOTH || (said == CONFIG_IN) == inward;
+}
+
+/* Whether stanzas of a kind, a place in config_kinds, pass. */
+static bool
+config_passes(const struct config_partner *p, unsigned kind, bool inward)
+{
+    bool said = false, allowed = false;
+    size_t i;
+    for (i = 0; i < p->nallows; i++)
+        if (config_holds(p->allows[i].direction, inward)) {
+            said = true;
+            allowed = allowed || (p->allows[i].kinds >> kind & 1u) != 0;
+        }
+    return allowed || !said;
+}
+
 /* Whether an address lies within a network. */
 static bool
 config_network_has(const struct config_network *n, const struct sockaddr *sa)
@@ -18338,6 +18480,18 @@ config_put_word(struct buf *out, const struct config_row *row, const void *place
     buf_puts(out, row->words[i]);
 }
 
+static void
+config_put_words(struct buf *out, const struct config_row *row, unsigned set)
+{
+    unsigned i, before = 0;
+    for (i = 0; row->words[i] != NULL; i++) {
+        if ((set >> i & 1u) == 0)
+            continue;
+        buf_puts(out, before++ > 0 ? " " : "");
+        buf_puts(out, row->words[i]);
+    }
+}
+
 /* The value at `place` as it may stand in a file; nothing when it is absent. */
 static void
 config_put_value(struct buf *out, const struct config_row *row, const void *place)
@@ -18385,6 +18539,28 @@ config_put_value(struct buf *out, const struct config_row *row, const void *plac
     case CONFIG_WORD:
         config_put_word(out, row, place);
         return;
+    case CONFIG_WORDS:
+        config_put_words(out, row, *(const unsigned *)place);
+        return;
+    }
+}
+
+/* What <allow> and <deny> of a partner say, in words: "only iq in, not jabber:iq:last out". */
+static void
+config_put_rules(struct buf *out, const struct config_partner *p)
+{
+    static const char *const ways[] = { " both ways", " in", " out" };
+    static const struct config_row kinds = { .words = config_kinds };
+    size_t i;
+    for (i = 0; i < p->nallows; i++) {
+        buf_puts(out, i > 0 ? ", only " : "only ");
+        config_put_words(out, &kinds, p->allows[i].kinds);
+        buf_puts(out, ways[p->allows[i].direction]);
+    }
+    for (i = 0; i < p->ndenials; i++) {
+        buf_puts(out, p->nallows + i > 0 ? ", not " : "not ");
+        buf_puts(out, p->denials[i].ns);
+        buf_puts(out, ways[p->denials[i].direction]);
     }
 }
 
@@ -18530,8 +18706,8 @@ config_put_doc_value(struct buf *out, const struct config_row *row)
         [CONFIG_NETWORKS] = "networks such as 10.0.0.0/8 fd00::/8",
         [CONFIG_HOST] = "address or host name", [CONFIG_HOST_PORT] = "host or host:port",
         [CONFIG_PORT] = "port", [CONFIG_COUNT] = "number", [CONFIG_BYTES] = "size",
-        [CONFIG_TIME] = "time", [CONFIG_BOOL] = "", [CONFIG_WORD] = "", [CONFIG_FILE] = "file",
-        [CONFIG_PATH] = "path"
+        [CONFIG_TIME] = "time", [CONFIG_BOOL] = "", [CONFIG_WORD] = "",
+        [CONFIG_WORDS] = "one or more of ", [CONFIG_FILE] = "file", [CONFIG_PATH] = "path"
     };
     buf_puts(out, texts[row->kind]);
     config_put_choice(out, row, " from ");
@@ -25775,8 +25951,8 @@ trunk_link_close(struct trunk_link *link)
  * because both are questions about domains.
  *
  * Costs: a stanza costs the hash of its pair, unless the one before was of the same; 0.9 KiB a
- * pair, at most total-pairs.  A trunk that comes, and a reload, walk over all pairs; a trunk that
- * goes over those that are pinned to it.
+ * pair, at most total-pairs.  With a partner who has a <deny>, another walk through the stanza.  A
+ * trunk that comes, and a reload, walk over all pairs; one that goes over those pinned to it.
  * Not done: moving pairs when a trunk comes, which makes them wait for nothing.  Keeping what waits
  * through a restart: draining returns it to its senders.
  * ======================================================================== */
@@ -25868,6 +26044,7 @@ struct route_pair {
     struct xe_span    to;          /* in text */
     enum route_way    way;
     enum config_partner_type type; /* of its partner; at an edge none is asked for */
+    const struct config_partner *rules;   /* borrowed; of an edge: what passes; NULL: all does */
     bool              admitted;    /* a trunk may bring it: asked since the last reload */
     bool              full;        /* above the high mark, and not yet below the low one */
     bool              far_full;    /* so says the node behind the trunk: all waits in `queue` */
@@ -26354,6 +26531,25 @@ route_type(const struct route_pair *p)
     const struct config_partner *partner = route_is_edge(r) || p->way == ROUTE_TO_ECHO ? NULL
         : config_partner_for(r->config, p->way == ROUTE_TO_TRUNK ? p->to : p->from);
     return partner == NULL ? CONFIG_FEDERATED : partner->type;
+}
+
+/* The partner of a pair when he has rules for what passes, which an edge keeps: it sees both ways,
+ * and an answer of its own is not asked again at the other end of the trunk. */
+static const struct config_partner *
+route_rules(const struct route_pair *p)
+{
+    const struct route *r = p->route;
+    const struct config_partner *partner = route_is_edge(r)
+        ? config_partner_for(r->config, p->way == ROUTE_TO_S2S ? p->to : p->from) : NULL;
+    return partner != NULL && partner->nallows + partner->ndenials > 0 ? partner : NULL;
+}
+
+/* What the configuration says of a pair. */
+static void
+route_configure(struct route_pair *p)
+{
+    p->type = route_type(p);
+    p->rules = route_rules(p);
 }
 
 static void
@@ -27253,7 +27449,7 @@ route_pair_get(struct route *r, struct xe_span from, struct xe_span to, enum xe_
     p->to = span_make(p->text + from.len + 1, to.len);
     p->way = route_way_to(r, to);
     p->route = r;
-    p->type = route_type(p);
+    route_configure(p);
     p->push.run = r->push;
     p->hold.fire = r->held;
     p->look.fire = r->look;
@@ -27903,6 +28099,41 @@ route_type_why(struct route_pair *p, const struct xe_xml_event *e)
         : XE_WHY_UNINVITED;
 }
 
+/* ---- what passes: the rules of partners ---- */
+
+/* Has a stanza a child in a namespace that does not pass this way? */
+static bool
+route_carries_denied(const struct config_partner *rules, bool inward, const struct xe_xml *xml,
+    const struct xe_xml_event *e)
+{
+    struct xmlout_children c = { .x = xml, .e = e, .next = e->inner.at };
+    struct xe_span ns;
+    size_t i;
+    while ((ns = xmlout_next_ns(&c)).at != NULL)
+        for (i = 0; i < rules->ndenials; i++)
+            if (config_holds(rules->denials[i].direction, inward)
+                && xml_compare_values(ns, span_of(rules->denials[i].ns)) == 0)
+                return true;
+    return false;
+}
+
+/* May a stanza pass, for all that its partner's rules say?  An answer, and an error, goes by what
+ * its question went by: who may ask hears what became of it. */
+static enum xe_why
+route_rule_why(const struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
+{
+    bool inward = route_direction(p) == ROUTE_INWARD;
+    enum xe_element_kind kind = xe_element_kind(e);
+    if (p->rules == NULL)
+        return XE_WHY_NONE;
+    if (route_is_error_type(xe_xml_attr(e, "type")) || route_is_iq_answer(e))
+        inward = !inward;
+    if (!config_passes(p->rules, kind - XE_KIND_MESSAGE, inward))
+        return XE_WHY_KIND_DENIED;
+    return p->rules->ndenials > 0 && route_carries_denied(p->rules, inward, xml, e)
+        ? XE_WHY_NAMESPACE_DENIED : XE_WHY_NONE;
+}
+
 /* ---- a stanza has come in ---- */
 
 static void
@@ -27912,6 +28143,8 @@ route_forward(struct route_pair *p, const struct xe_xml *xml, const struct xe_xm
         ? XE_WHY_XML_PREFIX : e->why;
     if (why == XE_WHY_NONE)
         why = route_type_why(p, e);
+    if (why == XE_WHY_NONE)
+        why = route_rule_why(p, xml, e);
     if (why == XE_WHY_NONE && p->way == ROUTE_TO_ECHO)
         route_echo(p, xml, e);
     else if (why == XE_WHY_NONE)
@@ -29202,7 +29435,7 @@ route_reloaded(struct route *r)
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         p->admitted = false;
         p->way = p->queue.count == 0 && p->unacked == 0 ? route_way_to(r, p->to) : p->way;
-        p->type = route_type(p);
+        route_configure(p);
     }
     for (n = r->s2s->all.next; n != &r->s2s->all;) {
         struct s2s *s = MAP_OWNER(n, struct s2s, node);
@@ -29330,7 +29563,7 @@ route_close(struct route *r)
 
 /* ===========================================================================
  * [REPORT]  report_      facts in two forms: lines for people, JSON for programs
- * calls:  BASE BUF
+ * calls:  BASE BUF CONFIG
  *
  * A fact is a key and a value.  People get a line of it, broken at 80 columns, in which the key
  * stands without its underscores; programs get a member of a JSON object.  Whatever others have
@@ -29382,6 +29615,17 @@ static void
 report_text(struct report *r, const char *key, const char *text)
 {
     report_span(r, key, span_of(text));
+}
+
+/* What <allow> and <deny> say of a partner, if anything. */
+static void
+report_rules(struct report *r, const struct config_partner *p)
+{
+    struct buf text = { 0 };
+    config_put_rules(&text, p);
+    if (buf_len(&text) > 0)
+        report_span(r, "passes", buf_span(&text));
+    buf_free(&text);
 }
 
 static void
@@ -32530,6 +32774,7 @@ explain_policy(struct explain *x)
         p->row->number, policy_verdicts[p->row->verdict], p->row->why);
     explain_line(x, "settings");
     explain_methods(x, x->terms.methods);
+    report_rules(&x->report, p);
     snprintf(x->line, sizeof x->line, "%s%s%s", p->trust.line > 0 ? "authorities of its own in "
         : "the common authorities", p->trust.line > 0 ? p->trust.ca : "",
         p->pins.count > 0 ? ", or a pinned key" : "");
@@ -34041,6 +34286,16 @@ status_type(struct report *r, const struct xmppedge *e, const struct route_domai
             (int64_t)invite_count(&e->route.invites, d->node.key));
 }
 
+/* Which stanzas an edge passes on from it, and to it. */
+static void
+status_rules(struct report *r, const struct xmppedge *e, const struct route_domain *d)
+{
+    const struct config_partner *p = e->config->role == CONFIG_EDGE
+        ? config_partner_for(e->config, d->node.key) : NULL;
+    if (p != NULL)
+        report_rules(r, p);
+}
+
 /* All that is known of a domain: an object in a list, or by itself. */
 static void
 status_partner(struct report *r, const struct xmppedge *e, const struct status_partner *p)
@@ -34060,6 +34315,7 @@ status_partner(struct report *r, const struct xmppedge *e, const struct status_p
         report_text(r, "listed", route_is_named(config_partner_for(e->config, d->node.key)) ? "yes"
             : "no");
     status_type(r, e, d);
+    status_rules(r, e, d);
     report_bool(r, "failing", p->to.failing || p->from.failing);
     status_side_object(r, &p->to, true, name);
     status_side_object(r, &p->from, false, name);

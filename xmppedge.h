@@ -387,6 +387,14 @@ struct xe_span {
         "not-allowed", "cancel", "the recipient has not written to this contact", \
         "Nothing: who is wanted is written to first; type= in <partners> of the gateway asks for " \
             "that.") \
+    X(XE_WHY_KIND_DENIED, "kind-denied", "", \
+        "not-allowed", "cancel", "stanzas of this kind do not pass between these domains", \
+        "Add the kind in kind= to kinds= of <allow> in the <partner>, if it is to pass in that " \
+            "direction.") \
+    X(XE_WHY_NAMESPACE_DENIED, "namespace-denied", "", \
+        "not-allowed", "cancel", "what the stanza carries does not pass between these domains", \
+        "Take the <deny> of its namespace out of the <partner>, if it is to pass in that " \
+            "direction.") \
     X(XE_WHY_SOURCE_DENIED, "source-denied", "not-authorized", \
         "", "", "connections from this address are not accepted here", \
         "If it is an address of the inner server, add a <source> for it to <inner>.") \

@@ -1804,6 +1804,27 @@ talk_put_partner(FILE *f, const char *domain, const char *proxy)
     fprintf(f, ">");
 }
 
+/* allow=KIND,... and allow-in=, allow-out= for one direction; deny= and its sisters likewise. */
+static void
+talk_put_rules(FILE *f)
+{
+    static const char *const names[] = { "allow", "allow-in", "allow-out", "deny", "deny-in",
+        "deny-out" };
+    static const char *const ways[] = { "both", "in", "out" };
+    size_t i, n;
+    for (i = 0; i < sizeof names / sizeof *names; i++) {
+        struct xe_span rest = talk_setting(names[i]);
+        if (rest.len == 0)
+            continue;
+        fprintf(f, "<%s=\"", i < 3 ? "allow kinds" : "deny namespace");
+        for (; rest.len > 0; rest = span_skip(rest, n + (n < rest.len))) {
+            n = span_find(rest, ',');
+            fprintf(f, "%.*s%s", (int)n, rest.at, n < rest.len ? " " : "");
+        }
+        fprintf(f, "\" direction=\"%s\"/>", ways[i % 3]);
+    }
+}
+
 /* own=NAME: the authority NAME may vouch for far.example, and nobody else. */
 static void
 talk_put_trust(FILE *f)
@@ -1839,6 +1860,7 @@ talk_put_edge(FILE *f)
     talk_put_partner(f, "far.example", talk_setting("hosts").len > 0 ? "servers.example:5269"
         : span_is(talk_setting("far"), "ipv6") ? "[2001:db8::2]:5269" : "127.0.0.2:5269");
     talk_put_trust(f);
+    talk_put_rules(f);
     if (talk_setting("alias").len > 0)
         fprintf(f, "<domain name=\"%.*s\"/>", (int)talk_setting("alias").len,
             talk_setting("alias").at);
@@ -1893,7 +1915,8 @@ talk_write_config(void)
     static const char *const ours[] = { "role", "type", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
         "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias",
-        "networks", "bidi", "component", "hosts", "balancers", "far" };
+        "networks", "bidi", "component", "hosts", "balancers", "far", "allow", "allow-in",
+        "allow-out", "deny", "deny-in", "deny-out" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");

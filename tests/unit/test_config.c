@@ -1808,6 +1808,72 @@ networks_are_a_list_for_all_partners_or_for_one(void **state)
     assert_int_equal(world.c->partners.list[0].networks.count, 0);
 }
 
+/* A file with one partner in which these elements are. */
+static const char *
+load_rules(const char *rules)
+{
+    char text[4096];
+    snprintf(text, sizeof text,
+        EDGE_DOMAIN "<partners><partner domain='p.example'>%s</partner></partners>", rules);
+    return load_edge(text);
+}
+
+static void
+what_passes_is_said_for_each_direction(void **state)
+{
+    static const bool in[] = { true, false, true }, out[] = { false, true, true };
+    const struct config_partner *p;
+    struct buf text = { 0 };
+    unsigned kind;
+    (void)state;
+    assert_string_equal(load_rules("<allow kinds=' message\niq ' direction='in'/>"
+        "<allow kinds='presence iq' direction='out'/><allow kinds='iq'/>"
+        "<deny namespace='jabber:iq:last'/><deny namespace='urn:x' direction='out'/>"), "");
+    p = &world.c->partners.list[0];
+    for (kind = 0; kind < 3; kind++) {
+        assert_int_equal(config_passes(p, kind, true), in[kind]);
+        assert_int_equal(config_passes(p, kind, false), out[kind]);
+    }
+    buf_clear(&text);
+    config_put_rules(&text, p);
+    assert_string_equal(buf_text(&text), "only message iq in, only presence iq out, only iq both "
+        "ways, not jabber:iq:last both ways, not urn:x out");
+    buf_clear(&text);
+    config_print_effective(world.c, &text);
+    assert_says(buf_text(&text), "<allow kinds=\"message iq\" direction=\"in\"/>");
+    assert_says(buf_text(&text), "<deny namespace=\"jabber:iq:last\" direction=\"both\"/>");
+    buf_free(&text);
+    assert_string_equal(load_rules("<allow kinds='message' direction='in'/>"), "");
+    p = &world.c->partners.list[0];
+    assert_false(config_passes(p, 2, true));
+    assert_true(config_passes(p, 2, false));
+    load_partner("");
+    assert_true(config_passes(&world.c->partners.list[0], 2, true));
+}
+
+static void
+rules_that_are_none_are_refused_with_their_line(void **state)
+{
+    char many[65 * 24 + 1];
+    size_t i;
+    (void)state;
+    assert_says(load_rules("<allow kinds='messages'/>"), "x.xml:2: <allow> kinds: expected one or "
+        "more, with spaces between, of message, presence or iq, found \"messages\"");
+    assert_says(load_rules("<allow kinds=' '/>"), "<allow> kinds: expected one or more");
+    assert_says(load_rules("<allow direction='in'/>"), "<allow> kinds: expected one or more");
+    assert_says(load_rules("<allow kinds='iq' direction='inward'/>"),
+        "<allow> direction: expected both, in or out, found \"inward\"");
+    assert_says(load_rules("<deny/>"), "<deny> namespace: expected a text, found nothing");
+    assert_says(load_rules("<deny namespace=''/>"), "<deny> namespace: expected a text");
+    assert_says(load_rules("<deny namespace='jabber:client'/>"), "<deny> namespace: expected that "
+        "of an extension, found jabber:client, that of stanzas themselves: see <allow>");
+    assert_says(load_rules("<deny namespace='urn:a&amp;b'/>"), "<deny> namespace: expected a name "
+        "without &, < and line ends, found urn:a&b");
+    for (many[0] = '\0', i = 0; i < 65; i++)
+        strcat(many, "<deny namespace='u:x'/>");
+    assert_says(load_rules(many), "<partner>: expected at most 64 <deny>, found another");
+}
+
 static void
 balancers_are_a_list_for_each_address(void **state)
 {
@@ -2646,6 +2712,8 @@ main(void)
         TEST(a_pin_that_is_none_is_refused_with_its_line),
         TEST(a_trust_that_binds_nobody_is_warned_about),
         TEST(networks_are_a_list_for_all_partners_or_for_one),
+        TEST(what_passes_is_said_for_each_direction),
+        TEST(rules_that_are_none_are_refused_with_their_line),
         TEST(balancers_are_a_list_for_each_address),
         TEST(a_bad_network_is_refused_with_what_is_wrong),
         TEST(a_network_that_opens_less_than_it_seems_is_warned_about),
