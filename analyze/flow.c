@@ -809,8 +809,10 @@ flow_close(struct flow_table *t, struct node *n, enum flow_end end)
 {
     struct flow *f = &n->f;
     struct origin from = { n->last_frame, f->last_ns };
-    path_finish(t, n, n->flip, from);
-    path_finish(t, n, 1 ^ n->flip, from);
+    for (int side = 0; side < 2; side++) {
+        path_finish(t, n, side ^ n->flip, from);
+        f->side[side].end_seq = n->path[side ^ n->flip].next;
+    }
     f->end = end;
     bool both = f->side[0].packets > 0 && f->side[1].packets > 0;
     bool spoken = f->side[0].bytes + f->side[1].bytes > 0 || f->established || f->synack_frame != 0;

@@ -40,6 +40,7 @@ struct flow_side {
     uint64_t       lost;            /* bytes missing in the capture */
     uint32_t       syns;            /* SYN or SYN+ACK seen, retries included */
     uint32_t       syn_seq;         /* sequence number of the latest; when there was one */
+    uint32_t       end_seq;         /* at the end: the one behind its content; 0: not known */
     int64_t        first_ns;
     int64_t        last_ns;
     bool           fin, rst;

@@ -28,18 +28,27 @@ join_same_tls(const struct tls_view *a, const struct tls_view *b)
         && a->random[0] == b->random[0] && a->random[1] == b->random[1];
 }
 
-/* What was said is not known to differ. */
+static bool
+join_words_differ(const char *a, const char *b)
+{
+    return a[0] != '\0' && b[0] != '\0' && strcmp(a, b) != 0;
+}
+
+/* What was said is not known to differ; of either, a part may not be in the capture. */
 static bool
 join_may_be_same(const struct attempt *a, const struct attempt *b)
 {
+    bool whole = !a->flow.midstream && !b->flow.midstream;
     int i;
-    if (strcmp(a->id, b->id) != 0 || strcmp(a->from, b->from) != 0
-        || a->tls.random[0] != b->tls.random[0] || a->tls.random[1] != b->tls.random[1])
+    if (join_words_differ(a->id, b->id) || join_words_differ(a->from, b->from))
         return false;
-    for (i = 0; i < 2; i++)
-        if (a->flow.side[i].lost == 0 && b->flow.side[i].lost == 0
-            && a->flow.side[i].bytes != b->flow.side[i].bytes)
+    for (i = 0; i < 2; i++) {
+        const struct flow_side *s = &a->flow.side[i], *t = &b->flow.side[i];
+        uint32_t x = a->tls.random[i], y = b->tls.random[i];
+        if ((x != 0 && y != 0 && x != y)
+            || (whole && s->lost == 0 && t->lost == 0 && s->bytes != t->bytes))
             return false;
+    }
     return true;
 }
 
@@ -48,6 +57,20 @@ join_same_syn(const struct flow *f, const struct flow *g, int side)
 {
     return f->side[side].syns > 0 && g->side[side].syns > 0
         && f->side[side].syn_seq == g->side[side].syn_seq;
+}
+
+/* Of what had begun before the capture, the sequence numbers at its end; and one end is the same.
+ * Of a side that is only seen to be acknowledged it may be that of its FIN. */
+static bool
+join_same_end(const struct attempt *a, const struct attempt *b)
+{
+    int side;
+    for (side = 0; side < 2; side++) {
+        uint32_t end = a->flow.side[side].end_seq, other = b->flow.side[side].end_seq;
+        if (end == 0 || other == 0 || end - other + 1 > 2)
+            return false;
+    }
+    return join_ends_equal(a, b, 0) || join_ends_equal(a, b, 1);
 }
 
 /* Nobody answered, or with a reset: the SYN is all there is, and one end has to be the same. */
@@ -83,7 +106,8 @@ join_same(const struct attempt *a, const struct attempt *b)
         return NULL;
     if (join_same_tls(&a->tls, &b->tls))
         return "the same randoms of TLS";
-    if (join_same_syn(f, g, 0) && join_same_syn(f, g, 1) && join_may_be_same(a, b))
+    if (((join_same_syn(f, g, 0) && join_same_syn(f, g, 1)) || join_same_end(a, b))
+        && join_may_be_same(a, b))
         return "the same sequence numbers";
     if (join_is_behind(a, b) || join_is_behind(b, a))
         return "the PROXY header of a balancer";

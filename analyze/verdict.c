@@ -2988,6 +2988,8 @@ judge_is_better_twin(const struct judge *j, const struct attempt *a, const struc
         return b_given;
     if (verdict_is_lossy(a) != verdict_is_lossy(b))
         return verdict_is_lossy(a);
+    if (s[0].lost + s[1].lost != t[0].lost + t[1].lost)
+        return t[0].lost + t[1].lost < s[0].lost + s[1].lost;
     if (a->tls.decrypted != b->tls.decrypted)
         return b->tls.decrypted;
     return b->flow.first_ns < a->flow.first_ns;

@@ -70,8 +70,10 @@ def fin_again_and_again(s):
 
 def translate(s, outer, inner, port=None):
     """Packets of an address as they are on the other side of a translation, by a clock that is a little late."""
+    for c in s.calls:
+        ends = c.identity()
+        s.also[sum([(inner, port or ends[i + 1]) if ends[i] == outer else ends[i:i + 2] for i in (0, 2)], ())] = ends
     outer, inner = address(outer), address(inner)
-    s.twice = True
     for p in list(s.packets):
         if p.proto != 6 or outer not in (p.source, p.target):
             continue
@@ -117,7 +119,7 @@ def seen_before_and_behind_a_balancer(s):
     """Two connections that have nothing in common but what was said; the second one names the first."""
     o, i = s.inbound(), s.inbound(caller='client', called='inner')
     o.port = (33000, 5269)
-    s.twice = True
+    s.also[o.identity()] = i.identity()
     s.calls.remove(o)       # it is told about as the other
     for c in (o, i):
         c.dial()

@@ -86,7 +86,7 @@ class Scene:
         self.groups = None           # (cause, how often) of the failures as they are told
         self.partners = None         # (ours, theirs) in order
         self.partners_without_keys = None
-        self.twice = False           # seen on two sides: with loss on one of them nobody knows what is the same
+        self.also = {}               # ends of what is seen a second time: those that it is told about as
         self.port = 40000 + self.random.randrange(1000)
         self.ids = {}
         self.key_path = os.path.join(folder, name + '.keys')

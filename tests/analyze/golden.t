@@ -306,6 +306,7 @@ def wrong_loss(scene, whole, run, variation):
     out = []
     before, after = whole.attempts(), run.attempts()
     for who, found in after.items():
+        who = scene.also.get(who[:4], who[:4]) + who[4:]     # what is seen twice may be told about twice
         turned = who[2:4] + who[:2] + who[4:]
         if who in before:
             out += wrong_attempt(scene, who, before[who], found)
@@ -314,7 +315,9 @@ def wrong_loss(scene, whole, run, variation):
         elif found[0]['outcome'] != 'cannot-tell':
             out.append('%s: an attempt that there was not: %s' % (who, found[0]['story']))
     rulings = {r['row']: r['ruling'] for r in whole.about('row')}
-    for r in run.about('row'):
+    # whom a capture shows with two addresses it takes for the edge as long as it knows that they are one
+    turned = scene.options == [] and scene.also and 'violates' in rulings.values()
+    for r in run.about('row') if not turned else ():
         if r['ruling'] == 'violates' and rulings[r['row']] != 'violates':
             out.append('row %s violates, and the truth is %s' % (r['row'], rulings[r['row']]))
         if r['ruling'] == 'conforms' and rulings[r['row']] == 'violates' and not variation.startswith(('until', 'cut')) \
@@ -498,7 +501,7 @@ def check_scene(name, ca, folder, update):
                 errors.append(keep(run, 'run'))
             errors += ['%s%s: %s' % (variation, suffix, x) for x in undescribed(run)]
             run.drop()
-        for variation, make in [] if scene.twice else chosen(scene, list(lossy(scene)), keys):
+        for variation, make in chosen(scene, list(lossy(scene)), keys):
             data = make()
             run = Run(scene, folder, data, keys, variation)
             count += 1

@@ -262,6 +262,33 @@ what_a_translation_of_addresses_leaves_is_the_same_connection(void **state)
 }
 
 static void
+what_began_before_the_capture_is_the_same_if_it_ends_in_the_same_place(void **state)
+{
+    struct attempt a[2];
+    int i;
+    (void)state;
+    see_twice(a);
+    for (i = 0; i < 2; i++) {
+        struct flow *f = &a[i].flow;
+        f->midstream = true;
+        f->side[0].syns = f->side[1].syns = 0;
+        f->side[0].end_seq = 9000;
+        f->side[1].end_seq = 9001 + (uint32_t)i;   /* of one its FIN is acknowledged, not seen */
+        f->side[1].bytes += (uint64_t)i;
+        memset(&a[i].tls, 0, sizeof a[i].tls);
+    }
+    a[1].id[0] = '\0';
+    assert_string_equal(join_same(&a[0], &a[1]), "the same sequence numbers");
+    snprintf(a[1].id, sizeof a[1].id, "stream-2");
+    assert_null(join_same(&a[0], &a[1]));
+    a[1].id[0] = '\0';
+    a[1].flow.side[1].end_seq = 9003;
+    assert_null(join_same(&a[0], &a[1]));
+    a[0].flow.side[1].end_seq = a[1].flow.side[1].end_seq = 0;   /* nothing of it was seen */
+    assert_null(join_same(&a[0], &a[1]));
+}
+
+static void
 what_is_only_alike_is_not_the_same(void **state)
 {
     struct attempt a[2];
@@ -304,6 +331,7 @@ main(void)
         cmocka_unit_test(what_names_no_connection_is_counted_and_what_is_no_line_is_passed_over),
         cmocka_unit_test(a_line_is_about_the_connection_of_its_ends_and_its_time),
         cmocka_unit_test(what_a_translation_of_addresses_leaves_is_the_same_connection),
+        cmocka_unit_test(what_began_before_the_capture_is_the_same_if_it_ends_in_the_same_place),
         cmocka_unit_test(what_is_only_alike_is_not_the_same),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
