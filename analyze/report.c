@@ -22,7 +22,6 @@
 #include <mbedtls/md.h>
 
 #include <strings.h>
-#include <time.h>
 
 unsigned
 utf8_columns(uint32_t c)
@@ -82,23 +81,51 @@ text_count(struct text *t, uint64_t n, const char *one, const char *many)
 
 /* ---- times ---- */
 
+/* A number of so many digits; returns where to go on. */
+static char *
+stamp_digits(char *at, int64_t n, int digits)
+{
+    int i;
+    for (i = digits; i-- > 0; n /= 10)
+        at[i] = (char)('0' + n % 10);
+    return at + digits;
+}
+
+/* Three numbers and what is between them. */
+static char *
+stamp_three(char *at, int64_t first, int digits, int second, int third, char between)
+{
+    at = stamp_digits(at, first, digits);
+    *at++ = between;
+    at = stamp_digits(at, second, 2);
+    *at++ = between;
+    return stamp_digits(at, third, 2);
+}
+
+/* Of a year with four digits. */
+static const char *
+stamp_write(int64_t seconds, int64_t ns, enum stamp s, char out[STAMP_MAX])
+{
+    struct date d;
+    char *at = out;
+    date_of(seconds, &d);
+    if (s != STAMP_SHORT) {
+        at = stamp_three(at, d.year, 4, d.month, d.day, '-');
+        *at++ = s == STAMP_ISO ? 'T' : ' ';
+    }
+    at = stamp_three(at, d.hour, 2, d.minute, d.second, ':');
+    *at++ = '.';
+    at = s == STAMP_ISO ? stamp_digits(at, ns, 9) : stamp_digits(at, ns / 1000000, 3);
+    snprintf(at, STAMP_MAX - (size_t)(at - out), "%s",
+        s == STAMP_ISO ? "Z" : s == STAMP_LONG ? " UTC" : "");
+    return out;
+}
+
 const char *
 stamp_text(int64_t time_ns, enum stamp s, char out[STAMP_MAX])
 {
-    time_t seconds = (time_t)(time_ns < 0 ? 0 : time_ns / SECOND);
-    unsigned long ns = (unsigned long)(time_ns < 0 ? 0 : time_ns % SECOND);
-    struct tm tm;
-    char day[20] = "";   /* 2026-06-01 10:00:00 */
-    if (gmtime_r(&seconds, &tm) == NULL)
-        memset(&tm, 0, sizeof tm);
-    strftime(day, sizeof day, "%Y-%m-%d %H:%M:%S", &tm);
-    if (s == STAMP_ISO)
-        snprintf(out, STAMP_MAX, "%.10sT%s.%09luZ", day, day + 11, ns);
-    else if (s == STAMP_LONG)
-        snprintf(out, STAMP_MAX, "%s.%03lu UTC", day, ns / 1000000);
-    else
-        snprintf(out, STAMP_MAX, "%s.%03lu", day + 11, ns / 1000000);
-    return out;
+    int64_t since = time_ns < 0 ? 0 : time_ns;
+    return stamp_write(since / SECOND, since % SECOND, s, out);
 }
 
 enum stamp
@@ -613,16 +640,10 @@ attempt_proofs(struct text *t, const struct verdict *v, enum stamp s)
 const char *
 stamp_seconds(int64_t seconds, char out[STAMP_MAX])
 {
-    time_t t = (time_t)seconds;
-    struct tm tm;
-    char day[32];
     out[0] = '\0';
-    if ((int64_t)t != seconds || gmtime_r(&t, &tm) == NULL || tm.tm_year < -1900
-        || tm.tm_year > 8099)
+    if (seconds < 86400 * days_of(0, 3, 1) || seconds >= 86400 * days_of(10000, 1, 1))
         return out;
-    if (strftime(day, sizeof day, "-%m-%dT%H:%M:%S.000000000Z", &tm) > 0)
-        snprintf(out, STAMP_MAX, "%04u%s", (unsigned)(tm.tm_year + 1900) % 10000, day);
-    return out;
+    return stamp_write(seconds, 0, STAMP_ISO, out);
 }
 
 /* Days are enough for a reader: 2026-06-01. */

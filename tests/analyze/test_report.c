@@ -631,6 +631,43 @@ times_are_written_in_utc(void **state)
     stamp_text(INT64_MAX, STAMP_LONG, out);
 }
 
+/* Certificates name times that 32 bits do not hold. */
+static void
+dates_are_those_of_the_calendar_before_1970_and_after_2038(void **state)
+{
+    static const struct {
+        int64_t seconds;
+        const char *text;
+    } rows[] = {
+        { INT64_C(-62162035200), "0000-03-01T00:00:00.000000000Z" },
+        { INT64_C(-2208988800), "1900-01-01T00:00:00.000000000Z" },
+        { INT64_C(-2203891201), "1900-02-28T23:59:59.000000000Z" },
+        { INT64_C(-2203891200), "1900-03-01T00:00:00.000000000Z" },   /* no leap year */
+        { -1, "1969-12-31T23:59:59.000000000Z" },
+        { 0, "1970-01-01T00:00:00.000000000Z" },
+        { INT64_C(951782400), "2000-02-29T00:00:00.000000000Z" },
+        { INT64_C(2147483647), "2038-01-19T03:14:07.000000000Z" },
+        { INT64_C(2147483648), "2038-01-19T03:14:08.000000000Z" },
+        { INT64_C(4107542400), "2100-03-01T00:00:00.000000000Z" },
+        { INT64_C(253402300799), "9999-12-31T23:59:59.000000000Z" },
+        { INT64_C(253402300800), "" },
+        { INT64_MIN, "" }, { INT64_MAX, "" },
+    };
+    char out[STAMP_MAX];
+    struct date d;
+    int64_t day;
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_string_equal(stamp_seconds(rows[i].seconds, out), rows[i].text);
+    for (day = days_of(1, 1, 1); day < days_of(2500, 1, 1); day++) {
+        date_of(86400 * day + 3661, &d);
+        assert_int_equal(days_of((int)d.year, d.month, d.day), day);
+    }
+    assert_string_equal(stamp_text(INT64_C(4102444800) * SECOND, STAMP_LONG, out),
+        "2100-01-01 00:00:00.000 UTC");
+}
+
 /* What is wrong, then where, then with whom. */
 static void
 failures_come_first_then_rows_then_partners(void **state)
@@ -959,6 +996,7 @@ main(void)
         cmocka_unit_test(community_ids_are_those_of_the_specification),
         cmocka_unit_test(odd_characters_are_escaped),
         cmocka_unit_test(times_are_written_in_utc),
+        cmocka_unit_test(dates_are_those_of_the_calendar_before_1970_and_after_2038),
         cmocka_unit_test(failures_come_first_then_rows_then_partners),
         cmocka_unit_test(failures_of_the_same_cause_are_one_group),
         cmocka_unit_test(a_ladder_shows_who_said_what),
