@@ -1739,6 +1739,7 @@ struct judge {
     size_t nrecent;                 /* in all; the place is the remainder */
     uint16_t partner_index[JUDGE_PARTNERS];   /* number of a partner + 1 */
     unsigned violations_listed[VIOLATION_COUNT];
+    uint64_t inner_ours;            /* connections on row 3 of which one end is surely the edge */
     uint64_t mtls_unknown;          /* working connections on row 3 */
     uint64_t mtls_older;            /* of them, in use since before the capture began */
     bool mtls_demanded;             /* inferred from what the configuration demands */
@@ -2705,6 +2706,7 @@ judge_count_row(struct judge *j, const struct attempt *a)
     row->working += v->reached >= REACH_AUTH;
     row->older += v->older;
     row->announced += v->announced && v->direction == DIRECTION_OUT;
+    j->inner_ours += v->row == ROW_INNER && v->direction != DIRECTION_UNKNOWN;
     row->failed += v->outcome == OUTCOME_FAILED;
     row->unknown += v->outcome == OUTCOME_UNKNOWN;
     row->failed_by[v->cause] += v->outcome == OUTCOME_FAILED;
@@ -3575,6 +3577,9 @@ judge_rule_row(struct judge *j, enum row which)
             "connections of which neither side is known to be the edge");
     if (row->working == 0)
         return judge_because(row, RULING_CANNOT_TELL, "no connection of this row got to work");
+    if (which == ROW_INNER && r->ninternal > 0 && j->inner_ours == 0)
+        return judge_because(row, RULING_CANNOT_TELL,
+            "no connection of this row goes to the internal address that was given");
     if (which == ROW_INNER && j->mtls_unknown > 0)
         return judge_because(row, RULING_CANNOT_TELL,
             "whether the gateway proved itself with a certificate cannot be seen");

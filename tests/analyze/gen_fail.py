@@ -1380,6 +1380,18 @@ def inferred_edge_opens_23456(s):
     s.row('23456-in', 'works', 'cannot-tell')
 
 
+@scene(('in',), options=['--external', HOSTS['edge'], '--internal', HOSTS['lo3']])
+def trunk_of_another_edge(s):
+    """An internal address is given, and whoever serves 23456 has another one."""
+    t = s.trunk()
+    trunk_up(t, version='1.2')
+    trunk_talk(t)
+    t.close()
+    t.truth('worked', direction='unknown', reached='stanzas', method='trunk',
+            without_keys={'from': '', 'method': 'EXTERNAL'})
+    s.row('23456-in', 'works', 'cannot-tell')
+
+
 @scene(('in',), options=['--external', HOSTS['edge']])
 def external_only(s):
     """Only the external address is given; the internal one is inferred."""
