@@ -36537,15 +36537,15 @@ static char *
 import_find_csv(struct import *im, char *between)
 {
     struct xe_span rest = buf_span(&im->text), line;
+    const char *name;
     do
         line = import_line(&rest);
     while (rest.len > 0 && (line.len == 0 || *line.at == '#'));
-    line.at += line.len > 0 && *line.at == '"';
-    if (line.len < 8 || (strncasecmp(line.at, "Identity", 8) != 0
-        && strncasecmp(line.at, "Domain", 6) != 0))
+    name = line.at + (line.len > 0 && *line.at == '"');
+    if (line.len < 8 || (strncasecmp(name, "Identity", 8) != 0
+        && strncasecmp(name, "Domain", 6) != 0))
         return NULL;
-    *between = line.at[strspn(line.at, "IDdentityomainDOMAIN\"")];
-    line.at -= line.at[-1] == '"' && line.at - 1 >= im->text.bytes + im->text.head;
+    *between = name[strspn(name, "IDdentityomainDOMAIN\"")];
     return *between == ',' || *between == ';' || *between == '\t'
         ? im->text.bytes + (line.at - im->text.bytes) : NULL;
 }
