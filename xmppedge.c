@@ -27957,11 +27957,14 @@ route_invites(const struct xe_xml_event *e)
     return type.at == NULL;
 }
 
-/* Is this the answer to a question?  Who has asked waits for it, and has got nothing else. */
+/* Is this the answer to a question?  Who has asked waits for it, and has got nothing else.  It says
+ * so itself: an <iq/> of another type, or of none, asks for whatever a server makes of it. */
 static bool
 route_is_iq_answer(const struct xe_xml_event *e)
 {
-    return xe_element_kind(e) == XE_KIND_IQ && !route_may_bounce(e);
+    struct xe_span type = xe_xml_attr(e, "type");
+    return xe_element_kind(e) == XE_KIND_IQ
+        && (span_is(type, "result") || route_is_error_type(type));
 }
 
 /* What stands in the way of the file of invitations. */
