@@ -35988,14 +35988,22 @@ import_field(struct xe_span name)
     return NULL;
 }
 
+/* Where a name stands first in a record; its count: nowhere. */
+static size_t
+import_place(const struct import_record *r, struct xe_span name)
+{
+    size_t i = 0;
+    while (i < r->count && (r->names[i].len != name.len
+        || strncasecmp(r->names[i].at, name.at, name.len) != 0))
+        i++;
+    return i;
+}
+
 static struct xe_span
 import_value(const struct import_record *r, const char *name)
 {
-    size_t i;
-    for (i = 0; i < r->count; i++)
-        if (import_is(r->names[i], name))
-            return r->values[i];
-    return span_make(NULL, 0);
+    size_t i = import_place(r, span_of(name));
+    return i < r->count ? r->values[i] : span_make(NULL, 0);
 }
 
 /* The words of PowerShell in ours: NotSupported is not-supported. */
@@ -36096,7 +36104,11 @@ import_record(struct import *im, const struct import_record *r)
     if (r->count == 0 || *(who = import_domain(im, first)) == '\0')
         return;
     for (i = 0; i < r->count; i++)
-        import_pair(im, who, r->names[i], r->values[i], &attrs, &below);
+        if (import_place(r, r->names[i]) == i)
+            import_pair(im, who, r->names[i], r->values[i], &attrs, &below);
+        else
+            import_remark(im, who, ": ", import_copy(im, r->names[i]), " stands there twice, and ",
+                import_copy(im, r->values[i]), " is left out");
     import_partner(im, who, buf_span(&attrs), buf_span(&below));
     buf_fail_with(&im->out, &attrs);
     buf_fail_with(&im->out, &below);
@@ -36143,6 +36155,15 @@ import_name(struct xe_span line, char end)
     return name;
 }
 
+/* Does this line of Format-List begin a partner?  Who copies a list may lose its blank lines. */
+static bool
+import_begins(const struct import_record *r, struct xe_span line)
+{
+    struct xe_span name = import_name(line, ':');
+    return (import_is(name, "Domain") || import_is(name, "Identity"))
+        && import_place(r, name) < r->count;
+}
+
 /* Format-List.  A line that begins with a space goes on with the value above it. */
 static void
 import_list(struct import *im)
@@ -36152,14 +36173,17 @@ import_list(struct import *im)
     while (rest.len > 0) {
         struct xe_span line = import_line(&rest);
         struct xe_span name = import_name(line, ':');
-        if (import_indent(line) == line.len) {
+        bool blank = import_indent(line) == line.len;
+        if (blank || import_begins(&r, line)) {
             import_record(im, &r);
             r.count = 0;
-        } else if (import_indent(line) > 0 && r.count > 0) {
-            r.values[r.count - 1].len = (size_t)(span_end(line) - r.values[r.count - 1].at);
-        } else if (name.len > 0) {
-            import_add(&r, name, span_skip(line, span_find(line, ':') + 1));
         }
+        if (blank)
+            continue;
+        if (import_indent(line) > 0 && r.count > 0)
+            r.values[r.count - 1].len = (size_t)(span_end(line) - r.values[r.count - 1].at);
+        else if (name.len > 0)
+            import_add(&r, name, span_skip(line, span_find(line, ':') + 1));
     }
     import_record(im, &r);
 }

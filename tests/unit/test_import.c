@@ -43,11 +43,25 @@ the_first_byte_of_a_text_may_be_that_of_a_name(void **state)
     assert_imports("\"Domain\",\"Identity\"\na.example,a.example\n", wanted);
 }
 
+static void
+a_name_that_comes_again_is_a_partner_or_a_remark(void **state)
+{
+    (void)state;
+    assert_imports("Identity : a.example\nDomain : a.example\nTlsNegotiation : Required\n"
+        "Identity : b.example\nDomain : b.example\nTlsNegotiation : Optional\n",
+        "  <partner domain=\"a.example\" tls=\"required\"/>\n"
+        "  <partner domain=\"b.example\" tls=\"optional\"/>\n</partners>\n");
+    assert_imports("Domain : a.example\nTlsNegotiation : Required\ntlsnegotiation : Optional\n",
+        "  <!-- a.example: tlsnegotiation stands there twice, and Optional is left out -->\n"
+        "  <partner domain=\"a.example\" tls=\"required\"/>\n</partners>\n");
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_first_byte_of_a_text_may_be_that_of_a_name)
+        cmocka_unit_test(the_first_byte_of_a_text_may_be_that_of_a_name),
+        cmocka_unit_test(a_name_that_comes_again_is_a_partner_or_a_remark)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
