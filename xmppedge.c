@@ -404,6 +404,7 @@
 #define MAIN_WATCH_S       2      /* between two looks at a status */
 #define MANAGER_TEXT_MAX   512    /* bytes of a message, NUL included: a state and a sentence */
 #define MANAGER_HOW_MAX    384    /* and of the sentence: a path is in it */
+#define MANAGER_AGAIN_MS   1000   /* and so soon again what it has not taken */
 #define MANAGER_TICK_MS    30000  /* so often it is told how things are, when it sets no watchdog */
 #define AUTHORITY_DAYS_MAX 3650   /* life of the authority: no certificate outlives it */
 #define IMPORT_BYTES_MAX   ((size_t)32 << 20)  /* read: CONFIG_FILE_MAX in UTF-16 */
@@ -36668,6 +36669,7 @@ struct manager {
     struct timer     tick;
     struct xmppedge *edge;      /* borrowed */
     int64_t          every_ms;
+    const char      *owed;      /* the state that it has not taken yet; "": none */
     bool             watched;   /* it ends us when nothing comes */
 };
 
@@ -36687,34 +36689,40 @@ manager_socket(struct sockaddr_un *at)
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
 }
 
-/* Say it, if there is a manager.  Not that it waits: who does not read is not told. */
-static void
+/* Say it.  False: there is no manager, or it has no room.  Nothing waits for it. */
+static bool
 manager_say(const char *text)
 {
     struct sockaddr_un at;
     socklen_t len = manager_socket(&at);
     int fd = len == 0 ? -1 : socket(AF_UNIX, SOCK_DGRAM, 0);
+    bool said;
     if (fd < 0)
-        return;
-    if (conn_unblock(fd))
-        (void)sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&at, len);
+        return false;
+    said = conn_unblock(fd) && sendto(fd, text, strlen(text), MSG_NOSIGNAL,
+        (const struct sockaddr *)&at, len) >= 0;
     close(fd);
+    return said;
 }
 
-/* A state, and a line for people: the first of `how`, cut off there. */
+/* A state ("": no other), and a line for people: the first of `how`, cut off there.  What a manager
+ * has not taken is told again with the next: who is never ready is ended, and started again. */
 static void
-manager_tell(const struct manager *m, const char *state, char *how)
+manager_tell(struct manager *m, const char *state, char *how)
 {
     char text[MANAGER_TEXT_MAX];
     how[strcspn(how, "\n")] = '\0';
-    snprintf(text, sizeof text, "%s%sSTATUS=%.*s\n", m->watched ? "WATCHDOG=1\n" : "", state,
+    if (*state != '\0')
+        m->owed = state;
+    snprintf(text, sizeof text, "%s%sSTATUS=%.*s\n", m->watched ? "WATCHDOG=1\n" : "", m->owed,
         MANAGER_HOW_MAX - 1, how);
-    manager_say(text);
+    if (manager_say(text))
+        m->owed = "";
 }
 
 /* A state, and how things are: the first that is wrong. */
 static void
-manager_tell_health(const struct manager *m, const char *state)
+manager_tell_health(struct manager *m, const char *state)
 {
     char how[MANAGER_HOW_MAX];
     bool well = xe_health(m->edge, how, sizeof how);
@@ -36728,7 +36736,8 @@ manager_tick(struct timer *t)
 {
     struct manager *m = MAP_OWNER(t, struct manager, tick);
     manager_tell_health(m, "");
-    timer_set(&m->edge->loop, t, m->every_ms);
+    timer_set(&m->edge->loop, t, m->owed[0] != '\0' && m->every_ms > MANAGER_AGAIN_MS
+        ? MANAGER_AGAIN_MS : m->every_ms);
 }
 
 /* In how many ms it expects to hear of us; 0: it does not.  WATCHDOG_PID says whom it means. */
@@ -36748,12 +36757,12 @@ manager_open(struct manager *m, struct xmppedge *e)
 {
     struct sockaddr_un at;
     int64_t patience = manager_patience();
-    *m = (struct manager){ .tick.fire = manager_tick, .edge = e, .watched = patience > 1,
-        .every_ms = patience > 1 ? patience / 2 : MANAGER_TICK_MS };
+    *m = (struct manager){ .tick.fire = manager_tick, .edge = e, .owed = "",
+        .watched = patience > 1, .every_ms = patience > 1 ? patience / 2 : MANAGER_TICK_MS };
     if (manager_socket(&at) == 0)
         return;
-    manager_tell_health(m, "READY=1\n");
-    timer_set(&e->loop, &m->tick, m->every_ms);
+    m->owed = "READY=1\n";
+    manager_tick(&m->tick);
 }
 
 /* The configuration is read again: between the two it is not ready (sd_notify(3), RELOADING). */
@@ -36765,7 +36774,7 @@ manager_reload(struct manager *m)
     clock_gettime(CLOCK_MONOTONIC, &now);
     snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%lld\n",
         (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
-    manager_say(text);
+    (void)manager_say(text);   /* that it is ready comes next, and is owed */
     if (xe_reload(m->edge, text, MANAGER_HOW_MAX))
         manager_tell_health(m, "READY=1\n");
     else

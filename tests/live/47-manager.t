@@ -107,6 +107,26 @@ def the_watchdog_hears_it_twice_in_its_time(w):
 
 
 @test
+def who_had_no_room_for_it_is_told_again(w):
+    manager = Manager(w.lab, os.path.join(w.lab.dir, 'full'))
+    other = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    w.lab.closers.append(other.close)
+    other.setblocking(False)
+    try:
+        while True:
+            other.sendto(b'OTHER=1', manager.name)
+    except BlockingIOError:
+        pass
+    edge = node(w, 'edge01')
+    edge.start()
+    said = manager.hear()
+    while 'OTHER' in said:
+        said = manager.hear(5)
+    equal(said.get('READY'), '1', 'message')
+    edge.terminate()
+
+
+@test
 def the_watchdog_of_another_process_is_not_ours(w):
     manager = Manager(w.lab, os.path.join(w.lab.dir, 'other'), WATCHDOG_USEC='200000', WATCHDOG_PID='1')
     edge = node(w, 'edge01')
