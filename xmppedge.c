@@ -14127,6 +14127,8 @@ queue_free(struct queue *q)
  * A contact of a partner who verifies nobody (CONFIG_PUBLIC_UNVERIFIED) reaches a user only when
  * that user has begun.  That he has is remembered here, by bare addresses in the form in which they
  * are compared, "user contact"; a full table forgets the pair that nobody has used for longest.
+ * What is only heard from another gateway goes before all that was seen here: whoever tells of
+ * invitations drives out what others have told, and nothing else.
  *
  * A file keeps them through a restart.  It is text, the pair unused for longest first:
  *
@@ -14152,16 +14154,17 @@ struct invite_key {
 
 struct invite {
     struct map_node  node;   /* in invites->map; the key is `text` */
-    struct list_node age;    /* in invites->used */
+    struct list_node age;    /* in invites->heard or ->seen */
+    bool             heard;  /* from another node; no user has begun with him here */
     int64_t          told;   /* for the owner: ms, when others were told; 0: never */
     char             text[]; /* no NUL */
 };
 
 struct invites {
     struct map       map;
-    struct list_node used;   /* invite; the one unused for longest first */
-    size_t           bytes;  /* of them as lines */
-    bool             news;   /* there is one that no file has */
+    struct list_node heard, seen;   /* invite; the one unused for longest first */
+    size_t           bytes;         /* of them as lines */
+    bool             news;          /* there is one that no file has */
 };
 
 struct invite_file {
@@ -14242,17 +14245,33 @@ invite_domain(const struct invite_key *k, bool of_contact)
     return at < bare.len ? span_skip(bare, at + 1) : bare;
 }
 
+/* It is used now, for as long as others are not. */
+static void
+invite_use(struct invites *t, struct invite *i)
+{
+    list_remove(&i->age);
+    list_append(i->heard ? &t->heard : &t->seen, &i->age);
+}
+
 /* NULL: nobody was invited.  Whoever asks uses it. */
 static struct invite *
 invite_find(struct invites *t, const struct invite_key *k)
 {
     struct map_node *n = map_find(&t->map, span_make(k->text, k->len));
     struct invite *i = n == NULL ? NULL : MAP_OWNER(n, struct invite, node);
-    if (i == NULL)
-        return NULL;
-    list_remove(&i->age);
-    list_append(&t->used, &i->age);
+    if (i != NULL)
+        invite_use(t, i);
     return i;
+}
+
+/* The one behind `i`, in the order in which a full table forgets them; NULL: behind none. */
+static struct invite *
+invite_next(const struct invites *t, const struct invite *i)
+{
+    const struct list_node *n = i == NULL ? t->heard.next : i->age.next;
+    if (n == &t->heard)
+        n = t->seen.next;
+    return n == &t->seen ? NULL : MAP_OWNER(n, struct invite, age);
 }
 
 static void
@@ -14265,24 +14284,37 @@ invite_drop(struct invites *t, struct invite *i)
 }
 
 /* Put a pair that is not there yet, in a table of at most `most`.  NULL when memory is out: the
- * next stanza tries again. */
+ * next stanza tries again; and when it is `heard`, and there is no room beside what was seen. */
 static struct invite *
-invite_add(struct invites *t, const struct invite_key *k, size_t most)
+invite_add(struct invites *t, const struct invite_key *k, size_t most, bool heard)
 {
-    struct invite *i = malloc(sizeof *i + k->len);
+    struct invite *i = heard && list_empty(&t->heard) && t->map.count >= most ? NULL
+        : malloc(sizeof *i + k->len);
     if (i == NULL)
         return NULL;
-    *i = (struct invite){ .age = { NULL, NULL } };
+    *i = (struct invite){ .heard = heard };
     memcpy(i->text, k->text, k->len);
     if (!map_add(&t->map, &i->node, span_make(i->text, k->len))) {
         free(i);
         return NULL;
     }
-    list_append(&t->used, &i->age);
+    list_append(heard ? &t->heard : &t->seen, &i->age);
     t->bytes += k->len + 1;
     t->news = true;
-    while (t->map.count > most)
-        invite_drop(t, MAP_OWNER(t->used.next, struct invite, age));
+    while (t->map.count > most && invite_next(t, NULL) != i)   /* a reload may have lowered it */
+        invite_drop(t, invite_next(t, NULL));
+    return i;
+}
+
+/* The same, and one that was heard may be seen now. */
+static struct invite *
+invite_get(struct invites *t, const struct invite_key *k, size_t most, bool heard)
+{
+    struct invite *i = invite_find(t, k);
+    if (i == NULL)
+        return invite_add(t, k, most, heard);
+    i->heard = i->heard && heard;
+    invite_use(t, i);
     return i;
 }
 
@@ -14290,11 +14322,10 @@ invite_add(struct invites *t, const struct invite_key *k, size_t most)
 static size_t
 invite_count(const struct invites *t, struct xe_span domain)
 {
-    const struct list_node *n;
+    const struct invite *i = NULL;
     size_t count = 0;
-    for (n = t->used.next; n != &t->used; n = n->next) {
-        struct xe_span pair = MAP_OWNER(n, const struct invite, age)->node.key;
-        struct xe_span last = span_last(pair, domain.len + 1);
+    while ((i = invite_next(t, i)) != NULL) {
+        struct xe_span last = span_last(i->node.key, domain.len + 1);
         count += span_eq(span_skip(last, 1), domain) && (last.at[0] == '@' || last.at[0] == ' ');
     }
     return count;
@@ -14303,8 +14334,8 @@ invite_count(const struct invites *t, struct xe_span domain)
 static void
 invite_clear(struct invites *t)
 {
-    while (!list_empty(&t->used))
-        invite_drop(t, MAP_OWNER(t->used.next, struct invite, age));
+    while (t->map.count > 0)
+        invite_drop(t, invite_next(t, NULL));
 }
 
 /* ---- the file ---- */
@@ -14375,7 +14406,7 @@ invite_read_all(struct invites *t, FILE *in, size_t most)
             break;
         if (!invite_parse(&k, text) || invite_find(t, &k) != NULL)
             return "it has a line that is no pair of addresses in the form of this program";
-        if (invite_add(t, &k, most) == NULL)
+        if (invite_add(t, &k, most, false) == NULL)
             return "out of memory";
     }
     return fgetc(in) == EOF ? NULL : "it goes on behind its end";
@@ -14473,12 +14504,12 @@ invite_file_run(void *user)
 static void
 invite_put_all(const struct invites *t, struct buf *out)
 {
-    const struct list_node *n;
+    const struct invite *i = NULL;
     out->max = t->bytes + sizeof INVITE_HEAD + 64;
     buf_room(out, out->max);   /* at once: growing would copy it again and again */
     buf_puts(out, INVITE_HEAD "\n");
-    for (n = t->used.next; n != &t->used; n = n->next) {
-        buf_put(out, MAP_OWNER(n, const struct invite, age)->node.key);
+    while ((i = invite_next(t, i)) != NULL) {
+        buf_put(out, i->node.key);
         buf_putc(out, '\n');
     }
     buf_puts(out, "end ");
@@ -14541,7 +14572,8 @@ invite_file_may_be_written(struct invite_file *f)
 static void
 invite_open(struct invites *t, struct invite_file *f)
 {
-    list_init(&t->used);
+    list_init(&t->heard);
+    list_init(&t->seen);
     pthread_mutex_init(&f->lock, NULL);
 }
 
@@ -28044,13 +28076,11 @@ route_remember_all(struct route *r)
         route_remembered(r, true);
 }
 
-/* What is remembered of a pair, from now on if need be; NULL when memory is out. */
+/* What is remembered of a pair, from now on if need be; NULL when there is no room. */
 static struct invite *
-route_invite_get(struct route *r, const struct invite_key *k)
+route_invite_get(struct route *r, const struct invite_key *k, bool heard)
 {
-    struct invite *i = invite_find(&r->invites, k);
-    if (i == NULL)
-        i = invite_add(&r->invites, k, r->config->limits.invitations);
+    struct invite *i = invite_get(&r->invites, k, r->config->limits.invitations, heard);
     if (r->invites.news && r->invite_file.path != NULL && !timer_armed(&r->remember))
         timer_set(r->shared->loop, &r->remember, ROUTE_REMEMBER_MS);
     return i;
@@ -28079,7 +28109,7 @@ route_invite(struct route_pair *p, const struct xe_xml_event *e)
     struct invite_key k;
     struct invite *i = route_invites(e)
         && invite_key_of(&k, xe_xml_attr(e, "from"), xe_xml_attr(e, "to"))
-        && invite_is_of_user(&k) ? route_invite_get(p->route, &k) : NULL;
+        && invite_is_of_user(&k) ? route_invite_get(p->route, &k, false) : NULL;
     if (i != NULL)
         route_tell_invited(p, &k, i);
 }
@@ -29111,7 +29141,7 @@ route_trunk_invited(void *user, struct trunk *t, struct xe_span from, struct xe_
     if (!route_is_inner(r, invite_domain(&k, false)) || partner == NULL
         || partner->type != CONFIG_PUBLIC_UNVERIFIED)
         return;
-    i = route_invite_get(r, &k);
+    i = route_invite_get(r, &k, true);
     if (i != NULL)
         i->told = loop_now(r->shared->loop);
 }

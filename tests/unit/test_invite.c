@@ -43,7 +43,15 @@ invite(const char *user, const char *contact, size_t most)
 {
     struct invite_key k;
     return invite_key_of(&k, span_of(user), span_of(contact))
-        && (invite_find(&world.t, &k) != NULL || invite_add(&world.t, &k, most) != NULL);
+        && invite_get(&world.t, &k, most, false) != NULL;
+}
+
+static bool
+hear(const char *user, const char *contact, size_t most)
+{
+    struct invite_key k;
+    return invite_key_of(&k, span_of(user), span_of(contact))
+        && invite_get(&world.t, &k, most, true) != NULL;
 }
 
 static bool
@@ -140,6 +148,33 @@ a_full_table_forgets_the_pair_unused_for_longest(void **state)
     assert_true(invite("b@n.example", "5@f.example", 1));   /* after a reload with less */
     assert_int_equal(world.t.map.count, 1);
     assert_true(is_invited("b@n.example", "5@f.example"));
+}
+
+static void
+what_others_tell_drives_out_nothing_that_was_seen(void **state)
+{
+    char contact[32];
+    int i;
+    (void)state;
+    assert_true(invite("b@n.example", "1@f.example", 3));
+    for (i = 2; i < 50; i++) {
+        snprintf(contact, sizeof contact, "%d@f.example", i);
+        assert_true(hear("b@n.example", contact, 3));
+        assert_true(is_invited("b@n.example", contact));   /* who is used stays what he is */
+    }
+    assert_true(is_invited("b@n.example", "1@f.example"));
+    assert_true(is_invited("b@n.example", "48@f.example"));
+    assert_false(is_invited("b@n.example", "46@f.example"));
+    assert_true(invite("b@n.example", "48@f.example", 3));   /* now it is seen here */
+    assert_true(hear("b@n.example", "48@f.example", 3));     /* and stays so, whatever is heard */
+    assert_true(invite("b@n.example", "50@f.example", 3));
+    assert_false(hear("b@n.example", "51@f.example", 3));
+    assert_true(is_invited("b@n.example", "1@f.example"));
+    assert_true(is_invited("b@n.example", "48@f.example"));
+    assert_int_equal(world.t.map.count, 3);
+    assert_true(hear("b@n.example", "52@f.example", 4));
+    assert_true(hear("b@n.example", "53@f.example", 2));     /* after a reload with less */
+    assert_true(is_invited("b@n.example", "53@f.example"));
 }
 
 static void
@@ -265,6 +300,7 @@ main(void)
         TEST(what_is_no_address_is_no_pair),
         TEST(the_longest_addresses_fit),
         TEST(a_full_table_forgets_the_pair_unused_for_longest),
+        TEST(what_others_tell_drives_out_nothing_that_was_seen),
         TEST(a_file_gives_back_what_was_written_in_its_order_and_is_for_its_owner_alone),
         TEST(a_file_that_cannot_be_written_says_why_and_leaves_the_old_one),
         TEST(a_foreign_or_damaged_file_is_refused_as_a_whole),
