@@ -18318,15 +18318,18 @@ config_find_control(const char *path, struct buf *out)
 {
     struct buf text = { .max = CONFIG_FILE_MAX + TLS_FILE_STEP };
     const char *slash = strrchr(path, '/');
+    char socket[CONFIG_PATH_MAX] = "";
+    char name[XE_DOMAIN_MAX];
+    size_t len;
     if (tls_file_read(path, &text)) {
-        struct xe_span socket = config_peek(buf_text(&text), "control", "socket");
-        struct xe_span name = config_peek(buf_text(&text), "xmppedge", "name");
-        if (socket.len > 0 && *socket.at != '/' && slash != NULL)
+        struct xe_span s = config_peek(buf_text(&text), "control", "socket");
+        size_t n = xe_xml_unescape(s, socket, sizeof socket);
+        if (s.len > 0 && n != SIZE_MAX && *socket != '/' && slash != NULL)
             buf_put(out, span_make(path, (size_t)(slash - path) + 1));
-        if (socket.len > 0)
-            buf_put(out, socket);
-        else if (name.len > 0)
-            config_put_control(out, name);
+        if (s.len > 0)
+            buf_put(out, span_make(socket, n == SIZE_MAX ? 0 : n));
+        else if (xe_xml_domain(config_peek(buf_text(&text), "xmppedge", "name"), name, &len))
+            config_put_control(out, span_make(name, len));
     }
     buf_free(&text);
 }

@@ -1099,6 +1099,10 @@ the_control_socket_is_found_in_what_is_no_configuration(void **state)
         "\"/run/b.sock\""), "/run/b.sock");
     assert_string_equal(control_of("<!-- <control socket='not'/> --><controls socket='not'/>"
         "<xmppedge nam='f.example' name='e.example'>"), "/run/xmppedge/e.example.sock");
+    assert_string_equal(control_of("<bad><control socket='/run/a&amp;b&#46;sock'/>"),
+        "/run/a&b.sock");
+    assert_string_equal(control_of("<xmppedge name='E.example.'>"), "/run/xmppedge/e.example.sock");
+    assert_string_equal(control_of("<xmppedge name='../../tmp/x'>"), "");
     assert_string_equal(control_of("<xmppedge name='e.example><control"), "");
     assert_string_equal(control_of("<!-- <xmppedge name='e.example'>"), "");
     assert_string_equal(control_of("<xmppedge name=\"e.example<"), "");
