@@ -14412,6 +14412,13 @@ invite_read_all(struct invites *t, FILE *in, size_t most)
     return fgetc(in) == EOF ? NULL : "it goes on behind its end";
 }
 
+/* A link would be replaced by the next writing, and its target left as it was. */
+static const char *
+invite_open_why(int error)
+{
+    return error == ELOOP ? "it is a symbolic link: name the file itself" : strerror(error);
+}
+
 /* Begin with what is in the file; none is as good as an empty one.  NULL, or why nothing is taken
  * from it: then the table is empty, and the file stays as it is. */
 static const char *
@@ -14419,12 +14426,12 @@ invite_file_read(struct invite_file *f, struct invites *t, size_t most)
 {
     const char *why;
     struct stat st;
-    int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
     FILE *in;
     if (fd < 0 && errno == ENOENT)
         return NULL;
     in = fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ? NULL : fdopen(fd, "r");
-    why = fd < 0 ? strerror(errno) : in == NULL ? "it is no plain file"
+    why = fd < 0 ? invite_open_why(errno) : in == NULL ? "it is no plain file"
         : invite_read_all(t, in, most);
     if (in != NULL)
         fclose(in);
@@ -14564,7 +14571,7 @@ static bool
 invite_file_may_be_written(struct invite_file *f)
 {
     struct stat st;
-    if (f->path != NULL && f->foreign && stat(f->path, &st) != 0 && errno == ENOENT)
+    if (f->path != NULL && f->foreign && lstat(f->path, &st) != 0 && errno == ENOENT)
         f->foreign = false;
     return f->path != NULL && !f->foreign;
 }

@@ -272,6 +272,10 @@ what_is_no_plain_file_is_refused(void **state)
     assert_int_equal(rmdir(world.file), 0);
     assert_int_equal(mkfifo(world.file, 0600), 0);
     assert_string_equal(invite_file_read(&world.f, &world.t, 10), "it is no plain file");
+    assert_int_equal(unlink(world.file), 0);
+    assert_int_equal(symlink("/nowhere", world.file), 0);
+    assert_non_null(strstr(invite_file_read(&world.f, &world.t, 10), "symbolic link"));
+    assert_false(invite_file_may_be_written(&world.f));   /* nor when it leads nowhere */
 }
 
 static void
