@@ -667,6 +667,42 @@ a_log_that_cannot_call_back_is_understood(void **state)
     }
 }
 
+/* What is more than we take of a stranger is no lack of room. */
+static void
+only_a_limit_of_connections_is_told_as_one(void **state)
+{
+    static const struct {
+        enum xe_why why;
+        enum cause cause;
+    } cases[] = {
+        { XE_WHY_CONN_LIMIT, CAUSE_LIMIT }, { XE_WHY_SOURCE_RATE, CAUSE_LIMIT },
+        { XE_WHY_PAIR_LIMIT, CAUSE_LIMIT }, { XE_WHY_PREAUTH_BYTES, CAUSE_POLICY },
+        { XE_WHY_PREAUTH_ELEMENTS, CAUSE_POLICY }, { XE_WHY_TLS_BYTES, CAUSE_POLICY },
+        { XE_WHY_XML_LIMIT, CAUSE_POLICY }, { XE_WHY_HEADER_TOO_BIG, CAUSE_POLICY },
+        { XE_WHY_STANZA_TOO_BIG, CAUSE_TOO_BIG }, { XE_WHY_STANZA_ENDLESS, CAUSE_TOO_BIG },
+    };
+    struct verdict_options o = edge_options();
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct flow f = flow_between(PEER, EDGE, 5269);
+        struct judge *j = judge_new(&o, NULL);
+        struct attempt *a = talk_on(&f, CALL ANSWER FEATURES(DIALBACK) "+ 60\n" BYE, 0);
+        struct log_said said;
+        memset(&said, 0, sizeof said);
+        said.entry.kind = LOG_CLOSED;
+        said.entry.way = LOG_WAY_IN;
+        said.entry.why = cases[i].why;
+        judge_push(j, a);
+        assert_true(judge_log_begin(j, "edge.log"));
+        judge_log(j, a, 1, &said);
+        judge_end(j);
+        check(a->verdict->cause == cases[i].cause, xe_why(cases[i].why)->word,
+            cause_row(cases[i].cause)->word, cause_row(a->verdict->cause)->word);
+        judge_free(j);
+    }
+}
+
 /* A call in vain that was seen on both sides of a translation. */
 static void
 nothing_names_a_connection_that_is_told_about_as_another(void **state)
@@ -913,6 +949,7 @@ main(void)
         cmocka_unit_test(both_connections_of_a_dialback_are_joined),
         cmocka_unit_test(a_dialback_that_cannot_call_back_is_explained),
         cmocka_unit_test(a_log_that_cannot_call_back_is_understood),
+        cmocka_unit_test(only_a_limit_of_connections_is_told_as_one),
         cmocka_unit_test(nothing_names_a_connection_that_is_told_about_as_another),
         cmocka_unit_test(answers_of_dns_name_the_cause),
         cmocka_unit_test(questions_asked_side_by_side_are_one_look_up),
