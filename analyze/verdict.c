@@ -194,6 +194,7 @@ static const struct word_row verdict_texts[] = {
 /* policy-violation, when it is about a stanza. */
 static const struct word_row verdict_sizes[] = {
     { "too-big", CAUSE_TOO_BIG },
+    { "header is too large", CAUSE_POLICY },
     { "too big", CAUSE_TOO_BIG },
     { "too large", CAUSE_TOO_BIG },
     { "size limit", CAUSE_TOO_BIG },
