@@ -27,6 +27,7 @@ NOWHERE = '-'       # in the table: there is no line, there was no run
 NOTICED = ('peer-closed', 'attempt-timeout', 'setup-timeout', 'dialback-timeout', 'tls-failed')
 # Its words that are none of the analyzer, or are about the call back of a dialback.
 MEANS = {'partner-unlisted': 'policy-violation', 'tls-injection': 'policy-violation', 'stanza-endless': 'stanza-too-big',
+         'header-too-big': 'policy-violation', 'limit-preauth-bytes': 'policy-violation',
          'dialback-off': 'no-auth-method', 'dns-not-found': 'dialback-unreachable', 'tcp-refused': 'dialback-unreachable'}
 
 

@@ -156,10 +156,10 @@ def until_end(stream):
         quietly(stream.wait_end, 8)
 
 
-def opens(frm, to='corp.example'):
+def opens(frm, to='corp.example', **more):
     def deed(w, source):
         stream = Stream.dial(w.edge.external, source=source)
-        stream.open(frm, to)
+        quietly(stream.open, frm, to, **more)
         until_end(stream)
     return deed
 
@@ -279,6 +279,10 @@ FAILURES = [
     ('a web browser', '', [(IN, 'not-xmpp', OPEN)],
      sends('GET / HTTP/1.1\r\nHost: corp.example\r\n\r\n', None)),
     ('data behind STARTTLS', 'raw.example', [(IN, 'policy-violation', OPEN)], injects),
+    ('a stream header that is too big', 'raw.example', [(IN, 'policy-violation', OPEN)],
+     opens('raw.example', extra=" xmlns:%s='urn:x'" % ('x' * 9000))),
+    ('more bytes than are taken before authentication', 'db.example', [(IN, 'policy-violation', OPEN)],
+     sends(' ' * 140000)),
     ('a caller that says nothing', '', [(IN, 'caller-silent', OPEN)], is_silent),
 ]
 
