@@ -110,7 +110,7 @@
  *   what a stanza loses when it leaves      xmlout_stanza(), xmlout_content()
  *   what may be said in which state         xe_phase_next()
  *   how domains are compared                xe_jid_domain_normal()
- *   who may talk to whom                    route_admit(), route_trunk_why()
+ *   who may talk to whom                    route_admit(), route_trunk_why(), route_block()
  *   what tls, sasl and dialback leave       policy_row()
  *   the certificate decision                peer_may_speak_for()
  *   who may vouch for whom                  tls_judge_next(), tls_why(), edge_load_rules()
@@ -351,6 +351,7 @@
 #define TRUNK_STANZA_MAX   ((size_t)17 << 20)  /* bytes: most of stanza-bytes and of header-bytes */
 
 /* [ROUTE] [METRICS] [EDGE] [EXPLAIN] [CONTROL] [AUTHORITY] [IMPORT] [MANAGER]: what is kept */
+#define ROUTE_BLOCKS_MAX   256    /* domains blocked at a time: by hand, one after the other */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
 #define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
 #define ROUTE_WORDS_MAX    256    /* bytes of a reason in words, NUL included: all take 150 */
@@ -15903,7 +15904,7 @@ config_hop_of(enum config_hop far, enum xe_why why)
     if (why == XE_WHY_DNS_NOT_FOUND || why == XE_WHY_DNS_NO_SERVICE || why == XE_WHY_DNS_FAILED)
         return CONFIG_HOP_RESOLVER;
     if (why == XE_WHY_ADDRESS_REFUSED || why == XE_WHY_PORT_REFUSED || why == XE_WHY_BIND
-        || why == XE_WHY_OUT_OF_MEMORY || why == XE_WHY_INTERNAL)
+        || why == XE_WHY_OUT_OF_MEMORY || why == XE_WHY_INTERNAL || why == XE_WHY_BLOCKED)
         return CONFIG_HOP_NODE;
     return far;
 }
@@ -21886,7 +21887,7 @@ s2s_dialback_condition(enum xe_why why)
 {
     static const struct { enum xe_why why; const char *condition; } own[] = {
         { XE_WHY_TLS_REQUIRED, "policy-violation" }, { XE_WHY_DIALBACK_OFF, "policy-violation" },
-        { XE_WHY_PARTNER_UNLISTED, "policy-violation" } };
+        { XE_WHY_PARTNER_UNLISTED, "policy-violation" }, { XE_WHY_BLOCKED, "policy-violation" } };
     size_t i;
     for (i = 0; i < sizeof own / sizeof *own; i++)
         if (own[i].why == why)
@@ -26053,6 +26054,15 @@ struct route_domain {
     char             name[];      /* no NUL */
 };
 
+/* A domain outside that an administrator has blocked. */
+struct route_block {
+    struct map_node  node;        /* in route->blocked; the key is `name` */
+    struct list_node all;         /* in route->blocks */
+    int64_t          end;         /* ms; 0: until somebody ends it */
+    int64_t          until;       /* the same in s since 1970; 0: likewise */
+    char             name[];      /* no NUL */
+};
+
 /* What one process at the other end of a trunk brings of a pair.  Both ends count its stanzas. */
 struct route_source {
     struct list_node   node;       /* in pair->sources */
@@ -26190,6 +26200,9 @@ struct route {
     void                (*look)(struct timer *t);       /* has what a pair sent arrived? */
     struct map            domains;
     struct list_node      known;    /* route_domain */
+    struct map            blocked;
+    struct list_node      blocks;   /* route_block, owned */
+    struct timer          unblock;  /* the next one that ends */
     struct invites        invites;  /* gateway */
     struct invite_file    invite_file;
     struct timer          remember; /* there is one that is not in it */
@@ -26288,6 +26301,14 @@ route_terms_of_stranger(struct s2s_terms *terms)
         .methods = POLICY_SASL_TLS | POLICY_TLS_DIALBACK | POLICY_TCP_DIALBACK };
 }
 
+/* NULL: the domain is not blocked. */
+static struct route_block *
+route_block_find(const struct route *r, struct xe_span domain)
+{
+    struct map_node *n = map_find(&r->blocked, domain);
+    return n == NULL ? NULL : MAP_OWNER(n, struct route_block, node);
+}
+
 /* May `remote`, on the s2s side, talk to `local`, which we speak for there?  "": not known yet. */
 static enum xe_why
 route_admit(void *user, struct xe_span remote, struct xe_span local, struct s2s_terms *terms)
@@ -26313,7 +26334,7 @@ route_admit(void *user, struct xe_span remote, struct xe_span local, struct s2s_
     if (partner == NULL)
         return XE_WHY_PARTNER_UNLISTED;
     route_terms_of_partner(partner, terms);
-    return XE_WHY_NONE;
+    return route_block_find(r, remote) != NULL ? XE_WHY_BLOCKED : XE_WHY_NONE;
 }
 
 static size_t
@@ -29398,32 +29419,44 @@ route_ping_send(struct route *r, struct route_ping *ping, struct xe_span to, str
     return XE_WHY_NONE;
 }
 
+/* What is told to who was admitted, and is not any more. */
+static enum xe_why
+route_no_more(enum xe_why why)
+{
+    return why == XE_WHY_NONE || why == XE_WHY_BLOCKED ? why : XE_WHY_RELOADED;
+}
+
 /* Does policy still allow this pair of an accepted connection, as it was proven? */
 static enum xe_why
 route_proven_why(struct route *r, const struct s2s_pair *sp)
 {
     struct s2s_terms terms;
-    enum xe_why why = route_admit(r, sp->remote, sp->local, &terms);
-    return why != XE_WHY_NONE || (sp->open && !s2s_meets(sp->stream, &terms, sp->certified))
-        ? XE_WHY_RELOADED : s2s_pair_is_believed(sp) ? XE_WHY_NONE : XE_WHY_TRUST_CHANGED;
+    enum xe_why why = route_no_more(route_admit(r, sp->remote, sp->local, &terms));
+    if (why == XE_WHY_NONE && sp->open && !s2s_meets(sp->stream, &terms, sp->certified))
+        why = XE_WHY_RELOADED;
+    return why != XE_WHY_NONE || s2s_pair_is_believed(sp) ? why : XE_WHY_TRUST_CHANGED;
 }
 
 /* Does policy still allow what this connection is for?  *met: as it is, too. */
-static bool
-route_is_allowed(struct route *r, struct s2s *s, bool *met)
+static enum xe_why
+route_allowed_why(struct route *r, struct s2s *s, bool *met)
 {
     struct s2s_terms terms;
+    enum xe_why why;
     *met = true;
     if (s->remote[0] == '\0')
-        return true;
+        return XE_WHY_NONE;
     s->terms.component = NULL;   /* it was the old configuration's */
-    if (route_admit(r, span_of(s->remote), span_of(s->local), &terms) != XE_WHY_NONE
-        || (s->kind == S2S_OUT && s->stream.component != (terms.component != NULL)))
-        return false;
+    why = route_no_more(route_admit(r, span_of(s->remote), span_of(s->local), &terms));
+    if (why == XE_WHY_NONE && s->kind == S2S_OUT
+        && s->stream.component != (terms.component != NULL))
+        why = XE_WHY_RELOADED;
+    if (why != XE_WHY_NONE)
+        return why;
     s->terms = terms;   /* for what is still to be proven */
     *met = s->state != S2S_READY || terms.component != NULL
         || s2s_meets(s, &terms, s->authenticated);
-    return true;
+    return XE_WHY_NONE;
 }
 
 /* An accepted connection: each pair hears of itself, and if one of them may not go on, nor does the
@@ -29431,16 +29464,14 @@ route_is_allowed(struct route *r, struct s2s *s, bool *met)
 static void
 route_reload_accepted(struct route *r, struct s2s *s)
 {
-    enum xe_why why = XE_WHY_NONE;
-    struct list_node *n;
     bool met;
+    enum xe_why why = route_allowed_why(r, s, &met);
+    struct list_node *n;
     for (n = s->pairs.next; n != &s->pairs; n = n->next) {
         struct s2s_pair *sp = MAP_OWNER(n, struct s2s_pair, node);
         sp->refused = route_proven_why(r, sp);
         why = why == XE_WHY_NONE ? sp->refused : why;
     }
-    if (!route_is_allowed(r, s, &met))
-        why = XE_WHY_RELOADED;
     s->bidi = s->bidi && s->terms.bidi;
     if (!s->bidi)
         route_s2s_leaving(r, s);   /* its pairs that are turned round, if any */
@@ -29450,19 +29481,20 @@ route_reload_accepted(struct route *r, struct s2s *s)
         s2s_fail(s, why);
 }
 
-/* A dialled one ends at once when it is not what it has to be; when nobody is to be talked to there
- * any more, it still carries what comes back.  One that may not bring stanzas any more leaves. */
+/* A dialled one ends at once when it is not what it has to be, or its domain is blocked; when
+ * nobody is to be talked to there any more, it still carries what comes back.  One that may not
+ * bring stanzas any more leaves. */
 static void
 route_reload_dialled(struct route *r, struct s2s *s)
 {
     bool met;
-    bool allowed = route_is_allowed(r, s, &met);
+    enum xe_why why = route_allowed_why(r, s, &met);
     if (!s2s_is_believed(s))
-        s2s_fail(s, allowed ? XE_WHY_TRUST_CHANGED : XE_WHY_RELOADED);
-    else if (!allowed && s->state == S2S_READY && !s->leaving)
-        s2s_retire(s, XE_WHY_RELOADED);
-    else if (!allowed || !met)
-        s2s_fail(s, XE_WHY_RELOADED);
+        s2s_fail(s, why == XE_WHY_NONE ? XE_WHY_TRUST_CHANGED : why);
+    else if (why == XE_WHY_RELOADED && s->state == S2S_READY && !s->leaving)
+        s2s_retire(s, why);
+    else if (why != XE_WHY_NONE || !met)
+        s2s_fail(s, why == XE_WHY_NONE ? XE_WHY_RELOADED : why);
     else if (s->bidi && !s->terms.bidi && s->state == S2S_READY)
         s2s_close(s, XE_WHY_DONE);
     else
@@ -29493,6 +29525,120 @@ route_reloaded(struct route *r)
             n = r->s2s->all.next;   /* others may have gone with it */
     }
     route_keep_components(&r->components);
+}
+
+/* ---- domains that are blocked ---- */
+
+static void
+route_log_block(struct route *r, const char *event, const struct route_block *b, const char *text)
+{
+    struct log *log = r->shared->log;
+    if (!log_begin(log, LOG_WARN, event, b->node.key))
+        return;
+    log_span(log, "domain", b->node.key);
+    if (b->end != 0)
+        log_int(log, "seconds", (b->end - loop_now(r->shared->loop)) / 1000);
+    if (text != NULL)
+        log_text(log, "text", text);
+    log_end(log);
+}
+
+/* Wait for the next one that ends by itself. */
+static void
+route_block_wait(struct route *r)
+{
+    int64_t now = loop_now(r->shared->loop), next = 0;
+    const struct list_node *n;
+    for (n = r->blocks.next; n != &r->blocks; n = n->next) {
+        int64_t end = MAP_OWNER(n, const struct route_block, all)->end;
+        if (end != 0 && (next == 0 || end < next))
+            next = end;
+    }
+    timer_cancel(r->shared->loop, &r->unblock);
+    if (next != 0)
+        timer_set(r->shared->loop, &r->unblock, next > now ? next - now : 0);
+}
+
+static void
+route_block_drop(struct route *r, struct route_block *b)
+{
+    map_remove(&r->blocked, &b->node);
+    list_remove(&b->all);
+    free(b);
+}
+
+/* What waits for the server of a domain that is blocked comes back; what was refused because it was
+ * is tried again when it is not. */
+static void
+route_block_pairs(struct route *r, struct xe_span domain, bool blocked)
+{
+    struct list_node *n;
+    for (n = r->all.next; n != &r->all; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
+        if (p->way != ROUTE_TO_S2S || !span_eq(p->to, domain))
+            continue;
+        if (blocked && p->out == NULL)
+            route_bounce_queue(p, XE_WHY_BLOCKED);
+        if (!blocked)
+            p->retry_at = p->backoff_ms = 0;
+    }
+}
+
+/* Nothing passes from this domain, or to it, for so many ms, 0: until somebody ends it.  Subdomains
+ * are others.  Its streams end.  An edge does this, which knows the partners.  False when there are
+ * too many, or memory is out. */
+static bool
+route_block(struct route *r, struct xe_span domain, int64_t ms)
+{
+    struct route_block *b = route_block_find(r, domain);
+    if (b == NULL) {
+        b = r->blocked.count < ROUTE_BLOCKS_MAX ? calloc(1, sizeof *b + domain.len) : NULL;
+        if (b == NULL)
+            return false;
+        memcpy(b->name, domain.at, domain.len);
+        if (!map_add(&r->blocked, &b->node, span_make(b->name, domain.len))) {
+            free(b);
+            return false;
+        }
+        list_append(&r->blocks, &b->all);
+    }
+    b->end = ms == 0 ? 0 : loop_now(r->shared->loop) + ms;
+    b->until = ms == 0 ? 0 : (int64_t)time(NULL) + (ms + 999) / 1000;
+    route_log_block(r, "blocked", b, NULL);
+    route_domain_get(r, domain);   /* for who asks about it */
+    route_block_wait(r);
+    route_reloaded(r);
+    route_block_pairs(r, domain, true);
+    return true;
+}
+
+/* It passes again.  False when it was not blocked. */
+static bool
+route_unblock(struct route *r, struct xe_span domain, const char *text)
+{
+    struct route_block *b = route_block_find(r, domain);
+    if (b == NULL)
+        return false;
+    b->end = 0;
+    route_log_block(r, "unblocked", b, text);
+    route_block_pairs(r, domain, false);
+    route_block_drop(r, b);
+    route_block_wait(r);
+    return true;
+}
+
+/* Their time is over. */
+static void
+route_unblock_due(struct timer *t)
+{
+    struct route *r = MAP_OWNER(t, struct route, unblock);
+    struct list_node *n = r->blocks.next;
+    while (n != &r->blocks) {
+        struct route_block *b = MAP_OWNER(n, struct route_block, all);
+        n = n->next;
+        if (b->end != 0 && b->end <= loop_now(r->shared->loop))
+            route_unblock(r, b->node.key, "its time is over");
+    }
 }
 
 /* What is still undelivered when the time for an orderly end is over comes back, by trunks that
@@ -29562,6 +29708,8 @@ route_open(struct route *r)
     r->components.fire = route_keep_components;
     list_init(&r->all);
     list_init(&r->known);
+    list_init(&r->blocks);
+    r->unblock.fire = route_unblock_due;
     invite_open(&r->invites, &r->invite_file);
     r->remember.fire = route_remember;
     list_init(&r->walks);
@@ -29578,6 +29726,7 @@ route_open(struct route *r)
     timer_set(r->shared->loop, &r->components, 0);
     return tls_random(r->shared->tls, r->pairs.seed, sizeof r->pairs.seed)
         && tls_random(r->shared->tls, r->domains.seed, sizeof r->domains.seed)
+        && tls_random(r->shared->tls, r->blocked.seed, sizeof r->blocked.seed)
         && tls_random(r->shared->tls, r->invites.map.seed, sizeof r->invites.map.seed)
         && tls_random(r->shared->tls, r->shared->log->keyed.seed, sizeof r->shared->log->keyed.seed)
         && tls_random(r->shared->tls, r->s2s->peers.seed, sizeof r->s2s->peers.seed);
@@ -29591,6 +29740,10 @@ route_close(struct route *r)
     timer_cancel(r->shared->loop, &r->tell);
     timer_cancel(r->shared->loop, &r->components);
     timer_cancel(r->shared->loop, &r->remember);
+    timer_cancel(r->shared->loop, &r->unblock);
+    while (!list_empty(&r->blocks))
+        route_block_drop(r, MAP_OWNER(r->blocks.next, struct route_block, all));
+    map_free(&r->blocked);
     route_remember_all(r);
     loop_task_cancel(&r->serve_waiting);
     while (!list_empty(&r->all))
@@ -32785,13 +32938,15 @@ explain_listed(struct explain *x, const struct config_partner *p)
         snprintf(x->line, sizeof x->line, "yes, as %.*s (%s)%s%s", (int)p->domain.name.len,
             p->domain.name.at, config_partner_types[p->type], p->description == NULL ? "" : ": ",
             p->description == NULL ? "" : p->description);
-    else if (x->admit == XE_WHY_NONE)
+    else if (x->admit != XE_WHY_PARTNER_UNLISTED)
         snprintf(x->line, sizeof x->line, "no; <partners default=\"allow\"> lets it in, with the "
             "settings of the default partner");
     else
         snprintf(x->line, sizeof x->line, "no: neither side can write to the other "
             "(partner-unlisted).  What follows goes by the settings of the default partner");
     explain_line(x, "listed");
+    if (x->admit == XE_WHY_BLOCKED)
+        explain_why(x, "refused", x->admit, "");
 }
 
 static void
@@ -33403,7 +33558,9 @@ explain_sentence(struct explain *x)
     char text[METRICS_END_MAX];
     char *line = x->line;
     size_t size = sizeof x->line;
-    if (x->admit != XE_WHY_NONE)
+    if (x->admit == XE_WHY_BLOCKED)
+        snprintf(line, size, "%s", xe_why(x->admit)->remedy);
+    else if (x->admit != XE_WHY_NONE)
         snprintf(line, size, "List it with <partner domain=\"%s\"/> in <partners> if you want to "
             "talk to it%s.", x->domain, x->works ? "; its server can be reached" : x->tried
             ? ", but its server is of no use as it is" : "");
@@ -33653,7 +33810,7 @@ explain_new(struct xmppedge *e, struct xe_span given, bool json,
     memcpy(x->domain, domain.at, domain.len);
     memcpy(x->local, local.at, local.len);
     x->admit = route_admit(&e->route, domain, local, &x->terms);
-    if (x->admit != XE_WHY_NONE)
+    if (x->admit == XE_WHY_PARTNER_UNLISTED)
         route_terms_of_partner(&e->config->partners.fallback, &x->terms);
     if (log_begin(&e->log, LOG_INFO, "explain", domain)) {
         log_text(&e->log, "domain", x->domain);
@@ -34340,6 +34497,27 @@ status_rules(struct report *r, const struct xmppedge *e, const struct route_doma
         report_rules(r, p);
 }
 
+/* Until when a domain is blocked. */
+static const char *
+status_block_end(const struct route_block *b, char out[32])
+{
+    return b->until == 0 ? "it is ended" : metrics_time_text(b->until, out);
+}
+
+/* Of one domain; NULL: it is not blocked. */
+static void
+status_block(struct report *r, const struct route_block *b)
+{
+    char text[64], until[32];
+    if (r->json) {
+        report_bool(r, "blocked", b != NULL);
+        status_moment(r, "blocked_until", b == NULL ? 0 : b->until);
+    } else if (b != NULL) {
+        snprintf(text, sizeof text, "until %s", status_block_end(b, until));
+        report_text(r, "blocked", text);
+    }
+}
+
 /* All that is known of a domain: an object in a list, or by itself. */
 static void
 status_partner(struct report *r, const struct xmppedge *e, const struct status_partner *p)
@@ -34360,6 +34538,7 @@ status_partner(struct report *r, const struct xmppedge *e, const struct status_p
             : "no");
     status_type(r, e, d);
     status_rules(r, e, d);
+    status_block(r, route_block_find(&e->route, d->node.key));
     report_bool(r, "failing", p->to.failing || p->from.failing);
     status_side_object(r, &p->to, true, name);
     status_side_object(r, &p->from, false, name);
@@ -34427,6 +34606,30 @@ status_named(struct report *r, struct xe_span name, const char *text)
 {
     status_name(r, name);
     report_wrap(r, STATUS_COLUMN, span_of(text));
+}
+
+/* The domains that are blocked, for people or as a list. */
+static void
+status_blocks(struct report *r, const struct route *route)
+{
+    const struct list_node *n;
+    char text[64], until[32];
+    report_list(r, "blocked");
+    if (!list_empty(&route->blocks))
+        report_heading(r, "BLOCKED");
+    for (n = route->blocks.next; n != &route->blocks; n = n->next) {
+        const struct route_block *b = MAP_OWNER(n, const struct route_block, all);
+        if (!r->json) {
+            snprintf(text, sizeof text, "until %s", status_block_end(b, until));
+            status_named(r, b->node.key, text);
+            continue;
+        }
+        report_row(r);
+        report_span(r, "domain", b->node.key);
+        status_moment(r, "until", b->until);
+        report_end(r);
+    }
+    report_list_end(r);
 }
 
 /* How long ago that was, in four characters; "-": it never was. */
@@ -34764,11 +34967,13 @@ status_begin(struct status *w, const struct xmppedge *e)
         report_int(r, "partners_known", (int64_t)status_partners(&w->sum));
         report_int(r, "partners_failing", (int64_t)w->sum.of[STATUS_FAILING]);
         status_trunks(r, e);
+        status_blocks(r, &e->route);
         report_list(r, "partners");
         return;
     }
     status_totals(r, e, &w->sum);
     status_trunk_lines(r, e);
+    status_blocks(r, &e->route);
     status_certificate_lines(r, e);
 }
 
@@ -35007,9 +35212,11 @@ status_put(struct status *w, struct xmppedge *e, struct buf *out)
  *                             all about one partner, in both directions
  *   ping DOMAIN               XEP-0199 through the running service, both ways
  *   message DOMAIN [TEXT]     a message to an echo domain, and back
+ *   block DOMAIN [TIME] | unblock DOMAIN
+ *                             nothing passes from it or to it, until then; or again
  *   reload | stop             what SIGHUP and SIGTERM do
  *
- * The first word of an answer to ping, message, reload and stop is "ok" or "failed".  After "ok"
+ * The first word of an answer to those from ping on is "ok" or "failed".  After "ok"
  * and the time comes the content that was sent back, if any; after a ping or message that failed
  * why=, the reason in words with what was said there, and in two lines more hop= and what to do.
  * ======================================================================== */
@@ -35290,6 +35497,69 @@ control_reload(struct control_client *c)
     buf_free(&out);
 }
 
+/* How long a domain may be blocked. */
+static const struct config_row control_time = { .kind = CONFIG_TIME, .min = 1000,
+    .max = INT64_C(8760) * 3600000 };
+
+/* The time of `block`: 0 when none is given.  Who gave another is told. */
+static bool
+control_block_time(struct control_client *c, struct xe_span given, int64_t *ms)
+{
+    char text[32];
+    struct buf out = { .max = 1024 };
+    *ms = 0;
+    snprintf(text, sizeof text, "%.*s", given.len < sizeof text ? (int)given.len : 0, given.at);
+    if (given.len == 0 || config_parse_number(&control_time, text, ms))
+        return true;
+    buf_puts(&out, "failed: expected ");
+    config_put_expected(&out, &control_time);
+    buf_puts(&out, ", found \"");
+    buf_put_escaped(&out, given, 100);
+    buf_puts(&out, "\"\n");
+    control_answer(c, buf_span(&out));
+    buf_free(&out);
+    return false;
+}
+
+/* Why a domain cannot be blocked here; NULL when it can. */
+static const char *
+control_block_fault(const struct config *config, struct xe_span domain)
+{
+    if (config->role != CONFIG_EDGE)
+        return "failed: this node is a gateway: block the domain at each edge\n";
+    if (config_is_ours(config, domain))
+        return "failed: this is a domain of ours: partners are blocked\n";
+    return config_partner_for(config, domain) != NULL ? NULL
+        : "failed: this domain is not listed, and is refused anyway\n";
+}
+
+static void
+control_block(struct control_client *c, struct xe_span rest)
+{
+    struct route *r = &c->control->edge->route;
+    size_t space = span_find(rest, ' '), len;
+    char normal[XE_DOMAIN_MAX];
+    int64_t ms;
+    const char *fault;
+    if (!control_domain(c, span_make(rest.at, space), normal, &len)
+        || !control_block_time(c, span_skip(rest, space + (space < rest.len)), &ms))
+        return;
+    fault = control_block_fault(r->config, span_make(normal, len));
+    if (fault == NULL && !route_block(r, span_make(normal, len), ms))
+        fault = "failed: too many domains are blocked; xmppedge status FILE names them\n";
+    control_answer(c, span_of(fault == NULL ? "ok\n" : fault));
+}
+
+static void
+control_unblock(struct control_client *c, struct xe_span domain)
+{
+    char normal[XE_DOMAIN_MAX];
+    size_t len;
+    if (control_domain(c, domain, normal, &len))
+        control_answer(c, span_of(route_unblock(&c->control->edge->route, span_make(normal, len),
+                "somebody has ended it") ? "ok\n" : "failed: this domain is not blocked\n"));
+}
+
 static void
 control_command(struct control_client *c, struct xe_span line)
 {
@@ -35308,6 +35578,10 @@ control_command(struct control_client *c, struct xe_span line)
         control_ping(c, rest, span_make(NULL, 0));
     } else if (span_is(word, "message")) {
         control_ping(c, rest, span_of("hello across the border"));
+    } else if (span_is(word, "block")) {
+        control_block(c, rest);
+    } else if (span_is(word, "unblock")) {
+        control_unblock(c, rest);
     } else if (span_is(word, "reload")) {
         control_reload(c);
     } else if (span_is(word, "stop")) {
@@ -36873,6 +37147,11 @@ static const char main_usage[] =
     "                                    without the running service\n"
     "  xmppedge ping FILE DOMAIN         ping a domain through the running service\n"
     "  xmppedge message FILE DOMAIN      the same with a message, which an echo domain sends back\n"
+    "  xmppedge block FILE DOMAIN [TIME]\n"
+    "                                    nothing passes from a domain or to it for a time such as "
+        "30m, or\n"
+    "                                    until it is unblocked; its streams end (at an edge)\n"
+    "  xmppedge unblock FILE DOMAIN      it passes again\n"
     "  xmppedge why [WORD]               what a reason (why= in the log) means, and what to do\n"
     "  xmppedge authority DIR NAME... [--days N]\n"
     "                                    make an authority for the trunk in DIR, a certificate for "
@@ -36887,7 +37166,7 @@ static const char main_usage[] =
 
 /* ---- a command and its arguments ---- */
 
-#define MAIN_WANTS_MAX 2   /* kinds of arguments of one command, options aside */
+#define MAIN_WANTS_MAX 3   /* kinds of arguments of one command, options aside */
 
 /* What was asked for, checked against the table of commands. */
 struct main_call {
@@ -37580,6 +37859,30 @@ main_message(const struct main_call *call)
     return main_ask(call->given[0], &q);
 }
 
+static int
+main_block(const struct main_call *call)
+{
+    struct buf both = { .max = CONTROL_LINE_MAX };
+    struct main_question q = { .word = "block", .end = "\n" };
+    int result;
+    buf_puts(&both, call->given[1]);
+    if (call->given[2] != NULL) {
+        buf_putc(&both, ' ');
+        buf_puts(&both, call->given[2]);
+    }
+    q.argument = buf_text(&both);
+    result = main_ask(call->given[0], &q);
+    buf_free(&both);
+    return result;
+}
+
+static int
+main_unblock(const struct main_call *call)
+{
+    const struct main_question q = { .word = "unblock", .argument = call->given[1], .end = "\n" };
+    return main_ask(call->given[0], &q);
+}
+
 /* ---- which of them ---- */
 
 static const struct main_command main_commands[] = {
@@ -37593,6 +37896,8 @@ static const struct main_command main_commands[] = {
     { "explain", 2, { "FILE", "DOMAIN" }, { "--json", "+--offline" }, main_explain },
     { "ping", 2, { "FILE", "DOMAIN" }, { NULL }, main_ping },
     { "message", 2, { "FILE", "DOMAIN" }, { NULL }, main_message },
+    { "block", 2, { "FILE", "DOMAIN", "TIME" }, { NULL }, main_block },
+    { "unblock", 2, { "FILE", "DOMAIN" }, { NULL }, main_unblock },
     { "why", 0, { "WORD" }, { NULL }, main_why },
     { "authority", 2, { "DIR", "NAME..." }, { "--days N" }, main_authority },
     { "--version", 0, { NULL }, { NULL }, main_version },

@@ -387,6 +387,10 @@ struct xe_span {
         "not-allowed", "cancel", "the recipient has not written to this contact", \
         "Nothing: who is wanted is written to first; type= in <partners> of the gateway asks for " \
             "that.") \
+    X(XE_WHY_BLOCKED, "blocked", "policy-violation", \
+        "not-allowed", "cancel", "federation with this domain is blocked for now", \
+        "Wait until the time in xmppedge status FILE, or let it pass again: xmppedge unblock " \
+            "FILE DOMAIN.") \
     X(XE_WHY_KIND_DENIED, "kind-denied", "", \
         "not-allowed", "cancel", "stanzas of this kind do not pass between these domains", \
         "Add the kind in kind= to kinds= of <allow> in the <partner>, if it is to pass in that " \

@@ -140,6 +140,10 @@ misuse 'one option is enough, found also --json' explain a b --json --offline --
 misuse 'missing argument FILE' ping
 misuse 'missing argument DOMAIN' ping a
 misuse 'one argument too many: c' ping a b c
+misuse 'missing argument DOMAIN' block a
+misuse 'one argument too many: d' block a b c d
+misuse 'missing argument DOMAIN' unblock a
+misuse 'one argument too many: c' unblock a b c
 misuse 'one argument too many: b' why a b
 misuse 'missing argument DIR' authority
 misuse 'missing argument NAME...' authority a
@@ -838,6 +842,8 @@ silence metrics "$dir/edge.xml"
 silence metrics "$dir/edge.xml" --text
 silence ping "$dir/edge.xml" corp.example
 silence explain "$dir/edge.xml" far.example --json
+silence block "$dir/edge.xml" far.example 5m
+silence unblock "$dir/edge.xml" far.example
 
 alone() {
     ask explain "$1" "$2" --offline
