@@ -15118,6 +15118,7 @@ struct config_partner {
     struct config_name      *domains;    /* additional ones */
     size_t                   ndomains;
     enum config_partner_type type;
+    bool                     type_said;  /* in the file */
     enum policy_level        tls;
     enum policy_level        sasl;
     bool                     dialback;
@@ -15411,13 +15412,14 @@ static const char *const config_partner_types[] =
     MAY(E | G, CONFIG_FILE, "crl", config_trust, crl, NULL, \
         "PEM file with lists of revoked certificates.")
 #define TYPE(roles, def, example, doc) \
-    { CONFIG_WORD, roles, "type", offsetof(struct config_partner, type), 0, 0, 0, 0, 0, false, \
-      def, config_partner_types, example, doc }
-/* New-CsXmppAllowedPartner: same names, same defaults. */
+    { CONFIG_WORD, roles, "type", offsetof(struct config_partner, type), \
+      offsetof(struct config_partner, type_said), 0, 0, 0, 0, false, def, config_partner_types, \
+      example, doc }
+/* New-CsXmppAllowedPartner: same names, same defaults, but for a type no edge sees to. */
 #define PARTNER(example_type) \
-    TYPE(E, "public-unverified", example_type, \
-        "How far the users of this partner are trusted. Gateways go by that, and by what their " \
-        "own <partners> says of it: nothing here depends on it."), \
+    TYPE(E, "federated", example_type, \
+        "How far the users of this partner are trusted. Gateways see to that, and go by what " \
+        "their own <partners> says of it: nothing here depends on it."), \
     WORD(CONFIG_WORD, "tls", config_partner, tls, "required", policy_levels, NULL, \
         "Whether streams with this partner are encrypted."), \
     WORD(CONFIG_WORD, "sasl", config_partner, sasl, "required", policy_levels, "optional", \
@@ -17764,6 +17766,27 @@ config_needs_trust(const struct config *c)
     return false;
 }
 
+/* A type that promises what an edge does not do.  Said once: an imported list has it with each. */
+static void
+config_check_types(struct config_loader *l)
+{
+    const struct config_partners *all = &l->c->partners;
+    const struct config_partner *first = NULL;
+    size_t i, more = 0;
+    for (i = 0; i <= all->count; i++) {
+        const struct config_partner *p = i < all->count ? &all->list[i] : &all->fallback;
+        if (!p->type_said || p->type == CONFIG_FEDERATED)
+            continue;
+        more += first != NULL;
+        first = first == NULL ? p : first;
+    }
+    if (first != NULL)
+        config_warn(l, first->line, first->domain.name.at == NULL ? "the default partner"
+            : first->domain.name.at, ": type=\"", config_partner_types[first->type],
+            "\" has no effect at an edge, only in <partners> of the gateways; other partners that "
+            "have such a type here: ", config_number(l, more));
+}
+
 static void
 config_check_partners(struct config_loader *l)
 {
@@ -17777,6 +17800,7 @@ config_check_partners(struct config_loader *l)
         config_check_rules(l, p);
     }
     config_check_rules(l, &c->partners.fallback);
+    config_check_types(l);
     if (c->partners.allow) {
         config_check_policy(l, &c->partners.fallback);
         config_check_trust(l, &c->partners.fallback);

@@ -79,6 +79,7 @@ def streams_of_a_blocked_domain_end_and_others_stay(w):
 
 @test
 def what_is_for_it_comes_back_and_says_why(w):
+    order(w, 'block', 'pa.example')
     w.out.send(message('b@corp.example', 'a@pa.example', 'too late', id='late'))
     error = w.corp.wait_error('late')
     equal((error.condition, error.text), ('not-allowed', 'federation with this domain is blocked for now'))
@@ -86,6 +87,7 @@ def what_is_for_it_comes_back_and_says_why(w):
 
 @test
 def status_says_so_and_a_reload_keeps_it(w):
+    order(w, 'block', 'pa.example')
     w.edge.forget_log()
     w.edge.reload()
     w.edge.wait_log('reloaded')
@@ -100,6 +102,7 @@ def status_says_so_and_a_reload_keeps_it(w):
 
 @test
 def unblocked_it_passes_at_once(w):
+    order(w, 'block', 'pa.example')
     equal(order(w, 'unblock', 'pa.example'), 'ok\n')
     crosses(w, dial(w), 'after')
     order(w, 'unblock', 'pa.example', expect=1)

@@ -235,7 +235,7 @@ a_partner_has_the_defaults_of_new_csxmppallowedpartner(void **state)
     load_partner("");
     assert_non_null(world.c);
     p = &world.c->partners.list[0];
-    assert_int_equal(p->type, CONFIG_PUBLIC_UNVERIFIED);
+    assert_int_equal(p->type, CONFIG_FEDERATED);   /* an edge sees to no other */
     assert_int_equal(p->tls, POLICY_REQUIRED);
     assert_int_equal(p->sasl, POLICY_REQUIRED);
     assert_false(p->dialback);   /* true there, and of no use beside the two above */
@@ -1879,6 +1879,23 @@ rules_that_are_none_are_refused_with_their_line(void **state)
 }
 
 static void
+a_type_that_promises_what_an_edge_does_not_do_is_said_once(void **state)
+{
+    (void)state;
+    assert_string_equal(load_partner("type='federated'"), "");
+    assert_string_equal(load_partner("type='public-verified'"), "x.xml:2: warning: p.example: "
+        "type=\"public-verified\" has no effect at an edge, only in <partners> of the gateways; "
+        "other partners that have such a type here: 0\n");
+    assert_string_equal(load_edge(EDGE_DOMAIN "<partners><partner domain='a.example'/>\n"
+        "<partner domain='b.example' type='public-unverified'/>\n"
+        "<partner domain='c.example' type='public-verified'/></partners>"), "x.xml:3: warning: "
+        "b.example: type=\"public-unverified\" has no effect at an edge, only in <partners> of the "
+        "gateways; other partners that have such a type here: 1\n");
+    assert_says(load_edge(EDGE_DOMAIN "<partners default='allow'><default type='public-verified'/>"
+        "</partners>"), "the default partner: type=\"public-verified\" has no effect at an edge");
+}
+
+static void
 balancers_are_a_list_for_each_address(void **state)
 {
     static const char text[] = "<xmppedge role='edge' name='e.example'><external "
@@ -2716,6 +2733,7 @@ main(void)
         TEST(a_pin_that_is_none_is_refused_with_its_line),
         TEST(a_trust_that_binds_nobody_is_warned_about),
         TEST(networks_are_a_list_for_all_partners_or_for_one),
+        TEST(a_type_that_promises_what_an_edge_does_not_do_is_said_once),
         TEST(what_passes_is_said_for_each_direction),
         TEST(rules_that_are_none_are_refused_with_their_line),
         TEST(balancers_are_a_list_for_each_address),
