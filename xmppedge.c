@@ -345,6 +345,7 @@
 #define S2S_DAY_MAX        16     /* bytes of a day as text, NUL included: 2026-11-27 takes 11 */
 #define S2S_MISDATED       3      /* partners with wrong dates in a row: is it the clock? */
 #define S2S_ASKED_MS       5000   /* a server of ours asks about a key at once, or a packet later */
+#define S2S_PLAIN_MS       3600000  /* a server of ours whose TLS fails is spared it for so long */
 #define S2S_SHARE_MAX      20     /* dialback questions on a connection: some take 30 elements */
 #define S2S_KEY_MAX        512    /* bytes of a dialback key, NUL included: XEP-0185 makes 64 */
 #define TRUNK_DOMAINS_MAX  1000   /* inner domains of a trunk: each stanza looks through them */
@@ -15614,7 +15615,8 @@ static const struct config_row config_rows[] = {
     { CONFIG_PORT, G, "port", offsetof(struct config_inner, address.port), 0, 0, 0, 1, 65535, false,
         "5269", NULL, "5270", "And on which port." },
     WORD(CONFIG_WORD, "tls", config_inner, tls, "optional", policy_levels, NULL,
-        "Whether streams with it are encrypted; it proves its domains by dialback either way."),
+        "Whether streams with it are encrypted; it proves its domains by dialback either way. "
+        "Where it is optional and fails, streams to it go without for an hour."),
     WORD(CONFIG_BOOL, "bidi", config_inner, bidi, "false", config_false_true, NULL,
         "Whether one connection may carry both directions (XEP-0288); needs TLS."),
     UPTO(TRUNK_DOMAINS_MAX, G, "inner/domain", 1, config_inner, domains, ndomains, config_name,
@@ -21019,6 +21021,15 @@ struct s2s_peer {
     char            name[];    /* no NUL */
 };
 
+/* A server of ours whose TLS has failed, and which is reached without for S2S_PLAIN_MS. */
+struct s2s_plain {
+    struct map_node     node;      /* in service->plain; the key is `name` */
+    struct list_node    listed;    /* in service->plain_list */
+    struct timer        timer;     /* then TLS is tried again */
+    struct s2s_service *service;   /* borrowed */
+    char                name[];    /* its domain, no NUL */
+};
+
 /* What features offer. */
 struct s2s_offer {
     bool starttls;
@@ -21201,6 +21212,8 @@ struct s2s_service {
     size_t                      states[S2S_VERIFY + 1][S2S_ENDED + 1];  /* all that ever were */
     struct conn_tally           bytes;
     struct map                  peers;       /* s2s_peer by remote domain */
+    struct map                  plain;       /* s2s_plain by remote domain */
+    struct list_node            plain_list;  /* the same, in no order */
     struct map                  sessions;    /* s2s_session by id */
     struct list_node            parked;      /* of them, without a connection; the oldest first */
     size_t                      nparked;
@@ -22422,13 +22435,56 @@ s2s_room(struct s2s *s, struct xe_span remote)
     return s->service->events->room(s->service->user, s, remote);
 }
 
+/* Is this domain reached without TLS, because that has failed where it is optional? */
+static bool
+s2s_is_plain(const struct s2s *s)
+{
+    return s->kind != S2S_IN && s->terms.ours && s->terms.tls == POLICY_OPTIONAL
+        && map_find(&s->service->plain, span_of(s->remote)) != NULL;
+}
+
+static void
+s2s_plain_free(struct s2s_plain *plain)
+{
+    timer_cancel(plain->service->shared->loop, &plain->timer);
+    map_remove(&plain->service->plain, &plain->node);
+    list_remove(&plain->listed);
+    free(plain);
+}
+
+static void
+s2s_plain_over(struct timer *t)
+{
+    s2s_plain_free(MAP_OWNER(t, struct s2s_plain, timer));
+}
+
+/* Remember that this domain is reached without TLS.  False when memory is out. */
+static bool
+s2s_plain_new(struct s2s *s)
+{
+    size_t len = strlen(s->remote);
+    struct s2s_plain *plain = calloc(1, sizeof *plain + len);
+    if (plain == NULL)
+        return false;
+    memcpy(plain->name, s->remote, len);
+    if (!map_add(&s->service->plain, &plain->node, span_make(plain->name, len))) {
+        free(plain);
+        return false;
+    }
+    plain->service = s->service;
+    list_append(&s->service->plain_list, &plain->listed);
+    plain->timer.fire = s2s_plain_over;
+    timer_set(s2s_loop(s), &plain->timer, S2S_PLAIN_MS);
+    return true;
+}
+
 /* May TLS still begin on this stream? */
 static bool
 s2s_tls_possible(const struct s2s *s)
 {
     const struct s2s_service *v = s->service;
     return !stream_is_secure(&s->stream) && s->terms.tls != POLICY_NOT_SUPPORTED
-        && (s->kind == S2S_IN ? v->server_tls : v->client_tls) != NULL;
+        && (s->kind == S2S_IN ? v->server_tls : v->client_tls) != NULL && !s2s_is_plain(s);
 }
 
 /* One more reason, or one less, to read nothing of a connection now.  Nobody is blamed for what he
@@ -23349,16 +23405,10 @@ s2s_log_followed(const struct s2s *s)
     log_end(log);
 }
 
-/* Begin anew at another host, in the time that is left for the attempt.  Whoever has sent us there
- * may be anybody on the way: what is found there needs a certificate for the domain, whatever else
- * policy would take (s2s_out_authenticate). */
+/* Look for the server once more, in the time that is left for the attempt. */
 static void
-s2s_follow(struct s2s *s, const char *said)
+s2s_begin_anew(struct s2s *s)
 {
-    if (!s2s_other_host(said, s->terms.route, &s->terms.route_port))
-        return;
-    s->redirected = true;
-    s2s_log_followed(s);
     if (s->query != NULL)
         dns_cancel(s->query);
     s->query = NULL;
@@ -23371,6 +23421,51 @@ s2s_follow(struct s2s *s, const char *said)
     if (!timer_armed(&s->attempt))
         timer_set(s2s_loop(s), &s->attempt, s2s_limits(s)->attempt_ms);
     loop_at_end(s2s_loop(s), &s->resolve);
+}
+
+/* Begin anew at another host.  Whoever has sent us there
+ * may be anybody on the way: what is found there needs a certificate for the domain, whatever else
+ * policy would take (s2s_out_authenticate). */
+static void
+s2s_follow(struct s2s *s, const char *said)
+{
+    if (!s2s_other_host(said, s->terms.route, &s->terms.route_port))
+        return;
+    s->redirected = true;
+    s2s_log_followed(s);
+    s2s_begin_anew(s);
+}
+
+/* May this connection to a server of ours go on without the TLS that has just failed?  Not to one
+ * that requires it: it would only say so, and the reason be lost. */
+static bool
+s2s_may_do_without(const struct s2s *s, enum xe_why why)
+{
+    return (s->state == S2S_STARTTLS || s->state == S2S_TLS) && s->terms.ours
+        && s->terms.tls == POLICY_OPTIONAL && !s->offer.tls_required && !s->leaving
+        && s->kind != S2S_IN && s->looker == NULL
+        && policy_allows_dialback(s->terms.methods, false)
+        && (why == XE_WHY_TLS_FAILED || why == XE_WHY_TLS_REFUSED || why == XE_WHY_PEER_CLOSED
+            || why == XE_WHY_PEER_LOST);
+}
+
+/* A server as its package installs it, without a certificate, offers STARTTLS that cannot succeed.
+ * It is said once, and remembered, so that not every connection has to fail first.  Others that
+ * were under way meanwhile just begin anew.  False: nothing could be remembered. */
+static bool
+s2s_do_without(struct s2s *s, enum xe_why why)
+{
+    struct log *log = s->service->shared->log;
+    if (!s2s_is_plain(s)) {
+        if (!s2s_plain_new(s))
+            return false;
+        if (s2s_log_begin_why(s, LOG_WARN, "s2s-tls-given-up", why)) {
+            log_int(log, "seconds", S2S_PLAIN_MS / 1000);
+            log_end(log);
+        }
+    }
+    s2s_begin_anew(s);
+    return true;
 }
 
 /* What a stream error means for a component, by its condition. */
@@ -23394,7 +23489,8 @@ static void
 s2s_stream_ended(struct stream *stream, enum xe_why why)
 {
     struct s2s *s = (struct s2s *)(void *)stream;
-    if (s->state == S2S_ENDED || (s->looker == NULL && s2s_try_next_target(s, why)))
+    if (s->state == S2S_ENDED || (s2s_may_do_without(s, why) && s2s_do_without(s, why))
+        || (s->looker == NULL && s2s_try_next_target(s, why)))
         return;
     if (s->state != S2S_READY && s2s_may_follow(s, why)) {
         s2s_follow(s, s->stream.detail);
@@ -24596,6 +24692,7 @@ s2s_open_service(struct s2s_service *v)
     list_init(&v->questions);
     list_init(&v->waiting);
     list_init(&v->parked);
+    list_init(&v->plain_list);
     v->turn.fire = s2s_turn;
     v->serve.run = s2s_serve_waiting;
 }
@@ -24607,6 +24704,9 @@ s2s_close_service(struct s2s_service *v)
     loop_task_cancel(&v->serve);
     while (!list_empty(&v->parked))
         s2s_session_free(v, MAP_OWNER(v->parked.next, struct s2s_session, parked));
+    while (!list_empty(&v->plain_list))
+        s2s_plain_free(MAP_OWNER(v->plain_list.next, struct s2s_plain, listed));
+    map_free(&v->plain);
     map_free(&v->sessions);
     map_free(&v->peers);
 }
