@@ -161,4 +161,25 @@ def the_status_of_such_a_partner_says_how_many_were_invited(w):
                 equal((told[domain]['type'], told[domain]['invitations']), ('public-unverified', 2), domain)
 
 
+@test
+def a_damaged_file_is_told_invites_nobody_and_stays_until_it_is_moved_away(w):
+    gateway = w.border.gateways[0]
+    gateway.terminate()
+    with open(gateway.file, 'r+') as f:
+        whole = f.read()
+        f.truncate(len(whole) - len('end 4\n'))
+    gateway.forget_log()
+    gateway.start()
+    gateway.wait_log('invitations-refused', text='its end is missing')
+    gateway.wait_trunk(w.border.edge)
+    equal(gateway.terminate(), 0, 'exit status')
+    with open(gateway.file) as f:
+        equal(f.read(), whole[:-len('end 4\n')], 'the damaged file')
+    os.rename(gateway.file, gateway.file + '.damaged')
+    gateway.forget_log()
+    gateway.start()
+    gateway.wait_log('invitations-read', count='0')
+    gateway.wait_trunk(w.border.edge)
+
+
 begin(setup, 'prosody')

@@ -141,6 +141,17 @@ def a_balancer_that_does_not_say_it_is_refused(w):
 
 
 @test
+def who_waits_for_its_header_makes_room_for_others(w):
+    w.edge.forget_log()
+    mute = [socket.create_connection(w.edge.external, 5, (w.lab.ip(80), 0)) for n in range(300)]
+    w.edge.wait_log('connection-refused', why='proxy-header', source=w.lab.ip(80),
+                    detail='its PROXY header did not come before those of too many others')
+    is_known(w, w.two, 75)
+    for s in mute:
+        s.close()
+
+
+@test
 def who_is_no_balancer_is_not_believed(w):
     for said in (b'PROXY TCP4 127.0.0.11 127.0.0.1 40001 5269\r\n', V2):
         w.edge.forget_log()
