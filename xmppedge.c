@@ -9003,7 +9003,7 @@ tls_file_read(const char *path, struct buf *out)
         return false;
     for (;;) {
         char *room = buf_room(out, TLS_FILE_STEP);
-        errno = room == NULL ? EFBIG : errno;
+        errno = room != NULL ? errno : buf_len(out) + TLS_FILE_STEP <= out->max ? ENOMEM : EFBIG;
         n = room == NULL ? -1 : read(fd, room, TLS_FILE_STEP);
         if (n < 0 && errno == EINTR)
             continue;
@@ -17514,7 +17514,8 @@ config_keep_secret(struct config_loader *l, unsigned line, const char *element, 
         *out = span_make(memcpy(copy, s.at, s.len), s.len);
 }
 
-/* Read a secret.  A file that cannot be read was told of when its name was read. */
+/* Read a secret.  A file that nobody could read was told of when its name was read; that one has no
+ * secret since then must not pass for a file that is not named. */
 static void
 config_derive_secret(struct config_loader *l, unsigned line, const char *element,
     const char *file, struct xe_span *out)
@@ -17529,6 +17530,9 @@ config_derive_secret(struct config_loader *l, unsigned line, const char *element
             config_number(l, CONFIG_SECRET_MAX), " bytes, found ", file);
     else if (tls_file_read(file, &text))
         config_keep_secret(l, line, element, file, buf_span(&text), out);
+    else if (errno != EACCES)
+        config_error(l, line, element, " secret-file: expected a file that can be read, found ",
+            file, ": ", strerror(errno));
     if ((st.st_mode & S_IROTH) != 0)
         config_warn(l, line, "every user of this machine can read the secret of ", element, " in ",
             file, "; take that right away with chmod o-rwx");

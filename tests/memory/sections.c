@@ -144,6 +144,7 @@ configuration_is_whole_or_refused(void)
     if (c != NULL) {
         now = effective(c);
         must(span_eq(buf_span(&now), buf_span(&whole)), "what is read is what is written");
+        must(span_eq(c->secret, good->secret), "and so is the secret");
         buf_free(&now);
     }
     config_free(c);

@@ -95,16 +95,24 @@ run_mildly(size_t from, size_t to)
     return true;
 }
 
-/* The trunk of the bystander's stanzas, where there is more than one. */
+/* The trunk of the bystander's stanzas, where there is more than one.  A pair without a trunk takes
+ * any, once what went by the old one has had its time: then those go away that after-* would not
+ * look at. */
 static void
 find_trunk(void)
 {
-    struct route_pair *p = route_pair_find(&talk.edge->route, span_of("by.example"),
-        span_of("near.example"));
+    bool edge = talk.edge->config->role == CONFIG_EDGE;
+    struct route_pair *p = route_pair_find(&talk.edge->route,
+        span_of(edge ? "by.example" : "also.near.example"),
+        span_of(edge ? "near.example" : "by.example"));
+    const char *name = p != NULL && p->trunk != NULL ? p->trunk->name : NULL;
     size_t i;
-    for (i = 0; p != NULL && p->trunk != NULL && i < talk.npeers; i++)
-        if (talk.peers[i].pilot && strcmp(talk.peers[i].name, p->trunk->name) == 0)
+    for (i = 0; i < talk.npeers; i++)
+        if (talk.peers[i].pilot && name != NULL && strcmp(talk.peers[i].name, name) == 0)
             talk.trunk = &talk.peers[i];
+        else if (talk.peers[i].pilot && name == NULL && &talk.peers[i] != talk.trunk)
+            talk_hang_up(&talk.peers[i]);
+    talk.ahead_ms += name == NULL ? ROUTE_SETTLE_MS : 0;
 }
 
 /* The instance may have given up the trunk; nothing else may be missing. */
@@ -112,8 +120,8 @@ static bool
 come_back(void)
 {
     size_t i;
-    find_trunk();
     memory_is_back();
+    find_trunk();
     talk.hold_acks = false;
     talk.refuse = talk.silent = 0;
     hide_unmet("", "?");
