@@ -13080,17 +13080,25 @@ dial_stagger(struct timer *timer)
     dial_next(MAP_OWNER(timer, struct dial, stagger));
 }
 
+/* How many targets there are that may still be tried. */
+static int64_t
+dial_left(const struct dial *d)
+{
+    int64_t n = 0;
+    size_t i;
+    for (i = 0; i < d->count; i++)
+        n += !d->used[i] && dial_is_family(d, i)
+            && (d->judge == NULL || d->judge(d->user, &d->targets[i]) == XE_WHY_NONE);
+    return n;
+}
+
 /* How long the connection that stands may take to be of use, before the next target is tried (ms);
  * 0: as long as the attempt, since there is none that could be. */
 static int64_t
 dial_share(const struct dial *d)
 {
     int64_t left = d->until - loop_now(d->wire->loop);
-    int64_t n = 1;
-    size_t i;
-    for (i = 0; i < d->count; i++)
-        n += !d->used[i] && dial_is_family(d, i)
-            && (d->judge == NULL || d->judge(d->user, &d->targets[i]) == XE_WHY_NONE);
+    int64_t n = 1 + dial_left(d);
     if (n == 1 || d->until == 0)
         return 0;
     return left <= DIAL_SHARES_MAX ? 1 : left / (n < DIAL_SHARES_MAX ? n : DIAL_SHARES_MAX);
@@ -23354,7 +23362,8 @@ s2s_try_next_target(struct s2s *s, enum xe_why why)
         && why != XE_WHY_PEER_CLOSED && why != XE_WHY_NOT_XMPP && why != XE_WHY_TLS_REFUSED
         && why != XE_WHY_ATTEMPT_TIMEOUT)
         return false;
-    s2s_log_why(s, LOG_INFO, "s2s-target-failed", why);
+    if (dial_left(s->dial) > 0)
+        s2s_log_why(s, LOG_INFO, "s2s-target-failed", why);
     xe_xml_free(&s->stream.xml);
     s2s_enter(s, S2S_DIALLING);
     snprintf(detail, sizeof detail, "%s", s->stream.detail);
