@@ -357,7 +357,8 @@ class Resolver:
 # ---- servers -----------------------------------------------------------------------------------
 
 class Host:
-    """One domain of a server.  tls: required, optional or off; secure: certificates must be good;
+    """One domain of a server.  tls: required, optional, off, or broken: offered, but there is no certificate, as
+    Debian installs Prosody and ejabberd; secure: certificates must be good;
     component: which part of Prosody it is, instead of a domain of users; settings: more lines of its own."""
 
     def __init__(self, domain, cert=None, ca=None, tls='required', secure=False, users=('user',),
@@ -365,7 +366,7 @@ class Host:
         self.domain = domain
         self.cert = cert
         self.ca = ca
-        self.tls = tls if cert else 'off'
+        self.tls = tls if cert or tls == 'broken' else 'off'
         self.secure = secure
         self.users = [] if component else list(users)
         self.component = component
@@ -433,7 +434,7 @@ def prosody_host(host):
              else 'VirtualHost "%s"' % host.domain]
     if host.tls == 'off':
         lines.append('modules_disabled = { "tls" }')
-    else:
+    elif host.tls != 'broken':
         lines.append(prosody_ssl(host))
     lines.append('s2s_require_encryption = %s' % ('true' if host.tls == 'required' else 'false'))
     lines.append('s2s_secure_auth = %s' % ('true' if host.secure else 'false'))
@@ -607,7 +608,7 @@ class Lab:
         config = self.write(name + '/ejabberd.yml', EJABBERD_CONFIG % {
             'hosts': ', '.join('"%s"' % h.domain for h in hosts), 'certfiles': certfiles,
             'c2s': C2S_PORT, 'ip': ip, 's2s_ip': s2s_ip, 's2s_port': s2s_port, 'listen': listen,
-            'tls': 'false' if tls == 'off' else tls})
+            'tls': {'off': 'false', 'broken': 'optional'}.get(tls, tls)})
         inetrc = self.write(name + '/inetrc',
                             '{lookup,[dns]}.\n{resolv_conf,""}.\n{hosts_file,""}.\n{nameserver,{%s},%d}.\n'
                             % (dns.ip.replace('.', ','), dns.port))
