@@ -34638,7 +34638,7 @@ status_rules(struct report *r, const struct xmppedge *e, const struct route_doma
 static const char *
 status_block_end(const struct route_block *b, char out[32])
 {
-    return b->until == 0 ? "it is ended" : metrics_time_text(b->until, out);
+    return b->until == 0 ? "it is unblocked" : metrics_time_text(b->until, out);
 }
 
 /* Of one domain; NULL: it is not blocked. */
@@ -35658,12 +35658,20 @@ control_block_time(struct control_client *c, struct xe_span given, int64_t *ms)
     return false;
 }
 
+/* Where this is no place to block a domain, or to end that: who is told; NULL: here. */
+static const char *
+control_block_place(const struct config *config)
+{
+    return config->role == CONFIG_EDGE ? NULL
+        : "failed: this node is a gateway: block or unblock the domain at each edge\n";
+}
+
 /* Why a domain cannot be blocked here; NULL when it can. */
 static const char *
 control_block_fault(const struct config *config, struct xe_span domain)
 {
-    if (config->role != CONFIG_EDGE)
-        return "failed: this node is a gateway: block the domain at each edge\n";
+    if (control_block_place(config) != NULL)
+        return control_block_place(config);
     if (config_is_ours(config, domain))
         return "failed: this is a domain of ours: partners are blocked\n";
     return config_partner_for(config, domain) != NULL ? NULL
@@ -35690,11 +35698,15 @@ control_block(struct control_client *c, struct xe_span rest)
 static void
 control_unblock(struct control_client *c, struct xe_span domain)
 {
+    struct route *r = &c->control->edge->route;
+    const char *fault = control_block_place(r->config);
     char normal[XE_DOMAIN_MAX];
     size_t len;
-    if (control_domain(c, domain, normal, &len))
-        control_answer(c, span_of(route_unblock(&c->control->edge->route, span_make(normal, len),
-                "somebody has ended it") ? "ok\n" : "failed: this domain is not blocked\n"));
+    if (!control_domain(c, domain, normal, &len))
+        return;
+    if (fault == NULL && !route_unblock(r, span_make(normal, len), "somebody has ended it"))
+        fault = "failed: this domain is not blocked\n";
+    control_answer(c, span_of(fault == NULL ? "ok\n" : fault));
 }
 
 static void

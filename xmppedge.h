@@ -358,9 +358,9 @@ struct xe_span {
             "be reached.") \
     X(XE_WHY_INNER_RESOLVER, "inner-resolver", "connection-timeout", \
         "remote-server-timeout", "wait", \
-        "nobody has come back to the gateway to ask who is calling", \
-        "Have the inner server load dialback and find every partner at the gateway's <listen>: " \
-            "see with dig there.") \
+        "the inner server has not asked the gateway who is calling", \
+        "Have the inner server load dialback and find partners at <listen>; if source-denied is " \
+            "logged, add a <source>.") \
     X(XE_WHY_COMPONENT_UNKNOWN, "component-unknown", "", \
         "remote-server-timeout", "wait", "the other server has no component for this domain", \
         "Add the partner as an external component to the inner server, with the domain in the " \
@@ -389,8 +389,8 @@ struct xe_span {
             "that.") \
     X(XE_WHY_BLOCKED, "blocked", "policy-violation", \
         "not-allowed", "cancel", "federation with this domain is blocked for now", \
-        "Wait until the time in xmppedge status FILE, or let it pass again: xmppedge unblock " \
-            "FILE DOMAIN.") \
+        "Wait until the time in xmppedge status FILE, or let it pass again, at each edge: " \
+            "xmppedge unblock FILE DOMAIN.") \
     X(XE_WHY_KIND_DENIED, "kind-denied", "", \
         "not-allowed", "cancel", "stanzas of this kind do not pass between these domains", \
         "Add the kind in kind= to kinds= of <allow> in the <partner>, if it is to pass in that " \

@@ -91,10 +91,10 @@ def status_says_so_and_a_reload_keeps_it(w):
     w.edge.forget_log()
     w.edge.reload()
     w.edge.wait_log('reloaded')
-    check('BLOCKED' in w.edge.status() and 'until it is ended' in w.edge.status(), w.edge.status())
+    check('BLOCKED' in w.edge.status() and 'until it is unblocked' in w.edge.status(), w.edge.status())
     equal(w.edge.status_json()['blocked'], [{'domain': 'pa.example'}])
     said = w.edge.command('status', w.edge.path, 'pa.example')[1]
-    check('blocked' in said and 'until it is ended' in said, said)
+    check('blocked' in said and 'until it is unblocked' in said, said)
     check(refused(w), 'a reload has ended it')
     said = w.edge.command('explain', w.edge.path, 'pa.example', seconds=130)[1]
     check('xmppedge unblock FILE DOMAIN' in ' '.join(said.split()), said)
@@ -119,8 +119,9 @@ def its_time_ends_it(w):
 
 @test
 def a_gateway_says_who_can_do_it(w):
-    status, said = w.border.gateway.command('block', w.border.gateway.path, 'pa.example')
-    equal((status, said), (1, 'failed: this node is a gateway: block the domain at each edge\n'))
+    for word in ('block', 'unblock'):
+        status, said = w.border.gateway.command(word, w.border.gateway.path, 'pa.example')
+        equal((status, said), (1, 'failed: this node is a gateway: block or unblock the domain at each edge\n'))
 
 
 if __name__ == '__main__':
