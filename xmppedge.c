@@ -34013,15 +34013,17 @@ explain_take(const struct explain *x, size_t max, bool *over)
  *   (itself)      version, role, name, state (running, draining, returning, ending, stopped), pid,
  *                 seconds, configured (when what is in force was read), connections, stanzas,
  *                 bounces, queued_bytes, reloads, healthy (as /health says), health [] of
- *                 sentences, partners_known, partners_failing, trunks [], partners [], streams [],
- *                 pairs [], certificates [], ends [], returned []
+ *                 sentences, partners_known, partners_failing, trunks [], blocked [] (domain and
+ *                 until, at an edge), partners [], streams [], pairs [], certificates [], ends [],
+ *                 returned []
  *   trunks        name, state (those of the negotiation, up, leaving; or without a connection down,
  *                 ended: the last one, refused: the last caller), why, remedy, detail, peer, local,
  *                 tls, certificate, domains, in, out, unacknowledged, unacknowledged_seconds,
  *                 unsettled, seconds, count
  *   partners      domain, of ("an inner server", at a gateway), listed (yes, no), type (at a
- *                 gateway, public ones), invitations (whom users have invited there), failing,
- *                 to {}, from {}, certificate {}: in the table's order
+ *                 gateway, public ones), invitations (whom users have invited there), passes
+ *                 (which stanzas, where not all do), blocked, blocked_until, failing, to {},
+ *                 from {}, certificate {}: in the table's order
  *   to, from      state (open, connecting, paused, failed, refused, returned: the last stanza,
  *                 closed), failing, since, why, remedy, hop, detail, method, tls, certificate,
  *                 peer, last_success, last_failure, stanzas, returned, waiting, waiting_bytes,
