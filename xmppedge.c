@@ -22447,12 +22447,18 @@ s2s_room(struct s2s *s, struct xe_span remote)
     return s->service->events->room(s->service->user, s, remote);
 }
 
-/* Is this domain reached without TLS, because that has failed where it is optional? */
+/* Do we dial a server of our own, and may there be TLS or none? */
+static bool
+s2s_may_be_plain(const struct s2s *s)
+{
+    return s->kind != S2S_IN && s->terms.ours && s->terms.tls == POLICY_OPTIONAL;
+}
+
+/* Is this domain reached without TLS, because that has failed? */
 static bool
 s2s_is_plain(const struct s2s *s)
 {
-    return s->kind != S2S_IN && s->terms.ours && s->terms.tls == POLICY_OPTIONAL
-        && map_find(&s->service->plain, span_of(s->remote)) != NULL;
+    return s2s_may_be_plain(s) && map_find(&s->service->plain, span_of(s->remote)) != NULL;
 }
 
 static void
@@ -23436,9 +23442,9 @@ s2s_begin_anew(struct s2s *s)
     loop_at_end(s2s_loop(s), &s->resolve);
 }
 
-/* Begin anew at another host.  Whoever has sent us there
- * may be anybody on the way: what is found there needs a certificate for the domain, whatever else
- * policy would take (s2s_out_authenticate). */
+/* Begin anew at another host.  Whoever has sent us there may be anybody on the way: what is found
+ * there needs a certificate for the domain, whatever else policy would take
+ * (s2s_out_authenticate). */
 static void
 s2s_follow(struct s2s *s, const char *said)
 {
@@ -23454,9 +23460,8 @@ s2s_follow(struct s2s *s, const char *said)
 static bool
 s2s_may_do_without(const struct s2s *s, enum xe_why why)
 {
-    return (s->state == S2S_STARTTLS || s->state == S2S_TLS) && s->terms.ours
-        && s->terms.tls == POLICY_OPTIONAL && !s->offer.tls_required && !s->leaving
-        && s->kind != S2S_IN && s->looker == NULL
+    return (s->state == S2S_STARTTLS || s->state == S2S_TLS) && s2s_may_be_plain(s)
+        && !s->offer.tls_required && !s->leaving && s->looker == NULL
         && policy_allows_dialback(s->terms.methods, false)
         && (why == XE_WHY_TLS_FAILED || why == XE_WHY_TLS_REFUSED || why == XE_WHY_PEER_CLOSED
             || why == XE_WHY_PEER_LOST);
@@ -28319,15 +28324,13 @@ route_carries_denied(const struct config_partner *rules, bool inward, const stru
     return false;
 }
 
-/* May a stanza pass, for all that its partner's rules say?  An answer, and an error, goes by what
- * its question went by: who may ask hears what became of it. */
+/* May a stanza pass, for all that the rules of its partner say?  There are some.  An answer, and an
+ * error, goes by what its question went by: who may ask hears what became of it. */
 static enum xe_why
 route_rule_why(const struct route_pair *p, const struct xe_xml *xml, const struct xe_xml_event *e)
 {
     bool inward = route_direction(p) == ROUTE_INWARD;
     enum xe_element_kind kind = xe_element_kind(e);
-    if (p->rules == NULL)
-        return XE_WHY_NONE;
     if (route_is_error_type(xe_xml_attr(e, "type")) || route_is_iq_answer(e))
         inward = !inward;
     if (!config_passes(p->rules, kind - XE_KIND_MESSAGE, inward))
@@ -28345,7 +28348,7 @@ route_forward(struct route_pair *p, const struct xe_xml *xml, const struct xe_xm
         ? XE_WHY_XML_PREFIX : e->why;
     if (why == XE_WHY_NONE)
         why = route_type_why(p, e);
-    if (why == XE_WHY_NONE)
+    if (why == XE_WHY_NONE && p->rules != NULL)
         why = route_rule_why(p, xml, e);
     if (why == XE_WHY_NONE && p->way == ROUTE_TO_ECHO)
         route_echo(p, xml, e);
@@ -34636,24 +34639,26 @@ status_rules(struct report *r, const struct xmppedge *e, const struct route_doma
         report_rules(r, p);
 }
 
-/* Until when a domain is blocked. */
+/* Until when a domain is blocked, for people. */
 static const char *
-status_block_end(const struct route_block *b, char out[32])
+status_block_text(const struct route_block *b, char out[64])
 {
-    return b->until == 0 ? "it is unblocked" : metrics_time_text(b->until, out);
+    char until[32];
+    snprintf(out, 64, "until %s", b->until == 0 ? "it is unblocked"
+        : metrics_time_text(b->until, until));
+    return out;
 }
 
 /* Of one domain; NULL: it is not blocked. */
 static void
 status_block(struct report *r, const struct route_block *b)
 {
-    char text[64], until[32];
+    char text[64];
     if (r->json) {
         report_bool(r, "blocked", b != NULL);
         status_moment(r, "blocked_until", b == NULL ? 0 : b->until);
     } else if (b != NULL) {
-        snprintf(text, sizeof text, "until %s", status_block_end(b, until));
-        report_text(r, "blocked", text);
+        report_text(r, "blocked", status_block_text(b, text));
     }
 }
 
@@ -34752,15 +34757,14 @@ static void
 status_blocks(struct report *r, const struct route *route)
 {
     const struct list_node *n;
-    char text[64], until[32];
+    char text[64];
     report_list(r, "blocked");
     if (!list_empty(&route->blocks))
         report_heading(r, "BLOCKED");
     for (n = route->blocks.next; n != &route->blocks; n = n->next) {
         const struct route_block *b = MAP_OWNER(n, const struct route_block, all);
         if (!r->json) {
-            snprintf(text, sizeof text, "until %s", status_block_end(b, until));
-            status_named(r, b->node.key, text);
+            status_named(r, b->node.key, status_block_text(b, text));
             continue;
         }
         report_row(r);
@@ -35355,9 +35359,9 @@ status_put(struct status *w, struct xmppedge *e, struct buf *out)
  *                             nothing passes from it or to it, until then; or again
  *   reload | stop             what SIGHUP and SIGTERM do
  *
- * The first word of an answer to those from ping on is "ok" or "failed".  After "ok"
- * and the time comes the content that was sent back, if any; after a ping or message that failed
- * why=, the reason in words with what was said there, and in two lines more hop= and what to do.
+ * The first word of an answer to those from ping on is "ok" or "failed".  After "ok" and the time
+ * comes the content that was sent back, if any; after a ping or message that failed why=, the
+ * reason in words with what was said there, and in two lines more hop= and what to do.
  * ======================================================================== */
 
 /* ---- clients ---- */
@@ -35672,8 +35676,9 @@ control_block_place(const struct config *config)
 static const char *
 control_block_fault(const struct config *config, struct xe_span domain)
 {
-    if (control_block_place(config) != NULL)
-        return control_block_place(config);
+    const char *place = control_block_place(config);
+    if (place != NULL)
+        return place;
     if (config_is_ours(config, domain))
         return "failed: this is a domain of ours: partners are blocked\n";
     return config_partner_for(config, domain) != NULL ? NULL
@@ -36439,9 +36444,15 @@ static const struct import_field {
 };
 
 static bool
+import_same(struct xe_span a, struct xe_span b)
+{
+    return a.len == b.len && strncasecmp(a.at, b.at, a.len) == 0;
+}
+
+static bool
 import_is(struct xe_span s, const char *name)
 {
-    return s.len == strlen(name) && strncasecmp(s.at, name, s.len) == 0;
+    return import_same(s, span_of(name));
 }
 
 static const struct import_field *
@@ -36459,8 +36470,7 @@ static size_t
 import_place(const struct import_record *r, struct xe_span name)
 {
     size_t i = 0;
-    while (i < r->count && (r->names[i].len != name.len
-        || strncasecmp(r->names[i].at, name.at, name.len) != 0))
+    while (i < r->count && !import_same(r->names[i], name))
         i++;
     return i;
 }
@@ -36621,11 +36631,10 @@ import_name(struct xe_span line, char end)
     return name;
 }
 
-/* Does this line of Format-List begin a partner?  Who copies a list may lose its blank lines. */
+/* Does this name of Format-List begin a partner?  Who copies a list may lose its blank lines. */
 static bool
-import_begins(const struct import_record *r, struct xe_span line)
+import_begins(const struct import_record *r, struct xe_span name)
 {
-    struct xe_span name = import_name(line, ':');
     return (import_is(name, "Domain") || import_is(name, "Identity"))
         && import_place(r, name) < r->count;
 }
@@ -36640,7 +36649,7 @@ import_list(struct import *im)
         struct xe_span line = import_line(&rest);
         struct xe_span name = import_name(line, ':');
         bool blank = import_indent(line) == line.len;
-        if (blank || import_begins(&r, line)) {
+        if (blank || import_begins(&r, name)) {
             import_record(im, &r);
             r.count = 0;
         }
