@@ -258,12 +258,11 @@ memory() {
         echo "1..0 # SKIP no static libraries here"
         return
     fi
-    (LIBS="-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc $libraries $LIBS"
-     case $name in
-     *_transcripts)
-         wrap=--wrap=mbedtls_ssl_tls13_compute
-         LIBS="-Wl,${wrap}_handshake_transform,${wrap}_application_transform $LIBS" ;;
-     esac
+    wraps='malloc calloc realloc'
+    [ "$name" != memory_transcripts ] || wraps="$wraps mbedtls_ssl_tls13_compute_handshake_transform
+        mbedtls_ssl_tls13_compute_application_transform"
+    # shellcheck disable=SC2086
+    (LIBS="$(printf -- '-Wl,--wrap=%s ' $wraps)$libraries $LIBS"
      case $name in
      *_analyze) build_stage_test "$1" "$out/$name" ;;
      *)         build "$1" "$out/$name" -DXMPPEDGE_NO_THREADS ;;

@@ -10,12 +10,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import Border, Pki, begin, partner                           # noqa: E402
 from lab import Host, Lab                                              # noqa: E402
+from scene import World                                                # noqa: E402
 from tap import check, equal, test                                     # noqa: E402
 from xmpp import Client, converse                                      # noqa: E402
-
-
-class World:
-    pass
 
 
 def setup():

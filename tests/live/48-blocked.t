@@ -1,19 +1,15 @@
 #!/usr/bin/env python3
-"""48-blocked.t -- `xmppedge block` and `unblock` at a running edge, with a partner who keeps coming.
-"""
+"""48-blocked.t -- `xmppedge block` and `unblock` at a running edge, with a partner who keeps coming."""
 import os
 import sys
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, binary, have_binary, partner                     # noqa: E402
-from lab import Lab, need_programs, wait_until                                 # noqa: E402
-from tap import check, equal, run, skip_all, test                              # noqa: E402
+from edge import Border, Pki, begin, partner                                    # noqa: E402
+from lab import Lab, wait_until                                                # noqa: E402
+from scene import World                                                        # noqa: E402
+from tap import check, equal, test                                             # noqa: E402
 from xmpp import Closed, Peer, message                                         # noqa: E402
-
-
-class World:
-    pass
 
 
 def setup():
@@ -33,7 +29,6 @@ def setup():
     w.border.start()
     w.edge = w.border.edge
     w.out = w.corp.dial(w.border.gateway.listen, 'pa.example', frm='corp.example')
-    w.both = w.corp.dial(w.border.gateway.listen, 'pb.example', frm='corp.example')
     return w
 
 
@@ -124,8 +119,4 @@ def a_gateway_says_who_can_do_it(w):
         equal((status, said), (1, 'failed: this node is a gateway: block or unblock the domain at each edge\n'))
 
 
-if __name__ == '__main__':
-    missing = need_programs('dnsmasq', 'openssl')
-    if missing or not have_binary():
-        skip_all('missing: ' + ' '.join(missing) if missing else 'no ' + binary())
-    run(setup)
+begin(setup, 'dnsmasq', 'openssl')
