@@ -254,8 +254,8 @@ class Process:
         full = dict(os.environ, **lab.environment(name))
         full.update(env or {})
         with open(self.log, 'ab') as out:
-            self.popen = subprocess.Popen(argv, env=full, cwd=cwd or lab.dir, stdin=subprocess.DEVNULL,
-                                          stdout=out, stderr=out, start_new_session=True,
+            self.popen = subprocess.Popen(lab.within.get(name, []) + argv, env=full, cwd=cwd or lab.dir,
+                                          stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
                                           preexec_fn=die_with_parent)
         self.pid = self.popen.pid
         lab.processes.append(self)
@@ -491,6 +491,7 @@ class Lab:
         self.closers = []        # functions to call at the end
         self.spare = 240         # addresses counted down, for what needs just any
         self.environment = lambda name: {}      # variables for the process of this name
+        self.within = {}         # name of a process -> what its command begins with (machine.py)
         self.closed = False
         self.owner = os.getpid()
         adopt_orphans()

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""15-recipes.t -- what README.md tells to do, done as it stands there, with servers as Debian installs them.
+
+    partner server --5269--> edge <==23456== gateway ----> inner server     each on a machine with README's addresses
+
+The files are the blocks of README.md and those of the packages, changed as the text says.  What is not in it: the
+partner, users with a password, and that these come without TLS.
+"""
+import os
+import re
+import shutil
+import sys
+sys.dont_write_bytecode = True      # leave no __pycache__ in the source
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from edge import begin, binary                                                          # noqa: E402
+from lab import C2S_PORT, Host, Lab, Server, read_text                                  # noqa: E402
+from machine import README, Machine, Service, block, make_switch, own_network, sh, with_settings   # noqa: E402
+from scene import World                                                                 # noqa: E402
+from tap import check, equal, test                                                      # noqa: E402
+from xmpp import Client, converse                                                       # noqa: E402
+
+INTERNET, PARTNER = '8.8.4.53', '8.8.4.61'      # a name server and a partner
+EDGE, GATEWAY, INNER = ('203.0.113.10', '10.0.0.5'), '10.1.0.20', '10.1.0.21'
+USERS = ('c2s_require_encryption = false\n'
+         'allow_unencrypted_plain_auth = true\n')
+
+
+# ---- outside, and the border -------------------------------------------------------------------
+
+def start_outside(w):
+    """The name server of the Internet, and fabrikam.example, which insists on certificates."""
+    w.internet = Machine(w.lab, 'internet', INTERNET, PARTNER)
+    dns = w.lab.resolver('outside', INTERNET)
+    dns.port = 53
+    dns.server('fabrikam.example', PARTNER)
+    record = re.search(r'`_xmpp-server._tcp.(\S+)\. SRV (\d+) (\d+) (\d+) (\S+)\.`', read_text(README))
+    check(record, 'README.md has no SRV record')
+    dns.srv(record[1], record[5], int(record[4]))
+    dns.address(record[5], EDGE[0])
+    w.internet.place('dns-outside', 'fabrikam')
+    dns.start()
+    cert = w.public.issue('fabrikam.example')
+    w.partner = w.lab.prosody('fabrikam', PARTNER, dns, [Host('fabrikam.example', cert, w.public, secure=True,
+                                                              users=('alice',))])
+
+
+def make_trunk(w):
+    """The nodes' machines, with the files that README.md gives them."""
+    w.edge = Service(Machine(w.lab, 'edge', *EDGE, nameserver=INTERNET), 'edge')
+    w.gateway = Service(Machine(w.lab, 'gateway', GATEWAY), 'gateway')
+    w.lab.write('make.sh', block('own. This makes it', 'sh'))
+    sh('cd "$1"; mkdir bin; ln -s "$2" bin/xmppedge; PATH=$PWD/bin:$PATH sh -e make.sh', w.lab.dir, binary())
+    cert = w.public.issue('corp.example')
+    for node, name, *more in ((w.edge, 'edge01', 'dialback.secret'), (w.gateway, 'fe01')):
+        for file in ['internal-ca.pem', name + '.corp.example.pem', name + '.corp.example.key'] + more:
+            shutil.copy(os.path.join(w.lab.dir, 'trunk', file), node.machine.path('/etc/xmppedge'))
+    shutil.copy(cert.chain, w.edge.machine.path('/etc/xmppedge/corp.example.pem'))
+    shutil.copy(cert.key, w.edge.machine.path('/etc/xmppedge/corp.example.key'))
+    w.edge.machine.write('/etc/ssl/certs/ca-certificates.crt', read_text(w.public.crt))
+    w.edge.write(block('The edge, in the DMZ', 'xml'))
+    w.gateway.write(block('The gateway, on the machine', 'xml'))
+
+
+def start_border(w):
+    """And the resolver of the inner server, beside the gateway."""
+    for node in (w.edge, w.gateway):
+        node.start()
+    w.gateway.wait_log('trunk-up', 15)
+    w.gateway.machine.write('/etc/dnsmasq.conf', block('LAN but to the gateway', '') + 'user=root\n')
+    w.gateway.machine.start('dns-inside', ['dnsmasq', '-k', '-C', '/etc/dnsmasq.conf'])
+    w.gateway.machine.wait_port(GATEWAY, 53)
+
+
+def setup():
+    w = World()
+    w.lab = lab = Lab()
+    make_switch()
+    w.public = lab.authority('public')
+    start_outside(w)
+    make_trunk(w)
+    start_border(w)
+    lab.wait_ready(w.partner)
+    return w
+
+
+# ---- the inner server --------------------------------------------------------------------------
+
+def prosody(w, machine, address):
+    """Prosody of the package, with the settings of README.md and a domain."""
+    machine.change('/etc/prosody/prosody.cfg.lua', with_settings, block('**Prosody** (', 'lua'))
+    machine.write('/etc/prosody/conf.d/corp.example.cfg.lua', 'VirtualHost "corp.example"\n' + USERS)
+    machine.must('prosodyctl', 'register', 'bob', 'corp.example', 'secret')
+    w.lab.logs.append(machine.path('/var/log/prosody/prosody.log'))
+    machine.must('install', '-d', '-o', 'prosody', '/run/prosody')     # systemd does
+    machine.start('prosody', ['/usr/bin/prosody', '-F'], user='prosody', cwd='/var/lib/prosody')
+    machine.wait_port(address, C2S_PORT)
+    return Server('prosody', 'Prosody', address, address, 5269)
+
+
+def talk(w, user, server):
+    outside, inside = Client('alice@fabrikam.example', w.partner), Client(user, server)
+    converse(outside, inside, 20)
+    outside.close()
+    inside.close()
+
+
+@test
+def prosody_without_a_certificate(w):
+    w.inner = Machine(w.lab, 'inner', INNER, nameserver=GATEWAY)
+    talk(w, 'bob@corp.example', prosody(w, w.inner, INNER))
+    said = w.gateway.find_log('s2s-tls-given-up', remote='corp.example')
+    equal([line.fields['why'] for line in said], ['tls-failed'], 'that TLS was given up, with its reason, and once')
+
+
+if __name__ == '__main__':
+    own_network(__file__)
+    begin(setup, 'prosody', 'dnsmasq', 'openssl', 'nsenter', 'setpriv', 'ip')
