@@ -28535,6 +28535,24 @@ route_normal(struct xe_span from, struct xe_span to, char normal[2][XE_DOMAIN_MA
 
 /* ---- news from s2s connections ---- */
 
+/* A domain that comes to us and proves itself is there again, whatever kept it: no pause goes on
+ * towards it.  Its server asks something, and would be denied the answer; and what waits for it may
+ * go.  The next pause is as long as ever: that it comes does not mean that it can be reached. */
+static void
+route_domain_back(struct route *r, struct xe_span name)
+{
+    struct route_domain *d = route_domain_find(r, name);
+    struct list_node *n;
+    for (n = d == NULL ? NULL : d->pairs.next; n != NULL && n != &d->pairs; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_tie, node)->pair;
+        if (p->way != ROUTE_TO_S2S || !span_eq(p->to, name))
+            continue;
+        p->retry_at = 0;
+        if (p->queue.count > 0)
+            loop_at_end(r->shared->loop, &p->push);
+    }
+}
+
 static enum xe_why
 route_paired(void *user, struct s2s_pair *sp)
 {
@@ -28547,6 +28565,7 @@ route_paired(void *user, struct s2s_pair *sp)
     if (p == NULL)
         return why;
     route_domain_proven(r, sp->stream, sp->remote, sp->stream->bidi || !sp->certified);
+    route_domain_back(r, sp->remote);
     list_append(&p->feeds, &sp->feed);
     if (p->way == ROUTE_TO_TRUNK) {
         route_pin(p);
