@@ -1317,6 +1317,11 @@ verdict_waited_for_caller(const struct attempt *a)
 #define OLDER_HEADER_MAX 400
 #define OLDER_ANSWER (2 * SECOND)
 
+/* What a caller says at once in TLS 1.3: Certificate, CertificateVerify, Finished, and the header.
+ * Finished is as short as what acknowledges, and has one of two lengths (RFC 8446 4.4.4). */
+#define OLDER_FLIGHT 4
+#define OLDER_FINISHED(length) ((length) == 53 || (length) == 69)
+
 /* All that is seen is something as long as a header, and there was no time for an answer. */
 static bool
 verdict_may_be_header(const struct attempt *a)
@@ -1329,15 +1334,17 @@ verdict_may_be_header(const struct attempt *a)
 
 /* What is seen of it may be the end of a negotiation: the caller says as much as a header has, and
  * is answered at once with as much as features have.  Nothing in a negotiation is as short as what
- * acknowledges, but <success/>, after which it is over, too. */
+ * acknowledges, but <success/>, after which it is over, too, and Finished. */
 static bool
 verdict_may_negotiate(const struct attempt *a)
 {
     unsigned n = a->nrecords < ATTEMPT_RECORDS_MAX ? a->nrecords : ATTEMPT_RECORDS_MAX, i;
     unsigned said[2] = { 0, 0 };
     for (i = 0; i < n; i++) {
-        said[a->records[i].side]++;
-        if (a->records[i].length < OLDER_OVERHEAD + GUESS_SUCCESS + 8)
+        const struct record_seen *r = &a->records[i];
+        said[r->side]++;
+        if (r->length < OLDER_OVERHEAD + GUESS_SUCCESS + 8
+            && (i >= OLDER_FLIGHT || said[CALLED] > 0 || !OLDER_FINISHED(r->length)))
             return false;
     }
     if (n == 0 || (said[0] > 3 && said[1] > 3)
@@ -1345,7 +1352,7 @@ verdict_may_negotiate(const struct attempt *a)
         return n == 0;
     if (verdict_may_be_header(a))
         return true;
-    for (i = 0; i < n && i < 2; i++)
+    for (i = 0; i < n && i <= OLDER_FLIGHT; i++)
         if (a->records[i].side == CALLED && a->records[i].length >= OLDER_OVERHEAD + 2 * GUESS_KEY
             && a->records[i].time_ns - a->records[0].time_ns <= VERDICT_SILENCE)
             return true;
