@@ -23,6 +23,7 @@ LIBS     = -pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares $(MXML) $(IDN)
 PREFIX   = /usr/local
 BINDIR   = $(PREFIX)/bin
 DOCDIR   = $(PREFIX)/share/doc/xmppedge
+MANDIR   = $(PREFIX)/share/man
 UNITDIR  = $(PREFIX)/lib/systemd/system
 CONFDIR  = /etc/xmppedge
 DESTDIR  =
@@ -286,17 +287,20 @@ UNIT     = \
     'WantedBy=multi-user.target'
 
 install: all
-	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(DOCDIR)/examples" "$(DESTDIR)$(UNITDIR)"
+	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(DOCDIR)/examples" "$(DESTDIR)$(UNITDIR)" \
+	    "$(DESTDIR)$(MANDIR)/man1"
 	install -m 755 xmppedge xmppedge-analyze "$(DESTDIR)$(BINDIR)/"
 	install -m 644 README.md LICENSE "$(DESTDIR)$(DOCDIR)/"
 	./xmppedge config edge >"$(DESTDIR)$(DOCDIR)/examples/edge.xml"
 	./xmppedge config gateway >"$(DESTDIR)$(DOCDIR)/examples/gateway.xml"
+	./xmppedge manual >"$(DESTDIR)$(MANDIR)/man1/xmppedge.1"
 	printf '%s\n' $(UNIT) >"$(DESTDIR)$(UNITDIR)/xmppedge@.service"
-	chmod 644 "$(DESTDIR)$(DOCDIR)"/examples/*.xml "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	chmod 644 "$(DESTDIR)$(DOCDIR)"/examples/*.xml "$(DESTDIR)$(MANDIR)/man1/xmppedge.1" \
+	    "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/xmppedge" "$(DESTDIR)$(BINDIR)/xmppedge-analyze" \
-	    "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	    "$(DESTDIR)$(MANDIR)/man1/xmppedge.1" "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 	rm -rf "$(DESTDIR)$(DOCDIR)"
 
 clean:

@@ -21,6 +21,7 @@
  *  Language: XMPP as data; no sockets, no clock, no log.  -DXMPPEDGE_LANGUAGE_ONLY ends here
  *   [BASE]    span_ text_ xe_   bytes that belong to somebody else, and text made of bytes
  *   [BUF]     buf_              growable bytes with a ceiling
+ *   [ROFF]    roff_ xe_roff_    text as pages of a manual have it
  *   [WHY]     xe_why xe_alert_  the one list of endings, and the alerts of TLS
  *   [JID]     jid_ xe_jid_      addresses, and domains in the form in which they are compared
  *   [XML]     xml_ xmlout_ xe_xml_  XMPP's XML: the tokenizer, and stanzas for another stream
@@ -62,6 +63,7 @@
  *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
  *   [IMPORT]  import_           partners that another program has, as a file to be included
  *   [MANAGER] manager_      what the service manager is told: ready, reloading, stopping, alive
+ *   [MANUAL]  manual_       what the program says of itself: its help, and pages of the manual
  *   [MAIN]    main_ main        commands, signals, exit codes
  *
  * THE PICTURE
@@ -952,6 +954,75 @@ buf_put_wrapped(struct buf *out, size_t column, size_t page, struct xe_span text
     }
     buf_free(&word);
     buf_putc(out, '\n');
+}
+
+/* ===========================================================================
+ * [ROFF]  roff_ xe_roff_ text as pages of a manual have it
+ * calls:  BASE
+ *
+ * A page is man(7): lines that begin with a dot are requests, all others are text, which is broken
+ * into lines again where it is read.  Nothing but a backslash, a hyphen that shall stay one, and
+ * the beginning of a line means anything in it.
+ * ======================================================================== */
+
+#define ROFF_LINE 78   /* columns of a line of source: more is bad style (mandoc -T lint) */
+
+/* Whether a word would be a request where it begins a line. */
+static bool
+roff_is_request(struct xe_span word)
+{
+    return word.at[0] == '.' || word.at[0] == '\'';
+}
+
+/* Bytes of a word as it is written. */
+static size_t
+roff_len(struct xe_span word)
+{
+    size_t n = word.len + (roff_is_request(word) ? 2 : 0);
+    size_t i;
+    for (i = 0; i < word.len; i++)
+        n += word.at[i] == '\\' || word.at[i] == '-';
+    return n;
+}
+
+/* Write it; returns the place behind it. */
+static char *
+roff_put(char *out, struct xe_span word)
+{
+    size_t i;
+    if (roff_is_request(word)) {
+        *out++ = '\\';
+        *out++ = '&';
+    }
+    for (i = 0; i < word.len; i++) {
+        if (word.at[i] == '\\' || word.at[i] == '-')
+            *out++ = '\\';
+        *out++ = word.at[i] == '\\' ? 'e' : word.at[i];
+    }
+    return out;
+}
+
+size_t
+xe_roff_text(const char *text, char *out, size_t size)
+{
+    char *at = out;
+    size_t column = 0;
+    for (text += strspn(text, " "); *text != '\0'; text += strspn(text, " ")) {
+        struct xe_span word = span_make(text, strcspn(text, " "));
+        size_t len = roff_len(word);
+        if (len + 3 > size - (size_t)(at - out))   /* a space, a line end, NUL */
+            return SIZE_MAX;
+        if (column > 0)
+            *at++ = column + 1 + len > ROFF_LINE ? '\n' : ' ';
+        column = column + 1 + len > ROFF_LINE ? len : column + 1 + len;
+        at = roff_put(at, word);
+        text += word.len;
+    }
+    if (size < 2)
+        return SIZE_MAX;
+    *at++ = '\n';
+    *at = '\0';
+    return (size_t)(at - out);
 }
 
 /* ===========================================================================
@@ -37288,64 +37359,242 @@ manager_close(struct manager *m)
 }
 
 /* ===========================================================================
- * [MAIN]  main_ main     commands, signals, exit codes
- * calls:  BASE BUF WHY ELEM MAP LOG LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE STATUS CONTROL
- * calls:  AUTHORITY IMPORT MANAGER
+ * [MANUAL] manual_        what the program says of itself: its help, and pages of the manual
+ * calls:  BUF ROFF WHY
  *
- * Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.
+ * What a command takes and does, what a signal and an exit code mean: each stands once, in a table.
+ * --help, the synopsis of a command that was misused and the pages of the manual are walks over
+ * these tables and those of other sections, and [MAIN] reads the words of a command by them.
  * ======================================================================== */
 
-static const char main_usage[] =
-    "xmppedge " XE_VERSION ": the border of an XMPP organisation\n"
-    "\n"
-    "  xmppedge run FILE                 serve, in the foreground\n"
-    "  xmppedge check FILE [--strict]    read the configuration; print every setting in effect; "
-        "with\n"
-    "                                    --strict the exit code is 1 when there are warnings\n"
-    "  xmppedge config [edge|gateway]    print a complete, commented example configuration\n"
-    "  xmppedge import FILE              print partners as a file to include: FILE (-: standard "
-        "input) is\n"
-    "                                    what Get-CsXmppAllowedPartner prints, or the "
-        "configuration of\n"
-    "                                    Prosody or ejabberd\n"
-    "  xmppedge ports FILE [--nft|--iptables|--json]\n"
-    "                                    print the port summary, or firewall rules, of this "
-        "configuration\n"
-    "  xmppedge status FILE [DOMAIN] [--json] [--watch]\n"
-    "                                    what is wrong in the running service and what to do, and "
-        "what it\n"
-    "                                    is doing; with DOMAIN all about one partner; again and "
-        "again\n"
-    "  xmppedge metrics FILE [--text]    the same for a monitor, in OpenMetrics; or in the text\n"
-    "                                    format of Prometheus, for its collector of text files\n"
-    "  xmppedge explain FILE DOMAIN [--json] [--offline]\n"
-    "                                    all about one partner, listed or not: policy, DNS, each "
-        "address,\n"
-    "                                    TLS, certificates, both directions, what to do; with "
-        "--offline\n"
-    "                                    without the running service\n"
-    "  xmppedge ping FILE DOMAIN         ping a domain through the running service\n"
-    "  xmppedge message FILE DOMAIN      the same with a message, which an echo domain sends back\n"
-    "  xmppedge block FILE DOMAIN [TIME]\n"
-    "                                    nothing passes from a domain or to it for a time such as "
-        "30m, or\n"
-    "                                    until it is unblocked; its streams end (at an edge)\n"
-    "  xmppedge unblock FILE DOMAIN      it passes again\n"
-    "  xmppedge why [WORD]               what a reason (why= in the log) means, and what to do\n"
-    "  xmppedge authority DIR NAME... [--days N]\n"
-    "                                    make an authority for the trunk in DIR, a certificate for "
-        "each node\n"
-    "                                    NAME, and the dialback secret; what is there is kept\n"
-    "  xmppedge --version\n"
-    "  xmppedge --help\n"
-    "\n"
-    "Signals of a running service: SIGHUP reads configuration and certificates again, SIGTERM and\n"
-    "SIGINT end it in order.\n"
-    "Exit codes: 0 fine, 1 what was asked for failed, 2 usage or configuration.\n";
+static const char manual_about[] = "the border of an XMPP organisation";
+
+/* ---- the tables ---- */
+
+enum manual_which {
+    MANUAL_RUN, MANUAL_CHECK, MANUAL_CONFIG, MANUAL_IMPORT, MANUAL_PORTS, MANUAL_STATUS,
+    MANUAL_METRICS, MANUAL_EXPLAIN, MANUAL_PING, MANUAL_MESSAGE, MANUAL_BLOCK, MANUAL_UNBLOCK,
+    MANUAL_WHY, MANUAL_AUTHORITY, MANUAL_MANUAL, MANUAL_VERSION, MANUAL_HELP, MANUAL_H, MANUAL_COUNT
+};
+
+#define MANUAL_WANTS_MAX 3   /* kinds of arguments of one command, options aside */
+
+/* Where an option is "+--x", two may be given. */
+struct manual_command {
+    const char *name;
+    unsigned least;                            /* arguments that must be given */
+    const char *wants[MANUAL_WANTS_MAX + 1];   /* what they are; with dots behind: one or more */
+    const char *options[4];                    /* one may be given, anywhere; "--x N": a value */
+    const char *doc;                           /* NULL: it is another name, and not told of */
+};
+
+static const struct manual_command manual_commands[MANUAL_COUNT] = {
+    [MANUAL_RUN] = { "run", 1, { "FILE" }, { NULL }, "Serve, in the foreground." },
+    [MANUAL_CHECK] = { "check", 1, { "FILE" }, { "--strict" },
+        "Read the configuration; print every setting in effect; with --strict the exit code is 1 "
+        "when there are warnings." },
+    [MANUAL_CONFIG] = { "config", 0, { "edge|gateway" }, { NULL },
+        "Print a complete, commented example configuration." },
+    [MANUAL_IMPORT] = { "import", 1, { "FILE" }, { NULL },
+        "Print partners as a file to include: FILE (-: standard input) is what "
+        "Get-CsXmppAllowedPartner prints, or the configuration of Prosody or ejabberd." },
+    [MANUAL_PORTS] = { "ports", 1, { "FILE" }, { "--nft", "--iptables", "--json" },
+        "Print the port summary, or firewall rules, of this configuration." },
+    [MANUAL_STATUS] = { "status", 1, { "FILE", "DOMAIN" }, { "--json", "+--watch" },
+        "What is wrong in the running service and what to do, and what it is doing; with DOMAIN "
+        "all about one partner; with --watch again and again." },
+    [MANUAL_METRICS] = { "metrics", 1, { "FILE" }, { "--text" },
+        "The same for a monitor, in OpenMetrics; or in the text format of Prometheus, for its "
+        "collector of text files." },
+    [MANUAL_EXPLAIN] = { "explain", 2, { "FILE", "DOMAIN" }, { "--json", "+--offline" },
+        "All about one partner, listed or not: policy, DNS, each address, TLS, certificates, both "
+        "directions, what to do; with --offline without the running service." },
+    [MANUAL_PING] = { "ping", 2, { "FILE", "DOMAIN" }, { NULL },
+        "Ping a domain through the running service." },
+    [MANUAL_MESSAGE] = { "message", 2, { "FILE", "DOMAIN" }, { NULL },
+        "The same with a message, which an echo domain sends back." },
+    [MANUAL_BLOCK] = { "block", 2, { "FILE", "DOMAIN", "TIME" }, { NULL },
+        "Nothing passes from a domain or to it for a time such as 30m, or until it is unblocked; "
+        "its streams end (at an edge)." },
+    [MANUAL_UNBLOCK] = { "unblock", 2, { "FILE", "DOMAIN" }, { NULL }, "It passes again." },
+    [MANUAL_WHY] = { "why", 0, { "WORD" }, { NULL },
+        "What a reason (why= in the log) means, and what to do." },
+    [MANUAL_AUTHORITY] = { "authority", 2, { "DIR", "NAME..." }, { "--days N" },
+        "Make an authority for the trunk in DIR, a certificate for each node NAME, and the "
+        "dialback secret; what is there is kept." },
+    [MANUAL_MANUAL] = { "manual", 0, { NULL }, { NULL }, "Print the manual, for man(1) to show." },
+    [MANUAL_VERSION] = { "--version", 0, { NULL }, { NULL },
+        "Print the version, its libraries, and what it has found out about this machine." },
+    [MANUAL_HELP] = { "--help", 0, { NULL }, { NULL }, "Print this, in short." },
+    [MANUAL_H] = { "-h", 0, { NULL }, { NULL }, NULL }
+};
+
+struct manual_row {
+    const char *name;   /* NULL ends a table */
+    const char *text;
+};
+
+static const struct manual_row manual_signals[] = {
+    { "SIGHUP", "Reads configuration, certificates and revocation lists again, and opens the log "
+        "file anew; if anything is wrong, nothing changes." },
+    { "SIGTERM, SIGINT", "End in order: queues are delivered or returned, streams closed." },
+    { NULL, NULL }
+};
+
+static const struct manual_row manual_exits[] = {
+    { "0", "Fine." },
+    { "1", "What was asked for failed." },
+    { "2", "Usage or configuration." },
+    { NULL, NULL }
+};
+
+/* ---- help ---- */
+
+#define MANUAL_LABEL 36   /* columns before a text */
+#define MANUAL_PAGE  96
+
+/* "status FILE [DOMAIN] [--json] [--watch]" */
+static void
+manual_put_synopsis(struct buf *out, const struct manual_command *m)
+{
+    size_t i;
+    buf_puts(out, m->name);
+    for (i = 0; m->wants[i] != NULL; i++) {
+        buf_puts(out, i < m->least ? " " : " [");
+        buf_puts(out, m->wants[i]);
+        buf_puts(out, i < m->least ? "" : "]");
+    }
+    for (i = 0; m->options[i] != NULL; i++) {
+        bool beside = m->options[i][0] == '+';
+        buf_puts(out, i == 0 ? " [" : beside ? "] [" : "|");
+        buf_puts(out, m->options[i] + beside);
+    }
+    buf_puts(out, i > 0 ? "]" : "");
+}
+
+/* A name, and beside it what it means; below it when there is no room. */
+static void
+manual_put_help(struct buf *out, const char *name, const char *text)
+{
+    struct buf_pen pen = { out, 0, MANUAL_LABEL, MANUAL_PAGE };
+    size_t len = 2 + strlen(name);
+    buf_puts(out, "  ");
+    buf_puts(out, name);
+    if (len < MANUAL_LABEL - 1)
+        buf_pen_indent(&pen, MANUAL_LABEL - 1 - len);
+    pen.column = len < MANUAL_LABEL - 1 ? MANUAL_LABEL - 1 : MANUAL_PAGE;
+    buf_pen_words(&pen, text);
+    buf_putc(out, '\n');
+}
+
+static void
+manual_put_help_rows(struct buf *out, const char *title, const struct manual_row *rows)
+{
+    buf_puts(out, title);
+    for (; rows->name != NULL; rows++)
+        manual_put_help(out, rows->name, rows->text);
+}
+
+static void
+manual_help(struct buf *out)
+{
+    struct buf synopsis = { 0 };
+    size_t i;
+    buf_puts(out, "xmppedge " XE_VERSION ": ");
+    buf_puts(out, manual_about);
+    buf_puts(out, "\n\n");
+    for (i = 0; i < MANUAL_COUNT; i++) {
+        if (manual_commands[i].doc == NULL)
+            continue;
+        buf_clear(&synopsis);
+        buf_puts(&synopsis, "xmppedge ");
+        manual_put_synopsis(&synopsis, &manual_commands[i]);
+        manual_put_help(out, buf_text(&synopsis), manual_commands[i].doc);
+    }
+    manual_put_help_rows(out, "\nSignals of a running service:\n", manual_signals);
+    manual_put_help_rows(out, "\nExit codes:\n", manual_exits);
+    buf_fail_with(out, &synopsis);
+    buf_free(&synopsis);
+}
+
+/* ---- pages: man(7) ---- */
+
+static void
+manual_put_text(struct buf *out, const char *text)
+{
+    size_t size = XE_ROFF_SIZE(strlen(text));
+    char *room = buf_room(out, size);
+    if (room != NULL)
+        out->tail += xe_roff_text(text, room, size);
+}
+
+static void
+manual_put_item(struct buf *out, const char *name, const char *text)
+{
+    buf_puts(out, ".TP\n.B ");
+    manual_put_text(out, name);
+    manual_put_text(out, text);
+}
+
+static void
+manual_put_rows(struct buf *out, const char *title, const struct manual_row *rows)
+{
+    buf_puts(out, title);
+    for (; rows->name != NULL; rows++)
+        manual_put_item(out, rows->name, rows->text);
+}
+
+/* What each reason means, and what to do. */
+static void
+manual_put_reasons(struct buf *out)
+{
+    struct buf text = { 0 };
+    unsigned i;
+    buf_puts(out, ".SH REASONS\n");
+    for (i = 0; i < XE_WHY_COUNT; i++) {
+        const struct xe_why_row *row = xe_why((enum xe_why)i);
+        buf_clear(&text);
+        buf_puts(&text, row->text);
+        buf_puts(&text, ". ");
+        buf_puts(&text, row->remedy);
+        manual_put_item(out, row->word, buf_text(&text));
+    }
+    buf_fail_with(out, &text);
+    buf_free(&text);
+}
+
+/* xmppedge(1) */
+static void
+manual_page(struct buf *out)
+{
+    struct buf text = { 0 };
+    size_t i;
+    buf_puts(out, ".TH XMPPEDGE 1 " XE_DATE " \"xmppedge " XE_VERSION "\"\n.SH NAME\n");
+    buf_puts(&text, "xmppedge - ");
+    buf_puts(&text, manual_about);
+    manual_put_text(out, buf_text(&text));
+    buf_puts(out, ".SH SYNOPSIS\n.B xmppedge\n.I COMMAND\n[ARGUMENT...]\n.SH COMMANDS\n");
+    for (i = 0; i < MANUAL_COUNT; i++) {
+        if (manual_commands[i].doc == NULL)
+            continue;
+        buf_clear(&text);
+        manual_put_synopsis(&text, &manual_commands[i]);
+        manual_put_item(out, buf_text(&text), manual_commands[i].doc);
+    }
+    manual_put_rows(out, ".SH SIGNALS\n", manual_signals);
+    manual_put_rows(out, ".SH EXIT STATUS\n", manual_exits);
+    manual_put_reasons(out);
+    buf_fail_with(out, &text);
+    buf_free(&text);
+}
+
+/* ===========================================================================
+ * [MAIN]  main_ main     commands, signals, exit codes
+ * calls:  BASE BUF WHY ELEM MAP LOG LOOP DNS TLS CONN CONFIG PORTS METRICS EDGE STATUS CONTROL
+ * calls:  AUTHORITY IMPORT MANAGER MANUAL
+ * ======================================================================== */
 
 /* ---- a command and its arguments ---- */
-
-#define MAIN_WANTS_MAX 3   /* kinds of arguments of one command, options aside */
 
 /* What was asked for, checked against the table of commands. */
 struct main_call {
@@ -37353,15 +37602,6 @@ struct main_call {
     const char *option;   /* NULL: none */
     const char *second;   /* beside it; NULL: none */
     const char *value;    /* of the option; NULL: it takes none */
-};
-
-/* Where an option is "+--x", two may be given. */
-struct main_command {
-    const char *name;
-    unsigned least;                          /* arguments that must be given */
-    const char *wants[MAIN_WANTS_MAX + 1];   /* what they are; with dots behind it: one or more */
-    const char *options[4];                  /* one may be given, anywhere; "--x N": with a value */
-    int (*perform)(const struct main_call *call);   /* the exit code */
 };
 
 /* ---- run ---- */
@@ -37695,10 +37935,19 @@ main_version(const struct main_call *call)
 static int
 main_help(const struct main_call *call)
 {
+    struct buf out = { 0 };
     (void)call;
-    errno = 0;
-    fputs(main_usage, stdout);
-    return main_flush();
+    manual_help(&out);
+    return main_print(&out);
+}
+
+static int
+main_manual(const struct main_call *call)
+{
+    struct buf out = { 0 };
+    (void)call;
+    manual_page(&out);
+    return main_print(&out);
 }
 
 /* ---- the command that explains reasons ---- */
@@ -38064,42 +38313,17 @@ main_unblock(const struct main_call *call)
 
 /* ---- which of them ---- */
 
-static const struct main_command main_commands[] = {
-    { "run", 1, { "FILE" }, { NULL }, main_serve },
-    { "check", 1, { "FILE" }, { "--strict" }, main_check },
-    { "config", 0, { "edge|gateway" }, { NULL }, main_config },
-    { "import", 1, { "FILE" }, { NULL }, main_import },
-    { "ports", 1, { "FILE" }, { "--nft", "--iptables", "--json" }, main_ports },
-    { "status", 1, { "FILE", "DOMAIN" }, { "--json", "+--watch" }, main_status },
-    { "metrics", 1, { "FILE" }, { "--text" }, main_metrics },
-    { "explain", 2, { "FILE", "DOMAIN" }, { "--json", "+--offline" }, main_explain },
-    { "ping", 2, { "FILE", "DOMAIN" }, { NULL }, main_ping },
-    { "message", 2, { "FILE", "DOMAIN" }, { NULL }, main_message },
-    { "block", 2, { "FILE", "DOMAIN", "TIME" }, { NULL }, main_block },
-    { "unblock", 2, { "FILE", "DOMAIN" }, { NULL }, main_unblock },
-    { "why", 0, { "WORD" }, { NULL }, main_why },
-    { "authority", 2, { "DIR", "NAME..." }, { "--days N" }, main_authority },
-    { "--version", 0, { NULL }, { NULL }, main_version },
-    { "--help", 0, { NULL }, { NULL }, main_help },
-    { "-h", 0, { NULL }, { NULL }, main_help }
+static int (*const main_performs[MANUAL_COUNT])(const struct main_call *call) = {
+    [MANUAL_RUN] = main_serve, [MANUAL_CHECK] = main_check, [MANUAL_CONFIG] = main_config,
+    [MANUAL_IMPORT] = main_import, [MANUAL_PORTS] = main_ports, [MANUAL_STATUS] = main_status,
+    [MANUAL_METRICS] = main_metrics, [MANUAL_EXPLAIN] = main_explain, [MANUAL_PING] = main_ping,
+    [MANUAL_MESSAGE] = main_message, [MANUAL_BLOCK] = main_block, [MANUAL_UNBLOCK] = main_unblock,
+    [MANUAL_WHY] = main_why, [MANUAL_AUTHORITY] = main_authority, [MANUAL_MANUAL] = main_manual,
+    [MANUAL_VERSION] = main_version, [MANUAL_HELP] = main_help, [MANUAL_H] = main_help
 };
 
-/* "xmppedge status FILE [--json]" */
-static void
-main_put_synopsis(const struct main_command *m)
-{
-    size_t i;
-    fprintf(stderr, "usage: xmppedge %s", m->name);
-    for (i = 0; m->wants[i] != NULL; i++)
-        fprintf(stderr, i < m->least ? " %s" : " [%s]", m->wants[i]);
-    for (i = 0; m->options[i] != NULL; i++)
-        fprintf(stderr, "%s%s", i == 0 ? " [" : m->options[i][0] == '+' ? "] [" : "|",
-            m->options[i] + (m->options[i][0] == '+'));
-    fputs(i > 0 ? "]\n" : "\n", stderr);
-}
-
 static bool
-main_takes_two(const struct main_command *m)
+main_takes_two(const struct manual_command *m)
 {
     size_t i;
     for (i = 0; m->options[i] != NULL; i++)
@@ -38110,16 +38334,19 @@ main_takes_two(const struct main_command *m)
 
 /* Say what is wrong with the arguments of a command; the exit code. */
 static int
-main_misused(const struct main_command *m, const char *what, const char *which)
+main_misused(const struct manual_command *m, const char *what, const char *which)
 {
-    text_print(stderr, "xmppedge ", m->name, ": ", what, which, "\n");
-    main_put_synopsis(m);
+    struct buf synopsis = { 0 };
+    manual_put_synopsis(&synopsis, m);
+    text_print(stderr, "xmppedge ", m->name, ": ", what, which, "\nusage: xmppedge ",
+        buf_text(&synopsis), "\n");
+    buf_free(&synopsis);
     return 2;
 }
 
 /* The option that a word is, as in the table of commands; NULL: it is none. */
 static const char *
-main_find_option(const struct main_command *m, const char *word)
+main_find_option(const struct manual_command *m, const char *word)
 {
     size_t len = strlen(word);
     size_t i;
@@ -38133,8 +38360,9 @@ main_find_option(const struct main_command *m, const char *word)
 
 /* Sort the arguments of a command, in place, then perform it. */
 static int
-main_perform(const struct main_command *m, char **arguments)
+main_perform(enum manual_which which, char **arguments)
 {
+    const struct manual_command *m = &manual_commands[which];
     struct main_call call = { .given = arguments };
     const char *const *wants = m->wants;
     unsigned n = 0;
@@ -38161,20 +38389,28 @@ main_perform(const struct main_command *m, char **arguments)
     call.given[n] = NULL;
     if (n < m->least)
         return main_misused(m, "missing argument ", m->wants[n]);
-    return m->perform(&call);
+    return main_performs[which](&call);
+}
+
+static int
+main_without_command(void)
+{
+    struct buf help = { 0 };
+    manual_help(&help);
+    text_print(stderr, "xmppedge: a command is needed\n\n", buf_text(&help));
+    buf_free(&help);
+    return 2;
 }
 
 int
 main(int argc, char **argv)
 {
-    size_t i;
-    if (argc < 2) {
-        fprintf(stderr, "xmppedge: a command is needed\n\n%s", main_usage);
-        return 2;
-    }
-    for (i = 0; i < sizeof main_commands / sizeof *main_commands; i++)
-        if (strcmp(argv[1], main_commands[i].name) == 0)
-            return main_perform(&main_commands[i], argv + 2);
+    unsigned i;
+    if (argc < 2)
+        return main_without_command();
+    for (i = 0; i < MANUAL_COUNT; i++)
+        if (strcmp(argv[1], manual_commands[i].name) == 0)
+            return main_perform((enum manual_which)i, argv + 2);
     text_print(stderr, "xmppedge: unknown ", argv[1][0] == '-' ? "option " : "command ", argv[1],
         "\nxmppedge --help lists the commands\n");
     return 2;

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #define XE_VERSION "0.2.0"
+#define XE_DATE    "2026-11-28"   /* of this version: pages of the manual have it */
 
 /* ---- bytes ---- */
 
@@ -33,6 +34,22 @@ struct xe_span {
  * make of its rows the members of an enum, and the cases of a switch that returns the words. */
 #define XE_MEMBER(name, ...)  name,
 #define XE_WORD(name, word)   case name: return word;
+
+/* ---- pages of a manual ---- */
+
+/* Room that text of `len` bytes takes at most: each byte escaped, each word alone on its line. */
+#define XE_ROFF_SIZE(len)  (4 * (len) + 3)
+
+/* Write text as man(7) has it: its words, escaped so that none is taken for a request, in lines of
+ * at most 78 columns unless a word is longer.  Spaces between words count as one; all other bytes
+ * must be visible.
+ *
+ *   text     ends in NUL; borrowed
+ *   out      where it is written: lines, the last with its end too, and NUL
+ *   size     of out; XE_ROFF_SIZE(strlen(text)) is always enough
+ *   returns  the bytes written, NUL aside; SIZE_MAX when there is no room, and what is in `out`
+ *            then says nothing */
+size_t xe_roff_text(const char *text, char *out, size_t size);
 
 /* ---- endings: one vocabulary ---- */
 

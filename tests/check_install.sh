@@ -21,6 +21,7 @@ verdict 'it installs exactly what it should, all below DESTDIR' "$(
 ./usr/share/doc/xmppedge/README.md
 ./usr/share/doc/xmppedge/examples/edge.xml
 ./usr/share/doc/xmppedge/examples/gateway.xml
+./usr/share/man/man1/xmppedge.1
 END
 )"
 verdict 'the programs run' "$("$root/usr/bin/xmppedge" --version | grep -v '^xmppedge '

@@ -1,0 +1,35 @@
+#!/bin/sh
+# check_manual.sh -- the pages of the manual are printed by the programs, render without a warning, and have
+# all that the tables have.  TAP.
+set -eu
+
+. tests/verdict.sh
+
+./xmppedge manual >"$work/xmppedge.1"
+
+# lint NAME: what is wrong with a page, and with what nroff makes of it
+lint() {
+    mandoc -T lint "$work/$1" 2>&1 || :
+    if command -v groff >/dev/null 2>&1; then
+        groff -ww -man -Tutf8 "$work/$1" 2>&1 >/dev/null
+    fi
+}
+
+# items NAME SECTION: what the items of a section are called, without the arguments
+items() {
+    awk -v title="$2" '/^\.SH/ { inside = $0 == ".SH " title } inside && /^\.B / { print $2 }' "$work/$1" |
+        sed 's/\\//g' | sort
+}
+
+echo 1..3
+if command -v mandoc >/dev/null 2>&1; then
+    verdict 'no page has an error, nor what is bad style' "$(lint xmppedge.1)"
+else
+    verdict 'no page has an error, nor what is bad style # SKIP no mandoc' ''
+fi
+verdict 'xmppedge(1) has every command' "$(
+    ./xmppedge --help | sed -n 's/^  xmppedge \([a-z-]*\).*/\1/p' | sort >"$work/commands"
+    items xmppedge.1 COMMANDS | diff "$work/commands" -)"
+verdict 'and every reason' "$(
+    ./xmppedge why | grep '^[a-z]' | sort >"$work/reasons"
+    items xmppedge.1 REASONS | diff "$work/reasons" -)"
