@@ -8,7 +8,8 @@
  *
  * Conventions.  Sizes are bytes.  Times are milliseconds of a monotonic clock.  Domains are
  * compared in lower case.  A function that returns a pointer says who frees it.  Nothing here is
- * thread-safe within one object; two objects never share state.
+ * thread-safe within one object; two objects never share state.  C++11 can include this file;
+ * xmppedge.c is C, and is compiled by itself then.
  */
 #ifndef XMPPEDGE_H
 #define XMPPEDGE_H
@@ -17,7 +18,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version in words, and as a number that #if compares: major * 10000 + minor * 100 + patch.  A
+ * header belongs to the xmppedge.c beside it; there is no other way to mix the two. */
 #define XE_VERSION "0.2.0"
+#define XE_VERSION_NUMBER 200
 #define XE_DATE    "2026-11-28"   /* of this version: pages of the manual have it */
 
 /* ---- bytes ---- */
@@ -992,5 +1000,9 @@ bool xe_is_running(const struct xmppedge *e);
 void xe_close(struct xmppedge *e);
 
 #endif /* XMPPEDGE_LANGUAGE_ONLY */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* XMPPEDGE_H */

@@ -13,7 +13,7 @@ set -eu
 
 build='gcc make libc6-dev pkg-config libmbedtls-dev libmxml-dev libc-ares-dev libpcap-dev
        libidn2-dev'
-test="$build clang libclang-rt-dev libcmocka-dev libexpat1-dev perl python3 openssl dnsmasq-base
+test="$build g++ clang libclang-rt-dev libcmocka-dev libexpat1-dev perl python3 openssl dnsmasq-base
       prosody lua-unbound ejabberd jabberd2 python3-slixmpp iproute2 nftables iptables haproxy mandoc"
 
 case ${1:-test} in

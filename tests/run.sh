@@ -7,7 +7,7 @@
 #   tests/talk/*.talk                        one transcript or several (-v: what happened)
 #   tests/memory/*.c                         run while memory is refused, here and there
 #   tests/analyze/test_*.c                   compiled with the stages of the analyzer, and run
-#   tests/embed/*.c                          compiled, linked with xmppedge.c without main, and run
+#   tests/embed/*.c, tests/embed/*.cpp       compiled, linked with xmppedge.c without main, and run
 #   tests/fuzz/fuzz_*.c                      run over its corpus, then on its own; FUZZ_SECONDS: that long
 #   tests/analyze/fuzz_*.c                   the same, with the stages of the analyzer
 #   tests/*.t, tests/*/*.t                   executed
@@ -20,7 +20,7 @@
 # A test includes "cut/SECTION.c", which is xmppedge.c cut after that section: what stands below it is
 # not compiled, and a change there compiles nothing again.
 #
-# CC, STD, WARN, LIBS and JOBS come from the Makefile.
+# CC, STD, WARN, LIBS and JOBS come from the Makefile; CXX, where it is set, compiles C++.
 set -eu
 
 : "${CC:=cc}" "${STD:=-std=c99}" "${JOBS:=1}"
@@ -46,8 +46,8 @@ list() {
     memory) files tests/memory/*.c ;;
     analyze) files tests/analyze/test_*.c tests/analyze/*.t ;;
     fuzz)  files tests/fuzz/fuzz_*.c tests/analyze/fuzz_*.c ;;
-    embed) files tests/embed/*.c ;;
-    whole) files tests/*.t tests/embed/*.c ;;
+    embed) files tests/embed/*.c tests/embed/*.cpp ;;
+    whole) files tests/*.t tests/embed/*.c tests/embed/*.cpp ;;
     live)  files tests/live/*.t ;;
     chaos) files tests/live/34-*.t tests/live/35-*.t tests/live/36-*.t ;;
     quick) some style && some unit && some talk && some whole && some memory &&
@@ -149,6 +149,22 @@ build_stage_test() {
     # shellcheck disable=SC2046,SC2086
     compile "$2" $CC $STD -Wno-unused-function $SANITIZE "$1" \
         $(stages_besides "$1" $CC $STD $SANITIZE) -lcmocka -lpcap $LIBS
+}
+
+# build_cpp SOURCE PROGRAM: C++ and C, each by its compiler, and both of one maker: they share sanitizers.
+build_cpp() {
+    case $CC in
+    *clang*) cxx=${CXX:-clang++} ;;
+    *)       cxx=${CXX:-c++} ;;
+    esac
+    if ! command -v "$cxx" >/dev/null; then
+        echo "1..0 # SKIP no C++ compiler here"
+        exit 0
+    fi
+    # shellcheck disable=SC2046,SC2086
+    compile $out/embedded.o $CC $STD $SANITIZE $(includes) -DXMPPEDGE_NO_MAIN -c xmppedge.c
+    # shellcheck disable=SC2086
+    compile "$2" $cxx -std=c++11 -Wall -Wextra -Wpedantic -Werror -I. $SANITIZE "$1" $out/embedded.o $LIBS
 }
 
 # check NAME COMMAND...: one command is one test.
@@ -360,6 +376,8 @@ case $file in
              # cmocka 1.1.5 calls a test that was skipped not ok
              sed 's/^not \(ok [0-9]* # SKIP\)/\1/' "$program.tap"
              exit $status ;;
+*/embed/*.cpp) build_cpp "$file" $out/embed_cpp
+             exec $out/embed_cpp ;;
 */embed/*.c) build "$file" "$out/$(basename "$file" .c)" -DXMPPEDGE_NO_MAIN xmppedge.c
              exec "$out/$(basename "$file" .c)" ;;
 *.c)         program=$out/$(basename "$file" .c)
