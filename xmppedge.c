@@ -21306,6 +21306,8 @@ struct s2s_service {
     size_t                      nwaiting;
     unsigned                    nmisdated;   /* partners in a row whose certificates are */
     char                        misdated[XE_DOMAIN_MAX];   /* the last of them */
+    struct sockaddr_storage     denied;      /* gateway: the last caller that is no <source> */
+    int64_t                     denied_at;   /* ms; 0: there was none */
     struct timer                turn;        /* while some wait: is it somebody else's turn? */
     struct loop_task            serve;       /* there may be room for one that waits */
 };
@@ -21931,11 +21933,19 @@ s2s_share(const struct s2s *s)
 }
 
 /* What became of our dialback key.  One of our own servers has to ask us about it: when it has not,
- * but somebody else or nobody, its resolver leads past this node. */
+ * but somebody else or nobody, its resolver leads past this node; or it was the caller that was
+ * refused since then, whose address is told. */
 static enum xe_why
-s2s_key_why(const struct s2s *s, enum xe_why why)
+s2s_key_why(struct s2s *s, enum xe_why why)
 {
-    return s->terms.ours && !s->asked_back ? XE_WHY_INNER_RESOLVER : why;
+    const struct s2s_service *v = s->service;
+    char text[CONN_TEXT_MAX];
+    if (!s->terms.ours || s->asked_back)
+        return why;
+    if (v->denied_at == 0 || v->denied_at < s->key_until - s2s_limits(s)->dialback_ms)
+        return XE_WHY_INNER_RESOLVER;
+    snprintf(s->stream.detail, sizeof s->stream.detail, "%s", conn_host_text(&v->denied, text));
+    return XE_WHY_INNER_SOURCE;
 }
 
 /* How long a state may last; 0: as long as the attempt timer, or the idle timer, allows. */
@@ -22336,7 +22346,8 @@ s2s_key_unanswered(struct s2s *s)
         return;
     }
     if (!s->asked_back)
-        s2s_log_why(s, LOG_WARN, "s2s-out-unasked", XE_WHY_INNER_RESOLVER);
+        s2s_log_why(s, LOG_WARN, "s2s-out-unasked", s2s_key_why(s, XE_WHY_NONE));
+    s->stream.detail[0] = '\0';   /* it may still ask */
     timer_set(s2s_loop(s), &s->timer, left);
 }
 
@@ -32305,16 +32316,26 @@ edge_proxy_refused(void *user, int fd, const struct sockaddr_storage *from, cons
     edge_refuse(user, fd, from, XE_WHY_PROXY_HEADER, what);
 }
 
+/* A gateway serves its inner servers only.  Who waits for one of them to call hears who came. */
+static bool
+edge_is_source(struct xmppedge *e, const struct sockaddr_storage *from)
+{
+    if (e->config->role == CONFIG_EDGE
+        || config_source_allowed(e->config, (const struct sockaddr *)(const void *)from))
+        return true;
+    e->s2s.denied = *from;
+    e->s2s.denied_at = loop_now(&e->loop);
+    return false;
+}
+
 /* The address that counts is known: that of the connection, or one that a balancer has named. */
 static void
 edge_s2s_arrived(void *user, int fd, const struct sockaddr_storage *from)
 {
     struct xmppedge *e = user;
     struct net_source *source = net_source_of(&e->nets, from);
-    /* a gateway serves its inner servers only */
-    enum xe_why why = e->config->role == CONFIG_EDGE
-        || config_source_allowed(e->config, (const struct sockaddr *)(const void *)from)
-        ? route_source_enter(&e->route, source) : XE_WHY_SOURCE_DENIED;
+    enum xe_why why = edge_is_source(e, from) ? route_source_enter(&e->route, source)
+        : XE_WHY_SOURCE_DENIED;
     if (why == XE_WHY_NONE && route_is_full(&e->route) && !edge_evict(e, source))
         why = XE_WHY_CONN_LIMIT;
     if (why != XE_WHY_NONE)

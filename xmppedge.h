@@ -384,8 +384,13 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     X(XE_WHY_INNER_RESOLVER, "inner-resolver", "connection-timeout", \
         "remote-server-timeout", "wait", \
         "the inner server has not asked the gateway who is calling", \
-        "Have the inner server load dialback and find partners at <listen>; if source-denied is " \
-            "logged, add a <source>.") \
+        "Have the inner server load dialback, and find every partner at the gateway's <listen>: " \
+            "see with dig there.") \
+    X(XE_WHY_INNER_SOURCE, "inner-source", "connection-timeout", \
+        "remote-server-timeout", "wait", \
+        "the inner server has not asked the gateway, which has refused a caller meanwhile", \
+        "If the inner server calls from the address in detail=, put a <source> with it into " \
+            "<inner>; else see inner-resolver.") \
     X(XE_WHY_COMPONENT_UNKNOWN, "component-unknown", "", \
         "remote-server-timeout", "wait", "the other server has no component for this domain", \
         "Add the partner as an external component to the inner server, with the domain in the " \

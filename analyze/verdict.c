@@ -1566,7 +1566,7 @@ static const struct word_row verdict_whys[] = {
     { "attempt-timeout", CAUSE_SETUP_TIMEOUT },
     { "-timeout", CAUSE_PEER_LOST },
     { "unacknowledged", CAUSE_PEER_LOST },
-    { "inner-resolver", CAUSE_DIALBACK_UNREACHABLE },
+    { "inner-", CAUSE_DIALBACK_UNREACHABLE },
     { "dialback-off", CAUSE_NO_METHOD },
     { "bind-failed", CAUSE_TCP_UNREACHABLE },
     { "trunk-protocol", CAUSE_STREAM_ERROR },

@@ -768,6 +768,25 @@ def an_inner_server_whose_resolver_leads_past_the_gateway_is_named(w):
 
 
 @test
+def an_inner_server_that_calls_from_another_address_is_named_with_it(w):
+    resolver = w.lab.resolver('beside', w.lab.ip(6))
+    resolver.wildcard('example', w.lab.ip(46))
+    elsewhere = w.lab.prosody('elsewhere', w.lab.ip(56), resolver.start(), [Host('corp.example')])
+    gateway = Gateway(w.lab, 'fe06', w.lab.ip(46), w.pki, [(w.edge.host, w.lab.ip(199), 23456)],
+                      [elsewhere.s2s + (['corp.example'], 'optional')], limits=LIMITS)
+    gateway.source = w.lab.ip(250)
+    w.lab.wait_ready(elsewhere)
+    gateway.start()
+    status, said = gateway.command('ping', gateway.path, 'corp.example', seconds=70)
+    source = gateway.find_log('connection-refused', why='source-denied')[0].fields['source']
+    check(status == 1 and 'why=inner-source' in said and 'meanwhile: ' + source in said and '<source>' in said, said)
+    said = gateway.status()
+    check('inner-source' in said, said)
+    gateway.terminate()
+    elsewhere.stop()
+
+
+@test
 def a_clock_that_is_wrong_is_called_a_clock(w):
     shift = shifted_clock(w.lab)
     if shift is None:

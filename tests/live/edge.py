@@ -305,15 +305,15 @@ class Gateway(Node):
         self.edges = list(edges)
         self.inner = list(inner)
         self.listens = [self.listen]
+        self.source = '127.0.0.0/8'     # on loopback most servers connect from 127.0.0.1, wherever they listen
 
     def xml(self):
         body = ''.join(tag('edge', {'name': n, 'address': a, 'port': p}) for n, a, p in self.edges)
         body += certificate(self.cert) + tag('trust', {'ca': self.pki.internal.crt})
         body += tag('listen', {'address': self.listen[0], 'port': self.listen[1]})
         for ip, port, domains, tls, *more in self.inner:
-            # on loopback most servers connect from 127.0.0.1, whatever address they listen on
             inside = ''.join(tag('domain', {'name': d}) for d in domains)
-            inside += tag('source', {'address': '127.0.0.0/8'})
+            inside += tag('source', {'address': self.source})
             bidi = more[0] if more and isinstance(more[0], bool) else None
             for at, secret, partners in [m for m in more if isinstance(m, tuple)]:
                 inside += tag('component', {'port': at, 'secret_file': secret},
