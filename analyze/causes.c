@@ -138,6 +138,11 @@ static const struct cause_row cause_rows[CAUSE_COUNT] = {
         "read its words; often encryption is required, "
         "or the domain is on no list of allowed partners",
         "your server's policy refuses ours: please permit our domain" },
+    [CAUSE_BLOCKED] = { "blocked",
+        "an administrator has blocked the domain of the other side",
+        "nothing, if our side meant it; xmppedge unblock FILE DOMAIN, at each edge, lets the "
+        "domain pass again",
+        "your border has blocked our domain: please let us know why, and when it passes again" },
     [CAUSE_LIMIT] = { "limit-connections",
         "the other side has no room for another connection",
         "raise the limit of connections for this partner, or find out why so many are open",

@@ -227,7 +227,8 @@ enum json_type {
     X(ATTEMPT_OLDER, BOOL, "older", "", "in use since before the capture began") \
     X(ATTEMPT_CAUSE, WORD, "cause", "cause", "why it failed, or why that is not known") \
     X(ATTEMPT_CAUSE_INFERRED, BOOL, "cause_inferred", "", "from lengths, without keys") \
-    X(ATTEMPT_SETBACK, WORD, "setback", "cause", "a step that failed, and another way was found") \
+    X(ATTEMPT_SETBACK, WORD, "setback", "cause", \
+        "a step that failed, and another way was found; or the block that ended its work") \
     X(ATTEMPT_FAULT, WORD, "fault", "side?", "who has to change something") \
     X(ATTEMPT_CLOSER, WORD, "closer", "side?", "who ended it first") \
     X(ATTEMPT_STORY, SENTENCE, "story", "", "what happened") \

@@ -536,7 +536,7 @@ attempt_line(struct text *t, const struct attempt *a, enum stamp s, bool placed)
     if (v->cause != CAUSE_NONE && v->outcome == OUTCOME_FAILED)
         TEXT(t, ", ", cause_row(v->cause)->word, verdict_rests_on(v));
     else if (v->setback != CAUSE_NONE)
-        TEXT(t, " after ", cause_row(v->setback)->word);
+        TEXT(t, v->setback == CAUSE_BLOCKED ? " until " : " after ", cause_row(v->setback)->word);
     text_free(&title);
 }
 
@@ -2330,7 +2330,7 @@ report_text(const struct report *r, FILE *to, const struct paper *paper)
     print_choice(&p);
     print_violations(&p);
     print_groups(&p, GROUP_FAILED, "FAILURES", &failures);
-    print_groups(&p, GROUP_SETBACK, "WORKED IN THE END, BUT", &setbacks);
+    print_groups(&p, GROUP_SETBACK, "WORKED, BUT", &setbacks);
     print_rows(&p);
     print_partners(&p);
     print_groups(&p, GROUP_UNKNOWN, "NOT KNOWN HOW IT ENDED", &unknown);

@@ -188,6 +188,7 @@ static const struct word_row verdict_texts[] = {
     { "encryption", CAUSE_TLS_REQUIRED },
     { "encrypted", CAUSE_TLS_REQUIRED },
     { "certificate", CAUSE_CERT_INVALID },
+    { "domain is blocked", CAUSE_BLOCKED },
     { NULL, CAUSE_NONE }
 };
 
@@ -1037,6 +1038,8 @@ verdict_refused(struct finding *f)
         return reason_said(CAUSE_DIALBACK_INVALID, CALLER);
     if (text == CAUSE_TLS_REQUIRED && a->error_side == CALLER && !a->starttls_offered)
         return reason_said(CAUSE_TLS_NOT_OFFERED, CALLED);
+    if (text == CAUSE_BLOCKED)
+        return reason_said(text, a->error_side);
     if (text != CAUSE_NONE && text != CAUSE_CERT_INVALID)
         return reason_said(text, text == CAUSE_TLS_REQUIRED ? CALLER : other);
     if (a->sasl_failure) {
@@ -1270,7 +1273,8 @@ verdict_setback_cert(struct finding *f)
     }
 }
 
-/* A step that failed, although the stream came to work in the end. */
+/* A step that failed, although the stream came to work in the end; or an administrator has ended
+ * it, who had nothing against how it worked. */
 static void
 verdict_setback(struct finding *f)
 {
@@ -1279,7 +1283,10 @@ verdict_setback(struct finding *f)
     const struct dialback *error = verdict_dialback(a, false, DIALBACK_ERROR);
     if (v->reached < REACH_AUTH)
         return;
-    if (a->sasl_failure) {
+    if (v->cause == CAUSE_BLOCKED) {
+        v->cause = CAUSE_NONE;
+        v->setback = CAUSE_BLOCKED;
+    } else if (a->sasl_failure) {
         v->setback = verdict_sasl_cause(f);
         v->fault = CALLER;
         verdict_proof_element(f, XE_KIND_SASL_FAILURE, "SASL failure");
@@ -1590,6 +1597,8 @@ verdict_why(enum xe_why why, int teller)
         c = said->cause;
     if (c == CAUSE_NONE || cause_is_cert(c))
         return reason_said(c, !teller);
+    if (c == CAUSE_BLOCKED)
+        return reason_said(c, teller);
     if (c == CAUSE_TLS_REQUIRED || c == CAUSE_DIALBACK_INVALID || c == CAUSE_DIALBACK_UNREACHABLE)
         return reason_said(c, CALLER);
     if (c == CAUSE_TLS_NOT_OFFERED || c == CAUSE_TLS_REFUSED || c == CAUSE_NO_METHOD)
@@ -1638,6 +1647,16 @@ verdict_heed_success(struct verdict *v)
     v->from_log = true;
     if (v->reached < REACH_AUTH)
         v->reached = REACH_AUTH;
+}
+
+/* It was ended in the middle of its work, by who tells of it: no failure, and to be told. */
+static void
+verdict_heed_block(struct verdict *v, enum xe_why why)
+{
+    if (why != XE_WHY_BLOCKED || v->outcome != OUTCOME_WORKED)
+        return;
+    v->setback = CAUSE_BLOCKED;
+    v->fault = v->teller;
 }
 
 /* The reason of the log in place of what was found without it.  Of what its owner said on the wire
@@ -1697,8 +1716,9 @@ verdict_heed(struct attempt *a)
     e = &v->said[v->teller]->entry;
     if (e->why == XE_WHY_COUNT)
         return;
-    if (verdict_log_worked(e) && verdict_is_calm(e->why)) {
+    if (verdict_log_worked(e) && (verdict_is_calm(e->why) || e->why == XE_WHY_BLOCKED)) {
         verdict_heed_success(v);
+        verdict_heed_block(v, e->why);
         return;
     }
     r = verdict_log_reason(e, v->teller, &certain);
@@ -2438,7 +2458,8 @@ judge_success(struct attempt *a)
         ADD(v->story, " (inferred)");
     if (v->setback == CAUSE_NONE)
         return;
-    ADD(v->story, ", but one step failed: ", cause_row(v->setback)->what);
+    ADD(v->story, v->setback == CAUSE_BLOCKED ? ", and was ended: " : ", but one step failed: ",
+        cause_row(v->setback)->what);
     judge_aside(a, v->setback);
 }
 

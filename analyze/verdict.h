@@ -26,8 +26,9 @@ enum cause {
     /* streams */
     CAUSE_SILENT_PEER, CAUSE_CALLER_SILENT, CAUSE_NOT_XMPP, CAUSE_BAD_NAMESPACE, CAUSE_BAD_VERSION,
     CAUSE_HOST_UNKNOWN, CAUSE_XML_MALFORMED, CAUSE_XML_RESTRICTED, CAUSE_BAD_ELEMENT,
-    CAUSE_BAD_ADDRESS, CAUSE_INVALID_FROM, CAUSE_NOT_AUTHORIZED, CAUSE_POLICY, CAUSE_LIMIT,
-    CAUSE_TOO_BIG, CAUSE_SHUTDOWN, CAUSE_SETUP_TIMEOUT, CAUSE_STREAM_ERROR, CAUSE_CRASH,
+    CAUSE_BAD_ADDRESS, CAUSE_INVALID_FROM, CAUSE_NOT_AUTHORIZED, CAUSE_POLICY, CAUSE_BLOCKED,
+    CAUSE_LIMIT, CAUSE_TOO_BIG, CAUSE_SHUTDOWN, CAUSE_SETUP_TIMEOUT, CAUSE_STREAM_ERROR,
+    CAUSE_CRASH,
     /* TLS */
     CAUSE_TLS_REQUIRED, CAUSE_TLS_NOT_OFFERED, CAUSE_TLS_REFUSED, CAUSE_TLS_VERSION,
     CAUSE_TLS_NO_CIPHER, CAUSE_TLS_FAILED, CAUSE_CERT_MISSING, CAUSE_CERT_EXPIRED,
@@ -148,7 +149,8 @@ struct verdict {
     bool           older;           /* in use since before the capture began */
     bool           from_log;        /* the outcome and the cause are those of said[teller] */
     enum cause     cause;           /* of OUTCOME_FAILED, or why the outcome is unknown */
-    enum cause     setback;         /* a step that failed: EXTERNAL refused, dialback accepted */
+    /* a step that failed (EXTERNAL refused, dialback accepted), or the block that ended its work */
+    enum cause     setback;
     int            fault;           /* side that has to change something; -1: none or unknown */
     int            closer;          /* side that ended it first; -1: none or unknown */
     const char    *ended_where;     /* static; inside TLS: after what, as lengths tell; "" */

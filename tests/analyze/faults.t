@@ -103,6 +103,11 @@ truth 1 "--all -c edge.xml --log $logs/pair expired-tls13-no-keys.pcap" \
 truth 1 "--log $logs/lost alert-then-reset.pcap" \
     'cert-purpose, row 2' 's2s-out-closed state=tls hop=partner why=peer-lost' \
     'but the capture knows more than the log' 'it shows: TLS alert unsupported_certificate'
+# Our own administrator has ended what worked: that is no failure.
+echo "2026-11-26T12:20:38.220Z info  s2s-in-closed dir=in local=corp.example remote=fabrikam.example" \
+    'peer=203.0.113.1:36932 via=203.0.113.10:5269 state=open hop=partner why=blocked' >"$logs/blocked"
+truth 0 "--all -c edge.xml --log $logs/blocked partner-works.pcap" 'Row 1 (in) works, 1 tried' 'WORKED, BUT 1 blocked' \
+    'and was ended: an administrator has blocked the domain' 'row 1: worked until blocked' '! encryption is required' '! tell fabrikam'
 head -c 100000 /dev/urandom >"$logs/rubbish"
 truth 1 "--log $logs/rubbish alert-then-reset.pcap" '0 lines of xmppedge: this is no log of it'
 

@@ -581,6 +581,7 @@ simple('bad_address', 'improper-addressing', 'bad-address')
 simple('invalid_from', 'invalid-from', 'invalid-from')
 simple('not_authorized', 'not-authorized', 'not-authorized', versions=BOTH)
 simple('policy_violation', 'policy-violation', 'policy-violation', 'pa.example is not on the list of allowed domains')
+simple('blocked', 'policy-violation', 'blocked', 'federation with this domain is blocked for now')
 simple('limit_connections', 'resource-constraint', 'limit-connections')
 simple('shutdown', 'system-shutdown', 'shutdown')
 simple('internal_error', 'internal-server-error', 'peer-stream-error')
@@ -603,6 +604,18 @@ def error_after_work(s):
     c.shut(1)
     c.truth('failed', 'invalid-from', reached='stanzas', without_keys={'outcome': 'worked', 'cause': 'none'})
     s.row(c.row, 'partly', 'conforms', without_keys=('works', 'conforms'))
+
+
+@scene(WAYS, BOTH)
+def blocked_after_work(s):
+    """An administrator blocks the domain while stanzas pass: the row works, and it is said what it was."""
+    c = s.federation()
+    external(c)
+    c.message(0)
+    c.error(1, 'policy-violation', 'federation with this domain is blocked for now')
+    c.shut(1)
+    c.truth('worked', reached='stanzas', setback='blocked', without_keys={'setback': 'none'})
+    s.row(c.row, 'works', 'conforms')
 
 
 @scene(WAYS, BOTH)
