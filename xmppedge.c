@@ -17308,20 +17308,59 @@ config_count(struct config_loader *l, const struct config_row *element,
     return n;
 }
 
+/* Where the elements of that tag have their place, for a role; "": nowhere. */
+static const char *
+config_places(struct config_loader *l, const char *tag, enum config_role role)
+{
+    const struct config_row *parent = config_rows, *r;
+    struct buf text = { 0 };
+    for (; parent < config_rows + CONFIG_ROWS; parent++) {
+        if (parent->kind != CONFIG_ELEMENT || !config_has_role(parent, role))
+            continue;
+        for (r = parent; (r = config_next_child(parent, r, role)) != NULL;) {
+            if (strcmp(config_tag(r), tag) != 0)
+                continue;
+            buf_puts(&text, buf_len(&text) == 0 ? ", which stands in <" : " or <");
+            buf_puts(&text, config_tag(parent));
+            buf_putc(&text, '>');
+        }
+    }
+    return config_take(&l->scratch, &text);
+}
+
+/* What is known of an element that has no place below `element`: in the other role it has, or this
+ * one has it elsewhere, or the other; or else what may have been meant. */
+static const char *
+config_instead(struct config_loader *l, const struct config_row *element, struct elem child)
+{
+    enum config_role other = l->c->role == CONFIG_EDGE ? CONFIG_GATEWAY : CONFIG_EDGE;
+    bool there = config_child_row(element, child, other) != NULL;
+    const char *places = there ? "" : config_places(l, elem_tag(child), l->c->role);
+    const char *others = config_places(l, elem_tag(child), other);
+    struct buf text = { 0 };
+    if (places[0] != '\0')
+        return places;
+    if (others[0] == '\0')
+        return config_meant(l, element, false, elem_tag(child));
+    buf_puts(&text, there ? ", which only role=\"" : others);
+    buf_puts(&text, there ? "" : " of role=\"");
+    buf_puts(&text, config_roles[other]);
+    buf_puts(&text, there ? "\" has" : "\"");
+    return config_take(&l->scratch, &text);
+}
+
 /* Complain about the elements below e that the table does not have for this role. */
 static void
 config_refuse_children(struct config_loader *l, const struct config_row *element, struct elem e)
 {
-    enum config_role other = l->c->role == CONFIG_EDGE ? CONFIG_GATEWAY : CONFIG_EDGE;
     struct elem child = elem_first(e);
     for (; child.at != NULL; child = elem_next(child)) {
-        bool elsewhere = config_child_row(element, child, other) != NULL;
-        if (config_child_row(element, child, l->c->role) == NULL)
+        const char *instead = config_child_row(element, child, l->c->role) != NULL ? NULL
+            : config_instead(l, element, child);
+        if (instead != NULL)
             config_error(l, config_elem_line(l, child), "<", elem_tag(e), ">: expected ",
-                config_known(l, element, false), ", found the ", elsewhere ? "" : "unknown ",
-                "element <", elem_tag(child), ">", elsewhere ? ", which only role=\"" : "",
-                elsewhere ? config_roles[other] : "", elsewhere ? "\" has"
-                : config_meant(l, element, false, elem_tag(child)));
+                config_known(l, element, false), ", found the ", *instead == ',' ? "" : "unknown ",
+                "element <", elem_tag(child), ">", instead);
     }
 }
 

@@ -1049,6 +1049,21 @@ an_edge_needs_gateways_enough_for_its_domains(void **state)
 }
 
 static void
+an_element_in_the_wrong_place_is_told_where_it_stands(void **state)
+{
+    const char *said = load_edge(EDGE_DOMAIN "<partners>\n<include file='d/*.xml'/><trust/>\n"
+        "<source address='::1'/><component/></partners>\n<inner/>");
+    (void)state;
+    assert_says(said, "x.xml:3: <partners>: expected default, partner, found the element "
+        "<include>, which stands in <xmppedge>\n");
+    assert_says(said, "the element <trust>, which stands in <xmppedge> or <internal> or ");
+    assert_says(said, "x.xml:4: <partners>: expected default, partner, found the element <source>, "
+        "which stands in <metrics>\n");
+    assert_says(said, "the element <component>, which stands in <inner> of role=\"gateway\"\n");
+    assert_says(said, "the element <inner>, which only role=\"gateway\" has\n");
+}
+
+static void
 what_was_meant_is_named(void **state)
 {
     const char *said = load_gateway(INNER "<limts/>\n<lgo levl='info' colour='red'/>"
@@ -1130,8 +1145,8 @@ an_element_of_the_other_role_is_told_apart_from_an_unknown_one(void **state)
     (void)state;
     assert_says(load_gateway(INNER "<external/>"),
         "found the element <external>, which only role=\"edge\" has\n");
-    assert_says(load_gateway(INNER "<partner/>"), "found the unknown element <partner>; did you "
-        "mean <partners>?\n");
+    assert_says(load_gateway(INNER "<partner/>"), "found the element <partner>, which stands in "
+        "<component> or <partners>\n");
 }
 
 static void
@@ -2693,6 +2708,7 @@ main(void)
         TEST(inner_domains_that_a_trunk_does_not_carry_are_refused),
         TEST(an_edge_needs_gateways_enough_for_its_domains),
         TEST(what_was_meant_is_named),
+        TEST(an_element_in_the_wrong_place_is_told_where_it_stands),
         TEST(errors_stand_before_warnings),
         TEST(the_control_socket_is_found_in_what_is_no_configuration),
         TEST(no_number_of_warnings_hides_an_error),
