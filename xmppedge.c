@@ -20202,6 +20202,7 @@ struct stream {
     bool                        version_1;   /* the peer's header says version 1.0 */
     bool                        peer_closed; /* its end tag has come */
     bool                        peer_quit;   /* or an error that is no fault of ours */
+    bool                        denied;      /* the error says that our name is not configured */
     char                        id[STREAM_ID_MAX];          /* drawn by the receiving side */
     char                        detail[STREAM_DETAIL_MAX];  /* what the peer says of the end */
     uint64_t                    elements;    /* first-level elements received */
@@ -20432,6 +20433,15 @@ stream_put_error(struct buf *t, const char *condition, const char *text)
     buf_puts(t, "</text></stream:error>");
 }
 
+/* What it has beside its condition, for programs (RFC 6120 4.9.4); "": nothing. */
+static const char *
+stream_condition(enum xe_why why)
+{
+    if (why == XE_WHY_STANZA_TOO_BIG || why == XE_WHY_STANZA_ENDLESS)
+        return "<stanza-too-big xmlns='urn:xmpp:errors'/>";   /* Prosody's, beside 13.12 */
+    return why == XE_WHY_NAME_DENIED ? "<name-denied xmlns='" PHASE_NS_TRUNK "'/>" : "";
+}
+
 /* The stream error of `why` (RFC 6120 4.9), if it has one, and our end tag. */
 static void
 stream_say_why(struct stream *s, enum xe_why why, const char *text)
@@ -20444,10 +20454,10 @@ stream_say_why(struct stream *s, enum xe_why why, const char *text)
     t = stream_text(s);
     if (row->stream[0] != '\0')
         stream_put_error(t, row->stream, text != NULL ? text : row->text);
-    if ((why == XE_WHY_STANZA_TOO_BIG || why == XE_WHY_STANZA_ENDLESS) && !t->failed) {
-        /* Prosody's, beside RFC 6120 13.12 */
+    if (stream_condition(why)[0] != '\0' && !t->failed) {
         t->tail -= strlen("</stream:error>");
-        buf_puts(t, "<stanza-too-big xmlns='urn:xmpp:errors'/></stream:error>");
+        buf_puts(t, stream_condition(why));
+        buf_puts(t, "</stream:error>");
     }
     buf_puts(t, "</stream:stream>");
     stream_send_text(s);
@@ -20672,6 +20682,7 @@ static enum xe_why
 stream_put_word(struct stream *s, struct buf *t, struct elem child)
 {
     s->peer_quit = s->peer_quit || stream_is_farewell(elem_name(child));
+    s->denied = s->denied || elem_is(child, "name-denied", PHASE_NS_TRUNK);
     if (elem_is(child, "text", STREAM_NS_ERRORS)) {
         buf_puts(t, ": ");
         elem_put_text(t, child);
@@ -25228,10 +25239,12 @@ trunk_fail(struct trunk *t, enum xe_why why)
     trunk_fail_with(t, why, NULL);
 }
 
+/* The edge that says so has proven its name before it says anything. */
 static void
 trunk_stream_ended(struct stream *stream, enum xe_why why)
 {
-    trunk_end((struct trunk *)(void *)stream, why);
+    trunk_end((struct trunk *)(void *)stream, why == XE_WHY_PEER_ERROR && stream->denied
+        ? XE_WHY_GATEWAY_UNKNOWN : why);
 }
 
 /* ---- sending and acknowledging ---- */
@@ -35578,10 +35591,21 @@ control_answer(struct control_client *c, struct xe_span text)
     control_end(c);
 }
 
+/* Why there is no trunk, as a gateway knows it of the first edge; NULL: it does not, or has one. */
+static const struct trunk_link *
+control_lost_link(const struct control_client *c, enum xe_why why)
+{
+    const struct list_node *links = &c->control->edge->trunks.links;
+    const struct trunk_link *link = why != XE_WHY_NO_TRUNK || list_empty(links) ? NULL
+        : MAP_OWNER(links->next, const struct trunk_link, node);
+    return link != NULL && link->why != XE_WHY_NONE ? link : NULL;
+}
+
 static void
 control_answer_ping(struct control_client *c, enum xe_why why, enum config_hop hop,
     struct xe_span what)
 {
+    const struct trunk_link *lost = control_lost_link(c, why);
     char text[ROUTE_WORDS_MAX];
     struct buf out = { .max = 4096 };
     if (why == XE_WHY_NONE) {
@@ -35599,10 +35623,18 @@ control_answer_ping(struct control_client *c, enum xe_why why, enum config_hop h
             buf_puts(&out, ": ");
             buf_put_escaped(&out, what, 600);
         }
+        if (lost != NULL) {
+            buf_puts(&out, ": ");
+            buf_puts(&out, xe_why(lost->why)->word);
+            buf_puts(&out, ", ");
+            buf_puts(&out, route_words(CONFIG_HOP_TRUNK, lost->why, text));
+            buf_puts(&out, lost->detail[0] == '\0' ? "" : ": ");
+            buf_put_escaped(&out, span_of(lost->detail), 600);
+        }
         buf_puts(&out, "\nhop=");
         buf_puts(&out, config_hop_name(hop));
         buf_puts(&out, "\nwhat to do: ");
-        buf_puts(&out, xe_why(why)->remedy);
+        buf_puts(&out, xe_why(lost != NULL ? lost->why : why)->remedy);
         buf_putc(&out, '\n');
     }
     control_answer(c, buf_span(&out));

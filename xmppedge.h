@@ -543,6 +543,10 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
         "remote-server-timeout", "wait", "the two nodes of this border are not connected", \
         "See at the gateway whether it runs; if it does, xmppedge status FILE there says why it " \
             "is not connected.") \
+    X(XE_WHY_GATEWAY_UNKNOWN, "gateway-unknown", "", \
+        "remote-server-timeout", "wait", "the edge has no <gateway> with the name of this node", \
+        "Write <gateway name=.../> with this node's name, as its certificate has it, into " \
+            "<internal> of the edge; reload.") \
     X(XE_WHY_TRUNK_LIMIT, "limit-trunks", "resource-constraint", \
         "", "", "too many connections of gateways", \
         "Look for gateways that connect in a loop, or another program on the port of <internal>.") \

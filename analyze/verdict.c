@@ -1577,6 +1577,7 @@ static const struct word_row verdict_whys[] = {
     { "dialback-off", CAUSE_NO_METHOD },
     { "bind-failed", CAUSE_TCP_UNREACHABLE },
     { "trunk-protocol", CAUSE_STREAM_ERROR },
+    { "gateway-unknown", CAUSE_NOT_AUTHORIZED },
     { "out-of-memory", CAUSE_LIMIT },
     { "internal", CAUSE_CRASH },
     { NULL, CAUSE_NONE }
