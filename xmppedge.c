@@ -26469,6 +26469,7 @@ struct route {
     struct xe_xml         reader;   /* reads back stanzas that wait */
     struct xe_xml_event   event;    /* of the reader */
     struct buf            text;     /* a stanza of our own */
+    const char           *denied;   /* borrowed; the namespace of the last stanza refused for one */
     struct route_pair    *last;     /* the pair of the last stanza from a trunk */
     bool                  ending;   /* everything is being closed: nothing new is dialled */
     void                (*push)(struct loop_task *t);   /* work of a pair at the end of a turn */
@@ -27471,10 +27472,12 @@ route_put_error(struct buf *out, const struct xe_xml_event *e, enum config_hop h
     buf_putc(out, '>');
 }
 
-/* What was said of that; "": nothing. */
+/* What was said of that, or which namespace it is that does not pass; "": nothing. */
 static const char *
 route_detail(const struct route_pair *p, enum xe_why why)
 {
+    if (why == XE_WHY_NAMESPACE_DENIED)
+        return p->route->denied;
     return why == p->last_why ? p->last_detail : "";
 }
 
@@ -28442,9 +28445,9 @@ route_type_why(struct route_pair *p, const struct xe_xml_event *e)
 
 /* ---- what passes: the rules of partners ---- */
 
-/* Has a stanza a child in a namespace that does not pass this way? */
-static bool
-route_carries_denied(const struct config_partner *rules, bool inward, const struct xe_xml *xml,
+/* The namespace of a child of a stanza that does not pass this way; NULL: all do. */
+static const char *
+route_denied_ns(const struct config_partner *rules, bool inward, const struct xe_xml *xml,
     const struct xe_xml_event *e)
 {
     struct xmlout_children c = { .x = xml, .e = e, .next = e->inner.at };
@@ -28454,8 +28457,8 @@ route_carries_denied(const struct config_partner *rules, bool inward, const stru
         for (i = 0; i < rules->ndenials; i++)
             if (config_holds(rules->denials[i].direction, inward)
                 && xml_compare_values(ns, span_of(rules->denials[i].ns)) == 0)
-                return true;
-    return false;
+                return rules->denials[i].ns;
+    return NULL;
 }
 
 /* May a stanza pass, for all that the rules of its partner say?  There are some.  An answer, and an
@@ -28465,12 +28468,16 @@ route_rule_why(const struct route_pair *p, const struct xe_xml *xml, const struc
 {
     bool inward = route_direction(p) == ROUTE_INWARD;
     enum xe_element_kind kind = xe_element_kind(e);
+    const char *denied;
     if (route_is_error_type(xe_xml_attr(e, "type")) || route_is_iq_answer(e))
         inward = !inward;
     if (!config_passes(p->rules, kind - XE_KIND_MESSAGE, inward))
         return XE_WHY_KIND_DENIED;
-    return p->rules->ndenials > 0 && route_carries_denied(p->rules, inward, xml, e)
-        ? XE_WHY_NAMESPACE_DENIED : XE_WHY_NONE;
+    denied = p->rules->ndenials == 0 ? NULL : route_denied_ns(p->rules, inward, xml, e);
+    if (denied == NULL)
+        return XE_WHY_NONE;
+    p->route->denied = denied;
+    return XE_WHY_NAMESPACE_DENIED;
 }
 
 /* ---- a stanza has come in ---- */
@@ -31085,6 +31092,12 @@ metrics_domains(struct metrics_text *w)
     metrics_count(w, w->m->route->domains.count);
 }
 
+static void
+metrics_blocked(struct metrics_text *w)
+{
+    metrics_count(w, w->m->route->blocked.count);
+}
+
 static const struct metrics_family metrics_families[] = {
     { "xmppedge_build", METRICS_INFO, "The node: its version, role and name.", metrics_build,
         NULL },
@@ -31099,6 +31112,9 @@ static const struct metrics_family metrics_families[] = {
         "Server-to-server connections, but for dialback questions.", metrics_connections, NULL },
     { "xmppedge_connections_limit", METRICS_GAUGE, "How many there may be.",
         metrics_connections_limit, NULL },
+    { "xmppedge_blocked_domains", METRICS_GAUGE,
+        "Domains that an administrator has blocked; what that ends has the reason blocked.",
+        metrics_blocked, NULL },
     { "xmppedge_streams", METRICS_GAUGE,
         "Server-to-server streams by kind (accepted: in, dialled: out, dialback questions: verify) "
         "and state.", metrics_streams, NULL },

@@ -11,6 +11,8 @@ from scene import World                                                        #
 from tap import check, equal, test                                             # noqa: E402
 from xmpp import Closed, Peer, message                                         # noqa: E402
 
+BLOCKS = 256        # ROUTE_BLOCKS_MAX
+
 
 def setup():
     w = World()
@@ -110,6 +112,40 @@ def its_time_ends_it(w):
     check(refused(w), 'a blocked domain comes in')
     wait_until(lambda: not w.edge.status_json()['blocked'], 10, 'the end of its time')
     crosses(w, dial(w), 'later')
+
+
+@test
+def a_monitor_is_told(w):
+    ended = dial(w)
+    order(w, 'block', 'pa.example')
+    ended.wait_end()
+
+    def told(name, *labels):
+        lines = order(w, 'metrics').splitlines()
+        return [int(x.split()[-1]) for x in lines if x.startswith(name) and all(label in x for label in labels)]
+    equal(told('xmppedge_blocked_domains '), [1], 'how many are blocked')
+    wait_until(lambda: sum(told('xmppedge_ends_total', 'reason="blocked"')), 10, 'ends by that')
+    order(w, 'unblock', 'pa.example')
+    equal(told('xmppedge_blocked_domains '), [0], 'how many are blocked')
+
+
+@test
+def so_many_can_be_blocked_and_no_more(w):
+    w.edge.default = 'allow'
+    w.edge.write()
+    w.edge.reload()
+    w.edge.wait_log('reloaded')
+    for i in range(BLOCKS):
+        order(w, 'block', 'x%d.example' % i)
+    said = order(w, 'block', 'pa.example', expect=1)
+    equal(said, 'failed: too many domains are blocked; xmppedge status FILE names them\n')
+    equal(len(w.edge.status_json()['blocked']), BLOCKS, 'how many are')
+    order(w, 'block', 'x7.example', '1h')       # one of them, until when
+    for i in range(BLOCKS):
+        order(w, 'unblock', 'x%d.example' % i)
+    equal(w.edge.status_json()['blocked'], [], 'none is any more')
+    order(w, 'block', 'pa.example')
+    order(w, 'unblock', 'pa.example')
 
 
 @test

@@ -86,13 +86,13 @@ def certificate(cert):
     return tag('certificate', {'chain': cert.chain, 'key': cert.key})
 
 
-def partner(domain, *more, trust=None, **settings):
+def partner(domain, *more, trust=None, rules='', **settings):
     """A <partner>; the default here is the common one: TLS required, certificate or dialback.
-    trust: an authority of its own."""
+    trust: an authority of its own; rules: its <allow> and <deny>."""
     common = {'type': 'federated', 'tls': 'required', 'sasl': 'optional', 'dialback': True}
     settings = dict(common, **settings)
     inner = tag('trust', {'ca': trust.crt}) if trust else ''
-    inner += ''.join(tag('domain', {'name': d}) for d in more)
+    inner += ''.join(tag('domain', {'name': d}) for d in more) + rules
     return tag('partner', dict({'domain': domain}, **settings), inner or None)
 
 

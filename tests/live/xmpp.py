@@ -30,6 +30,7 @@ NS_DB = 'jabber:server:dialback'
 NS_DB_FEATURE = 'urn:xmpp:features:dialback'
 NS_VERSION = 'jabber:iq:version'
 NS_DISCO = 'http://jabber.org/protocol/disco#info'
+NS_LAST = 'jabber:iq:last'
 NS_PING = 'urn:xmpp:ping'
 
 WAIT = 10           # seconds; every wait in the tests has an end
@@ -505,6 +506,8 @@ class Client:
         elif what == NS_DISCO:
             payload = ("<query xmlns='%s'><identity category='client' type='bot'/>"
                        "<feature var='%s'/></query>" % (NS_DISCO, NS_DISCO))
+        elif what == NS_LAST:
+            payload = "<query xmlns='%s' seconds='1'/>" % NS_LAST
         elif what == NS_PING:
             payload = ''
         else:
