@@ -319,6 +319,7 @@
 #define CONFIG_LIST_MAX    100000 /* elements of one list: ten times the partners of anybody */
 #define CONFIG_INCLUDES_MAX 100   /* elements that include files: a directory or a few */
 #define CONFIG_INCLUDED_MAX 10000 /* and files: one for each partner of anybody */
+#define CONFIG_EXTERNALS_MAX 2    /* <external>: an address of each family */
 #define CONFIG_ALLOW_MAX   8      /* <allow> of a partner: three kinds, two directions */
 #define CONFIG_DENY_MAX    64     /* <deny> of one: each child of a stanza is compared with each */
 #define CONFIG_PATH_MAX    4096   /* bytes of the directory of the file: PATH_MAX of Linux */
@@ -5163,8 +5164,9 @@ struct reach_list {
 
 /* What one node has beside the table, towards one partner. */
 struct reach {
-    const struct reach_list *opened[2];   /* borrowed: for all partners, for this one; NULL: none */
-    const struct reach_own  *own;         /* borrowed */
+    /* borrowed: for all partners, and the last for this one; NULL: none */
+    const struct reach_list *opened[CONFIG_EXTERNALS_MAX + 1];
+    const struct reach_own  *own;   /* borrowed */
     size_t                   nown;
 };
 
@@ -5376,7 +5378,7 @@ static bool
 reach_is_opened(const struct reach *r, const unsigned char at[16], unsigned bits)
 {
     size_t i, j;
-    for (i = 0; i < 2; i++)
+    for (i = 0; i <= CONFIG_EXTERNALS_MAX; i++)
         for (j = 0; r->opened[i] != NULL && j < r->opened[i]->count; j++)
             if (r->opened[i]->list[j].bits >= bits && reach_net_has(&r->opened[i]->list[j], at))
                 return true;
@@ -5553,20 +5555,21 @@ reach_machine_look(struct reach_machine *m, const struct sockaddr *internal)
 
 #endif
 
-/* Read what is ours, unless that was done lately: the two addresses of the configuration
- * (AF_UNSPEC: there is none), and what the system tells.  False, with nothing read, when memory is
- * out.  `now` is in ms, of a clock that does not go back. */
+/* Read what is ours, unless that was done lately: what the system tells, and `own`, the addresses
+ * of the configuration, that of the inside first (AF_UNSPEC: there is none), NULL behind the last.
+ * False, with nothing read, when memory is out.  `now`: ms of a clock that does not go back. */
 static bool
-reach_machine_read(struct reach_machine *m, int64_t now, const struct sockaddr_storage *external,
-    const struct sockaddr_storage *internal)
+reach_machine_read(struct reach_machine *m, int64_t now, const struct sockaddr *const *own)
 {
+    const struct sockaddr *internal = *own;
+    bool good = true;
     if (m->own != NULL && now - m->read_at < REACH_READ_MS)
         return true;
     reach_machine_free(m);
     m->read_at = now;
-    if (reach_machine_add(m, (const struct sockaddr *)external, 128, "our own address")
-        && reach_machine_add(m, (const struct sockaddr *)internal, 128, "our own address")
-        && reach_machine_look(m, (const struct sockaddr *)internal))
+    for (; good && *own != NULL; own++)
+        good = reach_machine_add(m, *own, 128, "our own address");
+    if (good && reach_machine_look(m, internal))
         return true;
     reach_machine_free(m);
     return false;
@@ -12821,12 +12824,17 @@ struct dial_try {
     size_t             target;
 };
 
+/* Local addresses to leave from, port 0.  AF_UNSPEC: targets of that family are not dialled. */
+struct dial_from {
+    struct sockaddr_storage v4, v6;
+};
+
 struct dial {
     struct wire              *wire;      /* borrowed */
     struct dns_target        *targets;   /* owned copy */
     bool                     *used;      /* owned; of each: it is being tried, or has failed */
     size_t                    count;
-    struct sockaddr_storage   from;      /* local address to leave from; AF_UNSPEC for any */
+    const struct dial_from   *from;      /* borrowed; NULL: any address */
     int64_t                   connect_ms; /* for one address to answer */
     int64_t                   race_ms;    /* head start of an address before the next is tried */
     struct dial_try           tries[DIAL_PARALLEL_MAX];
@@ -12951,19 +12959,26 @@ dial_choose(const struct dial *d)
     return next;
 }
 
+/* The address from which a target is dialled; NULL: any. */
+static const struct sockaddr_storage *
+dial_source(const struct dial *d, const struct dns_target *target)
+{
+    if (d->from == NULL)
+        return NULL;
+    return target->addr.ss_family == AF_INET6 ? &d->from->v6 : &d->from->v4;
+}
+
 /* A non-blocking socket on its way to the target, from the configured address; -1 with errno. */
 static int
 dial_socket(const struct dial *d, const struct dns_target *target)
 {
-    socklen_t from_len = d->from.ss_family == AF_INET6
-        ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    const struct sockaddr_storage *from = dial_source(d, target);
     int fd = socket(target->addr.ss_family, SOCK_STREAM, 0);
     int error;
     if (fd < 0)
         return -1;
     if (conn_unblock(fd)
-        && (d->from.ss_family == AF_UNSPEC
-            || bind(fd, (const struct sockaddr *)&d->from, from_len) == 0)
+        && (from == NULL || bind(fd, (const struct sockaddr *)from, target->addr_len) == 0)
         && (connect(fd, (const struct sockaddr *)&target->addr, target->addr_len) == 0
             || errno == EINPROGRESS))
         return fd;
@@ -13057,12 +13072,12 @@ dial_may(struct dial *d, size_t target)
     return false;
 }
 
-/* Can it be reached from the address that we leave from? */
+/* Can it be reached from an address that we leave from? */
 static bool
 dial_is_family(const struct dial *d, size_t target)
 {
-    return d->from.ss_family == AF_UNSPEC
-        || d->from.ss_family == d->targets[target].addr.ss_family;
+    const struct sockaddr_storage *from = dial_source(d, &d->targets[target]);
+    return from == NULL || from->ss_family != AF_UNSPEC;
 }
 
 /* Start one attempt.  False when it failed at once; the reason is noted. */
@@ -13199,11 +13214,11 @@ dial_free(struct dial *d)
     free(d);
 }
 
-/* Prepare to dial `count` targets (copied), leaving from `from` (NULL for any address).  The caller
- * sets the events and calls dial_next().  NULL when memory is out. */
+/* Prepare to dial `count` targets (copied), leaving from `from` (borrowed; NULL for any address).
+ * The caller sets the events and calls dial_next().  NULL when memory is out. */
 static struct dial *
 dial_new(struct wire *w, const struct dns_target *targets, size_t count,
-    const struct sockaddr_storage *from, int64_t connect_ms, int64_t race_ms)
+    const struct dial_from *from, int64_t connect_ms, int64_t race_ms)
 {
     struct dial *d = calloc(1, sizeof *d);
     size_t i;
@@ -13213,18 +13228,11 @@ dial_new(struct wire *w, const struct dns_target *targets, size_t count,
     d->count = count;
     d->connect_ms = connect_ms;
     d->race_ms = race_ms;
-    d->from.ss_family = AF_UNSPEC;
+    d->from = from;
     d->stagger.fire = dial_stagger;
     for (i = 0; i < DIAL_PARALLEL_MAX; i++) {
         d->tries[i].watch.ready = dial_ready;
         d->tries[i].timer.fire = dial_try_timeout;
-    }
-    if (from != NULL) {
-        d->from = *from;
-        if (from->ss_family == AF_INET6)
-            ((struct sockaddr_in6 *)(void *)&d->from)->sin6_port = 0;
-        else
-            ((struct sockaddr_in *)(void *)&d->from)->sin_port = 0;
     }
     d->targets = malloc((count > 0 ? count : 1) * sizeof *targets);
     d->used = calloc(count > 0 ? count : 1, sizeof *d->used);
@@ -15128,7 +15136,7 @@ struct config_domain {                   /* edge: an inner domain */
     unsigned                  line;
 };
 
-struct config_external {                 /* edge: rows 1 and 2 */
+struct config_external {                 /* edge: rows 1 and 2, in one address family */
     struct config_address   address;     /* listened on, and source of outgoing connections */
     struct reach_list       networks;    /* opened for every partner */
     struct reach_list       balancers;   /* that say whose connections they bring */
@@ -15354,7 +15362,8 @@ struct config {
     size_t                    nincludes;
 
     /* edge */
-    struct config_external    external;
+    struct config_external   *externals;
+    size_t                    nexternals;
     struct config_internal    internal;
     struct config_domain     *domains;   /* the inner domains */
     size_t                    ndomains;
@@ -15564,11 +15573,12 @@ static const struct config_row config_rows[] = {
         "Name of this node; its certificate towards the edges must carry it."),
 
     /* edge: the two addresses and what stands behind them */
-    ONE(E, "external", 1, offsetof(struct config, external), offsetof(struct config_external, line),
+    UPTO(CONFIG_EXTERNALS_MAX, E, "external", 1, config, externals, nexternals, config_external,
         NULL, "Rows 1 and 2 of the port table: where partners connect to, and the source address "
-        "of every connection to a partner."),
+        "of every connection to a partner. With a second one of the other address family, partners "
+        "of either are reached."),
     MUST(E, CONFIG_ADDRESS, "address", config_external, address, "203.0.113.10",
-        "Address of the external interface."),
+        "Address of the external interface, IPv4 or IPv6."),
     PORT("5269", config_external, address.port, "Port for server-to-server streams."),
     MAY(E, CONFIG_NETWORKS, "networks", config_external, networks, NULL,
         "Networks of the inside to which DNS may lead as well; none if absent."),
@@ -17982,10 +17992,40 @@ config_refuse_domains(struct config_loader *l, unsigned line, const char *per)
         " inner domains ", per, ", which is what a trunk carries, found another");
 }
 
+/* One of each family, behind one SRV record. */
+static void
+config_check_families(struct config_loader *l, const struct config_external *a,
+    const struct config_external *b)
+{
+    bool v6 = b->address.sa.ss_family == AF_INET6;
+    if (a->address.len == 0 || b->address.len == 0)
+        return;
+    if (a->address.sa.ss_family == b->address.sa.ss_family)
+        config_error(l, b->line, "expected at most one <external> with an IPv4 address and one "
+            "with an IPv6 address, found a second with an ", v6 ? "IPv6" : "IPv4", " address");
+    else if (a->address.port != b->address.port)
+        config_error(l, b->line, "<external> port: expected that of the other <external>, for a "
+            "partner finds both addresses with one port, found another");
+}
+
+static void
+config_check_external(struct config_loader *l, const struct config_external *ex)
+{
+    const struct config_internal *in = &l->c->internal;
+    if (config_ports_collide(&ex->address, &in->address))
+        config_error(l, in->line, "expected another port or address than that of <external>, found "
+            "the same for both");
+    else if (config_same_address(&ex->address, &in->address))
+        config_warn(l, in->line, "the internal address is the external one: gateways connect to an "
+            "address that the Internet sees");
+    if (config_address_is_any(&ex->address))
+        config_warn(l, ex->line, "connections to partners leave from whatever address the system "
+            "picks; row 2 of the port table names one");
+}
+
 static void
 config_check_edge(struct config_loader *l)
 {
-    const struct config_external *ex = &l->c->external;
     const struct config_internal *in = &l->c->internal;
     size_t i, j;
     if (in->line == 0 && l->c->ndomains > 0)
@@ -18002,17 +18042,13 @@ config_check_edge(struct config_loader *l)
                 && span_eq(in->gateways[i].name, in->gateways[j].name))
                 config_error(l, in->gateways[i].line, "expected the gateway ",
                     in->gateways[i].name.at, " once, found it again");
-    if (config_ports_collide(&ex->address, &in->address))
-        config_error(l, in->line, "expected another port or address than that of <external>, found "
-            "the same for both");
-    else if (config_same_address(&ex->address, &in->address))
-        config_warn(l, in->line, "the internal address is the external one: gateways connect to an "
-            "address that the Internet sees");
+    for (i = 0; i < l->c->nexternals; i++) {
+        config_check_external(l, &l->c->externals[i]);
+        if (i > 0)
+            config_check_families(l, &l->c->externals[0], &l->c->externals[i]);
+    }
     if (in->line > 0 && config_address_is_any(&in->address))
         config_warn(l, in->line, "the port for gateways is open on every address of this machine");
-    if (config_address_is_any(&ex->address))
-        config_warn(l, ex->line, "connections to partners leave from whatever address the system "
-            "picks; row 2 of the port table names one");
 }
 
 /* Partners that are components of an inner server; all inner domains are known by now. */
@@ -18251,12 +18287,24 @@ config_check_user(struct config_loader *l)
 static bool
 config_is_inside(const struct config *c, const struct config_address *a)
 {
-    static const struct reach nothing = { { NULL, NULL }, NULL, 0 };
+    static const struct reach nothing = { .own = NULL };
     const char *what;
     if (config_address_is_loopback(a) || c->role == CONFIG_EDGE)
         return config_address_is_loopback(a) || config_same_address(a, &c->internal.address);
     return !config_address_is_any(a)
         && reach_why(&nothing, &a->sa, REACH_PORT_GIVEN, &what) != XE_WHY_NONE;
+}
+
+/* Whether it is where streams come in. */
+static bool
+config_is_taken(const struct config *c, const struct config_address *a)
+{
+    size_t i;
+    for (i = 0; i < c->nexternals; i++)
+        if (config_ports_collide(a, &c->externals[i].address))
+            return true;
+    return config_ports_collide(a, &c->internal.address)
+        || config_ports_collide(a, &c->listen.address);
 }
 
 static void
@@ -18273,9 +18321,7 @@ config_check_metrics(struct config_loader *l)
             c->role == CONFIG_EDGE ? ", or that of <internal>" : ", or one of the inside",
             ", found ", buf_text(&at), ", where others could ask who federates with whom; "
             "force=\"true\" takes it nevertheless");
-    if (config_ports_collide(&m->address, &c->external.address)
-        || config_ports_collide(&m->address, &c->internal.address)
-        || config_ports_collide(&m->address, &c->listen.address))
+    if (config_is_taken(c, &m->address))
         config_error(l, m->line, "<metrics>: expected another port or address than those of the "
             "streams, found the same");
     buf_free(&at);
@@ -18296,6 +18342,20 @@ config_check_common(struct config_loader *l)
 }
 
 /* ---- loading and look-ups: what other sections use ---- */
+
+#define CONFIG_OWN_MAX (1 + CONFIG_EXTERNALS_MAX)
+
+/* The addresses of this node that the file names: borrowed, that of the inside first, NULL behind
+ * the last. */
+static void
+config_own_addresses(const struct config *c, const struct sockaddr *own[CONFIG_OWN_MAX + 1])
+{
+    size_t i;
+    *own++ = (const struct sockaddr *)&c->internal.address.sa;
+    for (i = 0; i < c->nexternals; i++)
+        *own++ = (const struct sockaddr *)&c->externals[i].address.sa;
+    *own = NULL;
+}
 
 static void
 config_forget_secret(struct xe_span secret)
@@ -19071,37 +19131,52 @@ typedef void ports_sink(const struct ports_row *row, void *user);
 static void
 ports_rows_edge(const struct config *c, ports_sink *put, void *user)
 {
-    const struct config_address *ex = &c->external.address, *in = &c->internal.address;
-    struct ports_row rows[3] = {
-        { .number = 1, .in = true, .protocol = "XMPP/TCP", .port = ex->port, .destination = ex,
-            .comment = "standard s2s port; federated XMPP partners reach the Edge Server's XMPP "
-            "proxy" },
-        { .number = 2, .protocol = "XMPP/TCP", .port = 5269, .source = ex,
-            .comment = "standard s2s port; the Edge Server's XMPP proxy reaches federated XMPP "
-            "partners" },
-        { .number = 3, .in = true, .protocol = "XMPP/MTLS", .port = in->port, .destination = in,
-            .comment = "internal XMPP traffic from the gateways (Front End pool) to the Edge "
-            "Server" },
-    };
+    const struct config_address *in = &c->internal.address;
+    struct ports_row one = { .number = 1, .in = true, .protocol = "XMPP/TCP", .comment =
+        "standard s2s port; federated XMPP partners reach the Edge Server's XMPP proxy" };
+    struct ports_row two = { .number = 2, .protocol = "XMPP/TCP", .port = 5269, .comment =
+        "standard s2s port; the Edge Server's XMPP proxy reaches federated XMPP partners" };
+    struct ports_row three = { .number = 3, .in = true, .protocol = "XMPP/MTLS", .port = in->port,
+        .destination = in, .comment =
+        "internal XMPP traffic from the gateways (Front End pool) to the Edge Server" };
     size_t i;
-    for (i = 0; i < 3; i++)
-        put(&rows[i], user);
+    for (i = 0; i < c->nexternals; i++) {
+        one.destination = &c->externals[i].address;
+        one.port = one.destination->port;
+        put(&one, user);
+    }
+    for (i = 0; i < c->nexternals; i++) {
+        two.source = &c->externals[i].address;
+        put(&two, user);
+    }
+    put(&three, user);
+}
+
+/* Whether what leaves from one address can go to the other: an address that is none, as that of a
+ * host name, may be of either family. */
+static bool
+ports_may_reach(const struct config_address *from, const struct config_address *to)
+{
+    return from->len == 0 || to->len == 0 || from->sa.ss_family == to->sa.ss_family;
 }
 
 /* The static routes: row 2, where the configuration says whereto. */
 static void
 ports_rows_routes(const struct config *c, ports_sink *put, void *user)
 {
-    struct ports_row row = { .number = 2, .protocol = "XMPP/TCP", .source = &c->external.address,
+    struct ports_row row = { .number = 2, .protocol = "XMPP/TCP",
         .comment = "the static route of " };
-    size_t i;
+    size_t i, j;
     for (i = 0; i < c->partners.count; i++) {
         const struct config_partner *p = &c->partners.list[i];
         row.host = &p->proxy;
         row.port = p->proxy.address.port;
         row.partner = p->domain.name;
-        if (p->proxy.name != NULL)
-            put(&row, user);
+        for (j = 0; p->proxy.name != NULL && j < c->nexternals; j++) {
+            row.source = &c->externals[j].address;
+            if (ports_may_reach(row.source, &p->proxy.address))
+                put(&row, user);
+        }
     }
 }
 
@@ -19176,13 +19251,15 @@ ports_rows_never(const struct config *c, ports_sink *put, void *user)
         .source = &c->internal.address,
         .comment = "the Edge Server opens no connection into the LAN, from either address" };
     struct ports_row outer = { .number = PORTS_NUMBER_NEVER, .protocol = "any",
-        .source = &c->external.address, .place = "the inside",
+        .place = "the inside",
         .comment = "loopback, private and all other addresses where no partner can be" };
     struct ports_row edge = { .number = PORTS_NUMBER_NEVER, .in = true, .protocol = "any",
         .place = "this machine", .comment = "the Edge Server opens no connection into the LAN" };
     size_t i;
-    if (c->role == CONFIG_EDGE) {
+    if (c->role == CONFIG_EDGE)
         put(&inner, user);
+    for (i = 0; i < c->nexternals; i++) {
+        outer.source = &c->externals[i].address;
         put(&outer, user);
     }
     for (i = 0; i < c->nedges; i++) {
@@ -19639,6 +19716,19 @@ ports_is_v4(const struct reach_net *net)
     return net->bits >= 96 && memcmp(net->at, net_mapped, sizeof net_mapped) == 0;
 }
 
+/* Whether row 2 has this family. */
+static bool
+ports_has_family(const struct config *c, int family)
+{
+    size_t i;
+    for (i = 0; i < c->nexternals; i++) {
+        int ours = ports_family(&c->externals[i].address);
+        if (ours == AF_UNSPEC || ours == family)
+            return true;
+    }
+    return false;
+}
+
 /* A network of the chain of those where nobody is to be reached: `what` is there, or, when NULL,
  * a partner may be.  Only in the families that row 2 has. */
 static void
@@ -19647,9 +19737,8 @@ ports_rule_net(const struct ports_rules *rules, const struct reach_net *net, con
     char text[REACH_TEXT_MAX];
     struct buf comment = { 0 };
     struct ports_rule r = { .verdict = what == NULL ? PORTS_RETURN : PORTS_DROP };
-    int family = ports_family(&rules->c->external.address);
     r.family = ports_is_v4(net) ? AF_INET : AF_INET6;
-    if (family != AF_UNSPEC && family != r.family)
+    if (!ports_has_family(rules->c, r.family))
         return;
     buf_puts(&r.destination, reach_net_text(net, text));
     buf_puts(&comment, what == NULL ? "row 2" : "never: ");
@@ -19718,8 +19807,10 @@ ports_has_net(const struct reach_list *list, const struct reach_net *net)
 static bool
 ports_is_opened(const struct config *c, const struct reach_net *net)
 {
-    bool opened = ports_has_net(&c->external.networks, net);
+    bool opened = false;
     size_t i;
+    for (i = 0; i < c->nexternals && !opened; i++)
+        opened = ports_has_net(&c->externals[i].networks, net);
     for (i = 0; i < c->partners.count && !opened; i++)
         opened = ports_has_net(&c->partners.list[i].networks, net);
     return opened;
@@ -19750,7 +19841,8 @@ ports_rule_blocks(const struct ports_rules *rules)
     unsigned bits = 129;
     size_t i;
     while (bits-- > 0) {
-        ports_rule_opened(rules, &c->external.networks, bits);
+        for (i = 0; i < c->nexternals; i++)
+            ports_rule_opened(rules, &c->externals[i].networks, bits);
         for (i = 0; i < c->partners.count; i++)
             ports_rule_opened(rules, &c->partners.list[i].networks, bits);
         ports_rule_closed(rules, bits);
@@ -19806,24 +19898,33 @@ ports_user_known(const struct config *c)
     return c->user != NULL && strcmp(c->user, "root") != 0 && strcmp(c->user, "0") != 0;
 }
 
-/* From the external address of an edge to where no partner can be; of other programs nothing is
- * known that would forbid it. */
+/* From an external address of an edge to where no partner can be. */
 static void
-ports_rule_external(const struct ports_rules *rules)
+ports_rule_external(const struct ports_rules *rules, const struct config_address *ex)
 {
-    const struct config_address *ex = &rules->c->external.address;
+    struct ports_rule never = { .protocol = "tcp", .verdict = PORTS_TO_NEVER };
+    if (config_address_is_any(ex))
+        return;
+    never.family = ex->sa.ss_family;
+    config_put_address(&never.source, ex);
+    ports_put_rule(rules, &never);
+}
+
+/* The same of what the service sends; of other programs nothing is known that would forbid it. */
+static void
+ports_rule_externals(const struct ports_rules *rules)
+{
     struct ports_rule local = { .local = true, .verdict = PORTS_DROP,
         .comment = "never: edge to itself" };
     struct ports_rule never = { .verdict = PORTS_TO_NEVER };
+    size_t i;
     if (rules->chain == PORTS_SERVICE) {
         ports_put_rule(rules, &local);
         ports_put_rule(rules, &never);
-    } else if (!ports_user_known(rules->c) && !config_address_is_any(ex)) {
-        never.family = ex->sa.ss_family;
-        never.protocol = "tcp";
-        config_put_address(&never.source, ex);
-        ports_put_rule(rules, &never);
+        return;
     }
+    for (i = 0; i < rules->c->nexternals && !ports_user_known(rules->c); i++)
+        ports_rule_external(rules, &rules->c->externals[i].address);
 }
 
 /* What may go out: whereto the configuration leads and, from an edge, to the port of row 2 where
@@ -19832,14 +19933,17 @@ static void
 ports_rules_out(struct ports_rules *rules)
 {
     const struct config *c = rules->c;
-    bool one = config_same_address(&c->external.address, &c->internal.address);
+    bool one = false;
+    size_t i;
+    for (i = 0; i < c->nexternals; i++)
+        one = one || config_same_address(&c->externals[i].address, &c->internal.address);
     ports_rule_rows(rules, false, true);
     ports_rule_dns(rules);
     if (c->role == CONFIG_GATEWAY)
         return;
     if (!one)
         ports_rule_internal(rules);
-    ports_rule_external(rules);
+    ports_rule_externals(rules);
     ports_rule_rows(rules, false, false);
     if (one)
         ports_rule_internal(rules);
@@ -20046,10 +20150,11 @@ ports_machine_resolvers(struct ports_machine *m, const char *file)
 static bool
 ports_machine_read(struct ports_machine *m, const struct config *c, struct buf *errors)
 {
+    const struct sockaddr *own[CONFIG_OWN_MAX + 1];
     memset(m, 0, sizeof *m);
     ports_machine_resolvers(m, "/etc/resolv.conf");
-    if (c->role != CONFIG_EDGE || reach_machine_read(&m->here, 0, &c->external.address.sa,
-        &c->internal.address.sa))
+    config_own_addresses(c, own);
+    if (c->role != CONFIG_EDGE || reach_machine_read(&m->here, 0, own))
         return true;
     buf_puts(errors, "out of memory\n");
     return false;
@@ -21331,7 +21436,7 @@ struct s2s_service {
     struct tls_profile         *server_tls;  /* borrowed; NULL: no TLS */
     struct tls_profile         *client_tls;  /* borrowed */
     const struct dialback_secret *secret;    /* borrowed */
-    const struct sockaddr_storage *from;     /* dial from this address; NULL: any */
+    const struct dial_from     *from;        /* dial from these addresses; NULL: any */
     enum config_hop             far;         /* who is at the other end of each connection */
     const struct s2s_events    *events;      /* borrowed, static */
     void                       *user;
@@ -31658,10 +31763,10 @@ struct xmppedge {
     struct s2s_service    looks;     /* connections that only look: counted nowhere else */
     struct stream_shared  unlogged;  /* what they share: as `shared`, without a log */
     struct metrics        metrics;
-    struct listener       s2s_listener;
+    struct listener       s2s_listeners[CONFIG_EXTERNALS_MAX];
     struct listener       trunk_listener;
     struct proxy_service  proxies;   /* connections that balancers bring */
-    struct sockaddr_storage from;    /* edge: outgoing connections leave from here (row 2) */
+    struct dial_from      from;      /* edge: outgoing connections leave from here (row 2) */
     struct reach_machine  machine;   /* what is ours, and is not dialled */
     struct timer          drain;     /* looks around while draining */
     int64_t               drain_until;   /* ms */
@@ -32182,7 +32287,9 @@ edge_warn_address(const struct config *c, unsigned line, const char *what,
 static void
 edge_warn_addresses(const struct config *c, struct buf *out)
 {
-    edge_warn_address(c, c->external.line, "<external>", &c->external.address, out);
+    size_t i;
+    for (i = 0; i < c->nexternals; i++)
+        edge_warn_address(c, c->externals[i].line, "<external>", &c->externals[i].address, out);
     edge_warn_address(c, c->internal.line, "<internal>", &c->internal.address, out);
     edge_warn_address(c, c->listen.line, "<listen>", &c->listen.address, out);
     edge_warn_address(c, c->metrics.line, "<metrics>", &c->metrics.address, out);
@@ -32226,16 +32333,20 @@ edge_reach(void *user, struct xe_span remote, const struct dns_target *target, c
     struct xmppedge *e = MAP_OWNER(user, struct xmppedge, route);
     const struct config *c = e->config;
     const struct config_partner *partner = config_partner_for(c, remote);
-    struct reach reach = { { &c->external.networks, partner == NULL ? NULL : &partner->networks },
-        NULL, 0 };
+    const struct sockaddr *own[CONFIG_OWN_MAX + 1];
+    struct reach reach = { .own = NULL };
+    size_t i;
     *what = NULL;
     if (c->role == CONFIG_GATEWAY)
         return XE_WHY_NONE;
-    if (!reach_machine_read(&e->machine, loop_now(&e->loop), &c->external.address.sa,
-        &c->internal.address.sa))
+    config_own_addresses(c, own);
+    if (!reach_machine_read(&e->machine, loop_now(&e->loop), own))
         return XE_WHY_OUT_OF_MEMORY;
     reach.own = e->machine.own;
     reach.nown = e->machine.nown;
+    for (i = 0; i < c->nexternals; i++)
+        reach.opened[i] = &c->externals[i].networks;
+    reach.opened[CONFIG_EXTERNALS_MAX] = partner == NULL ? NULL : &partner->networks;
     return reach_why(&reach, &target->addr, target->given, what);
 }
 
@@ -32412,11 +32523,22 @@ edge_s2s_arrived(void *user, int fd, const struct sockaddr_storage *from)
         s2s_accept(&e->s2s, fd, from, source);
 }
 
+/* Balancers of one address only reach that one, for they are of its family. */
+static bool
+edge_is_balancer(const struct xmppedge *e, const struct sockaddr_storage *from)
+{
+    size_t i;
+    for (i = 0; i < e->config->nexternals; i++)
+        if (reach_list_has(&e->config->externals[i].balancers, from))
+            return true;
+    return false;
+}
+
 static void
 edge_s2s_accepted(void *user, int fd, const struct sockaddr_storage *from)
 {
     struct xmppedge *e = user;
-    if (reach_list_has(&e->config->external.balancers, from))
+    if (edge_is_balancer(e, from))
         proxy_await(&e->proxies, fd, from, edge_s2s_arrived);
     else
         edge_s2s_arrived(e, fd, from);
@@ -32567,15 +32689,42 @@ static bool
 edge_open_listeners(struct xmppedge *e, struct buf *out)
 {
     const struct config *c = e->config;
-    bool edge = c->role == CONFIG_EDGE;
-    const struct config_address *s2s = edge ? &c->external.address : &c->listen.address;
-    if (!edge_listen(e, &e->s2s_listener, s2s, edge ? c->external.line : c->listen.line,
-        edge_s2s_accepted, out))
+    size_t i;
+    for (i = 0; i < c->nexternals; i++)
+        if (!edge_listen(e, &e->s2s_listeners[i], &c->externals[i].address, c->externals[i].line,
+            edge_s2s_accepted, out))
+            return false;
+    if (c->role == CONFIG_GATEWAY && !edge_listen(e, &e->s2s_listeners[0], &c->listen.address,
+        c->listen.line, edge_s2s_accepted, out))
         return false;
-    if (edge && c->internal.line > 0 && !edge_listen(e, &e->trunk_listener, &c->internal.address,
+    if (c->internal.line > 0 && !edge_listen(e, &e->trunk_listener, &c->internal.address,
         c->internal.line, edge_trunk_accepted, out))
         return false;
     return metrics_listen(&e->metrics, out);
+}
+
+static void
+edge_close_listeners(struct xmppedge *e)
+{
+    size_t i;
+    for (i = 0; i < CONFIG_EXTERNALS_MAX; i++)
+        listener_close(&e->s2s_listeners[i]);
+    listener_close(&e->trunk_listener);
+    proxy_close(&e->proxies);
+}
+
+/* The addresses of row 2; the system gives each connection a port. */
+static void
+edge_leave_from(struct xmppedge *e)
+{
+    size_t i;
+    for (i = 0; i < e->config->nexternals; i++) {
+        struct config_address a = e->config->externals[i].address;
+        config_set_port(&a, 0);
+        *(a.sa.ss_family == AF_INET6 ? &e->from.v6 : &e->from.v4) = a.sa;
+    }
+    if (i > 0)
+        e->s2s.from = &e->from;
 }
 
 static bool
@@ -32614,10 +32763,7 @@ edge_open_services(struct xmppedge *e)
     s2s_open_service(&e->s2s);
     list_init(&e->trunks.all);
     list_init(&e->trunks.links);
-    if (e->config->role == CONFIG_EDGE) {
-        e->from = e->config->external.address.sa;
-        e->s2s.from = &e->from;
-    }
+    edge_leave_from(e);
     e->unlogged = e->shared;
     e->unlogged.log = NULL;
     e->looks.shared = &e->unlogged;
@@ -32639,17 +32785,36 @@ edge_open_links(struct xmppedge *e)
     return true;
 }
 
+#define EDGE_EXTERNALS_TEXT (CONFIG_EXTERNALS_MAX * (CONN_TEXT_MAX + 8))
+
+/* The addresses of row 1, which are those of row 2, too: `text` writes one, `between` stands
+ * between two.  Returns `out`. */
+static const char *
+edge_externals(const struct config *c, const char *between,
+    const char *(*text)(const struct sockaddr_storage *a, char at[CONN_TEXT_MAX]),
+    char out[EDGE_EXTERNALS_TEXT])
+{
+    char at[CONN_TEXT_MAX];
+    size_t len = 0, i;
+    out[0] = '\0';
+    for (i = 0; i < c->nexternals && len < EDGE_EXTERNALS_TEXT; i++)
+        len += (size_t)snprintf(out + len, EDGE_EXTERNALS_TEXT - len, "%s%s",
+            i > 0 ? between : "", text(&c->externals[i].address.sa, at));
+    return out;
+}
+
 static void
 edge_log_ready(struct xmppedge *e)
 {
     char at[CONN_TEXT_MAX];
+    char both[EDGE_EXTERNALS_TEXT];
     if (!log_begin(&e->log, LOG_INFO, "ready", span_make(NULL, 0)))
         return;
     log_text(&e->log, "version", XE_VERSION);
     log_text(&e->log, "role", e->config->role == CONFIG_EDGE ? "edge" : "gateway");
     log_span(&e->log, "name", e->config->name);
     if (e->config->role == CONFIG_EDGE) {
-        log_text(&e->log, "external", conn_address_text(&e->config->external.address.sa, at));
+        log_text(&e->log, "external", edge_externals(e->config, " ", conn_address_text, both));
         if (e->config->internal.line > 0)
             log_text(&e->log, "internal", conn_address_text(&e->config->internal.address.sa, at));
     } else {
@@ -32810,9 +32975,7 @@ xe_stop(struct xmppedge *e)
     if (log_begin(&e->log, LOG_INFO, "draining", span_make(NULL, 0)))
         log_end(&e->log);
     e->trunks.stopping = true;
-    listener_close(&e->s2s_listener);
-    listener_close(&e->trunk_listener);
-    proxy_close(&e->proxies);
+    edge_close_listeners(e);
     while (!list_empty(&e->trunks.links))
         trunk_link_close(MAP_OWNER(e->trunks.links.next, struct trunk_link, node));
     for (n = e->trunks.all.next; n != &e->trunks.all;) {
@@ -32878,9 +33041,7 @@ xe_close(struct xmppedge *e)
         edge_end_all(e);
         while (!list_empty(&e->trunks.links))
             trunk_link_close(MAP_OWNER(e->trunks.links.next, struct trunk_link, node));
-        listener_close(&e->s2s_listener);
-        listener_close(&e->trunk_listener);
-        proxy_close(&e->proxies);
+        edge_close_listeners(e);
         metrics_close(&e->metrics);
         loop_step(&e->loop, 0);
         route_close(&e->route);
@@ -32943,6 +33104,7 @@ edge_new(const char *config_file, bool alone, char *message, size_t size)
 {
     struct xmppedge *e = calloc(1, sizeof *e);
     struct buf out = { 0 };
+    size_t i;
     if (e == NULL || !loop_open(&e->loop)) {
         free(e);
         snprintf(message, size, "out of memory or descriptors\n");
@@ -32952,7 +33114,9 @@ edge_new(const char *config_file, bool alone, char *message, size_t size)
     e->log_file = -1;
     e->log.fd = 2;
     e->log.level = LOG_INFO;
-    e->s2s_listener.watch.fd = e->trunk_listener.watch.fd = -1;
+    for (i = 0; i < CONFIG_EXTERNALS_MAX; i++)
+        e->s2s_listeners[i].watch.fd = -1;
+    e->trunk_listener.watch.fd = -1;
     e->metrics.port.listener.watch.fd = -1;
     e->drain.fire = edge_drain_step;
     list_init(&e->trunks.links);
@@ -32982,6 +33146,17 @@ xe_open(const char *config_file, char *message, size_t size)
 
 /* ---- reload ---- */
 
+static bool
+edge_same_externals(const struct config *a, const struct config *b)
+{
+    size_t i;
+    for (i = 0; i < a->nexternals && i < b->nexternals; i++)
+        if (memcmp(&a->externals[i].address.sa, &b->externals[i].address.sa,
+            sizeof a->externals[i].address.sa) != 0)
+            return false;
+    return a->nexternals == b->nexternals;
+}
+
 /* What cannot change while running: say so rather than ignore it. */
 static const char *
 edge_fixed_part(const struct config *was, const struct config *is)
@@ -32990,9 +33165,7 @@ edge_fixed_part(const struct config *was, const struct config *is)
         return "role";
     if (!span_eq(was->name, is->name))
         return "name";
-    if (was->external.address.len != is->external.address.len
-        || memcmp(&was->external.address.sa, &is->external.address.sa,
-            sizeof was->external.address.sa) != 0)
+    if (!edge_same_externals(was, is))
         return "external address";
     if (memcmp(&was->internal.address.sa, &is->internal.address.sa,
         sizeof was->internal.address.sa) != 0)
@@ -33284,7 +33457,7 @@ static void
 explain_policy(struct explain *x)
 {
     const struct config_partner *p = explain_partner(x);
-    char at[CONN_TEXT_MAX];
+    char at[EDGE_EXTERNALS_TEXT];
     report_begin(&x->report, "policy", "POLICY");
     explain_listed(x, p);
     snprintf(x->line, sizeof x->line, "tls=\"%s\" sasl=\"%s\" dialback=\"%s\", row %u of 18 (%s): "
@@ -33305,7 +33478,7 @@ explain_policy(struct explain *x)
         snprintf(x->line, sizeof x->line, "as DNS says");
     explain_line(x, "route");
     snprintf(x->line, sizeof x->line, "%s, from %s", x->local,
-        conn_host_text(&x->edge->from, at));
+        edge_externals(x->edge->config, " or ", conn_host_text, at));
     explain_line(x, "in_the_name_of");
     report_end(&x->report);
 }
@@ -33805,21 +33978,31 @@ explain_ours(struct explain *x)
             : "it seems not: they offer no SASL EXTERNAL behind it");
 }
 
+static bool
+explain_is_us(const struct config *c, const struct dns_target *t)
+{
+    size_t i;
+    for (i = 0; i < c->nexternals; i++)
+        if (t->addr_len == c->externals[i].address.len
+            && memcmp(&t->addr, &c->externals[i].address.sa, t->addr_len) == 0)
+            return true;
+    return false;
+}
+
 /* Where others find us. */
 static void
 explain_found(struct explain *x, const struct dns_target *targets, size_t n)
 {
-    const struct config_address *us = &x->edge->config->external.address;
     char at[CONN_TEXT_MAX];
     size_t i;
-    for (i = 0; i < n; i++)
-        x->found = x->found || (targets[i].addr_len == us->len
-            && memcmp(&targets[i].addr, &us->sa, us->len) == 0);
+    for (i = 0; i < n && !explain_is_us(x->edge->config, &targets[i]); i++)
+        continue;
+    x->found = x->found || i < n;
     if (n == 0)
         return;
-    snprintf(x->line, sizeof x->line, "%s leads to %s%s%s", x->local,
-        x->found ? "us: " : "", conn_address_text(x->found ? &us->sa : &targets[0].addr, at),
-        x->found ? "" : ", and nowhere to the external address of this node: right where that is "
+    snprintf(x->line, sizeof x->line, "%s leads to %s%s%s", x->local, i < n ? "us: " : "",
+        conn_address_text(&targets[i < n ? i : 0].addr, at),
+        i < n ? "" : ", and nowhere to the external address of this node: right where that is "
             "another edge of yours, or an address that is translated to this one's");
     explain_line(x, "our_records");
 }
@@ -33915,10 +34098,10 @@ explain_sentence(struct explain *x)
 static void
 explain_letter(struct explain *x)
 {
-    char at[CONN_TEXT_MAX];
+    char at[EDGE_EXTERNALS_TEXT];
     enum xe_why why = x->why != XE_WHY_NONE ? x->why : x->doubt;
     const char *there = x->where[0] == '\0' ? "" : " at ";
-    conn_host_text(&x->edge->from, at);
+    edge_externals(x->edge->config, " or ", conn_host_text, at);
     if (why == XE_WHY_NONE && (!x->secured || x->external || x->ours != XE_WHY_NONE))
         snprintf(x->line, sizeof x->line, "Nothing: their side is as it should be.");
     else if (why == XE_WHY_NONE)

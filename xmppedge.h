@@ -146,8 +146,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     X(XE_WHY_OTHER_FAMILY, "other-address-family", "", \
         "remote-server-not-found", "cancel", \
         "the other server has addresses only of the kind (IPv4 or IPv6) that we have not", \
-        "Ask the partner for an address of the kind that <external> has, or give him an edge " \
-            "with the other.") \
+        "Give this edge a second <external>, with an address of the other kind, or ask him for " \
+            "one of ours.") \
     X(XE_WHY_CONNECT_TIMEOUT, "tcp-timeout", "", \
         "remote-server-timeout", "wait", "the other server did not answer", \
         "Look for a firewall that drops our packets; xmppedge ports FILE lists what must be " \

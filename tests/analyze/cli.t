@@ -111,6 +111,10 @@ def a_configuration_tells_the_addresses_of_the_edge(scenes):
     got = [found[k] for k in ('external', 'external_source', 'internal', 'internal_port')]
     check(got == [['192.0.2.77'], 'configuration', ['10.9.8.7'], 23457], 'an edge: %s' % got)
     with open(config, 'w') as out:
+        out.write(EDGE.replace('<internal', '<external address="2001:db8::77"/><internal'))
+    found = json.loads(run('-c', config, '--json', file)[1].splitlines()[0])['external']
+    check(found == ['192.0.2.77', '2001:db8::77'], 'an edge with an address of each family: %s' % found)
+    with open(config, 'w') as out:
         out.write('<xmppedge role="gateway"><edge address="edge.example"/></xmppedge>')
     check(run('-c', config, '--json', file)[1] != '', 'a gateway that names its edge')
     for text, said in NO_CONFIGURATION:

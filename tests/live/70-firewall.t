@@ -315,6 +315,21 @@ def an_edge_with_an_ipv6_address_likewise(w):
 
 
 @test
+def an_edge_with_an_address_of_each_family_reaches_partners_of_both(w):
+    both = '%s"/><external address="%s' % (EX, EX6)
+    never = [a for a in NEVER6 if a not in (EX6, IN6)]
+    hold(w, edge(both, IN),
+         (SERVICE,
+          tcp(EX, GLOBAL4, 5269) + tcp(EX6, GLOBAL6, 5269) + DNS,
+          tcp(EX, ['10.1.0.21', '192.168.1.1', IN, EX], 5269) + tcp(EX6, never + [EX6], 5269)
+          + tcp(EX, GLOBAL4, 22, 5270) + tcp(EX6, GLOBAL6, 22, 5270) + tcp(IN, GLOBAL4, 5269)))
+    hold(w, edge(both, IN, user=''),
+         (OTHER,
+          tcp(EX, GLOBAL4, 443) + tcp(EX6, GLOBAL6, 443),
+          tcp(EX, ['10.1.0.21', '192.168.1.1'], 443, 5269) + tcp(EX6, ['fd00::21', 'fd77::1'], 443, 5269)))
+
+
+@test
 def opened_networks_do_not_open_the_internal_one_nor_the_edge_itself(w):
     hold(w, edge(EX, IN, networks='networks="10.0.0.0/8"'),
          (SERVICE, tcp(EX, ['10.1.0.21', '10.0.1.1', '10.255.0.1', '8.8.4.4'], 5269),

@@ -262,8 +262,8 @@ LOOPBACK = '127.0.0.0/8 ::1'     # where all partners are found here
 class Edge(Node):
     def __init__(self, lab, name, external, internal, pki, resolver, domains, partners=(),
                  gateways=('fe01.corp.example',), trust=None, default=None, networks=LOOPBACK, balancers=None,
-                 **more):
-        """domains: {inner domain: certificate towards partners}."""
+                 also=None, **more):
+        """domains: {inner domain: certificate towards partners}; also: another external address, of IPv6."""
         super().__init__(lab, name, resolver, **more)
         self.external = (external, 5269)
         self.internal = (internal, TRUNK_PORT)
@@ -277,6 +277,7 @@ class Edge(Node):
         self.default = default
         self.networks = networks
         self.balancers = balancers
+        self.also = also
         self.listens = [self.external, self.internal]
 
     def xml(self):
@@ -284,6 +285,8 @@ class Edge(Node):
         inner += ''.join(tag('gateway', {'name': g}) for g in self.gateways)
         body = tag('external', {'address': self.external[0], 'port': self.external[1],
                                 'networks': self.networks, 'balancers': self.balancers})
+        if self.also:
+            body += tag('external', {'address': self.also, 'networks': self.networks})
         body += tag('internal', {'address': self.internal[0], 'port': self.internal[1],
                                  'balancers': self.balancers}, inner)
         body += ''.join(tag('domain', {'name': d}, certificate(c)) for d, c in self.domains.items())

@@ -96,6 +96,11 @@ def show(element):
     return ET.tostring(element, encoding='unicode')
 
 
+def socket_for(ip):
+    """A socket of the family of an address."""
+    return socket.socket(socket.AF_INET6 if ':' in ip else socket.AF_INET)
+
+
 # ---- a stream ----------------------------------------------------------------------------------
 
 class Closed(Exception):
@@ -133,7 +138,7 @@ class Stream:
 
     @classmethod
     def dial(cls, address, source=None, timeout=WAIT, name='stream'):
-        sock = socket.socket()
+        sock = socket_for(address[0])
         if source:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((source, 0))
@@ -611,7 +616,7 @@ class Peer:
         self.stanzas = []                   # every stanza received, in order of arrival
         self.news = threading.Condition()
         self.on_stanza = None               # instead of keeping stanzas
-        self.listener = socket.socket()
+        self.listener = socket_for(address[0])
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind(address)
         self.listener.listen(64)

@@ -183,12 +183,18 @@ talk_unblock(int fd)
     fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+static bool
+talk_is_ip(const struct sockaddr *a)
+{
+    return a->sa_family == AF_INET || a->sa_family == AF_INET6;
+}
+
 static int
 talk_bind(int fd, const struct sockaddr *to, socklen_t len)
 {
     struct sockaddr_storage at;
     char text[80];
-    if (to->sa_family != AF_INET)
+    if (!talk_is_ip(to))
         return bind(fd, to, len);
     memset(&at, 0, sizeof at);
     memcpy(&at, to, len);
@@ -241,7 +247,7 @@ talk_connect(int fd, const struct sockaddr *to, socklen_t len)
     struct talk_peer *p;
     char text[80];
     int pair[2];
-    if (to->sa_family != AF_INET)
+    if (!talk_is_ip(to))
         return connect(fd, to, len);
     if (talk.refuse > 0) {
         talk.refuse--;
@@ -1843,6 +1849,8 @@ talk_put_edge(FILE *f)
     fprintf(f, "<xmppedge role=\"edge\" name=\"edge.near.example\">\n"
         "<external address=\"127.0.0.1\" port=\"5269\"");
     talk_put_setting(f, "balancers", NULL);
+    if (span_is(talk_setting("external"), "both"))
+        fprintf(f, "/>\n<external address=\"2001:db8::1\" port=\"5269\"");
     fprintf(f, "/>\n<internal address=\"127.0.0.1\" port=\"23456\"");
     talk_put_setting(f, "balancers", NULL);
     fprintf(f, ">"
@@ -1915,8 +1923,8 @@ talk_write_config(void)
     static const char *const ours[] = { "role", "type", "trunk", "acks", "tls", "sasl", "dialback",
         "keepalive", "connection-limit", "proxy-direct-tls", "default", "certificate", "crl",
         "echo", "log", "cuts", "other", "own", "pin", "bystander", "alias",
-        "networks", "bidi", "component", "hosts", "balancers", "far", "allow", "allow-in",
-        "allow-out", "deny", "deny-in", "deny-out" };
+        "networks", "bidi", "component", "hosts", "balancers", "far", "external", "allow",
+        "allow-in", "allow-out", "deny", "deny-in", "deny-out" };
     struct xe_span rest = buf_span(&talk.settings);
     struct xe_span echo = talk_setting("echo");
     struct xe_span level = talk_setting("log");

@@ -167,7 +167,7 @@ a_small_edge_is_read_without_a_word(void **state)
     assert_non_null(world.c);
     assert_int_equal(world.c->role, CONFIG_EDGE);
     assert_true(span_is(world.c->name, "edge01.corp.example"));
-    assert_int_equal(world.c->external.address.port, 5269);
+    assert_int_equal(world.c->externals[0].address.port, 5269);
     assert_int_equal(world.c->internal.address.port, 23456);
     assert_int_equal(world.c->internal.ngateways, 1);
     assert_int_equal(world.c->ndomains, 1);
@@ -1814,7 +1814,7 @@ networks_are_a_list_for_all_partners_or_for_one(void **state)
         "domain='echo.example'/><dialback secret-file='dialback.secret'/><partners><partner "
         "domain='p.example' networks='127.0.0.0/8'/></partners></xmppedge>")));
     assert_non_null(world.c);
-    n = &world.c->external.networks;
+    n = &world.c->externals[0].networks;
     assert_int_equal(n->count, 3);
     assert_string_equal(reach_net_text(&n->list[0], text), "10.0.0.0/8");
     assert_string_equal(reach_net_text(&n->list[1], text), "fd00::/8");
@@ -1823,7 +1823,7 @@ networks_are_a_list_for_all_partners_or_for_one(void **state)
     assert_int_equal(n->count, 1);
     assert_string_equal(reach_net_text(&n->list[0], text), "127.0.0.0/8");
     load_partner("");
-    assert_int_equal(world.c->external.networks.count, 0);
+    assert_int_equal(world.c->externals[0].networks.count, 0);
     assert_int_equal(world.c->partners.list[0].networks.count, 0);
 }
 
@@ -1922,15 +1922,15 @@ balancers_are_a_list_for_each_address(void **state)
     (void)state;
     snprintf(file, sizeof file, text, "10.0.0.80 10.1.0.0/16 fd00::/64");
     assert_says(load(span_of(file)), "");
-    assert_int_equal(world.c->external.balancers.count, 3);
+    assert_int_equal(world.c->externals[0].balancers.count, 3);
     assert_int_equal(world.c->internal.balancers.count, 0);
-    assert_false(reach_list_has(&world.c->external.balancers, &at));
+    assert_false(reach_list_has(&world.c->externals[0].balancers, &at));
     inet_pton(AF_INET, "10.1.2.3", &in.sin_addr);
     memcpy(&at, &in, sizeof in);
-    assert_true(reach_list_has(&world.c->external.balancers, &at));
+    assert_true(reach_list_has(&world.c->externals[0].balancers, &at));
     inet_pton(AF_INET, "10.0.0.81", &in.sin_addr);
     memcpy(&at, &in, sizeof in);
-    assert_false(reach_list_has(&world.c->external.balancers, &at));
+    assert_false(reach_list_has(&world.c->externals[0].balancers, &at));
     snprintf(file, sizeof file, text, "10.0.0.80/24");
     assert_says(load(span_of(file)), "<external> balancers: expected networks such as");
     snprintf(file, sizeof file, text, "10.0.0.0/8 0.0.0.0/0");
@@ -2195,6 +2195,59 @@ the_secret_is_never_printed(void **state)
     buf_free(&text);
 }
 
+/* The same edge with another one or two <external> in line 2. */
+static const char *
+load_externals(const char *more)
+{
+    char text[2048];
+    snprintf(text, sizeof text, EDGE_HEAD "\n%s" EDGE_DOMAIN "<run user='root'/></xmppedge>", more);
+    return load(span_of(text));
+}
+
+static void
+an_edge_has_an_external_address_of_each_family(void **state)
+{
+    const struct sockaddr *own[CONFIG_OWN_MAX + 1];
+    (void)state;
+    assert_string_equal(load_externals("<external address='2001:db8::10' networks='fd00::/8'/>"
+        "<partners>" PARTNER "</partners>"), "");
+    assert_int_equal(world.c->nexternals, 2);
+    assert_int_equal(world.c->externals[0].address.sa.ss_family, AF_INET);
+    assert_int_equal(world.c->externals[1].address.sa.ss_family, AF_INET6);
+    assert_int_equal(world.c->externals[0].networks.count, 0);
+    assert_int_equal(world.c->externals[1].networks.count, 1);
+    config_own_addresses(world.c, own);
+    assert_ptr_equal(own[0], &world.c->internal.address.sa);
+    assert_ptr_equal(own[2], &world.c->externals[1].address.sa);
+    assert_null(own[3]);
+    assert_says(load_externals("<external address='2001:db8::10' networks='10.0.0.0/33'/>"),
+        "x.xml:2: <external> networks: ");
+}
+
+static void
+two_external_addresses_are_of_two_families_and_have_one_port(void **state)
+{
+    static const struct { const char *more, *said; } rows[] = {
+        { "<external address='203.0.113.11'/>", "x.xml:2: expected at most one <external> with an "
+            "IPv4 address and one with an IPv6 address, found a second with an IPv4 address\n" },
+        { "<external address='2001:db8::1' port='5270'/>", "x.xml:2: <external> port: expected "
+            "that of the other <external>, for a partner finds both addresses with one port, "
+            "found another\n" },
+        { "<external address='2001:db8::1'/><external address='2001:db8::2'/>",
+            "<external>" },
+        { "<external address='nowhere'/>", "<external> address: expected " },
+        { "<metrics address='2001:db8::1' port='5269' force='true'/>"
+            "<external address='2001:db8::1'/>", "<metrics>: expected another port or address than "
+            "those of the streams, found the same\n" }
+    };
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_says(load_externals(rows[i].more), rows[i].said);
+        assert_null(world.c);
+    }
+}
+
 /* ---- the port summary ---- */
 
 /* Of a machine that asks 192.0.2.53, and has an internal network within what may be opened. */
@@ -2270,6 +2323,46 @@ part(const char *text, const char *from, const char *to)
     assert_true((size_t)(end - at) < sizeof kept);
     snprintf(kept, sizeof kept, "%.*s", (int)(end - at), at);
     return kept;
+}
+
+static void
+the_port_table_has_the_rows_of_both_families(void **state)
+{
+    struct buf text = { 0 };
+    const char *said;
+    (void)state;
+    load_externals("<partners><partner domain='a.example' proxy='192.0.2.9'/>"
+        "<partner domain='b.example' proxy='[2001:db8::9]:5270'/>"
+        "<partner domain='c.example' proxy='c.example'/></partners>"
+        "<external address='2001:db8::10' networks='fd00::/8'/>");
+    said = ports(PORTS_TABLE, &text);
+    assert_says(said, "\n1      XMPP/TCP/5269    any                 203.0.113.10        standard");
+    assert_says(said, "\n1      XMPP/TCP/5269    any                 2001:db8::10        standard");
+    assert_says(said, "\n2      XMPP/TCP/5269    203.0.113.10        any                 standard");
+    assert_says(said, "\n2      XMPP/TCP/5269    2001:db8::10        any                 standard");
+    assert_says(said, "2      XMPP/TCP/5269    203.0.113.10        192.0.2.9 ");
+    assert_null(strstr(said, "2001:db8::10        192.0.2.9 "));
+    assert_says(said, "2      XMPP/TCP/5270    2001:db8::10        2001:db8::9 ");
+    assert_null(strstr(said, "203.0.113.10        2001:db8::9 "));
+    assert_says(said, "203.0.113.10        c.example ");
+    assert_says(said, "2001:db8::10        c.example ");
+    assert_says(said, "never  any              203.0.113.10        the inside ");
+    assert_says(said, "never  any              2001:db8::10        the inside ");
+    said = ports(PORTS_JSON, &text);
+    assert_says(said, "\"port\":5269,\"source\":\"any\",\"destination\":\"2001:db8::10\"");
+    assert_says(said, "\"port\":5269,\"source\":\"any\",\"destination\":\"203.0.113.10\"");
+    said = ports(PORTS_NFT, &text);
+    assert_says(said, "ip daddr 203.0.113.10 tcp dport 5269 accept comment \"row 1\"");
+    assert_says(said, "ip6 daddr 2001:db8::10 tcp dport 5269 accept comment \"row 1\"");
+    assert_says(said, "ip saddr 203.0.113.10 tcp dport 5269 accept comment \"row 2\"");
+    assert_says(said, "ip6 saddr 2001:db8::10 tcp dport 5269 accept comment \"row 2\"");
+    assert_says(said, "ip saddr 203.0.113.10 meta l4proto tcp jump never");
+    assert_says(said, "ip6 saddr 2001:db8::10 meta l4proto tcp jump never");
+    said = part(said, "chain never {", "}");
+    assert_says(said, "ip daddr 10.0.0.0/8 counter drop");
+    assert_says(said, "ip6 daddr fd00::/8 return");
+    assert_says(said, "ip6 daddr fe80::/10 counter drop");
+    buf_free(&text);
 }
 
 static bool
@@ -2704,6 +2797,9 @@ main(void)
         TEST(the_directory_of_the_configuration_is_no_pattern),
         TEST(missing_files_are_named_with_the_line_that_names_them),
         TEST(an_element_that_may_be_there_once_is_refused_twice),
+        TEST(an_edge_has_an_external_address_of_each_family),
+        TEST(two_external_addresses_are_of_two_families_and_have_one_port),
+        TEST(the_port_table_has_the_rows_of_both_families),
         TEST(a_name_server_that_would_never_be_asked_is_refused),
         TEST(inner_domains_that_a_trunk_does_not_carry_are_refused),
         TEST(an_edge_needs_gateways_enough_for_its_domains),

@@ -452,18 +452,38 @@ host(const char *text)
     return a;
 }
 
+/* Of a node that has these addresses inside and outside; "": none. */
+static bool
+read_machine(struct reach_machine *m, int64_t now, const char *inside, const char *one,
+    const char *other)
+{
+    struct sockaddr_storage at[3];
+    const struct sockaddr *own[4] = { (const struct sockaddr *)&at[0] };
+    size_t n = 1;
+    memset(at, 0, sizeof at);
+    if (*inside != '\0')
+        at[0] = host(inside);
+    at[n] = host(one);
+    own[n] = (const struct sockaddr *)&at[n];
+    n++;
+    if (*other != '\0') {
+        at[n] = host(other);
+        own[n] = (const struct sockaddr *)&at[n];
+    }
+    return reach_machine_read(m, now, own);
+}
+
 static void
 the_addresses_of_this_machine_and_of_the_configuration_are_ours(void **state)
 {
-    struct sockaddr_storage external = host("8.8.8.8");
-    struct sockaddr_storage internal = host("2a00::5");
     struct reach_machine m = { 0 };
     struct reach r = node("127.0.0.0/8", "");
     (void)state;
-    assert_true(reach_machine_read(&m, 5000, &external, &internal));
+    assert_true(read_machine(&m, 5000, "2a00::5", "8.8.8.8", "2a00::8"));
     r.own = m.own;
     r.nown = m.nown;
     assert_int_equal(ask_text(&r, "8.8.8.8"), XE_WHY_ADDRESS_REFUSED);
+    assert_int_equal(ask_text(&r, "2a00::8"), XE_WHY_ADDRESS_REFUSED);
     assert_int_equal(ask_text(&r, "2a00::5"), XE_WHY_ADDRESS_REFUSED);
     assert_int_equal(ask_text(&r, "8.8.4.4"), XE_WHY_NONE);
     assert_int_equal(ask_text(&r, "127.0.0.9"), XE_WHY_NONE);
@@ -476,17 +496,15 @@ the_addresses_of_this_machine_and_of_the_configuration_are_ours(void **state)
 static void
 what_is_ours_is_read_again_after_a_while(void **state)
 {
-    struct sockaddr_storage one = host("8.8.8.8"), two = host("8.8.4.4"), none;
     struct reach_machine m = { 0 };
-    struct reach r = { { NULL, NULL }, NULL, 0 };
+    struct reach r = { .own = NULL };
     (void)state;
-    memset(&none, 0, sizeof none);
-    assert_true(reach_machine_read(&m, 5000, &one, &none));
-    assert_true(reach_machine_read(&m, 5000 + REACH_READ_MS - 1, &two, &none));
+    assert_true(read_machine(&m, 5000, "", "8.8.8.8", ""));
+    assert_true(read_machine(&m, 5000 + REACH_READ_MS - 1, "", "8.8.4.4", ""));
     r.own = m.own;
     r.nown = m.nown;
     assert_int_equal(ask_text(&r, "8.8.4.4"), XE_WHY_NONE);
-    assert_true(reach_machine_read(&m, 5000 + REACH_READ_MS, &two, &none));
+    assert_true(read_machine(&m, 5000 + REACH_READ_MS, "", "8.8.4.4", ""));
     r.own = m.own;
     r.nown = m.nown;
     assert_int_equal(ask_text(&r, "8.8.4.4"), XE_WHY_ADDRESS_REFUSED);
@@ -498,7 +516,6 @@ what_is_ours_is_read_again_after_a_while(void **state)
 static void
 without_a_descriptor_to_ask_with_nothing_is_read_and_soon_asked_again(void **state)
 {
-    struct sockaddr_storage external = host("8.8.8.8"), internal = host("127.0.0.1");
     struct reach_machine m = { 0 };
     struct rlimit before, none;
     (void)state;
@@ -506,21 +523,20 @@ without_a_descriptor_to_ask_with_nothing_is_read_and_soon_asked_again(void **sta
     none = before;
     none.rlim_cur = 0;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    assert_false(reach_machine_read(&m, 5000, &external, &internal));
+    assert_false(read_machine(&m, 5000, "127.0.0.1", "8.8.8.8", ""));
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-    assert_true(reach_machine_read(&m, 5001, &external, &internal));
+    assert_true(read_machine(&m, 5001, "127.0.0.1", "8.8.8.8", ""));
     reach_machine_free(&m);
 }
 
 static void
 the_network_of_the_internal_interface_is_ours(void **state)
 {
-    struct sockaddr_storage external = host("8.8.8.8"), internal = host("127.0.0.1");
     struct reach_machine m = { 0 };
     struct reach r = node("126.0.0.0/7", "");
     size_t i, inside = 0;
     (void)state;
-    assert_true(reach_machine_read(&m, 0, &external, &internal));
+    assert_true(read_machine(&m, 0, "127.0.0.1", "8.8.8.8", ""));
     for (i = 0; i < m.nown; i++)
         inside += strcmp(m.own[i].what, "the internal network") == 0 && m.own[i].net.bits == 104;
     assert_int_equal(inside, 1);   /* 127.0.0.0/8 */
