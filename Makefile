@@ -288,19 +288,21 @@ UNIT     = \
 
 install: all
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(DOCDIR)/examples" "$(DESTDIR)$(UNITDIR)" \
-	    "$(DESTDIR)$(MANDIR)/man1"
+	    "$(DESTDIR)$(MANDIR)/man1" "$(DESTDIR)$(MANDIR)/man5"
 	install -m 755 xmppedge xmppedge-analyze "$(DESTDIR)$(BINDIR)/"
 	install -m 644 README.md LICENSE "$(DESTDIR)$(DOCDIR)/"
 	./xmppedge config edge >"$(DESTDIR)$(DOCDIR)/examples/edge.xml"
 	./xmppedge config gateway >"$(DESTDIR)$(DOCDIR)/examples/gateway.xml"
 	./xmppedge manual >"$(DESTDIR)$(MANDIR)/man1/xmppedge.1"
+	./xmppedge manual 5 >"$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5"
 	printf '%s\n' $(UNIT) >"$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 	chmod 644 "$(DESTDIR)$(DOCDIR)"/examples/*.xml "$(DESTDIR)$(MANDIR)/man1/xmppedge.1" \
-	    "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	    "$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5" "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/xmppedge" "$(DESTDIR)$(BINDIR)/xmppedge-analyze" \
-	    "$(DESTDIR)$(MANDIR)/man1/xmppedge.1" "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	    "$(DESTDIR)$(MANDIR)/man1/xmppedge.1" "$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5" \
+	    "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 	rm -rf "$(DESTDIR)$(DOCDIR)"
 
 clean:

@@ -18968,12 +18968,35 @@ config_put_doc_value(struct buf *out, const struct config_row *row)
     buf_puts(out, row->def == NULL ? "" : row->def);
 }
 
+/* What an attribute means, and what it may be. */
+static void
+config_put_attr_text(struct buf *out, const struct config_row *row)
+{
+    buf_puts(out, row->doc);
+    buf_puts(out, " (");
+    config_put_doc_value(out, row);
+    buf_puts(out, ")");
+}
+
+/* What an element means, and how many there may be. */
+static void
+config_put_element_text(struct buf *out, const struct config_row *element)
+{
+    buf_puts(out, element->doc);
+    if (element->max <= 1 || element->max >= CONFIG_LIST_MAX)
+        return;
+    buf_puts(out, " At most ");
+    buf_putu(out, (uint64_t)element->max);
+    buf_puts(out, " of them.");
+}
+
 /* The documentation of an attribute, as a line of the comment before its element. */
 static void
 config_put_attr_doc(struct buf *out, const struct config_row *row, unsigned depth)
 {
     struct buf_pen pen = { out, 0, depth * 2 + 25, 0 };
     struct buf text = { 0 };
+    config_put_attr_text(&text, row);
     buf_putc(out, '\n');
     buf_pen_indent(&pen, depth * 2 + 5);
     buf_puts(out, row->name);
@@ -18982,10 +19005,6 @@ config_put_attr_doc(struct buf *out, const struct config_row *row, unsigned dept
         buf_putc(out, ' ');
         pen.column++;
     }
-    buf_puts(&text, row->doc);
-    buf_puts(&text, " (");
-    config_put_doc_value(&text, row);
-    buf_puts(&text, ")");
     buf_pen_words(&pen, buf_text(&text));
     buf_free(&text);
 }
@@ -18997,7 +19016,7 @@ config_put_doc(struct buf *out, const struct config_row *element, enum config_ro
 {
     struct buf_pen pen = { out, 0, depth * 2 + 5, 0 };
     const struct config_row *r = element;
-    struct buf most = { 0 };
+    struct buf text = { 0 };
     bool above = false;
     buf_pen_indent(&pen, depth * 2);
     buf_puts(out, "<!--");
@@ -19005,14 +19024,9 @@ config_put_doc(struct buf *out, const struct config_row *element, enum config_ro
     buf_pen_words(&pen, config_tag(element));
     buf_putc(out, ':');
     pen.column++;
-    buf_pen_words(&pen, element->doc);
-    if (element->max > 1 && element->max < CONFIG_LIST_MAX) {
-        buf_puts(&most, "At most ");
-        buf_putu(&most, (uint64_t)element->max);
-        buf_puts(&most, " of them.");
-        buf_pen_words(&pen, buf_text(&most));
-        buf_free(&most);
-    }
+    config_put_element_text(&text, element);
+    buf_pen_words(&pen, buf_text(&text));
+    buf_free(&text);
     while ((r = config_next_attr(r, role)) != NULL) {
         if (config_is_explained(r, role))
             above = true;
@@ -19063,6 +19077,13 @@ config_put_example(struct buf *out, const struct config_row *element, enum confi
         buf_putc(out, '\n');
 }
 
+static const char *const config_abouts[] = {
+    [CONFIG_EDGE] = "the border of an organisation towards its federation partners.",
+    [CONFIG_GATEWAY] = "stands beside the inner server and connects out to the edges."
+};
+static const char config_units[] = "Paths are relative to the directory of this file. Times may be "
+    "written 30, 30s, 500ms, 10m or 1h; sizes 10000, 64K or 1M.";
+
 /* A complete configuration of a node with every element, attribute and default explained. */
 static void
 config_example(enum config_role role, struct buf *out)
@@ -19070,13 +19091,12 @@ config_example(enum config_role role, struct buf *out)
     struct buf_pen pen = { out, 0, 5, 0 };
     buf_puts(out, "<!--");
     pen.column = 4;
-    buf_pen_words(&pen, role == CONFIG_EDGE
-        ? "xmppedge, role edge: the border of an organisation towards its federation partners."
-        : "xmppedge, role gateway: stands beside the inner server and connects out to the edges.");
+    buf_pen_words(&pen, role == CONFIG_EDGE ? "xmppedge, role edge:" : "xmppedge, role gateway:");
+    buf_pen_words(&pen, config_abouts[role]);
     buf_pen_words(&pen, "This file is a working example and the whole documentation of the "
         "settings. Only what must be given has to stay; everything else shows its default or is "
-        "commented out. Paths are relative to the directory of this file. Times may be written "
-        "30, 30s, 500ms, 10m or 1h; sizes 10000, 64K or 1M.");
+        "commented out.");
+    buf_pen_words(&pen, config_units);
     buf_puts(out, " -->\n");
     config_put_example(out, &config_rows[0], role, 0, false);
 }
@@ -37651,7 +37671,7 @@ manager_close(struct manager *m)
 
 /* ===========================================================================
  * [MANUAL] manual_        what the program says of itself: its help, and pages of the manual
- * calls:  BUF ROFF WHY
+ * calls:  BASE BUF ROFF WHY CONFIG
  *
  * What a command takes and does, what a signal and an exit code mean: each stands once, in a table.
  * --help, the synopsis of a command that was misused and the pages of the manual are walks over
@@ -37713,7 +37733,8 @@ static const struct manual_command manual_commands[MANUAL_COUNT] = {
     [MANUAL_AUTHORITY] = { "authority", 2, { "DIR", "NAME..." }, { "--days N" },
         "Make an authority for the trunk in DIR, a certificate for each node NAME, and the "
         "dialback secret; what is there is kept." },
-    [MANUAL_MANUAL] = { "manual", 0, { NULL }, { NULL }, "Print the manual, for man(1) to show." },
+    [MANUAL_MANUAL] = { "manual", 0, { "1|5" }, { NULL },
+        "Print a page of the manual, for man(1) to show: 1 is this, 5 the configuration." },
     [MANUAL_VERSION] = { "--version", 0, { NULL }, { NULL },
         "Print the version, its libraries, and what it has found out about this machine." },
     [MANUAL_HELP] = { "--help", 0, { NULL }, { NULL }, "Print this, in short." },
@@ -37736,6 +37757,22 @@ static const struct manual_row manual_exits[] = {
     { "0", "Fine." },
     { "1", "What was asked for failed." },
     { "2", "Usage or configuration." },
+    { NULL, NULL }
+};
+
+static const struct manual_row manual_environment[] = {
+    { "SSLKEYLOGFILE", "Where session keys are written, if the configuration allows it (keylog of "
+        "tls) and names no file." },
+    { "NOTIFY_SOCKET, WATCHDOG_USEC", "From the service manager: where it is told of the state of "
+        "the service, and how often (sd_notify(3))." },
+    { NULL, NULL }
+};
+
+static const struct manual_row manual_files[] = {
+    { "/etc/xmppedge/NAME.xml", "The configuration of the service xmppedge@NAME." },
+    { "/run/xmppedge", "Control sockets, on which a running service is asked." },
+    { "/var/lib/xmppedge, /var/log/xmppedge", "What the unit makes for the files that a "
+        "configuration may name: of invitations, and the log." },
     { NULL, NULL }
 };
 
@@ -37854,17 +37891,43 @@ manual_put_reasons(struct buf *out)
     buf_free(&text);
 }
 
+/* The beginning of a page, up to its first section. */
+static void
+manual_put_head(struct buf *out, const char *title, const char *name, const char *about)
+{
+    struct buf text = { 0 };
+    buf_puts(out, ".TH ");
+    buf_puts(out, title);
+    buf_puts(out, " " XE_DATE " \"xmppedge " XE_VERSION "\"\n.SH NAME\n");
+    buf_puts(&text, name);
+    buf_puts(&text, " - ");
+    buf_puts(&text, about);
+    manual_put_text(out, buf_text(&text));
+    buf_fail_with(out, &text);
+    buf_free(&text);
+}
+
+/* What each role is. */
+static void
+manual_put_roles(struct buf *out)
+{
+    unsigned i;
+    buf_puts(out, ".SH DESCRIPTION\n");
+    manual_put_text(out, "One program, two roles, one for each node:");
+    for (i = CONFIG_EDGE; i <= CONFIG_GATEWAY; i++)
+        manual_put_item(out, config_roles[i], config_abouts[i]);
+}
+
 /* xmppedge(1) */
 static void
 manual_page(struct buf *out)
 {
     struct buf text = { 0 };
     size_t i;
-    buf_puts(out, ".TH XMPPEDGE 1 " XE_DATE " \"xmppedge " XE_VERSION "\"\n.SH NAME\n");
-    buf_puts(&text, "xmppedge - ");
-    buf_puts(&text, manual_about);
-    manual_put_text(out, buf_text(&text));
-    buf_puts(out, ".SH SYNOPSIS\n.B xmppedge\n.I COMMAND\n[ARGUMENT...]\n.SH COMMANDS\n");
+    manual_put_head(out, "XMPPEDGE 1", "xmppedge", manual_about);
+    buf_puts(out, ".SH SYNOPSIS\n.B xmppedge\n.I COMMAND\n[ARGUMENT...]\n");
+    manual_put_roles(out);
+    buf_puts(out, ".SH COMMANDS\n");
     for (i = 0; i < MANUAL_COUNT; i++) {
         if (manual_commands[i].doc == NULL)
             continue;
@@ -37874,9 +37937,90 @@ manual_page(struct buf *out)
     }
     manual_put_rows(out, ".SH SIGNALS\n", manual_signals);
     manual_put_rows(out, ".SH EXIT STATUS\n", manual_exits);
+    manual_put_rows(out, ".SH ENVIRONMENT\n", manual_environment);
+    manual_put_rows(out, ".SH FILES\n", manual_files);
     manual_put_reasons(out);
+    buf_puts(out, ".SH SEE ALSO\n.BR xmppedge.xml (5),\n.BR xmppedge\\-analyze (1)\n");
     buf_fail_with(out, &text);
     buf_free(&text);
+}
+
+/* ---- the page of the configuration ---- */
+
+/* ", edge" where the other role has not what this one has. */
+static const char *
+manual_role(unsigned roles)
+{
+    return roles == 1u << CONFIG_EDGE ? ", edge" : roles == 1u << CONFIG_GATEWAY ? ", gateway" : "";
+}
+
+/* "<trust> in partners/partner, edge" */
+static void
+manual_put_element(struct buf *out, const struct config_row *element)
+{
+    struct buf text = { 0 };
+    const char *tag = config_tag(element);
+    size_t above = (size_t)(strrchr(element->name, '/') == NULL ? 0 : tag - 1 - element->name);
+    buf_puts(out, ".SS \"<");
+    buf_puts(out, tag);
+    buf_puts(out, above > 0 ? "> in " : ">");
+    buf_put(out, span_make(element->name, above));
+    buf_puts(out, manual_role(element->roles));
+    buf_puts(out, "\"\n");
+    if (element->min > 0)
+        buf_puts(&text, "Must be there. ");
+    config_put_element_text(&text, element);
+    manual_put_text(out, buf_text(&text));
+    buf_fail_with(out, &text);
+    buf_free(&text);
+}
+
+/* Whether it is said again in the next row: of two roles each may have its own. */
+static bool
+manual_is_again(const struct config_row *row)
+{
+    return row + 1 < config_rows + CONFIG_ROWS && row[1].kind == row->kind
+        && strcmp(row[1].name, row->name) == 0 && strcmp(row[1].doc, row->doc) == 0;
+}
+
+static void
+manual_put_attribute(struct buf *out, const struct config_row *element,
+    const struct config_row *row)
+{
+    struct buf name = { 0 };
+    struct buf text = { 0 };
+    buf_puts(&name, row->name);
+    if ((row->roles & element->roles) != element->roles && !manual_is_again(row - 1))
+        buf_puts(&name, manual_role(row->roles));
+    config_put_attr_text(&text, row);
+    manual_put_item(out, buf_text(&name), buf_text(&text));
+    buf_fail_with(out, &name);
+    buf_fail_with(out, &text);
+    buf_free(&name);
+    buf_free(&text);
+}
+
+/* xmppedge.xml(5) */
+static void
+manual_config_page(struct buf *out)
+{
+    const struct config_row *element = config_rows;
+    size_t i;
+    manual_put_head(out, "XMPPEDGE.XML 5", "xmppedge.xml", "the configuration of one node");
+    manual_put_roles(out);
+    buf_puts(out, ".PP\n");
+    manual_put_text(out, config_units);
+    buf_puts(out, ".PP\n");
+    manual_put_text(out, "A complete example is what xmppedge config prints; xmppedge check says "
+        "what is in effect, and everything that is wrong or doubtful.");
+    buf_puts(out, ".SH ELEMENTS\n");
+    for (i = 0; i < CONFIG_ROWS; i++) {
+        if (config_rows[i].kind == CONFIG_ELEMENT)
+            manual_put_element(out, element = &config_rows[i]);
+        else if (!manual_is_again(&config_rows[i]))
+            manual_put_attribute(out, element, &config_rows[i]);
+    }
+    buf_puts(out, ".SH SEE ALSO\n.BR xmppedge (1)\n");
 }
 
 /* ===========================================================================
@@ -38235,9 +38379,16 @@ main_help(const struct main_call *call)
 static int
 main_manual(const struct main_call *call)
 {
+    const char *section = call->given[0];
     struct buf out = { 0 };
-    (void)call;
-    manual_page(&out);
+    if (section != NULL && strcmp(section, "1") != 0 && strcmp(section, "5") != 0) {
+        text_print(stderr, "xmppedge manual: expected 1 or 5, found ", section, "\n");
+        return 2;
+    }
+    if (section != NULL && *section == '5')
+        manual_config_page(&out);
+    else
+        manual_page(&out);
     return main_print(&out);
 }
 

@@ -6,6 +6,8 @@ set -eu
 . tests/verdict.sh
 
 ./xmppedge manual >"$work/xmppedge.1"
+./xmppedge manual 5 >"$work/xmppedge.xml.5"
+{ ./xmppedge config edge; ./xmppedge config gateway; } >"$work/config"
 
 # lint NAME: what is wrong with a page, and with what nroff makes of it
 lint() {
@@ -18,12 +20,12 @@ lint() {
 # items NAME SECTION: what the items of a section are called, without the arguments
 items() {
     awk -v title="$2" '/^\.SH/ { inside = $0 == ".SH " title } inside && /^\.B / { print $2 }' "$work/$1" |
-        sed 's/\\//g' | sort
+        sed 's/[\\,]//g' | sort -u
 }
 
-echo 1..3
+echo 1..5
 if command -v mandoc >/dev/null 2>&1; then
-    verdict 'no page has an error, nor what is bad style' "$(lint xmppedge.1)"
+    verdict 'no page has an error, nor what is bad style' "$(lint xmppedge.1; lint xmppedge.xml.5)"
 else
     verdict 'no page has an error, nor what is bad style # SKIP no mandoc' ''
 fi
@@ -33,3 +35,9 @@ verdict 'xmppedge(1) has every command' "$(
 verdict 'and every reason' "$(
     ./xmppedge why | grep '^[a-z]' | sort >"$work/reasons"
     items xmppedge.1 REASONS | diff "$work/reasons" -)"
+verdict 'xmppedge.xml(5) has every attribute' "$(
+    grep -oE '[a-z][a-z-]*="|^ +[a-z][a-z-]*  +[A-Z]' "$work/config" | tr -d '=" A-Z' | sort -u >"$work/attributes"
+    items xmppedge.xml.5 ELEMENTS | diff "$work/attributes" -)"
+verdict 'and every element' "$(
+    grep -oE '^ *<!--[a-z ]*[a-z]+:|^ *<[a-z]+' "$work/config" | grep -oE '[a-z]+:?$' | tr -d : | sort -u >"$work/elements"
+    sed -n 's/^\.SS "<\([a-z]*\)>.*/\1/p' "$work/xmppedge.xml.5" | sort -u | diff "$work/elements" -)"

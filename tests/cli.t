@@ -168,6 +168,7 @@ misuse 'internal-ca: this is the name of .*' authority a b.example internal-ca
 report $? 'and nothing is made'
 misuse 'one argument too many: x' --version x
 misuse 'one argument too many: x' --help x
+misuse 'expected 1 or 5, found 8' manual 8
 
 ask ping a
 has "$err" '^usage: xmppedge ping FILE DOMAIN$'
