@@ -158,7 +158,7 @@ check:
 check-quick: xmppedge xmppedge-analyze
 	@$(TESTS) quick
 
-check-style: xmppedge
+check-style: xmppedge xmppedge-analyze
 	@$(TESTS) style
 
 check-unit:
@@ -294,15 +294,16 @@ install: all
 	./xmppedge config edge >"$(DESTDIR)$(DOCDIR)/examples/edge.xml"
 	./xmppedge config gateway >"$(DESTDIR)$(DOCDIR)/examples/gateway.xml"
 	./xmppedge manual >"$(DESTDIR)$(MANDIR)/man1/xmppedge.1"
+	./xmppedge-analyze --manual >"$(DESTDIR)$(MANDIR)/man1/xmppedge-analyze.1"
 	./xmppedge manual 5 >"$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5"
 	printf '%s\n' $(UNIT) >"$(DESTDIR)$(UNITDIR)/xmppedge@.service"
-	chmod 644 "$(DESTDIR)$(DOCDIR)"/examples/*.xml "$(DESTDIR)$(MANDIR)/man1/xmppedge.1" \
+	chmod 644 "$(DESTDIR)$(DOCDIR)"/examples/*.xml "$(DESTDIR)$(MANDIR)"/man1/xmppedge*.1 \
 	    "$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5" "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/xmppedge" "$(DESTDIR)$(BINDIR)/xmppedge-analyze" \
-	    "$(DESTDIR)$(MANDIR)/man1/xmppedge.1" "$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5" \
-	    "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	    "$(DESTDIR)$(MANDIR)/man1/xmppedge.1" "$(DESTDIR)$(MANDIR)/man1/xmppedge-analyze.1" \
+	    "$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5" "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 	rm -rf "$(DESTDIR)$(DOCDIR)"
 
 clean:

@@ -85,42 +85,176 @@ struct options {
     bool                    json, ladder, no_color, progress, snaplen_given;
 };
 
-static const char usage_text[] =
-    "usage: xmppedge-analyze [options] FILE...      (pcap or pcapng; - is standard input)\n"
-    "       xmppedge-analyze [options] -i INTERFACE\n"
-    "\n"
-    "Tells from captured traffic which rows of the port table of an XMPP edge were used and\n"
-    "whether they worked, who federated with whom, and why attempts failed.\n"
-    "\n"
-    "  -i INTERFACE         capture live until interrupted, telling each attempt as it ends;\n"
-    "                       may be given more than once\n"
-    "  -f FILTER            look only at packets that match (as tcpdump)\n"
-    "  -s SNAPLEN           bytes of a packet to capture, with -i\n"
-    "  -w FILE              also write what -i captures to a new pcap file\n"
-    "  -k, --keys FILE      key log (NSS format, SSLKEYLOGFILE) to see what is inside TLS\n"
-    "  --log FILE           log of an edge or a gateway: why it ended its connections\n"
-    "  --external ADDR,...  addresses of the external interface of the edge (rows 1 and 2)\n"
-    "  --internal ADDR,...  addresses of its internal interface (row 3)\n"
-    "  -c FILE              take both from a configuration of xmppedge, and where it may call\n"
-    "  --ca FILE            authorities by which certificates are judged (PEM)\n"
-    "  --require ROW,...    exit 4 unless these rows were seen: 1, 2, 3 (or 5269-in, 5269-out,\n"
-    "                       23456-in)\n"
-    "  --json               JSON Lines instead of text; --json-fields explains them\n"
-    "  --html FILE          write a page with ladder diagrams, too; -: to standard output, alone\n"
-    "  --ladder             ladder diagrams in text\n"
-    "  --all                every attempt and partner, however many there are\n"
-    "  --partner DOMAIN     only attempts with this domain or address\n"
-    "  --flow N             only the attempt of this connection\n"
-    "  --failed             only attempts that failed\n"
-    "  --export FILE        their packets as a new pcapng file, with comments and secrets inside\n"
-    "  --stream N           what was said on this connection, as XML, instead of the report\n"
-    "  --show-content       do not redact message bodies, keys and secrets\n"
-    "  --no-color           no colour, even on a terminal\n"
-    "  --progress           tell how far it is, on standard error\n"
-    "  --version, --help\n"
-    "\n"
-    "Exit status: 0 all rows conform and nothing failed, 1 a violation or failure, 2 wrong usage\n"
-    "or no memory, 3 a file is damaged, 4 a required row was not observed.\n";
+/* What the program takes: reading the command line, --help and the page of the manual go by it. */
+struct option_row {
+    const char *name, *other;   /* "": it has no other */
+    const char *value;          /* what it takes; "": nothing */
+    const char *doc;
+};
+
+static const struct option_row option_table[] = {
+    { "-i", "", "INTERFACE", "capture live until interrupted, telling each attempt as it ends; may "
+        "be given more than once" },
+    { "-f", "", "FILTER", "look only at packets that match (as tcpdump)" },
+    { "-s", "", "SNAPLEN", "bytes of a packet to capture, with -i" },
+    { "-w", "", "FILE", "also write what -i captures to a new pcap file" },
+    { "-k", "--keys", "FILE",
+        "key log (NSS format, SSLKEYLOGFILE) to see what is inside TLS" },
+    { "--log", "", "FILE", "log of an edge or a gateway: why it ended its connections" },
+    { "--external", "", "ADDR,...", "addresses of the external interface of the edge (rows 1 and "
+        "2)" },
+    { "--internal", "", "ADDR,...", "addresses of its internal interface (row 3)" },
+    { "-c", "", "FILE", "take both from a configuration of xmppedge, and where it may call" },
+    { "--ca", "", "FILE", "authorities by which certificates are judged (PEM)" },
+    { "--require", "", "ROW,...", "exit 4 unless these rows were seen: 1, 2, 3 (or 5269-in, "
+        "5269-out, 23456-in)" },
+    { "--json", "", "", "JSON Lines instead of text" },
+    { "--json-fields", "", "", "explain them" },
+    { "--html", "", "FILE", "write a page with ladder diagrams, too; -: to standard output, "
+        "alone" },
+    { "--ladder", "", "", "ladder diagrams in text" },
+    { "--all", "", "", "every attempt and partner, however many there are" },
+    { "--partner", "", "DOMAIN", "only attempts with this domain or address" },
+    { "--flow", "", "N", "only the attempt of this connection" },
+    { "--failed", "", "", "only attempts that failed" },
+    { "--export", "", "FILE", "their packets as a new pcapng file, with comments and secrets "
+        "inside" },
+    { "--stream", "", "N", "what was said on this connection, as XML, instead of the report" },
+    { "--show-content", "", "", "do not redact message bodies, keys and secrets" },
+    { "--no-color", "", "", "no colour, even on a terminal" },
+    { "--progress", "", "", "tell how far it is, on standard error" },
+    { "--manual", "", "", "print the page of the manual, for man(1) to show" },
+    { "--version", "", "", "print the version" },
+    { "--help", "-h", "", "print this, in short" }
+};
+
+#define OPTION_ROWS (sizeof option_table / sizeof *option_table)
+
+static const char *const option_uses[] = {
+    "[options] FILE... (pcap or pcapng; - is standard input)",
+    "[options] -i INTERFACE"
+};
+static const char option_about[] = "Tells from captured traffic which rows of the port table of an "
+    "XMPP edge were used and whether they worked, who federated with whom, and why attempts "
+    "failed.";
+static const struct { const char *status, *means; } option_exits[] = {
+    { "0", "all rows conform and nothing failed" }, { "1", "a violation or failure" },
+    { "2", "wrong usage, nothing could be read, or no memory" }, { "3", "a file is damaged" },
+    { "4", "a required row was not observed" }
+};
+
+#define USAGE_LABEL 23   /* columns before a text */
+#define USAGE_WIDTH 92
+
+/* "-k, --keys FILE" */
+static void
+option_put(struct text *out, const struct option_row *o)
+{
+    SET(out, o->name, o->other[0] != '\0' ? ", " : "", o->other, o->value[0] != '\0' ? " " : "",
+        o->value);
+}
+
+/* False: not all could be written. */
+static bool
+usage_print(FILE *to)
+{
+    struct text name = { NULL, 0, 0 };
+    size_t i;
+    for (i = 0; i < sizeof option_uses / sizeof *option_uses; i++)
+        fprintf(to, "%s xmppedge-analyze %s\n", i == 0 ? "usage:" : "      ", option_uses[i]);
+    fputc('\n', to);
+    text_wrap(to, 0, 0, USAGE_WIDTH, option_about);
+    fputs("\n\n", to);
+    for (i = 0; i < OPTION_ROWS; i++) {
+        option_put(&name, &option_table[i]);
+        text_wrap(to, text_wrap(to, 0, 2, USAGE_WIDTH, name.at), USAGE_LABEL, USAGE_WIDTH,
+            option_table[i].doc);
+        fputc('\n', to);
+    }
+    fputs("\nExit status:\n", to);
+    for (i = 0; i < sizeof option_exits / sizeof *option_exits; i++)
+        fprintf(to, "  %s  %s\n", option_exits[i].status, option_exits[i].means);
+    text_free(&name);
+    return fflush(to) == 0 && ferror(to) == 0;
+}
+
+/* ---- the page of the manual: man(7) ---- */
+
+static void
+manual_text(FILE *to, const char *text)
+{
+    size_t size = XE_ROFF_SIZE(strlen(text));
+    char *page = memory_get(size);
+    xe_roff_text(text, page, size);
+    fputs(page, to);
+    free(page);
+}
+
+/* What something is called, what it means, and what to do ("": nothing). */
+static void
+manual_item(FILE *to, const char *name, const char *means, const char *remedy)
+{
+    struct text text = { NULL, 0, 0 };
+    SET(&text, means, remedy[0] != '\0' ? ": " : "", remedy);
+    fputs(".TP\n.B ", to);
+    manual_text(to, name);
+    manual_text(to, text.at);
+    text_free(&text);
+}
+
+static void
+manual_options(FILE *to)
+{
+    struct text name = { NULL, 0, 0 };
+    size_t i;
+    fputs(".SH OPTIONS\n", to);
+    for (i = 0; i < OPTION_ROWS; i++) {
+        option_put(&name, &option_table[i]);
+        manual_item(to, name.at, option_table[i].doc, "");
+    }
+    fputs(".SH EXIT STATUS\n", to);
+    for (i = 0; i < sizeof option_exits / sizeof *option_exits; i++)
+        manual_item(to, option_exits[i].status, option_exits[i].means, "");
+    text_free(&name);
+}
+
+/* What attempts fail by, and what the port table forbids. */
+static void
+manual_verdicts(FILE *to)
+{
+    unsigned i;
+    fputs(".SH CAUSES\n", to);
+    for (i = CAUSE_NONE + 1; i < CAUSE_COUNT; i++) {
+        const struct cause_row *row = cause_row((enum cause)i);
+        manual_item(to, row->word, row->what, row->remedy);
+    }
+    fputs(".SH VIOLATIONS\n", to);
+    for (i = 0; i < VIOLATION_COUNT; i++)
+        manual_item(to, violation_word((enum violation_kind)i),
+            violation_text((enum violation_kind)i), violation_remedy((enum violation_kind)i));
+}
+
+/* xmppedge-analyze(1).  False: not all could be written. */
+static bool
+manual_print(FILE *to)
+{
+    size_t i;
+    fputs(".TH XMPPEDGE-ANALYZE 1 " XE_DATE " \"xmppedge " XE_VERSION "\"\n.SH NAME\n", to);
+    manual_text(to, "xmppedge-analyze - what captured XMPP server-to-server traffic tells");
+    fputs(".SH SYNOPSIS\n", to);
+    for (i = 0; i < sizeof option_uses / sizeof *option_uses; i++) {
+        fputs(i > 0 ? ".br\n.B xmppedge\\-analyze\n" : ".B xmppedge\\-analyze\n", to);
+        manual_text(to, option_uses[i]);
+    }
+    fputs(".SH DESCRIPTION\n", to);
+    manual_text(to, option_about);
+    manual_options(to);
+    manual_verdicts(to);
+    fputs(".SH SEE ALSO\n.BR xmppedge (1)\n", to);
+    return fflush(to) == 0 && ferror(to) == 0;
+}
+
+/* ---- reading the command line ---- */
 
 static void
 complain(const char *what, const char *about)
@@ -258,13 +392,10 @@ option_value(struct options *o, const char *name, const char *value)
 static bool
 option_takes_value(const char *name)
 {
-    static const char *const names[] = { "-i", "-k", "--keys", "--log", "--external",
-        "--internal", "--require", "-f", "-c", "--ca", "--html", "-s", "-w", "--partner", "--flow",
-        "--stream", "--export" };
     size_t i;
-    for (i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(name, names[i]) == 0)
-            return true;
+    for (i = 0; i < OPTION_ROWS; i++)
+        if (strcmp(name, option_table[i].name) == 0 || strcmp(name, option_table[i].other) == 0)
+            return option_table[i].value[0] != '\0';
     return false;
 }
 
@@ -336,14 +467,32 @@ options_take(struct options *o, int argc, char **argv, int *i)
     return false;
 }
 
+/* Those that print something and are done: the exit status.  -1: it is another one. */
+static int
+option_prints(const char *arg)
+{
+    bool good;
+    if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)
+        good = usage_print(stdout);
+    else if (strcmp(arg, "--version") == 0)
+        good = puts("xmppedge-analyze " XE_VERSION) >= 0 && fflush(stdout) == 0;
+    else if (strcmp(arg, "--json-fields") == 0)
+        good = report_json_fields(stdout) == 0;
+    else if (strcmp(arg, "--manual") == 0)
+        good = manual_print(stdout);
+    else
+        return -1;
+    return good ? 0 : 2;
+}
+
 /* -1: go on; else the exit status. */
 static int
 options_read(struct options *o, int argc, char **argv)
 {
     bool only_files = false;
-    int i;
+    int i, status;
     if (argc < 2)
-        fputs(usage_text, stderr);
+        usage_print(stderr);
     for (i = 1; i < argc; i++) {
         const char *arg = argv[i];
         if (only_files || arg[0] != '-' || arg[1] == '\0') {
@@ -351,12 +500,8 @@ options_read(struct options *o, int argc, char **argv)
                 return 2;
         } else if (strcmp(arg, "--") == 0) {
             only_files = true;
-        } else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
-            return fputs(usage_text, stdout) < 0 || fflush(stdout) != 0 ? 2 : 0;
-        } else if (strcmp(arg, "--version") == 0) {
-            return puts("xmppedge-analyze " XE_VERSION) < 0 || fflush(stdout) != 0 ? 2 : 0;
-        } else if (strcmp(arg, "--json-fields") == 0) {
-            return report_json_fields(stdout) != 0 ? 2 : 0;
+        } else if ((status = option_prints(arg)) >= 0) {
+            return status;
         } else if (!options_take(o, argc, argv, &i)) {
             return 2;
         }

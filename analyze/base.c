@@ -147,6 +147,28 @@ text_free(struct text *t)
     memset(t, 0, sizeof *t);
 }
 
+size_t
+text_wrap(FILE *to, size_t column, size_t indent, size_t width, const char *s)
+{
+    for (; column < indent; column++)
+        fputc(' ', to);
+    while (*s != '\0') {
+        size_t len = strcspn(s, " ");
+        if (column > indent && column + 1 + len > width) {
+            fprintf(to, "\n%*s", (int)indent, "");
+            column = indent;
+        } else if (column > indent) {
+            fputc(' ', to);
+            column++;
+        }
+        fwrite(s, 1, len, to);
+        column += len;
+        s += len;
+        s += strspn(s, " ");
+    }
+    return column;
+}
+
 bool
 text_is(struct xe_span s, const char *word)
 {

@@ -88,6 +88,10 @@ void text_join(struct text *t, ...);   /* strings; the last argument is a null p
 #define SET(t, ...) (text_clear(t), TEXT(t, __VA_ARGS__))   /* in place of what it was */
 void text_free(struct text *t);
 
+/* Print words from the column `indent` on, and from there in each further line: at most `width`
+ * columns, unless a word is longer.  `column` is where the line is; returns where it is then. */
+size_t text_wrap(FILE *to, size_t column, size_t indent, size_t width, const char *s);
+
 bool text_is(struct xe_span s, const char *word);   /* the same bytes */
 
 #endif

@@ -472,27 +472,10 @@ static const char json_preface[] =
     "  [NAME]      a list of them\n"
     "  {NAME}      numbers by words of this list, without those that are 0\n";
 
-/* Words from a column on, again and again from the same one. */
 static size_t
 json_wrap(FILE *to, size_t column, size_t indent, const char *s)
 {
-    for (; column < indent; column++)
-        fputc(' ', to);
-    while (*s != '\0') {
-        size_t len = strcspn(s, " ");
-        if (column > indent && column + 1 + len > JSON_WIDTH) {
-            fprintf(to, "\n%*s", (int)indent, "");
-            column = indent;
-        } else if (column > indent) {
-            fputc(' ', to);
-            column++;
-        }
-        fwrite(s, 1, len, to);
-        column += len;
-        s += len;
-        s += strspn(s, " ");
-    }
-    return column;
+    return text_wrap(to, column, indent, JSON_WIDTH, s);
 }
 
 static void

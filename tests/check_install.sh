@@ -21,6 +21,7 @@ verdict 'it installs exactly what it should, all below DESTDIR' "$(
 ./usr/share/doc/xmppedge/README.md
 ./usr/share/doc/xmppedge/examples/edge.xml
 ./usr/share/doc/xmppedge/examples/gateway.xml
+./usr/share/man/man1/xmppedge-analyze.1
 ./usr/share/man/man1/xmppedge.1
 ./usr/share/man/man5/xmppedge.xml.5
 END

@@ -7,6 +7,7 @@ set -eu
 
 ./xmppedge manual >"$work/xmppedge.1"
 ./xmppedge manual 5 >"$work/xmppedge.xml.5"
+./xmppedge-analyze --manual >"$work/xmppedge-analyze.1"
 { ./xmppedge config edge; ./xmppedge config gateway; } >"$work/config"
 
 # lint NAME: what is wrong with a page, and with what nroff makes of it
@@ -23,9 +24,9 @@ items() {
         sed 's/[\\,]//g' | sort -u
 }
 
-echo 1..5
+echo 1..7
 if command -v mandoc >/dev/null 2>&1; then
-    verdict 'no page has an error, nor what is bad style' "$(lint xmppedge.1; lint xmppedge.xml.5)"
+    verdict 'no page has an error, nor what is bad style' "$(lint xmppedge.1; lint xmppedge.xml.5; lint xmppedge-analyze.1)"
 else
     verdict 'no page has an error, nor what is bad style # SKIP no mandoc' ''
 fi
@@ -41,3 +42,12 @@ verdict 'xmppedge.xml(5) has every attribute' "$(
 verdict 'and every element' "$(
     grep -oE '^ *<!--[a-z ]*[a-z]+:|^ *<[a-z]+' "$work/config" | grep -oE '[a-z]+:?$' | tr -d : | sort -u >"$work/elements"
     sed -n 's/^\.SS "<\([a-z]*\)>.*/\1/p' "$work/xmppedge.xml.5" | sort -u | diff "$work/elements" -)"
+verdict 'xmppedge-analyze(1) has every option' "$(
+    ./xmppedge-analyze --help | sed -n 's/^  \(-[a-z-]*\).*/\1/p' | sort >"$work/options"
+    items xmppedge-analyze.1 OPTIONS | diff "$work/options" -)"
+verdict 'and every cause and violation' "$(
+    for list in CAUSE VIOLATION; do
+        sed -n "s/^    \[${list}_[A-Z0-9_]*\] = { \"\([a-z0-9-]*\)\".*/\1/p" analyze/causes.c | grep -vx none |
+            sort >"$work/$list"
+        items xmppedge-analyze.1 "${list}S" | diff "$work/$list" -
+    done)"
