@@ -24,6 +24,7 @@ PREFIX   = /usr/local
 BINDIR   = $(PREFIX)/bin
 DOCDIR   = $(PREFIX)/share/doc/xmppedge
 MANDIR   = $(PREFIX)/share/man
+COMPDIR  = $(PREFIX)/share/bash-completion/completions
 UNITDIR  = $(PREFIX)/lib/systemd/system
 CONFDIR  = /etc/xmppedge
 DESTDIR  =
@@ -167,7 +168,7 @@ check-unit:
 check-talk:
 	@$(TESTS) talk
 
-check-whole: xmppedge
+check-whole: xmppedge xmppedge-analyze
 	@$(TESTS) whole
 
 # No memory, at every place of every transcript: many minutes.  check-quick tries some.
@@ -288,7 +289,7 @@ UNIT     = \
 
 install: all
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(DOCDIR)/examples" "$(DESTDIR)$(UNITDIR)" \
-	    "$(DESTDIR)$(MANDIR)/man1" "$(DESTDIR)$(MANDIR)/man5"
+	    "$(DESTDIR)$(MANDIR)/man1" "$(DESTDIR)$(MANDIR)/man5" "$(DESTDIR)$(COMPDIR)"
 	install -m 755 xmppedge xmppedge-analyze "$(DESTDIR)$(BINDIR)/"
 	install -m 644 README.md LICENSE "$(DESTDIR)$(DOCDIR)/"
 	./xmppedge config edge >"$(DESTDIR)$(DOCDIR)/examples/edge.xml"
@@ -296,14 +297,18 @@ install: all
 	./xmppedge manual >"$(DESTDIR)$(MANDIR)/man1/xmppedge.1"
 	./xmppedge-analyze --manual >"$(DESTDIR)$(MANDIR)/man1/xmppedge-analyze.1"
 	./xmppedge manual 5 >"$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5"
+	./xmppedge completion >"$(DESTDIR)$(COMPDIR)/xmppedge"
+	./xmppedge-analyze --completion >"$(DESTDIR)$(COMPDIR)/xmppedge-analyze"
 	printf '%s\n' $(UNIT) >"$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 	chmod 644 "$(DESTDIR)$(DOCDIR)"/examples/*.xml "$(DESTDIR)$(MANDIR)"/man1/xmppedge*.1 \
-	    "$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5" "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	    "$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5" "$(DESTDIR)$(COMPDIR)"/xmppedge* \
+	    "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
 
 uninstall:
 	rm -f "$(DESTDIR)$(BINDIR)/xmppedge" "$(DESTDIR)$(BINDIR)/xmppedge-analyze" \
 	    "$(DESTDIR)$(MANDIR)/man1/xmppedge.1" "$(DESTDIR)$(MANDIR)/man1/xmppedge-analyze.1" \
-	    "$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5" "$(DESTDIR)$(UNITDIR)/xmppedge@.service"
+	    "$(DESTDIR)$(MANDIR)/man5/xmppedge.xml.5" "$(DESTDIR)$(UNITDIR)/xmppedge@.service" \
+	    "$(DESTDIR)$(COMPDIR)/xmppedge" "$(DESTDIR)$(COMPDIR)/xmppedge-analyze"
 	rm -rf "$(DESTDIR)$(DOCDIR)"
 
 clean:

@@ -63,7 +63,7 @@
  *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
  *   [IMPORT]  import_           partners that another program has, as a file to be included
  *   [MANAGER] manager_      what the service manager is told: ready, reloading, stopping, alive
- *   [MANUAL]  manual_       what the program says of itself: its help, and pages of the manual
+ *   [MANUAL]  manual_       what the program says of itself: help, manual, completion
  *   [MAIN]    main_ main        commands, signals, exit codes
  *
  * THE PICTURE
@@ -37670,12 +37670,12 @@ manager_close(struct manager *m)
 }
 
 /* ===========================================================================
- * [MANUAL] manual_        what the program says of itself: its help, and pages of the manual
+ * [MANUAL] manual_       what the program says of itself: help, manual, completion
  * calls:  BASE BUF ROFF WHY CONFIG
  *
  * What a command takes and does, what a signal and an exit code mean: each stands once, in a table.
- * --help, the synopsis of a command that was misused and the pages of the manual are walks over
- * these tables and those of other sections, and [MAIN] reads the words of a command by them.
+ * --help, the synopsis of a command that was misused, the pages of the manual and completion are
+ * walks over these tables and those of other sections, and [MAIN] reads a command by them.
  * ======================================================================== */
 
 static const char manual_about[] = "the border of an XMPP organisation";
@@ -37685,7 +37685,8 @@ static const char manual_about[] = "the border of an XMPP organisation";
 enum manual_which {
     MANUAL_RUN, MANUAL_CHECK, MANUAL_CONFIG, MANUAL_IMPORT, MANUAL_PORTS, MANUAL_STATUS,
     MANUAL_METRICS, MANUAL_EXPLAIN, MANUAL_PING, MANUAL_MESSAGE, MANUAL_BLOCK, MANUAL_UNBLOCK,
-    MANUAL_WHY, MANUAL_AUTHORITY, MANUAL_MANUAL, MANUAL_VERSION, MANUAL_HELP, MANUAL_H, MANUAL_COUNT
+    MANUAL_WHY, MANUAL_AUTHORITY, MANUAL_MANUAL, MANUAL_COMPLETION, MANUAL_VERSION, MANUAL_HELP,
+    MANUAL_H, MANUAL_COUNT
 };
 
 #define MANUAL_WANTS_MAX 3   /* kinds of arguments of one command, options aside */
@@ -37735,6 +37736,8 @@ static const struct manual_command manual_commands[MANUAL_COUNT] = {
         "dialback secret; what is there is kept." },
     [MANUAL_MANUAL] = { "manual", 0, { "1|5" }, { NULL },
         "Print a page of the manual, for man(1) to show: 1 is this, 5 the configuration." },
+    [MANUAL_COMPLETION] = { "completion", 0, { NULL }, { NULL },
+        "Print the words that bash completes, as it reads them." },
     [MANUAL_VERSION] = { "--version", 0, { NULL }, { NULL },
         "Print the version, its libraries, and what it has found out about this machine." },
     [MANUAL_HELP] = { "--help", 0, { NULL }, { NULL }, "Print this, in short." },
@@ -38021,6 +38024,83 @@ manual_config_page(struct buf *out)
             manual_put_attribute(out, element, &config_rows[i]);
     }
     buf_puts(out, ".SH SEE ALSO\n.BR xmppedge (1)\n");
+}
+
+/* ---- completion: bash(1) ---- */
+
+/* The words of commands, or of options among them. */
+static void
+manual_put_names(struct buf *out, bool options)
+{
+    size_t i;
+    for (i = 0; i < MANUAL_COUNT; i++) {
+        if ((manual_commands[i].name[0] == '-') != options)
+            continue;
+        buf_putc(out, ' ');
+        buf_puts(out, manual_commands[i].name);
+    }
+}
+
+static void
+manual_put_reason_words(struct buf *out)
+{
+    unsigned i;
+    for (i = 0; i < XE_WHY_COUNT; i++) {
+        buf_putc(out, ' ');
+        buf_puts(out, xe_why((enum xe_why)i)->word);
+    }
+}
+
+/* The words that may stand for an argument: "edge|gateway" says so itself.  None: files. */
+static void
+manual_put_choices(struct buf *out, const struct manual_command *m)
+{
+    const char *want = m->wants[0];
+    if (want != NULL && strcmp(want, "WORD") == 0)
+        manual_put_reason_words(out);
+    if (want == NULL || strchr(want, '|') == NULL)
+        return;
+    buf_putc(out, ' ');
+    for (; *want != '\0'; want++)
+        buf_putc(out, *want == '|' ? ' ' : *want);
+}
+
+/* What follows a command. */
+static void
+manual_put_case(struct buf *out, const struct manual_command *m)
+{
+    size_t i;
+    buf_puts(out, "        ");
+    buf_puts(out, m->name);
+    buf_puts(out, ") options='");
+    for (i = 0; m->options[i] != NULL; i++) {
+        const char *option = m->options[i] + (m->options[i][0] == '+');
+        buf_puts(out, i > 0 ? " " : "");
+        buf_put(out, span_make(option, strcspn(option, " ")));
+    }
+    buf_puts(out, "' words='");
+    manual_put_choices(out, m);
+    buf_puts(out, "' ;;\n");
+}
+
+/* Where there are no words, files: the first argument of most commands is one. */
+static void
+manual_completion(struct buf *out)
+{
+    size_t i;
+    buf_puts(out, "_xmppedge()\n{\n"
+        "    local cur=${COMP_WORDS[COMP_CWORD]} options= words=\n"
+        "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n        options='");
+    manual_put_names(out, true);
+    buf_puts(out, "' words='");
+    manual_put_names(out, false);
+    buf_puts(out, "'\n    else\n        case ${COMP_WORDS[1]} in\n");
+    for (i = 0; i < MANUAL_COUNT; i++)
+        manual_put_case(out, &manual_commands[i]);
+    buf_puts(out, "        esac\n    fi\n"
+        "    case $cur in -*) words=$options ;; esac\n"
+        "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
+        "complete -o default -F _xmppedge xmppedge\n");
 }
 
 /* ===========================================================================
@@ -38389,6 +38469,15 @@ main_manual(const struct main_call *call)
         manual_config_page(&out);
     else
         manual_page(&out);
+    return main_print(&out);
+}
+
+static int
+main_completion(const struct main_call *call)
+{
+    struct buf out = { 0 };
+    (void)call;
+    manual_completion(&out);
     return main_print(&out);
 }
 
@@ -38761,7 +38850,8 @@ static int (*const main_performs[MANUAL_COUNT])(const struct main_call *call) = 
     [MANUAL_METRICS] = main_metrics, [MANUAL_EXPLAIN] = main_explain, [MANUAL_PING] = main_ping,
     [MANUAL_MESSAGE] = main_message, [MANUAL_BLOCK] = main_block, [MANUAL_UNBLOCK] = main_unblock,
     [MANUAL_WHY] = main_why, [MANUAL_AUTHORITY] = main_authority, [MANUAL_MANUAL] = main_manual,
-    [MANUAL_VERSION] = main_version, [MANUAL_HELP] = main_help, [MANUAL_H] = main_help
+    [MANUAL_COMPLETION] = main_completion, [MANUAL_VERSION] = main_version,
+    [MANUAL_HELP] = main_help, [MANUAL_H] = main_help
 };
 
 static bool

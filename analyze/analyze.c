@@ -85,7 +85,8 @@ struct options {
     bool                    json, ladder, no_color, progress, snaplen_given;
 };
 
-/* What the program takes: reading the command line, --help and the page of the manual go by it. */
+/* What the program takes: reading the command line, --help, the page of the manual and completion
+ * go by it. */
 struct option_row {
     const char *name, *other;   /* "": it has no other */
     const char *value;          /* what it takes; "": nothing */
@@ -124,6 +125,7 @@ static const struct option_row option_table[] = {
     { "--no-color", "", "", "no colour, even on a terminal" },
     { "--progress", "", "", "tell how far it is, on standard error" },
     { "--manual", "", "", "print the page of the manual, for man(1) to show" },
+    { "--completion", "", "", "print the words that bash completes, as it reads them" },
     { "--version", "", "", "print the version" },
     { "--help", "-h", "", "print this, in short" }
 };
@@ -251,6 +253,19 @@ manual_print(FILE *to)
     manual_options(to);
     manual_verdicts(to);
     fputs(".SH SEE ALSO\n.BR xmppedge (1)\n", to);
+    return fflush(to) == 0 && ferror(to) == 0;
+}
+
+/* For bash: the options, or else files. */
+static bool
+completion_print(FILE *to)
+{
+    size_t i;
+    fputs("complete -o default -W '", to);
+    for (i = 0; i < OPTION_ROWS; i++)
+        fprintf(to, "%s%s%s%s", i > 0 ? " " : "", option_table[i].name,
+            option_table[i].other[0] != '\0' ? " " : "", option_table[i].other);
+    fputs("' xmppedge-analyze\n", to);
     return fflush(to) == 0 && ferror(to) == 0;
 }
 
@@ -480,6 +495,8 @@ option_prints(const char *arg)
         good = report_json_fields(stdout) == 0;
     else if (strcmp(arg, "--manual") == 0)
         good = manual_print(stdout);
+    else if (strcmp(arg, "--completion") == 0)
+        good = completion_print(stdout);
     else
         return -1;
     return good ? 0 : 2;

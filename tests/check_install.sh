@@ -17,6 +17,8 @@ verdict 'it installs exactly what it should, all below DESTDIR' "$(
 ./usr/bin/xmppedge
 ./usr/bin/xmppedge-analyze
 ./usr/lib/systemd/system/xmppedge@.service
+./usr/share/bash-completion/completions/xmppedge
+./usr/share/bash-completion/completions/xmppedge-analyze
 ./usr/share/doc/xmppedge/LICENSE
 ./usr/share/doc/xmppedge/README.md
 ./usr/share/doc/xmppedge/examples/edge.xml

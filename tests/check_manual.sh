@@ -14,7 +14,7 @@ set -eu
 lint() {
     mandoc -T lint "$work/$1" 2>&1 || :
     if command -v groff >/dev/null 2>&1; then
-        groff -ww -man -Tutf8 "$work/$1" 2>&1 >/dev/null
+        { groff -ww -man -Tutf8 "$work/$1" >/dev/null; } 2>&1
     fi
 }
 

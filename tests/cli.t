@@ -920,7 +920,7 @@ fi
 # ---- output that cannot be written ----
 
 if [ -c /dev/full ]; then
-    for arguments in config --help manual --version "authority $dir edge01.corp.example"; do
+    for arguments in config --help manual completion --version "authority $dir edge01.corp.example"; do
         # shellcheck disable=SC2086  # words
         "$x" $arguments >/dev/full 2>"$work/err" </dev/null
         code=$?
