@@ -129,7 +129,7 @@
  *   who waits for whose handshake           tls_rank(), tls_is_in_debt()
  *   where a partner's server is             dns_find_servers()
  *   which addresses may be dialled          reach_why(), edge_reach()
- *   the source address of row 2             dial_socket()
+ *   the source address of row 2             dial_source(), edge_leave_from()
  *   which trunk a pair takes                route_pin()
  *   both directions on one connection       s2s_may_carry(), s2s_turn_round(), route_turned()
  *   what is resumed after a connection      route_park(), s2s_park(), s2s_in_resume()
@@ -145,6 +145,7 @@
  *   what is said of one partner             explain_new(), s2s_look()
  *   what a monitor is told                  metrics_families[] in [METRICS]
  *   the port summary                        ports_rows(), ports_print()
+ *   what a command takes, and the manual    manual_commands[] in [MANUAL], manual_page()
  *
  * WORDS
  *
