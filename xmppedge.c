@@ -19113,11 +19113,11 @@ config_example(enum config_role role, struct buf *out)
  *    never any              edge, internal address    any
  *    never any              edge, external address    the inside
  *
- * An edge has these rows, and a row 2 for each static route; a gateway has row 3 from its side, and
- * the two ways between it and the inner server; both have where a monitor asks, if that is not
- * within the machine.  The rows of a configuration are made in one place,
- * and every form of output is a walk over them.  Whoever looks up names needs DNS besides, which is
- * no row.
+ * An edge has these rows, those of an external address once for each family, and a row 2 for each
+ * static route; a gateway has row 3 from its side, and the two ways between it and the inner
+ * server; both have where a monitor asks, if that is not within the machine.  The rows of a
+ * configuration are made in one place, and every form of output is a walk over them.  Whoever looks
+ * up names needs DNS besides, which is no row.
  *
  * The packet filters permit the rows, close their ports for everybody else, drop whatever else the
  * user of the service sends, over any protocol, and forbid the one thing that must never be: a
