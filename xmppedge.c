@@ -58,7 +58,7 @@
  *   [METRICS] metrics_          what a monitor asks: counters, and whether all is well
  *   [EDGE]    edge_ xe_         one running instance: start, reload, drain, stop
  *   [EXPLAIN] explain_  all about one partner, in both directions, looked at for somebody who asks
- *   [STATUS]  status_           what a running instance does: tables for people, all for programs
+ *   [STATUS]  status_ xe_       what a running instance does: tables for people, all for programs
  *   [CONTROL] control_          the control socket of a running instance: questions and answers
  *   [AUTHORITY] authority_      certificates for the trunk, and the dialback secret
  *   [IMPORT]  import_           partners that another program has, as a file to be included
@@ -385,7 +385,7 @@
 #define EDGE_LOOK_MAX      1024   /* callers that are compared when one has to go */
 #define EDGE_FILES         512    /* descriptors for trunks, dials, listeners, files, balancers */
 #define EDGE_TRUNKS        16     /* connections on the internal address, besides 4 a gateway */
-#define EDGE_METRICS_MAX   ((size_t)256 << 20)   /* bytes: 200 a row, of 12 for each domain */
+#define EDGE_TEXT_MAX      ((size_t)256 << 20)   /* bytes: 200 a row, of 12 for each domain */
 #define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
 #define REPORT_COLUMNS     80     /* of a terminal */
 #define REPORT_INDENT      19     /* columns before a fact: the longest key */
@@ -33025,23 +33025,30 @@ xe_health(const struct xmppedge *e, char *message, size_t size)
     return well && e->state == EDGE_RUNNING;
 }
 
+/* A whole text for a caller, who frees it; NULL with *len 0 when memory was out. */
+static char *
+edge_give(struct buf *out, size_t *len)
+{
+    char *text;
+    *len = out->failed ? 0 : buf_len(out);
+    text = *len == 0 ? NULL : malloc(*len + 1);
+    if (text != NULL)
+        memcpy(text, buf_text(out), *len + 1);
+    *len = text == NULL ? 0 : *len;
+    buf_free(out);
+    return text;
+}
+
 char *
 xe_metrics(const struct xmppedge *e, bool open, size_t *len)
 {
     struct metrics_text w;
-    struct buf out = { .max = EDGE_METRICS_MAX };
-    char *text;
+    struct buf out = { .max = EDGE_TEXT_MAX };
     metrics_begin(&w, &e->metrics, open);
     while (metrics_put(&w, &out))
         continue;
     metrics_leave(&w);
-    *len = out.failed ? 0 : buf_len(&out);
-    text = *len == 0 ? NULL : malloc(*len + 1);
-    if (text != NULL)
-        memcpy(text, buf_text(&out), *len + 1);
-    *len = text == NULL ? 0 : *len;
-    buf_free(&out);
-    return text;
+    return edge_give(&out, len);
 }
 
 bool
@@ -34386,7 +34393,7 @@ explain_take(const struct explain *x, size_t max, bool *over)
 }
 
 /* ===========================================================================
- * [STATUS] status_   what a running instance does: tables for people, all for programs
+ * [STATUS] status_ xe_   what a running instance does: tables for people, all for programs
  * calls:  BASE BUF WHY MAP LOOP TLS CONN QUEUE INVITE CONFIG STREAM S2S TRUNK ROUTE REPORT METRICS
  * calls:  EDGE
  *
@@ -35721,6 +35728,17 @@ status_put(struct status *w, struct xmppedge *e, struct buf *out)
             status_next(w, e);
     }
     return w->part != STATUS_TOLD;
+}
+
+char *
+xe_status(struct xmppedge *e, size_t *len)
+{
+    struct status w = { .part = STATUS_GATHER };
+    struct buf out = { .max = EDGE_TEXT_MAX };
+    status_start(&w, e, span_make("", 0), true);
+    while (status_put(&w, e, &out))
+        continue;
+    return edge_give(&out, len);
 }
 
 /* ===========================================================================

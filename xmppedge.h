@@ -1002,6 +1002,11 @@ bool xe_health(const struct xmppedge *e, char *message, size_t size);
  * NULL, and *len 0, when memory is out. */
 char *xe_metrics(const struct xmppedge *e, bool open, size_t *len);
 
+/* What xmppedge status --json prints: one object of JSON (RFC 8259) with all trunks, partners,
+ * streams, pairs and certificates; its keys are told in [STATUS] of xmppedge.c, and are as stable
+ * as the words of reasons.  Length, freeing and costs are those of xe_metrics(). */
+char *xe_status(struct xmppedge *e, size_t *len);
+
 /* Whether it has not come to its end. */
 bool xe_is_running(const struct xmppedge *e);
 

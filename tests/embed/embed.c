@@ -448,6 +448,31 @@ a_monitor_can_be_answered(struct program *p)
     }
 }
 
+/* An object of JSON that has all of these. */
+static bool
+status_has(struct program *p, size_t i, const char *const *fields)
+{
+    size_t len;
+    char *text = xe_status(p->instances[i], &len);
+    bool has = text != NULL && strlen(text) == len && text[0] == '{'
+        && strcmp(text + len - 2, "}\n") == 0;
+    for (; *fields != NULL && has; fields++)
+        has = strstr(text, *fields) != NULL;
+    free(text);
+    return has;
+}
+
+static void
+the_status_is_told(struct program *p)
+{
+    static const char *const edge[] = { "\"role\":\"edge\"", "\"state\":\"running\"",
+        "\"domain\":\"far.example\"", "\"name\":\"fe.corp.example\"", NULL };
+    static const char *const gateway[] = { "\"role\":\"gateway\"",
+        "\"name\":\"edge.corp.example\"", NULL };
+    report(p, status_has(p, 0, edge), "the edge tells its status: the partner, and the trunk");
+    report(p, status_has(p, 1, gateway), "the gateway tells its own");
+}
+
 static void
 both_end_in_order(struct program *p)
 {
@@ -493,7 +518,7 @@ main(void)
         printf("Bail out! no socket, or no certificates: see %s\n", p.dir);
         return 99;
     }
-    printf("1..16\n");
+    printf("1..18\n");
     write_edge(&p, "far.example");
     write_gateway(&p);
     faults_are_told_before_anything_is_served(&p);
@@ -502,6 +527,7 @@ main(void)
     if (!p.failed) {
         a_ping_crosses_both(&p);
         a_monitor_can_be_answered(&p);
+        the_status_is_told(&p);
         a_reload_is_all_or_nothing(&p);
         report(&p, wait_for(&p, we_were_thrown_out),
             "a partner that is gone from it is disconnected");

@@ -1465,17 +1465,15 @@ talk_put_fields(struct buf *out, struct xe_span json)
 static bool
 talk_do_status(size_t at)
 {
-    struct buf json = { .max = CONTROL_PIECE };
     struct buf out = { .max = CONTROL_PIECE };
-    struct status status = { .part = STATUS_GATHER };
     struct xe_span text;
+    size_t len;
+    char *json;
     bool found = false;
     if (!talk_turn())   /* what time is it? */
         return false;
-    status_start(&status, talk.edge, span_make("", 0), true);
-    while (status_put(&status, talk.edge, &json))
-        continue;
-    talk_put_fields(&out, buf_span(&json));
+    json = xe_status(talk.edge, &len);
+    talk_put_fields(&out, span_make(json, len));
     text = buf_span(&out);
     while (text.len > 0 && !found) {
         size_t n = span_find(text, '\n');
@@ -1484,7 +1482,7 @@ talk_do_status(size_t at)
     }
     found = found || talk_fail(&talk.steps[at], "no such object in the status:\n%s",
         talk_show(buf_span(&out)));
-    buf_free(&json);
+    free(json);
     buf_free(&out);
     return found;
 }
