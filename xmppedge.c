@@ -5654,9 +5654,11 @@ struct log {
     bool            json;
     bool            journal;    /* it is systemd's, which reads priorities */
     int             fd;         /* where lines go; borrowed */
-    void          (*sink)(void *user, const char *line, size_t len);  /* instead of fd, if set */
+    /* instead of fd, if set: struct xe_options tells of it */
+    void          (*sink)(void *user, int priority, const char *line, size_t len);
     void           *user;
     struct buf      line;       /* the line being made */
+    enum log_level  urgency;    /* of it */
     struct buf      rest;       /* of one of which a part was written: the disk was full then */
     uint64_t        lost;       /* lines that could not be written, and nobody was told */
     bool            open;       /* between begin and end, and not suppressed */
@@ -5809,6 +5811,7 @@ log_open(struct log *l, enum log_level level, const char *event, uint32_t suppre
     char stamp[48];
     clock_gettime(CLOCK_REALTIME, &now);
     l->open = true;
+    l->urgency = level;
     buf_clear(&l->line);
     l->line.max = LOG_LINE_MAX;
     if (l->journal)
@@ -5898,6 +5901,18 @@ log_put_line(struct log *l, struct xe_span line)
         l->lost++;
 }
 
+/* Hand a whole line to who takes them, with a NUL behind it. */
+static void
+log_hand_line(struct log *l)
+{
+    size_t len = buf_len(&l->line);
+    const char *text = buf_text(&l->line);
+    if (*text != '\0')
+        l->sink(l->user, log_priority(l->urgency)[1] - '0', text, len);
+    else
+        l->lost++;
+}
+
 static void
 log_end(struct log *l)
 {
@@ -5908,7 +5923,7 @@ log_end(struct log *l)
     l->line.failed = false;
     buf_puts(&l->line, l->json ? "}\n" : "\n");
     if (l->sink != NULL)
-        l->sink(l->user, buf_at(&l->line), buf_len(&l->line));
+        log_hand_line(l);
     else
         log_put_line(l, buf_span(&l->line));
 }
@@ -31769,6 +31784,7 @@ struct edge_keys {
 struct xmppedge {
     enum edge_state       state;
     struct config        *config;    /* owned */
+    struct xe_options     options;   /* what the program around it wants */
     struct log            log;
     int                   log_file;  /* owned descriptor, -1: standard error */
     struct loop           loop;
@@ -32652,6 +32668,8 @@ static bool
 edge_open_log(struct xmppedge *e, struct buf *out)
 {
     int fd = 2;
+    if (e->options.log != NULL)
+        return true;
     if (e->config->log.file != NULL) {
         fd = open(e->config->log.file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
         if (fd < 0) {
@@ -33128,7 +33146,8 @@ edge_open(struct xmppedge *e, const char *path, struct buf *out)
 /* An instance of a configuration, or with a sentence in `message` NULL.  Who is `alone` listens
  * nowhere, dials nobody by himself and writes no log. */
 static struct xmppedge *
-edge_new(const char *config_file, bool alone, char *message, size_t size)
+edge_new(const char *config_file, const struct xe_options *options, bool alone, char *message,
+    size_t size)
 {
     struct xmppedge *e = calloc(1, sizeof *e);
     struct buf out = { 0 };
@@ -33139,6 +33158,10 @@ edge_new(const char *config_file, bool alone, char *message, size_t size)
         return NULL;
     }
     e->alone = alone;
+    if (options != NULL)
+        e->options = *options;
+    e->log.sink = e->options.log;
+    e->log.user = e->options.user;
     e->log_file = -1;
     e->log.fd = 2;
     e->log.level = LOG_INFO;
@@ -33167,9 +33190,15 @@ edge_new(const char *config_file, bool alone, char *message, size_t size)
 }
 
 struct xmppedge *
+xe_open_with(const char *config_file, const struct xe_options *options, char *message, size_t size)
+{
+    return edge_new(config_file, options, false, message, size);
+}
+
+struct xmppedge *
 xe_open(const char *config_file, char *message, size_t size)
 {
-    return edge_new(config_file, false, message, size);
+    return xe_open_with(config_file, NULL, message, size);
 }
 
 /* ---- reload ---- */
@@ -36362,7 +36391,7 @@ control_explain_alone(const char *file, const char *domain, bool json)
 {
     static const struct explain_events events = { control_alone_has_more };
     char message[1024];
-    struct xmppedge *e = edge_new(file, true, message, sizeof message);
+    struct xmppedge *e = edge_new(file, NULL, true, message, sizeof message);
     struct explain *x;
     const char *why;
     bool well;

@@ -971,6 +971,31 @@ struct xmppedge;
  * xe_step() is called.  Free with xe_close(). */
 struct xmppedge *xe_open(const char *config_file, char *message, size_t size);
 
+/* What the program around an instance wants to have a word in.  All zero is the same as xe_open();
+ * members that come later are at the end, and zero means that things are as they were.  The
+ * functions are called in the thread of the instance, within xe_open_with() and the other
+ * functions for it, and may call none of them for the same instance. */
+struct xe_options {
+    void *user;   /* handed to the functions; not looked at */
+
+    /* Takes each line of the log; NULL: it goes to the file of <log>, or to standard error.  Where
+     * this is set the file is not opened; level and format are those of <log>, and what <log>
+     * leaves out does not come.
+     *
+     *   priority   as syslog(3) has it (RFC 5424 6.2.1): 3 error, 4 warning, 6 informational,
+     *              7 debug
+     *   line, len  the line, which ends in a newline, and its length with that; a NUL is behind
+     *              it.  Good until the function returns
+     *
+     * A line has some 2 KiB at most and is UTF-8; what others have said is quoted in it, so that no
+     * byte of theirs can end it or forge a field. */
+    void (*log)(void *user, int priority, const char *line, size_t len);
+};
+
+/* xe_open() with options, which are copied; NULL: without. */
+struct xmppedge *xe_open_with(const char *config_file, const struct xe_options *options,
+    char *message, size_t size);
+
 /* One turn: wait at most `max_wait_ms` (-1: until something happens), do what is due.  False
  * when the instance has stopped, after xe_stop(), or when waiting itself failed. */
 bool xe_step(struct xmppedge *e, int max_wait_ms);

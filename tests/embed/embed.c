@@ -51,6 +51,10 @@ struct program {
     char             net[24];                /* "127.77.3", our corner of the loopback network */
     int              tests;
     bool             failed;
+    bool             warned;                 /* the edge has told of a warning, in opening */
+    bool             ready;                  /* and that it is ready, later */
+    unsigned         lines;                  /* of its log */
+    char             odd[256];               /* of them, the last that is not as it should be */
 };
 
 /* A predicate of the loop: what is being waited for. */
@@ -70,6 +74,18 @@ now_ms(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* A line of the edge's log. */
+static void
+edge_logged(void *user, int priority, const char *line, size_t len)
+{
+    struct program *p = user;
+    p->lines++;
+    p->warned = p->warned || (priority == 4 && strstr(line, " config-warning ") != NULL);
+    p->ready = p->ready || (priority == 6 && strstr(line, " ready ") != NULL);
+    if (strlen(line) != len || len == 0 || line[len - 1] != '\n')
+        snprintf(p->odd, sizeof p->odd, "%s", line);
 }
 
 /* ---- our sockets ---- */
@@ -313,7 +329,7 @@ write_edge(const struct program *p, const char *partner)
         "  <partners><partner domain='%s' proxy='%s.1:5269'\n"
         "    tls='not-supported' sasl='not-supported' dialback='true'/></partners>\n"
         "  <limits drain-time='1s'/>\n"
-        "  <log level='warn' file='log'/>\n"
+        "  <log level='info' file='edge.log'/>\n"
         "</xmppedge>\n", p->net, p->net, partner, p->net);
 }
 
@@ -363,13 +379,14 @@ remove_directory(const struct program *p, bool keep)
 }
 
 static struct xmppedge *
-open_instance(struct program *p, const char *name, const char *what)
+open_instance(struct program *p, const char *name, const struct xe_options *options,
+    const char *what)
 {
     char path[128];
     char message[2048] = "";
     struct xmppedge *e;
     snprintf(path, sizeof path, "%s/%s", p->dir, name);
-    e = xe_open(path, message, sizeof message);
+    e = xe_open_with(path, options, message, sizeof message);
     if (e == NULL)
         printf("# %s", message);
     report(p, e != NULL, what);
@@ -448,6 +465,16 @@ a_monitor_can_be_answered(struct program *p)
     }
 }
 
+static void
+the_log_is_ours(struct program *p)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/edge.log", p->dir);
+    report(p, p->warned && p->ready && p->odd[0] == '\0',
+        "the program takes the lines of the edge's log, whole and with their priority");
+    report(p, access(path, F_OK) != 0, "and the file in its configuration is not made");
+}
+
 /* An object of JSON that has all of these. */
 static bool
 status_has(struct program *p, size_t i, const char *const *fields)
@@ -506,6 +533,7 @@ int
 main(void)
 {
     static struct program p;
+    struct xe_options options = { .user = &p, .log = edge_logged };
     long pid = (long)getpid();
     size_t i;
     signal(SIGPIPE, SIG_IGN);   /* the program's business, not the proxy's */
@@ -518,14 +546,15 @@ main(void)
         printf("Bail out! no socket, or no certificates: see %s\n", p.dir);
         return 99;
     }
-    printf("1..18\n");
+    printf("1..20\n");
     write_edge(&p, "far.example");
     write_gateway(&p);
     faults_are_told_before_anything_is_served(&p);
-    p.instances[0] = open_instance(&p, "edge.xml", "an edge is opened");
-    p.instances[1] = open_instance(&p, "gateway.xml", "a gateway is opened beside it");
+    p.instances[0] = open_instance(&p, "edge.xml", &options, "an edge is opened");
+    p.instances[1] = open_instance(&p, "gateway.xml", NULL, "a gateway is opened beside it");
     if (!p.failed) {
         a_ping_crosses_both(&p);
+        the_log_is_ours(&p);
         a_monitor_can_be_answered(&p);
         the_status_is_told(&p);
         a_reload_is_all_or_nothing(&p);

@@ -275,9 +275,10 @@ talk_connect(int fd, const struct sockaddr *to, socklen_t len)
 }
 
 static void
-talk_log_line(void *user, const char *line, size_t len)
+talk_log_line(void *user, int priority, const char *line, size_t len)
 {
     (void)user;
+    (void)priority;
     buf_put(&talk.log, span_make(line, len));
 }
 

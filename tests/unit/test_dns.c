@@ -498,9 +498,10 @@ ns_ready(struct loop_watch *w, unsigned events)
 }
 
 static void
-log_sink(void *user, const char *line, size_t len)
+log_sink(void *user, int priority, const char *line, size_t len)
 {
     (void)user;
+    (void)priority;
     if (strlen(logged) + len < sizeof logged)
         strncat(logged, line, len);
 }

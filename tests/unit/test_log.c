@@ -9,10 +9,12 @@
 static char line[LOG_LINE_MAX + 16];
 
 static void
-keep_line(void *user, const char *text, size_t len)
+keep_line(void *user, int priority, const char *text, size_t len)
 {
     (void)user;
-    snprintf(line, sizeof line, "%.*s", (int)len, text);
+    assert_int_equal(priority, 6);
+    assert_int_equal(strlen(text), len);
+    snprintf(line, sizeof line, "%s", text);
 }
 
 /* The value that a line of this form has for one field. */
@@ -77,9 +79,10 @@ static struct net_book book;
 static size_t lines;
 
 static void
-count_line(void *user, const char *text, size_t len)
+count_line(void *user, int priority, const char *text, size_t len)
 {
     (void)user;
+    (void)priority;
     (void)text;
     (void)len;
     lines++;
