@@ -16069,6 +16069,7 @@ struct config_text {                 /* of one file */
 
 struct config_loader {
     struct config        *c;
+    struct xe_span        given;     /* what is read as the file itself; at == NULL: the file is */
     const char           *directory; /* absolute; relative paths start here; owned by scratch */
     struct config_blocks  scratch;   /* memory that ends with the loading */
     struct config_text   *text;      /* that is read, or was asked for last; owned by scratch */
@@ -16569,6 +16570,16 @@ config_keep_file(struct config_loader *l, const char *path)
     return true;
 }
 
+/* The bytes of the newest file.  False with errno. */
+static bool
+config_get_text(struct config_loader *l, struct buf *b)
+{
+    if (l->given.at == NULL || l->c->files != &l->c->own)
+        return tls_file_read(l->c->files->path, b);
+    errno = l->given.len > b->max ? EFBIG : ENOMEM;
+    return buf_put(b, l->given);
+}
+
 /* Read the bytes of the newest file.  What it cannot read is told of a line: the one that includes
  * it, or 0. */
 static bool
@@ -16579,7 +16590,7 @@ config_read_text(struct config_loader *l, unsigned line)
     size_t i, room = CONFIG_FILE_MAX - l->bytes;
     bool whole;
     b->max = room + TLS_FILE_STEP;
-    whole = tls_file_read(path, b);
+    whole = config_get_text(l, b);
     if (whole ? buf_len(b) > room : errno == EFBIG)
         config_error(l, line, "expected ", line > 0 ? "files" : "a file", " of at most ",
             config_number(l, CONFIG_FILE_MAX >> 20), " MiB", line > 0 ? " in all, found more with "
@@ -18454,12 +18465,13 @@ config_free_texts(struct config_text *text)
         while ((t = t->next) != text);
 }
 
-/* Read a configuration; with `alone`, the files that it names are left unread.  NULL when anything
- * is wrong with it.  `messages` receives every error as "FILE:LINE: what was expected, what was
- * found", and every warning as "FILE:LINE: warning: ...", one a line: errors first, so that no
- * page of warnings hides them, and each in the order of lines.  Free with config_free(). */
+/* Read a configuration; with `alone`, the files that it names are left unread.  A `text` stands for
+ * what is in the file, which need not exist; at == NULL: it is read.  NULL when anything is wrong
+ * with it.  `messages` receives every error as "FILE:LINE: what was expected, what was found", and
+ * every warning as "FILE:LINE: warning: ...", one a line: errors first, so that no page of warnings
+ * hides them, and each in the order of lines.  Free with config_free(). */
 static struct config *
-config_load_file(const char *path, bool alone, struct buf *messages)
+config_load_file(const char *path, struct xe_span text, bool alone, struct buf *messages)
 {
     struct config_loader *l = calloc(1, sizeof *l);
     struct config *c = calloc(1, sizeof *c);
@@ -18474,6 +18486,7 @@ config_load_file(const char *path, bool alone, struct buf *messages)
     c->own.path = c->path;
     c->files = &c->own;
     l->c = c;
+    l->given = text;
     l->alone = alone;
     config_read(l);
     config_tell(l, false, messages);
@@ -18495,14 +18508,14 @@ config_load_file(const char *path, bool alone, struct buf *messages)
 static struct config *
 config_load(const char *path, struct buf *messages)
 {
-    return config_load_file(path, false, messages);
+    return config_load_file(path, span_make(NULL, 0), false, messages);
 }
 
 /* For those who only ask what is in it. */
 static struct config *
 config_load_alone(const char *path, struct buf *messages)
 {
-    return config_load_file(path, true, messages);
+    return config_load_file(path, span_make(NULL, 0), true, messages);
 }
 
 /* ---- the control socket of a file with errors ---- */
@@ -31785,6 +31798,8 @@ struct xmppedge {
     enum edge_state       state;
     struct config        *config;    /* owned */
     struct xe_options     options;   /* what the program around it wants */
+    char                 *text;      /* owned; the configuration; NULL: it is in its file */
+    size_t                text_len;
     struct log            log;
     int                   log_file;  /* owned descriptor, -1: standard error */
     struct loop           loop;
@@ -33111,6 +33126,7 @@ xe_close(struct xmppedge *e)
     if (e->log_file >= 0)
         close(e->log_file);
     config_free(e->config);
+    free(e->text);
     free(e);
 }
 
@@ -33119,7 +33135,7 @@ static bool
 edge_open(struct xmppedge *e, const char *path, struct buf *out)
 {
     char err[TLS_ERROR_MAX];
-    e->config = config_load(path, out);
+    e->config = config_load_file(path, span_make(e->text, e->text_len), false, out);
     if (e->config == NULL || (!e->alone && !edge_open_log(e, out)))
         return false;
     buf_clear(out);   /* warnings go to the log */
@@ -33143,16 +33159,33 @@ edge_open(struct xmppedge *e, const char *path, struct buf *out)
     return e->alone || (edge_open_listeners(e, out) && edge_open_links(e));
 }
 
-/* An instance of a configuration, or with a sentence in `message` NULL.  Who is `alone` listens
- * nowhere, dials nobody by himself and writes no log. */
+/* Keep a configuration from memory in the place of the one before.  False when memory is out. */
+static bool
+edge_keep_text(struct xmppedge *e, struct xe_span text)
+{
+    char *copy = text.at == NULL ? NULL : malloc(text.len + 1);
+    if (text.at == NULL || copy == NULL)
+        return text.at == NULL;
+    memcpy(copy, text.at, text.len);
+    free(e->text);
+    e->text = copy;
+    e->text_len = text.len;
+    return true;
+}
+
+/* An instance of a configuration, or with a sentence in `message` NULL.  Where there is a `text`
+ * (at != NULL) that stands for the file.  Who is `alone` listens nowhere, dials nobody by himself
+ * and writes no log. */
 static struct xmppedge *
-edge_new(const char *config_file, const struct xe_options *options, bool alone, char *message,
-    size_t size)
+edge_new(const char *config_file, struct xe_span text, const struct xe_options *options, bool alone,
+    char *message, size_t size)
 {
     struct xmppedge *e = calloc(1, sizeof *e);
     struct buf out = { 0 };
     size_t i;
-    if (e == NULL || !loop_open(&e->loop)) {
+    if (e == NULL || !edge_keep_text(e, text) || !loop_open(&e->loop)) {
+        if (e != NULL)
+            free(e->text);
         free(e);
         snprintf(message, size, "out of memory or descriptors\n");
         return NULL;
@@ -33192,7 +33225,14 @@ edge_new(const char *config_file, const struct xe_options *options, bool alone, 
 struct xmppedge *
 xe_open_with(const char *config_file, const struct xe_options *options, char *message, size_t size)
 {
-    return edge_new(config_file, options, false, message, size);
+    return edge_new(config_file, span_make(NULL, 0), options, false, message, size);
+}
+
+struct xmppedge *
+xe_open_text(const char *text, size_t len, const char *config_file,
+    const struct xe_options *options, char *message, size_t size)
+{
+    return edge_new(config_file, span_make(text, len), options, false, message, size);
 }
 
 struct xmppedge *
@@ -33297,7 +33337,8 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
 {
     struct buf out = { 0 };
     struct edge_keys keys;
-    struct config *fresh = e->state == EDGE_RUNNING ? config_load(e->config->path, &out) : NULL;
+    struct config *fresh = e->state != EDGE_RUNNING ? NULL
+        : config_load_file(e->config->path, span_make(e->text, e->text_len), false, &out);
     struct config *old = e->config;
     const char *fixed = fresh == NULL ? NULL : edge_fixed_part(old, fresh);
     if (fresh != NULL)
@@ -33342,6 +33383,24 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
         log_end(&e->log);
     edge_say(message, size, &out);
     return true;
+}
+
+bool
+xe_reload_text(struct xmppedge *e, const char *text, size_t len, char *message, size_t size)
+{
+    char *other = e->text;
+    size_t other_len = e->text_len;
+    if (message != NULL)
+        snprintf(message, size, "out of memory\n");
+    e->text = NULL;
+    if (edge_keep_text(e, span_make(text, len)) && xe_reload(e, message, size)) {
+        free(other);
+        return true;
+    }
+    free(e->text);
+    e->text = other;
+    e->text_len = other_len;
+    return false;
 }
 
 /* ---- the loop, from outside ---- */
@@ -36391,7 +36450,8 @@ control_explain_alone(const char *file, const char *domain, bool json)
 {
     static const struct explain_events events = { control_alone_has_more };
     char message[1024];
-    struct xmppedge *e = edge_new(file, NULL, true, message, sizeof message);
+    struct xmppedge *e = edge_new(file, span_make(NULL, 0), NULL, true, message,
+        sizeof message);
     struct explain *x;
     const char *why;
     bool well;

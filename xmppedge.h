@@ -996,6 +996,13 @@ struct xe_options {
 struct xmppedge *xe_open_with(const char *config_file, const struct xe_options *options,
     char *message, size_t size);
 
+/* The same of a configuration in memory: `text` of `len` bytes, not NULL, which is copied.
+ * `config_file` is the name of a file in which it might stand, and which is not opened: relative
+ * names of other files start at its directory, and messages say its name before a line.  So
+ * "/etc/appliance/edge.xml" makes <include file="partners.xml"/> that file of /etc/appliance. */
+struct xmppedge *xe_open_text(const char *text, size_t len, const char *config_file,
+    const struct xe_options *options, char *message, size_t size);
+
 /* One turn: wait at most `max_wait_ms` (-1: until something happens), do what is due.  False
  * when the instance has stopped, after xe_stop(), or when waiting itself failed. */
 bool xe_step(struct xmppedge *e, int max_wait_ms);
@@ -1009,8 +1016,13 @@ int xe_timeout(struct xmppedge *e);
 /* Read configuration, certificates and revocation lists again.  False when anything in them is
  * wrong: nothing has changed then, and `message` says what, in whole lines as far as `size` bytes
  * with the NUL hold them.  With true it may say what could not be opened anew, such as the file of
- * the log; it is "" otherwise.  `message` may be NULL. */
+ * the log; it is "" otherwise.  `message` may be NULL.  A configuration from memory is the one that
+ * was taken last: its files are read again. */
 bool xe_reload(struct xmppedge *e, char *message, size_t size);
+
+/* The same with another text in the place of the file or text before, whose name it keeps; `text`
+ * is that of xe_open_text().  What xe_reload() says of false and `message` holds. */
+bool xe_reload_text(struct xmppedge *e, const char *text, size_t len, char *message, size_t size);
 
 /* Begin the orderly end: nothing new is accepted, what is under way is delivered or returned within
  * drain-time of <limits>.  Go on calling xe_step() until it returns false. */

@@ -48,6 +48,7 @@ struct program {
     struct pipe      ask;                    /* we opened it */
     struct pipe      answers[ANSWERS];       /* the edge opened them */
     char             dir[64];                /* configuration and certificates */
+    char             gateway[1024];          /* configuration of the gateway */
     char             net[24];                /* "127.77.3", our corner of the loopback network */
     int              tests;
     bool             failed;
@@ -333,18 +334,19 @@ write_edge(const struct program *p, const char *partner)
         "</xmppedge>\n", p->net, p->net, partner, p->net);
 }
 
+/* The gateway has its configuration in memory; `connections` is a limit of it. */
 static void
-write_gateway(const struct program *p)
+make_gateway(struct program *p, const char *connections)
 {
-    write_file(p, "gateway.xml",
+    snprintf(p->gateway, sizeof p->gateway,
         "<xmppedge role='gateway' name='fe.corp.example'>\n"
         "  <edge name='edge.corp.example' address='%s.3' port='23456'/>\n"
         "  <certificate chain='fe.pem' key='fe.key'/><trust ca='ca.pem'/>\n"
         "  <listen address='%s.4' port='5269'/>\n"
         "  <echo domain='corp.example'/>\n"
-        "  <limits drain-time='1s'/>\n"
+        "  <limits drain-time='1s' connections='%s'/>\n"
         "  <log level='warn' file='log'/>\n"
-        "</xmppedge>\n", p->net, p->net);
+        "</xmppedge>\n", p->net, p->net, connections);
 }
 
 static bool
@@ -378,19 +380,21 @@ remove_directory(const struct program *p, bool keep)
         perror(command);
 }
 
-static struct xmppedge *
-open_instance(struct program *p, const char *name, const struct xe_options *options,
-    const char *what)
+static void
+open_both(struct program *p)
 {
+    struct xe_options options = { .user = p, .log = edge_logged };
     char path[128];
     char message[2048] = "";
-    struct xmppedge *e;
-    snprintf(path, sizeof path, "%s/%s", p->dir, name);
-    e = xe_open_with(path, options, message, sizeof message);
-    if (e == NULL)
+    snprintf(path, sizeof path, "%s/edge.xml", p->dir);
+    p->instances[0] = xe_open_with(path, &options, message, sizeof message);
+    report(p, p->instances[0] != NULL, "an edge is opened");
+    snprintf(path, sizeof path, "%s/gateway.xml", p->dir);
+    p->instances[1] = xe_open_text(p->gateway, strlen(p->gateway), path, NULL, message,
+        sizeof message);
+    report(p, p->instances[1] != NULL, "a gateway is opened beside it, of a text in memory");
+    if (p->failed)
         printf("# %s", message);
-    report(p, e != NULL, what);
-    return e;
 }
 
 /* ---- the tests ---- */
@@ -440,6 +444,20 @@ a_reload_is_all_or_nothing(struct program *p)
     p->ask.in[0] = '\0';
     write_edge(p, "elsewhere.example");
     report(p, xe_reload(p->instances[0], message, sizeof message), "a good one is taken");
+}
+
+static void
+a_text_is_reloaded_as_well(struct program *p)
+{
+    char message[2048] = "";
+    make_gateway(p, "none");
+    report(p, !xe_reload_text(p->instances[1], p->gateway, strlen(p->gateway), message,
+            sizeof message) && strstr(message, "gateway.xml:6: ") != NULL
+        && xe_reload(p->instances[1], message, sizeof message) && message[0] == '\0',
+        "a faulty text is refused with its line, and the one before is kept");
+    make_gateway(p, "999");
+    report(p, xe_reload_text(p->instances[1], p->gateway, strlen(p->gateway), message,
+        sizeof message), "a good one is taken");
 }
 
 /* The partner is not in the new configuration: its streams end, ours by a policy violation. */
@@ -533,7 +551,6 @@ int
 main(void)
 {
     static struct program p;
-    struct xe_options options = { .user = &p, .log = edge_logged };
     long pid = (long)getpid();
     size_t i;
     signal(SIGPIPE, SIG_IGN);   /* the program's business, not the proxy's */
@@ -546,17 +563,17 @@ main(void)
         printf("Bail out! no socket, or no certificates: see %s\n", p.dir);
         return 99;
     }
-    printf("1..20\n");
+    printf("1..22\n");
     write_edge(&p, "far.example");
-    write_gateway(&p);
+    make_gateway(&p, "1000");
     faults_are_told_before_anything_is_served(&p);
-    p.instances[0] = open_instance(&p, "edge.xml", &options, "an edge is opened");
-    p.instances[1] = open_instance(&p, "gateway.xml", NULL, "a gateway is opened beside it");
+    open_both(&p);
     if (!p.failed) {
         a_ping_crosses_both(&p);
         the_log_is_ours(&p);
         a_monitor_can_be_answered(&p);
         the_status_is_told(&p);
+        a_text_is_reloaded_as_well(&p);
         a_reload_is_all_or_nothing(&p);
         report(&p, wait_for(&p, we_were_thrown_out),
             "a partner that is gone from it is disconnected");

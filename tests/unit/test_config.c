@@ -1508,6 +1508,23 @@ a_configuration_alone_needs_none_of_its_files(void **state)
 }
 
 static void
+a_text_is_read_as_the_file_of_its_name_would_be(void **state)
+{
+    static const char text[] = "<xmppedge role='edge' name='edge01.corp.example'>\n"
+        "<include file='more.xml'/>\n<nothing/></xmppedge>";
+    (void)state;
+    forget(NULL);
+    write_file("more.xml", span_of("<partner/>"), 0600);
+    assert_null(config_load_file(path_of("not-there.xml"), span_of(text), true, &world.messages));
+    assert_says(buf_text(&world.messages), "not-there.xml:3: <xmppedge>: expected external, ");
+    assert_says(buf_text(&world.messages), "more.xml:1: <partner>");
+    forget(NULL);
+    assert_null(config_load_file(path_of("not-there.xml"), span_of(""), true, &world.messages));
+    assert_says(buf_text(&world.messages),
+        "not-there.xml:1: expected <xmppedge>, found an empty file");
+}
+
+static void
 files_are_named_from_where_the_configuration_is(void **state)
 {
     struct buf messages = { 0 };
@@ -2828,6 +2845,7 @@ main(void)
         TEST(files_that_a_reload_could_not_read_are_warned_about),
         TEST(the_mode_of_a_file_counts_for_owner_group_or_others),
         TEST(a_configuration_alone_needs_none_of_its_files),
+        TEST(a_text_is_read_as_the_file_of_its_name_would_be),
         TEST(files_are_named_from_where_the_configuration_is),
         TEST(a_control_socket_must_fit_its_address),
         TEST(a_user_must_exist),
