@@ -141,7 +141,7 @@
  *   how a connection ends                   conn_close(), wire_reap()
  *   a line of the log                       log_begin(), log_end()
  *   the answers of the echo domain          route_echo()
- *   status and ping                         control_command(), status_put()
+ *   status and ping                         control_command(), status_put(), edge_ping_start()
  *   what is said of one partner             explain_new(), s2s_look()
  *   what a monitor is told                  metrics_families[] in [METRICS]
  *   the port summary                        ports_rows(), ports_print()
@@ -386,6 +386,8 @@
 #define EDGE_FILES         512    /* descriptors for trunks, dials, listeners, files, balancers */
 #define EDGE_TRUNKS        16     /* connections on the internal address, besides 4 a gateway */
 #define EDGE_TEXT_MAX      ((size_t)256 << 20)   /* bytes: 200 a row, of 12 for each domain */
+#define EDGE_PINGS_MAX     64     /* at a time, of the program around: each stanza looks at them */
+#define EDGE_PING_MS       5000   /* for an answer, besides what an attempt and dialback may take */
 #define EDGE_RETURN_MS     1000   /* for what comes back to its senders at the very end */
 #define REPORT_COLUMNS     80     /* of a terminal */
 #define REPORT_INDENT      19     /* columns before a fact: the longest key */
@@ -31746,8 +31748,8 @@ metrics_add_own(struct metrics *m, const struct tls_identity *id, bool trunk, st
 
 /* ===========================================================================
  * [EDGE]  edge_ xe_      one running instance: start, reload, drain, stop
- * calls:  BASE BUF WHY XML MAP NET REACH LOG LOOP DNS TLS CONN PROXY AUTH CONFIG STREAM S2S TRUNK
- * calls:  ROUTE METRICS
+ * calls:  BASE BUF WHY JID XML MAP NET REACH LOG LOOP DNS TLS CONN PROXY AUTH CONFIG STREAM S2S
+ * calls:  TRUNK ROUTE METRICS
  *
  *   RUNNING --xe_stop()--> DRAINING --all delivered, or the time is up--> RETURNING what is left
  *      --> ENDING all connections --last words written--> STOPPED
@@ -32941,6 +32943,169 @@ edge_say(char *message, size_t size, struct buf *text)
     buf_free(text);
 }
 
+/* ---- pings ---- */
+
+#define EDGE_OUTCOME_MAX 4096   /* bytes of the words: what was said is cut before */
+
+/* A ping for somebody who wants to hear in words what became of it. */
+struct edge_ping {
+    struct route_ping sent;      /* first, so that one is the other */
+    struct xmppedge  *edge;      /* borrowed */
+    struct timer      late;      /* the answer takes too long */
+    int64_t           since;     /* ms */
+    /* It has ended; the words are whole lines and good until this returns, which may free it. */
+    void            (*ended)(struct edge_ping *p, enum xe_why why, const char *words);
+};
+
+/* Why there is no trunk, as a gateway knows it of the first edge; NULL: it does not, or has one. */
+static const struct trunk_link *
+edge_lost_link(const struct xmppedge *e, enum xe_why why)
+{
+    const struct list_node *links = &e->trunks.links;
+    const struct trunk_link *link = why != XE_WHY_NO_TRUNK || list_empty(links) ? NULL
+        : MAP_OWNER(links->next, const struct trunk_link, node);
+    return link != NULL && link->why != XE_WHY_NONE ? link : NULL;
+}
+
+/* Why something did not arrive, where, what was said there, and what to do. */
+static void
+edge_put_failed(const struct xmppedge *e, struct buf *out, enum xe_why why, enum config_hop hop,
+    struct xe_span what)
+{
+    const struct trunk_link *lost = edge_lost_link(e, why);
+    char text[ROUTE_WORDS_MAX];
+    buf_puts(out, "failed why=");
+    buf_puts(out, xe_why(why)->word);
+    buf_puts(out, ": ");
+    buf_puts(out, route_words(hop, why, text));
+    if (what.len > 0) {
+        buf_puts(out, ": ");
+        buf_put_escaped(out, what, 600);
+    }
+    if (lost != NULL) {
+        buf_puts(out, ": ");
+        buf_puts(out, xe_why(lost->why)->word);
+        buf_puts(out, ", ");
+        buf_puts(out, route_words(CONFIG_HOP_TRUNK, lost->why, text));
+        buf_puts(out, lost->detail[0] == '\0' ? "" : ": ");
+        buf_put_escaped(out, span_of(lost->detail), 600);
+    }
+    buf_puts(out, "\nhop=");
+    buf_puts(out, config_hop_name(hop));
+    buf_puts(out, "\nwhat to do: ");
+    buf_puts(out, xe_why(lost != NULL ? lost->why : why)->remedy);
+    buf_putc(out, '\n');
+}
+
+static void
+edge_ping_end(struct edge_ping *p, enum xe_why why, enum config_hop hop, struct xe_span what)
+{
+    struct buf out = { .max = EDGE_OUTCOME_MAX };
+    timer_cancel(&p->edge->loop, &p->late);
+    if (why == XE_WHY_NONE) {
+        buf_puts(&out, "ok ");
+        buf_putu(&out, (uint64_t)(loop_now(&p->edge->loop) - p->since));
+        buf_puts(&out, what.len > 0 ? " ms: " : " ms");
+        buf_put_escaped(&out, what, 2048);
+        buf_putc(&out, '\n');
+    } else {
+        edge_put_failed(p->edge, &out, why, hop, what);
+    }
+    p->ended(p, why, buf_text(&out));
+    buf_free(&out);
+}
+
+static void
+edge_ping_answered(struct route_ping *sent, enum xe_why why, enum config_hop hop,
+    struct xe_span what)
+{
+    edge_ping_end((struct edge_ping *)(void *)sent, why, hop, what);
+}
+
+/* Wait for it no longer, and tell nobody. */
+static void
+edge_ping_cancel(struct edge_ping *p)
+{
+    timer_cancel(&p->edge->loop, &p->late);
+    if (!list_linked(&p->sent.node))
+        return;
+    list_remove(&p->sent.node);
+    p->edge->route.npings--;
+}
+
+static void
+edge_ping_late(struct timer *t)
+{
+    struct edge_ping *p = MAP_OWNER(t, struct edge_ping, late);
+    edge_ping_cancel(p);
+    edge_ping_end(p, XE_WHY_PING_TIMEOUT, p->sent.hop, span_make(NULL, 0));
+}
+
+/* Ping a domain (in normal form), or with a `body` send it a message; `edge` and `ended` are set.
+ * It may have ended when this returns. */
+static void
+edge_ping_start(struct edge_ping *p, struct xe_span domain, struct xe_span body)
+{
+    struct xmppedge *e = p->edge;
+    enum xe_why why;
+    p->since = loop_now(&e->loop);
+    p->late.fire = edge_ping_late;
+    p->sent.answered = edge_ping_answered;
+    /* the reason why a server cannot be reached comes with the end of the attempt: wait for it */
+    timer_set(&e->loop, &p->late, e->config->limits.attempt_ms + e->config->limits.dialback_ms
+        + EDGE_PING_MS);
+    why = route_ping_send(&e->route, &p->sent, domain, body);
+    if (why != XE_WHY_NONE)
+        edge_ping_end(p, why, CONFIG_HOP_NODE, span_make(NULL, 0));
+}
+
+/* A ping of the program around. */
+struct edge_asked {
+    struct edge_ping ping;       /* first */
+    void           (*answered)(void *user, enum xe_why why, const char *words);
+    void            *user;
+};
+
+static void
+edge_tell_asked(struct edge_ping *p, enum xe_why why, const char *words)
+{
+    struct edge_asked *a = (struct edge_asked *)(void *)p;
+    a->answered(a->user, why, words);
+    free(a);
+}
+
+bool
+xe_ping(struct xmppedge *e, const char *domain,
+    void (*answered)(void *user, enum xe_why why, const char *words), void *user)
+{
+    struct edge_asked *a;
+    char normal[XE_DOMAIN_MAX];
+    size_t len;
+    if (e->state == EDGE_STOPPED || e->route.npings >= EDGE_PINGS_MAX
+        || !xe_jid_domain_normal(span_of(domain), normal, &len))
+        return false;
+    a = calloc(1, sizeof *a);
+    if (a == NULL)
+        return false;
+    *a = (struct edge_asked){ .ping = { .edge = e, .ended = edge_tell_asked },
+        .answered = answered, .user = user };
+    edge_ping_start(&a->ping, span_make(normal, len), span_make(NULL, 0));
+    return true;
+}
+
+/* Whoever still waits for an answer hears that there will be none, and can ask for no other. */
+static void
+edge_end_pings(struct xmppedge *e)
+{
+    e->state = EDGE_STOPPED;
+    while (e->route.npings > 0) {
+        struct edge_ping *p = (struct edge_ping *)(void *)MAP_OWNER(e->route.pings.next,
+            struct route_ping, node);
+        edge_ping_cancel(p);
+        edge_ping_end(p, XE_WHY_SHUTDOWN, CONFIG_HOP_NODE, span_make(NULL, 0));
+    }
+}
+
 /* ---- end ---- */
 
 static void
@@ -33098,6 +33263,7 @@ xe_close(struct xmppedge *e)
         return;
     if (e->on_stop != NULL)
         e->on_stop(e);
+    edge_end_pings(e);
     if (e->tls != NULL && e->shared.wire != NULL) {
         edge_end_all(e);
         while (!list_empty(&e->trunks.links))
@@ -35831,7 +35997,7 @@ xe_status(struct xmppedge *e, size_t *len)
 
 /* ===========================================================================
  * [CONTROL] control_   the control socket of a running instance: questions and answers
- * calls:  BASE BUF WHY JID MAP LOOP CONN CONFIG ROUTE METRICS EDGE EXPLAIN STATUS
+ * calls:  BASE BUF JID MAP LOOP CONN CONFIG ROUTE METRICS EDGE EXPLAIN STATUS
  *
  * A UNIX socket that only its user can open.  One line is one question, the answer ends with the
  * connection:
@@ -35864,7 +36030,7 @@ struct control {
 };
 
 struct control_client {
-    struct route_ping ping;      /* first, so that a ping is its client */
+    struct edge_ping  ping;      /* first, so that a ping is its client */
     struct status     status;    /* being told, once `telling` */
     struct metrics_text metrics; /* or these, once they have begun: m != NULL */
     struct loop_task  tell;
@@ -35872,9 +36038,8 @@ struct control_client {
     struct explain   *explain;   /* owned; NULL: something else is told */
     struct control   *control;   /* borrowed */
     struct conn      *conn;      /* owned */
-    struct timer      timer;     /* the question, or the answer to a ping, takes too long */
-    bool              asked_one; /* the question has come */
-    int64_t           asked;     /* ms */
+    struct timer      timer;     /* the question takes too long */
+    bool              asked_one; /* it has come */
     struct loop_task  reap;
     struct list_node  node;
 };
@@ -35899,10 +36064,7 @@ control_end(struct control_client *c)
     metrics_leave(&c->metrics);
     explain_free(c->explain);
     c->explain = NULL;
-    if (list_linked(&c->ping.node)) {
-        list_remove(&c->ping.node);
-        control->edge->route.npings--;
-    }
+    edge_ping_cancel(&c->ping);
     list_remove(&c->node);
     control->count--;
     conn_close(conn);
@@ -35917,68 +36079,27 @@ control_answer(struct control_client *c, struct xe_span text)
     control_end(c);
 }
 
-/* Why there is no trunk, as a gateway knows it of the first edge; NULL: it does not, or has one. */
-static const struct trunk_link *
-control_lost_link(const struct control_client *c, enum xe_why why)
-{
-    const struct list_node *links = &c->control->edge->trunks.links;
-    const struct trunk_link *link = why != XE_WHY_NO_TRUNK || list_empty(links) ? NULL
-        : MAP_OWNER(links->next, const struct trunk_link, node);
-    return link != NULL && link->why != XE_WHY_NONE ? link : NULL;
-}
-
 static void
-control_answer_ping(struct control_client *c, enum xe_why why, enum config_hop hop,
-    struct xe_span what)
+control_answer_failed(struct control_client *c, enum xe_why why)
 {
-    const struct trunk_link *lost = control_lost_link(c, why);
-    char text[ROUTE_WORDS_MAX];
-    struct buf out = { .max = 4096 };
-    if (why == XE_WHY_NONE) {
-        buf_puts(&out, "ok ");
-        buf_putu(&out, (uint64_t)(loop_now(&c->control->edge->loop) - c->asked));
-        buf_puts(&out, what.len > 0 ? " ms: " : " ms");
-        buf_put_escaped(&out, what, 2048);
-        buf_putc(&out, '\n');
-    } else {
-        buf_puts(&out, "failed why=");
-        buf_puts(&out, xe_why(why)->word);
-        buf_puts(&out, ": ");
-        buf_puts(&out, route_words(hop, why, text));
-        if (what.len > 0) {
-            buf_puts(&out, ": ");
-            buf_put_escaped(&out, what, 600);
-        }
-        if (lost != NULL) {
-            buf_puts(&out, ": ");
-            buf_puts(&out, xe_why(lost->why)->word);
-            buf_puts(&out, ", ");
-            buf_puts(&out, route_words(CONFIG_HOP_TRUNK, lost->why, text));
-            buf_puts(&out, lost->detail[0] == '\0' ? "" : ": ");
-            buf_put_escaped(&out, span_of(lost->detail), 600);
-        }
-        buf_puts(&out, "\nhop=");
-        buf_puts(&out, config_hop_name(hop));
-        buf_puts(&out, "\nwhat to do: ");
-        buf_puts(&out, xe_why(lost != NULL ? lost->why : why)->remedy);
-        buf_putc(&out, '\n');
-    }
+    struct buf out = { .max = EDGE_OUTCOME_MAX };
+    edge_put_failed(c->control->edge, &out, why, CONFIG_HOP_NODE, span_make(NULL, 0));
     control_answer(c, buf_span(&out));
     buf_free(&out);
 }
 
 static void
-control_ping_answered(struct route_ping *ping, enum xe_why why, enum config_hop hop,
-    struct xe_span what)
+control_pinged(struct edge_ping *p, enum xe_why why, const char *words)
 {
-    control_answer_ping((struct control_client *)(void *)ping, why, hop, what);
+    (void)why;
+    control_answer((struct control_client *)(void *)p, span_of(words));
 }
 
 static void
-control_ping_timeout(struct timer *t)
+control_unasked(struct timer *t)
 {
-    struct control_client *c = MAP_OWNER(t, struct control_client, timer);
-    control_answer_ping(c, XE_WHY_PING_TIMEOUT, c->ping.hop, span_make(NULL, 0));
+    control_answer(MAP_OWNER(t, struct control_client, timer),
+        span_of("failed: no question has come\n"));
 }
 
 /* Is this a domain that can be asked about?  Who gave another is told. */
@@ -35996,20 +36117,12 @@ control_domain(struct control_client *c, struct xe_span given, char normal[XE_DO
 static void
 control_ping(struct control_client *c, struct xe_span domain, struct xe_span body)
 {
-    struct xmppedge *e = c->control->edge;
     char normal[XE_DOMAIN_MAX];
     size_t len;
-    enum xe_why why;
     if (!control_domain(c, domain, normal, &len))
         return;
-    c->asked = loop_now(&e->loop);
-    c->ping.answered = control_ping_answered;
-    /* the reason why a server cannot be reached comes with the end of the attempt: wait for it */
-    timer_set(&e->loop, &c->timer, e->config->limits.attempt_ms + e->config->limits.dialback_ms
-        + CONTROL_ASK_MS);
-    why = route_ping_send(&e->route, &c->ping, span_make(normal, len), body);
-    if (why != XE_WHY_NONE)
-        control_answer_ping(c, why, CONFIG_HOP_NODE, span_make(NULL, 0));
+    timer_cancel(&c->control->edge->loop, &c->timer);
+    edge_ping_start(&c->ping, span_make(normal, len), body);
 }
 
 /* What there is of a report, as much as the client has taken what came before. */
@@ -36077,7 +36190,7 @@ control_unknown(struct control_client *c, struct xe_span domain)
         control_answer(c, span_of("failed: nothing is known of this domain since this node was "
             "started; xmppedge explain looks at it\n"));
     else
-        control_answer_ping(c, XE_WHY_PARTNER_UNLISTED, CONFIG_HOP_NODE, span_make(NULL, 0));
+        control_answer_failed(c, XE_WHY_PARTNER_UNLISTED);
 }
 
 /* All that is known of one domain. */
@@ -36295,7 +36408,9 @@ control_accepted(void *user, int fd, const struct sockaddr_storage *from)
         return;
     }
     c->control = control;
-    c->timer.fire = control_ping_timeout;
+    c->ping.edge = control->edge;
+    c->ping.ended = control_pinged;
+    c->timer.fire = control_unasked;
     c->tell.run = control_tell;
     c->reap.run = control_free;
     c->conn = conn_new(&control->edge->wire, fd, CONTROL_LINE_MAX, CONTROL_PIECE, &events, c);

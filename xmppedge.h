@@ -1044,6 +1044,29 @@ char *xe_metrics(const struct xmppedge *e, bool open, size_t *len);
  * as the words of reasons.  Length, freeing and costs are those of xe_metrics(). */
 char *xe_status(struct xmppedge *e, size_t *len);
 
+/* Ask whether a domain answers, as xmppedge ping does: XEP-0199 through this instance, which goes
+ * on serving, and all that stands between, in the name of a domain of the other side.  `domain` is
+ * outside or ours, in any form that xe_jid_domain_normal() takes.
+ *
+ * `answered` is called once, in xe_step(), xe_close() or before xe_ping() returns: `why` is
+ * XE_WHY_NONE when there was an answer, or the reason, and `words` what the command prints, lines
+ * that end in newlines, with a NUL:
+ *
+ *   ok 12 ms
+ *
+ *   failed why=tcp-refused: the other server refused the connection
+ *   hop=partner
+ *   what to do: Check that the server runs and listens there, ...
+ *
+ * They are good until it returns; what others have said is escaped in them.  It may call xe_ping()
+ * and what only tells (xe_health(), xe_metrics(), xe_status(), xe_is_running()), and nothing else
+ * of this instance.  It takes at most attempt-time and dialback-time of <limits> and 5 s.
+ *
+ * False, and `answered` is never called: `domain` is none, 64 pings are under way, the instance has
+ * stopped, or memory is out. */
+bool xe_ping(struct xmppedge *e, const char *domain,
+    void (*answered)(void *user, enum xe_why why, const char *words), void *user);
+
 /* Whether it has not come to its end. */
 bool xe_is_running(const struct xmppedge *e);
 

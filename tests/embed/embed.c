@@ -54,6 +54,10 @@ struct program {
     bool             failed;
     bool             warned;                 /* the edge has told of a warning, in opening */
     bool             ready;                  /* and that it is ready, later */
+    unsigned         pings;                  /* that we have asked an instance for */
+    unsigned         answered;               /* and that have ended: */
+    enum xe_why      why;                    /* why the last one did, */
+    char             words[1024];            /* and in words */
     unsigned         lines;                  /* of its log */
     char             odd[256];               /* of them, the last that is not as it should be */
 };
@@ -291,6 +295,12 @@ ping_was_answered(struct program *p)
 }
 
 static bool
+they_have_answered(struct program *p)
+{
+    return p->answered == p->pings;
+}
+
+static bool
 all_have_stopped(struct program *p)
 {
     return p->instances[0] == NULL && p->instances[1] == NULL;
@@ -483,6 +493,57 @@ a_monitor_can_be_answered(struct program *p)
     }
 }
 
+/* A ping of ours has ended. */
+static void
+pinged(void *user, enum xe_why why, const char *words)
+{
+    struct program *p = user;
+    p->answered++;
+    p->why = why;
+    snprintf(p->words, sizeof p->words, "%s", words);
+}
+
+/* Ping a domain from an instance, and wait for the end. */
+static bool
+ping(struct program *p, size_t i, const char *domain)
+{
+    if (!xe_ping(p->instances[i], domain, pinged, p))
+        return false;
+    p->pings++;
+    return wait_for(p, they_have_answered);
+}
+
+static void
+an_instance_pings_for_the_program(struct program *p)
+{
+    unsigned ms;
+    report(p, ping(p, 0, "Corp.Example.") && p->why == XE_WHY_NONE
+        && sscanf(p->words, "ok %u ms", &ms) == 1, "the edge pings our domain, and says how long");
+    report(p, ping(p, 0, "nowhere.example") && p->why == XE_WHY_PARTNER_UNLISTED
+        && strncmp(p->words, "failed why=partner-unlisted: ", 29) == 0
+        && strstr(p->words, "\nhop=node\nwhat to do: ") != NULL,
+        "a ping that may not leave fails in the words of the command");
+    report(p, !xe_ping(p->instances[0], "no domain", pinged, p), "what is no domain is not pinged");
+}
+
+static void
+a_ping_under_way_ends_with_its_instance(struct program *p)
+{
+    char path[128];
+    char message[2048] = "";
+    struct xe_options options = { .user = p, .log = edge_logged };
+    struct xmppedge *e;
+    bool asked;
+    snprintf(path, sizeof path, "%s/edge.xml", p->dir);
+    e = xe_open_with(path, &options, message, sizeof message);
+    asked = e != NULL && xe_ping(e, "far.example", pinged, p) && p->answered == 0;
+    xe_close(e);
+    report(p, asked && p->answered == 1 && p->why == XE_WHY_SHUTDOWN
+        && strncmp(p->words, "failed why=shutdown: ", 21) == 0,
+        "a ping under way ends with its instance, and the program hears of it");
+    p->pings = p->answered;
+}
+
 static void
 the_log_is_ours(struct program *p)
 {
@@ -563,13 +624,15 @@ main(void)
         printf("Bail out! no socket, or no certificates: see %s\n", p.dir);
         return 99;
     }
-    printf("1..22\n");
+    printf("1..26\n");
     write_edge(&p, "far.example");
     make_gateway(&p, "1000");
     faults_are_told_before_anything_is_served(&p);
+    a_ping_under_way_ends_with_its_instance(&p);
     open_both(&p);
     if (!p.failed) {
         a_ping_crosses_both(&p);
+        an_instance_pings_for_the_program(&p);
         the_log_is_ours(&p);
         a_monitor_can_be_answered(&p);
         the_status_is_told(&p);
