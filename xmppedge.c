@@ -122,6 +122,7 @@
  *   whose connection a balancer brings      proxy_read(), edge_s2s_accepted()
  *   what the type of a partner allows       route_type_why(), route_hides_status()
  *   which stanzas <allow> and <deny> pass   route_rule_why()
+ *   which ones a program around refuses     route_filter_why()
  *   how many connections                    route_room(), route_source_enter(), edge_evict()
  *   limits before authentication            stream_received(), stream_on_element()
  *   what a stanza may be                    stream_trust(), route_write(), xml_past_begin()
@@ -26604,6 +26605,7 @@ struct route_ping {
 struct route {
     struct stream_shared *shared;   /* borrowed */
     const struct config  *config;   /* borrowed; replaced by a reload */
+    const struct xe_options *options;   /* borrowed; of the program around */
     struct s2s_service   *s2s;      /* borrowed */
     struct trunk_service *trunks;   /* borrowed */
     struct map            pairs;
@@ -28636,6 +28638,22 @@ route_rule_why(const struct route_pair *p, const struct xe_xml *xml, const struc
     return XE_WHY_NAMESPACE_DENIED;
 }
 
+/* ---- what the program around says ---- */
+
+/* Its word on a stanza.  There is a function for that.  A reason with which no stanza can go back
+ * is none of its business, and the stanza goes back all the same. */
+static enum xe_why
+route_filter_why(const struct route_pair *p, const struct xe_xml_event *e)
+{
+    const struct xe_options *o = p->route->options;
+    struct xe_stanza stanza = { xe_element_kind(e), route_direction(p) == ROUTE_INWARD, p->from,
+        p->to, e };
+    enum xe_why why = o->stanza(o->user, &stanza);
+    if (why == XE_WHY_NONE || ((unsigned)why < XE_WHY_COUNT && xe_why(why)->stanza[0] != '\0'))
+        return why;
+    return XE_WHY_FILTERED;
+}
+
 /* ---- a stanza has come in ---- */
 
 static void
@@ -28647,6 +28665,8 @@ route_forward(struct route_pair *p, const struct xe_xml *xml, const struct xe_xm
         why = route_type_why(p, e);
     if (why == XE_WHY_NONE && p->rules != NULL)
         why = route_rule_why(p, xml, e);
+    if (why == XE_WHY_NONE && p->route->options->stanza != NULL)
+        why = route_filter_why(p, e);
     if (why == XE_WHY_NONE && p->way == ROUTE_TO_ECHO)
         route_echo(p, xml, e);
     else if (why == XE_WHY_NONE)
@@ -32816,6 +32836,7 @@ edge_open_services(struct xmppedge *e)
     metrics_taken(&e->metrics);
     e->route.s2s = &e->s2s;
     e->route.trunks = &e->trunks;
+    e->route.options = &e->options;
     s2s_open_service(&e->s2s);
     list_init(&e->trunks.all);
     list_init(&e->trunks.links);

@@ -429,6 +429,10 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
         "not-allowed", "cancel", "what the stanza carries does not pass between these domains", \
         "Take the <deny> of its namespace out of the <partner>, if it is to pass in that " \
             "direction.") \
+    X(XE_WHY_FILTERED, "filtered", "", \
+        "policy-violation", "modify", "a filter does not let the stanza pass", \
+        "Look at the filter of the program that contains this node: no setting of its " \
+            "configuration has refused it.") \
     X(XE_WHY_SOURCE_DENIED, "source-denied", "not-authorized", \
         "", "", "connections from this address are not accepted here", \
         "If it is an address of the inner server, add a <source> for it to <inner>.") \
@@ -971,6 +975,17 @@ struct xmppedge;
  * xe_step() is called.  Free with xe_close(). */
 struct xmppedge *xe_open(const char *config_file, char *message, size_t size);
 
+/* A stanza on its way from one side to the other, as the program around an instance sees it: good
+ * until the function returns that is asked about it.  Of `event`, the stanza as received, there are
+ * xe_xml_attr() for addresses, type and id, and `inner` for what is in it. */
+struct xe_stanza {
+    enum xe_element_kind kind;    /* XE_KIND_MESSAGE, XE_KIND_PRESENCE or XE_KIND_IQ */
+    bool                 inward;  /* from a partner to us; else out to a partner */
+    struct xe_span       from;    /* domain of the sender, in normal form; proven */
+    struct xe_span       to;      /* domain of the recipient, likewise; not proven yet */
+    const struct xe_xml_event *event;
+};
+
 /* What the program around an instance wants to have a word in.  All zero is the same as xe_open();
  * members that come later are at the end, and zero means that things are as they were.  The
  * functions are called in the thread of the instance, within xe_open_with() and the other
@@ -990,6 +1005,19 @@ struct xe_options {
      * A line has some 2 KiB at most and is UTF-8; what others have said is quoted in it, so that no
      * byte of theirs can end it or forge a field. */
     void (*log)(void *user, int priority, const char *line, size_t len);
+
+    /* Says whether a stanza passes; NULL: all do that the configuration lets pass, at no cost.  It
+     * is asked once for each that an instance takes, when all else is in order and before the
+     * stanza waits for anything, so the time that it takes is everybody's.  A stanza that crosses
+     * an edge and a gateway is shown to both.  Pings of this node are among them as they leave; the
+     * answers to those, and errors that this node makes, are not.
+     *
+     * XE_WHY_NONE lets it pass.  Any other reason sends it back to its sender with the stanza error
+     * of that reason, which the log (bounce), the counters and the status tell: XE_WHY_FILTERED, or
+     * another of XE_WHY that has a stanza error; one that has none counts as XE_WHY_FILTERED.  A
+     * result, an error and unavailable presence have no answer (RFC 6120 8.3.1, RFC 6121 4.5): when
+     * they are refused, log and counters tell it here, and nobody there. */
+    enum xe_why (*stanza)(void *user, const struct xe_stanza *stanza);
 };
 
 /* xe_open() with options, which are copied; NULL: without. */

@@ -15,6 +15,7 @@ cat >"$work/unreached" <<'END'
 none            it is no end
 out-of-memory   malloc() cannot be made to fail in a running service; unit tests do it where it can be told
 internal        what cannot happen
+filtered        only a program that contains the proxy says it: tests/embed does
 domain-not-ascii  only a build without libidn2 says it; test_jid.c is compiled so, too
 END
 

@@ -2,7 +2,8 @@
  *
  * It knows xmppedge.h and nothing else, and is linked with xmppedge.c -DXMPPEDGE_NO_MAIN.  One
  * poll() loop drives two instances, an edge and a gateway, and sockets of the program itself, which
- * plays a partner: without TLS, proving its domain by dialback.  It pings through the gateway.
+ * plays a partner: without TLS, proving its domain by dialback.  It pings through the gateway, and
+ * as the program around it has a say in what passes.
  *
  *   this program                        edge                   gateway
  *     ask  -- header, db:result ------> external
@@ -54,6 +55,8 @@ struct program {
     bool             failed;
     bool             warned;                 /* the edge has told of a warning, in opening */
     bool             ready;                  /* and that it is ready, later */
+    unsigned         seen[2];                /* stanzas shown to us: outward, inward */
+    unsigned         bounces;                /* lines of the log about those that we refused */
     unsigned         pings;                  /* that we have asked an instance for */
     unsigned         answered;               /* and that have ended: */
     enum xe_why      why;                    /* why the last one did, */
@@ -89,8 +92,35 @@ edge_logged(void *user, int priority, const char *line, size_t len)
     p->lines++;
     p->warned = p->warned || (priority == 4 && strstr(line, " config-warning ") != NULL);
     p->ready = p->ready || (priority == 6 && strstr(line, " ready ") != NULL);
+    p->bounces += strstr(line, " bounce ") != NULL && strstr(line, " why=filtered") != NULL;
     if (strlen(line) != len || len == 0 || line[len - 1] != '\n')
         snprintf(p->odd, sizeof p->odd, "%s", line);
+}
+
+static bool
+span_has(struct xe_span s, const char *text)
+{
+    size_t len = strlen(text);
+    for (; s.len >= len; s.at++, s.len--)
+        if (memcmp(s.at, text, len) == 0)
+            return true;
+    return false;
+}
+
+/* The edge asks about each stanza: no word of what is secret, and with a reason that is none. */
+static enum xe_why
+judge(void *user, const struct xe_stanza *s)
+{
+    struct program *p = user;
+    struct xe_span id = xe_xml_attr(s->event, "id");
+    const char *far = "far.example";
+    struct xe_span partner = s->inward ? s->from : s->to;
+    if (partner.len != strlen(far) || memcmp(partner.at, far, partner.len) != 0)
+        return XE_WHY_NONE;
+    p->seen[s->inward]++;
+    if (s->kind != XE_KIND_MESSAGE || !span_has(s->event->inner, "secret"))
+        return XE_WHY_NONE;
+    return span_has(id, "odd") ? (enum xe_why)(XE_WHY_COUNT + 7) : XE_WHY_FILTERED;
 }
 
 /* ---- our sockets ---- */
@@ -294,6 +324,25 @@ ping_was_answered(struct program *p)
     return false;
 }
 
+/* Whether an answer of a type to the stanza with an id came to us. */
+static bool
+was_answered(struct program *p, const char *id, const char *with)
+{
+    size_t i;
+    for (i = 0; i < ANSWERS; i++) {
+        const char *said = strstr(p->answers[i].in, id);
+        if (said != NULL)
+            return strstr(said, with) != NULL;
+    }
+    return false;
+}
+
+static bool
+the_odd_message_came_back(struct program *p)
+{
+    return was_answered(p, "'odd-1'", "</message>");
+}
+
 static bool
 they_have_answered(struct program *p)
 {
@@ -397,6 +446,7 @@ open_both(struct program *p)
     char path[128];
     char message[2048] = "";
     snprintf(path, sizeof path, "%s/edge.xml", p->dir);
+    options.stanza = judge;
     p->instances[0] = xe_open_with(path, &options, message, sizeof message);
     report(p, p->instances[0] != NULL, "an edge is opened");
     snprintf(path, sizeof path, "%s/gateway.xml", p->dir);
@@ -514,6 +564,25 @@ ping(struct program *p, size_t i, const char *domain)
 }
 
 static void
+stanzas_are_filtered(struct program *p)
+{
+    const char *error = "<policy-violation ";
+    report(p, p->seen[1] == 1 && p->seen[0] == 1,
+        "the program is asked once about the ping, and once about its answer");
+    say(&p->ask, "<message id='plain-1' from='a@far.example' to='b@corp.example'>"
+        "<body>a secret</body></message>"
+        "<message type='error' id='mute-1' from='a@far.example' to='b@corp.example'>"
+        "<body>a secret</body></message>"
+        "<message id='odd-1' from='a@far.example' to='b@corp.example'>"
+        "<body>a secret</body></message>");
+    report(p, wait_for(p, the_odd_message_came_back) && was_answered(p, "'plain-1'", error)
+        && was_answered(p, "'odd-1'", error),
+        "what it refuses comes back as an error, whatever reason it has given");
+    report(p, p->seen[1] == 4 && p->bounces == 3,
+        "each of them stands in the log, also the one that has no answer");
+}
+
+static void
 an_instance_pings_for_the_program(struct program *p)
 {
     unsigned ms;
@@ -624,7 +693,7 @@ main(void)
         printf("Bail out! no socket, or no certificates: see %s\n", p.dir);
         return 99;
     }
-    printf("1..26\n");
+    printf("1..29\n");
     write_edge(&p, "far.example");
     make_gateway(&p, "1000");
     faults_are_told_before_anything_is_served(&p);
@@ -632,6 +701,7 @@ main(void)
     open_both(&p);
     if (!p.failed) {
         a_ping_crosses_both(&p);
+        stanzas_are_filtered(&p);
         an_instance_pings_for_the_program(&p);
         the_log_is_ours(&p);
         a_monitor_can_be_answered(&p);

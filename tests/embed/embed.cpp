@@ -64,7 +64,11 @@ int main()
     char message[512] = "";
     char domain[XE_DOMAIN_MAX];
     size_t len;
-    std::printf("1..5\n");
+    const char text[] = "<xmppedge role='edge'/>";
+    xe_options options = xe_options();
+    options.user = &p;
+    options.stanza = [](void *, const xe_stanza *) { return XE_WHY_NONE; };
+    std::printf("1..6\n");
     p.report(version_number() == XE_VERSION_NUMBER, "the version is the same in words and number");
     p.report(xe_why_find(span(xe_why(XE_WHY_SHUTDOWN)->word)) == XE_WHY_SHUTDOWN,
         "a reason is found by its word");
@@ -76,5 +80,8 @@ int main()
     p.report(xe_open("/nonexistent/edge.xml", message, sizeof message) == nullptr
         && std::strstr(message, "/nonexistent/edge.xml: ") != nullptr,
         "a configuration that is not there is refused in words");
+    p.report(xe_open_text(text, sizeof text - 1, "/appliance/edge.xml", &options, message,
+        sizeof message) == nullptr && std::strstr(message, "/appliance/edge.xml:1: ") != nullptr,
+        "and so is one in memory, by the name that it was given");
     return p.failed ? 1 : 0;
 }
