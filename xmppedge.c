@@ -372,6 +372,7 @@
 #define ROUTE_SETTLE_MS    100    /* between the old trunk of a pair and the new: a round trip */
 #define ROUTE_RETURN_MS    3000   /* a node that has something may come back: it tries after 1 s */
 #define METRICS_REASONS_MAX 100   /* lines of a health: nobody reads more */
+#define METRICS_NAMES      3      /* of many told in a line of a health: the others are counted */
 #define METRICS_REFUSAL_MAX 512   /* bytes of why a reload failed, with NUL: path, sentence */
 #define METRICS_WATCH_MS   60000  /* how often it is looked whether a certificate expires */
 #define METRICS_LATE_DAYS  1000   /* after which nothing more is said of one that has expired */
@@ -29419,10 +29420,11 @@ route_trunk_up(void *user, struct trunk *t)
 {
     struct route *r = user;
     struct list_node *n;
-    (void)t;
     for (n = r->all.next; n != &r->all; n = n->next) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         p->gave_up = false;
+        if (p->bounce_why == XE_WHY_NO_TRUNK && route_trunk_usable(r, t, p))
+            p->bounce_why = XE_WHY_NONE;   /* it is no more so */
         if (p->way == ROUTE_TO_TRUNK && p->queue.count > 0)
             loop_at_end(r->shared->loop, &p->push);
     }
@@ -31011,28 +31013,75 @@ metrics_tell(struct metrics_health *h, const char *text)
 
 /* Where and why, since when (below 0: nobody knows), what was said there, and what to do. */
 static void
-metrics_tell_why(struct metrics_health *h, enum config_hop hop, enum xe_why why, int64_t seconds,
+metrics_put_why(struct buf *out, enum config_hop hop, enum xe_why why, int64_t seconds,
     const char *detail, enum xe_why remedy)
 {
     char age[REPORT_AGE_MAX], words[ROUTE_WORDS_MAX];
     if (seconds >= 0) {
-        buf_puts(h->out, " (for ");
-        buf_puts(h->out, report_age(age, seconds));
-        buf_putc(h->out, ')');
+        buf_puts(out, " (for ");
+        buf_puts(out, report_age(age, seconds));
+        buf_putc(out, ')');
     }
     if (why != XE_WHY_NONE) {
-        buf_puts(h->out, ": ");
-        buf_puts(h->out, xe_why(why)->word);
-        buf_puts(h->out, ", ");
-        buf_puts(h->out, route_words(hop, why, words));
-        buf_puts(h->out, detail[0] == '\0' ? "" : ": ");
-        buf_put_escaped(h->out, span_of(detail), SIZE_MAX);
+        buf_puts(out, ": ");
+        buf_puts(out, xe_why(why)->word);
+        buf_puts(out, ", ");
+        buf_puts(out, route_words(hop, why, words));
+        buf_puts(out, detail[0] == '\0' ? "" : ": ");
+        buf_put_escaped(out, span_of(detail), SIZE_MAX);
     }
     if (remedy != XE_WHY_NONE) {
-        buf_puts(h->out, "; what to do: ");
-        buf_puts(h->out, xe_why(remedy)->remedy);
+        buf_puts(out, "; what to do: ");
+        buf_puts(out, xe_why(remedy)->remedy);
     }
-    buf_putc(h->out, '\n');
+    buf_putc(out, '\n');
+}
+
+/* The i-th of several names in a line, if it is one of the first. */
+static void
+metrics_put_name(struct buf *out, size_t i, struct xe_span name)
+{
+    if (i >= METRICS_NAMES)
+        return;
+    buf_puts(out, i > 0 ? ", " : "");
+    buf_put_escaped(out, name, SIZE_MAX);
+}
+
+/* And how many of the n are not among them. */
+static void
+metrics_put_others(struct buf *out, size_t n)
+{
+    if (n <= METRICS_NAMES)
+        return;
+    buf_puts(out, " and ");
+    buf_putu(out, n - METRICS_NAMES);
+    buf_puts(out, " more");
+}
+
+static int64_t
+metrics_age(const struct metrics *m, int64_t ms)
+{
+    return (loop_now(m->route->shared->loop) - ms) / 1000;
+}
+
+/* No gateway is there: the last end of a trunk says why, or whoever was refused last. */
+static void
+metrics_tell_cut_off(struct metrics_health *h, const struct metrics *m)
+{
+    const struct config_internal *in = &m->route->config->internal;
+    const struct trunk_service *v = m->route->trunks;
+    bool known = v->last.count > 0;
+    const struct trunk_last *last = known ? &v->last : &v->refused;
+    size_t i;
+    h->good = false;
+    if (!metrics_tell(h, "no gateway is connected, so nothing passes to the inside or from it; "
+        "missing: "))
+        return;
+    for (i = 0; i < in->ngateways; i++)
+        metrics_put_name(h->out, i, in->gateways[i].name);
+    metrics_put_others(h->out, in->ngateways);
+    metrics_put_why(h->out, CONFIG_HOP_TRUNK, last->why, known ? metrics_age(m, last->ms) : -1,
+        last->detail, XE_WHY_NO_TRUNK);
 }
 
 /* A gateway that is not there is a failure when no other is. */
@@ -31040,24 +31089,20 @@ static void
 metrics_judge_gateways(struct metrics_health *h, const struct metrics *m)
 {
     const struct config_internal *in = &m->route->config->internal;
-    const struct trunk_service *v = m->route->trunks;
-    bool known = v->last.count > 0;
-    const struct trunk_last *last = known ? &v->last : &v->refused;
+    const struct trunk_last *last = &m->route->trunks->last;
     size_t i, up = 0;
     for (i = 0; i < in->ngateways; i++)
         up += metrics_trunk_of(m, in->gateways[i].name).up;
-    if (in->line > 0 && up == 0) {
-        h->good = false;
-        if (metrics_tell(h, "no gateway is connected, so nothing passes to the inside or from it"))
-            metrics_tell_why(h, CONFIG_HOP_TRUNK, last->why,
-                known ? (loop_now(v->shared->loop) - last->ms) / 1000 : -1,
-                last->detail, XE_WHY_NO_TRUNK);
-    }
+    if (in->line > 0 && up == 0)
+        metrics_tell_cut_off(h, m);
     for (i = 0; up > 0 && i < in->ngateways && i < METRICS_TRUNKS_MAX; i++) {
+        bool known = span_is(in->gateways[i].name, last->name);
         if (metrics_trunk_of(m, in->gateways[i].name).up || !metrics_tell(h, "note: gateway "))
             continue;
         metrics_put_value(h->out, in->gateways[i].name);
-        buf_puts(h->out, " is not connected\n");
+        buf_puts(h->out, " is not connected");
+        metrics_put_why(h->out, CONFIG_HOP_TRUNK, known ? last->why : XE_WHY_NONE,
+            known ? metrics_age(m, last->ms) : -1, last->detail, XE_WHY_NO_TRUNK);
     }
 }
 
@@ -31079,8 +31124,8 @@ metrics_judge_edges(struct metrics_health *h, const struct metrics *m)
             || !metrics_tell(h, up == 0 ? "no trunk to edge " : "note: no trunk to edge "))
             continue;
         metrics_put_value(h->out, span_of(link->name));
-        metrics_tell_why(h, CONFIG_HOP_TRUNK, link->why,
-            (loop_now(v->shared->loop) - link->lost) / 1000, link->detail, link->why);
+        metrics_put_why(h->out, CONFIG_HOP_TRUNK, link->why, metrics_age(m, link->lost),
+            link->detail, link->why);
     }
 }
 
@@ -31103,7 +31148,7 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
                 "server of " : "nothing gets to the inner server of "))
                 continue;
             metrics_put_value(h->out, name);
-            metrics_tell_why(h, CONFIG_HOP_INNER, d->why, now - d->failing, "", d->why);
+            metrics_put_why(h->out, CONFIG_HOP_INNER, d->why, now - d->failing, "", d->why);
         }
 }
 
@@ -34728,10 +34773,17 @@ enum status_part { STATUS_GATHER, STATUS_PARTNERS, STATUS_PARTNER, STATUS_STREAM
 /* Who stands before whom among partners. */
 enum status_class { STATUS_INNER, STATUS_FAILING, STATUS_DOUBTFUL, STATUS_WELL, STATUS_CLASSES };
 
+/* Partners with which the same is wrong at the same place. */
+struct status_trouble {
+    size_t  partners;
+    int64_t since;            /* s since 1970: of the first of those that fail; 0: none does */
+    char    names[METRICS_NAMES][XE_DOMAIN_MAX];   /* of the first that were met */
+};
+
 /* What is gathered before anything is told. */
 struct status_sum {
     unsigned long of[STATUS_CLASSES + 1];
-    unsigned long whys[CONFIG_HOP_RESOLVER + 1][XE_WHY_COUNT];   /* partners: where, and why */
+    struct status_trouble *troubles[CONFIG_HOP_RESOLVER + 1][XE_WHY_COUNT];   /* owned; or NULL */
     unsigned long waiting[ROUTE_OUTWARD + 1];   /* stanzas */
 };
 
@@ -34930,17 +34982,35 @@ status_partner_of(const struct xmppedge *e, const struct route_domain *d)
     return p;
 }
 
-static void
+/* One more partner with which this is wrong.  False when memory is out. */
+static bool
+status_gather_why(struct status_sum *sum, const struct status_side *side, struct xe_span name)
+{
+    struct status_trouble **t = &sum->troubles[side->hop][side->why];
+    if (side->why == XE_WHY_NONE)
+        return true;
+    if (*t == NULL && (*t = calloc(1, sizeof **t)) == NULL)
+        return false;
+    if ((*t)->partners < METRICS_NAMES)
+        memcpy((*t)->names[(*t)->partners], name.at, name.len);
+    (*t)->partners++;
+    if (side->since != 0 && ((*t)->since == 0 || side->since < (*t)->since))
+        (*t)->since = side->since;
+    return true;
+}
+
+/* The same. */
+static bool
 status_gather(struct status_sum *sum, const struct status_partner *p)
 {
+    bool both = p->from.why == p->to.why && p->from.hop == p->to.hop;
     sum->of[p->class]++;
     if (p->class == STATUS_INNER)
-        return;
+        return true;
     sum->waiting[ROUTE_INWARD] += p->from.waiting;
     sum->waiting[ROUTE_OUTWARD] += p->to.waiting;
-    sum->whys[p->to.hop][p->to.why]++;
-    if (p->from.why != p->to.why || p->from.hop != p->to.hop)
-        sum->whys[p->from.hop][p->from.why]++;
+    return status_gather_why(sum, &p->to, p->domain->node.key)
+        && (both || status_gather_why(sum, &p->from, p->domain->node.key));
 }
 
 /* How many there are of which something can be told. */
@@ -35679,25 +35749,28 @@ status_certificate_lines(struct report *r, const struct xmppedge *e)
 
 /* ---- all of it ---- */
 
-/* What is wrong there, by reason: a line for each with how many partners it is about, and with what
- * to do. */
+/* What is wrong there, by reason: a line for each with the partners it is about, since when, and
+ * what to do. */
 static void
 status_hop_health(struct buf *out, const struct status_sum *sum, enum config_hop hop)
 {
     unsigned long all = status_partners(sum);
-    char line[160], words[ROUTE_WORDS_MAX];
     unsigned why;
     for (why = 1; why < XE_WHY_COUNT; why++) {
-        if (sum->whys[hop][why] == 0)
+        const struct status_trouble *t = sum->troubles[hop][why];
+        char line[160];
+        size_t i;
+        if (t == NULL)
             continue;
-        snprintf(line, sizeof line, "%s%lu of %lu partner%s: %s, ",
-            hop == CONFIG_HOP_INNER ? "our own server took nothing of " : "",
-            sum->whys[hop][why], all, all == 1 ? "" : "s", xe_why((enum xe_why)why)->word);
+        snprintf(line, sizeof line, "%s%lu of %lu partner%s, ", hop == CONFIG_HOP_INNER
+            ? "our own server took nothing of " : "", (unsigned long)t->partners, all,
+            all == 1 ? "" : "s");
         buf_puts(out, line);
-        buf_puts(out, route_words(hop, (enum xe_why)why, words));
-        buf_puts(out, "; what to do: ");
-        buf_puts(out, xe_why((enum xe_why)why)->remedy);
-        buf_putc(out, '\n');
+        for (i = 0; i < t->partners; i++)
+            metrics_put_name(out, i, span_of(i < METRICS_NAMES ? t->names[i] : ""));
+        metrics_put_others(out, t->partners);
+        metrics_put_why(out, hop, (enum xe_why)why, t->since == 0 ? -1
+            : (int64_t)time(NULL) - t->since, "", (enum xe_why)why);
     }
 }
 
@@ -35726,11 +35799,11 @@ status_health(struct status *w, const struct xmppedge *e)
     struct buf text = { 0 };
     bool well = metrics_is_well(&e->metrics, &text);
     bool inside = status_partner_health(&text, &w->sum, e->config->role);
+    w->wrong = !well || inside || w->sum.of[STATUS_FAILING] > 0;
     report_bool(r, "healthy", well);
-    report_heading(r, !well || inside ? "WHAT IS WRONG" : buf_len(&text) > 0 ? "ALL IS WELL, BUT"
+    report_heading(r, w->wrong ? "WHAT IS WRONG" : buf_len(&text) > 0 ? "ALL IS WELL, BUT"
         : "ALL IS WELL");
     report_lines(r, "health", NULL, buf_span(&text));
-    w->wrong = !well || inside || w->sum.of[STATUS_FAILING] > 0;
     buf_fail_with(r->out, &text);
     buf_free(&text);
 }
@@ -35806,7 +35879,7 @@ status_domain(struct status *w, const struct xmppedge *e, const struct route_dom
     struct status_partner p = status_partner_of(e, d);
     struct report *r = &w->report;
     if (w->part == STATUS_GATHER) {
-        status_gather(&w->sum, &p);
+        r->out->failed = !status_gather(&w->sum, &p) || r->out->failed;
     } else if (p.class == w->class && r->json) {
         report_row(r);
         status_partner(r, e, &p);
@@ -35979,7 +36052,18 @@ status_next(struct status *w, struct xmppedge *e)
     }
 }
 
-/* Begin to tell all, or with a domain all of that one.  It ends with list_walk_end(). */
+/* Nothing more is told. */
+static void
+status_leave(struct status *w)
+{
+    unsigned hop, why;
+    list_walk_end(&w->walk);
+    for (hop = 0; hop <= CONFIG_HOP_RESOLVER; hop++)
+        for (why = 0; why < XE_WHY_COUNT; why++)
+            free(w->sum.troubles[hop][why]);
+}
+
+/* Begin to tell all, or with a domain all of that one.  It ends with status_leave(). */
 static void
 status_start(struct status *w, struct xmppedge *e, struct xe_span domain, bool json)
 {
@@ -36081,7 +36165,7 @@ control_end(struct control_client *c)
     c->conn = NULL;
     timer_cancel(&control->edge->loop, &c->timer);
     loop_task_cancel(&c->tell);
-    list_walk_end(&c->status.walk);
+    status_leave(&c->status);
     metrics_leave(&c->metrics);
     explain_free(c->explain);
     c->explain = NULL;

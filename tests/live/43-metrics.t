@@ -512,7 +512,7 @@ def a_gateway_that_is_gone_is_told_by_the_edge(w):
     w.gateway.kill()
     wait_until(lambda: health(w.edge)[0] == 503, 10, 'the failure')
     text = health(w.edge)[1]
-    check(re.fullmatch('failed\nno gateway is connected, so nothing passes to the inside or from it \\(for \\d+ seconds?\\): peer-lost, .*\n',
+    check(re.fullmatch('failed\nno gateway is connected, so nothing passes to the inside or from it; missing: fe01.corp.example \\(for \\d+ seconds?\\): peer-lost, .*\n',
                        text), text)
     equal(numbers(w.edge, 'xmppedge_trunk_up', peer='fe01.corp.example'), 0, 'the trunk')
 

@@ -156,7 +156,7 @@ def outside(failure, domain, why, remedy):
         w.edge.forget_log()
         write(w, domain)
         log_says(w, failure, w.edge, 's2s-out-closed', 'why=' + why, why=why, remote=domain)
-        status_says(w, failure, w.edge, 'partners?: %s, ' % why, remedy)
+        status_says(w, failure, w.edge, r'partners?, %s \(for \d+ [a-z]+\): %s, ' % (domain, why), remedy)
         status_says(w, failure, w.edge, 'why %s: ' % why, 'what to do', remedy, domain=domain)
         ping_says(w, failure, w.edge, domain, 'why=' + why, remedy)
         explain_says(w, failure, w.edge, domain, why, remedy)
