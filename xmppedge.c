@@ -361,6 +361,8 @@
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
 #define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
 #define ROUTE_WORDS_MAX    256    /* bytes of a reason in words, NUL included: all take 150 */
+#define ROUTE_KNOWN_MAX    400    /* bytes of a domain or a path in a remedy, with NUL */
+#define ROUTE_REMEDY_MAX   1536   /* and of all of it: XE_REMEDY_MAX, and three of those */
 #define ROUTE_OWED_MAX     ((size_t)16 << 10)  /* bytes: an error to the longest addresses and id */
 #define ROUTE_DOMAIN_IDLE_MS 3600000 /* a domain that is not listed is remembered for so long */
 #define ROUTE_DOMAINS_LOOK_MAX 2000 /* domains looked at for one to forget: a tenth of a ms */
@@ -399,7 +401,7 @@
 #define EXPLAIN_MS         90000  /* for all of them: CONTROL_WAIT_S, less the last question */
 #define EXPLAIN_LAST_MS    10000  /* for that: where our own records lead */
 #define EXPLAIN_BYTES      ((size_t)256 << 10) /* of a report: each text in it has its limit */
-#define EXPLAIN_LINE       1536   /* bytes of a fact: a certificate is two subjects and dates */
+#define EXPLAIN_LINE       2560   /* bytes of a fact: a domain, an address, and what to do */
 #define EXPLAIN_CALLS      4      /* connections of a partner that are told of one by one */
 #define STATUS_COLUMN      26     /* columns of a name in a table: the rest has 54 */
 #define STATUS_SHORT_MAX   24     /* bytes of a short number, NUL included */
@@ -15087,7 +15089,7 @@ enum config_role { CONFIG_EDGE, CONFIG_GATEWAY };
     X(CONFIG_HOP_NODE,     "node",     "")   /* this one itself: its limits, its rules */ \
     X(CONFIG_HOP_PARTNER,  "partner",  "the partner's server") \
     X(CONFIG_HOP_INNER,    "inner",    "our own server") \
-    X(CONFIG_HOP_TRUNK,    "trunk",    "")   /* the other node, or the way there */ \
+    X(CONFIG_HOP_TRUNK,    "trunk",    "")   /* the other node: see config_hop_who() */ \
     X(CONFIG_HOP_RESOLVER, "resolver", "")
 
 enum config_hop {
@@ -15991,10 +15993,12 @@ config_log_why(struct log *log, enum config_hop hop, enum xe_why why)
     log_text(log, "why", xe_why(why)->word);
 }
 
-/* Who is there; "" when the reason says it. */
+/* Who is there, as a node of this role says; "" when the reason says it. */
 static const char *
-config_hop_who(enum config_hop hop)
+config_hop_who(enum config_role role, enum config_hop hop)
 {
+    if (hop == CONFIG_HOP_TRUNK)
+        return role == CONFIG_EDGE ? "our own gateway" : "our own edge";
     return config_hop_rows[hop].who;
 }
 
@@ -25206,6 +25210,7 @@ struct trunk_link {
     enum xe_why           why;          /* of the last end */
     int64_t               lost;         /* ms; when its trunk was up last, else when it was made */
     char                  detail[STREAM_DETAIL_MAX];   /* what the other side said, or where */
+    struct sockaddr_storage at;         /* where it was dialled last; ss_family 0: nowhere yet */
     struct loop_task      reap;         /* frees the object at the end of the turn */
 };
 
@@ -26255,7 +26260,7 @@ trunk_link_connected(void *user, int fd, const struct dns_target *target)
     }
     t->link = link;
     link->trunk = t;
-    t->source = target->addr;
+    t->source = link->at = target->addr;
     strcpy(t->name, link->name);
     if (trunk_gateway_domains(t)) {
         trunk_begin(t, fd, link->name, &events);
@@ -26270,8 +26275,10 @@ trunk_link_dial_failed(void *user, enum xe_why why, const struct dns_target *tar
 {
     struct trunk_link *link = user;
     char at[CONN_TEXT_MAX];
-    if (target != NULL)
-        snprintf(link->detail, sizeof link->detail, "%s", conn_address_text(&target->addr, at));
+    if (target != NULL) {
+        link->at = target->addr;
+        snprintf(link->detail, sizeof link->detail, "%s", conn_address_text(&link->at, at));
+    }
     trunk_link_wait(link, why);
 }
 
@@ -27597,12 +27604,13 @@ route_hop(const struct route_pair *p, enum xe_why why)
 
 /* The reason in words, with who it is about: "our own server did not answer". */
 static const char *
-route_words(enum config_hop hop, enum xe_why why, char text[ROUTE_WORDS_MAX])
+route_words(const struct config *c, enum config_hop hop, enum xe_why why,
+    char text[ROUTE_WORDS_MAX])
 {
     const char *said = xe_why(why)->text;
-    const char *who = config_hop_who(hop);
+    const char *who = config_hop_who(c->role, hop);
     const char *other = strstr(said, ROUTE_OTHER);
-    if (who[0] == '\0')
+    if (who[0] == '\0' || why == XE_WHY_NO_TRUNK)
         return said;
     if (other == NULL)
         snprintf(text, ROUTE_WORDS_MAX, "%s: %s", who, said);
@@ -27612,9 +27620,76 @@ route_words(enum config_hop hop, enum xe_why why, char text[ROUTE_WORDS_MAX])
     return text;
 }
 
+/* Where something went wrong, as far as it is known. */
+struct route_place {
+    enum config_hop hop;
+    struct xe_span  domain;   /* whose server it is, or the name of a node; len 0: not known */
+    const struct sockaddr_storage *at;   /* borrowed; NULL, or ss_family 0: not known */
+};
+
+/* The same of a domain's server, or of the trunk on the way to it. */
+static struct route_place
+route_place_of(const struct route *r, enum config_hop hop, struct xe_span domain)
+{
+    const struct route_domain *d = route_domain_find(r, domain);
+    return (struct route_place){ hop, hop == CONFIG_HOP_TRUNK ? span_make(NULL, 0) : domain,
+        d == NULL || hop == CONFIG_HOP_TRUNK ? NULL : &d->target };
+}
+
+/* A word of a remedy, and what stands there. */
+struct route_known {
+    const char *word;
+    char        value[ROUTE_KNOWN_MAX];
+};
+
+/* The server that it is about: "the partner's server (a.example)". */
 static void
-route_put_error(struct buf *out, const struct xe_xml_event *e, enum config_hop hop,
-    enum xe_why why)
+route_known_who(char who[ROUTE_KNOWN_MAX], const struct config *c, const struct route_place *place)
+{
+    const char *name = config_hop_who(c->role, place->hop);
+    snprintf(who, ROUTE_KNOWN_MAX, "%s%s%.*s%s", name[0] == '\0' ? ROUTE_OTHER : name,
+        place->domain.len == 0 ? "" : " (", (int)place->domain.len, place->domain.at,
+        place->domain.len == 0 ? "" : ")");
+}
+
+/* The sentence about what to do, with what is known of the place in it. */
+static const char *
+route_remedy(const struct config *c, const struct route_place *place, enum xe_why why,
+    char text[ROUTE_REMEDY_MAX])
+{
+    struct route_known known[] = { { ROUTE_OTHER, "" }, { "ADDRESS:PORT", "its address" },
+        { "ADDRESS", "its address" }, { "DOMAIN", "the domain" }, { "FILE", "FILE" } };
+    const char *p = xe_why(why)->remedy;
+    size_t n = 0;
+    route_known_who(known[0].value, c, place);
+    if (place->at != NULL && place->at->ss_family != 0) {
+        conn_address_text(place->at, known[1].value);
+        conn_host_text(place->at, known[2].value);
+    }
+    if (place->domain.len > 0)
+        snprintf(known[3].value, ROUTE_KNOWN_MAX, "%.*s", (int)place->domain.len,
+            place->domain.at);
+    if (c->path != NULL && c->path[0] == '/' && strlen(c->path) < ROUTE_KNOWN_MAX)
+        strcpy(known[4].value, c->path);
+    while (*p != '\0' && n < ROUTE_REMEDY_MAX - ROUTE_KNOWN_MAX) {
+        size_t i = 0;
+        while (i < sizeof known / sizeof *known
+            && strncmp(p, known[i].word, strlen(known[i].word)) != 0)
+            i++;
+        if (i == sizeof known / sizeof *known) {
+            text[n++] = *p++;
+            continue;
+        }
+        n += (size_t)snprintf(text + n, ROUTE_KNOWN_MAX, "%s", known[i].value);
+        p += strlen(known[i].word);
+    }
+    text[n] = '\0';
+    return text;
+}
+
+static void
+route_put_error(const struct config *c, struct buf *out, const struct xe_xml_event *e,
+    enum config_hop hop, enum xe_why why)
 {
     const struct xe_why_row *row = xe_why(why);
     char text[ROUTE_WORDS_MAX];
@@ -27625,7 +27700,7 @@ route_put_error(struct buf *out, const struct xe_xml_event *e, enum config_hop h
     buf_puts(out, row->stanza[0] != '\0' ? row->stanza : "remote-server-timeout");
     buf_puts(out, " xmlns='" STREAM_NS_STANZAS "'/><text xmlns='" STREAM_NS_STANZAS
         "' xml:lang='en'>");
-    xmlout_text(out, span_of(route_words(hop, why, text)));
+    xmlout_text(out, span_of(route_words(c, hop, why, text)));
     buf_puts(out, "</text></error></");
     buf_put(out, e->name);
     buf_putc(out, '>');
@@ -28046,7 +28121,7 @@ route_bounce(struct route_pair *p, const struct xe_xml_event *e, enum xe_why why
         return;
     }
     buf_clear(&r->text);
-    route_put_error(&r->text, e, route_hop(p, why), why);
+    route_put_error(r->config, &r->text, e, route_hop(p, why), why);
     route_answer(p);
 }
 
@@ -28337,7 +28412,7 @@ route_refuse(struct route *r, enum route_direction direction, const char *via, c
     if (!route_may_bounce(e) || xe_xml_attr(e, "from").at == NULL)
         return false;
     buf_clear(&r->text);
-    route_put_error(&r->text, e, CONFIG_HOP_NODE, why);
+    route_put_error(r->config, &r->text, e, CONFIG_HOP_NODE, why);
     return !r->text.failed;
 }
 
@@ -31011,12 +31086,12 @@ metrics_tell(struct metrics_health *h, const char *text)
     return true;
 }
 
-/* Where and why, since when (below 0: nobody knows), what was said there, and what to do. */
+/* Why, since when (below 0: nobody knows), what was said there, and what to do. */
 static void
-metrics_put_why(struct buf *out, enum config_hop hop, enum xe_why why, int64_t seconds,
-    const char *detail, enum xe_why remedy)
+metrics_put_why(struct buf *out, const struct config *c, const struct route_place *place,
+    enum xe_why why, int64_t seconds, const char *detail, enum xe_why remedy)
 {
-    char age[REPORT_AGE_MAX], words[ROUTE_WORDS_MAX];
+    char age[REPORT_AGE_MAX], words[ROUTE_WORDS_MAX], todo[ROUTE_REMEDY_MAX];
     if (seconds >= 0) {
         buf_puts(out, " (for ");
         buf_puts(out, report_age(age, seconds));
@@ -31026,13 +31101,13 @@ metrics_put_why(struct buf *out, enum config_hop hop, enum xe_why why, int64_t s
         buf_puts(out, ": ");
         buf_puts(out, xe_why(why)->word);
         buf_puts(out, ", ");
-        buf_puts(out, route_words(hop, why, words));
+        buf_puts(out, route_words(c, place->hop, why, words));
         buf_puts(out, detail[0] == '\0' ? "" : ": ");
         buf_put_escaped(out, span_of(detail), SIZE_MAX);
     }
     if (remedy != XE_WHY_NONE) {
         buf_puts(out, "; what to do: ");
-        buf_puts(out, xe_why(remedy)->remedy);
+        buf_puts(out, route_remedy(c, place, remedy, todo));
     }
     buf_putc(out, '\n');
 }
@@ -31072,6 +31147,7 @@ metrics_tell_cut_off(struct metrics_health *h, const struct metrics *m)
     const struct trunk_service *v = m->route->trunks;
     bool known = v->last.count > 0;
     const struct trunk_last *last = known ? &v->last : &v->refused;
+    struct route_place place = { CONFIG_HOP_TRUNK, span_of(last->name), &last->peer };
     size_t i;
     h->good = false;
     if (!metrics_tell(h, "no gateway is connected, so nothing passes to the inside or from it; "
@@ -31080,8 +31156,8 @@ metrics_tell_cut_off(struct metrics_health *h, const struct metrics *m)
     for (i = 0; i < in->ngateways; i++)
         metrics_put_name(h->out, i, in->gateways[i].name);
     metrics_put_others(h->out, in->ngateways);
-    metrics_put_why(h->out, CONFIG_HOP_TRUNK, last->why, known ? metrics_age(m, last->ms) : -1,
-        last->detail, XE_WHY_NO_TRUNK);
+    metrics_put_why(h->out, m->route->config, &place, last->why,
+        known ? metrics_age(m, last->ms) : -1, last->detail, XE_WHY_NO_TRUNK);
 }
 
 /* A gateway that is not there is a failure when no other is. */
@@ -31096,12 +31172,13 @@ metrics_judge_gateways(struct metrics_health *h, const struct metrics *m)
     if (in->line > 0 && up == 0)
         metrics_tell_cut_off(h, m);
     for (i = 0; up > 0 && i < in->ngateways && i < METRICS_TRUNKS_MAX; i++) {
-        bool known = span_is(in->gateways[i].name, last->name);
-        if (metrics_trunk_of(m, in->gateways[i].name).up || !metrics_tell(h, "note: gateway "))
+        struct route_place place = { CONFIG_HOP_TRUNK, in->gateways[i].name, NULL };
+        bool known = span_is(place.domain, last->name);
+        if (metrics_trunk_of(m, place.domain).up || !metrics_tell(h, "note: gateway "))
             continue;
-        metrics_put_value(h->out, in->gateways[i].name);
+        metrics_put_value(h->out, place.domain);
         buf_puts(h->out, " is not connected");
-        metrics_put_why(h->out, CONFIG_HOP_TRUNK, known ? last->why : XE_WHY_NONE,
+        metrics_put_why(h->out, m->route->config, &place, known ? last->why : XE_WHY_NONE,
             known ? metrics_age(m, last->ms) : -1, last->detail, XE_WHY_NO_TRUNK);
     }
 }
@@ -31120,12 +31197,13 @@ metrics_judge_edges(struct metrics_health *h, const struct metrics *m)
     h->good = h->good && up > 0;
     for (n = v->links.next; n != &v->links; n = n->next) {
         const struct trunk_link *link = MAP_OWNER(n, const struct trunk_link, node);
+        struct route_place place = { CONFIG_HOP_TRUNK, span_of(link->name), &link->at };
         if ((link->trunk != NULL && link->trunk->state == TRUNK_UP)
             || !metrics_tell(h, up == 0 ? "no trunk to edge " : "note: no trunk to edge "))
             continue;
         metrics_put_value(h->out, span_of(link->name));
-        metrics_put_why(h->out, CONFIG_HOP_TRUNK, link->why, metrics_age(m, link->lost),
-            link->detail, link->why);
+        metrics_put_why(h->out, m->route->config, &place, link->why,
+            metrics_age(m, link->lost), link->detail, link->why);
     }
 }
 
@@ -31140,6 +31218,7 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
         for (j = 0; j < c->inner[i].ndomains; j++) {
             struct xe_span name = c->inner[i].domains[j].name;
             const struct route_domain *d = route_domain_find(m->route, name);
+            struct route_place place = { CONFIG_HOP_INNER, name, d == NULL ? NULL : &d->target };
             bool late = d != NULL && now - d->failed > METRICS_STALE_S;
             if (d == NULL || d->failing == 0)
                 continue;
@@ -31148,7 +31227,7 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
                 "server of " : "nothing gets to the inner server of "))
                 continue;
             metrics_put_value(h->out, name);
-            metrics_put_why(h->out, CONFIG_HOP_INNER, d->why, now - d->failing, "", d->why);
+            metrics_put_why(h->out, c, &place, d->why, now - d->failing, "", d->why);
         }
 }
 
@@ -33019,6 +33098,7 @@ struct edge_ping {
     struct xmppedge  *edge;      /* borrowed */
     struct timer      late;      /* the answer takes too long */
     int64_t           since;     /* ms */
+    char              domain[XE_DOMAIN_MAX];
     /* It has ended; the words are whole lines and good until this returns, which may free it. */
     void            (*ended)(struct edge_ping *p, enum xe_why why, const char *words);
 };
@@ -33035,31 +33115,33 @@ edge_lost_link(const struct xmppedge *e, enum xe_why why)
 
 /* Why something did not arrive, where, what was said there, and what to do. */
 static void
-edge_put_failed(const struct xmppedge *e, struct buf *out, enum xe_why why, enum config_hop hop,
-    struct xe_span what)
+edge_put_failed(const struct xmppedge *e, struct buf *out, struct xe_span domain, enum xe_why why,
+    enum config_hop hop, struct xe_span what)
 {
     const struct trunk_link *lost = edge_lost_link(e, why);
-    char text[ROUTE_WORDS_MAX];
+    struct route_place place = route_place_of(&e->route, hop, domain);
+    char text[ROUTE_WORDS_MAX], todo[ROUTE_REMEDY_MAX];
     buf_puts(out, "failed why=");
     buf_puts(out, xe_why(why)->word);
     buf_puts(out, ": ");
-    buf_puts(out, route_words(hop, why, text));
+    buf_puts(out, route_words(e->config, hop, why, text));
     if (what.len > 0) {
         buf_puts(out, ": ");
         buf_put_escaped(out, what, 600);
     }
     if (lost != NULL) {
+        place = (struct route_place){ CONFIG_HOP_TRUNK, span_of(lost->name), &lost->at };
         buf_puts(out, ": ");
         buf_puts(out, xe_why(lost->why)->word);
         buf_puts(out, ", ");
-        buf_puts(out, route_words(CONFIG_HOP_TRUNK, lost->why, text));
+        buf_puts(out, route_words(e->config, CONFIG_HOP_TRUNK, lost->why, text));
         buf_puts(out, lost->detail[0] == '\0' ? "" : ": ");
         buf_put_escaped(out, span_of(lost->detail), 600);
     }
     buf_puts(out, "\nhop=");
     buf_puts(out, config_hop_name(hop));
     buf_puts(out, "\nwhat to do: ");
-    buf_puts(out, xe_why(lost != NULL ? lost->why : why)->remedy);
+    buf_puts(out, route_remedy(e->config, &place, lost != NULL ? lost->why : why, todo));
     buf_putc(out, '\n');
 }
 
@@ -33075,7 +33157,7 @@ edge_ping_end(struct edge_ping *p, enum xe_why why, enum config_hop hop, struct 
         buf_put_escaped(&out, what, 2048);
         buf_putc(&out, '\n');
     } else {
-        edge_put_failed(p->edge, &out, why, hop, what);
+        edge_put_failed(p->edge, &out, span_of(p->domain), why, hop, what);
     }
     p->ended(p, why, buf_text(&out));
     buf_free(&out);
@@ -33115,6 +33197,7 @@ edge_ping_start(struct edge_ping *p, struct xe_span domain, struct xe_span body)
     struct xmppedge *e = p->edge;
     enum xe_why why;
     p->since = loop_now(&e->loop);
+    snprintf(p->domain, sizeof p->domain, "%.*s", (int)domain.len, domain.at);
     p->late.fire = edge_ping_late;
     p->sent.answered = edge_ping_answered;
     /* the reason why a server cannot be reached comes with the end of the attempt: wait for it */
@@ -33729,6 +33812,7 @@ struct explain {
     bool               works;     /* at some address all is well */
     enum xe_why        why;       /* the first address that is not: why */
     char               where[CONN_TEXT_MAX + DNS_NAME_MAX + 8];   /* and which */
+    struct sockaddr_storage at;   /* the same */
     char               detail[STREAM_DETAIL_MAX];                 /* and what it said */
     bool               secured;   /* some address has seen our certificate */
     bool               external;  /* and offers SASL EXTERNAL then */
@@ -33946,6 +34030,7 @@ explain_failed(struct explain *x, enum xe_why why, const char *detail)
     if (x->why != XE_WHY_NONE)
         return;
     x->why = why;
+    x->at = x->target->addr;
     explain_where(x->target, x->where, sizeof x->where);
     snprintf(x->detail, sizeof x->detail, "%s", detail);
 }
@@ -34405,18 +34490,21 @@ explain_wish(enum xe_why why)
 static void
 explain_sentence(struct explain *x)
 {
-    char text[METRICS_END_MAX];
+    const struct config *c = x->edge->config;
+    struct route_place place = { CONFIG_HOP_PARTNER, span_of(x->domain), &x->at };
+    char text[METRICS_END_MAX], todo[ROUTE_REMEDY_MAX];
     char *line = x->line;
     size_t size = sizeof x->line;
     if (x->admit == XE_WHY_BLOCKED)
-        snprintf(line, size, "%s", xe_why(x->admit)->remedy);
+        snprintf(line, size, "%s", route_remedy(c, &place, x->admit, todo));
     else if (x->admit != XE_WHY_NONE)
         snprintf(line, size, "List it with <partner domain=\"%s\"/> in <partners> if you want to "
             "talk to it%s.", x->domain, x->works ? "; its server can be reached" : x->tried
             ? ", but its server is of no use as it is" : "");
     else if (x->why != XE_WHY_NONE && !x->works)
         snprintf(line, size, "Nothing reaches %s (%s%s%s).  %s", x->domain, x->where,
-            x->where[0] == '\0' ? "" : ": ", xe_why(x->why)->word, xe_why(x->why)->remedy);
+            x->where[0] == '\0' ? "" : ": ", xe_why(x->why)->word,
+            route_remedy(c, &place, x->why, todo));
     else if (x->unwell)
         snprintf(line, size, "Mend first what stands above: it is on our side of the border.  "
             "Their server can be reached.");
@@ -34428,10 +34516,10 @@ explain_sentence(struct explain *x)
             "(%s).", x->local, xe_why(x->lost)->word);
     else if (x->why != XE_WHY_NONE)
         snprintf(line, size, "It works, but one of its addresses is of no use (%s: %s).  %s",
-            x->where, xe_why(x->why)->word, xe_why(x->why)->remedy);
+            x->where, xe_why(x->why)->word, route_remedy(c, &place, x->why, todo));
     else if (x->doubt != XE_WHY_NONE)
         snprintf(line, size, "It works, by dialback alone: its certificate proves nothing (%s).  "
-            "%s", xe_why(x->doubt)->word, xe_why(x->doubt)->remedy);
+            "%s", xe_why(x->doubt)->word, route_remedy(c, &place, x->doubt, todo));
     else if (x->secured && !x->external)
         snprintf(line, size, "Ask them whether they trust the authority of our certificate: they "
             "offer no SASL EXTERNAL behind it, which leaves dialback alone.");
@@ -34778,6 +34866,8 @@ struct status_trouble {
     size_t  partners;
     int64_t since;            /* s since 1970: of the first of those that fail; 0: none does */
     char    names[METRICS_NAMES][XE_DOMAIN_MAX];   /* of the first that were met */
+    char    about[XE_DOMAIN_MAX];                  /* where it is with the very first */
+    struct sockaddr_storage at;                    /* likewise; ss_family 0: not known */
 };
 
 /* What is gathered before anything is told. */
@@ -34806,10 +34896,12 @@ status_seconds(const struct xmppedge *e, int64_t since)
 
 /* A reason, and what somebody has to do about it. */
 static void
-status_why(struct report *r, const char *key, enum xe_why why)
+status_why(struct report *r, const struct xmppedge *e, const char *key, enum xe_why why,
+    const struct route_place *place)
 {
+    char todo[ROUTE_REMEDY_MAX];
     report_text(r, key, why == XE_WHY_NONE ? "" : xe_why(why)->word);
-    report_text(r, "remedy", why == XE_WHY_NONE ? "" : xe_why(why)->remedy);
+    report_text(r, "remedy", why == XE_WHY_NONE ? "" : route_remedy(e->config, place, why, todo));
 }
 
 /* When that was; 0: never. */
@@ -34843,7 +34935,7 @@ status_waiting(struct report *r, const char *key, size_t count, uint32_t ms)
 struct status_side {
     const char       *state;     /* static; NULL: nothing has ever gone this way */
     enum xe_why       why;       /* why it is not well; XE_WHY_NONE: it is, or nobody knows */
-    enum config_hop   hop;       /* where, if it is not */
+    struct route_place place;    /* where, if it is not */
     bool              failing;   /* and that is a failure, which lasts */
     const char       *detail;    /* borrowed: what was said of it; NULL: nothing */
     const struct s2s *stream;    /* borrowed; that carries it, or will; NULL: none */
@@ -34869,6 +34961,14 @@ status_stream_of(const struct route_pair *p)
         : MAP_OWNER(p->feeds.next, const struct s2s_pair, feed)->stream;
 }
 
+/* Where that is that went wrong with a pair: at its domain here or there. */
+static struct route_place
+status_pair_place(const struct xmppedge *e, const struct route_pair *p, enum config_hop hop)
+{
+    bool inward = route_direction(p) == ROUTE_INWARD;
+    return route_place_of(&e->route, hop, (hop == CONFIG_HOP_INNER) == inward ? p->to : p->from);
+}
+
 /* What one of its pairs has to do with that. */
 static void
 status_side_add(struct status_side *side, const struct xmppedge *e, const struct route_pair *p)
@@ -34883,7 +34983,7 @@ status_side_add(struct status_side *side, const struct xmppedge *e, const struct
     side->oldest = age > side->oldest ? age : side->oldest;
     if (side->why == XE_WHY_NONE && (s == NULL || p->way == ROUTE_TO_TRUNK)) {
         side->why = p->bounce_why;
-        side->hop = p->bounce_hop;
+        side->place = status_pair_place(e, p, p->bounce_hop);
     }
     if (p->last_why != XE_WHY_NONE && p->last_detail[0] != '\0')
         side->detail = p->last_detail;
@@ -34901,7 +35001,8 @@ status_side_ended(struct status_side *side, const struct xmppedge *e, const stru
         && (to ? d->failing > 0 : refused && d->called >= side->success);
     if (side->failing) {
         side->why = to ? d->why : d->called_why;
-        side->hop = config_hop_of(e->s2s.far, side->why);
+        side->place = route_place_of(&e->route, config_hop_of(e->s2s.far, side->why),
+            d->node.key);
         side->since = to ? d->failing : d->called;
     }
     if (to ? d->target.ss_family != 0 : d->called > 0)
@@ -34986,16 +35087,23 @@ status_partner_of(const struct xmppedge *e, const struct route_domain *d)
 static bool
 status_gather_why(struct status_sum *sum, const struct status_side *side, struct xe_span name)
 {
-    struct status_trouble **t = &sum->troubles[side->hop][side->why];
+    const struct route_place *place = &side->place;
+    struct status_trouble *t = sum->troubles[place->hop][side->why];
     if (side->why == XE_WHY_NONE)
         return true;
-    if (*t == NULL && (*t = calloc(1, sizeof **t)) == NULL)
-        return false;
-    if ((*t)->partners < METRICS_NAMES)
-        memcpy((*t)->names[(*t)->partners], name.at, name.len);
-    (*t)->partners++;
-    if (side->since != 0 && ((*t)->since == 0 || side->since < (*t)->since))
-        (*t)->since = side->since;
+    if (t == NULL) {
+        if ((t = calloc(1, sizeof *t)) == NULL)
+            return false;
+        sum->troubles[place->hop][side->why] = t;
+        snprintf(t->about, sizeof t->about, "%.*s", (int)place->domain.len, place->domain.at);
+        if (place->at != NULL)
+            t->at = *place->at;
+    }
+    if (t->partners < METRICS_NAMES)
+        memcpy(t->names[t->partners], name.at, name.len);
+    t->partners++;
+    if (side->since != 0 && (t->since == 0 || side->since < t->since))
+        t->since = side->since;
     return true;
 }
 
@@ -35003,7 +35111,7 @@ status_gather_why(struct status_sum *sum, const struct status_side *side, struct
 static bool
 status_gather(struct status_sum *sum, const struct status_partner *p)
 {
-    bool both = p->from.why == p->to.why && p->from.hop == p->to.hop;
+    bool both = p->from.why == p->to.why && p->from.place.hop == p->to.place.hop;
     sum->of[p->class]++;
     if (p->class == STATUS_INNER)
         return true;
@@ -35038,94 +35146,6 @@ status_has_trunk(const struct xmppedge *e, struct xe_span name)
         if (span_is(name, MAP_OWNER(n, const struct trunk, node)->name))
             return true;
     return false;
-}
-
-static void
-status_trunk_last(struct report *r, const struct xmppedge *e, const struct trunk_last *last,
-    const char *state)
-{
-    char at[CONN_TEXT_MAX];
-    if (last->count == 0)
-        return;
-    report_row(r);
-    report_text(r, "name", last->name);
-    report_text(r, "state", state);
-    status_why(r, "why", last->why);
-    report_text(r, "detail", last->detail);
-    report_text(r, "peer", conn_address_text(&last->peer, at));
-    report_int(r, "count", (int64_t)last->count);
-    report_int(r, "seconds", status_seconds(e, last->ms));
-    report_end(r);
-}
-
-/* At the edge: gateways that are expected and not there, how the last trunk ended, and the last one
- * that was refused: with a wrong certificate it is not known whose it was. */
-static void
-status_missing_gateways(struct report *r, const struct xmppedge *e)
-{
-    const struct config_internal *in = &e->config->internal;
-    size_t i;
-    bool missing = false;
-    for (i = 0; i < in->ngateways; i++) {
-        if (status_has_trunk(e, in->gateways[i].name))
-            continue;
-        missing = true;
-        report_row(r);
-        report_span(r, "name", in->gateways[i].name);
-        report_text(r, "state", "down");
-        report_end(r);
-    }
-    if (!missing)
-        return;
-    status_trunk_last(r, e, &e->trunks.last, "ended");
-    status_trunk_last(r, e, &e->trunks.refused, "refused");
-}
-
-static void
-status_trunk(struct report *r, const struct xmppedge *e, const struct trunk *t)
-{
-    char at[CONN_TEXT_MAX];
-    report_row(r);
-    report_text(r, "name", t->name);
-    report_text(r, "state", t->leaving ? "leaving" : trunk_state_name(t->state));
-    report_text(r, "peer", conn_address_text(&t->source, at));
-    if (t->stream.conn != NULL)
-        report_text(r, "local", conn_address_text(&t->stream.conn->local, at));
-    if (stream_is_secure(&t->stream)) {
-        status_known(r, "tls", tls_facts(t->stream.conn->tls)->version);
-        status_known(r, "certificate", tls_facts(t->stream.conn->tls)->subject);
-    }
-    report_int(r, "domains", (int64_t)t->ndomains);
-    report_int(r, "in", (int64_t)t->stanzas_in);
-    report_int(r, "out", (int64_t)t->stanzas_out);
-    status_waiting(r, "unacknowledged", t->nsent,
-        t->nsent == 0 ? 0 : (uint32_t)(loop_now(&e->loop) - t->moved));
-    report_int(r, "unsettled", (int64_t)t->unsettled);
-    report_int(r, "seconds", status_seconds(e, t->since));
-    report_end(r);
-}
-
-static void
-status_trunks(struct report *r, const struct xmppedge *e)
-{
-    const struct list_node *n;
-    report_list(r, "trunks");
-    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next)
-        status_trunk(r, e, MAP_OWNER(n, const struct trunk, node));
-    for (n = e->trunks.links.next; n != &e->trunks.links; n = n->next) {
-        const struct trunk_link *link = MAP_OWNER(n, const struct trunk_link, node);
-        if (link->trunk != NULL)
-            continue;
-        report_row(r);
-        report_text(r, "name", link->name);
-        report_text(r, "state", "down");
-        status_why(r, "why", link->why);
-        report_text(r, "detail", link->detail);
-        report_int(r, "seconds", status_seconds(e, link->lost));
-        report_end(r);
-    }
-    status_missing_gateways(r, e);
-    report_list_end(r);
 }
 
 /* What the certificate of the other server is worth for the domain of the header. */
@@ -35213,27 +35233,25 @@ status_pair_why(const struct route_pair *p)
     return p->last_why != XE_WHY_NONE ? p->last_why : p->bounce_why;
 }
 
-/* And where that was. */
-static const char *
+/* And where that was, if it did. */
+static enum config_hop
 status_pair_hop(const struct xmppedge *e, const struct route_pair *p)
 {
-    if (status_pair_why(p) == XE_WHY_NONE)
-        return "";
-    return config_hop_name(p->last_why != XE_WHY_NONE ? config_hop_of(e->s2s.far, p->last_why)
-        : p->bounce_hop);
+    return p->last_why != XE_WHY_NONE ? config_hop_of(e->s2s.far, p->last_why) : p->bounce_hop;
 }
 
 static void
 status_pair(struct report *r, const struct xmppedge *e, const struct route_pair *p)
 {
+    struct route_place place = status_pair_place(e, p, status_pair_hop(e, p));
     report_row(r);
     report_span(r, "from", p->from);
     report_span(r, "to", p->to);
     report_text(r, "way", p->way == ROUTE_TO_S2S ? "out" : "in");
     report_text(r, "state", status_pair_state(p));
     status_known(r, "paused_by", status_pair_pause(p));
-    status_why(r, "last_error", status_pair_why(p));
-    report_text(r, "hop", status_pair_hop(e, p));
+    status_why(r, e, "last_error", status_pair_why(p), &place);
+    report_text(r, "hop", status_pair_why(p) == XE_WHY_NONE ? "" : config_hop_name(place.hop));
     report_text(r, "detail", p->last_detail);
     if (p->way == ROUTE_TO_TRUNK && p->trunk != NULL)
         report_text(r, "trunk", p->trunk->name);
@@ -35295,31 +35313,31 @@ status_counts(struct report *r, const struct route *route)
 
 /* For people "tcp-timeout: the partner's server did not answer", and what to do. */
 static void
-status_side_why(struct report *r, const struct status_side *side)
+status_side_why(struct report *r, const struct xmppedge *e, const struct status_side *side)
 {
-    char words[ROUTE_WORDS_MAX], text[ROUTE_WORDS_MAX + 40];
+    char words[ROUTE_WORDS_MAX], text[ROUTE_WORDS_MAX + 40], todo[ROUTE_REMEDY_MAX];
     if (side->why == XE_WHY_NONE)
         return;
     if (r->json) {
-        status_why(r, "why", side->why);
-        report_text(r, "hop", config_hop_name(side->hop));
+        status_why(r, e, "why", side->why, &side->place);
+        report_text(r, "hop", config_hop_name(side->place.hop));
     } else {
         snprintf(text, sizeof text, "%s: %s", xe_why(side->why)->word,
-            route_words(side->hop, side->why, words));
+            route_words(e->config, side->place.hop, side->why, words));
         report_text(r, "why", text);
-        report_text(r, "what_to_do", xe_why(side->why)->remedy);
+        report_text(r, "what_to_do", route_remedy(e->config, &side->place, side->why, todo));
     }
 }
 
 /* A direction, for people as well. */
 static void
-status_side_facts(struct report *r, const struct status_side *side)
+status_side_facts(struct report *r, const struct xmppedge *e, const struct status_side *side)
 {
     char at[CONN_TEXT_MAX];
     report_text(r, "state", side->state);
     report_bool(r, "failing", side->failing);
     status_moment(r, "since", side->since);
-    status_side_why(r, side);
+    status_side_why(r, e, side);
     status_known(r, "detail", side->detail);
     if (side->stream != NULL) {
         report_text(r, "method", side->stream->method);
@@ -35340,14 +35358,15 @@ status_side_facts(struct report *r, const struct status_side *side)
 }
 
 static void
-status_side_object(struct report *r, const struct status_side *side, bool to, const char *domain)
+status_side_object(struct report *r, const struct xmppedge *e, const struct status_side *side,
+    bool to, const char *domain)
 {
     char heading[XE_DOMAIN_MAX + 8];
     if (side->state == NULL)
         return;
     snprintf(heading, sizeof heading, "%s %s", to ? "TO" : "FROM", domain);
     report_begin(r, to ? "to" : "from", heading);
-    status_side_facts(r, side);
+    status_side_facts(r, e, side);
     report_end(r);
 }
 
@@ -35419,8 +35438,8 @@ status_partner(struct report *r, const struct xmppedge *e, const struct status_p
     status_rules(r, e, d);
     status_block(r, route_block_find(&e->route, d->node.key));
     report_bool(r, "failing", p->to.failing || p->from.failing);
-    status_side_object(r, &p->to, true, name);
-    status_side_object(r, &p->from, false, name);
+    status_side_object(r, e, &p->to, true, name);
+    status_side_object(r, e, &p->from, false, name);
     if (d->cert_ends == 0)
         return;
     report_begin(r, "certificate", "ITS CERTIFICATE");
@@ -35564,7 +35583,7 @@ status_side_wrong(struct report *r, const struct status_side *side, bool to)
     if (side->why == XE_WHY_NONE)
         return;
     snprintf(line, sizeof line, "%s%s%s%s%s%s", xe_why(side->why)->word,
-        side->hop == CONFIG_HOP_INNER ? " at our own server" : "",
+        side->place.hop == CONFIG_HOP_INNER ? " at our own server" : "",
         !side->failing ? "" : to ? " for " : ", ",
         !side->failing ? "" : report_age(age, (int64_t)time(NULL) - side->since),
         !side->failing ? "" : to ? "" : " ago",
@@ -35662,74 +35681,171 @@ status_totals(struct report *r, const struct xmppedge *e, const struct status_su
     status_totals_why(r, route);
 }
 
+/* A trunk; or one that is not there, and how the last ones ended. */
+struct status_link {
+    struct xe_span      name;     /* of the node at its other end; len 0: nobody knows */
+    const char         *state;    /* static */
+    const char         *words;    /* static; the same for people */
+    const struct trunk *trunk;    /* borrowed; NULL: there is none */
+    const struct sockaddr_storage *peer;   /* borrowed; NULL, or ss_family 0: not known */
+    enum xe_why         why;
+    const char         *detail;   /* borrowed */
+    int64_t             since;    /* ms, this state; 0: not known */
+    uint64_t            ended;    /* how many have ended so; 0: it is no end */
+};
+
+/* What there is of a trunk only while it is there, for programs. */
 static void
-status_trunk_line(struct report *r, const struct xmppedge *e, const struct trunk *t)
+status_trunk_facts(struct report *r, const struct xmppedge *e, const struct trunk *t)
 {
-    char line[256], at[CONN_TEXT_MAX], age[REPORT_AGE_MAX];
-    snprintf(line, sizeof line, "%s for %s, %s; %llu in, %llu out", t->leaving ? "leaving"
-        : trunk_state_name(t->state), report_age(age, status_seconds(e, t->since)),
-        conn_address_text(&t->source, at), (unsigned long long)t->stanzas_in,
+    char at[CONN_TEXT_MAX];
+    if (t->stream.conn != NULL)
+        report_text(r, "local", conn_address_text(&t->stream.conn->local, at));
+    if (stream_is_secure(&t->stream)) {
+        status_known(r, "tls", tls_facts(t->stream.conn->tls)->version);
+        status_known(r, "certificate", tls_facts(t->stream.conn->tls)->subject);
+    }
+    report_int(r, "domains", (int64_t)t->ndomains);
+    report_int(r, "in", (int64_t)t->stanzas_in);
+    report_int(r, "out", (int64_t)t->stanzas_out);
+    status_waiting(r, "unacknowledged", t->nsent,
+        t->nsent == 0 ? 0 : (uint32_t)(loop_now(&e->loop) - t->moved));
+    report_int(r, "unsettled", (int64_t)t->unsettled);
+}
+
+/* The same for people: "; 5 in, 3 out". */
+static void
+status_trunk_words(struct buf *line, const struct xmppedge *e, const struct trunk *t)
+{
+    char text[80], age[REPORT_AGE_MAX];
+    snprintf(text, sizeof text, "; %llu in, %llu out", (unsigned long long)t->stanzas_in,
         (unsigned long long)t->stanzas_out);
-    if (t->nsent > 0)
-        snprintf(line + strlen(line), sizeof line - strlen(line), "; %lu not acknowledged for %s",
-            (unsigned long)t->nsent, report_age(age, status_seconds(e, t->moved)));
-    status_named(r, span_of(t->name), line);
-}
-
-/* How one ended that is not there. */
-static void
-status_ended_line(struct report *r, const struct xmppedge *e, const struct trunk_last *last,
-    const char *what)
-{
-    char line[256], at[CONN_TEXT_MAX], age[REPORT_AGE_MAX];
-    if (last->count == 0)
+    buf_puts(line, text);
+    if (t->nsent == 0)
         return;
-    snprintf(line, sizeof line, "%s %s ago, from %s: %s", what,
-        report_age(age, status_seconds(e, last->ms)), conn_address_text(&last->peer, at),
-        xe_why(last->why)->word);
-    if (last->count > 1)
-        snprintf(line + strlen(line), sizeof line - strlen(line), " (%llu of them)",
-            (unsigned long long)last->count);
-    status_named(r, span_of(last->name[0] == '\0' ? "(nobody knows who)" : last->name), line);
+    snprintf(text, sizeof text, "; %lu not acknowledged for ", (unsigned long)t->nsent);
+    buf_puts(line, text);
+    buf_puts(line, report_age(age, status_seconds(e, t->moved)));
+}
+
+/* "up for 3 hours, 192.0.2.1:23456; 5 in, 3 out", "ended 5 seconds ago, 192.0.2.1:40000: why" */
+static void
+status_link_words(struct buf *line, const struct xmppedge *e, const struct status_link *l)
+{
+    char at[CONN_TEXT_MAX] = "", age[REPORT_AGE_MAX];
+    buf_puts(line, l->words);
+    if (l->since != 0) {
+        buf_puts(line, l->ended > 0 ? " " : " for ");
+        buf_puts(line, report_age(age, status_seconds(e, l->since)));
+        buf_puts(line, l->ended > 0 ? " ago" : "");
+    }
+    if (l->peer != NULL && l->peer->ss_family != 0) {
+        buf_puts(line, l->ended > 0 ? ", from " : ", at ");
+        buf_puts(line, conn_address_text(l->peer, at));
+    }
+    if (l->why != XE_WHY_NONE) {
+        bool said = l->detail[0] == '\0' || strcmp(l->detail, at) == 0;
+        buf_puts(line, ": ");
+        buf_puts(line, xe_why(l->why)->word);
+        buf_puts(line, said ? "" : ": ");
+        buf_puts(line, said ? "" : l->detail);
+    }
+    if (l->ended > 1) {
+        buf_puts(line, " (");
+        buf_putu(line, l->ended);
+        buf_puts(line, " of them)");
+    }
+    if (l->trunk != NULL)
+        status_trunk_words(line, e, l->trunk);
+}
+
+/* A row of them, for people or programs. */
+static void
+status_link(struct report *r, const struct xmppedge *e, const struct status_link *l)
+{
+    struct route_place place = { CONFIG_HOP_TRUNK, l->name, l->peer };
+    struct buf line = { 0 };
+    char at[CONN_TEXT_MAX];
+    if (!r->json) {
+        status_link_words(&line, e, l);
+        status_named(r, l->name.len == 0 ? span_of("(nobody knows who)") : l->name,
+            buf_text(&line));
+        buf_fail_with(r->out, &line);
+        buf_free(&line);
+        return;
+    }
+    report_row(r);
+    report_span(r, "name", l->name);
+    report_text(r, "state", l->state);
+    if (l->why != XE_WHY_NONE) {
+        status_why(r, e, "why", l->why, &place);
+        report_text(r, "detail", l->detail);
+    }
+    if (l->peer != NULL && l->peer->ss_family != 0)
+        report_text(r, "peer", conn_address_text(l->peer, at));
+    if (l->trunk != NULL)
+        status_trunk_facts(r, e, l->trunk);
+    if (l->ended > 0)
+        report_int(r, "count", (int64_t)l->ended);
+    if (l->since != 0)
+        report_int(r, "seconds", status_seconds(e, l->since));
+    report_end(r);
 }
 
 static void
-status_gateway_lines(struct report *r, const struct xmppedge *e)
+status_link_ended(struct report *r, const struct xmppedge *e, const struct trunk_last *last,
+    const char *state, const char *words)
+{
+    struct status_link l = { span_of(last->name), state, words, NULL, &last->peer, last->why,
+        last->detail, last->ms, last->count };
+    if (last->count > 0)
+        status_link(r, e, &l);
+}
+
+/* At the edge: gateways that are expected and not there, how the last trunk ended, and the last one
+ * that was refused: with a wrong certificate it is not known whose it was. */
+static void
+status_missing_gateways(struct report *r, const struct xmppedge *e)
 {
     const struct config_internal *in = &e->config->internal;
-    bool missing = false;
     size_t i;
+    bool missing = false;
     for (i = 0; i < in->ngateways; i++) {
-        if (status_has_trunk(e, in->gateways[i].name))
+        struct status_link l = { .name = in->gateways[i].name, .state = "down",
+            .words = "not connected", .detail = "" };
+        if (status_has_trunk(e, l.name))
             continue;
         missing = true;
-        status_named(r, in->gateways[i].name, "not connected");
+        status_link(r, e, &l);
     }
     if (!missing)
         return;
-    status_ended_line(r, e, &e->trunks.last, "the last trunk ended");
-    status_ended_line(r, e, &e->trunks.refused, "the last caller was refused");
+    status_link_ended(r, e, &e->trunks.last, "ended", "the last trunk ended");
+    status_link_ended(r, e, &e->trunks.refused, "refused", "the last caller was refused");
 }
 
 static void
-status_trunk_lines(struct report *r, const struct xmppedge *e)
+status_trunks(struct report *r, const struct xmppedge *e)
 {
-    char line[256 + STREAM_DETAIL_MAX], age[REPORT_AGE_MAX];
     const struct list_node *n;
+    report_list(r, "trunks");
     report_heading(r, "TRUNKS");
-    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next)
-        status_trunk_line(r, e, MAP_OWNER(n, const struct trunk, node));
+    for (n = e->trunks.all.next; n != &e->trunks.all; n = n->next) {
+        const struct trunk *t = MAP_OWNER(n, const struct trunk, node);
+        const char *state = t->leaving ? "leaving" : trunk_state_name(t->state);
+        struct status_link l = { span_of(t->name), state, state, t, &t->source, XE_WHY_NONE, "",
+            t->since, 0 };
+        status_link(r, e, &l);
+    }
     for (n = e->trunks.links.next; n != &e->trunks.links; n = n->next) {
         const struct trunk_link *link = MAP_OWNER(n, const struct trunk_link, node);
-        if (link->trunk != NULL)
-            continue;
-        snprintf(line, sizeof line, "down for %s: %s%s%s%s",
-            report_age(age, status_seconds(e, link->lost)), xe_why(link->why)->word,
-            link->detail[0] == '\0' ? "" : " (", link->detail,
-            link->detail[0] == '\0' ? "" : ")");
-        status_named(r, span_of(link->name), line);
+        struct status_link l = { span_of(link->name), "down", "down", NULL, &link->at, link->why,
+            link->detail, link->lost, 0 };
+        if (link->trunk == NULL)
+            status_link(r, e, &l);
     }
-    status_gateway_lines(r, e);
+    status_missing_gateways(r, e);
+    report_list_end(r);
 }
 
 static void
@@ -35752,16 +35868,20 @@ status_certificate_lines(struct report *r, const struct xmppedge *e)
 /* What is wrong there, by reason: a line for each with the partners it is about, since when, and
  * what to do. */
 static void
-status_hop_health(struct buf *out, const struct status_sum *sum, enum config_hop hop)
+status_hop_health(struct buf *out, const struct config *c, const struct status_sum *sum,
+    enum config_hop hop)
 {
     unsigned long all = status_partners(sum);
     unsigned why;
     for (why = 1; why < XE_WHY_COUNT; why++) {
         const struct status_trouble *t = sum->troubles[hop][why];
+        struct route_place place = { hop, span_make(NULL, 0), NULL };
         char line[160];
         size_t i;
         if (t == NULL)
             continue;
+        place.domain = span_of(t->about);
+        place.at = &t->at;
         snprintf(line, sizeof line, "%s%lu of %lu partner%s, ", hop == CONFIG_HOP_INNER
             ? "our own server took nothing of " : "", (unsigned long)t->partners, all,
             all == 1 ? "" : "s");
@@ -35769,7 +35889,7 @@ status_hop_health(struct buf *out, const struct status_sum *sum, enum config_hop
         for (i = 0; i < t->partners; i++)
             metrics_put_name(out, i, span_of(i < METRICS_NAMES ? t->names[i] : ""));
         metrics_put_others(out, t->partners);
-        metrics_put_why(out, hop, (enum xe_why)why, t->since == 0 ? -1
+        metrics_put_why(out, c, &place, (enum xe_why)why, t->since == 0 ? -1
             : (int64_t)time(NULL) - t->since, "", (enum xe_why)why);
     }
 }
@@ -35777,17 +35897,17 @@ status_hop_health(struct buf *out, const struct status_sum *sum, enum config_hop
 /* Partners that are not well.  On an edge what our own server did not take stands first, and it is
  * returned whether there is any; a gateway has told it before, by domain. */
 static bool
-status_partner_health(struct buf *out, const struct status_sum *sum, enum config_role role)
+status_partner_health(struct buf *out, const struct config *c, const struct status_sum *sum)
 {
     size_t before = buf_len(out);
     unsigned hop;
     bool inside;
-    if (role == CONFIG_EDGE)
-        status_hop_health(out, sum, CONFIG_HOP_INNER);
+    if (c->role == CONFIG_EDGE)
+        status_hop_health(out, c, sum, CONFIG_HOP_INNER);
     inside = buf_len(out) > before;
     for (hop = 0; hop <= CONFIG_HOP_RESOLVER; hop++)
         if (hop != CONFIG_HOP_INNER)
-            status_hop_health(out, sum, (enum config_hop)hop);
+            status_hop_health(out, c, sum, (enum config_hop)hop);
     return inside;
 }
 
@@ -35798,7 +35918,7 @@ status_health(struct status *w, const struct xmppedge *e)
     struct report *r = &w->report;
     struct buf text = { 0 };
     bool well = metrics_is_well(&e->metrics, &text);
-    bool inside = status_partner_health(&text, &w->sum, e->config->role);
+    bool inside = status_partner_health(&text, e->config, &w->sum);
     w->wrong = !well || inside || w->sum.of[STATUS_FAILING] > 0;
     report_bool(r, "healthy", well);
     report_heading(r, w->wrong ? "WHAT IS WRONG" : buf_len(&text) > 0 ? "ALL IS WELL, BUT"
@@ -35847,15 +35967,14 @@ status_begin(struct status *w, const struct xmppedge *e)
     if (r->json) {
         report_int(r, "partners_known", (int64_t)status_partners(&w->sum));
         report_int(r, "partners_failing", (int64_t)w->sum.of[STATUS_FAILING]);
-        status_trunks(r, e);
-        status_blocks(r, &e->route);
-        report_list(r, "partners");
-        return;
+    } else {
+        status_totals(r, e, &w->sum);
     }
-    status_totals(r, e, &w->sum);
-    status_trunk_lines(r, e);
+    status_trunks(r, e);
     status_blocks(r, &e->route);
-    status_certificate_lines(r, e);
+    report_list(r, "partners");
+    if (!r->json)
+        status_certificate_lines(r, e);
 }
 
 /* The heading of the table, where its rows begin. */
@@ -36185,10 +36304,10 @@ control_answer(struct control_client *c, struct xe_span text)
 }
 
 static void
-control_answer_failed(struct control_client *c, enum xe_why why)
+control_answer_failed(struct control_client *c, struct xe_span domain, enum xe_why why)
 {
     struct buf out = { .max = EDGE_OUTCOME_MAX };
-    edge_put_failed(c->control->edge, &out, why, CONFIG_HOP_NODE, span_make(NULL, 0));
+    edge_put_failed(c->control->edge, &out, domain, why, CONFIG_HOP_NODE, span_make(NULL, 0));
     control_answer(c, buf_span(&out));
     buf_free(&out);
 }
@@ -36295,7 +36414,7 @@ control_unknown(struct control_client *c, struct xe_span domain)
         control_answer(c, span_of("failed: nothing is known of this domain since this node was "
             "started; xmppedge explain looks at it\n"));
     else
-        control_answer_failed(c, XE_WHY_PARTNER_UNLISTED);
+        control_answer_failed(c, domain, XE_WHY_PARTNER_UNLISTED);
 }
 
 /* All that is known of one domain. */

@@ -67,7 +67,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
  * condition of RFC 6120 8.3.3 for what it leaves undelivered; its error type; one sentence in words
  * that may be shown to the other side; one sentence for our own administrator, what to do or where
  * to look, of at most XE_REMEDY_MAX bytes.  In the last one name= is an attribute of the
- * configuration or a key of the log, <name> an element of the configuration. */
+ * configuration or a key of the log, <name> an element of the configuration; DOMAIN, ADDRESS, PORT,
+ * FILE and "the other server" are what it is about, and where that is known it stands there. */
 #define XE_REMEDY_MAX 119
 #define XE_WHY(X) \
     X(XE_WHY_NONE, "none", "", \
@@ -87,18 +88,18 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
             "connections.") \
     X(XE_WHY_PEER_ERROR, "peer-stream-error", "", \
         "remote-server-timeout", "wait", "the other server ended the stream with an error", \
-        "Read detail=, the other server's own words, and show them to its administrator.") \
+        "Read detail=, what the other server said of it, and show that to its administrator.") \
     X(XE_WHY_SEE_OTHER_HOST, "see-other-host", "", \
         "remote-server-timeout", "wait", \
         "the other server sends us to another host, to which we do not go", \
-        "Ask the administrator whether the host in detail= is his; if so, name it in proxy= " \
-            "of the <partner>.") \
+        "Ask the administrator of DOMAIN whether the host in detail= is his; if so, name it in " \
+            "proxy= of its <partner>.") \
     X(XE_WHY_SHUTDOWN, "shutdown", "system-shutdown", \
         "remote-server-timeout", "wait", "the service is shutting down", \
         "Start this node again if nobody stopped it on purpose: systemctl status xmppedge.") \
     X(XE_WHY_RELOADED, "policy-changed", "policy-violation", \
         "not-allowed", "cancel", "federation with this domain is no longer allowed", \
-        "List the domain as <partner> again and reload, unless it was taken out on purpose.") \
+        "List DOMAIN as <partner> again and reload, unless it was taken out on purpose.") \
     X(XE_WHY_TRUST_CHANGED, "trust-changed", "reset", \
         "remote-server-timeout", "wait", \
         "the certificate of the other server is no longer believed", \
@@ -117,12 +118,12 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     X(XE_WHY_DNS_NO_SERVICE, "dns-no-service", "", \
         "remote-server-not-found", "cancel", \
         "the domain announces that it offers no XMPP service", \
-        "Ask the partner why its SRV record has the target \".\"; proxy= of the <partner> " \
-            "leads around it.") \
+        "Ask why the SRV record of DOMAIN has the target \".\"; proxy= of the <partner> leads " \
+            "around it.") \
     X(XE_WHY_DNS_TARGET, "dns-target-address", "", \
         "remote-server-not-found", "cancel", \
         "the domain's SRV record names an address, where the name of a host must be", \
-        "Tell the domain's administrator: the target of an SRV record is the name of a host.") \
+        "Tell the administrator of DOMAIN: the target of an SRV record is the name of a host.") \
     X(XE_WHY_DNS_FAILED, "dns-failed", "", \
         "remote-server-timeout", "wait", "our resolver gave no usable answer about the domain", \
         "Check that this machine reaches each <resolver>, or those of /etc/resolv.conf, on " \
@@ -130,19 +131,20 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     X(XE_WHY_ADDRESS_REFUSED, "address-refused", "", \
         "remote-server-not-found", "cancel", \
         "the domain leads to an address that is not connected to from here", \
-        "If its server does stand at an inside address, add that to networks= of the <partner>.") \
+        "If the server of DOMAIN does stand at an inside address, add that to networks= of its " \
+            "<partner>.") \
     X(XE_WHY_PORT_REFUSED, "port-refused", "", \
         "remote-server-not-found", "cancel", \
         "the domain leads to a port that is not connected to from here", \
-        "Ask the partner for an SRV record with another port, or set proxy= of the <partner>.") \
+        "Ask for an SRV record of DOMAIN with another port, or set proxy= of its <partner>.") \
     X(XE_WHY_REFUSED, "tcp-refused", "", \
         "remote-server-not-found", "cancel", "the other server refused the connection", \
-        "Check that the server runs and listens there, and that no firewall rejects us: " \
-            "xmppedge ports FILE.") \
+        "Check that the server runs and listens at ADDRESS:PORT, and that no firewall rejects " \
+            "us: xmppedge ports FILE.") \
     X(XE_WHY_UNREACHABLE, "tcp-unreachable", "", \
         "remote-server-not-found", "cancel", "the other server cannot be reached", \
-        "Check the route to the server from this machine with ip route get ADDRESS, and the " \
-            "firewall's rules.") \
+        "Check the route to ADDRESS from this machine with ip route get, and the rules of the " \
+            "firewall.") \
     X(XE_WHY_OTHER_FAMILY, "other-address-family", "", \
         "remote-server-not-found", "cancel", \
         "the other server has addresses only of the kind (IPv4 or IPv6) that we have not", \
@@ -150,8 +152,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
             "one of ours.") \
     X(XE_WHY_CONNECT_TIMEOUT, "tcp-timeout", "", \
         "remote-server-timeout", "wait", "the other server did not answer", \
-        "Look for a firewall that drops our packets; xmppedge ports FILE lists what must be " \
-            "open.") \
+        "Look for a firewall that drops our packets to ADDRESS:PORT; xmppedge ports FILE lists " \
+            "what must be open.") \
     X(XE_WHY_BIND, "bind-failed", "", \
         "remote-server-timeout", "wait", \
         "no connection could be made from the configured address", \
@@ -168,14 +170,15 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     /* XML and streams */ \
     X(XE_WHY_XML_MALFORMED, "xml-malformed", "not-well-formed", \
         "", "", "the data is not well-formed XML", \
-        "Tell the other server's administrator: it sends broken XML; a capture shows which.") \
+        "Tell the administrator of the other server: it sends broken XML; a capture shows " \
+            "which.") \
     X(XE_WHY_XML_RESTRICTED, "xml-restricted", "restricted-xml", \
         "", "", \
         "comments, processing instructions, document types and entities are not allowed", \
-        "Tell the other server's administrator: it sends XML that RFC 6120 11.1 forbids.") \
+        "Tell the administrator of the other server: it sends XML that RFC 6120 11.1 forbids.") \
     X(XE_WHY_XML_ENCODING, "xml-encoding", "unsupported-encoding", \
         "", "", "only UTF-8 is allowed", \
-        "Tell the other server's administrator: it sends text that is not UTF-8.") \
+        "Tell the administrator of the other server: it sends text that is not UTF-8.") \
     X(XE_WHY_XML_LIMIT, "xml-limit", "policy-violation", \
         "policy-violation", "modify", \
         "too deeply nested, or too many elements, attributes or namespaces, or too long a name", \
@@ -196,8 +199,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
             "limits.") \
     X(XE_WHY_NOT_XMPP, "not-xmpp", "invalid-xml", \
         "", "", "this is not an XMPP stream", \
-        "Check that the port is the other server's s2s port (5269), not that of clients or of " \
-            "the web.") \
+        "Check that what answers at ADDRESS:PORT is an s2s port (5269), not that of clients or " \
+            "of the web.") \
     X(XE_WHY_BAD_NAMESPACE, "bad-namespace", "invalid-namespace", \
         "", "", "the stream header does not name the server-to-server namespace", \
         "Check that the port is for servers: clients (5222) and components (5347) have another.") \
@@ -211,11 +214,12 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
             "domain to us.") \
     X(XE_WHY_HEADER_CHANGED, "header-changed", "improper-addressing", \
         "", "", "the stream addresses changed after a restart", \
-        "Tell the other server's administrator: after TLS or SASL it names other domains than " \
-            "before.") \
+        "Tell the administrator of the other server: after TLS or SASL it names other domains " \
+            "than before.") \
     X(XE_WHY_HEADER_ADDRESS, "header-address", "improper-addressing", \
         "", "", "an address in the stream header is empty, or is no domain", \
-        "Tell the other server's administrator: from or to in its stream header is no domain.") \
+        "Tell the administrator of the other server: from or to in its stream header is no " \
+            "domain.") \
     X(XE_WHY_BAD_ADDRESS, "bad-address", "improper-addressing", \
         "jid-malformed", "modify", "the stanza has no valid sender or recipient address", \
         "Look at from= and to= in the log: a client or server writes addresses that are none.") \
@@ -225,20 +229,23 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
             "IDNA 2008.") \
     X(XE_WHY_DOMAIN_A_LABEL, "domain-a-label", "improper-addressing", \
         "jid-malformed", "modify", "XMPP writes a domain in Unicode, not with xn--", \
-        "Tell the other server's administrator to write its domain in Unicode on XMPP streams.") \
+        "Tell the administrator of the other server to write its domain in Unicode on XMPP " \
+            "streams.") \
     X(XE_WHY_DOMAIN_NOT_ASCII, "domain-not-ascii", "improper-addressing", \
         "jid-malformed", "modify", "domains that are not ASCII are not known here", \
         "Build xmppedge with libidn2 (make finds it by itself), or leave such domains out.") \
     X(XE_WHY_INVALID_FROM, "invalid-from", "invalid-from", \
         "not-allowed", "cancel", "the sender domain is not authorised on this stream", \
-        "Tell the other server's administrator: it sends for a domain that it has not proven.") \
+        "Tell the administrator of the other server: it sends for a domain that it has not " \
+            "proven.") \
     X(XE_WHY_BAD_ELEMENT, "bad-element", "unsupported-stanza-type", \
         "", "", "an element that is not known here", \
-        "Tell the other server's administrator what it sends; level=\"debug\" in <log> shows it.") \
+        "Tell the administrator of the other server what it sends; level=\"debug\" in <log> " \
+            "shows it.") \
     X(XE_WHY_BAD_ACK, "bad-ack", "undefined-condition", \
         "", "", "an acknowledgement of stanzas that were not sent", \
-        "Tell the other server's administrator: its XEP-0198 counts wrongly; a restart of it " \
-            "helps.") \
+        "Tell the administrator of the other server: its XEP-0198 counts wrongly; a restart of " \
+            "it helps.") \
     X(XE_WHY_NOT_AUTHORIZED, "not-authorized", "not-authorized", \
         "", "", "stanzas were sent before authentication", \
         "Ignore it from strangers; a partner's server that does so is broken, and its " \
@@ -249,11 +256,11 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
         "Read detail=: the alert or the error; versions and ciphersuites= are set in <tls>.") \
     X(XE_WHY_TLS_REQUIRED, "tls-required", "policy-violation", \
         "remote-server-timeout", "wait", "encryption is required", \
-        "Tell the partner to turn on TLS, or set tls=\"optional\" for it here.") \
+        "Tell the administrator of DOMAIN to turn on TLS, or set tls=\"optional\" for it here.") \
     X(XE_WHY_TLS_NOT_OFFERED, "tls-not-offered", "policy-violation", \
         "remote-server-timeout", "wait", \
         "encryption is required and the other server does not offer it", \
-        "Ask the partner to offer STARTTLS, or set tls=\"optional\" for it here; somebody may " \
+        "Have STARTTLS offered at DOMAIN, or set tls=\"optional\" for it here; somebody may " \
             "strip it on the way.") \
     X(XE_WHY_TLS_REFUSED, "tls-refused", "", \
         "remote-server-timeout", "wait", "the other server refused to start TLS", \
@@ -268,8 +275,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
         "Ask the partner to send its certificate as a client, too, or allow dialback=\"true\".") \
     X(XE_WHY_CERT_EXPIRED, "cert-expired", "not-authorized", \
         "remote-server-timeout", "wait", "the certificate of the other server has expired", \
-        "Have the other server's certificate renewed and loaded; look at the clock of this " \
-            "machine, too.") \
+        "Have the certificate of DOMAIN renewed and loaded; look at the clock of this machine, " \
+            "too.") \
     X(XE_WHY_CERT_NOT_YET, "cert-not-yet-valid", "not-authorized", \
         "remote-server-timeout", "wait", "the certificate of the other server is not valid yet", \
         "Check the clock of this machine with timedatectl; if it is right, the partner's is " \
@@ -277,8 +284,7 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     X(XE_WHY_CERT_NAME, "cert-name", "not-authorized", \
         "remote-server-timeout", "wait", \
         "the certificate of the other server is not valid for its domain", \
-        "Have it certified for the domain in the log, not only for its host; a node of ours " \
-            "for its name=.") \
+        "Have it certified for DOMAIN, not only for its host; a node of ours for its name=.") \
     X(XE_WHY_CERT_UNTRUSTED, "cert-untrusted", "not-authorized", \
         "remote-server-timeout", "wait", \
         "the certificate of the other server is not from a trusted authority", \
@@ -345,8 +351,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     X(XE_WHY_CERT_INVALID, "cert-invalid", "not-authorized", \
         "remote-server-timeout", "wait", \
         "the certificate of the other server is not acceptable", \
-        "Look at its chain with openssl s_client -starttls xmpp-server, and ask for another " \
-            "certificate.") \
+        "Look at it: openssl s_client -starttls xmpp-server -xmpphost DOMAIN -connect " \
+            "ADDRESS:PORT; ask for another.") \
     /* authentication */ \
     X(XE_WHY_SASL_REFUSED, "sasl-refused", "not-authorized", \
         "remote-server-timeout", "wait", "the other server refused SASL EXTERNAL", \
@@ -379,7 +385,7 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     X(XE_WHY_DIALBACK_UNREACHABLE, "dialback-unreachable", "", \
         "remote-server-timeout", "wait", \
         "dialback failed: the authoritative server could not be asked", \
-        "Look for the dialback lines just before: the server in the domain's own DNS cannot " \
+        "Look for the dialback lines just before: the server that DNS names for DOMAIN cannot " \
             "be reached.") \
     X(XE_WHY_INNER_RESOLVER, "inner-resolver", "connection-timeout", \
         "remote-server-timeout", "wait", \
@@ -405,7 +411,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     /* policy */ \
     X(XE_WHY_PARTNER_UNLISTED, "partner-unlisted", "policy-violation", \
         "not-allowed", "cancel", "this domain is not on the list of allowed partners", \
-        "Add a <partner> with this domain and reload, if the two organisations are to talk.") \
+        "Add a <partner> with domain=\"DOMAIN\" and reload, if the two organisations are to " \
+            "talk.") \
     X(XE_WHY_DOMAIN_UNKNOWN, "domain-unknown", "host-unknown", \
         "item-not-found", "cancel", "the domain is not served here", \
         "Look at to= in the log: our own server should not send this domain to the border.") \
@@ -525,12 +532,12 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
         "Nothing: the next stanza opens a new stream; inactivity-time= of <limits> is the limit.") \
     X(XE_WHY_WRITE_TIMEOUT, "write-timeout", "connection-timeout", \
         "remote-server-timeout", "wait", "the other server stopped reading", \
-        "Ask the other server's administrator: it hangs or is overloaded; write-time= of " \
+        "Ask the administrator of the other server: it hangs or is overloaded; write-time= of " \
             "<limits> is the limit.") \
     X(XE_WHY_ACK_TIMEOUT, "ack-timeout", "connection-timeout", \
         "remote-server-timeout", "wait", "the other server stopped acknowledging", \
-        "Ask the other server's administrator: it reads and hangs; ack-time= of <limits> is " \
-            "the limit.") \
+        "Ask the administrator of the other server: it reads and hangs; ack-time= of <limits> " \
+            "is the limit.") \
     X(XE_WHY_UNACKNOWLEDGED, "unacknowledged", "", \
         "remote-server-timeout", "wait", \
         "the connection was lost before the other server acknowledged this; it may have arrived", \
@@ -545,8 +552,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     /* the trunk */ \
     X(XE_WHY_NO_TRUNK, "no-trunk", "", \
         "remote-server-timeout", "wait", "the two nodes of this border are not connected", \
-        "See at the gateway whether it runs; if it does, xmppedge status FILE there says why it " \
-            "is not connected.") \
+        "See at the gateway whether it runs; if it does, its own xmppedge status says why it is " \
+            "not connected.") \
     X(XE_WHY_GATEWAY_UNKNOWN, "gateway-unknown", "", \
         "remote-server-timeout", "wait", "the edge has no <gateway> with the name of this node", \
         "Write <gateway name=.../> with this node's name, as its certificate has it, into " \

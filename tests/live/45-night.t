@@ -164,9 +164,9 @@ def outside(failure, domain, why, remedy):
 
 
 for failure, domain, why, remedy in (
-        ("a partner's certificate has expired", 'expired.example', 'cert-expired', 'certificate renewed'),
-        ('DNS has nothing about a partner', 'nxdomain.example', 'dns-not-found', 'dig SRV'),
-        ("a firewall drops what goes to a partner's port", 'deaf.example', 'tcp-timeout', 'firewall')):
+        ("a partner's certificate has expired", 'expired.example', 'cert-expired', 'certificate of expired.example renewed'),
+        ('DNS has nothing about a partner', 'nxdomain.example', 'dns-not-found', r'dig SRV _xmpp-server\._tcp\.nxdomain\.example'),
+        ("a firewall drops what goes to a partner's port", 'deaf.example', 'tcp-timeout', r'firewall that drops our packets to [\d.]+:\d+;')):
     function = outside(failure, domain, why, remedy)
     function.sentence = failure
     tests.append(function)
@@ -178,8 +178,8 @@ def a_partner_is_not_listed(w):
     w.edge.forget_log()
     write(w, 'unlisted.example')
     log_says(w, failure, w.edge, 'bounce', 'partner-unlisted', to='x@unlisted.example')
-    status_says(w, failure, w.edge, 'partner-unlisted', 'Add a <partner>', domain='unlisted.example')
-    ping_says(w, failure, w.edge, 'unlisted.example', 'partner-unlisted', 'Add a <partner>')
+    status_says(w, failure, w.edge, 'partner-unlisted', 'Add a <partner> with domain="unlisted.example"', domain='unlisted.example')
+    ping_says(w, failure, w.edge, 'unlisted.example', 'partner-unlisted', 'Add a <partner> with domain="unlisted.example"')
     explain_says(w, failure, w.edge, 'unlisted.example', 'List it with <partner domain="unlisted.example"/>')
 
 
@@ -235,7 +235,8 @@ def the_certificate_of_an_edge_does_not_have_its_name(w):
     gateway.start()
     log_says(w, failure, edge, 'config-warning', 'does not name edge03', text='.*does not name.*')
     log_says(w, failure, gateway, 'trunk-retry', 'why=cert-name', why='cert-name')
-    status_says(w, failure, gateway, 'no trunk to edge edge03.corp.example', 'cert-name', 'a node of ours for its name=')
+    status_says(w, failure, gateway, 'no trunk to edge edge03.corp.example', 'cert-name, the certificate of our own edge',
+                'certified for edge03.corp.example')
     status_says(w, failure, edge, 'no gateway is connected', 'not-authorized', 'what to do: See at the gateway')
     ping_says(w, failure, edge, INNER, 'why=no-trunk')
     explain_says(w, failure, edge, 'raw.example', 'no gateway is connected', 'it is on our side')
