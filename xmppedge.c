@@ -359,6 +359,7 @@
 /* [ROUTE] [METRICS] [EDGE] [EXPLAIN] [CONTROL] [AUTHORITY] [IMPORT] [MANAGER]: what is kept */
 #define ROUTE_BLOCKS_MAX   256    /* domains blocked at a time: by hand, one after the other */
 #define ROUTE_PAIR_IDLE_MS 300000 /* a pair without traffic is forgotten: all has arrived */
+#define ROUTE_SERVER_MS    60000  /* a server that fails on is told of again: it was tried again */
 #define ROUTE_ID_MAX       1024   /* bytes of an id that an error repeats: servers make up to 100 */
 #define ROUTE_WORDS_MAX    256    /* bytes of a reason in words, NUL included: all take 150 */
 #define ROUTE_KNOWN_MAX    400    /* bytes of a domain or a path in a remedy, with NUL */
@@ -25070,6 +25071,12 @@ s2s_close_service(struct s2s_service *v)
  *
  * Only who has said invitations='true' in <trunk/> is told.
  *
+ * An edge dials no inner server, and yet should know when one is not reached.  A gateway tells that
+ * to those that have said servers='true': since when, and how long ago it was tried; without why=
+ * it is reached again.
+ *
+ *     <server domain='corp.example' why='tcp-refused' seconds='90' ago='2'/>  ------>
+ *
  * Leaving in order: <drain/> says that nothing new should be sent this way; the other side answers
  * <drained/> when all it had sent is settled; the leaving side closes when its own is, too.
  *
@@ -25122,6 +25129,8 @@ struct trunk {
     uint64_t              process;      /* the other side's; 0: it settles nothing */
     size_t                max_bytes;    /* of a stanza, as the other side says */
     bool                  invitations;  /* it wants to be told of them */
+    bool                  servers;      /* and of inner servers that are not reached */
+    struct list_node      failing;      /* trunk_failing, owned; edge: what it says of them */
     bool                  narrow;       /* 0.1.0 would end the trunk for a stanza XE_XML_LARGE */
     size_t                pair_bytes;   /* of a pair under way, as it says; 0: it knows no pauses */
     size_t                pair_stanzas;
@@ -25161,6 +25170,15 @@ struct trunk {
     struct loop_task      reap;
 };
 
+/* An inner domain whose server the gateway does not reach, as it says. */
+struct trunk_failing {
+    struct list_node node;     /* in trunk->failing */
+    enum xe_why      why;
+    int64_t          since;    /* ms */
+    int64_t          tried;    /* ms, the last time */
+    char             domain[XE_DOMAIN_MAX];
+};
+
 /* Why the node at one end of a trunk has sent a stanza back. */
 struct trunk_bounce {
     struct xe_span  from;      /* of the pair */
@@ -25187,6 +25205,8 @@ struct trunk_events {
     /* the other side has no room for more of this pair, or has again */
     void (*paused)(void *user, struct trunk *t, struct xe_span from, struct xe_span to, bool yes);
     void (*bounced)(void *user, struct trunk *t, const struct trunk_bounce *b);
+    /* the gateway at the other end reaches the server of this inner domain again */
+    void (*reached)(void *user, struct trunk *t, struct xe_span domain);
     /* a user has begun with a contact: their addresses, as written */
     void (*invited)(void *user, struct trunk *t, struct xe_span from, struct xe_span to);
     void (*acknowledged)(void *user, struct trunk *t, void *tag);   /* the oldest that was sent */
@@ -25291,12 +25311,21 @@ trunk_enter(struct trunk *t, enum trunk_state next)
 /* ---- the end ---- */
 
 static void
+trunk_failing_free(struct trunk_failing *f)
+{
+    list_remove(&f->node);
+    free(f);
+}
+
+static void
 trunk_free(struct loop_task *task)
 {
     struct trunk *t = MAP_OWNER(task, struct trunk, reap);
     size_t i;
     for (i = 0; i < t->ndomains; i++)
         free((void *)(uintptr_t)t->domains[i].at);
+    while (!list_empty(&t->failing))
+        trunk_failing_free(MAP_OWNER(t->failing.next, struct trunk_failing, node));
     free(t->sent);
     xe_xml_free(&t->stream.xml);
     free(t);
@@ -25408,6 +25437,17 @@ trunk_stream_ended(struct stream *stream, enum xe_why why)
 {
     trunk_end((struct trunk *)(void *)stream, why == XE_WHY_PEER_ERROR && stream->denied
         ? XE_WHY_GATEWAY_UNKNOWN : why);
+}
+
+/* Is this inner domain behind the gateway of this trunk? */
+static bool
+trunk_serves(const struct trunk *t, struct xe_span domain)
+{
+    size_t i;
+    for (i = 0; i < t->ndomains; i++)
+        if (span_eq(t->domains[i], domain))
+            return true;
+    return false;
 }
 
 /* ---- sending and acknowledging ---- */
@@ -25632,6 +25672,105 @@ trunk_tell_invited(struct trunk *t, struct xe_span from, struct xe_span to)
     return may;
 }
 
+/* Tell an edge how it stands with the server of an inner domain; with a reason since when, and how
+ * long ago it was tried, both in s. */
+static void
+trunk_tell_server(struct trunk *t, struct xe_span domain, enum xe_why why, int64_t seconds,
+    int64_t ago)
+{
+    struct buf *text = stream_text(&t->stream);
+    if (t->state != TRUNK_UP || !t->servers)
+        return;
+    buf_puts(text, "<server xmlns='" PHASE_NS_TRUNK "'");
+    xmlout_attr(text, "domain", domain);
+    if (why != XE_WHY_NONE) {
+        xmlout_attr(text, "why", span_of(xe_why(why)->word));
+        buf_puts(text, " seconds='");
+        buf_putu(text, (uint64_t)(seconds < 0 ? 0 : seconds));
+        buf_puts(text, "' ago='");
+        buf_putu(text, (uint64_t)(ago < 0 ? 0 : ago));
+        buf_putc(text, '\'');
+    }
+    buf_puts(text, "/>");
+    stream_send_text(&t->stream);
+}
+
+/* NULL: its server is reached, as far as the gateway has said. */
+static struct trunk_failing *
+trunk_failing_find(const struct trunk *t, struct xe_span domain)
+{
+    struct list_node *n;
+    for (n = t->failing.next; n != &t->failing; n = n->next)
+        if (span_is(domain, MAP_OWNER(n, struct trunk_failing, node)->domain))
+            return MAP_OWNER(n, struct trunk_failing, node);
+    return NULL;
+}
+
+/* The same, made if need be; NULL when memory is out. */
+static struct trunk_failing *
+trunk_failing_get(struct trunk *t, struct xe_span domain)
+{
+    struct trunk_failing *f = trunk_failing_find(t, domain);
+    if (f == NULL && (f = calloc(1, sizeof *f)) != NULL) {
+        memcpy(f->domain, domain.at, domain.len);
+        list_append(&t->failing, &f->node);
+    }
+    return f;
+}
+
+/* What has changed with the server of an inner domain. */
+static void
+trunk_log_server(const struct trunk *t, struct xe_span domain, enum xe_why why)
+{
+    struct log *log = t->service->shared->log;
+    bool reached = why == XE_WHY_NONE;
+    if (!trunk_log(t, reached ? LOG_INFO : LOG_WARN, reached ? "inner-reached" : "inner-failing"))
+        return;
+    log_span(log, "domain", domain);
+    config_log_why(log, config_hop_of(CONFIG_HOP_INNER, why), why);
+    log_end(log);
+}
+
+static void
+trunk_failing_note(struct trunk *t, struct xe_span domain, const struct xe_xml_event *e,
+    enum xe_why why)
+{
+    struct trunk_failing *f = trunk_failing_get(t, domain);
+    int64_t now = loop_now(t->service->shared->loop);
+    int64_t seconds = stream_number(xe_xml_attr(e, "seconds"));
+    int64_t ago = stream_number(xe_xml_attr(e, "ago"));
+    if (f == NULL)
+        return;
+    if (f->why != why)
+        trunk_log_server(t, domain, why);
+    f->why = why;
+    f->since = now - (seconds > 0 ? seconds : 0) * 1000;
+    f->tried = now - (ago > 0 ? ago : 0) * 1000;
+}
+
+/* A gateway says how it stands with an inner server of its.  A reason of a later version is no
+ * fault, and nothing is known of it here. */
+static void
+trunk_on_server(struct trunk *t, const struct xe_xml_event *e)
+{
+    struct xe_span word = xe_xml_attr(e, "why");
+    enum xe_why why = word.at == NULL ? XE_WHY_NONE : xe_why_find(word);
+    char normal[XE_DOMAIN_MAX];
+    struct xe_span domain = { normal, 0 };
+    struct trunk_failing *f;
+    if (t->link != NULL || why == XE_WHY_COUNT
+        || !xe_jid_domain_normal(xe_xml_attr(e, "domain"), normal, &domain.len)
+        || !trunk_serves(t, domain))
+        return;
+    if (why != XE_WHY_NONE) {
+        trunk_failing_note(t, domain, e, why);
+    } else if ((f = trunk_failing_find(t, domain)) != NULL) {
+        trunk_failing_free(f);
+        trunk_log_server(t, domain, why);
+        t->service->events->reached(t->service->user, t, domain);
+    }
+}
+
 /* A reason or a hop of a later version is no fault, and nothing is known of it here. */
 static void
 trunk_on_bounced(struct trunk *t, const struct xe_xml_event *e)
@@ -25687,7 +25826,7 @@ trunk_put_limits(const struct trunk *t, struct buf *text)
     buf_putu(text, trunk_limits(t)->queue_stanzas / 2);
     buf_puts(text, "' node='");
     buf_puts(text, t->service->node);
-    buf_puts(text, "' invitations='true'");
+    buf_puts(text, "' invitations='true' servers='true'");
 }
 
 static void
@@ -25699,6 +25838,7 @@ trunk_read_limits(struct trunk *t, const struct xe_xml_event *e)
     struct map plain = { .seed = { 0, 0 } };
     t->process = node.len == 0 ? 0 : map_hash(&plain, node) | 1;
     t->invitations = span_is(xe_xml_attr(e, "invitations"), "true");
+    t->servers = span_is(xe_xml_attr(e, "servers"), "true");
     t->narrow = stream_number(xe_xml_attr(e, "max-depth")) < XE_XML_DEPTH_MAX
         || stream_number(xe_xml_attr(e, "max-attributes")) < XE_XML_ATTRS_MAX;
     t->pair_bytes = bytes > 0 && stanzas > 0 ? (size_t)bytes : 0;
@@ -25861,6 +26001,8 @@ trunk_up_element(struct trunk *t, const struct xe_xml_event *e)
     } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "drained")) {
         t->peer_drained = true;
         trunk_flush_later(t);
+    } else if (span_is(e->ns, PHASE_NS_TRUNK) && span_is(e->name, "server")) {
+        trunk_on_server(t, e);
     } else if (span_is(e->ns, PHASE_NS_TRUNK)) {
         trunk_on_pair(t, e);
     } else {
@@ -25900,17 +26042,6 @@ trunk_trust(struct trunk *t)
     stream_widen(&t->stream, TRUNK_STANZA_MAX);
 }
 
-/* Is this inner domain behind the gateway of this trunk? */
-static bool
-trunk_serves(const struct trunk *t, struct xe_span domain)
-{
-    size_t i;
-    for (i = 0; i < t->ndomains; i++)
-        if (span_eq(t->domains[i], domain))
-            return true;
-    return false;
-}
-
 static struct trunk *
 trunk_new(struct trunk_service *v)
 {
@@ -25930,6 +26061,7 @@ trunk_new(struct trunk_service *v)
     t->reap.run = trunk_free;
     t->since = loop_now(v->shared->loop);
     list_init(&t->pairs);
+    list_init(&t->failing);
     list_init(&t->sources);
     list_append(&v->all, &t->node);
     v->count++;
@@ -26492,6 +26624,8 @@ struct route_domain {
     int64_t          cert_ends;   /* s since 1970: of the certificate it showed last; 0: none */
     int64_t          cert_seen;   /* s since 1970: when that was */
     int              cert_told;   /* for the owner: what was said of it */
+    int64_t          told;        /* ms, edges: how it stands with an inner server */
+    enum xe_why      told_why;    /* what then; XE_WHY_NONE: that it is reached, or nothing yet */
     char             name[];      /* no NUL */
 };
 
@@ -26951,6 +27085,31 @@ route_domain_certificate(struct route_domain *d, const struct s2s *s)
     d->cert_seen = (int64_t)time(NULL);
 }
 
+/* Tell an edge how it stands with the server of an inner domain. */
+static void
+route_tell_server(const struct route_domain *d, struct trunk *t)
+{
+    int64_t now = (int64_t)time(NULL);
+    trunk_tell_server(t, d->node.key, d->failing == 0 ? XE_WHY_NONE : d->why, now - d->failing,
+        now - d->failed);
+}
+
+/* Tell all edges, when it is news, or the last time is long ago: each pair has its attempts. */
+static void
+route_tell_servers(struct route *r, struct route_domain *d)
+{
+    enum xe_why why = d->failing == 0 ? XE_WHY_NONE : d->why;
+    int64_t now = loop_now(r->shared->loop);
+    struct list_node *n;
+    if (!route_is_inner(r, d->node.key) || (why == d->told_why && (why == XE_WHY_NONE
+        || now - d->told < ROUTE_SERVER_MS)))
+        return;
+    d->told = now;
+    d->told_why = why;
+    for (n = r->trunks->all.next; n != &r->trunks->all; n = n->next)
+        route_tell_server(d, MAP_OWNER(n, struct trunk, node));
+}
+
 /* A domain was proven on a connection, in whichever direction.  `reached`: we can call it, too. */
 static void
 route_domain_proven(struct route *r, const struct s2s *s, struct xe_span name, bool reached)
@@ -26964,6 +27123,7 @@ route_domain_proven(struct route *r, const struct s2s *s, struct xe_span name, b
     if (s->kind == S2S_OUT)
         d->target = s->target;
     route_domain_certificate(d, s);
+    route_tell_servers(r, d);
 }
 
 static void
@@ -26977,6 +27137,7 @@ route_domain_failed(struct route *r, const struct s2s *s, struct xe_span name, e
     d->why = why;
     d->target = s->target;
     route_domain_certificate(d, s);
+    route_tell_servers(r, d);
 }
 
 /* A stanza has passed, or has come back: at both of the pair's domains. */
@@ -27669,7 +27830,9 @@ route_remedy(const struct config *c, const struct route_place *place, enum xe_wh
     if (place->domain.len > 0)
         snprintf(known[3].value, ROUTE_KNOWN_MAX, "%.*s", (int)place->domain.len,
             place->domain.at);
-    if (c->path != NULL && c->path[0] == '/' && strlen(c->path) < ROUTE_KNOWN_MAX)
+    /* an inner server is the gateway's, and so is the file */
+    if (c->path != NULL && c->path[0] == '/' && strlen(c->path) < ROUTE_KNOWN_MAX
+        && (c->role == CONFIG_GATEWAY || place->hop != CONFIG_HOP_INNER))
         strcpy(known[4].value, c->path);
     while (*p != '\0' && n < ROUTE_REMEDY_MAX - ROUTE_KNOWN_MAX) {
         size_t i = 0;
@@ -29490,11 +29653,26 @@ route_may_serve(void *user, struct xe_span gateway, struct xe_span domain)
     return d != NULL && (d->gateway.at == NULL || span_eq(d->gateway, gateway));
 }
 
+/* What an edge is to know of inner servers from the beginning. */
+static void
+route_tell_failing(const struct route *r, struct trunk *t)
+{
+    const struct config *c = r->config;
+    size_t i, j;
+    for (i = 0; i < c->ninner; i++)
+        for (j = 0; j < c->inner[i].ndomains; j++) {
+            struct route_domain *d = route_domain_find(r, c->inner[i].domains[j].name);
+            if (d != NULL && d->failing != 0)
+                route_tell_server(d, t);
+        }
+}
+
 static void
 route_trunk_up(void *user, struct trunk *t)
 {
     struct route *r = user;
     struct list_node *n;
+    route_tell_failing(r, t);
     for (n = r->all.next; n != &r->all; n = n->next) {
         struct route_pair *p = MAP_OWNER(n, struct route_pair, all);
         p->gave_up = false;
@@ -29690,6 +29868,19 @@ route_trunk_bounced(void *user, struct trunk *t, const struct trunk_bounce *b)
     if (b->detail[0] != '\0')
         log_text(log, "detail", b->detail);
     log_end(log);
+}
+
+/* What came back from an inner server is no remark any more: it is there again. */
+static void
+route_trunk_reached(void *user, struct trunk *t, struct xe_span domain)
+{
+    struct list_node *n;
+    (void)user;
+    for (n = t->pairs.next; n != &t->pairs; n = n->next) {
+        struct route_pair *p = MAP_OWNER(n, struct route_pair, pin);
+        if (p->bounce_hop == CONFIG_HOP_INNER && span_eq(p->to, domain))
+            p->bounce_why = XE_WHY_NONE;
+    }
 }
 
 /* An edge hands it on to the other gateways of the user's domain. */
@@ -31207,7 +31398,35 @@ metrics_judge_edges(struct metrics_health *h, const struct metrics *m)
     }
 }
 
-/* An inner server that takes nothing.  When that was long ago nobody has written since. */
+/* An inner server that takes nothing, as a gateway knows, or has told.  When it was tried long ago
+ * nobody has written since. */
+struct metrics_inner {
+    struct route_place  place;
+    enum xe_why         why;
+    int64_t             failing;  /* s */
+    int64_t             tried;    /* s, ago */
+    const struct trunk *gateway;  /* borrowed; NULL: this node */
+    bool                spared;   /* others reach it */
+};
+
+static void
+metrics_tell_inner(struct metrics_health *h, const struct config *c,
+    const struct metrics_inner *in)
+{
+    bool late = in->tried > METRICS_STALE_S;
+    h->good = h->good && (late || in->spared);
+    if (!metrics_tell(h, late ? "note: when it was last tried, nothing got" : in->spared
+        ? "note: nothing gets" : "nothing gets"))
+        return;
+    if (in->gateway != NULL) {
+        buf_puts(h->out, " from gateway ");
+        metrics_put_value(h->out, span_of(in->gateway->name));
+    }
+    buf_puts(h->out, " to the inner server of ");
+    metrics_put_value(h->out, in->place.domain);
+    metrics_put_why(h->out, c, &in->place, in->why, in->failing, "", in->why);
+}
+
 static void
 metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
 {
@@ -31218,17 +31437,59 @@ metrics_judge_inner(struct metrics_health *h, const struct metrics *m)
         for (j = 0; j < c->inner[i].ndomains; j++) {
             struct xe_span name = c->inner[i].domains[j].name;
             const struct route_domain *d = route_domain_find(m->route, name);
-            struct route_place place = { CONFIG_HOP_INNER, name, d == NULL ? NULL : &d->target };
-            bool late = d != NULL && now - d->failed > METRICS_STALE_S;
+            struct metrics_inner in = { { CONFIG_HOP_INNER, name, NULL }, XE_WHY_NONE, 0, 0, NULL,
+                false };
             if (d == NULL || d->failing == 0)
                 continue;
-            h->good = h->good && late;
-            if (!metrics_tell(h, late ? "note: when it was last tried, nothing got to the inner "
-                "server of " : "nothing gets to the inner server of "))
-                continue;
-            metrics_put_value(h->out, name);
-            metrics_put_why(h->out, c, &place, d->why, now - d->failing, "", d->why);
+            in.place.at = &d->target;
+            in.why = d->why;
+            in.failing = now - d->failing;
+            in.tried = now - d->failed;
+            metrics_tell_inner(h, c, &in);
         }
+}
+
+/* Does another gateway reach the server of this domain, as far as it has said? */
+static bool
+metrics_is_spared(const struct trunk_service *v, const char *domain)
+{
+    const struct list_node *n;
+    for (n = v->all.next; n != &v->all; n = n->next) {
+        const struct trunk *t = MAP_OWNER(n, const struct trunk, node);
+        if (t->state == TRUNK_UP && !t->leaving && trunk_serves(t, span_of(domain))
+            && trunk_failing_find(t, span_of(domain)) == NULL)
+            return true;
+    }
+    return false;
+}
+
+/* The same at an edge, from what its gateways have told. */
+static void
+metrics_judge_told(struct metrics_health *h, const struct metrics *m)
+{
+    const struct trunk_service *v = m->route->trunks;
+    const struct list_node *n, *i;
+    for (n = v->all.next; n != &v->all; n = n->next) {
+        const struct trunk *t = MAP_OWNER(n, const struct trunk, node);
+        for (i = t->failing.next; i != &t->failing; i = i->next) {
+            const struct trunk_failing *f = MAP_OWNER(i, const struct trunk_failing, node);
+            struct metrics_inner in = { { CONFIG_HOP_INNER, span_of(f->domain), NULL }, f->why,
+                metrics_age(m, f->since), metrics_age(m, f->tried), t,
+                metrics_is_spared(v, f->domain) };
+            metrics_tell_inner(h, m->route->config, &in);
+        }
+    }
+}
+
+/* Has a gateway told of an inner server that is not reached? */
+static bool
+metrics_is_told(const struct metrics *m)
+{
+    const struct trunk_service *v = m->route->trunks;
+    const struct list_node *n = v->all.next;
+    while (n != &v->all && list_empty(&MAP_OWNER(n, const struct trunk, node)->failing))
+        n = n->next;
+    return n != &v->all;
 }
 
 /* By a wrong clock our own certificates are not valid yet, or those of one partner after the other
@@ -31303,6 +31564,7 @@ metrics_is_well(const struct metrics *m, struct buf *out)
     else
         metrics_judge_edges(&h, m);
     metrics_judge_inner(&h, m);
+    metrics_judge_told(&h, m);
     metrics_judge_certificates(&h, m);
     metrics_judge_reload(&h, m);
     if (r->memory > r->config->limits.memory_bytes / 10 * 9)
@@ -32938,9 +33200,9 @@ edge_open_services(struct xmppedge *e)
         route_s2s_closed, NULL };
     static const struct trunk_events trunk_events = { route_may_serve, route_trunk_up,
         route_trunk_down, route_trunk_leaving, route_trunk_stanza, route_trunk_numbered,
-        route_trunk_settled, route_trunk_paused, route_trunk_bounced, route_trunk_invited,
-        route_trunk_acknowledged,
-        route_trunk_room, route_emptied, route_finished };
+        route_trunk_settled, route_trunk_paused, route_trunk_bounced, route_trunk_reached,
+        route_trunk_invited, route_trunk_acknowledged, route_trunk_room, route_emptied,
+        route_finished };
     e->shared.wire = &e->wire;
     e->shared.loop = &e->loop;
     e->shared.log = &e->log;
@@ -35895,14 +36157,15 @@ status_hop_health(struct buf *out, const struct config *c, const struct status_s
 }
 
 /* Partners that are not well.  On an edge what our own server did not take stands first, and it is
- * returned whether there is any; a gateway has told it before, by domain. */
+ * returned whether there is any; unless a gateway has told it, by domain. */
 static bool
-status_partner_health(struct buf *out, const struct config *c, const struct status_sum *sum)
+status_partner_health(struct buf *out, const struct config *c, const struct status_sum *sum,
+    bool told)
 {
     size_t before = buf_len(out);
     unsigned hop;
     bool inside;
-    if (c->role == CONFIG_EDGE)
+    if (c->role == CONFIG_EDGE && !told)
         status_hop_health(out, c, sum, CONFIG_HOP_INNER);
     inside = buf_len(out) > before;
     for (hop = 0; hop <= CONFIG_HOP_RESOLVER; hop++)
@@ -35918,7 +36181,7 @@ status_health(struct status *w, const struct xmppedge *e)
     struct report *r = &w->report;
     struct buf text = { 0 };
     bool well = metrics_is_well(&e->metrics, &text);
-    bool inside = status_partner_health(&text, e->config, &w->sum);
+    bool inside = status_partner_health(&text, e->config, &w->sum, metrics_is_told(&e->metrics));
     w->wrong = !well || inside || w->sum.of[STATUS_FAILING] > 0;
     report_bool(r, "healthy", well);
     report_heading(r, w->wrong ? "WHAT IS WRONG" : buf_len(&text) > 0 ? "ALL IS WELL, BUT"
@@ -36216,6 +36479,7 @@ xe_status(struct xmppedge *e, size_t *len)
     status_start(&w, e, span_make("", 0), true);
     while (status_put(&w, e, &out))
         continue;
+    status_leave(&w);
     return edge_give(&out, len);
 }
 

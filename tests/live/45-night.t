@@ -273,7 +273,9 @@ def the_inner_server_is_down(w):
     status_says(w, failure, w.gateway, 'nothing gets to the inner server of corp.example', 'tcp-refused', 'what to do: ')
     s.send(message('x@db.example', 'bob@' + INNER, 'hello', id='inner'))
     w.db.wait_error('inner', 15)
-    status_says(w, failure, w.edge, 'WHAT IS WRONG', 'our own server took nothing of .*: tcp-refused, our own server refused the connection', 'what to do: ')
+    status_says(w, failure, w.edge, 'WHAT IS WRONG', r'nothing gets from gateway fe01\.corp\.example to the inner server of corp\.example \(for \d+ [a-z]+\): '
+                'tcp-refused, our own server refused the connection', 'what to do: ')
+    equal(w.edge.status_json()['healthy'], False, 'what the edge says to programs')
     cannot_say(w, failure, 'explain', 'it looks at partners; for what is inside there is ping')
     s.close()
 

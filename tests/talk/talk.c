@@ -1659,7 +1659,7 @@ talk_trunk_make(const char *name, const char *domains)
     talk.trunk = p;
     snprintf(t->name, sizeof t->name, "%.*s", (int)strcspn(name, "#"), name);
     t->process = talk.numbers ? map_hash(&plain, span_of(name)) | 1 : 0;
-    t->invitations = talk.numbers;
+    t->invitations = t->servers = talk.numbers;
     while (rest.len > 0)
         trunk_add_domain(t, talk_word(&rest));
     if (!stream_start(&t->stream, v->shared, pair[0], false, &events)
