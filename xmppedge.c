@@ -16245,7 +16245,7 @@ config_put_where(struct buf *out, const struct config *c, unsigned line)
 }
 
 /* Write the messages of the loading, one a line: errors, then warnings, each in the order of lines.
- */
+ * The first of several errors says how many there are: some are shown no more than that line. */
 static void
 config_tell(struct config_loader *l, bool warnings_only, struct buf *out)
 {
@@ -16258,6 +16258,11 @@ config_tell(struct config_loader *l, bool warnings_only, struct buf *out)
         config_put_where(out, l->c, m->line);
         buf_puts(out, m->warning ? "warning: " : "");
         buf_puts(out, m->text);
+        if (i == 0 && !m->warning && l->errors > 1) {
+            buf_puts(out, " (the first of ");
+            buf_putu(out, l->errors);
+            buf_puts(out, " errors)");
+        }
         buf_putc(out, '\n');
     }
     if (l->untold > 0) {

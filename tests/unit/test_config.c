@@ -444,7 +444,8 @@ the_wrong_line_is_never_named(void **state)
         "<edge name='e.example'\n      address='10.0.0.5'\n      port='x'/>\n"
         "<certificate chain='fe01.pem' key='fe01.key'/><trust ca='internal-ca.pem'/>\n"
         "<listen address='127.0.0.1'/>\n<!-- <bad/> -->" INNER "\n<bad a='>'/>\n</xmppedge>")),
-        "x.xml:8: <xmppedge>: expected role, name, found the unknown attribute colour\n"
+        "x.xml:8: <xmppedge>: expected role, name, found the unknown attribute colour "
+        "(the first of 3 errors)\n"
         "x.xml:11: <edge> port: expected a port from 1 to 65535, found \"x\"\n"
         "x.xml:15: <xmppedge>: expected ");
     assert_says(world.messages.bytes, "found the unknown element <bad>");
@@ -799,7 +800,7 @@ what_is_wrong_in_an_included_file_is_told_of_its_line(void **state)
         "nome='x'/></partner>\n<partner domain='p.example' sasl='optional'/></partners>");
     assert_string_equal(load_edge(EDGE_DOMAIN "\n<include file='d/?.xml'/>\n<log leval='x'/>"),
         "x.xml:4: <log>: expected level, format, file, found the unknown attribute leval; did "
-        "you mean level?\n"
+        "you mean level? (the first of 4 errors)\n"
         "d/b.xml:3: <domain> name: expected a domain such as corp.example, found nothing\n"
         "d/b.xml:4: <domain>: expected name, found the unknown attribute nome; did you mean name?\n"
         "d/b.xml:5: expected p.example as a partner domain once, found it again; the first is in "
@@ -838,7 +839,7 @@ an_included_file_holds_partners_and_includes_no_other(void **state)
     assert_string_equal(load_edge(EDGE_DOMAIN "<partners default='allow'><default sasl='optional'/>"
         "</partners><include file='d/a.xml'/>"),
         "d/a.xml:1: expected <partner> or <partners>, found <include>; a file that is included "
-        "holds partners and nothing else\n"
+        "holds partners and nothing else (the first of 4 errors)\n"
         "d/a.xml:2: <partners>: expected no attributes, found default; those stand in x.xml\n"
         "d/a.xml:3: expected <partner>, found <default>; a file that is included holds partners "
         "and nothing else\n"
@@ -862,7 +863,7 @@ a_name_must_be_there_and_a_pattern_may_match_nothing(void **state)
     assert_says(load_edge(EDGE_DOMAIN "\n<include file='d'/>"),
         "x.xml:3: <include> file: expected a plain file, found d\n");
     assert_says(load_edge(EDGE_DOMAIN "\n<include file=''/><include name='x'/>"),
-        "x.xml:3: <include> file: expected a text, found \"\"\n"
+        "x.xml:3: <include> file: expected a text, found \"\" (the first of 3 errors)\n"
         "x.xml:3: <include> file: expected a text, found nothing\n"
         "x.xml:3: <include>: expected file, found the unknown attribute name\n");
     mkfifo(path_of("d/pipe.xml"), 0600);
@@ -966,7 +967,7 @@ missing_files_are_named_with_the_line_that_names_them(void **state)
     (void)state;
     assert_says(said,
         "x.xml:3: <certificate> key: expected a file that can be read, found nokey: No such file "
-        "or directory\n");
+        "or directory (the first of 2 errors)\n");
     assert_says(said, "x.xml:3: <trust> ca: expected a file, found the directory ");
 }
 
@@ -1055,7 +1056,7 @@ an_element_in_the_wrong_place_is_told_where_it_stands(void **state)
         "<source address='::1'/><component/></partners>\n<inner/>");
     (void)state;
     assert_says(said, "x.xml:3: <partners>: expected default, partner, found the element "
-        "<include>, which stands in <xmppedge>\n");
+        "<include>, which stands in <xmppedge> (the first of 5 errors)\n");
     assert_says(said, "the element <trust>, which stands in <xmppedge> or <internal> or ");
     assert_says(said, "x.xml:4: <partners>: expected default, partner, found the element <source>, "
         "which stands in <metrics>\n");
@@ -1069,7 +1070,8 @@ what_was_meant_is_named(void **state)
     const char *said = load_gateway(INNER "<limts/>\n<lgo levl='info' colour='red'/>"
         "<log levl='info'/>\n<component/>\n<bad/>");
     (void)state;
-    assert_says(said, "found the unknown element <limts>; did you mean <limits>?\n");
+    assert_says(said, "found the unknown element <limts>; did you mean <limits>? (the "
+        "first of 5 errors)\n");
     assert_says(said, "found the unknown element <lgo>\n");   /* half of it is wrong */
     assert_says(said, "found the unknown attribute levl; did you mean level?\n");
     assert_says(said, "found the unknown element <bad>\n");
