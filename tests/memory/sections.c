@@ -231,6 +231,42 @@ reload_is_whole_or_changes_nothing(void)
     xe_close(e);
 }
 
+static void
+count_answers(void *user, enum xe_why why, const char *words)
+{
+    unsigned *answers = user;
+    (void)words;
+    *answers += why != XE_WHY_NONE ? 1 : 100;
+}
+
+/* What a program around the proxy asks for it gets whole, or not at all; and a ping that is taken
+ * ends, once. */
+static void
+a_program_around_hears_all_or_nothing(void)
+{
+    struct xmppedge *e = open_instance();
+    static const char faulty[] = "<xmppedge role='edge' name='edge.near.example'>\n<x/></xmppedge>";
+    char message[2048] = "";
+    unsigned pings, answers = 0;
+    size_t len = 1;
+    char *status;
+    memory_runs(true);
+    status = xe_status(e, &len);
+    pings = xe_ping(e, "far.example", count_answers, &answers);
+    must(!xe_reload_text(e, faulty, sizeof faulty - 1, message, sizeof message), "it is refused");
+    memory_runs(false);
+    must(status != NULL || (len == 0 && !had_memory()), "there is a status");
+    must(status == NULL || (strlen(status) == len && strcmp(status + len - 3, "]}\n") == 0),
+        "it is whole");
+    must(message[0] != '\0' && e->text == NULL, "it is said why not, and nothing of it is kept");
+    must(pings == 1 || !had_memory(), "the ping is taken");
+    memory_runs(true);
+    xe_close(e);
+    memory_runs(false);
+    must(answers == pings, "it ends once");
+    free(status);
+}
+
 /* One question, and the loop for as long as its answer takes; what was said is in `said`.  c-ares
  * asks again after seconds when it had no memory for what came. */
 static void
@@ -328,6 +364,7 @@ static const struct scene scenes[] = {
     { "ports_are_whole_or_refused", ports_are_whole_or_refused, false },
     { "instance_starts_whole_or_not", instance_starts_whole_or_not, false },
     { "reload_is_whole_or_changes_nothing", reload_is_whole_or_changes_nothing, false },
+    { "a_program_around_hears_all_or_nothing", a_program_around_hears_all_or_nothing, false },
     { "questions_are_answered_or_refused", questions_are_answered_or_refused, false },
     { "authority_is_made_in_the_end", authority_is_made_in_the_end, false },
 };
