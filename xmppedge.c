@@ -36799,6 +36799,15 @@ control_block_fault(const struct config *config, struct xe_span domain)
         : "failed: this domain is not listed, and is refused anyway\n";
 }
 
+/* It is done, and until when. */
+static void
+control_block_done(struct control_client *c, const struct route_block *b)
+{
+    char until[64], text[80];
+    snprintf(text, sizeof text, "ok: blocked %s\n", status_block_text(b, until));
+    control_answer(c, span_of(text));
+}
+
 static void
 control_block(struct control_client *c, struct xe_span rest)
 {
@@ -36813,7 +36822,10 @@ control_block(struct control_client *c, struct xe_span rest)
     fault = control_block_fault(r->config, span_make(normal, len));
     if (fault == NULL && !route_block(r, span_make(normal, len), ms))
         fault = "failed: too many domains are blocked; xmppedge status FILE names them\n";
-    control_answer(c, span_of(fault == NULL ? "ok\n" : fault));
+    if (fault != NULL)
+        control_answer(c, span_of(fault));
+    else
+        control_block_done(c, route_block_find(r, span_make(normal, len)));
 }
 
 static void
@@ -38402,7 +38414,7 @@ enum manual_which {
     MANUAL_RUN, MANUAL_CHECK, MANUAL_CONFIG, MANUAL_IMPORT, MANUAL_PORTS, MANUAL_STATUS,
     MANUAL_METRICS, MANUAL_EXPLAIN, MANUAL_PING, MANUAL_MESSAGE, MANUAL_BLOCK, MANUAL_UNBLOCK,
     MANUAL_WHY, MANUAL_AUTHORITY, MANUAL_MANUAL, MANUAL_COMPLETION, MANUAL_VERSION, MANUAL_HELP,
-    MANUAL_H, MANUAL_COUNT
+    MANUAL_OPTION, MANUAL_H, MANUAL_COUNT
 };
 
 #define MANUAL_WANTS_MAX 3   /* kinds of arguments of one command, options aside */
@@ -38456,7 +38468,9 @@ static const struct manual_command manual_commands[MANUAL_COUNT] = {
         "Print the words that bash completes, as it reads them." },
     [MANUAL_VERSION] = { "--version", 0, { NULL }, { NULL },
         "Print the version, its libraries, and what it has found out about this machine." },
-    [MANUAL_HELP] = { "--help", 0, { NULL }, { NULL }, "Print this, in short." },
+    [MANUAL_HELP] = { "help", 0, { "COMMAND" }, { NULL },
+        "Print this, in short (--help), or what it says of one command (COMMAND --help)." },
+    [MANUAL_OPTION] = { "--help", 0, { NULL }, { NULL }, NULL },
     [MANUAL_H] = { "-h", 0, { NULL }, { NULL }, NULL }
 };
 
@@ -38543,25 +38557,28 @@ manual_put_help_rows(struct buf *out, const char *title, const struct manual_row
 }
 
 static void
-manual_help(struct buf *out)
+manual_put_command(struct buf *out, const struct manual_command *m)
 {
     struct buf synopsis = { 0 };
+    buf_puts(&synopsis, "xmppedge ");
+    manual_put_synopsis(&synopsis, m);
+    manual_put_help(out, buf_text(&synopsis), m->doc);
+    buf_fail_with(out, &synopsis);
+    buf_free(&synopsis);
+}
+
+static void
+manual_help(struct buf *out)
+{
     size_t i;
     buf_puts(out, "xmppedge " XE_VERSION ": ");
     buf_puts(out, manual_about);
     buf_puts(out, "\n\n");
-    for (i = 0; i < MANUAL_COUNT; i++) {
-        if (manual_commands[i].doc == NULL)
-            continue;
-        buf_clear(&synopsis);
-        buf_puts(&synopsis, "xmppedge ");
-        manual_put_synopsis(&synopsis, &manual_commands[i]);
-        manual_put_help(out, buf_text(&synopsis), manual_commands[i].doc);
-    }
+    for (i = 0; i < MANUAL_COUNT; i++)
+        if (manual_commands[i].doc != NULL)
+            manual_put_command(out, &manual_commands[i]);
     manual_put_help_rows(out, "\nSignals of a running service:\n", manual_signals);
     manual_put_help_rows(out, "\nExit codes:\n", manual_exits);
-    buf_fail_with(out, &synopsis);
-    buf_free(&synopsis);
 }
 
 /* ---- pages: man(7) ---- */
@@ -39163,13 +39180,30 @@ main_version(const struct main_call *call)
     return main_print(&out);
 }
 
+/* How one command is given, or all of them. */
+static int
+main_tell_usage(const struct manual_command *m)
+{
+    struct buf out = { 0 };
+    if (m != NULL)
+        manual_put_command(&out, m);
+    else
+        manual_help(&out);
+    return main_print(&out);
+}
+
 static int
 main_help(const struct main_call *call)
 {
-    struct buf out = { 0 };
-    (void)call;
-    manual_help(&out);
-    return main_print(&out);
+    size_t i;
+    for (i = 0; i < MANUAL_COUNT && call->given[0] != NULL; i++)
+        if (manual_commands[i].doc != NULL && strcmp(call->given[0], manual_commands[i].name) == 0)
+            return main_tell_usage(&manual_commands[i]);
+    if (call->given[0] == NULL)
+        return main_tell_usage(NULL);
+    text_print(stderr, "xmppedge help: unknown command ", call->given[0],
+        "\nxmppedge --help lists the commands\n");
+    return 2;
 }
 
 static int
@@ -39567,7 +39601,7 @@ static int (*const main_performs[MANUAL_COUNT])(const struct main_call *call) = 
     [MANUAL_MESSAGE] = main_message, [MANUAL_BLOCK] = main_block, [MANUAL_UNBLOCK] = main_unblock,
     [MANUAL_WHY] = main_why, [MANUAL_AUTHORITY] = main_authority, [MANUAL_MANUAL] = main_manual,
     [MANUAL_COMPLETION] = main_completion, [MANUAL_VERSION] = main_version,
-    [MANUAL_HELP] = main_help, [MANUAL_H] = main_help
+    [MANUAL_HELP] = main_help, [MANUAL_OPTION] = main_help, [MANUAL_H] = main_help
 };
 
 static bool
@@ -39606,6 +39640,15 @@ main_find_option(const struct manual_command *m, const char *word)
     return NULL;
 }
 
+/* Is it asked how the command is given? */
+static bool
+main_wants_help(char **arguments)
+{
+    while (*arguments != NULL && strcmp(*arguments, "--help") != 0 && strcmp(*arguments, "-h") != 0)
+        arguments++;
+    return *arguments != NULL;
+}
+
 /* Sort the arguments of a command, in place, then perform it. */
 static int
 main_perform(enum manual_which which, char **arguments)
@@ -39614,6 +39657,8 @@ main_perform(enum manual_which which, char **arguments)
     struct main_call call = { .given = arguments };
     const char *const *wants = m->wants;
     unsigned n = 0;
+    if (main_wants_help(arguments))
+        return main_tell_usage(m->doc == NULL ? NULL : m);
     for (; *arguments != NULL; arguments++) {
         char *word = *arguments;
         const char *option = main_find_option(m, word);

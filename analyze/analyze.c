@@ -127,7 +127,7 @@ static const struct option_row option_table[] = {
     { "--manual", "", "", "print the page of the manual, for man(1) to show" },
     { "--completion", "", "", "print the words that bash completes, as it reads them" },
     { "--version", "", "", "print the version" },
-    { "--help", "-h", "", "print this, in short" }
+    { "--help", "-h", "", "print this, in short; so does the word help" }
 };
 
 #define OPTION_ROWS (sizeof option_table / sizeof *option_table)
@@ -510,6 +510,8 @@ options_read(struct options *o, int argc, char **argv)
     int i, status;
     if (argc < 2)
         usage_print(stderr);
+    if (argc == 2 && strcmp(argv[1], "help") == 0)
+        return option_prints("--help");
     for (i = 1; i < argc; i++) {
         const char *arg = argv[i];
         if (only_files || arg[0] != '-' || arg[1] == '\0') {

@@ -80,6 +80,26 @@ for option in --help -h; do
     report $? "$option names every command"
 done
 
+# what is said of each command is told by it, too, and no other
+whole=$("$x" --help)
+wrong=
+for command in $(printf '%s\n' "$whole" | sed -n 's/^  xmppedge \([a-z]*\).*/\1/p'); do
+    ask "$command" --help
+    fine && has "$out" "^  xmppedge $command" && [ "$(printf '%s\n' "$out" | grep -c '^  xmppedge')" = 1 ] &&
+        case $whole in *"$out"*) : ;; *) false ;; esac || wrong="$wrong $command"
+    said=$out
+    ask help "$command"
+    [ "$code$out" = "0$said" ] || wrong="$wrong help:$command"
+done
+[ -z "$wrong" ] && has "$whole" '^  xmppedge unblock'
+report $? "each command tells how it is given:$wrong"
+ask block x.xml a.example 5m -h
+fine && has "$out" '^  xmppedge block FILE DOMAIN \[TIME\]$' 'until it is unblocked'
+report $? 'wherever that is asked'
+ask help
+fine && [ "$out" = "$whole" ]
+report $? 'help tells all, as --help does'
+
 # ---- what a reason means ----
 
 ask why tcp-refused
@@ -169,6 +189,7 @@ report $? 'and nothing is made'
 misuse 'one argument too many: x' --version x
 misuse 'one argument too many: x' --help x
 misuse 'expected 1 or 5, found 8' manual 8
+misuse 'unknown command nonsense' help nonsense
 
 ask ping a
 has "$err" '^usage: xmppedge ping FILE DOMAIN$'

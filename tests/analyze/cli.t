@@ -162,6 +162,8 @@ def without_arguments_it_tells_how_it_is_used(_):
     check(code == 2 and said == '' and error.startswith('usage: '), error)
     code, said, error = run('--help')
     check(code == 0 and said.startswith('usage: ') and error == '', error)
+    for words in (['help'], ['--json', '-h'], ['--failed', 'x.pcap', '--help']):
+        check(run(*words) == (0, said, ''), words)
     check(max(len(line) for line in said.splitlines()) <= 92, said)
     code, said, error = run('--manual')
     check(code == 0 and said.startswith('.TH XMPPEDGE-ANALYZE 1 ') and error == '', error)

@@ -65,7 +65,7 @@ def streams_of_a_blocked_domain_end_and_others_stay(w):
     other = dial(w, w.pb)
     crosses(w, first, 'before')
     w.edge.forget_log()
-    equal(order(w, 'block', 'pa.example'), 'ok\n')
+    equal(order(w, 'block', 'pa.example'), 'ok: blocked until it is unblocked\n')
     first.wait_end()
     w.edge.wait_log('s2s-in-closed', remote='pa.example', why='blocked')
     w.edge.wait_log('s2s-out-closed', remote='pa.example', why='blocked')
