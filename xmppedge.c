@@ -34865,10 +34865,12 @@ static void
 explain_found_us(void *user, enum xe_why why, const struct dns_target *targets, size_t n)
 {
     struct explain *x = user;
+    bool routed = x->terms.route[0] != '\0';
     x->query = NULL;
-    x->lost = why;
+    x->lost = routed ? XE_WHY_NONE : why;
     if (why != XE_WHY_NONE)
-        explain_why(x, "our_records", why, "");
+        explain_why(x, "our_records", why, routed ? "right where they have a static route to us, "
+            "as we have to them" : "");
     explain_found(x, targets, n);
     report_end(&x->report);
     explain_finish(x);

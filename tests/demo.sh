@@ -440,10 +440,11 @@ if [ -n "$keep" ]; then
     cat <<END
 
 The three ($(pid_of partner), $(pid_of edge), $(pid_of gateway)) go on.  Try, in another terminal:
-   xmppedge status $work/edge.xml
-   xmppedge ping $work/partner.xml corp.example
-   xmppedge ping $work/gateway.xml fabrikam.example
-   xmppedge ports $work/edge.xml
+   $xmppedge status $work/edge.xml
+   $xmppedge ping $work/partner.xml corp.example
+   $xmppedge ping $work/gateway.xml fabrikam.example
+   $xmppedge explain $work/edge.xml fabrikam.example
+   $xmppedge ports $work/edge.xml
    tail -f $work/edge.log
 Ctrl-C ends them; the folder stays.
 END
