@@ -253,7 +253,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     /* TLS and certificates */ \
     X(XE_WHY_TLS_FAILED, "tls-failed", "", \
         "remote-server-timeout", "wait", "the TLS handshake failed", \
-        "Read detail=: the alert or the error; versions and ciphersuites= are set in <tls>.") \
+        "See the alert or error in detail=, else in their log; versions and ciphersuites= are " \
+            "set in <tls>.") \
     X(XE_WHY_TLS_REQUIRED, "tls-required", "policy-violation", \
         "remote-server-timeout", "wait", "encryption is required", \
         "Tell the administrator of DOMAIN to turn on TLS, or set tls=\"optional\" for it here.") \
@@ -356,8 +357,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     /* authentication */ \
     X(XE_WHY_SASL_REFUSED, "sasl-refused", "not-authorized", \
         "remote-server-timeout", "wait", "the other server refused SASL EXTERNAL", \
-        "Read detail=; send our chain and its authority to the partner, who must trust it for " \
-            "our domain.") \
+        "Send our chain and its authority to the partner, who must trust it for our domain; " \
+            "detail= has his words, if any.") \
     X(XE_WHY_SASL_ABUSE, "sasl-abuse", "policy-violation", \
         "", "", "SASL was used in a way that is not allowed", \
         "Ignore it from strangers; a partner's server that does so is broken, or asks for PLAIN.") \
@@ -376,8 +377,8 @@ size_t xe_roff_text(const char *text, char *out, size_t size);
     X(XE_WHY_DIALBACK_ERROR, "dialback-error", "", \
         "remote-server-timeout", "wait", \
         "dialback failed: the other server answered with an error", \
-        "Read detail=; the server that should confirm the key does not know it or cannot be " \
-            "asked.") \
+        "Look into the log of the server that should confirm the key: it does not know it, or " \
+            "cannot be asked.") \
     X(XE_WHY_DIALBACK_TIMEOUT, "dialback-timeout", "connection-timeout", \
         "remote-server-timeout", "wait", "dialback was not answered in time", \
         "See who asks whom: the other server must reach ours under its SRV name, on the port " \
