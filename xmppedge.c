@@ -225,8 +225,9 @@
  * error has a line of the file; what the tokenizer refuses, which is public (xmppedge.h); and first
  * sizes, steps and intervals, which are no ceilings and stand with their section. */
 
-/* [BUF] [JID] [XML] [ELEM]: texts, addresses and trees */
+/* [BASE] [BUF] [JID] [XML] [ELEM]: texts, addresses and trees */
 #define BUF_MAX_DEFAULT    ((size_t)1 << 20)  /* bytes: a trunk's offer may have 270 KiB */
+#define TEXT_DATE_MAX      32     /* bytes of a date, NUL included: years have 13 digits at most */
 #define JID_PART_MAX       1023   /* bytes of a part of an address: RFC 7622 3.2 to 3.4 */
 #define JID_LABEL_MAX      63     /* bytes of a label of a domain: RFC 1035 2.3.4 */
 #define JID_DOMAIN_MAX     253    /* bytes of a domain in either form: RFC 1035 2.3.4 */
@@ -617,6 +618,55 @@ xe_is_visible(uint32_t c)
         if (c <= hidden[i].to)
             return false;
     return true;
+}
+
+/* ---- dates ---- */
+
+/* The year begins in March, so that the day that is not always there is its last. */
+int64_t
+xe_date_seconds(const struct xe_date *date)
+{
+    int64_t year = date->month > 2 ? date->year : date->year - 1;
+    int64_t days = 365 * year + year / 4 - year / 100 + year / 400
+        + (153 * ((date->month + 9) % 12) + 2) / 5 + date->day - 1 - 719468;
+    return ((days * 24 + date->hour) * 60 + date->minute) * 60 + date->second;
+}
+
+/* 400 years have 146,097 days, of which the last one is 29 February. */
+void
+xe_date_of(int64_t seconds, struct xe_date *out)
+{
+    int64_t days = seconds / 86400, rest = seconds % 86400, era, year, month;
+    days += 719468 - (rest < 0);
+    rest += rest < 0 ? 86400 : 0;
+    era = (days < 0 ? days - 146096 : days) / 146097;
+    days -= 146097 * era;
+    year = (days - days / 1460 + days / 36524 - days / 146096) / 365;
+    days -= 365 * year + year / 4 - year / 100;
+    month = (5 * days + 2) / 153;
+    out->year = 400 * era + year + (month >= 10);
+    out->month = (int)(month < 10 ? month + 3 : month - 9);
+    out->day = (int)(days - (153 * month + 2) / 5 + 1);
+    out->hour = (int)(rest / 3600);
+    out->minute = (int)(rest / 60 % 60);
+    out->second = (int)(rest % 60);
+}
+
+/* As it is written everywhere: "2026-12-24T18:00:00Z". */
+static const char *
+text_date(const struct xe_date *d, char out[TEXT_DATE_MAX])
+{
+    int len = snprintf(out, TEXT_DATE_MAX, "%04lld-%02d-%02dT%02d:%02d:%02dZ",
+        (long long)d->year, d->month, d->day, d->hour, d->minute, d->second);
+    return len < 0 ? "" : out;
+}
+
+static const char *
+text_moment(int64_t seconds, char out[TEXT_DATE_MAX])
+{
+    struct xe_date d;
+    xe_date_of(seconds, &d);
+    return text_date(&d, out);
 }
 
 /* ===========================================================================
@@ -5814,7 +5864,6 @@ static void
 log_open(struct log *l, enum log_level level, const char *event, uint32_t suppressed)
 {
     struct timespec now;
-    struct tm utc;
     char stamp[48];
     clock_gettime(CLOCK_REALTIME, &now);
     l->open = true;
@@ -5823,10 +5872,9 @@ log_open(struct log *l, enum log_level level, const char *event, uint32_t suppre
     l->line.max = LOG_LINE_MAX;
     if (l->journal)
         buf_puts(&l->line, log_priority(level));
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
+    text_moment(now.tv_sec, stamp);
     buf_puts(&l->line, l->json ? "{\"time\":\"" : "");
-    buf_puts(&l->line, stamp);
+    buf_put(&l->line, span_make(stamp, strlen(stamp) - 1));
     snprintf(stamp, sizeof stamp, ".%03ldZ", now.tv_nsec / 1000000);
     buf_puts(&l->line, stamp);
     if (l->json) {
@@ -8851,8 +8899,8 @@ struct tls_verdict {
 struct tls_shown {
     char subject[TLS_DN_MAX];
     char issuer[TLS_DN_MAX];
-    char not_before[32];   /* "2026-11-22T03:14:15Z" */
-    char not_after[32];
+    char not_before[TEXT_DATE_MAX];   /* "2026-11-22T03:14:15Z" */
+    char not_after[TEXT_DATE_MAX];
     int64_t ends;          /* the same, in s since 1970 */
     bool for_servers;      /* its extended key usage, if any, has serverAuth */
     bool for_clients;      /* clientAuth */
@@ -9316,30 +9364,30 @@ struct tls_draft {
     size_t         counts[TLS_NAME_KINDS];
     size_t         names_count;
     char           subject[TLS_DN_MAX];
-    char           not_after[32];
+    char           not_after[TEXT_DATE_MAX];
     bool           names_cut;
 };
 
-static void
-tls_time_text(const mbedtls_x509_time *when, char out[32])
+/* As mbed TLS has it; what no month is, in a certificate that is damaged, is December. */
+static struct xe_date
+tls_date(const mbedtls_x509_time *when)
 {
-    char text[96];
-    snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02dZ", when->year, when->mon, when->day,
-        when->hour, when->min, when->sec);
-    text[31] = '\0';
-    memcpy(out, text, 32);
+    int month = when->mon >= 1 && when->mon <= 12 ? when->mon : 12;
+    return (struct xe_date){ when->year, month, when->day, when->hour, when->min, when->sec };
 }
 
-/* The same in seconds since 1970: days of the calendar whose years begin with March, so that a leap
- * day is the last of its year. */
+static void
+tls_time_text(const mbedtls_x509_time *when, char out[TEXT_DATE_MAX])
+{
+    struct xe_date date = tls_date(when);
+    text_date(&date, out);
+}
+
 static int64_t
 tls_time_seconds(const mbedtls_x509_time *when)
 {
-    int64_t year = when->mon > 2 ? when->year : when->year - 1;
-    int64_t month = when->mon > 2 ? when->mon - 3 : when->mon + 9;
-    int64_t days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5
-        + when->day - 1 - 719468;
-    return ((days * 24 + when->hour) * 60 + when->min) * 60 + when->sec;
+    struct xe_date date = tls_date(when);
+    return xe_date_seconds(&date);
 }
 
 /* A distinguished name, for people. */
@@ -11751,30 +11799,30 @@ tls_mint_serial(struct tls_shared *shared, struct tls_mint *m)
     return code != 0 ? code : tls_set_serial(&m->crt, serial, sizeof serial);
 }
 
+/* GeneralizedTime without its Z. */
+static const char *
+tls_mint_time(int64_t seconds, char out[TEXT_DATE_MAX])
+{
+    struct xe_date d;
+    int len;
+    xe_date_of(seconds, &d);
+    len = snprintf(out, TEXT_DATE_MAX, "%04lld%02d%02d%02d%02d%02d", (long long)d.year, d.month,
+        d.day, d.hour, d.minute, d.second);
+    return len < 0 ? "" : out;
+}
+
 /* From yesterday until `days` from now, or until the authority itself ends. */
 static int
 tls_mint_validity(struct tls_mint *m, int days, const struct tls_identity *authority)
 {
-    time_t now = time(NULL);
-    time_t begin = now - TLS_MINT_DAY;
-    time_t end = now + days * TLS_MINT_DAY;
-    struct tm from;
-    struct tm to;
-    char from_text[16];
-    char to_text[96];
-    char last[96];
-    if (gmtime_r(&begin, &from) == NULL || gmtime_r(&end, &to) == NULL
-        || strftime(from_text, sizeof from_text, "%Y%m%d%H%M%S", &from) == 0
-        || strftime(to_text, sizeof to_text, "%Y%m%d%H%M%S", &to) == 0)
-        return MBEDTLS_ERR_X509_INVALID_DATE;
-    if (authority != NULL) {
-        const mbedtls_x509_time *t = &authority->chain.valid_to;
-        snprintf(last, sizeof last, "%04d%02d%02d%02d%02d%02d", t->year, t->mon, t->day, t->hour,
-            t->min, t->sec);
-        if (strcmp(last, to_text) < 0)
-            memcpy(to_text, last, sizeof to_text);
-    }
-    return mbedtls_x509write_crt_set_validity(&m->crt, from_text, to_text);
+    int64_t now = time(NULL);
+    int64_t end = now + (int64_t)days * TLS_MINT_DAY;
+    char from_text[TEXT_DATE_MAX];
+    char to_text[TEXT_DATE_MAX];
+    if (authority != NULL && tls_time_seconds(&authority->chain.valid_to) < end)
+        end = tls_time_seconds(&authority->chain.valid_to);
+    return mbedtls_x509write_crt_set_validity(&m->crt, tls_mint_time(now - TLS_MINT_DAY, from_text),
+        tls_mint_time(end, to_text));
 }
 
 /* SubjectAltName ::= SEQUENCE { dNSName [2] IA5String }.  By hand: 2.28 has no call for it. */
@@ -22646,10 +22694,8 @@ s2s_new_tls(struct s2s *s)
 static const char *
 s2s_today(char out[S2S_DAY_MAX])
 {
-    time_t now = time(NULL);
-    struct tm utc;
-    gmtime_r(&now, &utc);
-    strftime(out, S2S_DAY_MAX, "%Y-%m-%d", &utc);
+    char now[TEXT_DATE_MAX];
+    snprintf(out, S2S_DAY_MAX, "%.10s", text_moment(time(NULL), now));
     return out;
 }
 
@@ -31252,17 +31298,6 @@ metrics_end_text(int64_t ends, char out[METRICS_END_MAX])
     return out;
 }
 
-/* A moment as the log writes it, "2026-12-24T18:00:00Z". */
-static const char *
-metrics_time_text(int64_t when, char out[32])
-{
-    time_t t = (time_t)when;
-    struct tm utc;
-    if (gmtime_r(&t, &utc) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
-        out[0] = '\0';
-    return out;
-}
-
 /* ---- whether all is well ---- */
 
 /* What is said of it: a line a reason. */
@@ -31504,7 +31539,7 @@ metrics_judge_clock(struct metrics_health *h, const struct metrics *m)
 {
     int64_t now = (int64_t)time(NULL);
     bool early = false;
-    char text[32];
+    char text[TEXT_DATE_MAX];
     size_t i;
     for (i = 0; i < m->nown; i++)
         early = early || now < m->own[i].begins;
@@ -31512,7 +31547,7 @@ metrics_judge_clock(struct metrics_health *h, const struct metrics *m)
         || !metrics_tell(h, early ? "the clock of this machine says "
         : "note: the clock of this machine says "))
         return;
-    buf_puts(h->out, metrics_time_text(now, text));
+    buf_puts(h->out, text_moment(now, text));
     buf_puts(h->out, ": is it right? By it one certificate after the other is not valid yet, or no "
         "more\n");
 }
@@ -32062,7 +32097,7 @@ metrics_is_due(const struct metrics *m, int64_t ends, bool ours, struct xe_span 
     int64_t days = metrics_days(ends);
     int stage = metrics_stage(days);
     bool due = stage > *told;
-    char until[32];
+    char until[TEXT_DATE_MAX];
     *told = stage;
     if (!due || !log_begin(log, ours && days <= 3 ? LOG_ERROR : LOG_WARN,
         days <= 0 ? "certificate-expired" : "certificate-expires", name))
@@ -32070,7 +32105,7 @@ metrics_is_due(const struct metrics *m, int64_t ends, bool ours, struct xe_span 
     log_text(log, "of", ours ? "this node" : "a server");
     log_span(log, "name", name);
     log_int(log, "days", days);
-    log_text(log, "until", metrics_time_text(ends, until));
+    log_text(log, "until", text_moment(ends, until));
     return true;
 }
 
@@ -32132,7 +32167,7 @@ metrics_expect_own(struct metrics *m, size_t most)
 static void
 metrics_put_own(const struct metrics *m, struct buf *out)
 {
-    char until[32], text[METRICS_END_MAX];
+    char until[TEXT_DATE_MAX], text[METRICS_END_MAX];
     size_t i;
     for (i = 0; i < m->nown; i++) {
         const struct metrics_own *own = &m->own[i];
@@ -32140,7 +32175,7 @@ metrics_put_own(const struct metrics *m, struct buf *out)
         buf_put(out, own->name);
         buf_puts(out, own->trunk ? " on the trunk: until "
             : ", towards servers: until ");
-        buf_puts(out, metrics_time_text(own->ends, until));
+        buf_puts(out, text_moment(own->ends, until));
         buf_puts(out, ", ");
         buf_puts(out, metrics_end_text(own->ends, text));
         buf_puts(out, " -->\n");
@@ -35181,7 +35216,7 @@ status_moment(struct report *r, const char *key, int64_t when)
     int64_t now = (int64_t)time(NULL);
     if (when == 0)
         return;
-    metrics_time_text(when, text);
+    text_moment(when, text);
     if (!r->json && when <= now)
         snprintf(text + strlen(text), sizeof text - strlen(text), ", %s ago",
             report_age(age, now - when));
@@ -35666,9 +35701,9 @@ status_rules(struct report *r, const struct xmppedge *e, const struct route_doma
 static const char *
 status_block_text(const struct route_block *b, char out[64])
 {
-    char until[32];
+    char until[TEXT_DATE_MAX];
     snprintf(out, 64, "until %s", b->until == 0 ? "it is unblocked"
-        : metrics_time_text(b->until, until));
+        : text_moment(b->until, until));
     return out;
 }
 
@@ -36120,14 +36155,14 @@ status_trunks(struct report *r, const struct xmppedge *e)
 static void
 status_certificate_lines(struct report *r, const struct xmppedge *e)
 {
-    char line[120], until[32], text[METRICS_END_MAX];
+    char line[120], until[TEXT_DATE_MAX], text[METRICS_END_MAX];
     size_t i;
     if (e->metrics.nown > 0)
         report_heading(r, "OUR CERTIFICATES");
     for (i = 0; i < e->metrics.nown; i++) {
         const struct metrics_own *own = &e->metrics.own[i];
         snprintf(line, sizeof line, "%s, at %s%s", metrics_end_text(own->ends, text),
-            metrics_time_text(own->ends, until), own->trunk ? " (trunk)" : "");
+            text_moment(own->ends, until), own->trunk ? " (trunk)" : "");
         status_named(r, own->name, line);
     }
 }

@@ -660,6 +660,23 @@ int xe_utf8(const char *p, const char *end, uint32_t *out);
  * private use and what is no character. */
 bool xe_is_visible(uint32_t c);
 
+/* ---- dates ---- */
+
+/* A moment in UTC of the Gregorian calendar, without leap seconds.  time_t is not asked: where it
+ * has 32 bits it ends in 2038. */
+struct xe_date {
+    int64_t year;
+    int     month, day;             /* from 1 */
+    int     hour, minute, second;   /* from 0 */
+};
+
+/* Its seconds since 1970, negative before.  Month must be 1 to 12; what the others have too many
+ * is counted on. */
+int64_t xe_date_seconds(const struct xe_date *date);
+
+/* And back, for every number of seconds. */
+void xe_date_of(int64_t seconds, struct xe_date *out);
+
 /* ---- XML: the streaming tokenizer (RFC 6120 11, XML 1.0, Namespaces in XML) ---- */
 
 /* Ceilings; each reached one is XE_XML_BAD with its reason, or the element is read past. */

@@ -82,34 +82,6 @@ hash_bytes(uint32_t h, const void *at, size_t n)
     return h;
 }
 
-/* The year begins in March, so that the day that is not always there is its last. */
-int64_t
-days_of(int year, int month, int day)
-{
-    int64_t y = month > 2 ? year : year - 1, m = (month + 9) % 12;
-    return 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719468;
-}
-
-/* Back from days_of: 400 years have 146,097 days, of which the last one is 29 February. */
-void
-date_of(int64_t seconds, struct date *out)
-{
-    int64_t days = seconds / 86400, rest = seconds % 86400, era, year, month;
-    days += 719468 - (rest < 0);
-    rest += rest < 0 ? 86400 : 0;
-    era = (days < 0 ? days - 146096 : days) / 146097;
-    days -= 146097 * era;
-    year = (days - days / 1460 + days / 36524 - days / 146096) / 365;
-    days -= 365 * year + year / 4 - year / 100;
-    month = (5 * days + 2) / 153;
-    out->year = 400 * era + year + (month >= 10);
-    out->month = (int)(month < 10 ? month + 3 : month - 9);
-    out->day = (int)(days - (153 * month + 2) / 5 + 1);
-    out->hour = (int)(rest / 3600);
-    out->minute = (int)(rest / 60 % 60);
-    out->second = (int)(rest % 60);
-}
-
 /* ---- text ---- */
 
 void

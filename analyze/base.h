@@ -61,17 +61,6 @@ void *list_grow(void *list, size_t n, size_t size);
 #define HASH 2166136261u
 uint32_t hash_bytes(uint32_t h, const void *at, size_t n);
 
-/* Days since 1970 of a date of the Gregorian calendar; month and day from 1. */
-int64_t days_of(int year, int month, int day);
-
-/* A moment in UTC.  No time_t is asked: it may end in 2038. */
-struct date {
-    int64_t year;
-    int     month, day;               /* from 1 */
-    int     hour, minute, second;
-};
-void date_of(int64_t seconds, struct date *out);   /* since 1970; before it they are negative */
-
 /* ---- growing text ---- */
 
 /* Zero is an empty one. */

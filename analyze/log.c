@@ -82,7 +82,8 @@ log_stamp(struct xe_span s, int64_t *ns)
     if (at >= s.len || s.at[at] != 'Z' || year < 1970 || year > 2199 || month < 1 || month > 12
         || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60)
         return 0;
-    *ns = (days_of(year, month, day) * 86400 + hour * 3600 + minute * 60 + second) * SECOND + part;
+    *ns = xe_date_seconds(&(struct xe_date){ year, month, day, hour, minute, second }) * SECOND
+        + part;
     return at + 1;
 }
 

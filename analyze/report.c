@@ -106,9 +106,9 @@ stamp_three(char *at, int64_t first, int digits, int second, int third, char bet
 static const char *
 stamp_write(int64_t seconds, int64_t ns, enum stamp s, char out[STAMP_MAX])
 {
-    struct date d;
+    struct xe_date d;
     char *at = out;
-    date_of(seconds, &d);
+    xe_date_of(seconds, &d);
     if (s != STAMP_SHORT) {
         at = stamp_three(at, d.year, 4, d.month, d.day, '-');
         *at++ = s == STAMP_ISO ? 'T' : ' ';
@@ -640,10 +640,10 @@ attempt_proofs(struct text *t, const struct verdict *v, enum stamp s)
 const char *
 stamp_seconds(int64_t seconds, char out[STAMP_MAX])
 {
+    struct xe_date d;
+    xe_date_of(seconds, &d);
     out[0] = '\0';
-    if (seconds < 86400 * days_of(0, 3, 1) || seconds >= 86400 * days_of(10000, 1, 1))
-        return out;
-    return stamp_write(seconds, 0, STAMP_ISO, out);
+    return d.year < 0 || d.year > 9999 ? out : stamp_write(seconds, 0, STAMP_ISO, out);
 }
 
 /* Days are enough for a reader: 2026-06-01. */

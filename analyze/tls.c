@@ -841,7 +841,7 @@ der_time(struct reader *in, int64_t *out)
         n[0] += n[0] < 50 ? 2000 : 1900;
     if (n[1] < 1 || n[1] > 12 || n[2] < 1 || n[2] > 31 || n[3] > 23 || n[4] > 59 || n[5] > 60)
         return false;
-    *out = days_of(n[0], n[1], n[2]) * 86400 + n[3] * 3600 + n[4] * 60 + n[5];
+    *out = xe_date_seconds(&(struct xe_date){ n[0], n[1], n[2], n[3], n[4], n[5] });
     return true;
 }
 
@@ -1288,7 +1288,8 @@ struct trust_check {
 static int64_t
 x509_seconds(const mbedtls_x509_time *t)
 {
-    return days_of(t->year, t->mon, t->day) * 86400 + t->hour * 3600 + t->min * 60 + t->sec;
+    return xe_date_seconds(
+        &(struct xe_date){ t->year, t->mon, t->day, t->hour, t->min, t->sec });
 }
 
 /* The library judges by the clock of this machine; we judge by the time of the packet. */
