@@ -8581,6 +8581,72 @@ cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
  * ======================================================================== */
 
 #include <mbedtls/version.h>
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000 && MBEDTLS_VERSION_NUMBER < 0x03020000
+#error "mbed TLS 3.0 and 3.1 are not supported; use 2.28 or 3.6"
+#endif
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000
+#error "mbed TLS 4 is not supported yet; use 2.28 or 3.6"
+#endif
+#ifndef MBEDTLS_SSL_CLI_C
+#error "mbed TLS lacks MBEDTLS_SSL_CLI_C: partners are called over TLS"
+#endif
+#ifndef MBEDTLS_SSL_SRV_C
+#error "mbed TLS lacks MBEDTLS_SSL_SRV_C: partners call over TLS"
+#endif
+#ifndef MBEDTLS_SSL_PROTO_TLS1_2
+#error "mbed TLS lacks MBEDTLS_SSL_PROTO_TLS1_2: every server speaks TLS 1.2"
+#endif
+#ifndef MBEDTLS_SSL_ALPN
+#error "mbed TLS lacks MBEDTLS_SSL_ALPN: direct TLS needs it (XEP-0368)"
+#endif
+#ifndef MBEDTLS_SSL_SERVER_NAME_INDICATION
+#error "mbed TLS lacks MBEDTLS_SSL_SERVER_NAME_INDICATION: one address serves several domains"
+#endif
+#ifndef MBEDTLS_SSL_KEEP_PEER_CERTIFICATE
+#error "mbed TLS lacks MBEDTLS_SSL_KEEP_PEER_CERTIFICATE: who is there is read from his certificate"
+#endif
+#ifndef MBEDTLS_X509_CRT_PARSE_C
+#error "mbed TLS lacks MBEDTLS_X509_CRT_PARSE_C: certificates are read"
+#endif
+#ifndef MBEDTLS_X509_CRL_PARSE_C
+#error "mbed TLS lacks MBEDTLS_X509_CRL_PARSE_C: <trust crl=> is read"
+#endif
+#ifndef MBEDTLS_PEM_PARSE_C
+#error "mbed TLS lacks MBEDTLS_PEM_PARSE_C: certificates and keys are PEM files"
+#endif
+#ifndef MBEDTLS_PK_PARSE_C
+#error "mbed TLS lacks MBEDTLS_PK_PARSE_C: private keys are read"
+#endif
+#ifndef MBEDTLS_FS_IO
+#error "mbed TLS lacks MBEDTLS_FS_IO: certificates and keys are files"
+#endif
+#ifndef MBEDTLS_HAVE_TIME_DATE
+#error "mbed TLS lacks MBEDTLS_HAVE_TIME_DATE: certificates expire"
+#endif
+#ifndef MBEDTLS_CTR_DRBG_C
+#error "mbed TLS lacks MBEDTLS_CTR_DRBG_C: secrets are random"
+#endif
+#ifndef MBEDTLS_ENTROPY_C
+#error "mbed TLS lacks MBEDTLS_ENTROPY_C: secrets are random"
+#endif
+#ifndef MBEDTLS_SHA256_C
+#error "mbed TLS lacks MBEDTLS_SHA256_C: dialback keys and pins are made of it"
+#endif
+#ifndef MBEDTLS_SHA1_C
+#error "mbed TLS lacks MBEDTLS_SHA1_C: components prove themselves with it (XEP-0114)"
+#endif
+#ifndef MBEDTLS_ECP_DP_SECP256R1_ENABLED
+#error "mbed TLS lacks MBEDTLS_ECP_DP_SECP256R1_ENABLED: the demo's keys are of this curve"
+#endif
+#ifndef MBEDTLS_PK_WRITE_C
+#error "mbed TLS lacks MBEDTLS_PK_WRITE_C: the demo makes its own keys"
+#endif
+#ifndef MBEDTLS_PEM_WRITE_C
+#error "mbed TLS lacks MBEDTLS_PEM_WRITE_C: the demo makes its own certificates"
+#endif
+#ifndef MBEDTLS_X509_CRT_WRITE_C
+#error "mbed TLS lacks MBEDTLS_X509_CRT_WRITE_C: the demo makes its own certificates"
+#endif
 #if !defined(XMPPEDGE_NO_THREADS) && defined(MBEDTLS_THREADING_C)
 #define TLS_THREADS 1   /* 3.6 keeps its keys in one place of the process and must lock it */
 #include <pthread.h>
@@ -8604,6 +8670,9 @@ cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
 #include <mbedtls/ssl.h>
 #include <mbedtls/x509_crl.h>
 #include <mbedtls/x509_crt.h>
+#if defined(MBEDTLS_SSL_IN_CONTENT_LEN) && MBEDTLS_SSL_IN_CONTENT_LEN < 16384
+#error "mbed TLS was built with MBEDTLS_SSL_IN_CONTENT_LEN below 16384: records may have as much"
+#endif
 
 #define TLS_HASH_LEN     32     /* bytes of SHA-256 */
 #define TLS_RECORD_MAX   16384  /* bytes of plaintext in a record: RFC 8446 5.1 */
@@ -8624,19 +8693,6 @@ cert_path_judge(const struct xe_span *der, size_t n, unsigned purposes,
 #define TLS_TURN_US      500    /* of a tls_handshake() before it yields; an RSA step is longer */
 
 /* ---- [versions]: everything that differs between mbed TLS 2.28 and 3.6 ---- */
-
-#if MBEDTLS_VERSION_NUMBER >= 0x03000000 && MBEDTLS_VERSION_NUMBER < 0x03020000
-#error "mbed TLS 3.0 and 3.1 are not supported; use 2.28 or 3.6"
-#endif
-#if !defined(MBEDTLS_SSL_KEEP_PEER_CERTIFICATE) || !defined(MBEDTLS_SSL_ALPN) \
-    || !defined(MBEDTLS_SSL_SERVER_NAME_INDICATION) || !defined(MBEDTLS_FS_IO)
-#error "mbed TLS must be built with KEEP_PEER_CERTIFICATE, ALPN, SERVER_NAME_INDICATION and FS_IO"
-#endif
-#if !defined(MBEDTLS_X509_CRT_WRITE_C) || !defined(MBEDTLS_PEM_WRITE_C) \
-    || !defined(MBEDTLS_PK_WRITE_C) || !defined(MBEDTLS_SHA1_C) \
-    || !defined(MBEDTLS_ECP_DP_SECP256R1_ENABLED)
-#error "mbed TLS must be built with X509_CRT_WRITE, PEM_WRITE, PK_WRITE, SHA1 and SECP256R1"
-#endif
 
 /* The older form is deprecated where the newer one exists. */
 static int

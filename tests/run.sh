@@ -40,7 +40,7 @@ list() {
     style) files tests/check_layers.awk tests/check_stages.sh tests/check_style.sh \
                  tests/check_names.sh tests/check_cuts.sh tests/check_tables.sh \
                  tests/check_readme.sh tests/check_objects.sh tests/check_install.sh \
-                 tests/check_manual.sh tests/check_builds.sh ;;
+                 tests/check_manual.sh tests/check_builds.sh tests/check_mbedtls.sh ;;
     unit)  files tests/unit/test_*.c ;;
     talk)  files tests/talk/talk.c ;;
     memory) files tests/memory/*.c ;;
