@@ -6068,7 +6068,8 @@ log_begin_from(struct log *l, enum log_level level, const char *event,
  * Invariants: l->ready[w->turn - 1].watch == w for every watch that still has an event to come in
  * this turn, so that removing a watch takes the event back; t->key <= t->due for every armed timer.
  *
- * epoll on Linux, poll elsewhere or with -DXMPPEDGE_POLL.  They differ in four functions.
+ * epoll on Linux with a compiler like GCC, poll elsewhere or with -DXMPPEDGE_POLL.  They differ in
+ * four functions.
  *
  * Costs: with epoll a turn costs what is ready and due, with poll every watch besides.  Arming or
  * putting off a timer is constant, firing and cancelling grow with the logarithm of their number.
@@ -6078,7 +6079,8 @@ log_begin_from(struct log *l, enum log_level level, const char *event,
  * the kernel has one.
  * ======================================================================== */
 
-#if defined(__linux__) && !defined(XMPPEDGE_POLL)
+/* For other compilers the headers of Linux leave out that struct epoll_event is packed. */
+#if defined(__linux__) && defined(__GNUC__) && !defined(XMPPEDGE_POLL)
 #define LOOP_EPOLL 1
 #include <sys/epoll.h>
 #else
@@ -14970,7 +14972,8 @@ static bool
 dialback_key(const struct dialback_secret *s, struct xe_span receiving, struct xe_span originating,
     struct xe_span id, char key[DIALBACK_KEY_LEN + 1])
 {
-    const struct xe_span parts[] = { receiving, { " ", 1 }, originating, { " ", 1 }, id };
+    const struct xe_span blank = { " ", 1 };
+    const struct xe_span parts[5] = { receiving, blank, originating, blank, id };
     unsigned char mac[32];
     mbedtls_md_context_t md;
     bool good;
@@ -15613,8 +15616,8 @@ static const char *const config_partner_types[] =
     { kind, E | G, name, offsetof(struct of, field), 0, 0, 0, min, max, false, def, NULL, NULL, \
       doc }
 #define WORD(kind, name, of, field, def, words, example, doc) \
-    { kind, E | G, name, offsetof(struct of, field), 0, 0, 0, 0, 0, (def) == NULL, def, words, \
-      example, doc }
+    { kind, E | G, name, offsetof(struct of, field), 0, 0, 0, 0, 0, false, def, words, example, \
+      doc }
 #define PORT(def, of, field, doc) NUM(CONFIG_PORT, "port", of, field, def, 1, 65535, doc)
 
 #define CERTIFICATE(example, example_key) \
@@ -15663,8 +15666,8 @@ static const char *const config_partner_types[] =
     UPTO(CONFIG_ALLOW_MAX, E, path "/allow", 0, config_partner, allows, nallows, config_allow, \
         example, "The kinds of stanzas that pass; all of them in a direction of which nothing is " \
         "said. Others come back (kind-denied). An answer goes by what its question went by."), \
-    WORD(CONFIG_WORDS, "kinds", config_allow, kinds, NULL, config_kinds, "message presence", \
-        "Which, with spaces between."), \
+    { CONFIG_WORDS, E | G, "kinds", offsetof(struct config_allow, kinds), 0, 0, 0, 0, 0, true, \
+        NULL, config_kinds, "message presence", "Which, with spaces between." }, \
     DIRECTION(config_allow, "Whether that holds for what the partner sends, for what it is sent, " \
         "or for both."), \
     UPTO(CONFIG_DENY_MAX, E, path "/deny", 0, config_partner, denials, ndenials, config_deny, \
