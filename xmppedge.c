@@ -35084,23 +35084,42 @@ explain_refused(const struct xmppedge *e, struct xe_span given, char normal[XE_D
         : NULL;
 }
 
-/* Begin to look at a domain.  The report is told in pieces; events come from within this call, too.
- * NULL with a reason in *why (static). */
+/* The domain of ours in whose name it is looked: the one that is `given`, or that in which pings
+ * are sent to `domain`.  NULL, or why that is none (static). */
+static const char *
+explain_local(const struct xmppedge *e, struct xe_span domain, struct xe_span given,
+    char normal[XE_DOMAIN_MAX], size_t *len)
+{
+    struct xe_span local = route_ping_from(&e->route, domain);
+    if (given.len == 0) {
+        memcpy(normal, local.at, local.len);
+        *len = local.len;
+        return NULL;
+    }
+    return xe_jid_domain_normal(given, normal, len)
+        && route_is_local(&e->route, span_make(normal, *len)) ? NULL
+        : "what stands behind --as is no domain of ours";
+}
+
+/* Begin to look at a domain, in the name of `as`, a domain of ours, or with "" of the first.  The
+ * report is told in pieces; events come from within this call, too.  NULL with a reason in *why
+ * (static). */
 static struct explain *
-explain_new(struct xmppedge *e, struct xe_span given, bool json,
+explain_new(struct xmppedge *e, struct xe_span given, struct xe_span as, bool json,
     const struct explain_events *events, void *user, const char **why)
 {
-    char normal[XE_DOMAIN_MAX];
+    char normal[XE_DOMAIN_MAX], ours[XE_DOMAIN_MAX];
     struct xe_span domain = { normal, 0 };
-    struct xe_span local;
+    struct xe_span local = { ours, 0 };
     struct explain *x = NULL;
     *why = explain_refused(e, given, normal, &domain.len);
+    if (*why == NULL)
+        *why = explain_local(e, domain, as, ours, &local.len);
     if (*why != NULL)
         return NULL;
     *why = "out of memory";
     if ((x = calloc(1, sizeof *x)) == NULL)
         return NULL;
-    local = route_ping_from(&e->route, domain);
     x->edge = e;
     x->events = events;
     x->user = user;
@@ -36595,8 +36614,8 @@ xe_status(struct xmppedge *e, size_t *len)
  *   partner DOMAIN | partner-json DOMAIN
  *                             the same of one of them, and its streams and pairs
  *   metrics | metrics text    counters for a monitor, in either of two forms
- *   explain DOMAIN | explain-json DOMAIN
- *                             all about one partner, in both directions
+ *   explain DOMAIN [OURS] | explain-json DOMAIN [OURS]
+ *                             all about one partner, in both directions; for a domain of ours
  *   ping DOMAIN               XEP-0199 through the running service, both ways
  *   message DOMAIN [TEXT]     a message to an echo domain, and back
  *   block DOMAIN [TIME] | unblock DOMAIN
@@ -36818,14 +36837,16 @@ control_has_more(void *user)
 
 /* All about one partner: it comes as it is found out. */
 static void
-control_explain_domain(struct control_client *c, struct xe_span domain, bool json)
+control_explain_domain(struct control_client *c, struct xe_span rest, bool json)
 {
     static const struct explain_events events = { control_has_more };
     struct xmppedge *e = c->control->edge;
+    size_t space = span_find(rest, ' ');
     const char *why;
     struct buf out = { .max = 256 };
     timer_cancel(&e->loop, &c->timer);
-    c->explain = explain_new(e, domain, json, &events, c, &why);
+    c->explain = explain_new(e, span_make(rest.at, space),
+        span_skip(rest, space + (space < rest.len)), json, &events, c, &why);
     if (c->explain != NULL) {
         c->telling = true;
         control_tell(&c->tell);
@@ -37162,7 +37183,7 @@ control_print_report(struct xmppedge *e, struct explain *x, const char *good)
 
 /* Look at a domain in an instance that serves nobody, and print the report.  The exit code. */
 static int
-control_explain_alone(const char *file, const char *domain, bool json)
+control_explain_alone(const char *file, const char *domain, const char *as, bool json)
 {
     static const struct explain_events events = { control_alone_has_more };
     char message[1024];
@@ -37175,7 +37196,7 @@ control_explain_alone(const char *file, const char *domain, bool json)
         text_print(stderr, message);
         return 2;
     }
-    x = explain_new(e, span_of(domain), json, &events, NULL, &why);
+    x = explain_new(e, span_of(domain), span_of(as), json, &events, NULL, &why);
     if (x == NULL)
         text_print(stderr, "failed: ", why, "\n");
     well = x != NULL && control_print_report(e, x, control_report_end(json, true));
@@ -38520,7 +38541,7 @@ struct manual_command {
     const char *name;
     unsigned least;                            /* arguments that must be given */
     const char *wants[MANUAL_WANTS_MAX + 1];   /* what they are; with dots behind: one or more */
-    const char *options[4];                    /* one may be given, anywhere; "--x N": a value */
+    const char *options[4];                    /* one may be given, anywhere; "--x N" beside it */
     const char *doc;                           /* NULL: it is another name, and not told of */
 };
 
@@ -38542,9 +38563,11 @@ static const struct manual_command manual_commands[MANUAL_COUNT] = {
     [MANUAL_METRICS] = { "metrics", 1, { "FILE" }, { "--text" },
         "The same for a monitor, in OpenMetrics; or in the text format of Prometheus, for its "
         "collector of text files." },
-    [MANUAL_EXPLAIN] = { "explain", 2, { "FILE", "DOMAIN" }, { "--json", "+--offline" },
+    [MANUAL_EXPLAIN] = { "explain", 2, { "FILE", "DOMAIN" },
+        { "--json", "+--offline", "+--as OURS" },
         "All about one partner, listed or not: policy, DNS, each address, TLS, certificates, both "
-        "directions, what to do; with --offline without the running service." },
+        "directions, what to do; with --offline without the running service; with --as for a "
+        "domain of ours that is not the first." },
     [MANUAL_PING] = { "ping", 2, { "FILE", "DOMAIN" }, { NULL },
         "Ping a domain through the running service." },
     [MANUAL_MESSAGE] = { "message", 2, { "FILE", "DOMAIN" }, { NULL },
@@ -38945,7 +38968,7 @@ struct main_call {
     char **given;         /* the arguments; NULL at their end */
     const char *option;   /* NULL: none */
     const char *second;   /* beside it; NULL: none */
-    const char *value;    /* of the option; NULL: it takes none */
+    const char *value;    /* of the option that has one; NULL: it is not given */
 };
 
 /* ---- run ---- */
@@ -39410,7 +39433,7 @@ main_authority(const struct main_call *call)
     long days = AUTHORITY_DAYS;
     char *end = NULL;
     int result;
-    if (call->option != NULL)
+    if (call->value != NULL)
         days = strtol(call->value, &end, 10);
     if (days < 1 || days > AUTHORITY_DAYS_MAX || (end != NULL && *end != '\0')) {
         char most[24];
@@ -39631,15 +39654,24 @@ static int
 main_explain(const struct main_call *call)
 {
     bool json = main_has(call, "--json");
-    const struct main_question q = { .word = json ? "explain-json" : "explain",
-        .argument = call->given[1], .end = control_report_end(json, true),
-        .bad = control_report_end(json, false) };
+    const char *as = call->value == NULL ? "" : call->value;
+    struct buf pair = { .max = CONTROL_LINE_MAX };
+    struct main_question q = { .word = json ? "explain-json" : "explain",
+        .end = control_report_end(json, true), .bad = control_report_end(json, false) };
     int result;
-    if (!main_has(call, "--offline"))
-        return main_ask(call->given[0], &q);
-    result = control_explain_alone(call->given[0], call->given[1], json);
-    errno = 0;   /* of something else, long ago */
-    return main_flush() != 0 ? 1 : result;
+    buf_puts(&pair, call->given[1]);
+    buf_puts(&pair, as[0] == '\0' ? "" : " ");
+    buf_puts(&pair, as);
+    q.argument = buf_text(&pair);
+    if (main_has(call, "--offline")) {
+        result = control_explain_alone(call->given[0], call->given[1], as, json);
+        errno = 0;   /* of something else, long ago */
+        result = main_flush() != 0 ? 1 : result;
+    } else {
+        result = main_ask(call->given[0], &q);
+    }
+    buf_free(&pair);
+    return result;
 }
 
 static int
@@ -39758,14 +39790,16 @@ main_perform(enum manual_which which, char **arguments)
     for (; *arguments != NULL; arguments++) {
         char *word = *arguments;
         const char *option = main_find_option(m, word);
-        if (option != NULL) {
-            if (call.option != NULL && (call.second != NULL || strcmp(word, call.option) == 0
-                || !main_takes_two(m)))
+        bool valued = option != NULL && strchr(option, ' ') != NULL;
+        if (valued && call.value == NULL) {
+            if ((call.value = *++arguments) == NULL)
+                return main_misused(m, "missing value of ", option + (option[0] == '+'));
+        } else if (option != NULL) {
+            if (valued || (call.option != NULL && (call.second != NULL
+                || strcmp(word, call.option) == 0 || !main_takes_two(m))))
                 return main_misused(m, "one option is enough, found also ", word);
             call.second = call.option;
             call.option = word;
-            if (strchr(option, ' ') != NULL && (call.value = *++arguments) == NULL)
-                return main_misused(m, "missing value of ", option);
         } else if (word[0] == '-' && word[1] != '\0') {
             return main_misused(m, "unknown option ", word);
         } else if (*wants == NULL) {

@@ -157,6 +157,8 @@ misuse 'missing argument FILE' explain
 misuse 'missing argument DOMAIN' explain a --json
 misuse 'one argument too many: c' explain a b c
 misuse 'one option is enough, found also --json' explain a b --json --offline --json
+misuse 'missing value of --as OURS' explain a b --json --as
+misuse 'one option is enough, found also --as' explain a b --as c --as d
 misuse 'missing argument FILE' ping
 misuse 'missing argument DOMAIN' ping a
 misuse 'one argument too many: c' ping a b c
@@ -195,7 +197,7 @@ ask ping a
 has "$err" '^usage: xmppedge ping FILE DOMAIN$'
 report $? 'and how it is done'
 ask explain a
-has "$err" '^usage: xmppedge explain FILE DOMAIN \[--json\] \[--offline\]$'
+has "$err" '^usage: xmppedge explain FILE DOMAIN \[--json\] \[--offline\] \[--as OURS\]$'
 report $? 'two options may go together where they say so'
 ask authority
 has "$err" '^usage: xmppedge authority DIR NAME\.\.\. \[--days N\]$'

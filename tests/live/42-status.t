@@ -229,7 +229,7 @@ def documented():
     """part: its keys, as the comment of the section has them."""
     with open(os.path.join(HERE, '..', '..', 'xmppedge.c')) as f:
         source = f.read()
-    text = source[source.index('(itself)  ', source.index(' * [STATUS] status_   ')):]
+    text = source[source.index('(itself)  ', source.index(' * [STATUS] status_')):]
     parts, keys = {}, None
     for line in text[:text.index(' * Of one domain')].splitlines():
         line = line.strip(' *')

@@ -52,7 +52,7 @@ def setup():
     policies.append(partner('odd.example'))
     w.outside.start()
     w.edge = Edge(lab, 'edge01', lab.ip(21), lab.ip(31), pki, w.outside,
-                  {'corp.example': pki.public.issue('corp.example')}, policies, limits=LIMITS)
+                  {d: pki.public.issue(d) for d in ('corp.example', 'second.example')}, policies, limits=LIMITS)
     w.edge.start()
     w.gateway = Gateway(lab, 'fe01', lab.ip(41), pki, [(w.edge.host,) + w.edge.internal],
                         [(lab.ip(51), 5269, ['corp.example'], 'optional')], limits=LIMITS).start()
@@ -127,6 +127,15 @@ def a_program_gets_one_object(w):
     told = json.loads(explain(w, 'expired.example', '--json', expect=1))
     check(told['addresses'][0]['result'].startswith('cert-expired: '), told['addresses'])
     equal(told['well'], False)
+
+
+@test
+def it_is_asked_for_another_domain_of_ours(w):
+    holds(explain(w, 'good.example', '--as', 'second.example', expect=1), 'CN=second.example',
+          'Publish SRV records _xmpp-server._tcp for second.example: others do not find us (dns-not-found).')
+    for online in ([], ['--offline']):
+        status, said = w.edge.command('explain', w.edge.path, 'good.example', '--as', 'other.example', *online, seconds=130)
+        check(status == 1 and 'failed: what stands behind --as is no domain of ours' in said, said)
 
 
 @test
