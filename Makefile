@@ -218,7 +218,7 @@ check-threads:
 	@$(MAKE) $(TSAN)/xmppedge BIN=$(TSAN)/ OBJ=$(TSAN) CFLAGS="$(RACES)"
 	@SANITIZE="$(RACES)" TSAN_OPTIONS=die_after_fork=0 sh tests/run.sh \
 	    `ls tests/talk/*.talk | grep -v -e /14[012]- -e /147-` -s 61
-	@XMPPEDGE=$(CURDIR)/$(TSAN)/xmppedge $(TESTS) live
+	@XMPPEDGE=$(CURDIR)/$(TSAN)/xmppedge TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" $(TESTS) live
 
 # The demo and check-quick in a Debian 13 that is made for it.
 check-trixie:

@@ -35,6 +35,7 @@ def setup():
                       edge_limits=LIMITS, gateway_limits=LIMITS)
     w.border.start()
     w.edge, w.gateway = w.border.edge, w.border.gateway
+    w.failures = 12
     return w
 
 
@@ -204,6 +205,7 @@ def the_clock_is_wrong(w):
     failure = 'the clock of the edge is wrong'
     shift = shifted_clock(w.lab)
     if shift is None:
+        w.failures -= 1
         raise Skip('no clock of its own here')
     shift_clock(shift, -3 * 365 * 86400)
     edge = Edge(w.lab, 'edge02', w.lab.ip(22), w.lab.ip(32), w.pki, w.outside, {INNER: w.edge.domains[INNER]},
@@ -283,7 +285,7 @@ def the_inner_server_is_down(w):
 @test
 def all_of_it_can_be_read(w):
     names = sorted({failure for failure, _, _ in w.table})
-    equal(len(names), 12, '\n'.join(names))
+    equal(len(names), w.failures, '\n'.join(names))
     for name in names:
         tools = ' '.join(tool for failure, tool, _ in w.table if failure == name)
         for tool in ('log', 'status', 'ping', 'explain'):
