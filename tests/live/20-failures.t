@@ -434,7 +434,7 @@ def who_proves_nothing_on_the_port_of_the_trunk_does_not_replace_the_reason_of_w
     equal((refused['state'], refused['name'], refused['why'], refused['count']), ('refused', '', 'cert-expired', 3), 'refused')
     told = ' '.join(edge.status().split())
     check(re.search(r'the last trunk ended \d+ seconds? ago, from [^ ]+: trunk-protocol', told), told)
-    check(re.search(r'the last caller was refused \d+ seconds? ago, from [^ ]+: cert-expired \(3 of them\)', told), told)
+    check(re.search(r'the last caller was refused \d+ seconds? ago, from [^ ]+: cert-expired: fe01\.corp\.example \(3 of them\)', told), told)
     edge.terminate()
 
 
