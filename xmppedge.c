@@ -15835,7 +15835,7 @@ static const struct config_row config_rows[] = {
         "5269", NULL, "5270", "And on which port." },
     WORD(CONFIG_WORD, "tls", config_inner, tls, "optional", policy_levels, NULL,
         "Whether streams with it are encrypted; it proves its domains by dialback either way. "
-        "Where it is optional and fails, streams to it go without for an hour."),
+        "Where it is optional and fails, streams to it go without for an hour, or until a reload."),
     WORD(CONFIG_BOOL, "bidi", config_inner, bidi, "false", config_false_true, NULL,
         "Whether one connection may carry both directions (XEP-0288); needs TLS."),
     UPTO(TRUNK_DOMAINS_MAX, G, "inner/domain", 1, config_inner, domains, ndomains, config_name,
@@ -21429,12 +21429,13 @@ struct s2s_peer {
     char            name[];    /* no NUL */
 };
 
-/* A server of ours whose TLS has failed, and which is reached without for S2S_PLAIN_MS. */
+/* A server of ours whose TLS has failed: it is reached without for S2S_PLAIN_MS, at most. */
 struct s2s_plain {
     struct map_node     node;      /* in service->plain; the key is `name` */
     struct list_node    listed;    /* in service->plain_list */
     struct timer        timer;     /* then TLS is tried again */
     struct s2s_service *service;   /* borrowed */
+    enum xe_why         why;       /* its TLS has failed */
     char                name[];    /* its domain, no NUL */
 };
 
@@ -22881,9 +22882,24 @@ s2s_plain_over(struct timer *t)
     s2s_plain_free(MAP_OWNER(t, struct s2s_plain, timer));
 }
 
+/* Try TLS again with every server of ours. */
+static void
+s2s_plain_forget(struct s2s_service *v)
+{
+    while (!list_empty(&v->plain_list))
+        s2s_plain_free(MAP_OWNER(v->plain_list.next, struct s2s_plain, listed));
+}
+
+/* Seconds for which this server is still reached without TLS. */
+static int64_t
+s2s_plain_seconds(const struct s2s_plain *plain)
+{
+    return (plain->timer.due - loop_now(plain->service->shared->loop) + 999) / 1000;
+}
+
 /* Remember that this domain is reached without TLS.  False when memory is out. */
 static bool
-s2s_plain_new(struct s2s *s)
+s2s_plain_new(struct s2s *s, enum xe_why why)
 {
     size_t len = strlen(s->remote);
     struct s2s_plain *plain = calloc(1, sizeof *plain + len);
@@ -22895,6 +22911,7 @@ s2s_plain_new(struct s2s *s)
         return false;
     }
     plain->service = s->service;
+    plain->why = why;
     list_append(&s->service->plain_list, &plain->listed);
     plain->timer.fire = s2s_plain_over;
     timer_set(s2s_loop(s), &plain->timer, S2S_PLAIN_MS);
@@ -23880,7 +23897,7 @@ s2s_do_without(struct s2s *s, enum xe_why why)
 {
     struct log *log = s->service->shared->log;
     if (!s2s_is_plain(s)) {
-        if (!s2s_plain_new(s))
+        if (!s2s_plain_new(s, why))
             return false;
         if (s2s_log_begin_why(s, LOG_WARN, "s2s-tls-given-up", why)) {
             log_int(log, "seconds", S2S_PLAIN_MS / 1000);
@@ -25127,8 +25144,7 @@ s2s_close_service(struct s2s_service *v)
     loop_task_cancel(&v->serve);
     while (!list_empty(&v->parked))
         s2s_session_free(v, MAP_OWNER(v->parked.next, struct s2s_session, parked));
-    while (!list_empty(&v->plain_list))
-        s2s_plain_free(MAP_OWNER(v->plain_list.next, struct s2s_plain, listed));
+    s2s_plain_forget(v);
     map_free(&v->plain);
     map_free(&v->sessions);
     map_free(&v->peers);
@@ -34051,6 +34067,7 @@ xe_reload(struct xmppedge *e, char *message, size_t size)
         log_span(&e->log, "text", buf_span(&out));
         log_end(&e->log);
     }
+    s2s_plain_forget(&e->s2s);   /* who has installed a certificate wants to see it */
     route_reloaded(&e->route);
     edge_reload_links(e);
     edge_reload_trunks(e);
@@ -35197,8 +35214,9 @@ explain_take(const struct explain *x, size_t max, bool *over)
  *                 seconds, configured (when what is in force was read), connections, stanzas,
  *                 bounces, queued_bytes, reloads, healthy (as /health says), health [] of
  *                 sentences, partners_known, partners_failing, trunks [], blocked [] (domain and
- *                 until, at an edge), partners [], streams [], pairs [], certificates [], ends [],
- *                 returned []
+ *                 until, at an edge), without_tls [] (domain and why, at a gateway: inner servers
+ *                 whose TLS has failed; seconds until it is tried again), partners [], streams [],
+ *                 pairs [], certificates [], ends [], returned []
  *   trunks        name, state (those of the negotiation, up, leaving; or without a connection down,
  *                 ended: the last one, refused: the last caller), why, remedy, detail, peer, local,
  *                 tls, certificate, domains, in, out, unacknowledged, unacknowledged_seconds,
@@ -35911,6 +35929,33 @@ status_blocks(struct report *r, const struct route *route)
     report_list_end(r);
 }
 
+/* The servers of ours whose TLS has failed, for people or as a list. */
+static void
+status_plain(struct report *r, const struct s2s_service *v)
+{
+    const struct list_node *n;
+    char text[120], age[REPORT_AGE_MAX];
+    report_list(r, "without_tls");
+    if (!list_empty(&v->plain_list))
+        report_heading(r, "WITHOUT TLS");
+    for (n = v->plain_list.next; n != &v->plain_list; n = n->next) {
+        const struct s2s_plain *plain = MAP_OWNER(n, const struct s2s_plain, listed);
+        const char *why = xe_why(plain->why)->word;
+        if (!r->json) {
+            snprintf(text, sizeof text, "%s; tried again in %s, or at a reload", why,
+                report_age(age, s2s_plain_seconds(plain)));
+            status_named(r, plain->node.key, text);
+            continue;
+        }
+        report_row(r);
+        report_span(r, "domain", plain->node.key);
+        report_text(r, "why", why);
+        report_int(r, "seconds", s2s_plain_seconds(plain));
+        report_end(r);
+    }
+    report_list_end(r);
+}
+
 /* How long ago that was, in four characters; "-": it never was. */
 static const char *
 status_ago(char out[STATUS_SHORT_MAX], int64_t when)
@@ -36355,6 +36400,7 @@ status_begin(struct status *w, const struct xmppedge *e)
     }
     status_trunks(r, e);
     status_blocks(r, &e->route);
+    status_plain(r, &e->s2s);
     report_list(r, "partners");
     if (!r->json)
         status_certificate_lines(r, e);
