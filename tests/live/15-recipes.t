@@ -15,7 +15,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import begin, binary                                                          # noqa: E402
 from lab import C2S_PORT, Host, Lab, Server, read_text                                  # noqa: E402
-from machine import README, Machine, Service, block, make_switch, own_network, sh, with_settings   # noqa: E402
+from machine import README, Machine, Service, block, make_switch, own_network, sh     # noqa: E402
+from machine import with_keys, with_settings                                            # noqa: E402
 from scene import World                                                                 # noqa: E402
 from tap import check, equal, test                                                      # noqa: E402
 from xmpp import Client, converse                                                       # noqa: E402
@@ -42,7 +43,7 @@ def start_outside(w):
     dns.start()
     cert = w.public.issue('fabrikam.example')
     w.partner = w.lab.prosody('fabrikam', PARTNER, dns, [Host('fabrikam.example', cert, w.public, secure=True,
-                                                              users=('alice',))])
+                                                              users=('alice', 'anna', 'arno', 'alba'))])
 
 
 def make_trunk(w):
@@ -77,6 +78,7 @@ def setup():
     w.lab = lab = Lab()
     make_switch()
     w.public = lab.authority('public')
+    w.inner, w.server = Machine(lab, 'inner', INNER, nameserver=GATEWAY), None
     start_outside(w)
     make_trunk(w)
     start_border(w)
@@ -91,28 +93,100 @@ def prosody(w, machine, address):
     machine.change('/etc/prosody/prosody.cfg.lua', with_settings, block('**Prosody** (', 'lua'))
     machine.write('/etc/prosody/conf.d/corp.example.cfg.lua', 'VirtualHost "corp.example"\n' + USERS)
     machine.must('prosodyctl', 'register', 'bob', 'corp.example', 'secret')
-    w.lab.logs.append(machine.path('/var/log/prosody/prosody.log'))
     machine.must('install', '-d', '-o', 'prosody', '/run/prosody')     # systemd does
-    machine.start('prosody', ['/usr/bin/prosody', '-F'], user='prosody', cwd='/var/lib/prosody')
-    machine.wait_port(address, C2S_PORT)
-    return Server('prosody', 'Prosody', address, address, 5269)
+    w.lab.logs.append(machine.path('/var/log/prosody/prosody.log'))
+    server = Server('prosody', 'Prosody', address, address, 5269)
+    start_prosody(w, machine, server)
+    return server
 
 
-def talk(w, user, server):
-    outside, inside = Client('alice@fabrikam.example', w.partner), Client(user, server)
+def start_prosody(w, machine, server):
+    server.processes = [machine.start('prosody', ['/usr/bin/prosody', '-F'], user='prosody', cwd='/var/lib/prosody')]
+    w.lab.wait_ready(server)
+
+
+def configure_ejabberd(machine, installed):
+    """As README.md says, and for the domain.  Users come without TLS."""
+    text = with_keys(installed, block('**ejabberd** (', 'yaml')).replace('- localhost', '- corp.example')
+    machine.write('/etc/ejabberd/ejabberd.yml', text.replace('starttls_required: true', 'starttls_required: false'))
+
+
+def ejabberd(w, machine, address, certfiles=True):
+    """ejabberd likewise."""
+    installed = machine.read('/etc/ejabberd/ejabberd.yml')
+    configure_ejabberd(machine, installed if certfiles else re.sub(r'(?m)^certfiles:\n.*\n', '', installed))
+    w.lab.logs.append(machine.path('/var/log/ejabberd/ejabberd.log'))
+    server = Server('ejabberd', 'ejabberd', address, address, 5269)
+    machine.must('install', '-d', '-o', 'ejabberd', '/run/ejabberd')
+    machine.start('epmd', ['epmd'])
+    server.processes = [machine.start('ejabberd', ['/usr/sbin/ejabberdctl', 'foreground'], user='ejabberd',
+                                      quiet=True)]
+    w.lab.wait_ready(server)
+    machine.must('ejabberdctl', 'register', 'carol', 'corp.example', 'secret')
+    return server
+
+
+def talk(w, one, other, server):
+    outside, inside = Client(one + '@fabrikam.example', w.partner), Client(other + '@corp.example', server)
     converse(outside, inside, 20)
     outside.close()
     inside.close()
 
 
+def again(w):
+    """The gateway forgets who goes without TLS."""
+    w.gateway.forget_log()
+    w.gateway.reload()
+    w.gateway.wait_log('reloaded')
+
+
+def given_up(w, why):
+    """TLS with the inner server was given up for this reason, once, and the status says so."""
+    said = w.gateway.find_log('s2s-tls-given-up', remote='corp.example')
+    equal([line.fields['why'] for line in said], [why], 'that TLS was given up, with its reason, and once')
+    check('WITHOUT TLS' in w.gateway.status(), w.gateway.status())
+    equal([(d['domain'], d['why'], d['seconds'] > 3500) for d in w.gateway.status_json()['without_tls']],
+          [('corp.example', why, True)], 'without_tls of the status')
+
+
 @test
 def prosody_without_a_certificate(w):
-    w.inner = Machine(w.lab, 'inner', INNER, nameserver=GATEWAY)
-    talk(w, 'bob@corp.example', prosody(w, w.inner, INNER))
-    said = w.gateway.find_log('s2s-tls-given-up', remote='corp.example')
-    equal([line.fields['why'] for line in said], ['tls-failed'], 'that TLS was given up, with its reason, and once')
+    w.server = prosody(w, w.inner, INNER)
+    talk(w, 'alice', 'bob', w.server)
+    given_up(w, 'tls-failed')
+
+
+@test
+def prosody_is_given_a_certificate(w):
+    w.lab.write('give.sh', block('**Prosody without', 'sh'))
+    asked = w.inner.must('sh', '-ec', 'cd "$1"; PATH=$1/bin:$PATH; systemctl() { echo systemctl "$@"; }; . ./give.sh',
+                         'sh', w.lab.dir)
+    check('systemctl restart prosody' in asked, asked)
+    w.server.stop()
+    start_prosody(w, w.inner, w.server)
+    again(w)
+    equal(w.gateway.status_json()['without_tls'], [], 'without_tls of the status')
+    talk(w, 'anna', 'bob', w.server)
+    w.gateway.wait_log('s2s-out-open', remote='corp.example', tls='TLS.*')
+
+
+@test
+def ejabberd_without_a_certificate_and_then_with_that_of_its_package(w):
+    if w.server:
+        w.server.stop()
+    again(w)
+    installed = w.inner.read('/etc/ejabberd/ejabberd.yml')
+    w.server = ejabberd(w, w.inner, INNER, certfiles=False)
+    talk(w, 'arno', 'carol', w.server)
+    given_up(w, 'tls-refused')
+    configure_ejabberd(w.inner, installed)
+    w.inner.must('ejabberdctl', 'reload_config')
+    equal(w.gateway.terminate(), 0, 'exit status of the gateway')
+    w.gateway.start().wait_log('trunk-up', 15)
+    talk(w, 'alba', 'carol', w.server)
+    w.gateway.wait_log('s2s-out-open', remote='corp.example', tls='TLS.*')
 
 
 if __name__ == '__main__':
     own_network(__file__)
-    begin(setup, 'prosody', 'dnsmasq', 'openssl', 'nsenter', 'setpriv', 'ip')
+    begin(setup, 'prosody', 'erl', 'dnsmasq', 'openssl', 'nsenter', 'setpriv', 'ip')

@@ -4,7 +4,7 @@ Each machine has the addresses of README.md, a /etc, /run and folders of servers
 others, whatever their addresses are.  So its configurations, and those of Debian's packages, are used as they stand.
 
     block('The edge, in the DMZ', 'xml')        the block of that language behind the line that begins so
-    with_elements, with_settings                a file changed as a block says: XML, Lua
+    with_elements, with_settings, with_keys     a file changed as a block says: XML, Lua, YAML
 """
 
 import os
@@ -112,7 +112,7 @@ class Machine:
     def start(self, name, argv, user=None, env=None, **more):
         self.place(name)
         become = ['setpriv', '--reuid', user, '--regid', user, '--init-groups',
-                  '--pdeathsig', 'KILL'] if user else []
+                  '--reset-env', '--pdeathsig', 'KILL'] if user else []
         return Process(self.lab, name, become + argv, env, **more)
 
     def place(self, *names):
@@ -193,3 +193,27 @@ def with_settings(config, settings):
             kept.append(line)
     at = next(i for i, line in enumerate(kept) if line.startswith('VirtualHost'))
     return ''.join(kept[:at]) + settings + ''.join(kept[at:])
+
+
+def with_keys(config, keys):
+    """A configuration of ejabberd with these keys in the place of those that are there, however deep they are."""
+    lines, path = config.splitlines(), []
+    for line in keys.splitlines():
+        word = re.match(r'( *)([\w-]+): *([^#]*)', line)
+        path = [(i, name) for i, name in path if i < len(word[1])] + [(len(word[1]), word[2])]
+        lines = with_key(lines, [name for _, name in path], word[3].strip())
+    return '\n'.join(lines) + '\n'
+
+
+def with_key(lines, names, value):
+    start, end, indent = 0, len(lines), 0
+    for depth, name in enumerate(names):
+        at = [i for i in range(start, end) if lines[i].startswith(' ' * indent + name + ':')]
+        if not at:
+            return lines[:start] + [' ' * indent + name + ': ' + value] + lines[start:]
+        start = at[0] + 1
+        end = next((i for i in range(start, end) if re.match(' {0,%d}[^ #]' % indent, lines[i])), end)
+        indent += 2
+    if value:
+        lines = lines[:start - 1] + [' ' * (indent - 2) + names[-1] + ': ' + value] + lines[end:]
+    return lines
