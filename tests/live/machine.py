@@ -4,6 +4,7 @@ Each machine has the addresses of README.md, a /etc, /run and folders of servers
 others, whatever their addresses are.  So its configurations, and those of Debian's packages, are used as they stand.
 
     block('The edge, in the DMZ', 'xml')        the block of that language behind the line that begins so
+    inline(paragraph('**Two edges**'), ...)     words of the paragraph that begins so
     with_elements, with_settings, with_keys     a file changed as a block says: XML, Lua, YAML
 """
 
@@ -74,7 +75,8 @@ class Machine:
     def __init__(self, lab, name, *addresses, nameserver=None):
         self.lab, self.name, self.addresses = lab, name, addresses
         self.root = lab.folder('machines/' + name)
-        holder = Process(lab, 'machine-' + name, ['unshare', '-n', '-m', 'sh', '-ec', INSIDE, 'sh', self.root] + FOLDERS)
+        holder = Process(lab, 'machine-' + name,
+                         ['unshare', '-n', '-m', 'sh', '-ec', INSIDE, 'sh', self.root] + FOLDERS)
         wait_until(lambda: os.path.exists(self.root + '/ready') or not holder.running(), 20, name)
         if not holder.running():
             raise HarnessError('%s: %s' % (name, read_text(holder.log)))
@@ -165,6 +167,19 @@ def block(after, language, text=None):
     check(fence, 'no block of %s in README.md behind %r' % (language, after))
     end = next(i for i, line in enumerate(lines) if i > fence[0] and line.strip() == '```')
     return '\n'.join(lines[fence[0] + 1:end]) + '\n'
+
+
+def paragraph(begins):
+    """What README.md says there, as one line."""
+    found = [text for text in read_text(README).split('\n\n') if text.startswith(begins)]
+    check(len(found) == 1, 'paragraphs of README.md that begin with %r: %d' % (begins, len(found)))
+    return ' '.join(found[0].split())
+
+
+def inline(text, pattern):
+    found = re.search(pattern, text)
+    check(found, 'README.md says nothing like %s in: %s' % (pattern, text))
+    return found.groups()
 
 
 def with_elements(document, fragment):
