@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import time
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -25,6 +26,8 @@ INTERNET, PARTNER = '8.8.4.53', '8.8.4.61'      # a name server and a partner
 EDGE, GATEWAY, INNER = ('203.0.113.10', '10.0.0.5'), '10.1.0.20', '10.1.0.21'
 USERS = ('c2s_require_encryption = false\n'
          'allow_unencrypted_plain_auth = true\n')
+
+SILENCE = 2                                     # seconds, in the place of the 50 in Debian's haproxy.cfg
 
 
 # ---- outside, and the border -------------------------------------------------------------------
@@ -249,7 +252,8 @@ def behind_a_balancer(w):
     restart(w, w.edge, w.edge.machine.read(w.edge.path).replace('<external ', '<external balancers="%s" ' % address))
     balancer = Machine(w.lab, 'balancer', address)
     balancer.must('mkdir', '-p', '/run/haproxy')
-    balancer.change('/etc/haproxy/haproxy.cfg', lambda text: text + block('**Behind a balancer**', ''))
+    balancer.change('/etc/haproxy/haproxy.cfg', lambda text: text.replace(' 50000', ' %d' % (1000 * SILENCE)) + block(
+        '**Behind a balancer**', ''))
     balancer.start('haproxy', ['haproxy', '-db', '-f', '/etc/haproxy/haproxy.cfg'])
     balancer.wait_port(address, 5269)
     w.dns.lines = [line for line in w.dns.lines if 'corp.example' not in line]
@@ -262,6 +266,8 @@ def behind_a_balancer(w):
     talk(w, 'abel', 'bob', w.server)
     w.edge.wait_log('s2s-in-open', remote='fabrikam.example', peer=INTERNET.replace('.', r'\.') + ':.*')
     w.edge.wait_log('s2s-out-open', remote='fabrikam.example')
+    time.sleep(SILENCE + 1)
+    equal(w.edge.find_log('s2s-in-closed', remote='fabrikam.example'), [], 'that a silent stream is cut')
 
 
 @test
