@@ -94,7 +94,7 @@ def status_says_so_and_a_reload_keeps_it(w):
     check('blocked' in said and 'until it is unblocked' in said, said)
     check(refused(w), 'a reload has ended it')
     said = w.edge.command('explain', w.edge.path, 'pa.example', seconds=130)[1]
-    check('xmppedge unblock FILE DOMAIN' in ' '.join(said.split()), said)
+    check('xmppedge unblock %s pa.example' % w.edge.path in ' '.join(said.split()), said)
 
 
 @test
