@@ -50,7 +50,7 @@ report $? 'of nothing, every command'
 gives 'manual message metrics ' 'of its beginning, a command' m
 gives '--help --version ' 'an option instead of one' --
 gives '--iptables --json --nft ' 'the options of a command' ports FILE -
-gives '--json --offline ' 'and of one that takes two' explain FILE DOMAIN --
+gives '--as --json --offline ' 'and of one that takes several' explain FILE DOMAIN --
 gives '--days ' 'of an option with a value, its name' authority -
 gives 'edge gateway ' 'the words that an argument may be' config ''
 gives 'tcp-refused tcp-timeout tcp-unreachable ' 'the reasons that why explains' why tcp-

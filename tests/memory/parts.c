@@ -255,16 +255,18 @@ static void
 own_addresses_are_whole_or_not_there(void)
 {
     struct sockaddr_storage external = address(0), internal = address(1);
+    const struct sockaddr *const own[] = { (const struct sockaddr *)&internal,
+        (const struct sockaddr *)&external, NULL };
     struct reach_machine whole = { 0 }, m = { 0 };
     bool ok;
-    reach_machine_read(&whole, 0, &external, &internal);
+    reach_machine_read(&whole, 0, own);
     memory_runs(true);
-    ok = reach_machine_read(&m, 0, &external, &internal);
+    ok = reach_machine_read(&m, 0, own);
     memory_runs(false);
     must(ok || !had_memory(), "it is known");
     must(m.nown == (ok ? whole.nown : 0), "it is whole");
     memory_is_back();
-    must(reach_machine_read(&m, 0, &external, &internal) && m.nown == whole.nown, "later it is");
+    must(reach_machine_read(&m, 0, own) && m.nown == whole.nown, "later it is");
     reach_machine_free(&m);
     reach_machine_free(&whole);
 }
