@@ -15,7 +15,7 @@ sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from edge import begin, binary                                                          # noqa: E402
-from lab import C2S_PORT, Host, Lab, Server, read_text                                  # noqa: E402
+from lab import C2S_PORT, Host, Lab, Server, read_text, wait_until                                  # noqa: E402
 from machine import README, Machine, Service, block, inline, make_switch, own_network, paragraph, sh   # noqa: E402
 from machine import with_elements, with_keys, with_settings                                      # noqa: E402
 from scene import World                                                                 # noqa: E402
@@ -110,6 +110,7 @@ def prosody(w, machine, address, more=''):
     machine.must('install', '-d', '-o', 'prosody', '/run/prosody')     # systemd does
     w.lab.logs.append(machine.path('/var/log/prosody/prosody.log'))
     server = Server('prosody', 'Prosody', address, address, C2S_PORT)
+    server.user = 'bob'
     start_prosody(w, machine, server)
     return server
 
@@ -131,17 +132,19 @@ def ejabberd(w, machine, address, certfiles=True):
     configure_ejabberd(machine, installed if certfiles else re.sub(r'(?m)^certfiles:\n.*\n', '', installed))
     w.lab.logs.append(machine.path('/var/log/ejabberd/ejabberd.log'))
     server = Server('ejabberd', 'ejabberd', address, address, 5269)
+    server.user = 'carol'
     machine.must('install', '-d', '-o', 'ejabberd', '/run/ejabberd')
     machine.start('epmd', ['epmd'])
     server.processes = [machine.start('ejabberd', ['/usr/sbin/ejabberdctl', 'foreground'], user='ejabberd',
                                       quiet=True)]
     w.lab.wait_ready(server)
-    machine.must('ejabberdctl', 'register', 'carol', 'corp.example', 'secret')
+    wait_until(lambda: machine.command('ejabberdctl', 'register', 'carol', 'corp.example', 'secret')[0] == 0, 30,
+               'an account: the port is there before the database is', every=0.5)
     return server
 
 
-def talk(w, one, other, server):
-    outside, inside = Client(one + '@fabrikam.example', w.partner), Client(other + '@corp.example', server)
+def talk(w, one, server):
+    outside, inside = Client(one + '@fabrikam.example', w.partner), Client(server.user + '@corp.example', server)
     converse(outside, inside, 20)
     outside.close()
     inside.close()
@@ -173,7 +176,7 @@ def given_up(w, why):
 @test
 def prosody_without_a_certificate(w):
     w.server = prosody(w, w.inner, INNER)
-    talk(w, 'alice', 'bob', w.server)
+    talk(w, 'alice', w.server)
     given_up(w, 'tls-failed')
 
 
@@ -187,7 +190,7 @@ def prosody_is_given_a_certificate(w):
     start_prosody(w, w.inner, w.server)
     again(w)
     equal(w.gateway.status_json()['without_tls'], [], 'without_tls of the status')
-    talk(w, 'anna', 'bob', w.server)
+    talk(w, 'anna', w.server)
     w.gateway.wait_log('s2s-out-open', remote='corp.example', tls='TLS.*')
 
 
@@ -198,14 +201,16 @@ def ejabberd_without_a_certificate_and_then_with_that_of_its_package(w):
     again(w)
     installed = w.inner.read('/etc/ejabberd/ejabberd.yml')
     w.server = ejabberd(w, w.inner, INNER, certfiles=False)
-    talk(w, 'arno', 'carol', w.server)
+    talk(w, 'arno', w.server)
     given_up(w, 'tls-refused')
     configure_ejabberd(w.inner, installed)
     w.inner.must('ejabberdctl', 'reload_config')
     equal(w.gateway.terminate(), 0, 'exit status of the gateway')
     start_again(w, w.gateway)
-    talk(w, 'alba', 'carol', w.server)
+    talk(w, 'alba', w.server)
     w.gateway.wait_log('s2s-out-open', remote='corp.example', tls='TLS.*')
+    w.server.stop()
+    w.server = None
 
 
 # ---- the border, otherwise ---------------------------------------------------------------------
@@ -239,7 +244,7 @@ def two_edges(w):
     w.dns.restart()
     w.server = w.server or prosody(w, w.inner, INNER)
     equal(w.edge.terminate(), 0, 'exit status of the first edge')
-    talk(w, 'adam', 'bob', w.server)
+    talk(w, 'adam', w.server)
     w.second.wait_log('s2s-in-open', remote='fabrikam.example')
     w.second.wait_log('s2s-out-open', remote='fabrikam.example')
     start_again(w, w.edge)
@@ -263,7 +268,7 @@ def behind_a_balancer(w):
         equal(w.second.terminate(), 0, 'exit status of the second edge')
     w.edge.forget_log()
     w.server = w.server or prosody(w, w.inner, INNER)
-    talk(w, 'abel', 'bob', w.server)
+    talk(w, 'abel', w.server)
     w.edge.wait_log('s2s-in-open', remote='fabrikam.example', peer=INTERNET.replace('.', r'\.') + ':.*')
     w.edge.wait_log('s2s-out-open', remote='fabrikam.example')
     time.sleep(SILENCE + 1)
@@ -284,7 +289,7 @@ def the_gateway_on_the_machine_of_the_inner_server(w):
     restart(w, w.gateway, with_elements(machine.read(w.gateway.path), '%s%s<domain name="corp.example"/>%s</inner>'
                                         % (listen, inner, source)))
     w.server = prosody(w, machine, GATEWAY, inline(said, '`(s2s_interfaces[^`]*)`')[0] + '\n')
-    talk(w, 'amos', 'bob', w.server)
+    talk(w, 'amos', w.server)
 
 
 if __name__ == '__main__':

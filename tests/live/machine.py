@@ -159,11 +159,12 @@ class Service(Node):
 # ---- what README.md says -----------------------------------------------------------------------
 
 def block(after, language, text=None):
-    """The first block of this language behind the line that begins so."""
-    lines = (text or read_text(README)).splitlines()
-    begins = [i for i, line in enumerate(lines) if line.startswith(after)]
-    check(len(begins) == 1, 'lines of README.md that begin with %r: %d' % (after, len(begins)))
-    fence = [i for i, line in enumerate(lines) if i > begins[0] and line.strip() == '```' + language]
+    """The first block of this language behind these words, which stand in one place, wherever lines end."""
+    text = text or read_text(README)
+    begins = [m.end() for m in re.finditer(r'\s+'.join(map(re.escape, after.split())), text)]
+    check(len(begins) == 1, 'places in README.md with %r: %d' % (after, len(begins)))
+    lines = text[begins[0]:].splitlines()[1:]
+    fence = [i for i, line in enumerate(lines) if line.strip() == '```' + language]
     check(fence, 'no block of %s in README.md behind %r' % (language, after))
     end = next(i for i, line in enumerate(lines) if i > fence[0] and line.strip() == '```')
     return '\n'.join(lines[fence[0] + 1:end]) + '\n'
