@@ -20698,23 +20698,26 @@ stream_part(struct stream *s)
         s->events->parting(s);
 }
 
-static void
-stream_put_error(struct buf *t, const char *condition, const char *text)
-{
-    buf_puts(t, "<stream:error><");
-    buf_puts(t, condition);
-    buf_puts(t, " xmlns='" STREAM_NS_ERRORS "'/><text xmlns='" STREAM_NS_ERRORS "' xml:lang='en'>");
-    xmlout_text(t, span_of(text));
-    buf_puts(t, "</text></stream:error>");
-}
-
-/* What it has beside its condition, for programs (RFC 6120 4.9.4); "": nothing. */
+/* What an error has beside its condition, for programs (RFC 6120 4.9.4); "": nothing. */
 static const char *
 stream_condition(enum xe_why why)
 {
     if (why == XE_WHY_STANZA_TOO_BIG || why == XE_WHY_STANZA_ENDLESS)
         return "<stanza-too-big xmlns='urn:xmpp:errors'/>";   /* Prosody's, beside 13.12 */
     return why == XE_WHY_NAME_DENIED ? "<name-denied xmlns='" PHASE_NS_TRUNK "'/>" : "";
+}
+
+/* The stream error of a reason that has one, in these words. */
+static void
+stream_put_error(struct buf *t, enum xe_why why, const char *text)
+{
+    buf_puts(t, "<stream:error><");
+    buf_puts(t, xe_why(why)->stream);
+    buf_puts(t, " xmlns='" STREAM_NS_ERRORS "'/><text xmlns='" STREAM_NS_ERRORS "' xml:lang='en'>");
+    xmlout_text(t, span_of(text));
+    buf_puts(t, "</text>");
+    buf_puts(t, stream_condition(why));
+    buf_puts(t, "</stream:error>");
 }
 
 /* The stream error of `why` (RFC 6120 4.9), if it has one, and our end tag. */
@@ -20728,12 +20731,7 @@ stream_say_why(struct stream *s, enum xe_why why, const char *text)
     stream_part(s);
     t = stream_text(s);
     if (row->stream[0] != '\0')
-        stream_put_error(t, row->stream, text != NULL ? text : row->text);
-    if (stream_condition(why)[0] != '\0' && !t->failed) {
-        t->tail -= strlen("</stream:error>");
-        buf_puts(t, stream_condition(why));
-        buf_puts(t, "</stream:error>");
-    }
+        stream_put_error(t, why, text != NULL ? text : row->text);
     buf_puts(t, "</stream:stream>");
     stream_send_text(s);
 }
@@ -31392,25 +31390,34 @@ metrics_tell(struct metrics_health *h, const char *text)
     return true;
 }
 
+/* ": peer-lost, the connection to our own edge was lost", and at most so many bytes of what was
+ * said there. */
+static void
+metrics_put_reason(struct buf *out, const struct config *c, enum config_hop hop, enum xe_why why,
+    const char *detail, size_t max)
+{
+    char words[ROUTE_WORDS_MAX];
+    buf_puts(out, ": ");
+    buf_puts(out, xe_why(why)->word);
+    buf_puts(out, ", ");
+    buf_puts(out, route_words(c, hop, why, words));
+    buf_puts(out, detail[0] == '\0' ? "" : ": ");
+    buf_put_escaped(out, span_of(detail), max);
+}
+
 /* Why, since when (below 0: nobody knows), what was said there, and what to do. */
 static void
 metrics_put_why(struct buf *out, const struct config *c, const struct route_place *place,
     enum xe_why why, int64_t seconds, const char *detail, enum xe_why remedy)
 {
-    char age[REPORT_AGE_MAX], words[ROUTE_WORDS_MAX], todo[ROUTE_REMEDY_MAX];
+    char age[REPORT_AGE_MAX], todo[ROUTE_REMEDY_MAX];
     if (seconds >= 0) {
         buf_puts(out, " (for ");
         buf_puts(out, report_age(age, seconds));
         buf_putc(out, ')');
     }
-    if (why != XE_WHY_NONE) {
-        buf_puts(out, ": ");
-        buf_puts(out, xe_why(why)->word);
-        buf_puts(out, ", ");
-        buf_puts(out, route_words(c, place->hop, why, words));
-        buf_puts(out, detail[0] == '\0' ? "" : ": ");
-        buf_put_escaped(out, span_of(detail), SIZE_MAX);
-    }
+    if (why != XE_WHY_NONE)
+        metrics_put_reason(out, c, place->hop, why, detail, SIZE_MAX);
     if (remedy != XE_WHY_NONE) {
         buf_puts(out, "; what to do: ");
         buf_puts(out, route_remedy(c, place, remedy, todo));
@@ -32965,7 +32972,7 @@ edge_put_refusal(struct xmppedge *e, struct buf *t, enum xe_why why)
     if (stream_new_id(&e->shared, id))
         xmlout_attr(t, "id", span_of(id));
     buf_puts(t, " version='1.0'>");
-    stream_put_error(t, xe_why(why)->stream, xe_why(why)->text);
+    stream_put_error(t, why, xe_why(why)->text);
     buf_puts(t, "</stream:stream>");
 }
 
@@ -33508,12 +33515,7 @@ edge_put_failed(const struct xmppedge *e, struct buf *out, struct xe_span domain
     }
     if (lost != NULL) {
         place = (struct route_place){ CONFIG_HOP_TRUNK, span_of(lost->name), &lost->at };
-        buf_puts(out, ": ");
-        buf_puts(out, xe_why(lost->why)->word);
-        buf_puts(out, ", ");
-        buf_puts(out, route_words(e->config, CONFIG_HOP_TRUNK, lost->why, text));
-        buf_puts(out, lost->detail[0] == '\0' ? "" : ": ");
-        buf_put_escaped(out, span_of(lost->detail), 600);
+        metrics_put_reason(out, e->config, CONFIG_HOP_TRUNK, lost->why, lost->detail, 600);
     }
     buf_puts(out, "\nhop=");
     buf_puts(out, config_hop_name(hop));
@@ -38639,6 +38641,16 @@ static const struct manual_command manual_commands[MANUAL_COUNT] = {
     [MANUAL_H] = { "-h", 0, { NULL }, { NULL }, NULL }
 };
 
+/* The command of this name; MANUAL_COUNT: there is none. */
+static enum manual_which
+manual_find(const char *name)
+{
+    unsigned i = 0;
+    while (i < MANUAL_COUNT && strcmp(name, manual_commands[i].name) != 0)
+        i++;
+    return (enum manual_which)i;
+}
+
 struct manual_row {
     const char *name;   /* NULL ends a table */
     const char *text;
@@ -39360,12 +39372,11 @@ main_tell_usage(const struct manual_command *m)
 static int
 main_help(const struct main_call *call)
 {
-    size_t i;
-    for (i = 0; i < MANUAL_COUNT && call->given[0] != NULL; i++)
-        if (manual_commands[i].doc != NULL && strcmp(call->given[0], manual_commands[i].name) == 0)
-            return main_tell_usage(&manual_commands[i]);
+    enum manual_which which = call->given[0] == NULL ? MANUAL_COUNT : manual_find(call->given[0]);
     if (call->given[0] == NULL)
         return main_tell_usage(NULL);
+    if (which != MANUAL_COUNT && manual_commands[which].doc != NULL)
+        return main_tell_usage(&manual_commands[which]);
     text_print(stderr, "xmppedge help: unknown command ", call->given[0],
         "\nxmppedge --help lists the commands\n");
     return 2;
@@ -39874,12 +39885,10 @@ main_without_command(void)
 int
 main(int argc, char **argv)
 {
-    unsigned i;
     if (argc < 2)
         return main_without_command();
-    for (i = 0; i < MANUAL_COUNT; i++)
-        if (strcmp(argv[1], manual_commands[i].name) == 0)
-            return main_perform((enum manual_which)i, argv + 2);
+    if (manual_find(argv[1]) != MANUAL_COUNT)
+        return main_perform(manual_find(argv[1]), argv + 2);
     text_print(stderr, "xmppedge: unknown ", argv[1][0] == '-' ? "option " : "command ", argv[1],
         "\nxmppedge --help lists the commands\n");
     return 2;

@@ -10,8 +10,8 @@ import sys
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, begin, partner                           # noqa: E402
-from lab import Host, Lab                                              # noqa: E402
+from edge import Border, Pki, begin, partner, servers                  # noqa: E402
+from lab import Lab                                                    # noqa: E402
 from tap import check, equal, test                                     # noqa: E402
 from xmpp import Client, child, domain_of, kind                        # noqa: E402
 
@@ -28,18 +28,7 @@ def setup():
     w = World()
     w.lab = lab = Lab()
     pki = Pki(lab)
-    outside = lab.resolver('outside', lab.ip(2))
-    outside.server('corp.example', lab.ip(21))
-    for domain in TYPES:
-        outside.server(domain, lab.ip(61))
-    outside.start()
-    inside = lab.resolver('inside', lab.ip(4))
-    inside.wildcard('example', lab.ip(41))
-    inside.start()
-    w.partner = lab.prosody('partner', lab.ip(61), outside, [
-        Host(d, pki.public.issue(d), pki.public, secure=True, users=('alice', 'anna', 'mallory'))
-        for d in TYPES])
-    w.inner = lab.prosody('corp', lab.ip(51), inside, [Host('corp.example', users=('bob', 'carol', 'dora'))])
+    outside, w.partner, w.inner = servers(lab, pki, TYPES, ('alice', 'anna', 'mallory'), ('bob', 'carol', 'dora'))
     w.border = Border(lab, pki, outside, ['corp.example'], [partner(d) for d in TYPES],
                       [w.inner.s2s + (['corp.example'], 'optional')], gateways=2)
     for gateway in w.border.gateways:

@@ -8,8 +8,8 @@ import sys
 sys.dont_write_bytecode = True      # leave no __pycache__ in the source
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from edge import Border, Pki, begin, partner, tag                      # noqa: E402
-from lab import Host, Lab                                              # noqa: E402
+from edge import Border, Pki, begin, partner, servers, tag             # noqa: E402
+from lab import Lab                                                    # noqa: E402
 from scene import World                                                # noqa: E402
 from tap import check, equal, test                                     # noqa: E402
 from xmpp import Client, error                                         # noqa: E402
@@ -24,17 +24,7 @@ def setup():
     w = World()
     w.lab = lab = Lab()
     pki = Pki(lab)
-    outside = lab.resolver('outside', lab.ip(2))
-    outside.server('corp.example', lab.ip(21))
-    for domain in RULES:
-        outside.server(domain, lab.ip(61))
-    outside.start()
-    inside = lab.resolver('inside', lab.ip(4))
-    inside.wildcard('example', lab.ip(41))
-    inside.start()
-    w.partner = lab.prosody('partner', lab.ip(61), outside, [
-        Host(d, pki.public.issue(d), pki.public, secure=True, users=('alice',)) for d in RULES])
-    w.inner = lab.prosody('corp', lab.ip(51), inside, [Host('corp.example', users=('bob',))])
+    outside, w.partner, w.inner = servers(lab, pki, RULES, ('alice',), ('bob',))
     w.border = Border(lab, pki, outside, ['corp.example'], [partner(d, rules=rules) for d, rules in RULES.items()],
                       [w.inner.s2s + (['corp.example'], 'optional')])
     w.border.start()

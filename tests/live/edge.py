@@ -15,7 +15,7 @@ import signal
 import subprocess
 from xml.sax.saxutils import quoteattr
 
-from lab import HarnessError, Process, need_programs, read_text, wait_until
+from lab import HarnessError, Host, Process, need_programs, read_text, wait_until
 from tap import note, run, skip_all
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -347,6 +347,23 @@ class Pki:
         if not hasattr(self, 'stranger'):
             self.stranger = self.lab.authority('stranger')
         return self.stranger
+
+
+def servers(lab, pki, domains, outside_users, inside_users):
+    """A real Prosody on either side: of the partners, which are all these domains, and of corp.example.  With them the
+    name server of the Internet; that of the inside leads to the first gateway."""
+    outside = lab.resolver('outside', lab.ip(2))
+    outside.server('corp.example', lab.ip(21))
+    for domain in domains:
+        outside.server(domain, lab.ip(61))
+    outside.start()
+    inside = lab.resolver('inside', lab.ip(4))
+    inside.wildcard('example', lab.ip(41))
+    inside.start()
+    theirs = lab.prosody('partner', lab.ip(61), outside, [
+        Host(d, pki.public.issue(d), pki.public, secure=True, users=outside_users) for d in domains])
+    ours = lab.prosody('corp', lab.ip(51), inside, [Host('corp.example', users=inside_users)])
+    return outside, theirs, ours
 
 
 class Border:
