@@ -1,7 +1,7 @@
 #!/bin/sh
 # check_builds.sh -- no warnings: every compiler that is here, every way to build the file.  TAP.
 set -eu
-: "${CC:=cc}" "${STD:=-std=c99}" "${LIBS:=-pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}"
+: "${CC:=cc}" "${STD:=-std=c99}" "${LIBS:=-pthread -lmbedtls -lmbedx509 -lmbedcrypto -lcares -lmxml}" "${INCLUDES:=}"
 : "${WARN:=-Wall -Wextra -Wpedantic}"
 
 compilers=
@@ -27,14 +27,13 @@ try() {   # try NAME COMMAND...: no word, no error
     fi
 }
 
-includes=$(for word in $LIBS; do case $word in -I*) echo "$word" ;; esac; done)
 echo '#include "xmppedge.h"' >"$work/header.c"
 
 # gcc's optimiser sees more, so it builds the program as it is shipped: by the one line of README.md.  clang
 # needs none, nor do the variants.  In two of them functions are left over that only the missing part calls.
 # shellcheck disable=SC2086
 for compiler in $compilers; do
-    flags="$compiler $STD $WARN -Werror -I. $includes"
+    flags="$compiler $STD $WARN -Werror -I. $INCLUDES"
     object="-c -o $work/x.o xmppedge.c"
     [ $compiler != clang ] || object="-fsyntax-only xmppedge.c"
     try "$compiler builds the program without a warning" $flags $object

@@ -2,8 +2,7 @@
 # check_cuts.sh -- xmppedge.c, cut after any section, still compiles: a section needs nothing that
 # stands below it.  TAP.
 set -eu
-: "${CC:=cc}" "${STD:=-std=c99}" "${LIBS:=}"
-includes=$(for word in $LIBS; do case $word in -I*) echo "$word" ;; esac; done)
+: "${CC:=cc}" "${STD:=-std=c99}" "${INCLUDES:=}"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -17,7 +16,7 @@ for section in "$@"; do
     n=$((n + 1))
     # shellcheck disable=SC2086
     if awk -v after="$section" -f tests/cut.awk xmppedge.c >"$work/cut.c" 2>"$work/errors" &&
-            $CC $STD -w -I. $includes -fsyntax-only -Werror=implicit-function-declaration \
+            $CC $STD -w -I. $INCLUDES -fsyntax-only -Werror=implicit-function-declaration \
                 "$work/cut.c" 2>"$work/errors"; then
         echo "ok $n - the file cut after $section compiles"
     else

@@ -1,8 +1,7 @@
 #!/bin/sh
 # check_mbedtls.sh -- a mbed TLS that lacks what is needed is refused by a sentence that names it.  TAP.
 set -eu
-: "${CC:=cc}" "${STD:=-std=c99}" "${LIBS:=}"
-includes=$(for word in $LIBS; do case $word in -I*) echo "$word" ;; esac; done)
+: "${CC:=cc}" "${STD:=-std=c99}" "${INCLUDES:=}"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -11,7 +10,7 @@ trap 'exit 1' INT TERM
 # The library's own checks are left out: they speak of what else would be missing.
 # shellcheck disable=SC2086
 preprocess() {
-    $CC $STD $includes -I"$work" -DMBEDTLS_CHECK_CONFIG_H "$@" -E -o "$work/out" xmppedge.c 2>"$work/said"
+    $CC $STD $INCLUDES -I"$work" -DMBEDTLS_CHECK_CONFIG_H "$@" -E -o "$work/out" xmppedge.c 2>"$work/said"
 }
 
 # says NAME TEXT: the compiler has stopped with it.

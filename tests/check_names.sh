@@ -2,12 +2,11 @@
 # check_names.sh -- what the object file shows to a program it is linked with: the functions that
 # xmppedge.h declares, with their prefix, and no data at all.  TAP.
 set -eu
-: "${CC:=cc}" "${STD:=-std=c99}" "${LIBS:=}"
-includes=$(for word in $LIBS; do case $word in -I*) echo "$word" ;; esac; done)
+: "${CC:=cc}" "${STD:=-std=c99}" "${INCLUDES:=}"
 
 . tests/verdict.sh
 # shellcheck disable=SC2086
-compile() { $CC $STD -w -O0 -I. $includes "$@" -c xmppedge.c; }
+compile() { $CC $STD -w -O0 -I. $INCLUDES "$@" -c xmppedge.c; }
 
 # names KIND FILE: what an object defines for others, of the kinds of nm
 names() { nm -g "$2" | awk -v kind="$1" '$2 ~ kind { print $3 }' | sort; }

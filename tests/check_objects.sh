@@ -1,9 +1,8 @@
 #!/bin/sh
 # check_objects.sh -- make builds an object again when a header changes that it reads.  TAP.
 set -eu
-: "${CC:=cc}" "${STD:=-std=c99}" "${LIBS:=}"
+: "${CC:=cc}" "${STD:=-std=c99}" "${INCLUDES:=}"
 unset MAKEFLAGS MFLAGS MAKELEVEL 2>/dev/null || :
-includes=$(for word in $LIBS; do case $word in -I*) echo "$word" ;; esac; done)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -12,7 +11,7 @@ trap 'exit 1' INT TERM
 # OBJECT HEADER, as the compiler says.
 # shellcheck disable=SC2086
 reads() {
-    $CC $STD $includes -DXMPPEDGE_LANGUAGE_ONLY -MM analyze/*.c xmppedge.c | awk '
+    $CC $STD $INCLUDES -DXMPPEDGE_LANGUAGE_ONLY -MM analyze/*.c xmppedge.c | awk '
         { sub(/\\$/, "") }
         /^[a-z]*\.o:/ { object = $1 == "xmppedge.o:" ? "language" : substr($1, 1, length($1) - 3) }
         { for (i = 1; i <= NF; i++) if (sub(/\.h$/, ".h", $i)) print object, $i }' |

@@ -383,6 +383,6 @@ case $file in
 *.c)         program=$out/$(basename "$file" .c)
              build "$file" "$program"
              exec "$program" "$@" ;;
-*.sh)        exec sh "$file" ;;
+*.sh)        INCLUDES=$(includes) exec sh "$file" ;;
 *)           exec "./$file" "$@" ;;
 esac
