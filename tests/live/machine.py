@@ -3,7 +3,7 @@
 Each machine has the addresses of README.md, a /etc, /run and folders of servers that are copies, and one cable to all
 others, whatever their addresses are.  So its configurations, and those of Debian's packages, are used as they stand.
 
-    block('The edge, in the DMZ', 'xml')        the block of that language behind the line that begins so
+    block('The edge, in the DMZ', 'xml')        the block of that language behind these words
     inline(paragraph('**Two edges**'), ...)     words of the paragraph that begins so
     with_elements, with_settings, with_keys     a file changed as a block says: XML, Lua, YAML
 """
